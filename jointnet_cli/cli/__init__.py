@@ -1,0 +1,62 @@
+"""The command line: parse, build one typed request, call the engine, hand the result to the writers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+import jointnet_cli
+from jointnet_cli.cli.console import guarded, hush_libraries
+from jointnet_cli.cli.depth import depth
+from jointnet_cli.cli.doctor import doctor
+from jointnet_cli.cli.generate import generate
+from jointnet_cli.cli.groups import spread
+from jointnet_cli.cli.inpaint import inpaint
+from jointnet_cli.cli.panorama import panorama
+from jointnet_cli.cli.prepare import prepare
+from jointnet_cli.cli.refine import refine
+from jointnet_cli.cli.train import train
+
+EXAMPLES: dict[Callable[..., None], str] = {
+    generate: 'jointnet generate "sunset beach with a red hut" --count 4',
+    depth: "jointnet depth photo.jpg holiday/ --ensemble 5",
+    panorama: 'jointnet panorama "ocean reef" --width 2048',
+    inpaint: 'jointnet inpaint beach.png "a palm tree" --mask mask.png',
+    refine: "jointnet refine beach.png beach.depth.png --scale 2",
+    prepare: "jointnet prepare --source worlds --count 20000 --out shards",
+    train: "jointnet train diorama/base --max-minutes 30",
+    doctor: "jointnet doctor",
+}
+
+app = typer.Typer(
+    name="jointnet",
+    help="RGB and geometry from one diffusion model: images with depth, depth of photos, RGBD panoramas.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+for _command, _example in EXAMPLES.items():
+    app.command(epilog=f"Example: {_example}", no_args_is_help=_command is not doctor)(guarded(spread(_command)))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"jointnet {jointnet_cli.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    hush_libraries()
+
+
+def main() -> None:
+    """Run the command line on `sys.argv`."""
+    app(prog_name="jointnet")

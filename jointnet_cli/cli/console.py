@@ -1,0 +1,135 @@
+"""What the terminal sees beside the data: progress and faults on stderr, and the exit code."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from jointnet_cli.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+RUN_FAILED = 1
+USER_FAULT = 2
+INTERRUPTED = 130
+
+Advance = Callable[[int, int], None]
+"""Called with the steps done and the steps in all."""
+
+
+def stderr() -> Console:
+    """A console on stderr; rich drops colour and animation off a terminal and honours `NO_COLOR`."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def error(message: str, hint: str | None = None) -> None:
+    """Print `error: message` and, if there is one, `hint: …` on stderr."""
+    from rich.text import Text
+
+    console = stderr()
+    console.print(Text.assemble(("error: ", "bold red"), message))
+    if hint:
+        console.print(Text.assemble(("hint: ", "bold cyan"), hint))
+
+
+def note(message: str, quiet: bool = False) -> None:
+    """Print one line about the run on stderr."""
+    if not quiet:
+        stderr().print(message, markup=False)
+
+
+def debugging() -> bool:
+    """Whether the user asked for tracebacks (`JOINTNET_DEBUG=1`)."""
+    return os.environ.get("JOINTNET_DEBUG", "0") not in ("", "0")
+
+
+def hush_libraries() -> None:
+    """Keep the warnings and loading bars of libraries off stderr, which they write to even when it is no terminal."""
+    if debugging():
+        return
+    warnings.simplefilter("ignore")
+    for library in ("transformers", "diffusers"):
+        # The variable is read when the library is imported, the logger counts where it has been already.
+        os.environ.setdefault(f"{library.upper()}_VERBOSITY", "error")
+        logging.getLogger(library).setLevel(logging.ERROR)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def show_fault(fault: BaseException, prefix: str = "") -> None:
+    """One line for an exception of any kind, its hint, and under `JOINTNET_DEBUG=1` its traceback."""
+    if debugging():
+        traceback.print_exception(fault)
+    if isinstance(fault, UserError):
+        error(f"{prefix}{fault}", fault.hint)
+    elif isinstance(fault, OSError) and fault.strerror:
+        place = f": {fault.filename}" if fault.filename else ""
+        error(f"{prefix}{fault.strerror}{place}")
+    else:
+        detail = f": {fault}" if str(fault) else ""
+        error(f"{prefix}unexpected {type(fault).__name__}{detail}", "JOINTNET_DEBUG=1 shows where it happened")
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with every fault turned into one line on stderr and an exit code.
+
+    0 done, 1 the run or some items failed, 2 the user's fault, 130 Ctrl-C. A reader of stdout that goes away
+    (`| head`) ends the run with 1 and no words.
+    """
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            note("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            _detach_stdout()
+            raise typer.Exit(RUN_FAILED) from None
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except UserError as fault:
+            show_fault(fault)
+            raise typer.Exit(USER_FAULT) from None
+        except Exception as fault:
+            show_fault(fault)
+            raise typer.Exit(RUN_FAILED) from None
+
+    return run
+
+
+def _detach_stdout() -> None:
+    # The interpreter flushes stdout once more on its way out; nobody is left to read it.
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+
+
+@contextmanager
+def progress(description: str, quiet: bool = False) -> Iterator[Advance]:
+    """A progress bar that only a terminal sees; it spins until the first step is reported and is gone afterwards."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    console = stderr()
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,63 @@
+"""`jointnet depth`: the depth (and normals) of given photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jointnet_cli.cli.batch import Item, run_batch
+from jointnet_cli.cli.options import PROMPT_PANEL, ModelOptions, OutputOptions, SamplingOptions, Seed, option
+from jointnet_cli.cli.photos import list_photos
+from jointnet_cli.tasks import Depth
+
+Photos = Annotated[
+    list[str],
+    typer.Argument(metavar="PHOTO", help="Files, folders or patterns; `-` reads paths from stdin.", show_default=False),
+]
+Prompt = Annotated[
+    str,
+    option(
+        "--prompt", panel=PROMPT_PANEL, metavar="TEXT", help="What the photos show, if you know it.", show_default=False
+    ),
+]
+Ensemble = Annotated[
+    int,
+    option("--ensemble", env="ENSEMBLE", min=1, metavar="N", help="Take the median of this many aligned predictions."),
+]
+
+
+def depth(
+    photos: Photos,
+    *,
+    ensemble: Ensemble = 1,
+    prompt: Prompt = "",
+    seed: Seed = 0,
+    sampling: SamplingOptions,
+    model: ModelOptions,
+    output: OutputOptions,
+) -> None:
+    """Predict the depth of photos.
+
+    Writes a 16-bit disparity PNG (relative inverse depth: near is bright), a coloured preview, an EXR and a JSON record
+    per photo, and prints their paths.
+    """
+
+    def item(index: int, photo: Path) -> Item:
+        def load() -> Depth:
+            from jointnet_cli.output.image import read_image
+
+            return Depth(
+                image=read_image(photo),
+                source=photo,
+                prompt=prompt,
+                seed=seed + index,
+                ensemble=ensemble,
+                sampling=sampling.request(),
+            )
+
+        return Item(index, seed + index, prompt, load, photo=photo)
+
+    items = [item(index, photo) for index, photo in enumerate(list_photos(photos))]
+    run_batch("depth", items, sampling, model, output)

@@ -1,0 +1,124 @@
+"""`jointnet doctor`: what is installed, which device computes, whether the model loads."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import typer
+
+import jointnet_cli
+from jointnet_cli.cli.console import RUN_FAILED, progress
+from jointnet_cli.cli.options import Json, ModelOptions, Quiet
+
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "pillow",
+    "imageio",
+    "OpenEXR",
+    "trimesh",
+    "webdataset",
+    "pydantic",
+    "typer",
+    "rich",
+)
+GIB = 2**30
+MB = 10**6
+
+Facts = dict[str, Any]
+
+
+def doctor(model: ModelOptions, json_output: Json = False, quiet: Quiet = False) -> None:
+    """Show versions, devices, the model and the settings that apply, ready to paste into a report."""
+    with progress("examining", quiet):
+        report = {
+            "versions": _versions(),
+            "machine": _machine(),
+            "model": _model(model),
+            "settings": {name: os.environ[name] for name in sorted(os.environ) if name.startswith("JOINTNET_")},
+        }
+    print(json.dumps(report, indent=2) if json_output else _as_text(report))
+    if not report["model"]["loads"]:
+        raise typer.Exit(RUN_FAILED)
+
+
+def _versions() -> Facts:
+    from importlib.metadata import PackageNotFoundError, version
+
+    facts = {"python": platform.python_version(), "jointnet": jointnet_cli.__version__}
+    for package in PACKAGES:
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            facts[package] = "missing"
+    return facts
+
+
+def _machine() -> Facts:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+    facts: Facts = {
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "memory": _size(memory) if memory else "unknown",
+        "disk free": _size(shutil.disk_usage(Path.cwd()).free),
+    }
+    try:
+        import torch
+    except Exception as fault:
+        return {**facts, "torch": f"does not import: {fault}"}
+    facts["threads"] = torch.get_num_threads()
+    facts["devices"] = [
+        f"cuda:{index} {gpu.name}, {_size(gpu.total_memory)}"
+        for index in range(torch.cuda.device_count())
+        for gpu in [torch.cuda.get_device_properties(index)]
+    ]
+    if torch.backends.mps.is_available():
+        facts["devices"].append("mps")
+    facts["devices"].append("cpu")
+    return facts
+
+
+def _model(options: ModelOptions) -> Facts:
+    facts: Facts = {"model": options.model, "loads": False}
+    try:
+        from jointnet_cli.engine import Engine, model_folder
+        from jointnet_cli.model.checkpoint import model_hash
+
+        folder = model_folder(options.model)
+        facts["folder"] = str(folder)
+        facts["disk"] = f"{sum(path.stat().st_size for path in folder.rglob('*') if path.is_file()) / MB:.1f} MB"
+        facts["hash"] = model_hash(folder)
+        engine = Engine.open(options.model, device=options.device, dtype=options.dtype)
+        return {**facts, **engine.describe(), "loads": True}
+    except Exception as fault:
+        return {**facts, "fault": f"{type(fault).__name__}: {fault}"}
+
+
+def _as_text(report: Facts) -> str:
+    lines = []
+    for section, facts in report.items():
+        lines.append(section)
+        lines += [f"  {name:<14} {_plain(value)}" for name, value in facts.items()] or ["  none"]
+    return "\n".join(lines)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(part)}" for name, part in value.items()) or "none"
+    return "; ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _size(amount: int) -> str:
+    return f"{amount / GIB:.1f} GiB"

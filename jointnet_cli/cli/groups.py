@@ -1,0 +1,50 @@
+"""Option groups: a command takes dataclasses, the terminal sees their fields as flags."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, get_type_hints
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with every dataclass parameter replaced by that dataclass's fields.
+
+    The fields carry Typer's annotations and the defaults, so a flag shared by several commands is written once, and
+    the command receives the group whole. A field name may occur only once over all groups of a command.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    own: list[str] = []
+    groups: dict[str, type] = {}
+    flags: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if is_dataclass(hints[name]):
+            groups[name] = hints[name]
+            flags += _fields_as_parameters(hints[name])
+        else:
+            own.append(name)
+            flags.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        members = {name: {field.name: given[field.name] for field in fields(kind)} for name, kind in groups.items()}
+        command(**{name: given[name] for name in own}, **{name: groups[name](**members[name]) for name in groups})
+
+    run.__signature__ = inspect.Signature(flags)  # type: ignore[attr-defined]
+    run.__annotations__ = {flag.name: flag.annotation for flag in flags}
+    return run
+
+
+def _fields_as_parameters(group: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(group)
+    ]

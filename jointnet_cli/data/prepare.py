@@ -1,0 +1,157 @@
+"""`jointnet prepare --source worlds`: render procedural scenes into shards, one process a core, resumable by shard."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jointnet_cli.data.shards import is_complete, write_shard
+from jointnet_cli.data.worlds import EVALUATION_SEEDS
+from jointnet_cli.errors import UserError
+
+if TYPE_CHECKING:
+    from jointnet_cli.data.shards import Sample
+
+RENDER_BATCH = 16
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class PrepareWorlds:
+    """Render `count` worlds with seeds from `seed` on into `out`.
+
+    Raises:
+        UserError: seeds that are reserved for evaluation without `evaluation`, or the reverse; sizes out of range.
+    """
+
+    out: Path
+    count: int
+    size: int = 128
+    """Pixels of a side."""
+    seed: int = 0
+    evaluation: bool = False
+    workers: int | None = None
+    """Processes; `None` takes one a core."""
+    shard_size: int = 500
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.size < 16 or self.shard_size < 1 or self.seed < 0:
+            raise UserError("count and shard size must be at least 1, size at least 16, seed at least 0")
+        if not self.evaluation and self.seed + self.count > EVALUATION_SEEDS:
+            raise UserError(
+                f"world seeds from {EVALUATION_SEEDS} on are reserved for evaluation",
+                hint="choose a smaller --seed, or give --evaluation for a set that is never trained on",
+            )
+        if self.evaluation and self.seed < EVALUATION_SEEDS:
+            raise UserError(
+                f"an evaluation set needs world seeds from {EVALUATION_SEEDS} on", hint=f"--seed {EVALUATION_SEEDS}"
+            )
+        if self.workers is not None and self.workers < 1:
+            raise UserError("workers must be at least 1")
+
+    def shards(self) -> list[tuple[Path, range]]:
+        """Every shard with the world seeds in it."""
+        last = self.seed + self.count
+        starts = range(self.seed, last, self.shard_size)
+        return [
+            (self.out / f"{number:05}.tar", range(start, min(start + self.shard_size, last)))
+            for number, start in enumerate(starts)
+        ]
+
+
+@dataclass
+class PrepareReport:
+    """What `prepare` did."""
+
+    written: int = 0
+    skipped: int = 0
+    """Samples in shards that were complete before."""
+    shards: list[Path] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def prepare_worlds(request: PrepareWorlds, progress: Progress | None = None) -> PrepareReport:
+    """Render the missing shards. Interrupted, it leaves whole shards only; run again, it goes on."""
+    started = time.monotonic()
+    request.out.mkdir(parents=True, exist_ok=True)
+    _check_same_set(request)
+    report = PrepareReport()
+    missing = []
+    for shard, seeds in request.shards():
+        report.shards.append(shard)
+        if is_complete(shard):
+            report.skipped += len(seeds)
+        else:
+            missing.append((shard, seeds))
+    for written in _render_all(missing, request):
+        report.written += written
+        if progress:
+            progress(report.skipped + report.written, request.count)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _render_all(missing: list[tuple[Path, range]], request: PrepareWorlds) -> Iterator[int]:
+    workers = min(request.workers or os.cpu_count() or 1, len(missing))
+    if workers <= 1:
+        for shard, seeds in missing:
+            yield write_shard(shard, render_samples(seeds, request.size))
+        return
+    # Spawned, not forked: torch's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+        jobs = [pool.submit(_render_shard, shard, seeds, request.size) for shard, seeds in missing]
+        try:
+            for job in as_completed(jobs):
+                yield job.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _render_shard(shard: Path, seeds: range, size: int) -> int:
+    return write_shard(shard, render_samples(seeds, size))
+
+
+def render_samples(seeds: range, size: int) -> Iterator[Sample]:
+    """Render worlds in batches and turn each into a sample."""
+    from jointnet_cli.data.shards import Sample
+    from jointnet_cli.data.worlds import caption, render, sample_world
+    from jointnet_cli.modality import inverse_depth
+
+    for start in range(seeds.start, seeds.stop, RENDER_BATCH):
+        worlds = [sample_world(seed) for seed in range(start, min(start + RENDER_BATCH, seeds.stop))]
+        pictures = render(worlds, size)
+        images = (pictures.rgb * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        depths = inverse_depth(pictures.depth).numpy()
+        normals = pictures.normals.permute(0, 2, 3, 1).numpy()
+        for index, world in enumerate(worlds):
+            record = {"seed": world.seed, "scene": world.to_json()}
+            text = caption(world, pictures, index)
+            yield Sample(f"{world.seed:012}", images[index], text, depths[index], normals[index], record)
+
+
+def _check_same_set(request: PrepareWorlds) -> None:
+    """Refuse to mix two different sets of worlds in one folder."""
+    import json
+
+    marker = request.out / "worlds.json"
+    facts = {"seed": request.seed, "size": request.size, "shard_size": request.shard_size}
+    if marker.exists():
+        before = json.loads(marker.read_text())
+        if before != facts:
+            raise UserError(f"{request.out} holds another set of worlds: {before}", hint="choose another --out")
+    else:
+        marker.write_text(json.dumps(facts))

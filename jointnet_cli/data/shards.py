@@ -1,0 +1,125 @@
+"""Training shards: webdataset tar files with an image, its dense maps, a caption and a JSON record per sample.
+
+A sample `000000012345` holds `.png` (8-bit sRGB), `.depth.png` (16-bit inverse depth), `.normal.png` (8-bit `(n + 1) / 2`),
+`.txt` (caption) and `.json` (`seed`, `scene`, and `depth` with the `scale` that turns the 16-bit values into 1/metres).
+Beside each shard `00012.tar` lies `00012_stats.json`, written last: a shard with it is complete (img2dataset's layout).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jointnet_cli.errors import UserError
+
+UINT16 = 65535
+
+
+@dataclass
+class Sample:
+    """One training sample."""
+
+    key: str
+    image: NDArray[np.uint8]
+    """(H, W, 3) sRGB."""
+    caption: str
+    inverse_depth: NDArray[np.float32] | None
+    """(H, W) in 1/metres, sky = 0."""
+    normal: NDArray[np.float32] | None
+    """(H, W, 3) camera-space unit vectors; zero on the sky."""
+    record: dict[str, Any]
+
+
+def write_shard(path: Path, samples: Iterable[Sample]) -> int:
+    """Write one shard and its stats file, whole or not at all; returns the number of samples."""
+    import webdataset
+
+    partial = path.with_suffix(".tar.partial")
+    count = 0
+    with webdataset.TarWriter(str(partial)) as tar:
+        for sample in samples:
+            tar.write(_pack(sample))
+            count += 1
+    partial.replace(path)
+    stats = stats_path(path).with_suffix(".partial")
+    stats.write_text(json.dumps({"count": count, "shard": path.name}))
+    stats.replace(stats_path(path))
+    return count
+
+
+def stats_path(shard: Path) -> Path:
+    """Where a shard's completion record lies."""
+    return shard.with_name(f"{shard.stem}_stats.json")
+
+
+def is_complete(shard: Path) -> bool:
+    """Whether a shard was written to its end."""
+    return shard.exists() and stats_path(shard).exists()
+
+
+def find_shards(source: str | Path) -> list[Path]:
+    """The complete shards of a folder, in order, or the one tar file that `source` names.
+
+    Raises:
+        UserError: nothing there.
+    """
+    root = Path(source)
+    shards = [root] if root.suffix == ".tar" and root.is_file() else sorted(filter(is_complete, root.glob("*.tar")))
+    if not shards:
+        raise UserError(
+            f"no complete shards in {root}", hint=f"make some: jointnet prepare --source worlds --count 1000 --out {root}"
+        )
+    return shards
+
+
+def read_shards(shards: Iterable[Path], maps: Iterable[str] = ("depth", "normal")) -> Iterator[Sample]:
+    """Stream the samples of shards in order, decoding only the maps asked for."""
+    import webdataset
+
+    wanted = set(maps)
+    for raw in webdataset.WebDataset([str(shard) for shard in shards], shardshuffle=False):
+        yield _unpack(raw, wanted)
+
+
+def _pack(sample: Sample) -> dict[str, Any]:
+    packed: dict[str, Any] = {"__key__": sample.key, "png": _png(sample.image), "txt": sample.caption}
+    record = dict(sample.record)
+    if sample.inverse_depth is not None:
+        scale = max(float(sample.inverse_depth.max()), 1e-9)
+        packed["depth.png"] = _png(np.rint(sample.inverse_depth / scale * UINT16).astype(np.uint16))
+        record["depth"] = {"encoding": "inverse depth, 16 bit, sky = 0", "unit": "1/m", "scale": scale / UINT16}
+    if sample.normal is not None:
+        packed["normal.png"] = _png(np.rint((sample.normal + 1) * 127.5).astype(np.uint8))
+    packed["json"] = json.dumps(record)
+    return packed
+
+
+def _unpack(raw: dict[str, Any], maps: set[str]) -> Sample:
+    record = json.loads(raw["json"])
+    depth = normal = None
+    if "depth" in maps and "depth.png" in raw:
+        depth = _array(raw["depth.png"]).astype(np.float32) * np.float32(record["depth"]["scale"])
+    if "normal" in maps and "normal.png" in raw:
+        normal = _array(raw["normal.png"]).astype(np.float32) / np.float32(127.5) - np.float32(1)
+    return Sample(raw["__key__"], _array(raw["png"]), raw["txt"].decode(), depth, normal, record)
+
+
+def _png(array: NDArray[Any]) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def _array(data: bytes) -> NDArray[Any]:
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(data)))

@@ -1,0 +1,33 @@
+"""Procedural captioned landscapes with exact depth and normals."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .grammar import sample_world
+from .world import World
+
+if TYPE_CHECKING:
+    from .captions import Visible, caption, visible_objects
+    from .phrases import vocabulary
+    from .raycast import Surface
+    from .renderer import Rendering, render
+
+EVALUATION_SEEDS = 1_000_000_000
+"""World seeds from here on are reserved for evaluation and never rendered for training."""
+
+_LATE = {"caption": "captions", "visible_objects": "captions", "vocabulary": "phrases", "Visible": "captions",
+         "Rendering": "renderer", "render": "renderer", "Surface": "raycast"}  # fmt: skip
+
+__all__ = [
+    "EVALUATION_SEEDS", "Rendering", "Surface", "Visible", "World", "caption", "render", "sample_world",
+    "visible_objects", "vocabulary",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Load torch only when something is rendered or described."""
+    if name in _LATE:
+        return getattr(import_module(f".{_LATE[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,93 @@
+"""A diffusers UNet as two halves, so that features can be exchanged between them (paper 3.1, Fig. 2c)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What both halves of a UNet are told besides their latents."""
+
+    text: Tensor
+    """(B, tokens, width) text embeddings."""
+    added: dict[str, Tensor] | None = None
+    """The base model's further conditions, such as SDXL's `text_embeds` and `time_ids`."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the first half hands to the second, and to the other branches."""
+
+    skips: Sequence[Tensor]
+    """The output of `conv_in` and of every layer on the way down, each (B, c, h, w)."""
+    middle: Tensor
+    """(B, c, h, w) output of the middle block."""
+
+
+def skip_widths(unet: UNet2DConditionModel) -> list[int]:
+    """Channels of every skip tensor of a UNet, in the order of `Features.skips`."""
+    widths = list(unet.config.block_out_channels)
+    layers = unet.config.layers_per_block
+    layers = [layers] * len(widths) if isinstance(layers, int) else list(layers)
+    channels = [widths[0]]
+    for level, (width, count) in enumerate(zip(widths, layers, strict=True)):
+        downsampler = level < len(widths) - 1
+        channels += [width] * (count + downsampler)
+    return channels
+
+
+def embed_time(unet: UNet2DConditionModel, sample: Tensor, timestep: Tensor, given: Conditioning) -> Tensor:
+    """The timestep embedding (B, width) with the base model's added conditions in it."""
+    embedding = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=timestep))
+    added = unet.get_aug_embed(emb=embedding, encoder_hidden_states=given.text, added_cond_kwargs=given.added)
+    embedding = embedding if added is None else embedding + added
+    return embedding if unet.time_embed_act is None else unet.time_embed_act(embedding)
+
+
+def encode(unet: UNet2DConditionModel, hidden: Tensor, embedding: Tensor, text: Tensor) -> Features:
+    """The down and middle blocks.
+
+    `hidden` (B, c, h, w) is the sum of `conv_in` and whatever else enters there; `embedding` comes from `embed_time`.
+    """
+    skips: list[Tensor] = [hidden]
+    for block in unet.down_blocks:
+        hidden, outputs = block(hidden, embedding, **_text_for(block, text))
+        skips += outputs
+    if unet.mid_block is not None:
+        hidden = unet.mid_block(hidden, embedding, **_text_for(unet.mid_block, text))
+    return Features(skips, hidden)
+
+
+def decode(unet: UNet2DConditionModel, features: Features, embedding: Tensor, text: Tensor) -> Tensor:
+    """The up blocks and the output layer: the prediction (B, out_channels, h, w)."""
+    hidden, skips = features.middle, list(features.skips)
+    for block in unet.up_blocks:
+        count = len(block.resnets)
+        own, skips = tuple(skips[-count:]), skips[:-count]
+        # Latent sides that the UNet's factor does not divide: upsample to the next skip's own size.
+        size = skips[-1].shape[-2:] if skips else None
+        hidden = block(hidden, own, embedding, upsample_size=size, **_text_for(block, text))
+    if unet.conv_norm_out is not None:
+        hidden = unet.conv_act(unet.conv_norm_out(hidden))
+    return unet.conv_out(hidden)
+
+
+def text_states(unet: UNet2DConditionModel, given: Conditioning) -> Tensor:
+    """The text as the cross-attention layers read it (some bases project it first)."""
+    return unet.process_encoder_hidden_states(encoder_hidden_states=given.text, added_cond_kwargs=given.added)
+
+
+def _text_for(block: nn.Module, text: Tensor) -> dict[str, Any]:
+    return {"encoder_hidden_states": text} if getattr(block, "has_cross_attention", False) else {}
+
+
+def expand_timestep(timestep: Tensor | int, batch: int, device: torch.device) -> Tensor:
+    """One timestep per item, (B,)."""
+    return torch.as_tensor(timestep, device=device).reshape(-1).expand(batch)

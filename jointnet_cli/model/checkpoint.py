@@ -1,0 +1,188 @@
+"""A joint model in its folder: a Stable Diffusion folder whose UNet is the RGB branch, and the joint parts beside it.
+
+    model_index.json  vae/  text_encoder/  tokenizer/  scheduler/     as diffusers writes them
+    unet/                     the RGB branch
+    branches/<modality>/      one UNet for every further modality
+    exchange.safetensors      the exchange convolutions, and the masked input's where the model has it
+    jointnet.json             branches, masked input, sampling defaults, provenance
+
+A folder without `jointnet.json` is a base model: one branch, RGB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.model.joint import RGB, JointUNet
+
+EMBEDDED = Path(__file__).parent / "diorama"
+FORMAT = 1
+
+
+@dataclass
+class JointModel:
+    """Everything that turns a prompt into latents and latents into maps."""
+
+    joint: JointUNet
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    scheduler: dict[str, Any]
+    """The base model's scheduler configuration."""
+    defaults: dict[str, Any] = field(default_factory=dict)
+    """Sampling defaults: `scheduler`, `steps`, `guidance`, `depth_steps`."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """How the model was made."""
+
+    @property
+    def factor(self) -> int:
+        """Pixels a latent pixel stands for."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def window(self) -> int:
+        """Side of the square images the model was trained on, in latent pixels."""
+        size = self.joint.unet(RGB).config.sample_size
+        return int(size if isinstance(size, int) else size[0])
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> JointModel:
+        """Move all networks, in evaluation mode."""
+        for network in (self.joint, self.vae, self.text_encoder):
+            network.to(device=device, dtype=dtype).eval()
+        return self
+
+    def encode_text(self, prompts: list[str]) -> Tensor:
+        """Text embeddings (B, tokens, width)."""
+        tokens = self.tokenizer(
+            prompts, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt"
+        )
+        return self.text_encoder(tokens.input_ids.to(self.text_encoder.device)).last_hidden_state
+
+    def encode(self, maps: Tensor) -> Tensor:
+        """Maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w)."""
+        config = self.vae.config
+        latents = self.vae.encode(maps.to(self.vae.device, self.vae.dtype)).latent_dist.mean
+        return (latents - (config.shift_factor or 0.0)) * config.scaling_factor
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, h, w) to maps (B, 3, H, W), about [-1, 1]."""
+        config = self.vae.config
+        latents = latents.to(self.vae.device, self.vae.dtype) / config.scaling_factor + (config.shift_factor or 0.0)
+        return self.vae.decode(latents).sample.float()
+
+    def grey(self, height: int, width: int) -> Tensor:
+        """Latents (1, C, h, w) of a grey picture of the given latent size: what stands in for the unknown."""
+        return self.encode(torch.zeros(1, 3, height * self.factor, width * self.factor))
+
+
+def load_model(folder: str | Path) -> JointModel:
+    """Read a joint model, or a base model as a joint model of one branch.
+
+    Raises:
+        UserError: no model there, or one of another format.
+    """
+    folder = Path(folder)
+    if not (folder / "model_index.json").is_file():
+        raise UserError(f"no model in {folder}", hint="a model folder holds model_index.json, unet/, vae/, text_encoder/ …")
+    record = _read_record(folder)
+    unets = {RGB: UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True)}
+    for name in record["branches"][1:]:
+        unets[name] = UNet2DConditionModel.from_pretrained(folder / "branches" / name, use_safetensors=True)
+    joint = JointUNet(unets, masked_input=record["masked_input"])
+    if len(unets) > 1:
+        _load_exchange(joint, load_file(folder / "exchange.safetensors"))
+    return JointModel(
+        joint=joint,
+        vae=AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", use_safetensors=True),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        scheduler=dict(DDIMScheduler.load_config(folder / "scheduler")),
+        defaults=record["defaults"],
+        provenance=record["provenance"],
+    )
+
+
+def save_model(model: JointModel, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write a joint model, weights in the given type."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _save_network(model.vae, folder / "vae", dtype)
+    _save_network(model.text_encoder, folder / "text_encoder", dtype)
+    for name in model.joint.names:
+        _save_network(model.joint.unet(name), folder / ("unet" if name == RGB else f"branches/{name}"), dtype)
+    if len(model.joint.names) > 1:
+        tensors = {key: value.to(dtype).contiguous() for key, value in _exchange_state(model.joint).items()}
+        save_file(tensors, folder / "exchange.safetensors")
+    model.tokenizer.save_pretrained(folder / "tokenizer")
+    DDIMScheduler.from_config(model.scheduler).save_pretrained(folder / "scheduler")
+    (folder / "model_index.json").write_text(json.dumps(_INDEX, indent=2))
+    record = {
+        "format": FORMAT,
+        "branches": model.joint.names,
+        "masked_input": model.joint.has_masked_input,
+        "defaults": model.defaults,
+        "provenance": model.provenance,
+    }
+    (folder / "jointnet.json").write_text(json.dumps(record, indent=2))
+
+
+def model_hash(folder: str | Path) -> str:
+    """Twelve hexadecimal digits that name a folder's weights: SHA-256 over its safetensors files, in order of path."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(folder).rglob("*.safetensors")):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+_INDEX = {
+    "_class_name": "StableDiffusionPipeline",
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "requires_safety_checker": False,
+    "safety_checker": [None, None],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    path = folder / "jointnet.json"
+    if not path.is_file():
+        return {"branches": [RGB], "masked_input": False, "defaults": {}, "provenance": {}}
+    record: dict[str, Any] = json.loads(path.read_text())
+    if record.get("format") != FORMAT:
+        raise UserError(f"{path}: format {record.get('format')} is not known", hint="install a newer jointnet-cli")
+    return record
+
+
+def _exchange_state(joint: JointUNet) -> dict[str, Tensor]:
+    return {key: value for key, value in joint.state_dict().items() if key.startswith(("exchange.", "masked."))}
+
+
+def _load_exchange(joint: JointUNet, tensors: dict[str, Tensor]) -> None:
+    _, unexpected = joint.load_state_dict(tensors, strict=False)
+    missing = _exchange_state(joint).keys() - tensors.keys()
+    if missing or unexpected:
+        raise UserError(f"exchange.safetensors does not fit the branches: {sorted(missing | set(unexpected))[:3]} …")
+
+
+def _save_network(network: Any, folder: Path, dtype: torch.dtype) -> None:
+    """Save a copy in another type without touching the network."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in network.state_dict().items()}
+    network.save_pretrained(folder, state_dict=tensors, safe_serialization=True)

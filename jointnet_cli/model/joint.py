@@ -1,0 +1,174 @@
+"""The joint network: one UNet a modality, exchanging features through zero-initialised convolutions (paper 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import permutations
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from jointnet_cli.model.branch import (
+    Conditioning,
+    Features,
+    decode,
+    embed_time,
+    encode,
+    expand_timestep,
+    skip_widths,
+    text_states,
+)
+
+RGB = "rgb"
+
+
+def zero_conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
+    """A convolution that gives exactly zero until it is trained."""
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+    nn.init.zeros_(conv.weight)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    return conv
+
+
+class Exchange(nn.Module):
+    """What one branch sends to one other: its input, its skip tensors and its middle output."""
+
+    def __init__(self, sender: UNet2DConditionModel) -> None:
+        super().__init__()
+        widths = skip_widths(sender)
+        self.input = zero_conv(sender.config.in_channels, widths[0], sender.config.conv_in_kernel)
+        self.skips = nn.ModuleList(zero_conv(width, width, 1) for width in widths)
+        self.middle = zero_conv(widths[-1], widths[-1], 1)
+
+
+class JointUNet(nn.Module):
+    """N branches that denoise N modalities together.
+
+    Each branch is a whole `UNet2DConditionModel` of the same shape; the first is RGB. `forward` takes and returns one
+    tensor with an axis for the branches. Until the exchange is trained every branch computes what its own UNet computes.
+
+    Args:
+        unets: branch name to UNet, in order; at least one.
+        masked_input: whether known regions enter as further input (paper 4.1).
+
+    Raises:
+        ValueError: no branch, or branches of different widths.
+    """
+
+    def __init__(self, unets: Mapping[str, UNet2DConditionModel], *, masked_input: bool = False) -> None:
+        super().__init__()
+        if not unets:
+            raise ValueError("a joint network needs at least one branch")
+        if len({tuple(skip_widths(unet)) for unet in unets.values()}) > 1:
+            raise ValueError("all branches of a joint network must have the same widths")
+        self.branches = nn.ModuleDict(unets)
+        self.exchange = nn.ModuleDict(
+            {exchange_name(sender, receiver): Exchange(unets[sender]) for sender, receiver in permutations(unets, 2)}
+        )
+        self.masked = nn.ModuleDict()
+        if masked_input:
+            self.add_masked_input()
+
+    @property
+    def names(self) -> list[str]:
+        """Branch names in the order of the branch axis."""
+        return list(self.branches)
+
+    @property
+    def channels(self) -> int:
+        """Channels of one branch's latents."""
+        return self.unet(self.names[0]).config.in_channels
+
+    @property
+    def has_masked_input(self) -> bool:
+        """Whether the network reads known regions as further input."""
+        return len(self.masked) > 0
+
+    def unet(self, name: str) -> UNet2DConditionModel:
+        """The UNet of one branch."""
+        return self.branches[name]  # type: ignore[return-value]
+
+    def add_masked_input(self) -> None:
+        """Give every branch a zero-initialised input for the masks and known latents of all branches."""
+        for name in self.names:
+            config = self.unet(name).config
+            inputs = len(self.names) * (1 + config.in_channels)
+            self.masked[name] = zero_conv(inputs, config.block_out_channels[0], config.conv_in_kernel)
+
+    def forward(
+        self,
+        latents: Tensor,
+        timestep: Tensor | int,
+        given: Conditioning,
+        known: Tensor | None = None,
+    ) -> Tensor:
+        """Predict noise (or velocity) for all branches.
+
+        Args:
+            latents: (B, N, C, h, w), noisy latents of the N branches.
+            timestep: scalar or (B,), shared by the branches.
+            given: text and further conditions, shared by the branches.
+            known: (B, N, 1 + C, h, w), for models with masked input: a mask (1 = unknown) and the latents of the masked
+                picture, per branch. `None` leaves the masked input out.
+
+        Returns:
+            (B, N, C_out, h, w) predictions.
+        """
+        inputs = dict(zip(self.names, latents.unbind(1), strict=True))
+        timestep = expand_timestep(timestep, len(latents), latents.device)
+        embeddings = {name: embed_time(self.unet(name), x, timestep, given) for name, x in inputs.items()}
+        texts = {name: text_states(self.unet(name), given) for name in inputs}
+        features = {}
+        for name in inputs:
+            hidden = self._enter(name, inputs, known)
+            features[name] = encode(self.unet(name), hidden, embeddings[name], texts[name])
+        outputs = [
+            decode(self.unet(name), self._receive(name, features), embeddings[name], texts[name]) for name in inputs
+        ]
+        return torch.stack(outputs, dim=1)
+
+    def _enter(self, receiver: str, inputs: Mapping[str, Tensor], known: Tensor | None) -> Tensor:
+        """The first hidden tensor: own input, the other branches' inputs, and the known regions, own modality first."""
+        hidden = self.unet(receiver).conv_in(inputs[receiver])
+        for sender in self._others(receiver):
+            hidden = hidden + self._sent(sender, receiver).input(inputs[sender])
+        if known is not None and self.has_masked_input:
+            order = [receiver, *self._others(receiver)]
+            regions = torch.cat([known[:, self.names.index(name)] for name in order], dim=1)
+            hidden = hidden + self.masked[receiver](regions)
+        return hidden
+
+    def _receive(self, receiver: str, features: Mapping[str, Features]) -> Features:
+        """The receiver's own features plus what every other branch sends."""
+        skips, middle = list(features[receiver].skips), features[receiver].middle
+        for sender in self._others(receiver):
+            sent = self._sent(sender, receiver)
+            incoming = features[sender]
+            skips = [own + conv(x) for own, conv, x in zip(skips, sent.skips, incoming.skips, strict=True)]
+            middle = middle + sent.middle(incoming.middle)
+        return Features(skips, middle)
+
+    def _others(self, receiver: str) -> Sequence[str]:
+        return [name for name in self.names if name != receiver]
+
+    def _sent(self, sender: str, receiver: str) -> Exchange:
+        return self.exchange[exchange_name(sender, receiver)]  # type: ignore[return-value]
+
+
+def exchange_name(sender: str, receiver: str) -> str:
+    """The name of the exchange module from one branch to another."""
+    return f"{sender}_to_{receiver}"
+
+
+def extend(unet: UNet2DConditionModel, modalities: Sequence[str], *, masked_input: bool = False) -> JointUNet:
+    """A joint network whose every branch starts as a copy of a base UNet (paper 3.1).
+
+    The RGB branch is `unet` itself, not a copy.
+    """
+    unets = {RGB: unet}
+    for name in modalities:
+        copy = UNet2DConditionModel.from_config(unet.config)
+        copy.load_state_dict(unet.state_dict())
+        unets[name] = copy.to(device=unet.device, dtype=unet.dtype)
+    return JointUNet(unets, masked_input=masked_input)

@@ -1,0 +1,72 @@
+"""A CLIP-format tokenizer learned from captions, and an untrained CLIP text encoder for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+WORD_END = "</w>"
+
+
+def learn_tokenizer(captions: Iterable[str], vocabulary: int, tokens: int, folder: Path) -> CLIPTokenizer:
+    """Learn byte-pair merges from captions and write them as a `CLIPTokenizer` folder.
+
+    Args:
+        captions: the training texts.
+        vocabulary: number of tokens, the 512 byte tokens of CLIP and the two marks included.
+        tokens: length every prompt is padded or cut to.
+        folder: where `vocab.json`, `merges.txt` and the configuration go.
+    """
+    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
+    from tokenizers.pre_tokenizers import ByteLevel
+    from tokenizers.trainers import BpeTrainer
+
+    alphabet = sorted(ByteLevel.alphabet())
+    learner = Tokenizer(BPE(end_of_word_suffix=WORD_END))
+    from tokenizers.pre_tokenizers import Whitespace
+
+    learner.pre_tokenizer = Whitespace()
+    trainer = BpeTrainer(vocab_size=vocabulary, end_of_word_suffix=WORD_END, show_progress=False)
+    learner.train_from_iterator((caption.lower() for caption in captions), trainer)
+    merges = [tuple(merge) for merge in json.loads(learner.to_str())["model"]["merges"]]
+    merges = merges[: max(0, vocabulary - 2 * len(alphabet) - 2)]
+    entries = [*alphabet, *(symbol + WORD_END for symbol in alphabet), *("".join(merge) for merge in merges)]
+    entries = [*dict.fromkeys(entries), START, END]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps({entry: number for number, entry in enumerate(entries)}, ensure_ascii=False))
+    lines = ["#version: 0.2", *(" ".join(merge) for merge in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    settings = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": tokens,
+        "bos_token": START,
+        "eos_token": END,
+        "unk_token": END,
+        "pad_token": END,
+        "do_lower_case": True,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2))
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def build_text_encoder(tokenizer: CLIPTokenizer, *, width: int, layers: int, heads: int) -> CLIPTextModel:
+    """An untrained text encoder for a tokenizer."""
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=4 * width,
+        projection_dim=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        max_position_embeddings=tokenizer.model_max_length,
+        hidden_act="quick_gelu",
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModel(config)

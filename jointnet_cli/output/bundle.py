@@ -1,0 +1,55 @@
+"""All files of one result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from jointnet_cli.output.atomic import write_text
+from jointnet_cli.output.color import colorize
+from jointnet_cli.output.exr import write_exr
+from jointnet_cli.output.image import write_disparity_png, write_normal_png, write_png
+from jointnet_cli.output.mesh import rgbd_mesh, write_glb
+from jointnet_cli.output.metadata import describe, exr_attributes, png_text, record
+from jointnet_cli.output.naming import check_free, expected_files, kind, stem, subject
+from jointnet_cli.tasks import Result
+
+
+def write_result(
+    result: Result, out: Path, index: int, *, overwrite: bool = False, metadata: bool = True
+) -> dict[str, Path]:
+    """Write what `naming.expected_files` lists for this result into the folder `out`, and return the paths by key.
+
+    `index` is the item's number in its batch, from 0. Each file appears whole or not at all. The sidecar comes last and
+    an old one goes first, so that where a sidecar is, its files are complete and are the ones it describes. Without
+    `metadata` there is no sidecar and no text in the other files. Raises `UserError` if a file exists and `overwrite`
+    is not set.
+    """
+    name = stem(index, result.task.seed, subject(result.task))
+    files = {key: out / file for key, file in expected_files(kind(result.task), name, list(result.maps)).items()}
+    check_free(files.values(), overwrite)
+    out.mkdir(parents=True, exist_ok=True)
+    files["metadata"].unlink(missing_ok=True)
+    if not metadata:
+        del files["metadata"]
+    writers = _writers(result, files, metadata)
+    for key, path in files.items():
+        writers[key](path)
+    return files
+
+
+def _writers(result: Result, files: dict[str, Path], metadata: bool) -> dict[str, Callable[[Path], None]]:
+    image, maps, projection = result.image, result.maps, result.projection
+    text = png_text(result) if metadata else {}
+    attributes = exr_attributes(result) if metadata else {}
+    extras = record(result) if metadata else None
+    return {
+        "image": lambda path: write_png(path, image, text),
+        "depth": lambda path: write_disparity_png(path, maps["depth"], text),
+        "normal": lambda path: write_normal_png(path, maps["normal"], text),
+        "preview": lambda path: write_png(path, colorize(maps["depth"]), text),
+        "exr": lambda path: write_exr(path, image, maps, attributes, projection),
+        "mesh": lambda path: write_glb(path, rgbd_mesh(image, maps["depth"], projection), extras),
+        "metadata": lambda path: write_text(path, json.dumps(describe(result, files), indent=2) + "\n"),
+    }

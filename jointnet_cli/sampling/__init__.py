@@ -1,0 +1,1 @@
+"""Joint denoising of a canvas, with known regions per modality, seen through tiles."""

@@ -1,0 +1,35 @@
+"""Several predictions of one photo made comparable: scale, shift and the median."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def fit_scale_shift(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Least-squares scale and shift that take source to target, both flat (P,)."""
+    ones = torch.ones_like(source)
+    solution = torch.linalg.lstsq(torch.stack([source, ones], dim=1), target[:, None]).solution
+    return solution[0, 0], solution[1, 0]
+
+
+def align_members(members: Sequence[Tensor], modality: str) -> Tensor:
+    """The ensemble's answer.
+
+    Args:
+        members: maps of one photo, each (1, H, W) disparity in [0, 1] or (1, 3, H, W) normals.
+        modality: `depth` members are brought to the first one's scale and shift before the median is taken; normals are
+            averaged and made unit vectors.
+    """
+    if len(members) == 1:
+        return members[0]
+    if modality != "depth":
+        return F.normalize(torch.stack(list(members)).mean(dim=0), dim=1)
+    aligned = [members[0]]
+    for member in members[1:]:
+        scale, shift = fit_scale_shift(member.flatten(), members[0].flatten())
+        aligned.append(member * scale + shift)
+    return torch.stack(aligned).median(dim=0).values.clamp(0, 1)

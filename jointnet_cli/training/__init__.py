@@ -1,0 +1,1 @@
+"""Training: recipes, the objective, the stages and the trainer that runs them."""

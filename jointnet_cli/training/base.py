@@ -1,0 +1,140 @@
+"""Stage `base`: a text-to-image diffusion model from scratch, in Stable Diffusion's format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
+from torch import Generator, Tensor, nn
+
+from jointnet_cli.data.dataset import batch_indices, load_latents
+from jointnet_cli.errors import UserError
+from jointnet_cli.model.branch import Conditioning
+from jointnet_cli.model.checkpoint import JointModel, model_hash, save_model
+from jointnet_cli.model.joint import RGB, JointUNet
+from jointnet_cli.model.text import build_text_encoder, learn_tokenizer
+from jointnet_cli.training.objective import branch_losses, noised
+from jointnet_cli.training.previews import preview_prompts
+from jointnet_cli.training.recipe import BaseRecipe, Noise, Train, Unet
+
+Log = Callable[[dict[str, Any]], None]
+
+
+def build_unet(settings: Unet, channels: int, size: int, text_width: int) -> UNet2DConditionModel:
+    """An untrained UNet for latents of so many channels and such a side."""
+    down = tuple("CrossAttnDownBlock2D" if attention else "DownBlock2D" for attention in settings.attention)
+    up = tuple("CrossAttnUpBlock2D" if attention else "UpBlock2D" for attention in reversed(settings.attention))
+    return UNet2DConditionModel(
+        sample_size=size,
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=tuple(settings.block_out_channels),
+        layers_per_block=settings.layers_per_block,
+        down_block_types=down,
+        up_block_types=up,
+        attention_head_dim=settings.heads,
+        norm_num_groups=settings.norm_num_groups,
+        cross_attention_dim=text_width,
+    )
+
+
+def build_schedule(noise: Noise) -> dict[str, Any]:
+    """The configuration of Stable Diffusion's noise schedule, with the recipe's prediction type and terminal SNR."""
+    return dict(
+        DDIMScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            prediction_type=noise.prediction,
+            rescale_betas_zero_snr=noise.zero_terminal_snr,
+            timestep_spacing="trailing",
+            clip_sample=False,
+            set_alpha_to_one=True,
+        ).config
+    )
+
+
+class TextToImage(nn.Module):
+    """The parts that train together: the text encoder and the one-branch joint network."""
+
+    def __init__(self, text_encoder: nn.Module, joint: JointUNet) -> None:
+        super().__init__()
+        self.text_encoder = text_encoder
+        self.joint = joint
+
+    def forward(self, latents: Tensor, timestep: Tensor, tokens: Tensor) -> Tensor:
+        """Predictions (B, 1, C, h, w) for noisy latents under tokenised prompts (B, L)."""
+        text = self.text_encoder(tokens).last_hidden_state
+        return self.joint(latents, timestep, Conditioning(text))
+
+
+class BaseStage:
+    """Trains on latents that are encoded once."""
+
+    def __init__(self, recipe: BaseRecipe, log: Log, run: Path) -> None:
+        if not (Path(recipe.vae) / "config.json").is_file():
+            raise UserError(f"no trained VAE in {recipe.vae}", hint="train one first: jointnet train diorama/vae")
+        if recipe.data.maps != [RGB]:
+            raise UserError("a base model trains on data.maps = ['rgb']")
+        self.recipe = recipe
+        torch.manual_seed(recipe.train.seed)
+        vae = AutoencoderKL.from_pretrained(recipe.vae).eval()
+        self.data = load_latents(
+            recipe.data.shards,
+            [RGB],
+            torch.inference_mode()(lambda maps: vae.encode(maps).latent_dist.mean),
+            model_hash(recipe.vae),
+            mirrored=recipe.data.flip,
+            limit=recipe.data.limit,
+            progress=lambda done, count: log({"encoded": done, "shards": count}),
+        )
+        text = recipe.text_encoder
+        tokenizer = learn_tokenizer(self.data.captions, text.vocabulary, text.tokens, run / "tokenizer")
+        encoder = build_text_encoder(tokenizer, width=text.width, layers=text.layers, heads=text.heads)
+        channels, side = self.data.latents.shape[3], self.data.latents.shape[-1]
+        joint = JointUNet({RGB: build_unet(recipe.unet, channels, side, text.width)})
+        schedule = build_schedule(recipe.noise)
+        self.model = JointModel(joint, vae, encoder, tokenizer, schedule)
+        self.noise_schedule = DDPMScheduler.from_config(schedule)
+        self._network = TextToImage(encoder, joint)
+        self.tokens = tokenize(tokenizer, self.data.captions)
+        self.empty = tokenize(tokenizer, [""])[0]
+
+    @property
+    def settings(self) -> Train:
+        return self.recipe.train
+
+    @property
+    def network(self) -> nn.Module:
+        return self._network
+
+    def loss(self, network: nn.Module, step: int, generator: Generator) -> dict[str, Tensor]:
+        device = next(network.parameters()).device
+        train, objective = self.recipe.train, self.recipe.objective
+        indices = batch_indices(len(self.data), train.batch_size, step, train.seed)
+        sides = torch.randint(len(self.data.latents), (len(indices),), generator=generator)
+        clean = self.data.latents[sides, indices].float().to(device)
+        dropped = torch.rand(len(indices), 1, generator=generator) < objective.text_dropout
+        tokens = torch.where(dropped, self.empty, self.tokens[indices]).to(device)
+        batch = noised(clean, self.noise_schedule, objective, generator)
+        predicted = network(batch.latents, batch.timestep, tokens)
+        return {RGB: branch_losses(predicted, batch)[0]}
+
+    def preview(self, path: Path) -> None:
+        preview_prompts(self.model, self.recipe.preview_prompts, path)
+
+    def export(self, folder: Path, facts: dict[str, object]) -> None:
+        self.model.provenance = {"base": {"recipe": self.recipe.model_dump(mode="json"), **facts}}
+        save_model(self.model, folder, torch.float32)
+
+
+def tokenize(tokenizer: Any, captions: list[str]) -> Tensor:
+    """Token numbers (N, L) of captions, padded to the tokenizer's length."""
+    encoded = tokenizer(
+        captions, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
+    )
+    tokens: Tensor = encoded.input_ids
+    return tokens

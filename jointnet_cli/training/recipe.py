@@ -1,0 +1,276 @@
+"""Recipes: one TOML file is one documented training run, validated before anything loads."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from jointnet_cli.errors import UserError
+
+
+class Settings(BaseModel):
+    """A table of a recipe: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Settings):
+    """Where the samples come from."""
+
+    shards: str
+    """A folder of shards made by `jointnet prepare`."""
+    maps: list[Literal["rgb", "depth", "normal"]] = ["rgb"]
+    """What is read of every sample, in branch order."""
+    flip: bool = True
+    """Whether every sample is also used mirrored."""
+    limit: int | None = Field(None, ge=1)
+    """Use only the first samples."""
+    crop: int | None = Field(None, ge=8)
+    """Train on random square crops of this size (VAE only)."""
+
+
+class Train(Settings):
+    """The optimisation. It ends at `max_steps` or after `max_minutes` of work, whichever comes first; the learning rate's
+    schedule follows the one that is nearer its end, so a shorter budget is a whole, shorter run."""
+
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    max_steps: int = Field(ge=1)
+    max_minutes: float | None = Field(None, gt=0)
+    warmup_steps: int = Field(100, ge=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    final_learning_rate: float = Field(0.02, ge=0, le=1)
+    """What is left of the learning rate at the end of the cosine, as a fraction."""
+    weight_decay: float = Field(0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    gradient_clip: float = Field(1.0, gt=0)
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of the exponential moving average of the weights; the average is what is saved."""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    seed: int = 0
+    log_every: int = Field(50, ge=1)
+    """Steps between two lines of `log.jsonl`."""
+    checkpoint_minutes: float = Field(5.0, gt=0)
+    preview_minutes: float | None = Field(15.0, gt=0)
+
+
+class Vae(Settings):
+    """The autoencoder (diffusers `AutoencoderKL`) and its reconstruction loss."""
+
+    latent_channels: int = Field(4, ge=1)
+    block_out_channels: list[int] = [16, 32, 64, 96]
+    layers_per_block: int = Field(1, ge=1)
+    norm_num_groups: int = Field(8, ge=1)
+    kl_weight: float = Field(1e-4, ge=0)
+    squared_weight: float = Field(0.5, ge=0)
+    gradient_weight: float = Field(0.35, ge=0)
+    """Weight of the L1 difference of the picture's horizontal and vertical steps."""
+    coarse_weight: float = Field(0.7, ge=0)
+    """Weight of the L1 difference of 8x8 block means."""
+
+
+class TextEncoder(Settings):
+    """The text encoder (transformers `CLIPTextModel`) and its byte-pair vocabulary, learned from the captions."""
+
+    vocabulary: int = Field(1024, ge=300)
+    tokens: int = Field(32, ge=8)
+    """Length every prompt is padded or cut to."""
+    width: int = Field(192, ge=16)
+    layers: int = Field(3, ge=1)
+    heads: int = Field(6, ge=1)
+
+
+class Unet(Settings):
+    """The denoiser (diffusers `UNet2DConditionModel`)."""
+
+    block_out_channels: list[int]
+    layers_per_block: int = Field(1, ge=1)
+    attention: list[bool]
+    """Per level, whether its blocks have attention."""
+    heads: int = Field(4, ge=1)
+    norm_num_groups: int = Field(16, ge=1)
+
+
+class Objective(Settings):
+    """The denoising loss (paper eq. 1) and its options."""
+
+    text_dropout: float = Field(0.1, ge=0, le=1)
+    """Share of samples trained without their caption."""
+    noise_offset: float = Field(0.0, ge=0)
+    min_snr_gamma: float | None = Field(None, gt=0)
+    """Clip of the signal-to-noise ratio in the loss weight (Hang et al., 2023); `None` weighs all timesteps alike."""
+
+
+class Noise(Settings):
+    """The noise schedule of a base model that is trained from scratch."""
+
+    prediction: Literal["epsilon", "v_prediction"] = "v_prediction"
+    zero_terminal_snr: bool = True
+    """Rescale the betas so that the last timestep is pure noise (Lin et al., 2023)."""
+
+
+class Masks(Settings):
+    """Shares of a masked-input training (paper 4.1); what is left of 1 trains joint generation, everything unknown."""
+
+    image_known: float = Field(0.0, ge=0, le=1)
+    """RGB given whole, the rest unknown: dense prediction."""
+    maps_known: float = Field(0.0, ge=0, le=1)
+    """The dense maps given whole, RGB unknown."""
+    equal: float = Field(0.0, ge=0, le=1)
+    """One random mask for all modalities: editing."""
+    unequal: float = Field(0.0, ge=0, le=1)
+    """A random mask of its own for every modality."""
+
+
+class Inference(Settings):
+    """What the trained model's folder states as the default way to sample from it."""
+
+    scheduler: str = "ddim"
+    steps: int = Field(50, ge=1)
+    guidance: float = Field(7.5, ge=1)
+    depth_steps: int | None = Field(None, ge=1)
+    """Steps of `depth`; `None` means `steps`."""
+
+
+class _Recipe(Settings):
+    description: str
+    data: Data
+    train: Train
+    preview_prompts: list[str] = []
+
+
+class VaeRecipe(_Recipe):
+    """Train an autoencoder from scratch on every modality."""
+
+    stage: Literal["vae"]
+    vae: Vae = Vae()
+
+
+class BaseRecipe(_Recipe):
+    """Train a text-to-image base model from scratch on a trained autoencoder."""
+
+    stage: Literal["base"]
+    vae: str
+    """Folder of the trained VAE."""
+    text_encoder: TextEncoder = TextEncoder()
+    unet: Unet
+    noise: Noise = Noise()
+    objective: Objective = Objective()
+
+
+class JointRecipe(_Recipe):
+    """Extend a base model to further modalities (paper 3.4), or train a joint model on."""
+
+    stage: Literal["joint"]
+    model: str
+    """Folder to start from: a Stable Diffusion model, or a joint model of an earlier stage."""
+    train_rgb: bool = False
+    """Whether the RGB branch's own weights train too (the paper's second stage and masked input)."""
+    masked_input: bool = False
+    masks: Masks = Masks()
+    objective: Objective = Objective(text_dropout=0.15, noise_offset=0.05)
+    inference: Inference | None = None
+
+
+Recipe = Annotated[VaeRecipe | BaseRecipe | JointRecipe, Field(discriminator="stage")]
+_ADAPTER: TypeAdapter[VaeRecipe | BaseRecipe | JointRecipe] = TypeAdapter(Recipe)
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with the package, by name such as `diorama/base`."""
+    root = _recipe_root()
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.toml"))}
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> VaeRecipe | BaseRecipe | JointRecipe:
+    """Read and validate a recipe.
+
+    Args:
+        name: a TOML file, or the name of a shipped recipe.
+        overrides: `table.key=value` settings that replace the file's; values are TOML, bare words are strings.
+
+    Raises:
+        UserError: no such recipe, invalid TOML, an unknown key (with the nearest valid one) or a value out of range.
+    """
+    path = _find(name)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a valid TOML file: {error}") from error
+    for override in overrides:
+        _override(values, override)
+    try:
+        return _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        raise _explain(path, error) from None
+
+
+def to_toml_record(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> dict[str, Any]:
+    """The resolved recipe as JSON-able data."""
+    return recipe.model_dump(mode="json")
+
+
+def _recipe_root() -> Path:
+    """`recipes/` inside an installed wheel, or beside the package in a checkout."""
+    installed = Path(str(resources.files("jointnet_cli"))) / "recipes"
+    return installed if installed.is_dir() else installed.parent.parent / "recipes"
+
+
+def _find(name: str) -> Path:
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = shipped_recipes()
+    key = name.removeprefix("recipes/").removesuffix(".toml")
+    if key in shipped:
+        return shipped[key]
+    near = difflib.get_close_matches(key, shipped, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"shipped recipes: {', '.join(shipped)}"
+    raise UserError(f"no recipe {name}", hint=hint)
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {override}: expected table.key=value", hint="for example --set train.max_minutes=10")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *tables, last = key.strip().split(".")
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise UserError(f"--set {override}: {table} is not a table")
+    values[last] = value
+
+
+def _explain(path: Path, error: ValidationError) -> UserError:
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"] if part not in ("vae", "base", "joint") or part != first["loc"][0]]
+    where = ".".join(place) or "stage"
+    hint = None
+    if first["type"] == "extra_forbidden":
+        valid = _keys_beside(first["loc"])
+        near = difflib.get_close_matches(str(first["loc"][-1]), valid, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"valid keys: {', '.join(sorted(valid))}"
+        return UserError(f"{path}: unknown key {where}", hint=hint)
+    return UserError(f"{path}: {where}: {first['msg'].lower()}", hint=hint)
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the table in which a refused key stands."""
+    stages: dict[str, type[BaseModel]] = {"vae": VaeRecipe, "base": BaseRecipe, "joint": JointRecipe}
+    table = stages[str(location[0])]
+    for part in location[1:-1]:
+        annotation = table.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        table = annotation
+    return list(table.model_fields)

@@ -1,0 +1,31 @@
+"""What the trainer needs to know of a stage: its network, its loss, its pictures and its output folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from torch import Generator, Tensor, nn
+
+from jointnet_cli.training.recipe import Train
+
+
+class Stage(Protocol):
+    """One kind of training (the autoencoder, the base model, the joint model)."""
+
+    @property
+    def settings(self) -> Train:
+        """How to optimise."""
+
+    @property
+    def network(self) -> nn.Module:
+        """What trains; parameters with `requires_grad` off stay as they are."""
+
+    def loss(self, network: nn.Module, step: int, generator: Generator) -> dict[str, Tensor]:
+        """The named losses of one step's batch; their sum is minimised. Everything random comes from the generator."""
+
+    def preview(self, path: Path) -> None:
+        """Write a PNG that shows what the network does now."""
+
+    def export(self, folder: Path, facts: dict[str, object]) -> None:
+        """Write the finished model; `facts` (steps, minutes, machine, final losses) go into its records."""

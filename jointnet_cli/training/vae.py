@@ -1,0 +1,144 @@
+"""Stage `vae`: a small autoencoder from scratch, shared by all modalities (paper 3.2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from jointnet_cli.data.dataset import batch_indices, load_pixels
+from jointnet_cli.modality import flip
+from jointnet_cli.training.previews import as_picture, save_grid
+from jointnet_cli.training.recipe import Train, Vae, VaeRecipe
+
+HELD_OUT = 64
+STATISTICS = 512
+
+
+def build_vae(settings: Vae) -> AutoencoderKL:
+    """An untrained `AutoencoderKL` without attention."""
+    depth = len(settings.block_out_channels)
+    return AutoencoderKL(
+        latent_channels=settings.latent_channels,
+        block_out_channels=tuple(settings.block_out_channels),
+        down_block_types=("DownEncoderBlock2D",) * depth,
+        up_block_types=("UpDecoderBlock2D",) * depth,
+        layers_per_block=settings.layers_per_block,
+        norm_num_groups=settings.norm_num_groups,
+        mid_block_add_attention=False,
+        scaling_factor=1.0,
+    )
+
+
+def reconstruction_losses(difference: Tensor, settings: Vae) -> Tensor:
+    """L1 + squared + gradient + coarse L1 of the difference (B, 3, H, W) between reconstruction and picture."""
+    steps = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+    return (
+        difference.abs().mean()
+        + settings.squared_weight * difference.square().mean()
+        + settings.gradient_weight * steps
+        + settings.coarse_weight * F.avg_pool2d(difference, 8).abs().mean()
+    )
+
+
+@torch.no_grad()
+def fold_statistics(vae: AutoencoderKL, latents: Tensor) -> None:
+    """Fold the per-channel mean and deviation of latents (N, C, h, w) into the quantisation layers.
+
+    Afterwards the encoder's latents have zero mean and unit variance, `scaling_factor` is 1, and the round trip is unchanged.
+    """
+    mean = latents.mean(dim=(0, 2, 3))
+    deviation = latents.std(dim=(0, 2, 3))
+    channels = len(mean)
+    into, out_of = vae.quant_conv, vae.post_quant_conv
+    out_of.bias += (out_of.weight[:, :, 0, 0] @ mean).to(out_of.bias.dtype)
+    out_of.weight *= deviation.view(1, -1, 1, 1)
+    into.weight[:channels] /= deviation.view(-1, 1, 1, 1)
+    into.bias[:channels] = (into.bias[:channels] - mean) / deviation
+    into.bias[channels:] -= 2 * deviation.log()  # log-variance of the scaled latents
+
+
+class Autoencoding(nn.Module):
+    """The VAE as one function of a picture, so that one module is prepared and averaged."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, pictures: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures (B, 3, H, W) to reconstructions and the mean KL divergence from the unit normal."""
+        posterior = self.vae.encode(pictures).latent_dist
+        decoded = self.vae.decode(posterior.mean + posterior.std * noise).sample
+        divergence = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
+        return decoded, divergence
+
+
+class VaeStage:
+    """Trains on crops of all modalities alike."""
+
+    def __init__(self, recipe: VaeRecipe) -> None:
+        self.recipe = recipe
+        torch.manual_seed(recipe.train.seed)
+        self._network = Autoencoding(build_vae(recipe.vae))
+        self.factor = 2 ** (len(recipe.vae.block_out_channels) - 1)
+        self.pixels = load_pixels(recipe.data.shards, list(recipe.data.maps), recipe.data.limit)
+
+    @property
+    def settings(self) -> Train:
+        return self.recipe.train
+
+    @property
+    def network(self) -> nn.Module:
+        return self._network
+
+    def loss(self, network: nn.Module, step: int, generator: Generator) -> dict[str, Tensor]:
+        pictures = self._batch(step, generator).to(next(network.parameters()).device)
+        side = pictures.shape[-1] // self.factor
+        shape = (len(pictures), self.recipe.vae.latent_channels, side, side)
+        noise = torch.randn(shape, generator=generator).to(pictures.device)
+        decoded, divergence = network(pictures, noise)
+        difference = decoded.float() - pictures
+        return {
+            "reconstruction": reconstruction_losses(difference, self.recipe.vae),
+            "kl": self.recipe.vae.kl_weight * divergence.float(),
+        }
+
+    def _batch(self, step: int, generator: Generator) -> Tensor:
+        """Crops (B, 3, c, c) of the step's samples, the modalities in turn."""
+        data, names = self.recipe.data, list(self.pixels.maps)
+        count = len(self.pixels.captions) - min(HELD_OUT, len(self.pixels.captions) // 4)
+        indices = batch_indices(count, self.recipe.train.batch_size, step, self.recipe.train.seed).tolist()
+        crops = []
+        for number, index in enumerate(indices):
+            name = names[(step + number) % len(names)]
+            picture = self.pixels.maps[name][index].float().expand(3, -1, -1)
+            crop = data.crop or picture.shape[-1]
+            top, left = (int(torch.randint(side - crop + 1, (1,), generator=generator)) for side in picture.shape[-2:])
+            picture = picture[:, top : top + crop, left : left + crop]
+            mirrored = data.flip and bool(torch.rand(1, generator=generator) < 0.5)
+            crops.append(flip(picture, name) if mirrored else picture)
+        return torch.stack(crops)
+
+    @torch.inference_mode()
+    def preview(self, path: Path) -> None:
+        rows = []
+        for name, maps in self.pixels.maps.items():
+            pictures = maps[-8:].float().expand(-1, 3, -1, -1)
+            decoded = self._round_trip(pictures)
+            rows += [as_picture(pictures, name), as_picture(decoded, name)]
+        save_grid(rows, path)
+
+    @torch.inference_mode()
+    def export(self, folder: Path, facts: dict[str, object]) -> None:
+        vae = self._network.vae
+        rgb = self.pixels.maps["rgb"][:STATISTICS].float()
+        latents = torch.cat([vae.encode(batch.to(vae.device)).latent_dist.mean for batch in rgb.split(32)])
+        fold_statistics(vae, latents)
+        vae.save_pretrained(folder)
+
+    def _round_trip(self, pictures: Tensor) -> Tensor:
+        vae = self._network.vae
+        return vae.decode(vae.encode(pictures.to(vae.device)).latent_dist.mean).sample.cpu()

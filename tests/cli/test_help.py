@@ -1,0 +1,73 @@
+"""Help is complete, instant and free of heavy imports."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import jointnet_cli
+
+COMMANDS = ["generate", "depth", "panorama", "inpaint", "refine", "prepare", "train", "doctor"]
+SHARED_FLAGS = [
+    *("model", "device", "dtype", "scheduler", "steps", "guidance", "seed"),
+    *("out", "json", "quiet", "overwrite", "no-metadata", "dry-run"),
+]
+
+
+def test_help_lists_every_command(invoke):
+    shown = invoke("--help")
+    assert shown.exit_code == 0
+    for command in COMMANDS:
+        assert f" {command} " in shown.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_every_command_has_help_and_an_example(invoke, command, flag):
+    shown = invoke(command, flag)
+    assert shown.exit_code == 0
+    assert f"Example: jointnet {command}" in shown.stdout
+
+
+@pytest.mark.parametrize("command", ["generate", "depth", "panorama", "inpaint", "refine"])
+def test_image_commands_share_their_flags(invoke, command):
+    shown = invoke(command, "-h").stdout
+    for flag in SHARED_FLAGS:
+        assert f"--{flag} " in shown
+    assert "JOINTNET_MODEL" in shown
+
+
+def test_version(invoke):
+    assert invoke("--version").stdout == f"jointnet {jointnet_cli.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["panorama", "--help"], ["generate", "sea", "--dry-run"]])
+def test_help_and_plans_import_nothing_heavy(arguments):
+    script = (
+        "import json, sys\n"
+        "from jointnet_cli.cli import app\n"
+        "app(sys.argv[1:], standalone_mode=False)\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+    modules = set(json.loads(ran.stdout.splitlines()[-1]))
+    assert "jointnet_cli.cli.panorama" in modules
+    assert not modules & {"torch", "numpy", "scipy", "diffusers", "transformers", "PIL", "trimesh"}
+
+
+@pytest.mark.parametrize("command", [["inpaint", "a.png", "a palm"], ["refine", "a.png", "a.depth.png"]])
+def test_commands_of_later_versions_say_so(invoke, command):
+    ran = invoke(*command)
+    assert ran.exit_code == 2
+    assert ran.stderr == f"error: jointnet {command[0]} is not available in this version yet\n"
+    assert ran.stdout == ""
+
+
+def test_completion_can_be_shown(start):
+    shell = start("--show-completion", "bash")
+    completion, _ = shell.communicate()
+    assert shell.returncode == 0
+    assert "complete" in completion

@@ -1,0 +1,101 @@
+"""`prepare`, `train` and `doctor` end to end at tiny size."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from jointnet_cli.cli.prepare import SceneOptions, ShardOptions
+from jointnet_cli.data.prepare import PrepareWorlds
+
+TINY = ["--count", "2", "--size", "32", "--workers", "1", "--out", "shards"]
+
+
+def test_prepare_prints_its_shards_and_resumes(invoke):
+    first = invoke("prepare", *TINY)
+    assert first.exit_code == 0, first.stderr
+    assert first.stdout == "shards/00000.tar\n"
+    assert Path("shards/00000.tar").stat().st_size > 1000
+    assert "2 scenes written, 0 were there before" in first.stderr
+
+    again = invoke("prepare", *TINY, "--json", "--quiet")
+    report = json.loads(again.stdout)
+    assert (report["written"], report["skipped"], report["shards"]) == (0, 2, ["shards/00000.tar"])
+    assert again.stderr == ""
+
+
+def test_prepare_refuses_to_mix_two_sets(invoke):
+    assert invoke("prepare", *TINY).exit_code == 0
+    ran = invoke("prepare", *TINY, "--seed", "7")
+    assert ran.exit_code == 2
+    assert "another set of worlds" in ran.stderr
+
+
+def test_the_defaults_of_prepare_are_those_of_its_request():
+    request = {field.name: field.default for field in fields(PrepareWorlds)}
+    flags = {field.name: field.default for group in (SceneOptions, ShardOptions) for field in fields(group)}
+    for name in ("size", "seed", "evaluation", "workers", "shard_size"):
+        assert flags[name] == request[name]
+
+
+RECIPE = """
+stage = "vae"
+description = "as small as can be"
+data.shards = "here"
+train = { batch_size = 1, learning_rate = 0.1, max_steps = 1 }
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--max-minutes", "-1"], "train.max_minutes"),
+        (["--set", "train.batch_size=none"], "train.batch_size"),
+        (["--set", "train.batch_sizes=2"], "did you mean batch_size?"),
+        (["--set", "batch"], "expected table.key=value"),
+    ],
+)
+def test_train_refuses_a_faulty_recipe_before_it_starts(invoke, flags, words):
+    Path("mine.toml").write_text(RECIPE)
+    ran = invoke("train", "mine.toml", *flags)
+    assert ran.exit_code == 2
+    assert words in ran.stderr
+    assert not Path("runs").exists()
+
+
+def test_train_says_which_shards_are_missing(invoke):
+    Path("mine.toml").write_text(RECIPE)
+    ran = invoke("train", "mine.toml")
+    assert ran.exit_code == 2
+    assert "here" in ran.stderr
+
+
+def test_a_training_plan_shows_every_setting_and_where_the_model_will_lie(invoke):
+    Path("mine.toml").write_text(RECIPE)
+    shown = invoke(
+        "train", "mine.toml", "--max-minutes", "3", "--set", "train.ema=0.5", "--dry-run"
+    ).stdout.splitlines()
+    assert {"train.max_minutes=3.0", "train.ema=0.5", "train.batch_size=1", 'data.shards="here"'} <= set(shown)
+    assert shown[-1] == "runs/mine/model"
+    plan = json.loads(invoke("train", "mine.toml", "--dry-run", "--json", "--out", "there").stdout)
+    assert (plan["model"], plan["recipe"]["train"]["max_minutes"]) == ("there/model", None)
+    assert not Path("runs").exists()
+
+
+def test_doctor_reports_even_where_no_model_loads(invoke):
+    ran = invoke("doctor", "--json", "--model", "no/such/model", JOINTNET_STEPS="4")
+    report = json.loads(ran.stdout)
+    assert ran.exit_code == 1
+    assert report["versions"]["python"] and report["versions"]["torch"] != "missing"
+    assert "cpu" in report["machine"]["devices"]
+    assert report["model"]["loads"] is False
+    assert report["settings"] == {"JOINTNET_STEPS": "4"}
+
+
+def test_doctor_speaks_plain_text(invoke):
+    shown = invoke("doctor", "--model", "no/such/model").stdout
+    assert shown.startswith("versions\n  python ")
+    assert "\n  loads          no\n" in shown

@@ -1,0 +1,97 @@
+"""`--dry-run` shows what would be made: items, seeds, sizes and files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+
+def lines(ran) -> list[dict]:
+    assert ran.exit_code == 0, ran.stderr
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+def test_item_n_uses_seed_plus_n(invoke):
+    Path("prompts.txt").write_text("ocean reef\n\n# a remark\n  snowy hills \n")
+    plan = lines(invoke("generate", "--prompts", "prompts.txt", "--count", "2", "--seed", "7", "--dry-run", "--json"))
+    assert [(item["prompt"], item["seed"]) for item in plan] == [
+        ("ocean reef", 7),
+        ("ocean reef", 8),
+        ("snowy hills", 9),
+        ("snowy hills", 10),
+    ]
+
+
+def test_the_default_seed_is_zero(invoke):
+    assert lines(invoke("generate", "sea", "--dry-run", "--json"))[0]["seed"] == 0
+
+
+def test_prompts_come_from_stdin(invoke):
+    plan = lines(invoke("panorama", "--prompts", "-", "--dry-run", "--json", stdin="sea\nlake\n"))
+    assert [item["prompt"] for item in plan] == ["sea", "lake"]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_prompt(invoke):
+    Path("prompts.txt").write_bytes("\N{BYTE ORDER MARK}sea\r\nlake\r\n".encode())
+    plan = lines(invoke("generate", "--prompts", "prompts.txt", "--dry-run", "--json"))
+    assert [item["prompt"] for item in plan] == ["sea", "lake"]
+
+
+def test_files_and_sizes_are_named(invoke):
+    (item,) = lines(invoke("panorama", "Ocean reef!", "--width", "1024", "-o", "here", "--dry-run", "--json"))
+    assert item["width"] == 1024
+    assert item["height"] is None
+    assert item["files"]["image"] == "here/00000_0_ocean-reef.image.png"
+    assert item["files"]["mesh"] == "here/00000_0_ocean-reef.mesh.glb"
+    assert "metadata" in item["files"]
+    assert not Path("here").exists()
+
+
+def test_plain_plan_reads_well(invoke):
+    ran = invoke("generate", "sea", "--width", "256", "--dry-run")
+    assert ran.stdout.splitlines()[:2] == [
+        "00000: sea, seed 0, 256 x default pixels",
+        "  outputs/00000_0_sea.image.png",
+    ]
+
+
+def test_without_metadata_there_is_no_sidecar(invoke):
+    (item,) = lines(invoke("generate", "sea", "--no-metadata", "--dry-run", "--json"))
+    assert "metadata" not in item["files"]
+
+
+def test_photos_from_files_folders_patterns_and_stdin_come_once(invoke):
+    for name in ("a.png", "trip/b.jpg", "trip/c.webp", "trip/notes.txt", "x/1.tif", "x/2.tif"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    ran = invoke(
+        "depth", "a.png", "trip", "x/*.tif", "-", "--seed", "5", "--dry-run", "--json", stdin="x/2.tif\na.png\n"
+    )
+    plan = lines(ran)
+    assert [item["source"] for item in plan] == ["a.png", "trip/b.jpg", "trip/c.webp", "x/1.tif", "x/2.tif"]
+    assert [item["seed"] for item in plan] == [5, 6, 7, 8, 9]
+    assert plan[1]["files"]["depth"] == "outputs/00001_6_b.depth.png"
+
+
+def test_a_file_with_brackets_in_its_name_is_no_pattern(invoke):
+    Path("a[1].png").touch()
+    assert lines(invoke("depth", "a[1].png", "--dry-run", "--json"))[0]["source"] == "a[1].png"
+
+
+@pytest.mark.parametrize(("flag", "seed"), [([], 3), (["--seed", "4"], 4)])
+def test_a_flag_beats_the_environment(invoke, flag, seed):
+    plan = lines(invoke("generate", "sea", *flag, "--dry-run", "--json", JOINTNET_SEED="3", JOINTNET_OUT="elsewhere"))
+    assert plan[0]["seed"] == seed
+    assert plan[0]["files"]["image"].startswith("elsewhere/")
+
+
+def test_prepare_names_its_shards_and_seeds(invoke):
+    plan = lines(invoke("prepare", "-n", "5", "--shard-size", "2", "--seed", "10", "--dry-run", "--json"))
+    assert [(item["shard"], item["seeds"]) for item in plan] == [
+        ("shards/00000.tar", [10, 11]),
+        ("shards/00001.tar", [12, 13]),
+        ("shards/00002.tar", [14, 14]),
+    ]
+    assert not Path("shards").exists()

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.output.image import (
+    read_disparity_png,
+    read_image,
+    read_text,
+    write_disparity_png,
+    write_normal_png,
+    write_png,
+)
+
+EIGHT_BIT = arrays.arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 5), st.just(3)))
+SIXTEEN_BIT = arrays.arrays(np.uint16, st.tuples(st.integers(1, 5), st.integers(1, 5)))
+# Neither a lone surrogate nor NUL can stand in a text chunk.
+WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
+RED_BLUE = np.array([[[255, 0, 0], [0, 0, 255], [0, 0, 255]]], np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("image")
+
+
+@given(EIGHT_BIT, st.dictionaries(st.sampled_from(["jointnet", "parameters"]), WORDS))
+def test_png_keeps_eight_bits_and_text(folder: Path, pixels: NDArray[np.uint8], text: dict[str, str]) -> None:
+    path = folder / "picture.png"
+    write_png(path, pixels.astype(np.float32) / np.float32(255), text)
+    assert np.array_equal(np.rint(read_image(path) * 255), pixels)
+    assert read_text(path) == text
+
+
+@given(SIXTEEN_BIT)
+def test_disparity_keeps_sixteen_bits(folder: Path, pixels: NDArray[np.uint16]) -> None:
+    path = folder / "disparity.png"
+    write_disparity_png(path, pixels.astype(np.float32) / np.float32(65535), {"jointnet": "{}"})
+    assert np.array_equal(np.asarray(Image.open(path)), pixels)
+    assert np.array_equal(np.rint(read_disparity_png(path) * 65535), pixels)
+    assert read_text(path) == {"jointnet": "{}"}
+
+
+def test_disparity_is_never_stretched(folder: Path) -> None:
+    path = folder / "range.png"
+    write_disparity_png(path, np.array([[-0.1, 0.25, 0.5, 1.2]], np.float32))
+    assert np.asarray(Image.open(path)).tolist() == [[0, 16384, 32768, 65535]]
+
+
+def test_normals_are_shifted_into_range(folder: Path) -> None:
+    path = folder / "normal.png"
+    write_normal_png(path, np.array([[[0, 0, 1], [-1, 0, 0], [0, 1, 0]]], np.float32))
+    assert np.asarray(Image.open(path)).tolist() == [[[128, 128, 255], [0, 128, 128], [128, 255, 128]]]
+
+
+def test_a_png_says_that_it_is_srgb(folder: Path) -> None:
+    write_png(folder / "srgb.png", np.zeros((1, 1, 3), np.float32))
+    assert Image.open(folder / "srgb.png").info["srgb"] == 0
+
+
+@pytest.mark.parametrize("write", [write_png, write_disparity_png, write_normal_png])
+def test_what_is_not_a_number_is_not_written(tmp_path: Path, write: Callable[..., None]) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        write(tmp_path / "nan.png", np.full((2, 2, 3), np.nan, np.float32))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "tiff", "bmp"])
+def test_other_formats(folder: Path, suffix: str) -> None:
+    path = folder / f"flat.{suffix}"
+    Image.new("RGB", (16, 8), (200, 100, 50)).save(path)
+    image = read_image(path)
+    assert image.shape == (8, 16, 3)
+    assert image.dtype == np.float32
+    np.testing.assert_allclose(
+        image, np.broadcast_to(np.array([200, 100, 50], np.float32) / 255, image.shape), atol=3 / 255
+    )
+
+
+def test_the_camera_orientation_is_applied(folder: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show rotated by 90 degrees clockwise
+    Image.fromarray(RED_BLUE).save(folder / "turned.png", exif=exif)
+    assert (read_image(folder / "turned.png") * 255).tolist() == RED_BLUE.transpose(1, 0, 2).tolist()
+
+
+def test_transparency_lies_over_white(folder: Path) -> None:
+    pixels = np.array([[[0, 0, 0, 0], [0, 0, 0, 255], [255, 0, 0, 128]]], np.uint8)
+    Image.fromarray(pixels).save(folder / "alpha.png")
+    expected = np.array([[[1, 1, 1], [0, 0, 0], [1, 0.5, 0.5]]])
+    np.testing.assert_allclose(read_image(folder / "alpha.png"), expected, atol=1 / 255)
+
+
+def test_a_palette_with_a_transparent_entry(folder: Path) -> None:
+    picture = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
+    picture.putpalette([10, 20, 30, 200, 100, 50])
+    picture.save(folder / "palette.png", transparency=0)
+    assert (read_image(folder / "palette.png") * 255).tolist() == [[[255, 255, 255], [200, 100, 50]]]
+
+
+def test_grey_and_grey_with_alpha(folder: Path) -> None:
+    Image.fromarray(np.array([[0, 51]], np.uint8)).save(folder / "grey.png")
+    assert (read_image(folder / "grey.png") * 255).tolist() == [[[0] * 3, [51] * 3]]
+    Image.new("LA", (1, 1), (0, 0)).save(folder / "grey-alpha.png")
+    assert read_image(folder / "grey-alpha.png").tolist() == [[[1.0, 1.0, 1.0]]]
+
+
+def test_sixteen_bit_grey_keeps_its_precision(folder: Path) -> None:
+    levels = np.array([[0, 1, 257, 32768, 65535]], np.uint16)
+    Image.fromarray(levels).save(folder / "grey16.png")
+    expected = np.repeat(levels[..., None], 3, axis=-1)
+    assert np.array_equal(np.rint(read_image(folder / "grey16.png") * 65535), expected)
+    Image.fromarray(levels).save(folder / "grey16.tiff")
+    assert np.array_equal(np.rint(read_image(folder / "grey16.tiff") * 65535), expected)
+
+
+def test_sixteen_bit_colour(folder: Path) -> None:
+    levels = np.array([[[0, 32768, 65535], [1000, 2000, 60000]]], dtype=">u2")
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+    data = zlib.compress(b"\0" + levels.tobytes())
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    (folder / "rgb16.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    np.testing.assert_allclose(read_image(folder / "rgb16.png"), levels / 65535, atol=1 / 255)
+
+
+def test_cmyk(folder: Path) -> None:
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(folder / "cmyk.jpg")
+    red = read_image(folder / "cmyk.jpg").mean(axis=(0, 1))
+    assert red[0] > 0.9
+    assert red[1:].max() < 0.1
+
+
+def test_a_colour_profile_is_converted(folder: Path) -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # With two tags renamed, what the profile calls red looks blue.
+    exchanged = srgb.replace(b"rXYZ", b"?").replace(b"bXYZ", b"rXYZ").replace(b"?", b"bXYZ")
+    Image.fromarray(RED_BLUE).save(folder / "profile.png", icc_profile=exchanged)
+    np.testing.assert_allclose(read_image(folder / "profile.png") * 255, RED_BLUE[..., ::-1], atol=1)
+
+
+def test_a_colour_profile_for_other_channels_is_ignored(folder: Path) -> None:
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    Image.fromarray(RED_BLUE).save(folder / "lab.png", icc_profile=lab)
+    assert (read_image(folder / "lab.png") * 255).tolist() == RED_BLUE.tolist()
+
+
+def test_what_is_no_picture_is_a_users_mistake(folder: Path) -> None:
+    (folder / "words.png").write_text("not a picture")
+    with pytest.raises(UserError, match=r"words\.png is not an image"):
+        read_image(folder / "words.png")
+    with pytest.raises(UserError, match="does not exist"):
+        read_image(folder / "missing.png")
+    with pytest.raises(UserError, match="is a folder"):
+        read_image(folder)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_cut_off_picture_is_a_users_mistake(folder: Path, suffix: str) -> None:
+    whole = folder / f"whole.{suffix}"
+    Image.effect_noise((64, 64), 50).save(whole)
+    cut = folder / f"cut.{suffix}"
+    cut.write_bytes(whole.read_bytes()[:600])
+    with pytest.raises(UserError, match="cut"):
+        read_image(cut)
+
+
+def test_floating_point_pixels_are_refused(folder: Path) -> None:
+    Image.fromarray(np.array([[0.5, 100]], np.float32)).save(folder / "float.tiff")
+    with pytest.raises(UserError, match="32 bits"):
+        read_image(folder / "float.tiff")
+
+
+def test_disparity_of_eight_bits_is_refused(folder: Path) -> None:
+    Image.new("L", (2, 2)).save(folder / "eight.png")
+    with pytest.raises(UserError, match="16-bit"):
+        read_disparity_png(folder / "eight.png")
+
+
+def test_text_of_a_record_is_json_again(folder: Path) -> None:
+    record = {"prompt": 'café 海, "quoted"\nnext', "seed": 3}
+    write_png(folder / "text.png", np.zeros((2, 2, 3), np.float32), {"jointnet": json.dumps(record)})
+    assert json.loads(read_text(folder / "text.png")["jointnet"]) == record

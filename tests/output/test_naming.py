@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.output.naming import SLUG_LENGTH, check_free, expected_files, kind, slug, stem, subject
+from jointnet_cli.tasks import Depth, Generate
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ocean reef", "ocean-reef"),
+        ("  A Red  Hut, on a hill!  ", "a-red-hut-on-a-hill"),
+        ("Café Zürich", "cafe-zurich"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("海", "untitled"),
+        ("", "untitled"),
+        ("a" * 60, "a" * SLUG_LENGTH),
+        ("word " * 20, "-".join(["word"] * 9)),
+        ("a" * 47 + " tail", "a" * 47),
+        ("a" * 46 + " b c", "a" * 46 + "-b"),
+    ],
+)
+def test_slug_examples(text: str, expected: str) -> None:
+    assert slug(text) == expected
+
+
+@given(st.text(max_size=200))
+def test_slug_is_a_short_ascii_name(text: str) -> None:
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug(text))
+    assert len(slug(text)) <= SLUG_LENGTH
+    assert slug(slug(text)) == slug(text)
+
+
+def test_stem_sorts_by_index() -> None:
+    assert stem(7, 42, "ocean reef") == "00007_42_ocean-reef"
+
+
+def test_subject_is_the_prompt_or_the_photos_name() -> None:
+    photo = np.zeros((2, 2, 3), np.float32)
+    assert subject(Generate(prompt="ocean reef", seed=0)) == "ocean reef"
+    assert subject(Depth(image=photo, source=Path("holiday/IMG_12.jpeg"), prompt="a dog", seed=0)) == "IMG_12"
+    assert subject(Depth(image=photo, prompt="a dog", seed=0)) == "a dog"
+    assert kind(Depth(image=photo, seed=0)) == "depth"
+
+
+@pytest.mark.parametrize(
+    ("task", "maps", "keys", "exr"),
+    [
+        ("generate", ["depth"], ["image", "depth", "exr", "metadata"], "s.rgbd.exr"),
+        ("generate", ["normal"], ["image", "normal", "exr", "metadata"], "s.rgbn.exr"),
+        ("depth", ["depth", "normal"], ["depth", "normal", "preview", "exr", "metadata"], "s.rgbdn.exr"),
+        ("depth", ["normal"], ["normal", "exr", "metadata"], "s.rgbn.exr"),
+        ("panorama", ["depth"], ["image", "depth", "exr", "mesh", "metadata"], "s.rgbd.exr"),
+    ],
+)
+def test_expected_files(task: str, maps: list[str], keys: list[str], exr: str) -> None:
+    files = expected_files(task, "s", maps)
+    assert list(files) == keys
+    assert files["exr"] == exr
+    assert all(re.fullmatch(r"s\.[a-z]+\.(png|exr|glb|json)", name) for name in files.values())
+    assert list(expected_files(task, "s", maps, metadata=False)) == keys[:-1]
+
+
+def test_a_taken_name_is_refused_unless_it_may_be_overwritten(tmp_path: Path) -> None:
+    taken = tmp_path / "taken.png"
+    taken.touch()
+    with pytest.raises(UserError, match=re.escape(str(taken))) as caught:
+        check_free([tmp_path / "free.png", taken], overwrite=False)
+    assert caught.value.hint is not None
+    assert "--overwrite" in caught.value.hint
+    assert "--out" in caught.value.hint
+    check_free([taken], overwrite=True)
+
+
+def test_a_folder_that_cannot_be_made_is_refused_and_none_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file is not a folder"):
+        check_free([tmp_path / "file" / "deeper" / "a.png"], overwrite=True)
+    check_free([tmp_path / "new" / "deeper" / "a.png"], overwrite=False)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(UserError, match="is a folder"):
+        check_free([tmp_path / "a.png"], overwrite=True)
+
+
+def test_names_and_records_import_nothing_heavy() -> None:
+    code = (
+        "import sys, jointnet_cli.output.naming, jointnet_cli.output.metadata;"
+        "print(sorted({'numpy', 'torch', 'PIL', 'OpenEXR', 'trimesh'} & set(sys.modules)))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"
