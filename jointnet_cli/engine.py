@@ -6,7 +6,6 @@ import difflib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,12 +14,12 @@ from torch.nn import functional as F
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.modality import from_map, to_map
-from jointnet_cli.model.checkpoint import EMBEDDED, JointModel, load_model, model_hash
-from jointnet_cli.model.joint import RGB
+from jointnet_cli.model.checkpoint import JointModel, load_model
+from jointnet_cli.model.folder import RGB, ModelFolder, find_model
 from jointnet_cli.sampling.alignment import align_members
 from jointnet_cli.sampling.decode import decode_canvas
-from jointnet_cli.sampling.job import Job, run, square
-from jointnet_cli.sampling.tiles import Layout
+from jointnet_cli.sampling.job import Job, run
+from jointnet_cli.sampling.layout import Layout, generate_layout, panorama_layout, single_tile
 from jointnet_cli.tasks import Depth, Generate, Panorama, Projection, Result, Sampling, Task
 
 if TYPE_CHECKING:
@@ -32,8 +31,6 @@ Progress = Callable[[int, int], None]
 NOMINAL_FOV = 60.0
 """Horizontal field of view stated for perspective images, degrees: the model does not know its camera."""
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-FALLBACK = {"scheduler": "ddim", "steps": 50, "guidance": 7.5}
-"""Sampling defaults of a model whose folder states none: the paper's."""
 
 
 @dataclass
@@ -41,6 +38,7 @@ class Engine:
     """A loaded model."""
 
     model: JointModel
+    folder: ModelFolder
     name: str
     hash: str
     device: torch.device
@@ -60,11 +58,11 @@ class Engine:
             UserError: no such model, device or dtype.
         """
         started = time.perf_counter()
-        folder = model_folder(model)
+        folder = find_model(model)
         chosen = choose_device(device)
         kind = choose_dtype(dtype, chosen)
-        loaded = load_model(folder).to(chosen, kind)
-        return cls(loaded, model, model_hash(folder), chosen, kind, time.perf_counter() - started)
+        loaded = load_model(folder, kind).to(chosen)
+        return cls(loaded, folder, model, folder.weights_hash(), chosen, kind, time.perf_counter() - started)
 
     def describe(self) -> dict[str, Any]:
         """Facts about the model for reports."""
@@ -76,10 +74,10 @@ class Engine:
             "masked_input": joint.has_masked_input,
             "parameters": sum(parameter.numel() for parameter in joint.parameters()),
             "prediction": self.model.scheduler.get("prediction_type"),
-            "size": self.model.window * self.model.factor,
+            "size": self.folder.size,
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
-            "defaults": {**FALLBACK, **self.model.defaults},
+            "defaults": self.folder.defaults,
             "provenance": self.model.provenance,
         }
 
@@ -89,10 +87,7 @@ class Engine:
         Raises:
             UserError: a size that is no multiple of the VAE's factor.
         """
-        layout = square(self.model)
-        height = self._latent_side(task.height or layout.height * self.model.factor, "height")
-        width = self._latent_side(task.width or layout.width * self.model.factor, "width")
-        layout = replace(layout, height=height, width=width, window=(height, width))
+        layout = generate_layout(task, self.folder)
         job = self._job(task.prompt, task.seed, layout, task.sampling, negative_prompt=task.negative_prompt)
         return self._finish(task, job, Projection("perspective", NOMINAL_FOV), progress)
 
@@ -102,24 +97,7 @@ class Engine:
         Raises:
             UserError: sizes, stride or span that do not fit.
         """
-        if not 0 < task.span <= 360 or (task.wrap and task.span != 360):
-            raise UserError("span is at most 360 degrees, and exactly 360 with wrap", hint="--span 360, or --no-wrap")
-        window, factor = self.model.window, self.model.factor
-        height = self._latent_side(task.height or window * factor, "height")
-        width = self._latent_side(task.width, "width")
-        stride = self._latent_side(task.stride or window * factor // 2, "stride")
-        if width < window:
-            raise UserError(f"a panorama is at least {window * factor} pixels wide", hint="or use: jointnet generate")
-        layout = Layout(
-            height,
-            width,
-            (window, window),
-            min(stride, window),
-            wrap=task.wrap,
-            whole_image_until=task.whole_image_until,
-            whole_image_weight=task.whole_image_weight,
-            taper=window // 8,
-        )
+        layout = panorama_layout(task, self.folder)
         job = self._job(task.prompt, task.seed, layout, task.sampling, negative_prompt=task.negative_prompt)
         return self._finish(task, job, Projection("cylindrical", task.span, task.wrap), progress)
 
@@ -136,9 +114,10 @@ class Engine:
         resized = F.interpolate(photo, (height * factor, width * factor), mode="bicubic", antialias=True).clamp(0, 1)
         timings: dict[str, float] = {}
         given = {RGB: self._encode(to_map(resized, RGB), timings)[0]}
-        layout = replace(square(self.model), height=height, width=width, window=(height, width))
-        steps = task.sampling.steps or self.model.defaults.get("depth_steps")
-        sampling = replace(task.sampling, steps=steps, guidance=task.sampling.guidance or 1.0)
+        layout = single_tile(height, width)
+        steps = task.sampling.steps or self.folder.defaults.get("depth_steps")
+        guidance = 1.0 if task.sampling.guidance is None else task.sampling.guidance
+        sampling = replace(task.sampling, steps=steps, guidance=guidance)
         members = []
         for member in range(task.ensemble):
             job = self._job(task.prompt, task.seed + member, layout, sampling, given=given)
@@ -160,7 +139,7 @@ class Engine:
         return Result(task, image, arrays, projection, self._settings(job), timings)
 
     def _job(self, prompt: str, seed: int, layout: Layout, sampling: Sampling, **more: Any) -> Job:
-        defaults = {**FALLBACK, **self.model.defaults}
+        defaults = self.folder.defaults
         return Job(
             prompt=prompt,
             seed=seed,
@@ -202,13 +181,6 @@ class Engine:
         timings["decode"] = timings.get("decode", 0.0) + time.perf_counter() - started
         return values
 
-    def _latent_side(self, pixels: int, what: str) -> int:
-        factor = self.model.factor
-        if pixels < factor or pixels % factor:
-            nearest = max(factor, round(pixels / factor) * factor)
-            raise UserError(f"{what} {pixels} is no multiple of {factor}", hint=f"--{what} {nearest}")
-        return pixels // factor
-
     def _photo_size(self, height: int, width: int) -> tuple[int, int]:
         """Latent size for a photo: about the model's area, the photo's shape, even sides."""
         area = self.model.window**2
@@ -226,22 +198,6 @@ def prepare(request: Any, progress: Progress | None = None) -> Any:
     from jointnet_cli.data.prepare import prepare_worlds
 
     return prepare_worlds(request, progress)
-
-
-def model_folder(name: str) -> Path:
-    """The folder of the embedded model or the one that `name` is the path of.
-
-    Raises:
-        UserError: neither.
-    """
-    if name == "diorama":
-        return EMBEDDED
-    if not Path(name).is_dir():
-        near = difflib.get_close_matches(name, ["diorama"], n=1)
-        raise UserError(
-            f"no model {name}", hint=f"did you mean {near[0]}?" if near else "give diorama or the path of a model folder"
-        )
-    return Path(name)
 
 
 def choose_device(name: str | None) -> torch.device:

@@ -16,16 +16,15 @@ from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, Advance, note, prog
 from jointnet_cli.cli.options import ModelOptions, OutputOptions, PromptOptions, SamplingOptions
 from jointnet_cli.cli.prompts import list_prompts
 from jointnet_cli.errors import UserError
+from jointnet_cli.model.folder import ModelFolder, find_model
 from jointnet_cli.output.naming import check_free, expected_files, stem
+from jointnet_cli.sampling.layout import generate_layout, panorama_layout
 from jointnet_cli.tasks import Depth, Generate, Result, Task
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
 
 Kind = Literal["generate", "depth", "panorama"]
-
-MAPS = ("depth",)
-"""The maps that names are checked and planned for before the model is open to say which it has."""
 
 HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE})
 """The disk is full or read-only, or nobody reads stdout any more."""
@@ -75,15 +74,17 @@ def run_batch(
         UserError: an output that exists already, an unknown scheduler or model, a request that the model refuses.
         typer.Exit: code 1 if items failed, 2 if every one was a photo that cannot be used.
     """
-    plan = [_files(kind, item, output) for item in items]
+    folder = find_model(model.model)
+    plan = [_files(kind, item, output, folder.branches[1:]) for item in items]
+    sizes = [_size(item, folder) for item in items]
     check_free((path for files in plan for path in files.values()), output.overwrite)
     if sampling.scheduler:
         from jointnet_cli.sampling.schedule import check_scheduler
 
         check_scheduler(sampling.scheduler)
     if output.dry_run:
-        for item, files in zip(items, plan, strict=True):
-            _print_plan(item, files, output)
+        for item, files, size in zip(items, plan, sizes, strict=True):
+            _print_plan(item, files, size, output)
         return
 
     started = time.monotonic()
@@ -114,20 +115,28 @@ def _concerns_all(fault: Exception, item: Item) -> bool:
     return isinstance(fault, OSError) and fault.errno in HOPELESS
 
 
-def _files(kind: Kind, item: Item, output: OutputOptions) -> dict[str, Path]:
+def _files(kind: Kind, item: Item, output: OutputOptions, maps: Sequence[str]) -> dict[str, Path]:
     name = stem(item.index, item.seed, item.subject)
-    return {key: output.out / file for key, file in expected_files(kind, name, MAPS).items()}
+    return {key: output.out / file for key, file in expected_files(kind, name, maps).items()}
 
 
-def _print_plan(item: Item, files: dict[str, Path], output: OutputOptions) -> None:
+def _size(item: Item, folder: ModelFolder) -> dict[str, int]:
+    """Pixels of what a prompt asks for, checked against the model; nothing for a photo, which is not read yet."""
+    if item.photo is not None:
+        return {}
+    task = item.load()
+    if isinstance(task, Depth):
+        return {}
+    layout = generate_layout(task, folder) if isinstance(task, Generate) else panorama_layout(task, folder)
+    return {"width": layout.width * folder.factor, "height": layout.height * folder.factor}
+
+
+def _print_plan(item: Item, files: dict[str, Path], size: dict[str, int], output: OutputOptions) -> None:
     names = {key: str(path) for key, path in files.items() if output.metadata or key != "metadata"}
-    size: dict[str, int | None] = {}
-    if item.photo is None and not isinstance(task := item.load(), Depth):
-        size = {"width": task.width, "height": task.height}
     if output.json:
         print(json.dumps({**item.record(), **size, "files": names}, ensure_ascii=False))
         return
-    pixels = f", {' x '.join(str(side or 'default') for side in size.values())} pixels" if size else ""
+    pixels = f", {' x '.join(map(str, size.values()))} pixels" if size else ""
     print(f"{item.index:05}: {item.photo or item.prompt}, seed {item.seed}{pixels}")
     print(*(f"  {name}" for name in names.values()), sep="\n")
 

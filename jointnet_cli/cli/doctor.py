@@ -91,13 +91,14 @@ def _machine() -> Facts:
 def _model(options: ModelOptions) -> Facts:
     facts: Facts = {"model": options.model, "loads": False}
     try:
-        from jointnet_cli.engine import Engine, model_folder
-        from jointnet_cli.model.checkpoint import model_hash
+        from jointnet_cli.engine import Engine
+        from jointnet_cli.model.folder import find_model
 
-        folder = model_folder(options.model)
+        found = find_model(options.model)
+        folder = found.path
         facts["folder"] = str(folder)
         facts["disk"] = f"{sum(path.stat().st_size for path in folder.rglob('*') if path.is_file()) / MB:.1f} MB"
-        facts["hash"] = model_hash(folder)
+        facts["hash"] = found.weights_hash()
         engine = Engine.open(options.model, device=options.device, dtype=options.dtype)
         return {**facts, **engine.describe(), "loads": True}
     except Exception as fault:

@@ -116,9 +116,7 @@ def load_latents(
     return LatentSet(torch.stack(sides)[:, :limit], captions[:limit])
 
 
-def _shard_latents(
-    shard: Path, cached: Path, wanted: list[tuple[str, bool]], encode: Encode
-) -> dict[str, Tensor]:
+def _shard_latents(shard: Path, cached: Path, wanted: list[tuple[str, bool]], encode: Encode) -> dict[str, Tensor]:
     """The latents of one shard, encoding only what the cache lacks."""
     stored: dict[str, Tensor] = load_file(cached) if cached.exists() else {}
     missing = [(name, side) for name, side in wanted if _entry(name, side) not in stored]

@@ -89,10 +89,14 @@ def prepare_worlds(request: PrepareWorlds, progress: Progress | None = None) -> 
             report.skipped += len(seeds)
         else:
             missing.append((shard, seeds))
-    for written in _render_all(missing, request):
-        report.written += written
-        if progress:
-            progress(report.skipped + report.written, request.count)
+    try:
+        for written in _render_all(missing, request):
+            report.written += written
+            if progress:
+                progress(report.skipped + report.written, request.count)
+    finally:
+        for partial in request.out.glob("*.partial"):
+            partial.unlink(missing_ok=True)
     report.seconds = time.monotonic() - started
     return report
 
@@ -105,19 +109,25 @@ def _render_all(missing: list[tuple[Path, range]], request: PrepareWorlds) -> It
         return
     # Spawned, not forked: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
         jobs = [pool.submit(_render_shard, shard, seeds, request.size) for shard, seeds in missing]
         try:
             for job in as_completed(jobs):
                 yield job.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
             raise
 
 
-def _one_thread() -> None:
+def _start_worker() -> None:
+    """One thread a process; Ctrl-C is the parent's to answer, which then ends the workers."""
+    import signal
+
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 

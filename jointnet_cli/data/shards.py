@@ -74,7 +74,8 @@ def find_shards(source: str | Path) -> list[Path]:
     shards = [root] if root.suffix == ".tar" and root.is_file() else sorted(filter(is_complete, root.glob("*.tar")))
     if not shards:
         raise UserError(
-            f"no complete shards in {root}", hint=f"make some: jointnet prepare --source worlds --count 1000 --out {root}"
+            f"no complete shards in {root}",
+            hint=f"make some: jointnet prepare --source worlds --count 1000 --out {root}",
         )
     return shards
 

@@ -11,7 +11,6 @@ A folder without `jointnet.json` is a base model: one branch, RGB.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +23,8 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.joint import RGB, JointUNet
-
-EMBEDDED = Path(__file__).parent / "diorama"
-FORMAT = 1
+from jointnet_cli.model.folder import FORMAT, RGB, ModelFolder, read_folder
+from jointnet_cli.model.joint import JointUNet
 
 
 @dataclass
@@ -56,16 +53,20 @@ class JointModel:
         size = self.joint.unet(RGB).config.sample_size
         return int(size if isinstance(size, int) else size[0])
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> JointModel:
-        """Move all networks, in evaluation mode."""
+    def to(self, device: torch.device) -> JointModel:
+        """Move all networks."""
         for network in (self.joint, self.vae, self.text_encoder):
-            network.to(device=device, dtype=dtype).eval()
+            network.to(device)
         return self
 
     def encode_text(self, prompts: list[str]) -> Tensor:
         """Text embeddings (B, tokens, width)."""
         tokens = self.tokenizer(
-            prompts, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt"
+            prompts,
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
         )
         return self.text_encoder(tokens.input_ids.to(self.text_encoder.device)).last_hidden_state
 
@@ -86,30 +87,28 @@ class JointModel:
         return self.encode(torch.zeros(1, 3, height * self.factor, width * self.factor))
 
 
-def load_model(folder: str | Path) -> JointModel:
-    """Read a joint model, or a base model as a joint model of one branch.
+def load_model(folder: str | Path | ModelFolder, dtype: torch.dtype = torch.float32) -> JointModel:
+    """Read a joint model, or a base model as a joint model of one branch, onto the CPU.
 
     Raises:
-        UserError: no model there, or one of another format.
+        UserError: no model there, one of another format, or exchange weights that do not fit.
     """
-    folder = Path(folder)
-    if not (folder / "model_index.json").is_file():
-        raise UserError(f"no model in {folder}", hint="a model folder holds model_index.json, unet/, vae/, text_encoder/ …")
-    record = _read_record(folder)
-    unets = {RGB: UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True)}
-    for name in record["branches"][1:]:
-        unets[name] = UNet2DConditionModel.from_pretrained(folder / "branches" / name, use_safetensors=True)
-    joint = JointUNet(unets, masked_input=record["masked_input"])
+    facts = folder if isinstance(folder, ModelFolder) else read_folder(Path(folder))
+    path = facts.path
+    read = {"use_safetensors": True, "torch_dtype": dtype}
+    places = {name: path / ("unet" if name == RGB else f"branches/{name}") for name in facts.branches}
+    unets = {name: UNet2DConditionModel.from_pretrained(place, **read) for name, place in places.items()}
+    joint = JointUNet(unets, masked_input=facts.masked_input).to(dtype)
     if len(unets) > 1:
-        _load_exchange(joint, load_file(folder / "exchange.safetensors"))
+        _load_exchange(joint, load_file(path / "exchange.safetensors"))
     return JointModel(
-        joint=joint,
-        vae=AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True),
-        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", use_safetensors=True),
-        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-        scheduler=dict(DDIMScheduler.load_config(folder / "scheduler")),
-        defaults=record["defaults"],
-        provenance=record["provenance"],
+        joint=joint.eval(),
+        vae=AutoencoderKL.from_pretrained(path / "vae", **read).eval(),
+        text_encoder=CLIPTextModel.from_pretrained(path / "text_encoder", use_safetensors=True, dtype=dtype).eval(),
+        tokenizer=CLIPTokenizer.from_pretrained(path / "tokenizer"),
+        scheduler=dict(DDIMScheduler.load_config(path / "scheduler")),
+        defaults=facts.defaults,
+        provenance=facts.provenance,
     )
 
 
@@ -125,6 +124,9 @@ def save_model(model: JointModel, folder: str | Path, dtype: torch.dtype = torch
         tensors = {key: value.to(dtype).contiguous() for key, value in _exchange_state(model.joint).items()}
         save_file(tensors, folder / "exchange.safetensors")
     model.tokenizer.save_pretrained(folder / "tokenizer")
+    model.tokenizer.backend_tokenizer.model.save(
+        str(folder / "tokenizer")
+    )  # vocab.json and merges.txt, for older readers
     DDIMScheduler.from_config(model.scheduler).save_pretrained(folder / "scheduler")
     (folder / "model_index.json").write_text(json.dumps(_INDEX, indent=2))
     record = {
@@ -135,15 +137,6 @@ def save_model(model: JointModel, folder: str | Path, dtype: torch.dtype = torch
         "provenance": model.provenance,
     }
     (folder / "jointnet.json").write_text(json.dumps(record, indent=2))
-
-
-def model_hash(folder: str | Path) -> str:
-    """Twelve hexadecimal digits that name a folder's weights: SHA-256 over its safetensors files, in order of path."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(folder).rglob("*.safetensors")):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 _INDEX = {
@@ -158,16 +151,6 @@ _INDEX = {
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    path = folder / "jointnet.json"
-    if not path.is_file():
-        return {"branches": [RGB], "masked_input": False, "defaults": {}, "provenance": {}}
-    record: dict[str, Any] = json.loads(path.read_text())
-    if record.get("format") != FORMAT:
-        raise UserError(f"{path}: format {record.get('format')} is not known", hint="install a newer jointnet-cli")
-    return record
 
 
 def _exchange_state(joint: JointUNet) -> dict[str, Tensor]:

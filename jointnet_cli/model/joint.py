@@ -19,8 +19,7 @@ from jointnet_cli.model.branch import (
     skip_widths,
     text_states,
 )
-
-RGB = "rgb"
+from jointnet_cli.model.folder import RGB
 
 
 def zero_conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
@@ -87,7 +86,7 @@ class JointUNet(nn.Module):
 
     def unet(self, name: str) -> UNet2DConditionModel:
         """The UNet of one branch."""
-        return self.branches[name]  # type: ignore[return-value]
+        return self.branches[name]
 
     def add_masked_input(self) -> None:
         """Give every branch a zero-initialised input for the masks and known latents of all branches."""

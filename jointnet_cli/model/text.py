@@ -38,7 +38,9 @@ def learn_tokenizer(captions: Iterable[str], vocabulary: int, tokens: int, folde
     entries = [*alphabet, *(symbol + WORD_END for symbol in alphabet), *("".join(merge) for merge in merges)]
     entries = [*dict.fromkeys(entries), START, END]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps({entry: number for number, entry in enumerate(entries)}, ensure_ascii=False))
+    (folder / "vocab.json").write_text(
+        json.dumps({entry: number for number, entry in enumerate(entries)}, ensure_ascii=False)
+    )
     lines = ["#version: 0.2", *(" ".join(merge) for merge in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     settings = {

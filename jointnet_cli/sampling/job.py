@@ -11,9 +11,9 @@ from torch import Tensor
 
 from jointnet_cli.model.checkpoint import JointModel
 from jointnet_cli.sampling.known import Known, channelwise
+from jointnet_cli.sampling.layout import Layout
 from jointnet_cli.sampling.loop import Guide, Progress, denoise
 from jointnet_cli.sampling.schedule import make_scheduler
-from jointnet_cli.sampling.tiles import Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,6 @@ class Job:
     given: Mapping[str, Tensor] = field(default_factory=dict)
     """Clean latents (C, H, W) of the branches that are known whole."""
     tile_batch: int | None = None
-
-
-def square(model: JointModel) -> Layout:
-    """The canvas of the model's own training size: one tile."""
-    return Layout(model.window, model.window, (model.window, model.window), model.window)
 
 
 @torch.inference_mode()

@@ -13,7 +13,8 @@ from torch import Generator, Tensor
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.joint import JointUNet
 from jointnet_cli.sampling.known import Known
-from jointnet_cli.sampling.tiles import Layout, merge
+from jointnet_cli.sampling.layout import Layout
+from jointnet_cli.sampling.tiles import merge
 
 Progress = Callable[[int, int], None]
 
@@ -76,7 +77,8 @@ def denoise(
     for step, timestep in enumerate(scheduler.timesteps):
         if known is not None:
             canvas = known.blend(canvas, scheduler, timestep)
-        tiles = layout.at(step, steps, generator)
+        across, along = torch.randint(1 << 30, (2,), generator=generator).tolist()
+        tiles = layout.at(step, steps, (across, along))
         seen = scheduler.scale_model_input(canvas, timestep)
         if masked is not None:
             seen = torch.cat([seen, masked], dim=1)

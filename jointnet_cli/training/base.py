@@ -13,8 +13,9 @@ from torch import Generator, Tensor, nn
 from jointnet_cli.data.dataset import batch_indices, load_latents
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.checkpoint import JointModel, model_hash, save_model
-from jointnet_cli.model.joint import RGB, JointUNet
+from jointnet_cli.model.checkpoint import JointModel, save_model
+from jointnet_cli.model.folder import RGB, weights_hash
+from jointnet_cli.model.joint import JointUNet
 from jointnet_cli.model.text import build_text_encoder, learn_tokenizer
 from jointnet_cli.training.objective import branch_losses, noised
 from jointnet_cli.training.previews import preview_prompts
@@ -75,8 +76,6 @@ class BaseStage:
     """Trains on latents that are encoded once."""
 
     def __init__(self, recipe: BaseRecipe, log: Log, run: Path) -> None:
-        if not (Path(recipe.vae) / "config.json").is_file():
-            raise UserError(f"no trained VAE in {recipe.vae}", hint="train one first: jointnet train diorama/vae")
         if recipe.data.maps != [RGB]:
             raise UserError("a base model trains on data.maps = ['rgb']")
         self.recipe = recipe
@@ -86,7 +85,7 @@ class BaseStage:
             recipe.data.shards,
             [RGB],
             torch.inference_mode()(lambda maps: vae.encode(maps).latent_dist.mean),
-            model_hash(recipe.vae),
+            weights_hash(recipe.vae),
             mirrored=recipe.data.flip,
             limit=recipe.data.limit,
             progress=lambda done, count: log({"encoded": done, "shards": count}),

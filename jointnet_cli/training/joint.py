@@ -13,8 +13,9 @@ from torch import Generator, Tensor, nn
 from jointnet_cli.data.dataset import batch_indices, load_latents
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.checkpoint import JointModel, load_model, model_hash, save_model
-from jointnet_cli.model.joint import RGB, JointUNet, extend
+from jointnet_cli.model.checkpoint import JointModel, load_model, save_model
+from jointnet_cli.model.folder import RGB, weights_hash
+from jointnet_cli.model.joint import JointUNet, extend
 from jointnet_cli.training.masks import random_masks
 from jointnet_cli.training.objective import branch_losses, noised
 from jointnet_cli.training.previews import preview_prompts
@@ -33,14 +34,13 @@ class JointStage:
         self.recipe = recipe
         torch.manual_seed(recipe.train.seed)
         self.model = load_model(recipe.model)
-        self.model.to(torch.device("cpu"), torch.float32)
         self.model.joint = _prepared(self.model.joint, recipe)
         self.noise_schedule = DDPMScheduler.from_config(self.model.scheduler)
         self.data = load_latents(
             recipe.data.shards,
             list(recipe.data.maps),
             torch.inference_mode()(self.model.encode),
-            model_hash(Path(recipe.model) / "vae"),
+            weights_hash(Path(recipe.model) / "vae"),
             mirrored=recipe.data.flip,
             limit=recipe.data.limit,
             progress=lambda done, count: log({"encoded": done, "shards": count}),

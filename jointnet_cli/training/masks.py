@@ -30,7 +30,9 @@ def random_masks(clean: Tensor, shares: Masks, generator: Generator) -> Tensor:
 def rectangle(height: int, width: int, generator: Generator) -> Tensor:
     """A mask (h, w) that is 1 (unknown) inside a random rectangle and 0 outside, or the reverse."""
     draw = torch.rand(5, generator=generator).tolist()
-    high, wide = (max(1, round((0.2 + 0.8 * part) * side)) for part, side in zip(draw[:2], (height, width), strict=True))
+    high, wide = (
+        max(1, round((0.2 + 0.8 * part) * side)) for part, side in zip(draw[:2], (height, width), strict=True)
+    )
     top, left = int(draw[2] * (height - high + 1)), int(draw[3] * (width - wide + 1))
     mask = torch.zeros(height, width)
     mask[top : top + high, left : left + wide] = 1

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from jointnet_cli.modality import from_map
 from jointnet_cli.model.checkpoint import JointModel
-from jointnet_cli.sampling.job import Job, run, square
+from jointnet_cli.sampling.job import Job, run
+from jointnet_cli.sampling.layout import single_tile
 
 PREVIEW_STEPS = 20
 PREVIEW_GUIDANCE = 3.0
@@ -53,7 +54,7 @@ def _maps(model: JointModel, prompt: str, seed: int) -> Tensor:
     job = Job(
         prompt=prompt,
         seed=seed,
-        layout=square(model),
+        layout=single_tile(model.window, model.window),
         scheduler="ddim",
         steps=PREVIEW_STEPS,
         guidance=PREVIEW_GUIDANCE,

@@ -252,16 +252,16 @@ def _override(values: dict[str, Any], override: str) -> None:
 
 
 def _explain(path: Path, error: ValidationError) -> UserError:
-    first = error.errors()[0]
+    # A misspelt key is both unknown and missing: the unknown one tells the user more.
+    first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
     place = [str(part) for part in first["loc"] if part not in ("vae", "base", "joint") or part != first["loc"][0]]
     where = ".".join(place) or "stage"
-    hint = None
     if first["type"] == "extra_forbidden":
         valid = _keys_beside(first["loc"])
         near = difflib.get_close_matches(str(first["loc"][-1]), valid, n=1)
         hint = f"did you mean {near[0]}?" if near else f"valid keys: {', '.join(sorted(valid))}"
         return UserError(f"{path}: unknown key {where}", hint=hint)
-    return UserError(f"{path}: {where}: {first['msg'].lower()}", hint=hint)
+    return UserError(f"{path}: {where}: {first['msg'].lower()}")
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:

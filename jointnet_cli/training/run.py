@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jointnet_cli.data.shards import find_shards
 from jointnet_cli.errors import UserError
+from jointnet_cli.model.folder import read_folder
 from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe, to_toml_record
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ def train(
     """
     record = to_toml_record(recipe)
     _check_run_folder(out, record, resume)
+    _check_inputs(recipe)
     if dry_run:
         return out / "model"
     out.mkdir(parents=True, exist_ok=True)
@@ -54,6 +57,15 @@ def open_stage(recipe: VaeRecipe | BaseRecipe | JointRecipe, run: Path, log: Log
     from jointnet_cli.training.joint import JointStage
 
     return JointStage(recipe, log)
+
+
+def _check_inputs(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> None:
+    """What a recipe starts from must be there before anything is written."""
+    find_shards(recipe.data.shards)
+    if isinstance(recipe, BaseRecipe) and not (Path(recipe.vae) / "config.json").is_file():
+        raise UserError(f"no trained VAE in {recipe.vae}", hint="train one first: jointnet train diorama/vae")
+    if isinstance(recipe, JointRecipe):
+        read_folder(Path(recipe.model))
 
 
 def _check_run_folder(out: Path, record: dict[str, Any], resume: bool) -> None:

@@ -7,25 +7,8 @@ import random
 import re
 from dataclasses import dataclass
 
-from .phrases import (
-    AIRBORNE,
-    BENEATH,
-    CLEAR_HOURS,
-    COUNTS,
-    DEEP_HOURS,
-    HOURS,
-    LONE,
-    MANY,
-    MIXED,
-    MOON,
-    NAMES,
-    OPENINGS,
-    PLACES,
-    SPANS,
-    WEATHER,
-    Place,
-    plural,
-)
+from . import phrases
+from .phrases import Place, plural
 from .raycast import Surface
 from .renderer import Rendering
 from .world import World, stream
@@ -115,14 +98,14 @@ def _article(phrase: str) -> str:
 
 def _group(rng: random.Random, group: Visible, mixed: bool, alone: bool) -> str:
     """Words for one group; `mixed` groups hold several colours, `alone` ones are all that shows."""
-    name = rng.choice(NAMES[group.kind])
+    name = rng.choice(phrases.NAMES[group.kind])
     if mixed:
-        return f"{rng.choice(MIXED)} {plural(name)}".strip()
+        return f"{rng.choice(phrases.MIXED)} {plural(name)}".strip()
     colour = f"{group.colour} " if group.colour and rng.random() < 0.92 else ""
     if group.count == 1:
-        lone = f"{rng.choice(LONE)} " if alone and rng.random() < 0.18 else ""
+        lone = f"{rng.choice(phrases.LONE)} " if alone and rng.random() < 0.18 else ""
         return _article(lone + colour + name)
-    count = rng.choice(COUNTS.get(group.count, MANY)) if rng.random() < 0.8 else ""
+    count = rng.choice(phrases.COUNTS.get(group.count, phrases.MANY)) if rng.random() < 0.8 else ""
     return f"{count} {colour}{plural(name)}".strip()
 
 
@@ -148,14 +131,16 @@ def _objects(rng: random.Random, world: World, seen: list[Visible]) -> tuple[str
 
 def _hour(rng: random.Random, world: World, facts: _Facts) -> str:
     if world.biome == "reef":
-        return rng.choice(DEEP_HOURS[world.time]) if rng.random() < (0.9 if world.time == "night" else 0.4) else ""
+        return (
+            rng.choice(phrases.DEEP_HOURS[world.time]) if rng.random() < (0.9 if world.time == "night" else 0.4) else ""
+        )
     if rng.random() < 0.08:
         return ""
     if facts.moon and rng.random() < 0.25:
-        return rng.choice(MOON)
+        return rng.choice(phrases.MOON)
     if world.weather == "clear" and facts.sky > 0.12 and rng.random() < 0.35:
-        return rng.choice(CLEAR_HOURS[world.time])
-    return rng.choice(HOURS[world.time])
+        return rng.choice(phrases.CLEAR_HOURS[world.time])
+    return rng.choice(phrases.HOURS[world.time])
 
 
 def _weather(rng: random.Random, world: World, facts: _Facts, hour: str) -> str:
@@ -165,10 +150,10 @@ def _weather(rng: random.Random, world: World, facts: _Facts, hour: str) -> str:
         return ""
     if "sky" in hour or "star" in hour:
         return ""
-    choices = WEATHER[world.weather]
+    choices = phrases.WEATHER[world.weather]
     if re.search("day|sun|night|morning|evening|dark|with", hour):  # said the span of the day already
         choices = tuple(phrase for phrase in choices if "{}" not in phrase)
-    return rng.choice(choices).format(SPANS[world.time])
+    return rng.choice(choices).format(phrases.SPANS[world.time])
 
 
 def _sentence(rng: random.Random, things: str, kinds: list[str], place: Place) -> str:
@@ -178,7 +163,7 @@ def _sentence(rng: random.Random, things: str, kinds: list[str], place: Place) -
         return name
     preposition = rng.choice(place.prepositions)
     if kinds == ["balloon"]:
-        preposition = rng.choice(AIRBORNE)
+        preposition = rng.choice(phrases.AIRBORNE)
     elif "island" in name and kinds[0] in ("palm", "lighthouse"):
         preposition = "on"
     elif kinds[0] == "boat":
@@ -192,14 +177,14 @@ def caption(world: World, rendering: Rendering, index: int, seed: int | None = N
     """A caption of image `index` of a rendering; another `seed` words the same content another way."""
     rng = stream(world.seed, "caption" if seed is None else f"caption {seed}")
     facts, seen = _facts(world, rendering, index), visible_objects(world, rendering, index)
-    place = rng.choice(PLACES[_scene(world, facts, seen)])
+    place = rng.choice(phrases.PLACES[_scene(world, facts, seen)])
     place = place._replace(name=place.name.format((world.theme or "").split(" ")[0]))  # the colour of its flowers
     things, kinds = _objects(rng, world, seen)
     hour = _hour(rng, world, facts)
     weather = _weather(rng, world, facts, hour)
     beneath = world.biome == "reef" and not re.search("under|sea|ocean", place.name) and rng.random() < 0.7
     if beneath:
-        hour = f"{rng.choice(BENEATH)} {hour}".strip()
+        hour = f"{rng.choice(phrases.BENEATH)} {hour}".strip()
     style = rng.random()
     if style < 0.12:  # a bare prompt, as people type them
         subject = things if things and rng.random() < 0.4 and world.biome != "reef" else place.name
@@ -208,5 +193,5 @@ def caption(world: World, rendering: Rendering, index: int, seed: int | None = N
     text = _sentence(rng, things, kinds, place)
     if style < 0.22 and hour and "with" not in hour:
         return " ".join(f"{hour}, {text} {weather}".split())
-    opening = rng.choice(OPENINGS) if rng.random() < 0.35 else ""
+    opening = rng.choice(phrases.OPENINGS) if rng.random() < 0.35 else ""
     return " ".join(f"{opening} {text} {hour} {weather}".split())

@@ -1,0 +1,151 @@
+"""Captions against what the images show."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from jointnet_cli.data.worlds import (
+    Rendering,
+    Surface,
+    World,
+    caption,
+    render,
+    sample_world,
+    visible_objects,
+    vocabulary,
+)
+from jointnet_cli.data.worlds.palette import PALETTE
+from jointnet_cli.data.worlds.phrases import NAMES, PLACES, plural
+
+SIZE, WORLDS, WORDINGS = 64, 110, 6
+NUMBERS = {"a pair of": 2, "two": 2, "three": 3, "a few": 3, "four": 4, "several": 4, "some": 4, "many": 5}
+# What may be said only of one time of day, or of one kind of weather.
+TIME_WORDS = {
+    "noon": "noon|day|daylight|sunny|blue sky|in the sun",
+    "sunset": "sunset|evening|dusk|orange sky",
+    "night": "night|midnight|dark|stars|starry|moon|moonlight",
+    "dawn": "dawn|sunrise|morning|pink sky",
+}
+WEATHER_WORDS = {
+    "clear": "clear|sunny|blue sky|in the sun|orange sky|pink sky|morning sky|sunset sky|stars|starry|moon|moonlight",
+    "cloudy": "cloudy|clouds",
+    "foggy": "fog|foggy|mist",
+}
+SKY_WORDS = "stars|starry|blue sky|orange sky|pink sky|clear sky|cloudy sky|morning sky|sunset sky|clouds"
+
+
+@pytest.fixture(scope="module")
+def scenes() -> tuple[list[World], Rendering]:
+    worlds = [sample_world(seed) for seed in range(40_000, 40_000 + WORLDS)]
+    return worlds, render(worlds, SIZE)
+
+
+@pytest.fixture(scope="module")
+def captions(scenes: tuple[list[World], Rendering]) -> list[tuple[int, str]]:
+    worlds, rendering = scenes
+    return [(i, caption(w, rendering, i, seed)) for i, w in enumerate(worlds) for seed in (None, *range(WORDINGS - 1))]
+
+
+def says(text: str, words: str) -> bool:
+    return re.search(rf"\b({words})\b", text) is not None
+
+
+def without_place(text: str) -> str:
+    """The caption less the name of its place: `a red rock canyon` is no rock, `a forest of fir trees` no tree."""
+    names = {place.name.format(colour) for places in PLACES.values() for place in places for colour in ("", *PALETTE)}
+    names |= {re.sub(r"^(an?|the) ", "", name) for name in names}
+    for name in sorted(names, key=len, reverse=True):
+        text = re.sub(rf"\b{name}\b", "@", text)
+    return text
+
+
+def mentions(text: str) -> list[tuple[str, str | None, str, bool]]:
+    """(kind, colour, count words, plural) of each object that a caption names."""
+    by_name = {
+        form: (kind, form != name) for kind, names in NAMES.items() for name in names for form in (name, plural(name))
+    }
+    names = "|".join(sorted(by_name, key=len, reverse=True))
+    counts, colours = "|".join((*NUMBERS, "a group of", "an", "a")), "|".join(PALETTE)
+    pattern = rf"(?:\b({counts}) )?(?:(?:lonely|lone|single) )?(?:\b({colours}) )?\b({names})\b"
+    return [(by_name[m[3]][0], m[2], m[1] or "", by_name[m[3]][1]) for m in re.finditer(pattern, without_place(text))]
+
+
+def test_captions_name_only_what_shows(scenes: tuple[list[World], Rendering], captions: list[tuple[int, str]]) -> None:
+    worlds, rendering = scenes
+    named = 0
+    for i, text in captions:
+        groups = visible_objects(worlds[i], rendering, i)
+        for kind, colour, count, many in mentions(text):
+            found = [g.count for g in groups if g.kind == kind and colour in (None, g.colour)]
+            assert found, (text, groups)
+            if count in ("a", "an") and kind not in ("fish", "sheep"):
+                assert 1 in found and not many, (text, groups)
+            elif count in NUMBERS and kind != "coral":
+                exact = count in ("two", "three", "four", "a pair of", "a few")
+                assert any(n == NUMBERS[count] if exact else n >= NUMBERS[count] for n in found), (text, groups)
+            named += 1
+    assert named > 300
+
+
+def test_visible_objects_are_those_of_the_id_map(scenes: tuple[list[World], Rendering]) -> None:
+    worlds, rendering = scenes
+    for i, world in enumerate(worlds):
+        ids = rendering.object_ids[i]
+        for group in visible_objects(world, rendering, i):
+            members = [t.id for t in world.objects if (t.kind, t.colour) == (group.kind, group.colour)]
+            pixels = [int((ids == member).sum()) for member in members]
+            assert group.count <= len(members) and 0 < group.pixels <= sum(pixels)
+            assert group.pixels / group.count >= 0.0016 * SIZE * SIZE
+
+
+def test_captions_do_not_contradict_the_time_or_weather(
+    scenes: tuple[list[World], Rendering], captions: list[tuple[int, str]]
+) -> None:
+    worlds, rendering = scenes
+    said = {"time": 0, "weather": 0}
+    for i, text in captions:
+        world = worlds[i]
+        for time, words in TIME_WORDS.items():
+            clean = re.sub("cloudy day|foggy day", "", text) if world.time == "noon" else text
+            assert time == world.time or not says(clean, words), (world, text)
+            said["time"] += time == world.time and says(text, words)
+        for weather, words in WEATHER_WORDS.items():
+            assert weather == world.weather or not says(text, words), (world, text)
+            said["weather"] += weather == world.weather and says(text, words)
+        if says(text, SKY_WORDS):
+            assert (rendering.surface[i] == Surface.SKY).float().mean() > 0.1, text
+    assert said["time"] > 0.6 * len(captions) and said["weather"] > 0.2 * len(captions)
+
+
+def test_water_and_islands_are_named_only_where_they_show(
+    scenes: tuple[list[World], Rendering], captions: list[tuple[int, str]]
+) -> None:
+    worlds, rendering = scenes
+    for i, text in captions:
+        share = {s: float((rendering.surface[i] == s).float().mean()) for s in Surface}
+        if says(text, "lake|river|ocean|sea|water|island") and worlds[i].biome != "reef":
+            assert share[Surface.WATER] > 0.005, text
+        if says(text, "island"):
+            assert share[Surface.TERRAIN] > 0.005, text
+        if says(text, "reef"):
+            assert worlds[i].biome == "reef"
+
+
+def test_words_come_from_the_vocabulary(captions: list[tuple[int, str]]) -> None:
+    words = vocabulary()
+    assert words == sorted(set(words)) and 120 < len(words) < 250
+    used = {word for _, text in captions for word in re.findall(r"[^\s,]+", text)}
+    assert used <= set(words), used - set(words)
+
+
+def test_captions_vary_and_repeat_with_their_seed(
+    scenes: tuple[list[World], Rendering], captions: list[tuple[int, str]]
+) -> None:
+    worlds, rendering = scenes
+    assert caption(worlds[3], rendering, 3) == caption(worlds[3], rendering, 3)
+    assert len({text for _, text in captions}) > 0.8 * len(captions)
+    lengths = [len(text.split()) for _, text in captions]
+    assert min(lengths) <= 3 and max(lengths) <= 30
+    assert all("  " not in text and text == text.strip() and "{" not in text for _, text in captions)
