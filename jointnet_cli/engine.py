@@ -193,13 +193,6 @@ class Engine:
             raise UserError(f"{self.name} has only an RGB branch: it cannot predict depth or normals")
 
 
-def prepare(request: Any, progress: Progress | None = None) -> Any:
-    """Make training shards; see `jointnet_cli.data.prepare`."""
-    from jointnet_cli.data.prepare import prepare_worlds
-
-    return prepare_worlds(request, progress)
-
-
 def choose_device(name: str | None) -> torch.device:
     """The device of that name, or the best one there is.
 

@@ -58,7 +58,9 @@ class Trainer:
         optimizer = torch.optim.AdamW(
             trained, lr=train.learning_rate, betas=train.betas, weight_decay=train.weight_decay, fused=True
         )
-        self.network, self.optimizer = self.accelerator.prepare(self.stage.network, optimizer)
+        # Convolutions are faster with channels last, on CPUs as on GPUs.
+        network = self.stage.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
         self.ema = EMAModel(trained, decay=train.ema) if train.ema else None
         if self.ema:
             self.ema.to(self.accelerator.device)
