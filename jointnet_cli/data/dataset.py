@@ -117,8 +117,9 @@ def load_latents(
 
 
 def _shard_latents(shard: Path, cached: Path, wanted: list[tuple[str, bool]], encode: Encode) -> dict[str, Tensor]:
-    """The latents of one shard, encoding only what the cache lacks."""
-    stored: dict[str, Tensor] = load_file(cached) if cached.exists() else {}
+    """The latents of one shard, encoding only what the cache lacks; what is older than the shard does not count."""
+    current = cached.exists() and cached.stat().st_mtime >= shard.stat().st_mtime
+    stored: dict[str, Tensor] = load_file(cached) if current else {}
     missing = [(name, side) for name, side in wanted if _entry(name, side) not in stored]
     if missing:
         names = sorted({name for name, _ in missing})

@@ -64,6 +64,11 @@ def is_complete(shard: Path) -> bool:
     return shard.exists() and stats_path(shard).exists()
 
 
+def sample_count(shard: Path) -> int:
+    """How many samples a complete shard holds; 0 where it is not complete."""
+    return int(json.loads(stats_path(shard).read_text())["count"]) if is_complete(shard) else 0
+
+
 def find_shards(source: str | Path) -> list[Path]:
     """The complete shards of a folder, in order, or the one tar file that `source` names.
 
@@ -85,7 +90,8 @@ def read_shards(shards: Iterable[Path], maps: Iterable[str] = ("depth", "normal"
     import webdataset
 
     wanted = set(maps)
-    for raw in webdataset.WebDataset([str(shard) for shard in shards], shardshuffle=False):
+    # Every process of a distributed run reads all the shards: batches are drawn from samples in memory.
+    for raw in webdataset.WebDataset([str(shard) for shard in shards], shardshuffle=False, nodesplitter=None):
         yield _unpack(raw, wanted)
 
 

@@ -54,43 +54,9 @@ def start() -> Callable[..., subprocess.Popen[str]]:
 
 
 @pytest.fixture(scope="session")
-def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a joint model with depth, as small as diffusers allows, with random weights: 32 pixels a side."""
-    import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-
-    from jointnet_cli.model.checkpoint import JointModel, save_model
-    from jointnet_cli.model.joint import JointUNet
-    from jointnet_cli.model.text import build_text_encoder, learn_tokenizer
-
-    folder = tmp_path_factory.mktemp("untrained")
-    torch.manual_seed(0)
-    tokenizer = learn_tokenizer(["a lake", "snowy hills by the sea", "ocean reef"], 300, 16, folder / "tokenizer")
-    text_encoder = build_text_encoder(tokenizer, width=16, layers=1, heads=2)
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        sample_size=32,
-    )
-    unets = {
-        name: UNet2DConditionModel(
-            sample_size=16,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            block_out_channels=(8, 16),
-            layers_per_block=1,
-            norm_num_groups=4,
-            attention_head_dim=2,
-            cross_attention_dim=16,
-        )
-        for name in ("rgb", "depth")
-    }
-    schedule = dict(DDIMScheduler(prediction_type="v_prediction").config)
-    save_model(JointModel(JointUNet(unets), vae, text_encoder, tokenizer, schedule), folder)
-    return folder
+def untrained(tiny_folder: Callable[[str], Path]) -> Path:
+    """The folder of an untrained joint model with depth: 32 pixels a side."""
+    return tiny_folder("depth")
 
 
 @pytest.fixture(scope="session")

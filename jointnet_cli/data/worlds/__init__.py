@@ -1,4 +1,7 @@
-"""Procedural captioned landscapes with exact depth and normals."""
+"""Procedural captioned landscapes with depth and normals, each a pure function of its seed.
+
+`sample_world` decides what a scene holds (plain data, no torch), `render` casts rays into it, `caption` says what shows.
+"""
 
 from __future__ import annotations
 

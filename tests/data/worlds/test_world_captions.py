@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
+import torch
+import torch.nn.functional as F
 
 from jointnet_cli.data.worlds import (
     Rendering,
@@ -131,6 +134,26 @@ def test_water_and_islands_are_named_only_where_they_show(
             assert share[Surface.TERRAIN] > 0.005, text
         if says(text, "reef"):
             assert worlds[i].biome == "reef"
+
+
+def test_a_lake_out_of_sight_is_not_named(scenes: tuple[list[World], Rendering]) -> None:
+    worlds, rendering = scenes
+    dry = torch.where(rendering.surface == Surface.WATER, int(Surface.TERRAIN), rendering.surface)
+    drained = replace(rendering, surface=dry)
+    lakes = [i for i, world in enumerate(worlds) if world.biome == "lake"]
+    texts = [caption(worlds[i], drained, i, seed) for i in lakes for seed in range(WORDINGS)]
+    assert texts and not any(says(text, "lake|water") for text in texts)
+
+
+def test_the_moon_is_named_only_where_it_shines() -> None:
+    nights = [w for w in map(sample_world, range(900)) if w.time == "night" and w.weather == "clear"]
+    nights = [world for world in nights if world.biome in ("ocean", "desert", "beach")][:36]
+    rendering = render(nights, SIZE)
+    # Stars are points: only the moon fills 3 x 3 pixels.
+    disc = F.avg_pool2d(rendering.rgb, 3, 1).amin(1).flatten(1).amax(1) > 0.8
+    said = [any(says(caption(w, rendering, i, s), "moon|moonlight") for s in range(12)) for i, w in enumerate(nights)]
+    assert any(said) and not all(said)
+    assert all(shines for shines, named in zip(disc.tolist(), said, strict=True) if named)
 
 
 def test_words_come_from_the_vocabulary(captions: list[tuple[int, str]]) -> None:

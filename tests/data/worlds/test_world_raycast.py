@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from jointnet_cli.data.worlds import Surface, World, sample_world
+from jointnet_cli.data.worlds.biomes import ground
 from jointnet_cli.data.worlds.objects import BUILDERS, build, primitives
 from jointnet_cli.data.worlds.raycast import FAR, intersect, march, pairs, shadowed, trace
 from jointnet_cli.data.worlds.shapes import BALL, BOX, CONE, GABLE, PYRAMID, Primitives, bounding_radii, turn_y
@@ -153,19 +154,29 @@ def test_water_depth_and_normal() -> None:
 
 
 def test_real_ground_is_hit_where_the_height_field_is() -> None:
-    misses = []
+    misses, uphill = [], 0
     for seed in range(20, 32):
         world = sample_world(seed)
         terrain = Terrain(world)
         origin = torch.tensor([0.0, max(float(terrain.at(torch.zeros(1), torch.zeros(1))), 0) + 2.0, 0.0])
         rays = fan()
         hits = trace(terrain, primitives(world, [0.0] * len(world.objects)), origin, rays)
-        ground = hits.surface == Surface.TERRAIN
-        at = origin + hits.depth[ground][:, None] * rays[ground]
-        misses.append((terrain.at(at[:, 0], at[:, 2]) - at[:, 1]).abs() / hits.depth[ground])
+        land = hits.surface == Surface.TERRAIN
+        at = origin + hits.depth[land][:, None] * rays[land]
+        misses.append((terrain.at(at[:, 0], at[:, 2]) - at[:, 1]).abs() / hits.depth[land])
+        uphill += int((rays[land, 1] > 0.02).sum())
     miss = torch.cat(misses)
-    assert len(miss) > 3000
+    assert len(miss) > 3000 and uphill > 300
     assert miss.median() < 1e-5 and miss.quantile(0.95) < 3e-3
+
+
+def test_the_grid_is_read_where_the_ground_was_made() -> None:
+    world = next(w for w in map(sample_world, range(99)) if w.biome == "desert" and not w.objects)
+    terrain = Terrain(world)
+    x, z = terrain._x, terrain._z
+    made = ground(world, x, z).height
+    torch.testing.assert_close(terrain.at(x, z), made, atol=1e-2, rtol=0)
+    torch.testing.assert_close(terrain.surface(x, z)[:, Terrain.HEIGHT], made, atol=1e-2, rtol=0)
 
 
 def test_shadow_falls_away_from_the_sun() -> None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from jointnet_cli.data.worlds import Rendering, Surface, World, render, sample_world
 from jointnet_cli.data.worlds.grammar import BIOMES
+from jointnet_cli.data.worlds.noise import texture
 
 SIZE = 96
 
@@ -155,6 +156,8 @@ def numpy_state() -> bytes:
 
 
 def test_rendering_leaves_global_random_state_alone(worlds: list[World]) -> None:
+    texture.cache_clear()
+    torch.rand(1)  # away from any state that making the textures could leave behind
     before = torch.get_rng_state(), random.getstate(), numpy_state()
     render(worlds[:1], 16)
     after = torch.get_rng_state(), random.getstate(), numpy_state()

@@ -1,0 +1,209 @@
+"""`python -m jointnet_cli.evaluation NAME`: one measurement, one JSON object on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jointnet_cli.cli.console import guarded, hush_libraries
+from jointnet_cli.cli.groups import spread
+from jointnet_cli.cli.options import ModelOptions, SamplingOptions
+
+if TYPE_CHECKING:
+    from jointnet_cli.engine import Engine
+    from jointnet_cli.evaluation.report import Progress
+
+app = typer.Typer(
+    help="Measurements of a trained model. Each prints one JSON object.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Evaluation = Annotated[Path, typer.Option("--shards", help="Worlds of `jointnet prepare --evaluation`.")]
+Training = Annotated[Path, typer.Option("--training", help="Shards of the training set.")]
+HeldOut = Annotated[Path, typer.Option("--held-out", help="Worlds of `jointnet prepare --evaluation`.")]
+JudgeFolder = Annotated[Path, typer.Option("--judge", help="Folder of the classifier.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first pictures.")]
+Sheet = Annotated[Path | None, typer.Option("--sheet", help="PNG file for a contact sheet.")]
+
+
+@dataclass(frozen=True)
+class DepthSteps:
+    """How depth is predicted where pictures are generated too."""
+
+    depth_steps: Annotated[
+        int | None, typer.Option("--depth-steps", min=1, help="Steps of the prediction.", show_default="model's")
+    ] = None
+
+
+def depth(
+    shards: Evaluation,
+    training: Training,
+    *,
+    ensemble: Annotated[int, typer.Option("--ensemble", min=1, help="Predictions a picture.")] = 1,
+    limit: Limit = None,
+    model: ModelOptions,
+    sampling: SamplingOptions,
+) -> None:
+    """Errors of predicted depth, beside baselines (AbsRel, delta1, RMSE of disparity)."""
+    from jointnet_cli.evaluation.depth import evaluate_depth
+
+    _print(
+        evaluate_depth(
+            _open(model),
+            shards,
+            training,
+            sampling=sampling.request(),
+            ensemble=ensemble,
+            limit=limit,
+            progress=_steps("pictures"),
+        )
+    )
+
+
+def attributes(
+    training: Training,
+    held_out: HeldOut,
+    judge: JudgeFolder,
+    *,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training set.")] = 8,
+    limit: Limit = None,
+) -> None:
+    """Train the classifier that judges pictures, keep it in a folder, and measure it on held-out worlds."""
+    from jointnet_cli.evaluation.attributes import load_labelled, train_judge
+
+    trained = train_judge(
+        load_labelled(training, limit), load_labelled(held_out), epochs=epochs, progress=_steps("training steps")
+    )
+    trained.save(judge)
+    _print(trained.facts)
+
+
+def follow(
+    judge: JudgeFolder,
+    *,
+    held_out: Annotated[
+        Path | None, typer.Option("--held-out", help="Also judge these worlds after a pass through the model's VAE.")
+    ] = None,
+    sheet: Sheet = None,
+    count: Annotated[int | None, typer.Option("--count", min=1, help="Use so many of the 200 prompts.")] = None,
+    model: ModelOptions,
+    sampling: SamplingOptions,
+) -> None:
+    """Do pictures show what their prompts ask for? Accuracy of biome, time of day, object and colour."""
+    from jointnet_cli.evaluation.attributes import Judge, load_labelled
+    from jointnet_cli.evaluation.follow import evaluate_following
+    from jointnet_cli.evaluation.prompts import evenly, fixed_prompts
+
+    trained = Judge.load(judge)
+    prompts = fixed_prompts()
+    _print(
+        evaluate_following(
+            _open(model),
+            trained,
+            prompts=prompts if count is None else evenly(prompts, count),
+            sampling=sampling.request(),
+            held_out=load_labelled(held_out) if held_out else None,
+            sheet=sheet,
+            progress=_steps("pictures"),
+        )
+    )
+
+
+def agreement(
+    *,
+    count: Annotated[int, typer.Option("--count", min=2, help="Samples.")] = 64,
+    model: ModelOptions,
+    sampling: SamplingOptions,
+    prediction: DepthSteps,
+) -> None:
+    """Correlation of depth re-predicted from generated pictures with the depth generated with them."""
+    from jointnet_cli.evaluation.agreement import evaluate_agreement
+    from jointnet_cli.tasks import Sampling
+
+    _print(
+        evaluate_agreement(
+            _open(model),
+            count=count,
+            sampling=sampling.request(),
+            depth_sampling=Sampling(steps=prediction.depth_steps),
+            progress=_steps("samples"),
+        )
+    )
+
+
+def seams(
+    *,
+    count: Annotated[int, typer.Option("--count", min=1, help="Panoramas.")] = 8,
+    width: Annotated[int, typer.Option("--width", min=1, help="Pixels.")] = 2048,
+    model: ModelOptions,
+    sampling: SamplingOptions,
+) -> None:
+    """Column steps of panoramas at tile borders and at the wrap, against elsewhere."""
+    from jointnet_cli.evaluation.seams import evaluate_seams
+
+    _print(
+        evaluate_seams(
+            _open(model), count=count, width=width, sampling=sampling.request(), progress=_steps("panoramas")
+        )
+    )
+
+
+def resources(
+    *,
+    width: Annotated[int, typer.Option("--width", min=1, help="Pixels of the panorama.")] = 2048,
+    model: Annotated[str, typer.Option("--model", "-m", help="`diorama`, or a model's folder.")] = "diorama",
+) -> None:
+    """Wall time and peak memory of every command, split into phases."""
+    from jointnet_cli.evaluation.resources import evaluate_resources
+
+    _print(evaluate_resources(model, width, progress=_steps("commands")))
+
+
+def prompts() -> None:
+    """The fixed prompts and what their pictures must show."""
+    from dataclasses import asdict
+
+    from jointnet_cli.evaluation.prompts import fixed_prompts
+
+    _print({"prompts": [asdict(prompt) for prompt in fixed_prompts()]})
+
+
+for _command in (depth, attributes, prompts, follow, agreement, seams, resources):
+    app.command()(guarded(spread(_command)))
+
+
+def _open(options: ModelOptions) -> Engine:
+    from jointnet_cli.engine import Engine
+
+    return Engine.open(options.model, device=options.device, dtype=options.dtype)
+
+
+def _steps(what: str) -> Progress:
+    """A line on stderr every ten seconds, and at the end."""
+    started = said = time.monotonic()
+
+    def say(done: int, total: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if done == total or now - said >= 10:
+            said = now
+            print(f"{done}/{total} {what}, {now - started:.0f} s", file=sys.stderr, flush=True)
+
+    return say
+
+
+def _print(report: dict[str, Any]) -> None:
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    hush_libraries()
+    app(prog_name="python -m jointnet_cli.evaluation")

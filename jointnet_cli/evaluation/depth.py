@@ -1,0 +1,192 @@
+"""Depth of photos, measured as in section 5.2 of the paper, beside baselines that see no photo.
+
+A prediction is disparity up to scale and shift. Both are fitted by least squares in disparity space, several times on
+random samples of pixels, and their medians taken; the aligned disparity is then compared with the truth. Sky has no
+depth and is left out of the fit and of every metric. A predicted disparity of 0 is the far end of the model's range,
+not a missing value, and counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from jointnet_cli.data.shards import Sample, find_shards, read_shards
+from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.report import Progress, run_facts
+from jointnet_cli.modality import NEAR_QUANTILE, from_map, relative_disparity, to_map
+from jointnet_cli.sampling.alignment import fit_scale_shift
+from jointnet_cli.tasks import Depth, Sampling
+
+if TYPE_CHECKING:
+    from jointnet_cli.engine import Engine
+
+FITS = 9
+"""Least-squares solutions that the median is taken of."""
+FIT_PIXELS = 2048
+"""Pixels in each of them."""
+
+
+@dataclass(frozen=True)
+class DepthErrors:
+    """The errors of one prediction, or their means over several."""
+
+    abs_rel: float
+    """Mean of |depth - truth| / truth."""
+    delta1: float
+    """Share of pixels with max(depth / truth, truth / depth) < 1.25."""
+    rmse: float
+    """Root mean squared error of disparity, as a fraction of the picture's own range of disparity."""
+
+
+def align(predicted: Tensor, truth: Tensor, generator: Generator) -> tuple[float, float]:
+    """Scale and shift that take predicted disparity to the true one, both (P,): the median of `FITS` random fits."""
+    count = min(FIT_PIXELS, len(truth))
+    draws = [torch.randperm(len(truth), generator=generator)[:count] for _ in range(FITS)]
+    fits = torch.stack([torch.stack(fit_scale_shift(predicted[draw], truth[draw])) for draw in draws])
+    scale, shift = fits.median(dim=0).values.tolist()
+    return scale, shift
+
+
+def depth_errors(predicted: Tensor, truth: Tensor, seed: int = 0) -> DepthErrors:
+    """Compare predicted disparity with the truth.
+
+    Aligned disparity is never taken for less than that of the farthest pixel that has a depth, since nothing beyond
+    it can be right and near zero a depth has no bound; this is done for whatever is compared, baselines included.
+
+    Args:
+        predicted: (H, W) disparity up to scale and shift.
+        truth: (H, W) inverse depth in any unit, sky = 0.
+        seed: decides which pixels are sampled for the fits.
+
+    Raises:
+        UserError: no pixel has a depth, or a predicted value is not finite.
+    """
+    valid = truth > 0
+    if not valid.any():
+        raise UserError("the true depth has no valid pixel: it is all sky")
+    if not predicted.isfinite().all():
+        raise UserError("the predicted disparity has values that are not finite")
+    span = torch.quantile(truth.flatten(), NEAR_QUANTILE) - truth.min()
+    estimate, target = predicted[valid].double(), truth[valid].double()
+    scale, shift = align(estimate, target, torch.Generator().manual_seed(seed))
+    aligned = (estimate * scale + shift).clamp(min=target.min().item())
+    ratio = target / aligned  # depth / true depth
+    return DepthErrors(
+        abs_rel=(ratio - 1).abs().mean().item(),
+        delta1=(torch.maximum(ratio, 1 / ratio) < 1.25).double().mean().item(),
+        rmse=((aligned - target).square().mean().sqrt() / span.clamp(min=1e-9)).item(),
+    )
+
+
+def mean_disparity(shards: str | Path, limit: int | None = 2000) -> Tensor:
+    """The mean (H, W) of the relative disparity of the first samples of shards.
+
+    Raises:
+        UserError: no shards, or samples without depth.
+    """
+    total, count = torch.zeros(()), 0
+    for sample in _samples(shards, limit):
+        total = total + relative_disparity(true_disparity(sample)[None])[0]
+        count += 1
+    return total / count
+
+
+def true_disparity(sample: Sample) -> Tensor:
+    """(H, W) inverse depth in 1/metres, sky = 0.
+
+    Raises:
+        UserError: the sample has no depth.
+    """
+    if sample.inverse_depth is None:
+        raise UserError(f"sample {sample.key} has no depth", hint="prepare shards that carry it")
+    return torch.from_numpy(sample.inverse_depth)
+
+
+def evaluate_depth(
+    engine: Engine,
+    shards: str | Path,
+    training: str | Path,
+    *,
+    sampling: Sampling | None = None,
+    ensemble: int = 1,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure a model's depth on a reserved set.
+
+    The rows: `model`; `constant`, one disparity everywhere; `mean_map`, the mean disparity of the training set; and
+    `autoencoder`, the true disparity through the model's VAE and back, which no prediction can do better than.
+
+    Args:
+        engine: the model; it must have a depth branch.
+        shards: the evaluation worlds.
+        training: the training set that the mean map is taken of.
+        sampling: steps and guidance; the default is the model's.
+        ensemble: predictions per picture; see `Depth`.
+        limit: use only the first pictures.
+        progress: called with the pictures done and their number.
+    """
+    samples = list(_samples(shards, limit))
+    mean = mean_disparity(training)
+    rows: dict[str, list[DepthErrors]] = {name: [] for name in ("model", "constant", "mean_map", "autoencoder")}
+    settings: dict[str, Any] = {}
+    for number, sample in enumerate(samples):
+        truth = true_disparity(sample)
+        photo = sample.image.astype("float32") / 255
+        task = Depth(image=photo, seed=number, ensemble=ensemble, sampling=sampling or Sampling())
+        result = engine.depth(task)
+        settings = result.settings
+        predictions = {
+            "model": torch.from_numpy(result.maps["depth"]),
+            "constant": torch.ones_like(truth),
+            "mean_map": _resized(mean, truth.shape),
+            "autoencoder": _round_trip(engine, truth),
+        }
+        for name, predicted in predictions.items():
+            rows[name].append(depth_errors(predicted, truth, seed=number))
+        if progress:
+            progress(number + 1, len(samples))
+    means = {name: _means(errors) for name, errors in rows.items()}
+    better = min(means["constant"]["abs_rel"], means["mean_map"]["abs_rel"])
+    return {
+        "images": len(samples),
+        "ensemble": ensemble,
+        "settings": run_facts(settings),
+        "rows": means,
+        "abs_rel_of_better_baseline": round(means["model"]["abs_rel"] / better, 4),
+    }
+
+
+def _samples(shards: str | Path, limit: int | None) -> Iterator[Sample]:
+    for number, sample in enumerate(read_shards(find_shards(shards), ("depth",))):
+        if number == limit:
+            return
+        yield sample
+
+
+@torch.inference_mode()
+def _round_trip(engine: Engine, truth: Tensor) -> Tensor:
+    """Relative disparity encoded and decoded by the model's VAE."""
+    model = engine.model
+    sides = [max(1, round(side / model.factor)) * model.factor for side in truth.shape]
+    maps = to_map(_resized(relative_disparity(truth[None])[0], torch.Size(sides))[None], "depth")
+    return _resized(from_map(model.decode(model.encode(maps)), "depth")[0].cpu(), truth.shape)
+
+
+def _resized(values: Tensor, size: torch.Size) -> Tensor:
+    if values.shape == size:
+        return values
+    return F.interpolate(values[None, None], size, mode="bilinear", antialias=True)[0, 0]
+
+
+def _means(errors: Sequence[DepthErrors]) -> dict[str, float]:
+    names = [field.name for field in fields(DepthErrors)]
+    return {name: round(fmean(getattr(error, name) for error in errors), 4) for name in names}

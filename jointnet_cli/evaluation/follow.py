@@ -1,0 +1,110 @@
+"""Do pictures show what their prompts ask for? Fixed prompts, generated and judged by the classifier of `attributes`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from jointnet_cli.data.worlds import grammar
+from jointnet_cli.evaluation.attributes import Answers, Judge, Labelled, accuracy, shrink
+from jointnet_cli.evaluation.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN
+from jointnet_cli.evaluation.prompts import Prompt, evenly, fixed_prompts
+from jointnet_cli.evaluation.report import Progress, run_facts
+from jointnet_cli.evaluation.sheet import write_sheet
+from jointnet_cli.modality import from_map, to_map
+from jointnet_cli.tasks import Generate, Result, Sampling
+
+if TYPE_CHECKING:
+    from jointnet_cli.engine import Engine
+
+SHEET_PICTURES = 24
+VAE_BATCH = 16
+
+
+def evaluate_following(
+    engine: Engine,
+    judge: Judge,
+    *,
+    prompts: Sequence[Prompt] | None = None,
+    sampling: Sampling | None = None,
+    held_out: Labelled | None = None,
+    sheet: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Generate every prompt with its number as the seed and judge the pictures.
+
+    `generated` has the figures of `attributes.accuracy` for what the prompts ask for; a kind counts as absent where its
+    biome never holds it. `judge` has the same figures for held-out worlds: what the classifier itself gets right.
+
+    Args:
+        engine: the model.
+        judge: the trained classifier.
+        prompts: what to generate; the default is `fixed_prompts`.
+        sampling: steps and guidance; the default is the model's.
+        held_out: labelled worlds that the classifier has not seen. They are judged once more after a round trip through
+            the model's VAE, which no generated picture can look better than: `judge_through_autoencoder`.
+        sheet: where to write a contact sheet of `SHEET_PICTURES` pictures above their depth.
+        progress: called with the pictures done and their number.
+    """
+    prompts = fixed_prompts() if prompts is None else prompts
+    shown = set(evenly(range(len(prompts)), SHEET_PICTURES)) if sheet else set()
+    pictures: list[Tensor] = []
+    cells: list[Result] = []
+    settings: dict[str, Any] = {}
+    for number, prompt in enumerate(prompts):
+        result = engine.generate(Generate(prompt=prompt.text, seed=number, sampling=sampling or Sampling()))
+        settings = result.settings
+        pictures.append(shrink(torch.from_numpy(result.image).permute(2, 0, 1)[None]))
+        if number in shown:
+            cells.append(result)
+        if progress:
+            progress(number + 1, len(prompts))
+    if sheet:
+        write_sheet(sheet, cells)
+    report = {
+        "images": len(prompts),
+        "settings": run_facts(settings),
+        "generated": accuracy(judge(torch.cat(pictures)), asked_for(prompts)),
+        "judge": judge.facts,
+    }
+    if held_out is not None:
+        softened = _round_trip(engine, held_out.images.float() / 255)
+        report["judge_through_autoencoder"] = accuracy(judge(softened), held_out.answers)
+    return report
+
+
+def asked_for(prompts: Sequence[Prompt]) -> Answers:
+    """What the pictures of prompts must show."""
+    present = torch.tensor([[_asked(prompt, kind) for kind in KINDS] for prompt in prompts])
+    colour = torch.full((len(prompts), len(PAINTED)), UNKNOWN)
+    for row, prompt in zip(colour, prompts, strict=True):
+        if prompt.colour is not None:
+            row[list(PAINTED).index(prompt.kind)] = COLOURS.index(prompt.colour)
+    return Answers(
+        biome=torch.tensor([BIOMES.index(prompt.biome) for prompt in prompts]),
+        time=torch.tensor([TIMES.index(prompt.time) for prompt in prompts]),
+        present=present,
+        colour=colour,
+    )
+
+
+def _asked(prompt: Prompt, kind: str) -> int:
+    if kind == prompt.kind:
+        return 1
+    biome = grammar.BIOMES[prompt.biome]
+    may_hold = {rule.kind for rule in biome.heroes + biome.company} | ({"pine"} if prompt.biome == "forest" else set())
+    return UNKNOWN if kind in may_hold else 0
+
+
+@torch.inference_mode()
+def _round_trip(engine: Engine, images: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) in [0, 1] through the model's VAE and back, at the model's own size."""
+    size = engine.folder.size
+    large = torch.nn.functional.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    model = engine.model
+    parts = [from_map(model.decode(model.encode(to_map(part, "rgb"))), "rgb") for part in large.split(VAE_BATCH)]
+    return torch.cat(parts).cpu()

@@ -1,0 +1,114 @@
+"""Wall time and peak memory of every command, each in a process of its own, split into phases."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.probe import IMAGE_COMMANDS
+from jointnet_cli.evaluation.report import Progress
+
+PROMPT = "a red hut on a green hill at sunset"
+PACKAGE_PARENT = Path(__file__).parents[2]
+_UNITS_A_MIB = 1 << 20 if sys.platform == "darwin" else 1 << 10  # ru_maxrss is bytes on macOS, KiB on Linux
+
+
+@dataclass
+class Run:
+    """What one command took."""
+
+    seconds: float
+    peak_mib: float
+    """Resident memory at its highest, of the command or the largest process it started."""
+    phases: dict[str, float]
+    """Seconds: `start` of the interpreter, `import`, `load`, `text`, `encode`, `denoise`, `decode`, `write`, and `other`
+    for what no phase covers."""
+    output: str
+    """What it printed."""
+
+
+def evaluate_resources(model: str, panorama_width: int = 2048, progress: Progress | None = None) -> dict[str, Any]:
+    """Run every quick command once, in order, and measure it.
+
+    Args:
+        model: `diorama` or a model folder.
+        panorama_width: pixels of the panorama.
+        progress: called with the commands done and their number.
+
+    Raises:
+        UserError: a command failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        made = ["--out", folder, "--model", model, "--json", "--quiet"]
+        photo = str(Path(folder, "*.image.png"))
+        commands = {
+            "help": ["--help"],
+            "doctor": ["doctor"],
+            "generate": ["generate", PROMPT, *made],
+            "depth": ["depth", photo, *made],
+            "panorama": ["panorama", "ocean reef", "--width", str(panorama_width), *made],
+            "prepare": ["prepare", "--count", "32", "--workers", "1", "--out", str(Path(folder, "shards")), "--quiet"],
+        }
+        report = {}
+        for number, (name, arguments) in enumerate(commands.items()):
+            run = measure(arguments)
+            report[name] = {
+                "seconds": round(run.seconds, 2),
+                "peak_mib": round(run.peak_mib),
+                "phases": {phase: round(seconds, 3) for phase, seconds in run.phases.items()},
+            }
+            if progress:
+                progress(number + 1, len(commands))
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, {os.environ.get('OMP_NUM_THREADS', 'all')} threads"
+    return {"machine": machine, "model": model, "commands": report}
+
+
+def measure(arguments: Sequence[str]) -> Run:
+    """Run one command in a process of its own.
+
+    Raises:
+        UserError: it failed.
+    """
+    paths = [str(PACKAGE_PARENT), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    with tempfile.TemporaryDirectory() as folder:
+        phases_file = Path(folder, "phases.json")
+        with Path(folder, "stdout").open("w+", encoding="utf-8") as stdout, Path(folder, "stderr").open("w+") as stderr:
+            probe = [sys.executable, "-m", "jointnet_cli.evaluation.probe", str(phases_file)]
+            started = time.time()
+            process = subprocess.Popen(
+                [*probe, repr(started), *arguments], stdout=stdout, stderr=stderr, env=environment
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.time() - started
+            process.returncode = os.waitstatus_to_exitcode(status)
+            stdout.seek(0)
+            stderr.seek(0)
+            output, complaint = stdout.read(), stderr.read()
+        if process.returncode:
+            raise UserError(f"jointnet {' '.join(arguments)} failed: {complaint.strip()}")
+        phases = json.loads(phases_file.read_text(encoding="utf-8"))
+    if arguments[0] in IMAGE_COMMANDS:
+        phases |= _recorded(output)
+    phases["other"] = seconds - sum(phases.values())
+    return Run(seconds, usage.ru_maxrss / _UNITS_A_MIB, phases, output)
+
+
+def _recorded(output: str) -> dict[str, float]:
+    """The seconds by phase that the sidecars of the results state, summed."""
+    total: dict[str, float] = {}
+    for line in output.splitlines():
+        sidecar = json.loads(Path(json.loads(line)["files"]["metadata"]).read_text(encoding="utf-8"))
+        for phase, seconds in sidecar["timings"].items():
+            total[phase] = total.get(phase, 0.0) + seconds
+    return total

@@ -1,0 +1,102 @@
+"""The shipped recipes at tiny size on a few rendered worlds, each trained once a session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jointnet_cli.data.prepare import PrepareWorlds, prepare_worlds
+from jointnet_cli.training.recipe import load_recipe
+from jointnet_cli.training.run import train
+
+SIZE, FACTOR = 32, 4
+VAE_STEPS, STEPS = 24, 4
+TRAIN = ["train.batch_size=4", "train.warmup_steps=2", "train.log_every=1", "train.mixed_precision=no"]
+TINY = {
+    "vae": [
+        *(f"train.max_steps={VAE_STEPS}", "train.learning_rate=4e-3", "data.crop=24", "data.limit=8"),
+        *("vae.latent_channels=4", "vae.block_out_channels=[8, 8, 16]", "vae.norm_num_groups=4"),
+    ],
+    "base": [
+        *(f"train.max_steps={STEPS}", "text_encoder.vocabulary=540", "text_encoder.tokens=16", "text_encoder.width=16"),
+        *("text_encoder.layers=1", "text_encoder.heads=2", "unet.norm_num_groups=8", "unet.heads=2"),
+        *("unet.block_out_channels=[16, 32]", "unet.attention=[false, true]", "preview_prompts=['a hut', 'the sea']"),
+    ],
+    "joint-depth": [f"train.max_steps={STEPS}", "preview_prompts=['a red hut']"],
+    "inpaint": [f"train.max_steps={STEPS}", "preview_prompts=[]"],
+}
+
+Tiny = Callable[..., Any]
+"""`tiny("joint-depth", "train.max_steps=2", …)`: a shipped recipe at tiny size."""
+
+
+class Interrupt:
+    """A log that presses Ctrl-C, or fails, once the run has done so many steps."""
+
+    def __init__(self, step: int, error: type[BaseException] = KeyboardInterrupt) -> None:
+        self.step, self.error = step, error
+
+    def __call__(self, line: dict[str, Any]) -> None:
+        if line.get("step") == self.step:
+            raise self.error
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny networks are slower on many threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with shards in `shards/worlds`, where the recipes expect them; runs go to `runs/`."""
+    place = tmp_path_factory.mktemp("training")
+    prepare_worlds(PrepareWorlds(place / "shards/worlds", count=12, size=SIZE, shard_size=6, workers=1))
+    return place
+
+
+@pytest.fixture(autouse=True)
+def _in_workplace(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Tiny:
+    def load(name: str, *overrides: str) -> Any:
+        return load_recipe(f"diorama/{name}", [*TRAIN, *TINY[name], *overrides])
+
+    return load
+
+
+def finished(workplace: Path, tiny: Tiny, name: str) -> Path:
+    """Run a tiny recipe in its default folder."""
+    before = Path.cwd()
+    os.chdir(workplace)
+    try:
+        train(tiny(name), out=Path("runs", name))
+    finally:
+        os.chdir(before)
+    return workplace / "runs" / name
+
+
+@pytest.fixture(scope="session")
+def vae_run(workplace: Path, tiny: Tiny) -> Path:
+    return finished(workplace, tiny, "vae")
+
+
+@pytest.fixture(scope="session")
+def base_run(workplace: Path, tiny: Tiny, vae_run: Path) -> Path:
+    return finished(workplace, tiny, "base")
+
+
+@pytest.fixture(scope="session")
+def joint_run(workplace: Path, tiny: Tiny, base_run: Path) -> Path:
+    return finished(workplace, tiny, "joint-depth")

@@ -1,0 +1,140 @@
+"""The objective against its formulas."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from torch import Generator
+
+from jointnet_cli.training.base import build_schedule
+from jointnet_cli.training.objective import Noised, branch_losses, noised, timestep_weights
+from jointnet_cli.training.recipe import Noise, Objective
+
+ALL = torch.arange(1000)
+
+
+def scheduler(prediction: str, zero_terminal_snr: bool = True) -> DDPMScheduler:
+    settings = Noise.model_validate({"prediction": prediction, "zero_terminal_snr": zero_terminal_snr})
+    return DDPMScheduler.from_config(build_schedule(settings))
+
+
+def generator(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def test_zero_terminal_snr() -> None:
+    assert scheduler("v_prediction").alphas_cumprod[-1] == 0
+    assert scheduler("v_prediction", zero_terminal_snr=False).alphas_cumprod[-1] == pytest.approx(0.0047, abs=2e-4)
+
+
+@pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
+def test_targets(prediction: str) -> None:
+    schedule = scheduler(prediction, zero_terminal_snr=prediction == "v_prediction")
+    clean = torch.randn(512, 2, 4, 3, 3, generator=generator(1))
+    batch = noised(clean, schedule, Objective(), generator())
+    assert batch.timestep.shape == (512,) and 0 <= batch.timestep.min() < batch.timestep.max() < 1000
+    alpha = schedule.alphas_cumprod[batch.timestep].view(-1, 1, 1, 1, 1)
+    signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
+    noise = (batch.latents - signal * clean) / sigma
+    noise_again = sigma * batch.latents + signal * batch.target if prediction == "v_prediction" else batch.target
+    # From z = a x + s n and v = a n - s x follows n = s z + a v.
+    clear = (sigma > 0.1).flatten()
+    assert torch.allclose(noise[clear], noise_again[clear], atol=1e-4)
+    if prediction == "v_prediction":
+        assert torch.allclose(signal * batch.latents - sigma * batch.target, clean, atol=1e-5)
+    assert noise_again.mean().abs() < 0.02 and noise_again.std() == pytest.approx(1, abs=0.02)
+
+
+def test_the_last_timestep_is_pure_noise() -> None:
+    schedule = scheduler("v_prediction")
+    clean, noise = torch.randn(2, 1, 1, 4, 2, 2, generator=generator())
+    last = torch.tensor([999])
+    assert torch.equal(schedule.add_noise(clean, noise, last), noise)
+    assert torch.equal(schedule.get_velocity(clean, noise, last), -clean)
+
+
+def test_noise_is_independent_between_branches_and_items() -> None:
+    clean = torch.zeros(64, 3, 4, 16, 16)
+    noise = noised(clean, scheduler("epsilon"), Objective(), generator()).target
+    for first, second in ((noise[:, 0], noise[:, 1]), (noise[:, 1], noise[:, 2]), (noise[:32], noise[32:])):
+        assert torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1].abs() < 0.02
+
+
+def test_noise_offset_shifts_whole_channels() -> None:
+    clean = torch.zeros(256, 2, 4, 16, 16)
+    noise = noised(clean, scheduler("epsilon"), Objective(noise_offset=0.5), generator()).target
+    means = noise.mean(dim=(3, 4))
+    assert means.std() == pytest.approx((0.5**2 + 1 / 256) ** 0.5, rel=0.1)
+    assert torch.corrcoef(means.permute(1, 0, 2).flatten(1))[0, 1].abs() < 0.1  # each branch has its own
+    assert torch.corrcoef(means.flatten(0, 1).T)[0, 1].abs() < 0.15
+
+
+def test_the_generator_decides_everything() -> None:
+    clean = torch.ones(8, 2, 4, 4, 4)
+    first, second, other = (noised(clean, scheduler("epsilon"), Objective(), generator(seed)) for seed in (5, 5, 6))
+    assert torch.equal(first.latents, second.latents) and torch.equal(first.timestep, second.timestep)
+    assert not torch.equal(first.latents, other.latents)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 5.0])
+def test_timestep_weights_of_velocity(gamma: float) -> None:
+    schedule = scheduler("v_prediction")
+    weights = timestep_weights(schedule, ALL, gamma)
+    alpha = schedule.alphas_cumprod.double()
+    implied = alpha / (1 - alpha) + 1
+    assert torch.allclose(weights.double(), implied.clamp(max=gamma) / implied, rtol=1e-4)
+    assert weights[-1] == 1  # pure noise is learned too
+    clipped = implied > gamma
+    assert clipped.any() and (weights[clipped] < 1).all() and torch.allclose(weights[~clipped], torch.tensor(1.0))
+    assert (weights.diff() >= -1e-6).all()
+
+
+def test_timestep_weights_of_noise() -> None:
+    schedule = scheduler("epsilon", zero_terminal_snr=False)
+    weights = timestep_weights(schedule, ALL, 5.0)
+    alpha = schedule.alphas_cumprod.double()
+    snr = alpha / (1 - alpha)
+    assert torch.allclose(weights.double(), snr.clamp(max=5) / snr, rtol=1e-4)
+    assert (weights[snr < 5] == 1).all() and weights[0] < 0.01
+
+
+def test_without_gamma_all_timesteps_weigh_alike() -> None:
+    assert torch.equal(timestep_weights(scheduler("v_prediction"), ALL, None), torch.ones(1000))
+
+
+def batch_of(target: torch.Tensor, weight: torch.Tensor) -> Noised:
+    return Noised(torch.zeros_like(target), torch.zeros(len(target), dtype=torch.long), target, weight)
+
+
+def test_a_perfect_prediction_costs_nothing() -> None:
+    clean = torch.randn(4, 3, 4, 8, 8, generator=generator(2))
+    batch = noised(clean, scheduler("v_prediction"), Objective(min_snr_gamma=5), generator())
+    assert torch.equal(branch_losses(batch.target, batch), torch.zeros(3))
+    losses = branch_losses(batch.target + torch.tensor([0.0, 1, 2]).view(1, 3, 1, 1, 1), batch)
+    assert torch.allclose(losses, batch.weight.mean() * torch.tensor([0.0, 1, 4]), rtol=1e-4)
+
+
+def test_items_are_weighed() -> None:
+    target = torch.zeros(2, 1, 1, 2, 2)
+    predicted = torch.tensor([1.0, 3.0]).view(2, 1, 1, 1, 1).expand_as(target)
+    assert branch_losses(predicted, batch_of(target, torch.tensor([1.0, 0.5]))).item() == pytest.approx((1 + 4.5) / 2)
+
+
+def test_only_the_unknown_is_counted() -> None:
+    target = torch.zeros(2, 2, 4, 4, 4)
+    unknown = torch.zeros(2, 2, 1, 4, 4)
+    unknown[0, 0, :, :2] = 1  # half of one item's RGB; the other branch is given whole
+    predicted = torch.where(unknown > 0.5, 2.0, 100.0).expand_as(target)
+    losses = branch_losses(predicted, batch_of(target, torch.ones(2)), unknown)
+    assert losses[0].item() == pytest.approx(4) and losses[1].item() == 0
+    everything = branch_losses(predicted, batch_of(target, torch.ones(2)), torch.ones_like(unknown))
+    assert torch.allclose(everything, branch_losses(predicted, batch_of(target, torch.ones(2))))
+
+
+def test_what_is_given_has_no_gradient() -> None:
+    unknown = (torch.rand(2, 2, 1, 4, 4, generator=generator()) < 0.5).float()
+    predicted = torch.randn(2, 2, 3, 4, 4, generator=generator(1)).requires_grad_()
+    branch_losses(predicted, batch_of(torch.zeros(2, 2, 3, 4, 4), torch.ones(2)), unknown).sum().backward()
+    assert predicted.grad is not None
+    assert torch.equal(predicted.grad != 0, (unknown > 0).expand_as(predicted))

@@ -1,0 +1,180 @@
+"""Recipes: the shipped ones load, and every mistake is answered with what to write instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.training.recipe import (
+    BaseRecipe,
+    JointRecipe,
+    VaeRecipe,
+    load_recipe,
+    shipped_recipes,
+    to_toml_record,
+)
+
+JOINT = """
+stage = "joint"
+description = "a test"
+model = "base"
+[data]
+shards = "shards"
+maps = ["rgb", "depth"]
+[train]
+batch_size = 2
+learning_rate = 1e-3
+max_steps = 10
+"""
+BASE = JOINT.replace('"joint"', '"base"').replace('model = "base"', 'vae = "vae"') + (
+    "[unet]\nblock_out_channels = [16, 32]\nattention = [false, true]\n"
+)
+VAE = JOINT.replace('"joint"', '"vae"').replace('model = "base"', "")
+
+
+@pytest.fixture
+def joint(tmp_path: Path) -> str:
+    return written(tmp_path, JOINT)
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def refusal(name: str, *overrides: str) -> UserError:
+    with pytest.raises(UserError) as caught:
+        load_recipe(name, overrides)
+    return caught.value
+
+
+def test_the_four_recipes_of_diorama_are_shipped() -> None:
+    assert {"diorama/vae", "diorama/base", "diorama/joint-depth", "diorama/inpaint"} <= shipped_recipes().keys()
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_loads(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.description and recipe.train.max_minutes
+    assert load_recipe(str(shipped_recipes()[name])) == recipe
+    assert type(recipe).model_validate(to_toml_record(recipe)) == recipe
+
+
+def test_a_recipe_is_found_by_name_or_path() -> None:
+    assert load_recipe("recipes/diorama/base.toml") == load_recipe("diorama/base")
+
+
+def test_stages(tmp_path: Path) -> None:
+    for text, kind in ((VAE, VaeRecipe), (BASE, BaseRecipe), (JOINT, JointRecipe)):
+        assert isinstance(load_recipe(written(tmp_path, text)), kind)
+    assert "stage" in str(refusal(written(tmp_path, JOINT.replace('stage = "joint"', ""))))
+    assert "'jiont'" in str(refusal(written(tmp_path, JOINT.replace('stage = "joint"', 'stage = "jiont"'))))
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "where", "nearest"),
+    [
+        (JOINT, "train.learning_rat=1", "train.learning_rat", "learning_rate"),
+        (JOINT, "train_rbg=true", "train_rbg", "train_rgb"),
+        (JOINT, "masks.image_know=0.5", "masks.image_know", "image_known"),
+        (JOINT, "inference.guidence=3", "inference.guidence", "guidance"),
+        (BASE, "unet.block_channels=[8]", "unet.block_channels", "block_out_channels"),
+        (VAE, "vae.kl_weigth=1", "vae.kl_weigth", "kl_weight"),
+        (VAE, "data.shard='x'", "data.shard", "shards"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(tmp_path: Path, text: str, override: str, where: str, nearest: str) -> None:
+    error = refusal(written(tmp_path, text), override)
+    assert str(error).endswith(f"unknown key {where}") and "mine.toml" in str(error)
+    assert error.hint == f"did you mean {nearest}?"
+
+
+def test_a_key_unlike_any_other_lists_the_valid_ones(joint: str) -> None:
+    hint = refusal(joint, "masks.zzz=1").hint
+    assert hint == "valid keys: equal, image_known, maps_known, unequal"
+
+
+def test_a_misspelt_and_thereby_missing_key_is_reported_as_misspelt(tmp_path: Path) -> None:
+    error = refusal(written(tmp_path, JOINT.replace("batch_size", "batchsize")))
+    assert "unknown key train.batchsize" in str(error) and error.hint == "did you mean batch_size?"
+    error = refusal(written(tmp_path, JOINT.replace("[train]", "[trian]")))
+    assert "unknown key trian" in str(error) and error.hint == "did you mean train?"
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    assert "train.max_steps: field required" in str(refusal(written(tmp_path, JOINT.replace("max_steps = 10", ""))))
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "where"),
+    [
+        (JOINT, "train.batch_size=0", "train.batch_size"),
+        (JOINT, "train.batch_size=many", "train.batch_size"),
+        (JOINT, "train.learning_rate=-1", "train.learning_rate"),
+        (JOINT, "train.ema=1.0", "train.ema"),
+        (JOINT, "train.schedule=linear", "train.schedule"),
+        (JOINT, "train=5", "train"),
+        (JOINT, "data.maps=['rgb', 'dept']", "data.maps.1"),
+        (JOINT, "data.maps=[]", "data.maps"),
+        (JOINT, "model=3", "model"),
+        (JOINT, "objective.text_dropout=1.5", "objective.text_dropout"),
+        (JOINT, "masks={image_known = 0.7, equal = 0.6}", "masks"),
+        (BASE, "unet.attention=[true]", "unet"),
+        (BASE, "unet.norm_num_groups=24", "unet"),
+        (VAE, "vae.norm_num_groups=5", "vae"),
+        (VAE, "vae.latent_channels=0", "vae.latent_channels"),
+    ],
+)
+def test_a_value_of_the_wrong_type_or_range_is_refused(tmp_path: Path, text: str, override: str, where: str) -> None:
+    assert f"mine.toml: {where}: " in str(refusal(written(tmp_path, text), override))
+
+
+def test_overrides(joint: str) -> None:
+    recipe = load_recipe(
+        joint,
+        [
+            "train.max_minutes=2.5",
+            "train.betas=[0.8, 0.9]",
+            "objective.min_snr_gamma=5",
+            "model=runs/base/model",
+            "data.shards='with a = sign'",
+            "data.flip=false",
+            "preview_prompts=['a, b', 'c']",
+            "description=two plain words",
+        ],
+    )
+    assert isinstance(recipe, JointRecipe)
+    assert recipe.train.max_minutes == 2.5 and recipe.train.betas == (0.8, 0.9)
+    assert recipe.objective.min_snr_gamma == 5
+    assert recipe.model == "runs/base/model" and recipe.data.shards == "with a = sign"
+    assert recipe.data.flip is False and recipe.data.maps == ["rgb", "depth"]
+    assert recipe.preview_prompts == ["a, b", "c"] and recipe.description == "two plain words"
+
+
+def test_the_last_override_wins(joint: str) -> None:
+    assert load_recipe(joint, ["train.seed=1", "train.seed=2"]).train.seed == 2
+
+
+@pytest.mark.parametrize("override", ["train.seed", "=3", "description.x=3", "data.maps.0='rgb'"])
+def test_an_override_that_is_none_is_refused(joint: str, override: str) -> None:
+    assert override in str(refusal(joint, override))
+
+
+def test_a_missing_recipe_hints_at_the_nearest() -> None:
+    error = refusal("diorama/joint-dept")
+    assert "diorama/joint-dept" in str(error) and error.hint == "did you mean diorama/joint-depth?"
+    hint = refusal("zzz.toml").hint
+    assert hint is not None and all(name in hint for name in shipped_recipes())
+
+
+@pytest.mark.parametrize("text", ["stage = joint", "[data", "\x00"])
+def test_text_that_is_not_toml_is_refused(tmp_path: Path, text: str) -> None:
+    assert "not a valid TOML file" in str(refusal(written(tmp_path, text)))
+
+
+def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(b"\xff\xfe\x00")
+    assert "not a valid TOML file" in str(refusal(str(tmp_path / "mine.toml")))
