@@ -87,6 +87,7 @@ def tiny_folder(
             prediction_type="v_prediction",
             rescale_betas_zero_snr=True,
             timestep_spacing="trailing",
+            steps_offset=1,
             clip_sample=False,
         )
         model = JointModel(joint, vae, text_encoder, tokenizer, dict(schedule.config), provenance={"steps": 0})

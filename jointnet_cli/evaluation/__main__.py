@@ -23,6 +23,7 @@ app = typer.Typer(
     help="Measurements of a trained model. Each prints one JSON object.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

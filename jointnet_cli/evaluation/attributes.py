@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class AttributeNet(nn.Module):
     def __init__(self, widths: tuple[int, ...] = (32, 64, 96, 160)) -> None:
         super().__init__()
         blocks: list[nn.Module] = [_convolution(3, widths[0], stride=2)]
-        for narrow, wide in zip(widths, widths[1:], strict=False):
+        for narrow, wide in pairwise(widths):
             blocks += [_convolution(narrow, wide), nn.MaxPool2d(2)]
         blocks.append(_convolution(widths[-1], widths[-1]))
         self.trunk = nn.Sequential(*blocks)

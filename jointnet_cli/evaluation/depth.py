@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
@@ -140,7 +141,7 @@ def evaluate_depth(
     settings: dict[str, Any] = {}
     for number, sample in enumerate(samples):
         truth = true_disparity(sample)
-        photo = sample.image.astype("float32") / 255
+        photo = sample.image.astype(np.float32) / np.float32(255)
         task = Depth(image=photo, seed=number, ensemble=ensemble, sampling=sampling or Sampling())
         result = engine.depth(task)
         settings = result.settings

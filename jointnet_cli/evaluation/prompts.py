@@ -73,8 +73,8 @@ def _compose(biome: str, kind: str, turn: int, use: int) -> Prompt:
     """The prompt of a biome's turn; `use` counts the prompts of the kind so far."""
     time = TIMES[turn % len(TIMES)]
     colours = PAINTED.get(kind, ())
-    # A step further every four: a colour must not always fall on the same time of day.
-    colour = colours[(use + use // len(TIMES)) % len(colours)] if colours else None
+    # A step further every round: a colour must not always fall on the same time of day.
+    colour = colours[(use + use // len(colours)) % len(colours)] if colours else None
     places = PLACES[_place(biome, kind)]
     place = places[turn % len(places)]
     hours = tuple(dict.fromkeys((DEEP_HOURS if biome == "reef" else HOURS)[time]))

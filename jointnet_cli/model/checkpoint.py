@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, ModelMixin, UNet2DConditionModel
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.folder import FORMAT, RGB, ModelFolder, read_folder
+from jointnet_cli.model.folder import FORMAT, REMEDY, RGB, ModelFolder, read_folder
 from jointnet_cli.model.joint import JointUNet
 
 
@@ -91,9 +93,17 @@ def load_model(folder: str | Path | ModelFolder, dtype: torch.dtype = torch.floa
     """Read a joint model, or a base model as a joint model of one branch, onto the CPU.
 
     Raises:
-        UserError: no model there, one of another format, or exchange weights that do not fit.
+        UserError: no model there, one of another format, or weights that are missing, damaged or do not fit.
     """
     facts = folder if isinstance(folder, ModelFolder) else read_folder(Path(folder))
+    try:
+        return _load(facts, dtype)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        cause = str(error).strip().splitlines()[0]
+        raise UserError(f"the model in {facts.path} cannot be loaded: {cause}", hint=REMEDY) from error
+
+
+def _load(facts: ModelFolder, dtype: torch.dtype) -> JointModel:
     path = facts.path
     read = {"use_safetensors": True, "torch_dtype": dtype}
     places = {name: path / ("unet" if name == RGB else f"branches/{name}") for name in facts.branches}
@@ -158,14 +168,23 @@ def _exchange_state(joint: JointUNet) -> dict[str, Tensor]:
 
 
 def _load_exchange(joint: JointUNet, tensors: dict[str, Tensor]) -> None:
-    _, unexpected = joint.load_state_dict(tensors, strict=False)
-    missing = _exchange_state(joint).keys() - tensors.keys()
-    if missing or unexpected:
-        raise UserError(f"exchange.safetensors does not fit the branches: {sorted(missing | set(unexpected))[:3]} …")
+    wanted = {key: value.shape for key, value in _exchange_state(joint).items()}
+    found = {key: value.shape for key, value in tensors.items()}
+    if wanted != found:
+        wrong = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+        raise ValueError(f"exchange.safetensors does not fit the branches: {', '.join(wrong[:3])} …")
+    joint.load_state_dict(tensors, strict=False)
 
 
 def _save_network(network: Any, folder: Path, dtype: torch.dtype) -> None:
-    """Save a copy in another type without touching the network."""
+    """Save a copy in another type without touching the network.
+
+    The configuration keeps stating the network's own type, so that diffusers loads all parts of a pipeline in one type.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in network.state_dict().items()}
-    network.save_pretrained(folder, state_dict=tensors, safe_serialization=True)
+    if isinstance(network, ModelMixin):  # its `save_pretrained` takes no tensors but its own
+        network.save_config(folder)
+        save_file(tensors, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
+    else:
+        network.save_pretrained(folder, state_dict=tensors)

@@ -16,6 +16,14 @@ FORMAT = 1
 RGB = "rgb"
 FALLBACK = {"scheduler": "ddim", "steps": 50, "guidance": 7.5}
 """Sampling defaults of a model whose folder states none: the paper's."""
+PARTS = (
+    "unet/config.json",
+    "vae/config.json",
+    "text_encoder/config.json",
+    "tokenizer/tokenizer_config.json",
+    "scheduler/scheduler_config.json",
+)
+REMEDY = "the folder is incomplete or damaged: copy or export the whole model again"
 
 
 @dataclass(frozen=True)
@@ -81,13 +89,14 @@ def read_folder(path: Path) -> ModelFolder:
             f"no model in {path}", hint="a model folder holds model_index.json, unet/, vae/, text_encoder/ …"
         )
     record = _read_record(path)
-    unet, vae = _json(path / "unet" / "config.json"), _json(path / "vae" / "config.json")
-    size = unet["sample_size"]
+    _require_parts(path, record["branches"])
+    size = _read(path / "unet" / "config.json", "sample_size")["sample_size"]
+    levels = _read(path / "vae" / "config.json", "block_out_channels")["block_out_channels"]
     return ModelFolder(
         path=path,
         branches=record["branches"],
         masked_input=record["masked_input"],
-        factor=2 ** (len(vae["block_out_channels"]) - 1),
+        factor=2 ** (len(levels) - 1),
         window=int(size if isinstance(size, int) else size[0]),
         defaults={**FALLBACK, **record["defaults"]},
         provenance=record["provenance"],
@@ -108,15 +117,28 @@ def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / "jointnet.json"
     if not path.is_file():
         return {"branches": [RGB], "masked_input": False, "defaults": {}, "provenance": {}}
-    record = _json(path)
-    if record.get("format") != FORMAT:
-        raise UserError(f"{path}: format {record.get('format')} is not known", hint="install a newer jointnet-cli")
-    return record
+    record = _read(path, "format")
+    if record["format"] != FORMAT:
+        raise UserError(f"{path}: format {record['format']} is not known", hint="install a newer jointnet-cli")
+    return _read(path, "branches", "masked_input", "defaults", "provenance")
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _require_parts(folder: Path, branches: list[str]) -> None:
+    joint = [f"branches/{name}/config.json" for name in branches[1:]]
+    if joint:
+        joint.append("exchange.safetensors")
+    for part in (*PARTS, *joint):
+        if not (folder / part).is_file():
+            raise UserError(f"the model in {folder} lacks {part}", hint=REMEDY)
+
+
+def _read(path: Path, *keys: str) -> dict[str, Any]:
+    """A JSON file that has these keys."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+        raise UserError(f"{path} cannot be read: {error}", hint=REMEDY) from error
+    for key in keys:
+        if not isinstance(content, dict) or content.get(key) is None:
+            raise UserError(f"{path} does not say {key}", hint=REMEDY)
     return content

@@ -26,21 +26,25 @@ def learn_tokenizer(captions: Iterable[str], vocabulary: int, tokens: int, folde
     from tokenizers.pre_tokenizers import ByteLevel
     from tokenizers.trainers import BpeTrainer
 
-    alphabet = sorted(ByteLevel.alphabet())
+    symbols = sorted(ByteLevel.alphabet())
+    room = max(0, vocabulary - 2 * len(symbols) - 2)
+    # Merges are of use only if they are learned on the pieces that CLIP itself cuts a text into: words as bytes, single digits.
+    clip = _write_tokenizer(folder, symbols, [], tokens).backend_tokenizer
     learner = Tokenizer(BPE(end_of_word_suffix=WORD_END))
-    from tokenizers.pre_tokenizers import Whitespace
-
-    learner.pre_tokenizer = Whitespace()
+    learner.normalizer, learner.pre_tokenizer = clip.normalizer, clip.pre_tokenizer
     trainer = BpeTrainer(vocab_size=vocabulary, end_of_word_suffix=WORD_END, show_progress=False)
-    learner.train_from_iterator((caption.lower() for caption in captions), trainer)
+    learner.train_from_iterator(captions, trainer)
     merges = [tuple(merge) for merge in json.loads(learner.to_str())["model"]["merges"]]
-    merges = merges[: max(0, vocabulary - 2 * len(alphabet) - 2)]
-    entries = [*alphabet, *(symbol + WORD_END for symbol in alphabet), *("".join(merge) for merge in merges)]
+    return _write_tokenizer(folder, symbols, merges[:room], tokens)
+
+
+def _write_tokenizer(folder: Path, symbols: list[str], merges: list[tuple[str, ...]], tokens: int) -> CLIPTokenizer:
+    """Write the files of a CLIP tokenizer and read them."""
+    entries = [*symbols, *(symbol + WORD_END for symbol in symbols), *("".join(merge) for merge in merges)]
     entries = [*dict.fromkeys(entries), START, END]
+    vocabulary = {entry: number for number, entry in enumerate(entries)}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(
-        json.dumps({entry: number for number, entry in enumerate(entries)}, ensure_ascii=False)
-    )
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
     lines = ["#version: 0.2", *(" ".join(merge) for merge in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     settings = {

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from jointnet_cli.model.checkpoint import JointModel
-
-MARGIN = 16
-"""Latent columns of the other end that are decoded beside each end of a closed canvas: more than the decoder's reach."""
 
 
 @torch.inference_mode()
@@ -16,11 +18,32 @@ def decode_canvas(model: JointModel, latents: Tensor, *, wrap: bool = False) -> 
     """Decode latents (B, C, h, w) to maps (B, 3, H, W) in one piece.
 
     Not in several: the decoder's group norms take their statistics over all it sees, so pieces differ in tone where they meet.
-    With `wrap` either end is decoded with the other end beside it, so that no seam shows where they join.
+    With `wrap` every convolution sees the left edge beyond the right one: rolled latents give the rolled maps.
     """
     if not wrap:
         return model.decode(latents)
-    width = latents.shape[-1]
-    columns = torch.arange(-MARGIN, width + MARGIN, device=latents.device) % width
-    decoded = model.decode(latents[..., columns])
-    return decoded[..., MARGIN * model.factor : (MARGIN + width) * model.factor]
+    with _closed(model.vae):
+        return model.decode(latents)
+
+
+@contextmanager
+def _closed(network: nn.Module) -> Iterator[None]:
+    """Let the convolutions of a network pad their columns with those of the other side."""
+    convs = [module for module in network.modules() if isinstance(module, nn.Conv2d) and module.padding[1]]
+    paddings = [conv.padding for conv in convs]
+    hooks = []
+    try:
+        for conv in convs:
+            above, beside = int(conv.padding[0]), int(conv.padding[1])
+            hooks.append(conv.register_forward_pre_hook(partial(_pad_columns, beside)))
+            conv.padding = (above, 0)
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for conv, padding in zip(convs, paddings, strict=True):
+            conv.padding = padding
+
+
+def _pad_columns(count: int, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+    return (F.pad(inputs[0], (count, count, 0, 0), mode="circular"),)

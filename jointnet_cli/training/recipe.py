@@ -7,9 +7,9 @@ import tomllib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from jointnet_cli.errors import UserError
 
@@ -25,7 +25,7 @@ class Data(Settings):
 
     shards: str
     """A folder of shards made by `jointnet prepare`."""
-    maps: list[Literal["rgb", "depth", "normal"]] = ["rgb"]
+    maps: list[Literal["rgb", "depth", "normal"]] = Field(["rgb"], min_length=1)
     """What is read of every sample, in branch order."""
     flip: bool = True
     """Whether every sample is also used mirrored."""
@@ -74,6 +74,11 @@ class Vae(Settings):
     coarse_weight: float = Field(0.7, ge=0)
     """Weight of the L1 difference of 8x8 block means."""
 
+    @model_validator(mode="after")
+    def _check_widths(self) -> Self:
+        _check_groups(self.block_out_channels, self.norm_num_groups)
+        return self
+
 
 class TextEncoder(Settings):
     """The text encoder (transformers `CLIPTextModel`) and its byte-pair vocabulary, learned from the captions."""
@@ -95,6 +100,13 @@ class Unet(Settings):
     """Per level, whether its blocks have attention."""
     heads: int = Field(4, ge=1)
     norm_num_groups: int = Field(16, ge=1)
+
+    @model_validator(mode="after")
+    def _check_levels(self) -> Self:
+        if len(self.attention) != len(self.block_out_channels):
+            raise ValueError("attention and block_out_channels need one entry per level each")
+        _check_groups(self.block_out_channels, self.norm_num_groups)
+        return self
 
 
 class Objective(Settings):
@@ -127,6 +139,13 @@ class Masks(Settings):
     unequal: float = Field(0.0, ge=0, le=1)
     """A random mask of its own for every modality."""
 
+    @model_validator(mode="after")
+    def _check_sum(self) -> Self:
+        total = self.image_known + self.maps_known + self.equal + self.unequal
+        if total > 1 + 1e-6:
+            raise ValueError(f"the shares add up to {total:g}, more than 1")
+        return self
+
 
 class Inference(Settings):
     """What the trained model's folder states as the default way to sample from it."""
@@ -136,6 +155,11 @@ class Inference(Settings):
     guidance: float = Field(7.5, ge=1)
     depth_steps: int | None = Field(None, ge=1)
     """Steps of `depth`; `None` means `steps`."""
+
+
+def _check_groups(widths: Sequence[int], groups: int) -> None:
+    if any(width < 1 or width % groups for width in widths):
+        raise ValueError(f"block_out_channels {list(widths)} must be multiples of norm_num_groups {groups}")
 
 
 class _Recipe(Settings):
@@ -254,14 +278,13 @@ def _override(values: dict[str, Any], override: str) -> None:
 def _explain(path: Path, error: ValidationError) -> UserError:
     # A misspelt key is both unknown and missing: the unknown one tells the user more.
     first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
-    place = [str(part) for part in first["loc"] if part not in ("vae", "base", "joint") or part != first["loc"][0]]
-    where = ".".join(place) or "stage"
+    where = ".".join(str(part) for part in first["loc"][1:]) or "stage"  # loc[0] is the stage's name
     if first["type"] == "extra_forbidden":
         valid = _keys_beside(first["loc"])
         near = difflib.get_close_matches(str(first["loc"][-1]), valid, n=1)
         hint = f"did you mean {near[0]}?" if near else f"valid keys: {', '.join(sorted(valid))}"
         return UserError(f"{path}: unknown key {where}", hint=hint)
-    return UserError(f"{path}: {where}: {first['msg'].lower()}")
+    return UserError(f"{path}: {where}: {first['msg'].lower().removeprefix('value error, ')}")
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
@@ -270,7 +293,6 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     table = stages[str(location[0])]
     for part in location[1:-1]:
         annotation = table.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        table = annotation
+        candidates = (annotation, *get_args(annotation))  # a table may be optional
+        table = next(kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel))
     return list(table.model_fields)

@@ -6,7 +6,8 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.training.interrupt import uninterrupted
 from jointnet_cli.training.recipe import Train
 from jointnet_cli.training.stage import Stage
 from jointnet_cli.training.state import Clock, load_newest, save_state
@@ -80,9 +82,10 @@ class Trainer:
         self.network.train()
         try:
             while progress_of(train, self.clock) < 1:
-                tick = time.monotonic()
-                losses = self._step()
-                self.clock.advance(time.monotonic() - tick)
+                with uninterrupted():  # half a step in a checkpoint would be done twice
+                    tick = time.monotonic()
+                    losses = self._step()
+                    self.clock.advance(time.monotonic() - tick)
                 if self.clock.step % train.log_every == 0:
                     self._record(losses)
                 if time.monotonic() - last_save > train.checkpoint_minutes * 60:
@@ -180,26 +183,21 @@ class Trainer:
         self._preview()
         return model
 
-    def _averaged(self) -> _Averaged:
-        return _Averaged(self)
-
-
-class _Averaged:
-    """While entered, the network holds its averaged weights and is in evaluation mode."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-
-    def __enter__(self) -> None:
-        if self.trainer.ema:
-            self.trainer.ema.store(self.trainer.trained)
-            self.trainer.ema.copy_to(self.trainer.trained)
-        self.trainer.network.eval()
-
-    def __exit__(self, *_: object) -> None:
-        if self.trainer.ema:
-            self.trainer.ema.restore(self.trainer.trained)
-        self.trainer.network.train()
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """While entered, the network holds its averaged weights and is in evaluation mode."""
+        try:
+            with uninterrupted():
+                if self.ema:
+                    self.ema.store(self.trained)
+                    self.ema.copy_to(self.trained)
+                self.network.eval()
+            yield
+        finally:
+            with uninterrupted():
+                if self.ema:
+                    self.ema.restore(self.trained)
+                self.network.train()
 
 
 def _number(value: Tensor | float | None) -> float:

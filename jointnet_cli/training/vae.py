@@ -10,7 +10,9 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from jointnet_cli.data.dataset import batch_indices, load_pixels
+from jointnet_cli.errors import UserError
 from jointnet_cli.modality import flip
+from jointnet_cli.model.folder import RGB
 from jointnet_cli.training.previews import as_picture, save_grid
 from jointnet_cli.training.recipe import Train, Vae, VaeRecipe
 
@@ -80,11 +82,17 @@ class VaeStage:
     """Trains on crops of all modalities alike."""
 
     def __init__(self, recipe: VaeRecipe) -> None:
+        if RGB not in recipe.data.maps:
+            raise UserError("an autoencoder trains on data.maps with 'rgb', whose statistics scale the latents")
         self.recipe = recipe
         torch.manual_seed(recipe.train.seed)
         self._network = Autoencoding(build_vae(recipe.vae))
         self.factor = 2 ** (len(recipe.vae.block_out_channels) - 1)
         self.pixels = load_pixels(recipe.data.shards, list(recipe.data.maps), recipe.data.limit)
+        sides = self.pixels.maps[RGB].shape[-2:]
+        crop = recipe.data.crop or sides[-1]
+        if crop > min(sides) or crop % self.factor:
+            raise UserError(f"data.crop {crop} must be a multiple of {self.factor} and at most {min(sides)}")
 
     @property
     def settings(self) -> Train:
@@ -134,7 +142,7 @@ class VaeStage:
     @torch.inference_mode()
     def export(self, folder: Path, facts: dict[str, object]) -> None:
         vae = self._network.vae
-        rgb = self.pixels.maps["rgb"][:STATISTICS].float()
+        rgb = self.pixels.maps[RGB][:STATISTICS].float()
         latents = torch.cat([vae.encode(batch.to(vae.device)).latent_dist.mean for batch in rgb.split(32)])
         fold_statistics(vae, latents)
         vae.save_pretrained(folder)

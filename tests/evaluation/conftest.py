@@ -1,0 +1,31 @@
+"""A few worlds in shards, and an untrained engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jointnet_cli.data.prepare import PrepareWorlds, prepare_worlds
+from jointnet_cli.data.worlds import EVALUATION_SEEDS
+from jointnet_cli.engine import Engine
+
+
+@pytest.fixture(scope="session")
+def training_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("training")
+    prepare_worlds(PrepareWorlds(folder, 32, size=48, workers=1))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def evaluation_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluation")
+    prepare_worlds(PrepareWorlds(folder, 8, size=48, seed=EVALUATION_SEEDS, evaluation=True, workers=1))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def engine(tiny_folder: Callable[[str], Path]) -> Engine:
+    return Engine.open(str(tiny_folder("masked")), device="cpu")

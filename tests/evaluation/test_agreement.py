@@ -1,0 +1,41 @@
+"""Correlations by hand, and the control's pairing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from jointnet_cli.engine import Engine
+from jointnet_cli.evaluation.agreement import _partners, evaluate_agreement, pearson, spearman
+from jointnet_cli.tasks import Sampling
+
+QUICK = Sampling(steps=2)
+
+RAMP = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+
+def test_correlations() -> None:
+    assert pearson(RAMP, 3 * RAMP + 2) == pytest.approx(1)
+    assert pearson(RAMP, -RAMP) == pytest.approx(-1)
+    assert spearman(RAMP, np.exp(RAMP)) == pytest.approx(1)
+    assert pearson(RAMP, np.exp(RAMP)) < 0.8
+    assert pearson(np.array([1, 2, 3, 4.0]), np.array([1, 3, 2, 4.0])) == pytest.approx(0.8)
+
+
+def test_a_flat_map_correlates_with_nothing() -> None:
+    assert pearson(RAMP, np.full_like(RAMP, 0.3)) == spearman(np.zeros_like(RAMP), RAMP) == 0
+
+
+@pytest.mark.parametrize("count", [2, 3, 64])
+def test_nobody_is_their_own_partner(count: int) -> None:
+    partners = _partners(count)
+    assert sorted(partners) == list(range(count))
+    assert all(partner != number for number, partner in enumerate(partners))
+
+
+def test_report(engine: Engine) -> None:
+    report = evaluate_agreement(engine, count=3, sampling=QUICK, depth_sampling=QUICK)
+    assert report["samples"] == 3
+    assert report["settings"]["depth"]["guidance"] == 1
+    assert report["own"] != report["shuffled"]
+    assert all(-1 <= value <= 1 for row in ("own", "shuffled") for value in report[row].values())

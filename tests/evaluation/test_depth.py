@@ -1,0 +1,113 @@
+"""Depth metrics against values computed by hand, and what they must not depend on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jointnet_cli.data.shards import find_shards, read_shards
+from jointnet_cli.engine import Engine
+from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.depth import DepthErrors, depth_errors, evaluate_depth, mean_disparity
+from jointnet_cli.tasks import Sampling
+
+QUICK = Sampling(steps=2)
+
+# The residual (0.2, -0.6, 0.6, -0.2) is orthogonal to 1 and to (1, 2, 3, 4): the least-squares fit changes nothing.
+PREDICTED = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+TRUTH = torch.tensor([[1.2, 1.4, 3.6, 3.8]])
+
+
+def test_errors_by_hand() -> None:
+    errors = depth_errors(PREDICTED, TRUTH)
+    # 1 is raised to 1.2, the disparity of the farthest pixel; true disparity over aligned is 1, 0.7, 1.2, 0.95.
+    assert errors.abs_rel == pytest.approx((0 + 0.3 + 0.2 + 0.05) / 4)
+    assert errors.delta1 == 0.75
+    near_quantile = 3.6 + 0.955 * 0.2  # of four values, the 0.985 quantile lies 0.955 of the way from the third on
+    assert errors.rmse == pytest.approx((0.76 / 4) ** 0.5 / (near_quantile - 1.2), rel=1e-5)
+
+
+def test_sky_does_not_count() -> None:
+    sky = torch.zeros(1, 1)
+    bare = depth_errors(PREDICTED, TRUTH)
+    for guess in (-50.0, 0.0, 50.0):
+        errors = depth_errors(torch.cat([PREDICTED, sky + guess], dim=1), torch.cat([TRUTH, sky], dim=1))
+        assert (errors.abs_rel, errors.delta1) == pytest.approx((bare.abs_rel, bare.delta1))
+
+
+def test_a_constant_becomes_the_mean() -> None:
+    truth = torch.tensor([[1.0, 2.0, 3.0, 6.0]])  # mean 3
+    errors = depth_errors(torch.full((1, 4), 0.37), truth)
+    assert errors.abs_rel == pytest.approx((2 / 3 + 1 / 3 + 0 + 1) / 4)
+    assert errors.delta1 == 0.25
+
+
+def picture(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Disparity of a prediction and of the truth, which has some sky."""
+    generator = torch.Generator().manual_seed(seed)
+    truth = torch.rand(24, 24, generator=generator, dtype=torch.float64) + 0.05
+    predicted = truth + 0.3 * torch.randn(24, 24, generator=generator, dtype=torch.float64)
+    truth[:4] = 0
+    return predicted, truth
+
+
+def values(errors: DepthErrors) -> tuple[float, float, float]:
+    return errors.abs_rel, errors.delta1, errors.rmse
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 50), scale=st.floats(0.01, 100), shift=st.floats(-10, 10), flipped=st.booleans())
+def test_scale_and_shift_of_the_prediction_do_not_matter(seed: int, scale: float, shift: float, flipped: bool) -> None:
+    predicted, truth = picture(seed)
+    scaled = predicted * (-scale if flipped else scale) + shift
+    assert values(depth_errors(scaled, truth)) == pytest.approx(values(depth_errors(predicted, truth)), rel=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 50), scale=st.floats(0.01, 100), shift=st.floats(-10, 10))
+def test_the_truth_itself_has_no_error(seed: int, scale: float, shift: float) -> None:
+    truth = picture(seed)[1]
+    assert values(depth_errors(truth * scale + shift, truth)) == pytest.approx((0, 1, 0), abs=1e-6)
+
+
+def test_a_few_outliers_move_the_median_fit_less_than_one_fit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(128, 128, generator=generator) + 0.05
+    assert depth_errors(truth, truth).abs_rel == pytest.approx(0, abs=1e-5)  # more pixels than one fit takes
+
+
+def test_nothing_to_compare_is_refused() -> None:
+    with pytest.raises(UserError, match="sky"):
+        depth_errors(PREDICTED, torch.zeros(1, 4))
+    with pytest.raises(UserError, match="finite"):
+        depth_errors(PREDICTED.log() / 0, TRUTH)
+
+
+def test_mean_disparity_is_the_mean(training_shards: Path) -> None:
+    first, second = (mean_disparity(training_shards, limit) for limit in (1, 2))
+    samples = read_shards(find_shards(training_shards), ("depth",))
+    next(samples)
+    depth = next(samples).inverse_depth
+    assert depth is not None
+    span = np.quantile(depth, 0.985) - depth.min()
+    assert torch.allclose(2 * second - first, torch.from_numpy(((depth - depth.min()) / span).clip(0, 1)), atol=1e-4)
+
+
+def test_evaluation_reports_every_row(engine: Engine, evaluation_shards: Path, training_shards: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    report = evaluate_depth(
+        engine, evaluation_shards, training_shards, sampling=QUICK, limit=2, progress=lambda *call: calls.append(call)
+    )
+    assert calls == [(1, 2), (2, 2)]
+    assert report["images"] == 2
+    assert report["settings"]["steps"] == 2
+    assert set(report["rows"]) == {"model", "constant", "mean_map", "autoencoder"}
+    better = min(report["rows"][name]["abs_rel"] for name in ("constant", "mean_map"))
+    assert report["abs_rel_of_better_baseline"] == pytest.approx(report["rows"]["model"]["abs_rel"] / better, rel=1e-3)
+    again = evaluate_depth(engine, evaluation_shards, training_shards, sampling=QUICK, limit=2)
+    assert again == report

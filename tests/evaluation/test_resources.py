@@ -1,0 +1,26 @@
+"""One command, measured from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.resources import measure
+
+
+def test_a_command_by_phases(tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    where = ["--out", str(tmp_path), "--model", str(tiny_folder("masked"))]
+    run = measure(["generate", "a lake", "--steps", "2", "--json", "--quiet", *where])
+    assert set(run.phases) == {"start", "import", "load", "text", "denoise", "decode", "write", "other"}
+    assert all(seconds > 0 for seconds in run.phases.values())
+    assert sum(run.phases.values()) == pytest.approx(run.seconds)
+    assert 100 < run.peak_mib < 4000
+    assert list(tmp_path.glob("*.metadata.json"))
+
+
+def test_a_failure_is_passed_on() -> None:
+    with pytest.raises(UserError, match=r"(?s)doctor --no-such-flag failed: .*[Nn]o such option"):
+        measure(["doctor", "--no-such-flag"])

@@ -1,0 +1,137 @@
+"""What a model folder says of itself before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.model.folder import FALLBACK, find_model, read_folder, weights_hash
+
+Folders = Callable[[str], Path]
+
+
+@pytest.fixture
+def copy(tiny_folder: Folders, tmp_path: Path) -> Path:
+    """A joint model's folder that may be changed."""
+    return Path(shutil.copytree(tiny_folder("masked"), tmp_path / "model"))
+
+
+def change(path: Path, **values: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_facts(tiny_folder: Folders) -> None:
+    facts = read_folder(tiny_folder("depth-normal"))
+    assert facts.branches == ["rgb", "depth", "normal"]
+    assert (facts.masked_input, facts.factor, facts.window, facts.size) == (False, 2, 16, 32)
+    assert facts.defaults == FALLBACK
+    assert facts.provenance == {"steps": 0}
+    assert read_folder(tiny_folder("masked")).masked_input
+
+
+def test_stated_defaults_replace_the_paper_s(copy: Path) -> None:
+    change(copy / "jointnet.json", defaults={"steps": 12, "depth_steps": 4})
+    assert read_folder(copy).defaults == {"scheduler": "ddim", "steps": 12, "guidance": 7.5, "depth_steps": 4}
+
+
+def test_without_a_record_it_is_a_base_model(copy: Path) -> None:
+    (copy / "jointnet.json").unlink()
+    facts = read_folder(copy)
+    assert (facts.branches, facts.masked_input, facts.defaults) == (["rgb"], False, FALLBACK)
+
+
+@pytest.mark.parametrize("name", ["diaroma", "/none/here", "sd2"])
+def test_an_unknown_model_is_said_with_a_hint(name: str) -> None:
+    with pytest.raises(UserError, match="no model") as fault:
+        find_model(name)
+    assert fault.value.hint
+    assert ("did you mean diorama?" in fault.value.hint) == (name == "diaroma")
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "model_index.json",
+        "unet/config.json",
+        "vae",
+        "text_encoder",
+        "tokenizer",
+        "scheduler",
+        "branches/depth",
+        "exchange.safetensors",
+    ],
+)
+def test_a_missing_piece_is_named(copy: Path, piece: str) -> None:
+    path = copy / piece
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    with pytest.raises(UserError) as fault:
+        find_model(str(copy))
+    assert str(copy) in str(fault.value)
+    assert piece in f"{fault.value} {fault.value.hint}"
+    assert fault.value.hint
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"format": 2}', '{"format": 1}'])
+def test_a_record_of_another_kind_is_refused(copy: Path, content: str) -> None:
+    (copy / "jointnet.json").write_text(content)
+    with pytest.raises(UserError, match="jointnet.json") as fault:
+        read_folder(copy)
+    assert fault.value.hint
+
+
+@pytest.mark.parametrize("config", ["unet", "vae"])
+@pytest.mark.parametrize("content", [b"{}", b"[]", b"\xff"])
+def test_a_network_of_another_kind_is_refused(copy: Path, config: str, content: bytes) -> None:
+    (copy / config / "config.json").write_bytes(content)
+    with pytest.raises(UserError, match=config) as fault:
+        read_folder(copy)
+    assert fault.value.hint
+
+
+def test_latent_sides(tiny_folder: Folders) -> None:
+    facts = read_folder(tiny_folder("base"))
+    assert facts.latent_side(48, "width") == 24
+    for pixels, nearest in ((47, "48"), (1, "2"), (0, "2"), (-4, "2")):
+        with pytest.raises(UserError, match=f"width {pixels} is no multiple of 2") as fault:
+            facts.latent_side(pixels, "width")
+        assert fault.value.hint == f"--width {nearest}"
+
+
+def test_the_hash_names_the_weights_alone(copy: Path, tiny_folder: Folders) -> None:
+    name = weights_hash(copy)
+    assert name == read_folder(tiny_folder("masked")).weights_hash()
+    assert len(name) == 12 and int(name, 16) >= 0
+    change(copy / "jointnet.json", provenance={})
+    assert weights_hash(copy) == name
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    changed = weights_hash(copy)
+    assert changed != name
+    shutil.move(weights, copy / "unet" / "other.safetensors")
+    assert weights_hash(copy) not in (name, changed)
+
+
+def test_reading_a_folder_imports_no_torch(tiny_folder: Folders) -> None:
+    code = (
+        "import sys; from jointnet_cli.model.folder import find_model; "
+        "find_model(sys.argv[1]).weights_hash(); "
+        "print({'torch', 'diffusers', 'numpy', 'transformers'} & set(sys.modules))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(tiny_folder("depth"))],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert ran.stdout == "set()\n"

@@ -1,0 +1,206 @@
+"""A run that was cut off ends exactly where the whole run ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.training.run import open_stage, train
+from jointnet_cli.training.state import Clock, load_newest, save_state
+from jointnet_cli.training.trainer import Trainer
+
+from .conftest import STEPS, VAE_STEPS, Interrupt, Tiny
+
+
+def tensors(state: Any, place: str = "") -> dict[str, torch.Tensor]:
+    """All tensors of a nested state by their place in it."""
+    if isinstance(state, torch.Tensor):
+        return {place: state}
+    entries = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list | tuple) else ()
+    return {key: tensor for name, entry in entries for key, tensor in tensors(entry, f"{place}/{name}").items()}
+
+
+def assert_same_end(run: Path, other: Path) -> None:
+    """Bit for bit: the weights, the optimizer, the moving average, the model's files."""
+    ends = [load_newest(folder / "state") for folder in (run, other)]
+    assert ends[0] is not None and ends[1] is not None and ends[0][0].step == ends[1][0].step
+    first, second = (tensors(end[1]) for end in ends if end)
+    assert first.keys() == second.keys()
+    assert {key.split("/")[1] for key in first} == {"network", "optimizer", "ema"}
+    assert [key for key in first if not torch.equal(first[key], second[key])] == []
+    files = sorted(path.relative_to(run) for path in (run / "model").rglob("*.safetensors"))
+    assert files == sorted(path.relative_to(other) for path in (other / "model").rglob("*.safetensors")) != []
+    for file in files:
+        before, after = load_file(run / file), load_file(other / file)
+        assert [key for key in before if not torch.equal(before[key], after[key])] == [], file
+    for file in (run / "model").rglob("tokenizer/*"):
+        assert file.read_bytes() == (other / "model/tokenizer" / file.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"), [("vae", VAE_STEPS), ("base", STEPS), ("joint-depth", STEPS)], ids=["vae", "base", "joint"]
+)
+def test_ctrl_c_and_on_again(tiny: Tiny, request: pytest.FixtureRequest, tmp_path: Path, name: str, steps: int) -> None:
+    whole: Path = request.getfixturevalue(f"{name.partition('-')[0]}_run")
+    run = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(name), out=run, log=Interrupt(2))
+    newest = load_newest(run / "state")
+    assert newest is not None and newest[0].step == 2 and not (run / "model").exists()
+    seen: list[dict[str, Any]] = []
+    assert train(tiny(name), out=run, log=seen.append) == run / "model"
+    assert [line["resumed"] for line in seen if "resumed" in line] == [2]
+    assert [line["step"] for line in seen if "step" in line] == list(range(3, steps + 1))
+    assert_same_end(whole, run)
+
+
+def test_a_kill_between_checkpoints(tiny: Tiny, base_run: Path, tmp_path: Path) -> None:
+    """Nothing is saved at the moment of death; previews in between change nothing either."""
+    often = tiny("base", "train.checkpoint_minutes=1e-9", "train.preview_minutes=1e-9")
+    with pytest.raises(RuntimeError):
+        train(often, out=tmp_path, log=Interrupt(3, RuntimeError))
+    assert [path.name for path in sorted((tmp_path / "previews").iterdir())] == ["0000001.png", "0000002.png"]
+    newest = load_newest(tmp_path / "state")
+    assert newest is not None and newest[0].step == 2
+    train(tiny("base"), out=tmp_path)
+    assert_same_end(base_run, tmp_path)
+
+
+def test_ctrl_c_within_a_step(tiny: Tiny, vae_run: Path, tmp_path: Path) -> None:
+    """The step that Ctrl-C falls into is not done twice."""
+    recipe = tiny("vae")
+    updates = 0
+
+    def interrupt(*_: object) -> None:
+        nonlocal updates
+        updates += 1
+        if updates == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    hook = register_optimizer_step_post_hook(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, out=tmp_path)
+    finally:
+        hook.remove()
+    assert updates == 2
+    train(recipe, out=tmp_path)
+    assert_same_end(vae_run, tmp_path)
+
+
+def test_ctrl_c_while_the_average_is_swapped_in(tiny: Tiny, tmp_path: Path) -> None:
+    """The weights that go on training are the weights of before, not their average."""
+    stage = open_stage(tiny("vae"), tmp_path, lambda line: None)
+    trainer = Trainer(stage, tmp_path, lambda line: None)
+    assert trainer.ema is not None
+    for average in trainer.ema.shadow_params:
+        average.add_(1.0)
+    before = [parameter.detach().clone() for parameter in trainer.trained]
+
+    def interrupt(path: Path) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    stage.preview = interrupt  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        trainer._preview()
+    assert all(torch.equal(*pair) for pair in zip(before, trainer.trained, strict=True))
+
+
+def test_a_damaged_newest_checkpoint_costs_only_its_steps(tiny: Tiny, joint_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        train(tiny("joint-depth", "train.checkpoint_minutes=1e-9", "train.preview_minutes=1e9"), out=tmp_path,
+              log=Interrupt(3, RuntimeError))  # fmt: skip
+    newest = tmp_path / "state/000000002.pt"
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    seen: list[dict[str, Any]] = []
+    train(tiny("joint-depth", "train.preview_minutes=1e9"), out=tmp_path, log=seen.append)
+    assert [line["resumed"] for line in seen if "resumed" in line] == [1]
+    assert_same_end(joint_run, tmp_path)
+
+
+def test_the_newest_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    for step in (1, 2, 10, 3_000_000):
+        save_state(tmp_path, Clock(step, 0.5 * step), {"network": {"weight": torch.full((2,), float(step))}})
+        assert len(list(tmp_path.iterdir())) <= 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000000010.pt", "003000000.pt"]
+    newest = load_newest(tmp_path)
+    assert newest is not None and newest[0] == Clock(3_000_000, 1_500_000.0)
+    assert torch.equal(newest[1]["network"]["weight"], torch.full((2,), 3e6))
+
+
+DAMAGES = {
+    "empty": lambda data: b"",
+    "cut": lambda data: data[: len(data) // 2],
+    "text": lambda data: b"not a checkpoint at all\n" * 50,
+    "zeros": lambda data: bytes(len(data)),
+    "another zip": lambda data: b"PK\x05\x06" + bytes(18),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> None:
+    for step in (1, 2):
+        path = save_state(tmp_path, Clock(step), {"network": {"weight": torch.full((500,), float(step))}})
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    newest = load_newest(tmp_path)
+    assert newest is not None and newest[0].step == 1 and newest[1]["network"]["weight"][0] == 1
+
+
+def test_no_checkpoint(tmp_path: Path) -> None:
+    assert load_newest(tmp_path) is None and load_newest(tmp_path / "missing") is None
+
+
+def test_a_run_may_be_given_a_larger_budget(tiny: Tiny, tmp_path: Path) -> None:
+    train(tiny("vae", "train.max_steps=2"), out=tmp_path)
+    seen: list[dict[str, Any]] = []
+    train(tiny("vae", "train.max_steps=3", "train.max_minutes=120"), out=tmp_path, log=seen.append)
+    assert [line["step"] for line in seen if "step" in line] == [3]
+    assert json.loads((tmp_path / "recipe.json").read_text())["train"]["max_steps"] == 3
+
+
+@pytest.mark.parametrize("override", ["train.learning_rate=1e-4", "data.flip=false", "train.seed=1", "description=b"])
+def test_another_recipe_needs_another_folder(tiny: Tiny, vae_run: Path, override: str) -> None:
+    before = {path: path.stat().st_mtime_ns for path in vae_run.rglob("*")}
+    with pytest.raises(UserError, match="another recipe") as caught:
+        train(tiny("vae", override), out=vae_run)
+    assert caught.value.hint is not None and "--out" in caught.value.hint
+    assert {path: path.stat().st_mtime_ns for path in vae_run.rglob("*")} == before
+
+
+def test_a_run_is_not_overwritten(tiny: Tiny, vae_run: Path) -> None:
+    with pytest.raises(UserError, match="holds a run already"):
+        train(tiny("vae"), out=vae_run, resume=False)
+
+
+def test_a_dry_run_writes_nothing(tiny: Tiny, workplace: Path, tmp_path: Path) -> None:
+    assert train(tiny("vae"), out=tmp_path / "run", dry_run=True) == tmp_path / "run/model"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_time_budget_ends_the_run(tiny: Tiny, tmp_path: Path) -> None:
+    seen: list[dict[str, Any]] = []
+    train(tiny("vae", "train.max_steps=1000000", "train.max_minutes=1e-6"), out=tmp_path, log=seen.append)
+    assert [line["step"] for line in seen] == [1] and seen[0]["progress"] == 1
+    assert (tmp_path / "model/config.json").is_file()
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="loss became nan at step") as caught:
+        train(tiny("vae", "train.learning_rate=1e30", "train.warmup_steps=0"), out=tmp_path)
+    assert caught.value.hint is not None and "train.learning_rate" in caught.value.hint
+    assert not (tmp_path / "model").exists() and load_newest(tmp_path / "state") is None
+
+
+def test_a_stage_without_anything_to_train_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    stage = open_stage(tiny("vae"), tmp_path, lambda line: None)
+    stage.network.requires_grad_(False)
+    with pytest.raises(UserError, match="nothing to train"):
+        Trainer(stage, tmp_path, lambda line: None)

@@ -1,0 +1,196 @@
+"""What the base and joint stages learn from, freeze and write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Generator, Tensor, nn
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.model.branch import Conditioning
+from jointnet_cli.model.checkpoint import load_model
+from jointnet_cli.training.joint import JointStage
+from jointnet_cli.training.recipe import to_toml_record
+from jointnet_cli.training.run import train
+
+from .conftest import SIZE, STEPS, Tiny
+
+UNET = "diffusion_pytorch_model.safetensors"
+
+
+class Apart(nn.Module):
+    """The base model's UNet on every branch by itself."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, latents: Tensor, timestep: Tensor, given: Conditioning, known: Tensor | None = None) -> Tensor:
+        predicted = [self.unet(branch, timestep, given.text).sample for branch in latents.unbind(1)]
+        return torch.stack(predicted, dim=1)
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def losses_of(stage: JointStage, network: nn.Module, step: int = 0) -> dict[str, float]:
+    with torch.no_grad():
+        losses = stage.loss(network, step, Generator().manual_seed(step))
+    return {name: loss.item() for name, loss in losses.items()}
+
+
+@pytest.mark.parametrize("maps", ["['rgb', 'depth']", "['rgb', 'depth', 'normal']"])
+@pytest.mark.parametrize("masked", ["false", "true"])
+def test_an_untrained_joint_model_costs_what_its_base_costs(tiny: Tiny, base_run: Path, maps: str, masked: str) -> None:
+    recipe = tiny("joint-depth", f"data.maps={maps}", f"masked_input={masked}", "masks.equal=1", "train.batch_size=6")
+    stage = JointStage(recipe, lambda line: None)
+    together = losses_of(stage, stage.network)
+    assert list(together) == list(recipe.data.maps)
+    assert together == losses_of(stage, Apart(load_model(base_run / "model").joint.unet("rgb")))
+    assert len(set(together.values())) == len(recipe.data.maps)
+
+
+def test_known_regions_reach_the_network_and_are_not_counted(tiny: Tiny, base_run: Path) -> None:
+    class Watcher(Apart):
+        known: Tensor
+
+        def forward(self, latents: Tensor, timestep: Tensor, given: Conditioning, known: Any = None) -> Tensor:
+            self.known = known
+            return latents.detach() * 0 + self.unet.conv_out.bias.sum() * 0
+
+    stage = JointStage(
+        tiny("inpaint", "model=runs/base/model", "masks.image_known=1", "masks.maps_known=0", "masks.equal=0",
+             "masks.unequal=0", "train.batch_size=8", "data.flip=false"),
+        lambda line: None,
+    )  # fmt: skip
+    watcher = Watcher(load_model(base_run / "model").joint.unet("rgb"))
+    losses = losses_of(stage, watcher)
+    assert losses["rgb"] == 0 and losses["depth"] > 0
+    mask, content = watcher.known[:, :, :1], watcher.known[:, :, 1:]
+    assert not mask[:, 0].any() and mask[:, 1].all()
+    latents = stage.data.latents[0].float()
+    assert all((latents[:, 0] == item).all(dim=(1, 2, 3)).any() for item in content[:, 0])
+    assert torch.equal(content[:, 1], stage.grey.expand_as(content[:, 1]))
+
+
+def test_the_locked_branch_has_no_gradients(tiny: Tiny, base_run: Path) -> None:
+    stage = JointStage(tiny("joint-depth"), lambda line: None)
+    torch.stack(list(stage.loss(stage.network, 0, Generator().manual_seed(0)).values())).sum().backward()
+    joint = stage.model.joint
+    assert all(parameter.grad is None for parameter in joint.unet("rgb").parameters())
+    without = [name for name, parameter in joint.unet("depth").named_parameters() if parameter.grad is None]
+    assert not without
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in joint.exchange.parameters())
+
+
+def test_the_first_joint_stage_trains_all_but_the_rgb_branch(base_run: Path, joint_run: Path) -> None:
+    base = load_file(base_run / "model/unet" / UNET)
+    rgb = load_file(joint_run / "model/unet" / UNET)
+    depth = load_file(joint_run / "model/branches/depth" / UNET)
+    assert base.keys() == rgb.keys() == depth.keys()
+    assert all(torch.equal(rgb[key], base[key]) for key in base)
+    assert not any(torch.equal(depth[key], base[key]) for key in base)
+    exchange = load_file(joint_run / "model/exchange.safetensors")
+    for direction in ("rgb_to_depth", "depth_to_rgb"):
+        sent = {key: tensor for key, tensor in exchange.items() if key.startswith(f"exchange.{direction}.")}
+        assert sent and all(tensor.any() for tensor in sent.values())
+    for part in ("vae", "text_encoder"):
+        before, after = (load_file(next((run / "model" / part).glob("*.safetensors"))) for run in (base_run, joint_run))
+        assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_the_base_model_folder(tiny: Tiny, base_run: Path) -> None:
+    model = load_model(base_run / "model")
+    assert model.joint.names == ["rgb"] and model.window == SIZE // model.factor
+    record = model.provenance["base"]
+    assert record["recipe"] == to_toml_record(tiny("base"))
+    assert record["steps"] == STEPS and record["samples"] == 4 * STEPS and record["torch"] == torch.__version__
+    untrained = Path("runs/base/model/text_encoder/model.safetensors")
+    assert untrained.is_file() and model.encode_text(["a hut"]).shape == (1, 16, 16)
+    assert Image.open(base_run / f"previews/{STEPS:07}.png").size == (2 * SIZE, SIZE)
+
+
+def test_the_joint_model_folder(tiny: Tiny, joint_run: Path) -> None:
+    model = load_model(joint_run / "model")
+    assert model.joint.names == ["rgb", "depth"] and not model.joint.has_masked_input
+    assert [stage["recipe"] for stage in model.provenance["joint"]] == [to_toml_record(tiny("joint-depth"))]
+    assert model.provenance["base"]["recipe"] == to_toml_record(tiny("base"))
+    assert Image.open(joint_run / f"previews/{STEPS:07}.png").size == (SIZE, 2 * SIZE)
+
+
+def test_the_log_has_the_losses_of_every_branch(joint_run: Path) -> None:
+    lines = log_of(joint_run)
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    assert [line["progress"] for line in lines] == pytest.approx([step / STEPS for step in range(1, STEPS + 1)])
+    for line in lines:
+        assert line["rgb"] > 0 and line["depth"] > 0 and line["gradient_norm"] > 0 and line["minutes"] >= 0
+    assert lines[0]["rgb"] != lines[0]["depth"]
+
+
+def test_masked_input_goes_on_from_the_first_stage(tiny: Tiny, joint_run: Path, tmp_path: Path) -> None:
+    recipe = tiny("inpaint", "train.max_steps=2", "train.ema=0.5")
+    model = load_model(train(recipe, out=tmp_path / "inpaint"))
+    before = load_model(joint_run / "model")
+    assert model.joint.names == ["rgb", "depth"] and model.joint.has_masked_input
+    assert all(parameter.any() for parameter in model.joint.masked.parameters())
+    assert not torch.equal(model.joint.unet("rgb").conv_in.weight, before.joint.unet("rgb").conv_in.weight)
+    stages = [stage["recipe"]["description"] for stage in model.provenance["joint"]]
+    assert stages == [tiny("joint-depth").description, recipe.description]
+    stated = recipe.inference.model_dump(exclude_none=True)
+    assert {name: model.defaults[name] for name in stated} == stated
+
+
+def test_three_branches_train_a_step(tiny: Tiny, base_run: Path, tmp_path: Path) -> None:
+    recipe = tiny("joint-depth", "data.maps=['rgb', 'depth', 'normal']", "train.max_steps=1")
+    model = load_model(train(recipe, out=tmp_path / "three"))
+    assert model.joint.names == ["rgb", "depth", "normal"]
+    (line,) = log_of(tmp_path / "three")
+    assert line["rgb"] > 0 and line["depth"] > 0 and line["normal"] > 0
+    assert sorted(model.joint.exchange) == sorted(
+        f"{sender}_to_{receiver}"
+        for sender in model.joint.names
+        for receiver in model.joint.names
+        if sender != receiver
+    )
+    # After one step the convolutions have moved that have a loss behind them: all of them.
+    assert all(parameter.any() for parameter in model.joint.exchange.parameters())
+    assert Image.open(tmp_path / "three/previews/0000001.png").size == (SIZE, 3 * SIZE)
+
+
+@pytest.mark.parametrize("maps", ["['rgb']", "['depth', 'rgb']"])
+def test_a_joint_model_needs_rgb_and_a_dense_map(tiny: Tiny, base_run: Path, tmp_path: Path, maps: str) -> None:
+    with pytest.raises(UserError, match=r"data\.maps"):
+        train(tiny("joint-depth", f"data.maps={maps}"), out=tmp_path / "run")
+
+
+def test_a_joint_model_keeps_its_branches(tiny: Tiny, joint_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="normal"):
+        train(tiny("inpaint", "data.maps=['rgb', 'normal']"), out=tmp_path / "run")
+
+
+def test_a_base_model_is_of_rgb_alone(tiny: Tiny, vae_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.maps"):
+        train(tiny("base", "data.maps=['rgb', 'depth']"), out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "said"),
+    [
+        ("vae", "data.shards=nowhere", "nowhere"),
+        ("base", "vae=nowhere", "nowhere"),
+        ("joint-depth", "model=nowhere", "nowhere"),
+    ],
+)
+def test_what_a_recipe_starts_from_must_be_there(
+    tiny: Tiny, tmp_path: Path, name: str, override: str, said: str
+) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        train(tiny(name, override), out=tmp_path / "run")
+    assert caught.value.hint and not (tmp_path / "run").exists()

@@ -1,0 +1,140 @@
+"""The autoencoder: what it learns, and how its latents are scaled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+from torch import nn
+
+from jointnet_cli.data.dataset import load_pixels
+from jointnet_cli.errors import UserError
+from jointnet_cli.training.recipe import Vae
+from jointnet_cli.training.vae import VaeStage, build_vae, fold_statistics, reconstruction_losses
+
+from .conftest import SIZE, VAE_STEPS, Tiny
+
+SETTINGS = Vae(latent_channels=4, block_out_channels=[8, 8, 16], norm_num_groups=4)
+
+
+@pytest.fixture
+def vae() -> AutoencoderKL:
+    """An untrained autoencoder with latents of uneven means and deviations."""
+    torch.manual_seed(0)
+    vae = build_vae(SETTINGS).eval()
+    with torch.no_grad():
+        vae.quant_conv.weight[:4] *= torch.tensor([0.5, 1, 4, 9]).view(4, 1, 1, 1)
+        vae.quant_conv.bias.copy_(torch.tensor([3.0, 0, -2, 1, *[-1.0] * 4]))
+    return vae
+
+
+@torch.no_grad()
+def test_folding_normalises_the_latents_and_keeps_the_round_trip(vae: AutoencoderKL) -> None:
+    pictures = torch.rand(6, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    noise = torch.randn(6, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    before = vae.encode(pictures).latent_dist
+    decoded = vae.decode(before.mean).sample
+    sampled = vae.decode(before.mean + before.std * noise).sample
+    deviation = before.mean.std(dim=(0, 2, 3))
+    assert before.mean.mean(dim=(0, 2, 3)).abs().max() > 1 and deviation.max() > 5 * deviation.min()
+
+    fold_statistics(vae, before.mean)
+    after = vae.encode(pictures).latent_dist
+    assert after.mean.mean(dim=(0, 2, 3)).abs().max() < 1e-4
+    assert torch.allclose(after.mean.std(dim=(0, 2, 3)), torch.ones(4), atol=1e-4)
+    assert torch.allclose(after.std, before.std / deviation.view(1, -1, 1, 1), rtol=1e-3)
+    assert torch.allclose(vae.decode(after.mean).sample, decoded, atol=1e-4)
+    assert torch.allclose(vae.decode(after.mean + after.std * noise).sample, sampled, atol=1e-4)
+
+
+def test_reconstruction_losses() -> None:
+    settings = Vae(squared_weight=0, gradient_weight=0, coarse_weight=0)
+    flat = torch.full((1, 3, 16, 16), 0.5)
+    board = flat * (1 - 2 * ((torch.arange(16)[:, None] + torch.arange(16)) % 2))
+    assert reconstruction_losses(torch.zeros(1, 3, 16, 16), Vae()).item() == 0
+    assert reconstruction_losses(flat, settings).item() == pytest.approx(0.5)
+    for name, of_flat, of_board in (
+        ("squared_weight", 0.25, 0.25),
+        ("gradient_weight", 0.0, 2.0),  # a checkerboard steps by 1 in both directions,
+        ("coarse_weight", 0.5, 0.0),  # and its blocks have no mean
+    ):
+        weighed = settings.model_copy(update={name: 1.0})
+        assert reconstruction_losses(flat, weighed).item() == pytest.approx(0.5 + of_flat)
+        assert reconstruction_losses(board, weighed).item() == pytest.approx(0.5 + of_board)
+
+
+def test_training_reduces_the_reconstruction_loss(vae_run: Path) -> None:
+    lines = [json.loads(line) for line in (vae_run / "log.jsonl").read_text().splitlines()]
+    losses = [line["reconstruction"] for line in lines]
+    assert len(losses) == VAE_STEPS and all(line["kl"] > 0 for line in lines)
+    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+
+
+@torch.no_grad()
+def test_the_trained_autoencoder_has_unit_latents(vae_run: Path) -> None:
+    vae = AutoencoderKL.from_pretrained(vae_run / "model")
+    assert vae.config.scaling_factor == 1
+    latents = vae.encode(load_pixels("shards/worlds", ["rgb"], 8).maps["rgb"].float()).latent_dist.mean
+    assert latents.mean(dim=(0, 2, 3)).abs().max() < 0.01
+    assert torch.allclose(latents.std(dim=(0, 2, 3)), torch.ones(4), atol=0.01)
+
+
+def test_preview_shows_pictures_above_their_reconstructions(vae_run: Path) -> None:
+    picture = Image.open(vae_run / f"previews/{VAE_STEPS:07}.png")
+    assert picture.size == (8 * SIZE, 2 * 3 * SIZE)
+
+
+class Recorder(nn.Module):
+    """Keeps the pictures it is given and returns them as their reconstruction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+        self.seen = torch.empty(0)
+
+    def forward(self, pictures: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        assert noise.shape == (len(pictures), 4, *(side // 4 for side in pictures.shape[-2:]))
+        self.seen = pictures
+        return pictures, torch.zeros(())
+
+
+def test_batches_are_crops_of_the_samples_but_for_the_held_out(tiny: Tiny) -> None:
+    stage = VaeStage(tiny("vae", "data.flip=false", "train.batch_size=12"))
+    network = Recorder()
+    losses = stage.loss(network, 0, torch.Generator().manual_seed(0))
+    assert losses["reconstruction"].item() == 0 and network.seen.shape == (12, 3, 24, 24)
+    used = set()
+    for number, crop in enumerate(network.seen):
+        maps = stage.pixels.maps[["rgb", "depth", "normal"][number % 3]].float().expand(-1, 3, -1, -1)
+        windows = maps.unfold(2, 24, 1).unfold(3, 24, 1)  # (N, 3, 9, 9, 24, 24)
+        same = (windows == crop[None, :, None, None]).all(dim=(1, 4, 5)).flatten(1).any(1)
+        assert same.any(), number
+        used |= set(same.nonzero().flatten().tolist())
+    assert used == set(range(6))  # two of the eight samples are held out
+
+
+def test_mirrored_normals_point_the_other_way(tiny: Tiny) -> None:
+    stage = VaeStage(tiny("vae", "data.crop=32"))
+    network = Recorder()
+    mirrored = 0
+    for step in range(4):
+        stage.loss(network, step, torch.Generator().manual_seed(step))
+        for number, picture in enumerate(network.seen):
+            if (step + number) % 3 != 2:
+                continue
+            maps = stage.pixels.maps["normal"].float()
+            turned = maps.flip(-1) * torch.tensor([-1.0, 1, 1]).view(3, 1, 1)
+            plain, flipped = ((side == picture).all(dim=(1, 2, 3)).any().item() for side in (maps, turned))
+            assert plain != flipped
+            mirrored += flipped
+    assert mirrored > 0
+
+
+@pytest.mark.parametrize("override", ["data.crop=40", "data.crop=30", "data.maps=['depth', 'normal']"])
+def test_data_that_does_not_fit_is_refused_at_once(tiny: Tiny, override: str) -> None:
+    with pytest.raises(UserError, match=r"data\.(crop|maps)"):
+        VaeStage(tiny("vae", override))
