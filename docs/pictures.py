@@ -25,7 +25,9 @@ def panorama_picture(image: NDArray[np.float32], disparity: NDArray[np.float32])
     return np.concatenate([image, colorize(disparity)])
 
 
-def mesh_view(path: Path, azimuth: float, eye: tuple[float, float, float], size: tuple[int, int]) -> NDArray[np.float32]:
+def mesh_view(
+    path: Path, azimuth: float, eye: tuple[float, float, float], size: tuple[int, int]
+) -> NDArray[np.float32]:
     """A perspective view of a GLB's vertices from beside its origin, painted from far to near.
 
     `azimuth` in degrees, `eye` in metres, `size` height and width in pixels; 70 degrees of field of view.

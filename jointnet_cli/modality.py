@@ -10,13 +10,15 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 Modality = Literal["rgb", "depth", "normal"]
 MODALITIES: tuple[str, ...] = get_args(Modality)
 
 NEAR_QUANTILE = 0.985
 """Pixels nearer than this quantile share disparity 1, so that one close leaf does not flatten the rest."""
+
+SKY_LENGTH = 0.3
+"""A decoded normal shorter than this is sky, which has none."""
 
 
 def relative_disparity(inverse_depth: Tensor) -> Tensor:
@@ -48,12 +50,14 @@ def to_map(values: Tensor, modality: str) -> Tensor:
 def from_map(decoded: Tensor, modality: str) -> Tensor:
     """The decoded map (B, 3, H, W) to the physical array that `to_map` takes.
 
-    Disparity is the mean of the three channels, clamped; normals are made unit vectors.
+    Disparity is the mean of the three channels, clamped. Normals are made unit vectors; vectors shorter than
+    `SKY_LENGTH` say that there is no surface and become zero.
     """
     if modality == "depth":
         return ((decoded.mean(dim=1) + 1) / 2).clamp(0, 1)
     if modality == "normal":
-        return F.normalize(decoded, dim=1)
+        length = decoded.norm(dim=1, keepdim=True)
+        return torch.where(length > SKY_LENGTH, decoded / length.clamp(min=SKY_LENGTH), 0.0)
     return ((decoded + 1) / 2).clamp(0, 1)
 
 

@@ -148,7 +148,7 @@ def render_samples(seeds: range, size: int) -> Iterator[Sample]:
         depths = inverse_depth(pictures.depth).numpy()
         normals = pictures.normals.permute(0, 2, 3, 1).numpy()
         for index, world in enumerate(worlds):
-            record = {"seed": world.seed, "scene": world.to_json()}
+            record = {"seed": world.seed, "scene": world.to_json(size)}
             text = caption(world, pictures, index)
             yield Sample(f"{world.seed:012}", images[index], text, depths[index], normals[index], record)
 

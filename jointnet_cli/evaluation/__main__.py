@@ -49,6 +49,9 @@ def depth(
     training: Training,
     *,
     ensemble: Annotated[int, typer.Option("--ensemble", min=1, help="Predictions a picture.")] = 1,
+    depth_cap: Annotated[
+        float, typer.Option("--depth-cap", min=1, help="Metres beyond which depth does not count.")
+    ] = 100.0,
     limit: Limit = None,
     model: ModelOptions,
     sampling: SamplingOptions,
@@ -63,6 +66,7 @@ def depth(
             training,
             sampling=sampling.request(),
             ensemble=ensemble,
+            depth_cap=depth_cap,
             limit=limit,
             progress=_steps("pictures"),
         )

@@ -1,9 +1,12 @@
 """Depth of photos, measured as in section 5.2 of the paper, beside baselines that see no photo.
 
 A prediction is disparity up to scale and shift. Both are fitted by least squares in disparity space, several times on
-random samples of pixels, and their medians taken; the aligned disparity is then compared with the truth. Sky has no
-depth and is left out of the fit and of every metric. A predicted disparity of 0 is the far end of the model's range,
-not a missing value, and counts.
+random samples of pixels, and their medians taken; the aligned disparity is then compared with the truth.
+
+Depth counts up to a cap, as in MiDaS's protocol: what is farther, like the sky, is left out of the fit and of every
+metric, and no aligned disparity is taken for less than that of the cap. Without it a few pixels at the horizon, where a
+small error of disparity is a depth without bound, outweigh all the rest. It holds for baselines too. A predicted
+disparity of 0 is the far end of the model's range, not a missing value, and counts.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ FITS = 9
 """Least-squares solutions that the median is taken of."""
 FIT_PIXELS = 2048
 """Pixels in each of them."""
+DEPTH_CAP = 100.0
+"""Metres."""
 
 
 @dataclass(frozen=True)
@@ -56,29 +61,27 @@ def align(predicted: Tensor, truth: Tensor, generator: Generator) -> tuple[float
     return scale, shift
 
 
-def depth_errors(predicted: Tensor, truth: Tensor, seed: int = 0) -> DepthErrors:
+def depth_errors(predicted: Tensor, truth: Tensor, *, depth_cap: float = DEPTH_CAP, seed: int = 0) -> DepthErrors:
     """Compare predicted disparity with the truth.
-
-    Aligned disparity is never taken for less than that of the farthest pixel that has a depth, since nothing beyond
-    it can be right and near zero a depth has no bound; this is done for whatever is compared, baselines included.
 
     Args:
         predicted: (H, W) disparity up to scale and shift.
-        truth: (H, W) inverse depth in any unit, sky = 0.
+        truth: (H, W) inverse depth in 1/metres, sky = 0.
+        depth_cap: metres beyond which depth does not count.
         seed: decides which pixels are sampled for the fits.
 
     Raises:
-        UserError: no pixel has a depth, or a predicted value is not finite.
+        UserError: no pixel has a depth within the cap, or a predicted value is not finite.
     """
-    valid = truth > 0
+    valid = truth >= 1 / depth_cap
     if not valid.any():
-        raise UserError("the true depth has no valid pixel: it is all sky")
+        raise UserError(f"the truth has no pixel with a depth of at most {depth_cap:g} m")
     if not predicted.isfinite().all():
         raise UserError("the predicted disparity has values that are not finite")
     span = torch.quantile(truth.flatten(), NEAR_QUANTILE) - truth.min()
     estimate, target = predicted[valid].double(), truth[valid].double()
     scale, shift = align(estimate, target, torch.Generator().manual_seed(seed))
-    aligned = (estimate * scale + shift).clamp(min=target.min().item())
+    aligned = (estimate * scale + shift).clamp(min=1 / depth_cap)
     ratio = target / aligned  # depth / true depth
     return DepthErrors(
         abs_rel=(ratio - 1).abs().mean().item(),
@@ -118,6 +121,7 @@ def evaluate_depth(
     *,
     sampling: Sampling | None = None,
     ensemble: int = 1,
+    depth_cap: float = DEPTH_CAP,
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -132,6 +136,7 @@ def evaluate_depth(
         training: the training set that the mean map is taken of.
         sampling: steps and guidance; the default is the model's.
         ensemble: predictions per picture; see `Depth`.
+        depth_cap: metres beyond which depth does not count.
         limit: use only the first pictures.
         progress: called with the pictures done and their number.
     """
@@ -152,7 +157,7 @@ def evaluate_depth(
             "autoencoder": _round_trip(engine, truth),
         }
         for name, predicted in predictions.items():
-            rows[name].append(depth_errors(predicted, truth, seed=number))
+            rows[name].append(depth_errors(predicted, truth, depth_cap=depth_cap, seed=number))
         if progress:
             progress(number + 1, len(samples))
     means = {name: _means(errors) for name, errors in rows.items()}
@@ -160,6 +165,7 @@ def evaluate_depth(
     return {
         "images": len(samples),
         "ensemble": ensemble,
+        "depth_cap": depth_cap,
         "settings": run_facts(settings),
         "rows": means,
         "abs_rel_of_better_baseline": round(means["model"]["abs_rel"] / better, 4),

@@ -15,8 +15,9 @@ from jointnet_cli.tasks import Result
 
 COLUMNS = 6
 GAP = 6
-LINES = 3
+LINES = 4
 FONT_SIZE = 11
+_TYPICAL = "a white lighthouse"  # how many letters fit a line is judged by it
 
 
 def write_sheet(path: Path, results: Sequence[Result], columns: int = COLUMNS) -> None:
@@ -28,7 +29,7 @@ def write_sheet(path: Path, results: Sequence[Result], columns: int = COLUMNS) -
     rows = -(-len(results) // columns)
     sheet = Image.new("RGB", (columns * cell_width + GAP, rows * cell_height + GAP), "white")
     draw = ImageDraw.Draw(sheet)
-    letters = max(8, int(width / font.getlength("n")))
+    letters = max(8, int(width * len(_TYPICAL) / font.getlength(_TYPICAL)))
     for number, result in enumerate(results):
         left, top = GAP + number % columns * cell_width, GAP + number // columns * cell_height
         for picture in (result.image, *_previews(result)):

@@ -74,9 +74,7 @@ class JointModel:
 
     def encode(self, maps: Tensor) -> Tensor:
         """Maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w)."""
-        config = self.vae.config
-        latents = self.vae.encode(maps.to(self.vae.device, self.vae.dtype)).latent_dist.mean
-        return (latents - (config.shift_factor or 0.0)) * config.scaling_factor
+        return encode_maps(self.vae, maps)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, C, h, w) to maps (B, 3, H, W), about [-1, 1]."""
@@ -87,6 +85,12 @@ class JointModel:
     def grey(self, height: int, width: int) -> Tensor:
         """Latents (1, C, h, w) of a grey picture of the given latent size: what stands in for the unknown."""
         return self.encode(torch.zeros(1, 3, height * self.factor, width * self.factor))
+
+
+def encode_maps(vae: AutoencoderKL, maps: Tensor) -> Tensor:
+    """Maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w) as the denoiser sees them: scaled, the posterior's mean."""
+    latents = vae.encode(maps.to(vae.device, vae.dtype)).latent_dist.mean
+    return (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
 
 
 def load_model(folder: str | Path | ModelFolder, dtype: torch.dtype = torch.float32) -> JointModel:

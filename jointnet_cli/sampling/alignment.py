@@ -32,4 +32,6 @@ def align_members(members: Sequence[Tensor], modality: str) -> Tensor:
     for member in members[1:]:
         scale, shift = fit_scale_shift(member.flatten(), members[0].flatten())
         aligned.append(member * scale + shift)
-    return torch.stack(aligned).median(dim=0).values.clamp(0, 1)
+    # Of an even number `Tensor.median` takes the lower middle one, which would make everything farther.
+    ordered = torch.stack(aligned).sort(dim=0).values
+    return ((ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2).clamp(0, 1)

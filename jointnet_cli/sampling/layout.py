@@ -94,7 +94,7 @@ def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:
     window = folder.window
     height = folder.latent_side(task.height or folder.size, "height")
     width = folder.latent_side(task.width, "width")
-    stride = folder.latent_side(task.stride or folder.size // 2, "stride")
+    stride = folder.latent_side(task.stride, "stride") if task.stride else max(1, window // 2)
     if width < window or height < window:
         raise UserError(f"a panorama is at least {folder.size} pixels wide and high", hint="or use: jointnet generate")
     if stride > window:

@@ -13,13 +13,15 @@ from torch import Generator, Tensor, nn
 from jointnet_cli.data.dataset import batch_indices, load_latents
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.checkpoint import JointModel, save_model
+from jointnet_cli.model.checkpoint import JointModel, encode_maps, save_model
 from jointnet_cli.model.folder import RGB, weights_hash
 from jointnet_cli.model.joint import JointUNet
 from jointnet_cli.model.text import build_text_encoder, learn_tokenizer
 from jointnet_cli.training.objective import branch_losses, noised
 from jointnet_cli.training.previews import preview_prompts
 from jointnet_cli.training.recipe import BaseRecipe, Noise, Train, Unet
+from jointnet_cli.training.stage import training_device
+from jointnet_cli.training.vae import read_facts
 
 Log = Callable[[dict[str, Any]], None]
 
@@ -80,11 +82,11 @@ class BaseStage:
             raise UserError("a base model trains on data.maps = ['rgb']")
         self.recipe = recipe
         torch.manual_seed(recipe.train.seed)
-        vae = AutoencoderKL.from_pretrained(recipe.vae).eval()
+        vae = AutoencoderKL.from_pretrained(recipe.vae).eval().to(training_device())
         self.data = load_latents(
             recipe.data.shards,
             [RGB],
-            torch.inference_mode()(lambda maps: vae.encode(maps).latent_dist.mean),
+            torch.inference_mode()(lambda maps: encode_maps(vae, maps).cpu()),
             weights_hash(recipe.vae),
             mirrored=recipe.data.flip,
             limit=recipe.data.limit,
@@ -96,7 +98,7 @@ class BaseStage:
         channels, side = self.data.latents.shape[3], self.data.latents.shape[-1]
         joint = JointUNet({RGB: build_unet(recipe.unet, channels, side, text.width)})
         schedule = build_schedule(recipe.noise)
-        self.model = JointModel(joint, vae, encoder, tokenizer, schedule)
+        self.model = JointModel(joint, vae, encoder, tokenizer, schedule).to(training_device())
         self.noise_schedule = DDPMScheduler.from_config(schedule)
         self._network = TextToImage(encoder, joint)
         self.tokens = tokenize(tokenizer, self.data.captions)
@@ -110,23 +112,26 @@ class BaseStage:
     def network(self) -> nn.Module:
         return self._network
 
-    def loss(self, network: nn.Module, step: int, generator: Generator) -> dict[str, Tensor]:
+    def loss(self, network: nn.Module, batch: int, generator: Generator) -> dict[str, Tensor]:
         device = next(network.parameters()).device
         train, objective = self.recipe.train, self.recipe.objective
-        indices = batch_indices(len(self.data), train.batch_size, step, train.seed)
+        indices = batch_indices(len(self.data), train.batch_size, batch, train.seed)
         sides = torch.randint(len(self.data.latents), (len(indices),), generator=generator)
         clean = self.data.latents[sides, indices].float().to(device)
         dropped = torch.rand(len(indices), 1, generator=generator) < objective.text_dropout
         tokens = torch.where(dropped, self.empty, self.tokens[indices]).to(device)
-        batch = noised(clean, self.noise_schedule, objective, generator)
-        predicted = network(batch.latents, batch.timestep, tokens)
-        return {RGB: branch_losses(predicted, batch)[0]}
+        noisy = noised(clean, self.noise_schedule, objective, generator)
+        predicted = network(noisy.latents, noisy.timestep, tokens)
+        return {RGB: branch_losses(predicted, noisy)[0]}
 
     def preview(self, path: Path) -> None:
         preview_prompts(self.model, self.recipe.preview_prompts, path)
 
     def export(self, folder: Path, facts: dict[str, object]) -> None:
-        self.model.provenance = {"base": {"recipe": self.recipe.model_dump(mode="json"), **facts}}
+        self.model.provenance = {
+            "vae": read_facts(Path(self.recipe.vae)),
+            "base": {"recipe": self.recipe.model_dump(mode="json"), **facts},
+        }
         save_model(self.model, folder, torch.float32)
 
 

@@ -20,6 +20,7 @@ from jointnet_cli.training.masks import random_masks
 from jointnet_cli.training.objective import branch_losses, noised
 from jointnet_cli.training.previews import preview_prompts
 from jointnet_cli.training.recipe import JointRecipe, Train
+from jointnet_cli.training.stage import training_device
 
 Log = Callable[[dict[str, Any]], None]
 TEXT_BATCH = 256
@@ -33,13 +34,13 @@ class JointStage:
             raise UserError("a joint model trains on data.maps = ['rgb', …] with at least one dense map")
         self.recipe = recipe
         torch.manual_seed(recipe.train.seed)
-        self.model = load_model(recipe.model)
+        self.model = load_model(recipe.model).to(training_device())
         self.model.joint = _prepared(self.model.joint, recipe)
         self.noise_schedule = DDPMScheduler.from_config(self.model.scheduler)
         self.data = load_latents(
             recipe.data.shards,
             list(recipe.data.maps),
-            torch.inference_mode()(self.model.encode),
+            torch.inference_mode()(lambda maps: self.model.encode(maps).cpu()),
             weights_hash(Path(recipe.model) / "vae"),
             mirrored=recipe.data.flip,
             limit=recipe.data.limit,
@@ -47,8 +48,8 @@ class JointStage:
         )
         self.texts, self.text_of = embed_captions(self.model, self.data.captions)
         with torch.inference_mode():
-            self.empty = self.model.encode_text([""])[0].clone()
-            self.grey = self.model.grey(*self.data.latents.shape[-2:]).clone()
+            self.empty = self.model.encode_text([""])[0].cpu().clone()
+            self.grey = self.model.grey(*self.data.latents.shape[-2:]).cpu().clone()
 
     @property
     def settings(self) -> Train:
@@ -58,10 +59,10 @@ class JointStage:
     def network(self) -> nn.Module:
         return self.model.joint
 
-    def loss(self, network: nn.Module, step: int, generator: Generator) -> dict[str, Tensor]:
+    def loss(self, network: nn.Module, batch: int, generator: Generator) -> dict[str, Tensor]:
         device = next(network.parameters()).device
         train, objective = self.recipe.train, self.recipe.objective
-        indices = batch_indices(len(self.data), train.batch_size, step, train.seed)
+        indices = batch_indices(len(self.data), train.batch_size, batch, train.seed)
         sides = torch.randint(len(self.data.latents), (len(indices),), generator=generator)
         clean = self.data.latents[sides, indices].float()
         dropped = torch.rand(len(indices), 1, 1, generator=generator) < objective.text_dropout
@@ -71,9 +72,9 @@ class JointStage:
             unknown = random_masks(clean, self.recipe.masks, generator)
             known = torch.cat([unknown, torch.where(unknown > 0.5, self.grey, clean)], dim=2).to(device)
             unknown = unknown.to(device)
-        batch = noised(clean.to(device), self.noise_schedule, objective, generator)
-        predicted = network(batch.latents, batch.timestep, Conditioning(text), known)
-        losses = branch_losses(predicted, batch, unknown)
+        noisy = noised(clean.to(device), self.noise_schedule, objective, generator)
+        predicted = network(noisy.latents, noisy.timestep, Conditioning(text), known)
+        losses = branch_losses(predicted, noisy, unknown)
         return dict(zip(self.model.joint.names, losses, strict=True))
 
     def preview(self, path: Path) -> None:
@@ -105,6 +106,6 @@ def embed_captions(model: JointModel, captions: list[str]) -> tuple[Tensor, Tens
     """Text embeddings of the distinct captions (U, tokens, width) in float16, and for every caption its row (N,)."""
     distinct = list(dict.fromkeys(captions))
     batches = [distinct[start : start + TEXT_BATCH] for start in range(0, len(distinct), TEXT_BATCH)]
-    texts = torch.cat([model.encode_text(batch).half() for batch in batches])
+    texts = torch.cat([model.encode_text(batch).half().cpu() for batch in batches])
     rows = {caption: row for row, caption in enumerate(distinct)}
     return texts.clone(), torch.tensor([rows[caption] for caption in captions])

@@ -5,9 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Generator, Tensor, nn
 
 from jointnet_cli.training.recipe import Train
+
+
+def training_device() -> torch.device:
+    """Where stages keep what they only read, such as a frozen VAE: the GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Stage(Protocol):
@@ -21,8 +27,8 @@ class Stage(Protocol):
     def network(self) -> nn.Module:
         """What trains; parameters with `requires_grad` off stay as they are."""
 
-    def loss(self, network: nn.Module, step: int, generator: Generator) -> dict[str, Tensor]:
-        """The named losses of one step's batch; their sum is minimised. Everything random comes from the generator."""
+    def loss(self, network: nn.Module, batch: int, generator: Generator) -> dict[str, Tensor]:
+        """The named losses of the batch of that number; their sum is minimised. All randomness comes from the generator."""
 
     def preview(self, path: Path) -> None:
         """Write a PNG that shows what the network does now."""

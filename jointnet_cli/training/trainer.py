@@ -104,9 +104,10 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(train, self.clock)
         rank = self.accelerator.process_index
+        batch = self.clock.step * self.accelerator.num_processes + rank
         generator = torch.Generator().manual_seed((train.seed * 1_000_003 + self.clock.step) * 4096 + rank)
         with self.accelerator.autocast():
-            losses = self.stage.loss(self.network, self.clock.step, generator)
+            losses = self.stage.loss(self.network, batch, generator)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
             raise UserError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -16,6 +18,8 @@ from jointnet_cli.model.folder import RGB
 from jointnet_cli.training.previews import as_picture, save_grid
 from jointnet_cli.training.recipe import Train, Vae, VaeRecipe
 
+FACTS = "training.json"
+"""Beside the weights: the recipe and what the run came to."""
 HELD_OUT = 64
 STATISTICS = 512
 
@@ -33,6 +37,13 @@ def build_vae(settings: Vae) -> AutoencoderKL:
         mid_block_add_attention=False,
         scaling_factor=1.0,
     )
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """How a VAE was trained, as its export wrote it; empty for a VAE from elsewhere."""
+    path = folder / FACTS
+    facts: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return facts
 
 
 def reconstruction_losses(difference: Tensor, settings: Vae) -> Tensor:
@@ -102,8 +113,8 @@ class VaeStage:
     def network(self) -> nn.Module:
         return self._network
 
-    def loss(self, network: nn.Module, step: int, generator: Generator) -> dict[str, Tensor]:
-        pictures = self._batch(step, generator).to(next(network.parameters()).device)
+    def loss(self, network: nn.Module, batch: int, generator: Generator) -> dict[str, Tensor]:
+        pictures = self._batch(batch, generator).to(next(network.parameters()).device)
         side = pictures.shape[-1] // self.factor
         shape = (len(pictures), self.recipe.vae.latent_channels, side, side)
         noise = torch.randn(shape, generator=generator).to(pictures.device)
@@ -114,14 +125,14 @@ class VaeStage:
             "kl": self.recipe.vae.kl_weight * divergence.float(),
         }
 
-    def _batch(self, step: int, generator: Generator) -> Tensor:
-        """Crops (B, 3, c, c) of the step's samples, the modalities in turn."""
+    def _batch(self, batch: int, generator: Generator) -> Tensor:
+        """Crops (B, 3, c, c) of a batch's samples, the modalities in turn."""
         data, names = self.recipe.data, list(self.pixels.maps)
         count = len(self.pixels.captions) - min(HELD_OUT, len(self.pixels.captions) // 4)
-        indices = batch_indices(count, self.recipe.train.batch_size, step, self.recipe.train.seed).tolist()
+        indices = batch_indices(count, self.recipe.train.batch_size, batch, self.recipe.train.seed).tolist()
         crops = []
         for number, index in enumerate(indices):
-            name = names[(step + number) % len(names)]
+            name = names[(batch + number) % len(names)]
             picture = self.pixels.maps[name][index].float().expand(3, -1, -1)
             crop = data.crop or picture.shape[-1]
             top, left = (int(torch.randint(side - crop + 1, (1,), generator=generator)) for side in picture.shape[-2:])
@@ -146,6 +157,8 @@ class VaeStage:
         latents = torch.cat([vae.encode(batch.to(vae.device)).latent_dist.mean for batch in rgb.split(32)])
         fold_statistics(vae, latents)
         vae.save_pretrained(folder)
+        record = {"recipe": self.recipe.model_dump(mode="json"), **facts}
+        (folder / FACTS).write_text(json.dumps(record, indent=2))
 
     def _round_trip(self, pictures: Tensor) -> Tensor:
         vae = self._network.vae

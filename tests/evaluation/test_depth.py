@@ -25,19 +25,27 @@ TRUTH = torch.tensor([[1.2, 1.4, 3.6, 3.8]])
 
 def test_errors_by_hand() -> None:
     errors = depth_errors(PREDICTED, TRUTH)
-    # 1 is raised to 1.2, the disparity of the farthest pixel; true disparity over aligned is 1, 0.7, 1.2, 0.95.
-    assert errors.abs_rel == pytest.approx((0 + 0.3 + 0.2 + 0.05) / 4)
+    # The fit changes nothing; true disparity over aligned is 1.2, 0.7, 1.2, 0.95.
+    assert errors.abs_rel == pytest.approx((0.2 + 0.3 + 0.2 + 0.05) / 4)
     assert errors.delta1 == 0.75
     near_quantile = 3.6 + 0.955 * 0.2  # of four values, the 0.985 quantile lies 0.955 of the way from the third on
-    assert errors.rmse == pytest.approx((0.76 / 4) ** 0.5 / (near_quantile - 1.2), rel=1e-5)
+    assert errors.rmse == pytest.approx((0.8 / 4) ** 0.5 / (near_quantile - 1.2), rel=1e-5)
 
 
-def test_sky_does_not_count() -> None:
-    sky = torch.zeros(1, 1)
+@pytest.mark.parametrize("guess", [-50.0, 0.0, 50.0])
+@pytest.mark.parametrize("farther", [0.0, 0.0099])
+def test_sky_and_what_is_beyond_the_cap_do_not_count(farther: float, guess: float) -> None:
     bare = depth_errors(PREDICTED, TRUTH)
-    for guess in (-50.0, 0.0, 50.0):
-        errors = depth_errors(torch.cat([PREDICTED, sky + guess], dim=1), torch.cat([TRUTH, sky], dim=1))
-        assert (errors.abs_rel, errors.delta1) == pytest.approx((bare.abs_rel, bare.delta1))
+    errors = depth_errors(
+        torch.cat([PREDICTED, torch.tensor([[guess]])], dim=1), torch.cat([TRUTH, torch.tensor([[farther]])], dim=1)
+    )
+    assert (errors.abs_rel, errors.delta1) == pytest.approx((bare.abs_rel, bare.delta1))
+
+
+def test_no_prediction_is_farther_than_the_cap() -> None:
+    cap = 1 / 1.1  # 1 becomes 1.1: true disparity over aligned is 1.2 / 1.1, 0.7, 1.2, 0.95
+    expected = (1.2 / 1.1 - 1 + 0.3 + 0.2 + 0.05) / 4
+    assert depth_errors(PREDICTED, TRUTH, depth_cap=cap).abs_rel == pytest.approx(expected)
 
 
 def test_a_constant_becomes_the_mean() -> None:
@@ -82,7 +90,7 @@ def test_a_few_outliers_move_the_median_fit_less_than_one_fit() -> None:
 
 
 def test_nothing_to_compare_is_refused() -> None:
-    with pytest.raises(UserError, match="sky"):
+    with pytest.raises(UserError, match="no pixel"):
         depth_errors(PREDICTED, torch.zeros(1, 4))
     with pytest.raises(UserError, match="finite"):
         depth_errors(PREDICTED.log() / 0, TRUTH)

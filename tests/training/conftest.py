@@ -56,7 +56,7 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with shards in `shards/worlds`, where the recipes expect them; runs go to `runs/`."""
     place = tmp_path_factory.mktemp("training")
     prepare_worlds(PrepareWorlds(place / "shards/worlds", count=12, size=SIZE, shard_size=6, workers=1))

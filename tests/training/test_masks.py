@@ -81,4 +81,4 @@ def test_rectangles_lie_within_the_picture(height: int, width: int) -> None:
 
 def is_rectangle(mask: Tensor) -> bool:
     """Whether the ones of a mask fill the box around them."""
-    return bool(mask.any()) and mask.sum() == mask.any(1).sum() * mask.any(0).sum()
+    return bool(mask.any() and mask.sum() == mask.any(1).sum() * mask.any(0).sum())

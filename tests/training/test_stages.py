@@ -63,7 +63,7 @@ def test_known_regions_reach_the_network_and_are_not_counted(tiny: Tiny, base_ru
 
         def forward(self, latents: Tensor, timestep: Tensor, given: Conditioning, known: Any = None) -> Tensor:
             self.known = known
-            return latents.detach() * 0 + self.unet.conv_out.bias.sum() * 0
+            return torch.zeros_like(latents)
 
     stage = JointStage(
         tiny("inpaint", "model=runs/base/model", "masks.image_known=1", "masks.maps_known=0", "masks.equal=0",

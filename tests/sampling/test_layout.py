@@ -1,0 +1,175 @@
+"""Where tiles lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.model.folder import ModelFolder, read_folder
+from jointnet_cli.sampling.layout import Layout, Tile, generate_layout, panorama_layout, single_tile
+from jointnet_cli.tasks import Generate, Panorama
+
+DRAWS = st.tuples(st.integers(0, 2**30 - 1), st.integers(0, 2**30 - 1))
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> Layout:
+    window = draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
+    return Layout(
+        draw(st.integers(1, 30)),
+        draw(st.integers(1, 40)),
+        window,
+        draw(st.integers(1, min(window))),
+        wrap=draw(st.booleans()),
+        random_offset=draw(st.booleans()),
+        taper=draw(st.integers(0, 4)),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_folder: Callable[[str], Path]) -> ModelFolder:
+    """32 pixels a side, 2 pixels a latent pixel."""
+    return read_folder(tiny_folder("depth"))
+
+
+@settings(max_examples=300, deadline=None)
+@given(layouts(), DRAWS)
+def test_tiles_cover_the_canvas(layout: Layout, draw: tuple[int, int]) -> None:
+    tiles = layout.at(0, 10, draw)
+    covered = {
+        (row, column % layout.width)
+        for tile in tiles
+        for row in range(tile.top, tile.top + tile.height)
+        for column in range(tile.left, tile.left + tile.width)
+    }
+    assert covered == {(row, column) for row in range(layout.height) for column in range(layout.width)}
+
+
+@settings(max_examples=300, deadline=None)
+@given(layouts(), DRAWS)
+def test_tiles_are_windows_within_the_canvas(layout: Layout, draw: tuple[int, int]) -> None:
+    tiles = layout.at(0, 10, draw)
+    size = min(layout.window[0], layout.height), min(layout.window[1], layout.width)
+    assert {(tile.height, tile.width) for tile in tiles} == {size}
+    assert len(set(tiles)) == len(tiles)
+    for tile in tiles:
+        assert 0 <= tile.top <= layout.height - tile.height
+        assert 0 <= tile.left < layout.width
+        assert layout.wrap or tile.left <= layout.width - tile.width
+
+
+@settings(max_examples=200, deadline=None)
+@given(layouts(), DRAWS, st.integers(1, 200))
+def test_tiles_depend_on_the_draw_alone(layout: Layout, draw: tuple[int, int], step: int) -> None:
+    assert layout.at(step, 200, draw) == layout.at(0, 200, draw)
+    fixed = replace(layout, random_offset=False)
+    assert fixed.at(0, 10, draw) == fixed.at(0, 10, (0, 0))
+    again = draw[0] + layout.stride, draw[1] + layout.stride
+    assert layout.at(0, 10, draw) == layout.at(0, 10, again)
+
+
+def test_offsets_move_the_inner_borders_and_keep_the_ends() -> None:
+    layout = Layout(8, 40, (8, 8), 4)
+    seen = set()
+    for offset in range(4):
+        lefts = [tile.left for tile in layout.at(0, 10, (0, offset))]
+        assert (lefts[0], lefts[-1]) == (0, 32)
+        assert all(left % 4 == offset for left in lefts[1:-1])
+        seen |= set(lefts)
+    assert seen == set(range(33))
+
+
+def test_a_closed_canvas_starts_anywhere() -> None:
+    layout = Layout(8, 20, (8, 8), 4, wrap=True)
+    assert [tile.left for tile in layout.at(0, 10, (0, 3))] == [3, 7, 11, 15, 19]
+    assert {tile.top for tile in layout.at(0, 10, (5, 3))} == {0}
+
+
+@pytest.mark.parametrize("height", [1, 4, 8])
+def test_one_tile_is_one_tile_at_every_step(height: int) -> None:
+    layout = Layout(height, 7, (8, 8), 4, whole_image_until=1.0, taper=2)
+    assert layout.single
+    assert layout.at(0, 5, (3, 3)) == [Tile(0, 0, height, 7, taper=False)]
+    assert not replace(layout, wrap=True).single
+    assert not replace(layout, width=9).single
+    assert not replace(layout, height=9).single
+    assert single_tile(9, 5).single
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 100), st.sampled_from([0.0, 0.2, 0.4, 1.0]), DRAWS)
+def test_the_whole_image_takes_part_in_the_first_steps(steps: int, until: float, draw: tuple[int, int]) -> None:
+    layout = Layout(8, 24, (8, 8), 4, whole_image_until=until, whole_image_weight=3.0, taper=2)
+    plain = replace(layout, whole_image_until=0.0)
+    for step in range(steps):
+        more = layout.at(step, steps, draw)[len(plain.at(step, steps, draw)) :]
+        present = until > 0 and step <= int(until * steps)
+        assert more == ([Tile(0, 0, 8, 24, weight=3.0, taper=False)] if present else [])
+
+
+def test_a_closed_whole_image_is_cut_open_anywhere() -> None:
+    layout = Layout(8, 24, (8, 8), 4, wrap=True, whole_image_until=0.4)
+    assert {layout.at(0, 10, (0, draw))[-1].left for draw in range(24)} == set(range(24))
+    assert replace(layout, random_offset=False).at(0, 10, (0, 5))[-1].left == 0
+
+
+def test_only_the_whole_image_is_untapered_and_weighs_more() -> None:
+    tiles = Layout(8, 24, (8, 8), 4, whole_image_until=0.4, taper=2).at(0, 10, (0, 0))
+    assert [(tile.weight, tile.taper) for tile in tiles] == [(1.0, True)] * (len(tiles) - 1) + [(5.0, False)]
+
+
+def test_generate_takes_the_model_s_size_or_that_asked_for(folder: ModelFolder) -> None:
+    assert generate_layout(Generate(prompt="", seed=0), folder) == single_tile(16, 16)
+    assert generate_layout(Generate(prompt="", seed=0, width=50, height=20), folder) == single_tile(10, 25)
+
+
+def test_a_panorama_takes_square_tiles_and_half_of_one_as_stride(folder: ModelFolder) -> None:
+    layout = panorama_layout(Panorama(prompt="", seed=0, width=128), folder)
+    assert layout == Layout(
+        16, 64, (16, 16), 8, wrap=True, whole_image_until=0.4, whole_image_weight=5.0, taper=2
+    )
+    asked = Panorama(
+        prompt="", seed=0, width=96, height=48, span=180, wrap=False, stride=10, whole_image_until=0.1, whole_image_weight=2
+    )
+    assert panorama_layout(asked, folder) == Layout(
+        24, 48, (16, 16), 5, whole_image_until=0.1, whole_image_weight=2, taper=2
+    )
+
+
+def test_half_of_an_odd_tile_is_rounded(folder: ModelFolder) -> None:
+    odd = replace(folder, window=15)
+    assert panorama_layout(Panorama(prompt="", seed=0, width=64), odd).stride == 7
+
+
+@pytest.mark.parametrize(
+    ("asked", "words", "hint"),
+    [
+        ({"width": 129}, "width 129 is no multiple of 2", "--width 128"),
+        ({"height": 35}, "height 35 is no multiple of 2", "--height 36"),
+        ({"stride": 7}, "stride 7 is no multiple of 2", "--stride 8"),
+        ({"width": 30}, "at least 32 pixels", "generate"),
+        ({"height": 16}, "at least 32 pixels", "generate"),
+        ({"stride": 34}, "leaves gaps", "--stride 16"),
+        ({"span": 180}, "span", "--no-wrap"),
+        ({"span": 0.0, "wrap": False}, "span", "360"),
+        ({"span": 361.0, "wrap": False}, "span", "360"),
+    ],
+)
+def test_panoramas_that_cannot_be(folder: ModelFolder, asked: dict[str, Any], words: str, hint: str) -> None:
+    with pytest.raises(UserError, match=words) as fault:
+        panorama_layout(Panorama(**{"prompt": "", "seed": 0, "width": 128, **asked}), folder)
+    assert hint in str(fault.value.hint)
+
+
+def test_sizes_that_cannot_be(folder: ModelFolder) -> None:
+    with pytest.raises(UserError, match="width 33"):
+        generate_layout(Generate(prompt="", seed=0, width=33), folder)
+    with pytest.raises(UserError, match="height 1 "):
+        generate_layout(Generate(prompt="", seed=0, height=1), folder)

@@ -1,0 +1,245 @@
+"""The denoising loop on its own and as a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.model.branch import Conditioning
+from jointnet_cli.model.checkpoint import JointModel
+from jointnet_cli.sampling.job import Job, run
+from jointnet_cli.sampling.known import Known
+from jointnet_cli.sampling.layout import Layout, single_tile
+from jointnet_cli.sampling.loop import Guide, denoise
+from jointnet_cli.sampling.schedule import SCHEDULERS, make_scheduler
+
+Models = Callable[[str], JointModel]
+VELOCITY: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "trailing",
+    "rescale_betas_zero_snr": True,
+    "clip_sample": False,
+}
+EPSILON: dict[str, Any] = {**VELOCITY, "prediction_type": "epsilon", "rescale_betas_zero_snr": False}
+CONFIGS = pytest.mark.parametrize("config", [VELOCITY, EPSILON], ids=["velocity", "epsilon"])
+BAND = Layout(8, 40, (8, 8), 4, wrap=True, whole_image_until=0.4, taper=1)
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=Generator().manual_seed(seed))
+
+
+def job(**changes: Any) -> Job:
+    defaults = {
+        "prompt": "ocean reef",
+        "seed": 1,
+        "layout": single_tile(8, 10),
+        "scheduler": "ddim",
+        "steps": 3,
+        "guidance": 3.0,
+    }
+    return Job(**{**defaults, **changes})
+
+
+def batches(model: JointModel, asked: Job) -> list[int]:
+    """How many items the network sees at every call."""
+    seen: list[int] = []
+    hook = model.joint.register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
+    run(model, asked)
+    hook.remove()
+    return seen
+
+
+@pytest.mark.parametrize("layout", [single_tile(8, 10), BAND], ids=["single", "band"])
+@pytest.mark.parametrize("variant", ["base", "depth-normal", "masked"])
+def test_the_same_job_gives_the_same_bytes(tiny_model: Models, variant: str, layout: Layout) -> None:
+    model, asked = tiny_model(variant), job(layout=layout)
+    torch.manual_seed(1)
+    first = run(model, asked)
+    torch.manual_seed(2)
+    assert torch.equal(first, run(model, asked))
+    assert first.shape == (len(model.joint.names), 5, 8, layout.width)
+    assert torch.isfinite(first).all()
+
+
+def test_seed_prompt_and_guidance_matter(tiny_model: Models) -> None:
+    model = tiny_model("depth")
+    first = run(model, job())
+    changes = ({"seed": 2}, {"prompt": "snowy hills"}, {"guidance": 4.0}, {"negative_prompt": "a lake"}, {"steps": 4})
+    for change in changes:
+        assert not torch.allclose(run(model, job(**change)), first, atol=1e-4), change
+
+
+def test_tile_offsets_come_from_the_seed(tiny_model: Models) -> None:
+    """With the same noise, another generator state for the offsets gives another canvas."""
+    model = tiny_model("depth")
+    with torch.inference_mode():
+        texts = model.encode_text(["sea", ""])
+
+    def made(seed: int, layout: Layout) -> Tensor:
+        return denoise(
+            model.joint,
+            draw(2, 5, 8, 40),
+            make_scheduler("ddim", VELOCITY, 2),
+            Guide(texts[0], texts[1], 1),
+            layout,
+            generator=Generator().manual_seed(seed),
+        )
+
+    assert torch.equal(made(1, BAND), made(1, BAND))
+    assert not torch.allclose(made(1, BAND), made(2, BAND), atol=1e-4)
+    fixed = replace(BAND, random_offset=False)
+    assert torch.equal(made(1, fixed), made(2, fixed))
+
+
+def test_tile_batches_change_nothing(tiny_model: Models) -> None:
+    model = tiny_model("depth")
+    whole = run(model, job(layout=BAND))
+    for batch in (1, 3):
+        assert torch.allclose(run(model, job(layout=BAND, tile_batch=batch)), whole, atol=1e-4)
+    assert max(batches(model, job(layout=BAND, tile_batch=3))) == 2 * 3
+
+
+@pytest.mark.parametrize("variant", ["depth-normal", "masked"])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_what_is_given_comes_back_exactly(tiny_model: Models, variant: str, name: str) -> None:
+    model, photo = tiny_model(variant), draw(5, 8, 10)
+    free = run(model, job(scheduler=name))
+    made = run(model, job(given={"rgb": photo}, scheduler=name))
+    assert torch.equal(made[0], photo)
+    assert torch.isfinite(made).all()
+    assert not torch.allclose(made[1], free[1], atol=1e-3)
+    other = run(model, job(given={"rgb": photo + 1}, scheduler=name))
+    assert not torch.allclose(made[1], other[1], atol=1e-3)
+
+
+def test_any_branch_can_be_given(tiny_model: Models) -> None:
+    depth = draw(5, 8, 10)
+    made = run(tiny_model("depth-normal"), job(given={"depth": depth}))
+    assert torch.equal(made[1], depth)
+    assert not torch.allclose(made[0], depth, atol=0.1)
+
+
+def test_a_masked_input_model_is_told_what_is_known(tiny_model: Models) -> None:
+    model, photo = tiny_model("masked"), draw(5, 8, 10)
+    seen: list[Tensor] = []
+    hook = model.joint.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[3]))
+    run(model, job(steps=1))
+    run(model, job(steps=1, given={"rgb": photo}))
+    hook.remove()
+    with torch.inference_mode():
+        grey = model.grey(8, 10)[0]
+    free, given = seen[0][0], seen[1][0]
+    assert torch.equal(free, torch.cat([torch.ones(2, 1, 8, 10), torch.stack([grey, grey])], dim=1))
+    assert torch.equal(given[0], torch.cat([torch.zeros(1, 8, 10), photo]))
+    assert torch.equal(given[1], torch.cat([torch.ones(1, 8, 10), grey]))
+
+
+def test_without_guidance_there_is_no_negative_pass(tiny_model: Models) -> None:
+    model = tiny_model("depth")
+    assert batches(model, job(guidance=1.0)) == [1, 1, 1]
+    assert batches(model, job(guidance=3.0)) == [2, 2, 2]
+    alone = run(model, job(guidance=1.0))
+    assert torch.equal(alone, run(model, job(guidance=1.0, negative_prompt="a lake")))
+    assert torch.allclose(alone, run(model, job(guidance=1.0 + 1e-6)), atol=1e-4)
+
+
+def test_guidance_goes_beyond_the_prompt() -> None:
+    positive, negative = draw(4, 3), draw(4, 3, seed=1)
+    guide = Guide(positive, negative, 3.0)
+    assert torch.equal(guide.conditioning(2).text, torch.stack([negative, negative, positive, positive]))
+    assert torch.equal(replace(guide, scale=1).conditioning(2).text, torch.stack([positive, positive]))
+    without, with_text = draw(2, 5, seed=2), draw(2, 5, seed=3)
+    guided = guide.combine(torch.cat([without, with_text]))
+    assert torch.allclose(guided, without + 3 * (with_text - without))
+    assert replace(guide, scale=1).combine(with_text) is with_text
+
+
+def test_progress_counts_the_steps(tiny_model: Models) -> None:
+    seen: list[tuple[int, int]] = []
+    timings: dict[str, float] = {}
+    run(tiny_model("base"), job(steps=4), timings=timings, progress=lambda done, count: seen.append((done, count)))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert timings.keys() == {"text", "denoise"}
+    assert min(timings.values()) > 0
+
+
+@CONFIGS
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("steps", [1, 5])
+def test_every_scheduler_runs(tiny_model: Models, name: str, config: dict[str, Any], steps: int) -> None:
+    model = replace(tiny_model("depth"), scheduler=config)
+    latents = run(model, job(scheduler=name, steps=steps, layout=single_tile(4, 4)))
+    assert torch.isfinite(latents).all()
+
+
+class Oracle(nn.Module):
+    """The network of a data set of one picture: it always knows what is under the noise."""
+
+    channels = 5
+    has_masked_input = False
+
+    def __init__(self, clean: Tensor, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.clean = clean
+        self.velocity = config["prediction_type"] == "v_prediction"
+        self.levels = make_scheduler("ddim", config, 1).alphas_cumprod
+
+    def forward(self, latents: Tensor, timestep: Tensor, given: Conditioning, known: Tensor | None) -> Tensor:
+        level = self.levels[int(timestep)].double()
+        signal, noise = level.sqrt(), (1 - level).sqrt()
+        if self.velocity:
+            return ((signal * latents - self.clean) / noise).float()
+        return ((latents - signal * self.clean) / noise).float()
+
+
+@CONFIGS
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("steps", [1, 2, 12])
+def test_a_perfect_network_is_followed_to_its_picture(name: str, config: dict[str, Any], steps: int) -> None:
+    clean, text = draw(2, 5, 6, 7), torch.zeros(1, 1)
+    made = denoise(
+        Oracle(clean, config),
+        draw(2, 5, 6, 7, seed=1),
+        make_scheduler(name, config, steps),
+        Guide(text, text, 1),
+        single_tile(6, 7),
+        generator=Generator(),
+    )
+    assert torch.allclose(made, clean, atol=5e-3)
+
+
+def test_a_region_within_a_modality_can_be_given(tiny_model: Models) -> None:
+    model = tiny_model("masked")
+    with torch.inference_mode():
+        texts = model.encode_text(["sea", ""])
+    mask = torch.ones(2, 1, 8, 10)
+    mask[0, :, :, :4] = 0
+    clean = draw(2, 5, 8, 10)
+    made = denoise(
+        model.joint,
+        draw(2, 5, 8, 10, seed=1),
+        make_scheduler("ddim", VELOCITY, 3),
+        Guide(texts[0], texts[1], 2.0),
+        single_tile(8, 10),
+        Known(clean, mask, clean * (1 - mask), draw(2, 5, 8, 10, seed=2)),
+        generator=Generator(),
+    )
+    assert torch.equal(made[0, :, :, :4], clean[0, :, :, :4])
+    assert not torch.allclose(made[0, :, :, 4:], clean[0, :, :, 4:], atol=0.1)
+    assert not torch.allclose(made[1], clean[1], atol=0.1)
+
+
+@pytest.mark.parametrize("steps", [0, 1001])
+def test_steps_are_limited(tiny_model: Models, steps: int) -> None:
+    with pytest.raises(UserError, match="between 1 and 1000"):
+        run(tiny_model("base"), job(steps=steps))

@@ -1,0 +1,145 @@
+"""Predictions of tiles merged into one of the canvas."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from jointnet_cli.sampling.layout import Layout, Tile, single_tile
+from jointnet_cli.sampling.tiles import crop, merge, tile_weights
+
+OFFSETS = st.integers(0, 50)
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def network(tiles: Tensor) -> Tensor:
+    """Stands for a network: each pixel's prediction depends on where it lies in its tile and on the whole tile."""
+    place = torch.linspace(-1, 1, tiles.shape[-1]) + torch.linspace(0, 3, tiles.shape[-2])[:, None]
+    return tiles[:, :, :2] * place + tiles.mean(dim=(-1, -2), keepdim=True)[:, :, :2]
+
+
+@st.composite
+def layouts(draw: st.DrawFn, wrap: st.SearchStrategy[bool] = st.booleans()) -> Layout:
+    window = draw(st.tuples(st.integers(1, 8), st.integers(1, 8)))
+    return Layout(
+        draw(st.integers(1, 14)),
+        draw(st.integers(1, 20)),
+        window,
+        draw(st.integers(1, min(window))),
+        wrap=draw(wrap),
+        whole_image_until=draw(st.sampled_from([0.0, 1.0])),
+        taper=draw(st.integers(0, 4)),
+    )
+
+
+def test_one_tile_is_no_tiling() -> None:
+    canvas, layout = draw(2, 3, 6, 7), single_tile(6, 7)
+    answer = draw(1, 2, 2, 6, 7, seed=1)
+    seen = []
+    merged = merge(canvas, layout.at(0, 1, (5, 5)), layout, lambda tiles: seen.append(tiles) or answer)
+    assert torch.equal(seen[0], canvas[None])
+    assert torch.equal(merged, answer[0])
+    assert merged.data_ptr() == answer.data_ptr()
+
+
+@settings(max_examples=150, deadline=None)
+@given(layouts(), OFFSETS, OFFSETS, st.floats(-100, 100, width=32))
+def test_equal_predictions_merge_to_themselves(layout: Layout, across: int, along: int, value: float) -> None:
+    canvas = draw(2, 3, layout.height, layout.width)
+    tiles = layout.at(0, 10, (across, along))
+    merged = merge(canvas, tiles, layout, lambda tiles: torch.full_like(tiles[:, :, :1], value))
+    assert merged.shape == (2, 1, layout.height, layout.width)
+    assert torch.allclose(merged, torch.tensor(value), rtol=1e-5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(layouts(), OFFSETS, OFFSETS)
+def test_what_tiles_agree_on_is_kept(layout: Layout, across: int, along: int) -> None:
+    """A prediction that is a function of the pixel alone comes out as if there were no tiles."""
+    canvas = draw(2, 3, layout.height, layout.width)
+    merged = merge(canvas, layout.at(0, 10, (across, along)), layout, lambda tiles: 2 * tiles[:, :, :2] + 1)
+    assert torch.allclose(merged, 2 * canvas[:, :2] + 1, atol=1e-5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(layouts(), OFFSETS, OFFSETS)
+def test_merging_is_linear(layout: Layout, across: int, along: int) -> None:
+    canvas, tiles = draw(2, 3, layout.height, layout.width), layout.at(0, 10, (across, along))
+    one, other, both = (
+        merge(canvas, tiles, layout, predict)
+        for predict in (network, lambda x: network(x).sin(), lambda x: 3 * network(x) - 2 * network(x).sin())
+    )
+    assert torch.allclose(both, 3 * one - 2 * other, atol=1e-4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(layouts(wrap=st.just(True)), OFFSETS, OFFSETS, st.integers(1, 19))
+def test_a_closed_canvas_has_no_special_place(layout: Layout, across: int, along: int, shift: int) -> None:
+    """Canvas and offset rolled together give the rolled result."""
+    assume(layout.width % layout.stride == 0 or along % layout.stride + shift < layout.stride)
+    canvas = draw(2, 3, layout.height, layout.width)
+    merged = merge(canvas, layout.at(0, 10, (across, along)), layout, network)
+    rolled = merge(canvas.roll(shift, dims=-1), layout.at(0, 10, (across, along + shift)), layout, network)
+    assert torch.allclose(rolled, merged.roll(shift, dims=-1), atol=1e-5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(layouts(), OFFSETS, OFFSETS, st.integers(1, 5))
+def test_batches_change_nothing(layout: Layout, across: int, along: int, batch: int) -> None:
+    canvas, tiles = draw(2, 3, layout.height, layout.width), layout.at(0, 10, (across, along))
+    sizes = []
+
+    def counted(stacked: Tensor) -> Tensor:
+        sizes.append(len(stacked))
+        return network(stacked)
+
+    batched = merge(canvas, tiles, layout, counted, batch)
+    assert torch.allclose(batched, merge(canvas, tiles, layout, network), atol=1e-6)
+    assert max(sizes) <= batch
+    assert sum(sizes) == len(tiles)
+
+
+def test_all_tiles_of_a_size_go_together() -> None:
+    layout = Layout(4, 12, (4, 4), 2, whole_image_until=1.0)
+    shapes = []
+    merge(draw(1, 3, 4, 12), layout.at(0, 10, (0, 0)), layout, lambda x: shapes.append(tuple(x.shape)) or network(x))
+    assert shapes == [(5, 1, 3, 4, 4), (1, 1, 3, 4, 12)]
+
+
+def test_overlaps_are_weighted_means() -> None:
+    layout = Layout(1, 6, (1, 4), 2)
+    tiles = [Tile(0, 0, 1, 4), Tile(0, 2, 1, 4, weight=3.0)]
+    merged = merge(torch.zeros(1, 1, 1, 6), tiles, layout, lambda x: torch.tensor([1.0, 5.0]).view(2, 1, 1, 1, 1) + x)
+    assert merged.flatten().tolist() == [1, 1, 4, 4, 5, 5]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 40), st.integers(0, 30), st.floats(0.01, 10), st.booleans())
+def test_weights_are_positive_and_fall_to_the_sides(width: int, taper: int, weight: float, tapered: bool) -> None:
+    weights = tile_weights(Tile(0, 0, 3, width, weight, tapered), taper)
+    assert weights.shape == (3, width)
+    assert (weights > 0).all() and (weights <= weight * 1.0001).all()
+    assert torch.equal(weights, weights.flip(1))
+    assert torch.equal(weights[0], weights[2])
+    if not tapered or not taper:
+        assert torch.allclose(weights, torch.tensor(weight))
+
+
+def test_the_taper_is_linear() -> None:
+    assert tile_weights(Tile(0, 0, 1, 8, 4.0), 3).tolist() == [[1, 2, 3, 4, 4, 3, 2, 1]]
+
+
+def test_a_closed_crop_reaches_over_the_edge() -> None:
+    canvas = torch.arange(10.0).view(2, 5)
+    assert crop(canvas, Tile(1, 3, 1, 4)).tolist() == [[8, 9, 5, 6]]
+
+
+def test_no_tiles_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="no tiles"):
+        merge(draw(1, 1, 4, 9), [], Layout(4, 9, (4, 4), 2), network)
