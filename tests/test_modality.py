@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointnet_cli.modality import MODALITIES, flip, from_map, inverse_depth, relative_disparity, to_map
+from jointnet_cli.modality import MODALITIES, SKY_LENGTH, flip, from_map, inverse_depth, relative_disparity, to_map
 
 SHAPES = {"rgb": (1, 3, 4, 5), "depth": (1, 4, 5), "normal": (1, 3, 4, 5)}
 
@@ -28,9 +28,9 @@ def physical(modality: str) -> st.SearchStrategy[Tensor]:
 
 
 CASES = st.sampled_from(MODALITIES).flatmap(lambda name: st.tuples(st.just(name), physical(name)))
-DISTANCES = arrays.arrays(
-    "float32", (2, 6, 7), elements=st.floats(0.5, 500, width=32) | st.just(math.inf)
-).map(torch.from_numpy)
+DISTANCES = arrays.arrays("float32", (2, 6, 7), elements=st.floats(0.5, 500, width=32) | st.just(math.inf)).map(
+    torch.from_numpy
+)
 
 
 @settings(max_examples=80, deadline=None)
@@ -49,9 +49,18 @@ def test_what_a_decoder_overshoots_is_brought_back(modality: str) -> None:
     values = from_map(decoded, modality)
     assert values.shape == SHAPES[modality]
     if modality == "normal":
-        assert torch.allclose(values.norm(dim=1), torch.ones(1, 4, 5), atol=1e-5)
+        lengths = values.norm(dim=1)
+        assert torch.allclose(lengths[lengths > 0], torch.tensor(1.0), atol=1e-5)
     else:
         assert values.min() >= 0 and values.max() <= 1
+
+
+def test_the_sky_has_no_normal() -> None:
+    direction = torch.tensor([0.6, 0.0, -0.8]).view(1, 3, 1, 1)
+    assert torch.equal(from_map(to_map(torch.zeros(1, 3, 4, 5), "normal"), "normal"), torch.zeros(1, 3, 4, 5))
+    assert torch.equal(from_map((SKY_LENGTH - 0.01) * direction, "normal"), torch.zeros(1, 3, 1, 1))
+    for length in (SKY_LENGTH + 0.01, 0.7, 1.3):
+        assert torch.allclose(from_map(length * direction, "normal"), direction)
 
 
 def test_disparity_is_the_mean_of_the_channels() -> None:

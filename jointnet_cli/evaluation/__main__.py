@@ -51,7 +51,7 @@ def depth(
     ensemble: Annotated[int, typer.Option("--ensemble", min=1, help="Predictions a picture.")] = 1,
     depth_cap: Annotated[
         float, typer.Option("--depth-cap", min=1, help="Metres beyond which depth does not count.")
-    ] = 100.0,
+    ] = 80.0,
     limit: Limit = None,
     model: ModelOptions,
     sampling: SamplingOptions,

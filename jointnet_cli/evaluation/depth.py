@@ -36,8 +36,8 @@ FITS = 9
 """Least-squares solutions that the median is taken of."""
 FIT_PIXELS = 2048
 """Pixels in each of them."""
-DEPTH_CAP = 100.0
-"""Metres."""
+DEPTH_CAP = 80.0
+"""Metres; the usual one for outdoor scenes."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,7 @@ def evaluate_depth(
         "images": len(samples),
         "ensemble": ensemble,
         "depth_cap": depth_cap,
+        "share_beyond_cap": _share_beyond(samples, depth_cap),
         "settings": run_facts(settings),
         "rows": means,
         "abs_rel_of_better_baseline": round(means["model"]["abs_rel"] / better, 4),
@@ -177,6 +178,12 @@ def _samples(shards: str | Path, limit: int | None) -> Iterator[Sample]:
         if number == limit:
             return
         yield sample
+
+
+def _share_beyond(samples: Sequence[Sample], depth_cap: float) -> float:
+    """Of all pixels with a depth, the share of those beyond the cap."""
+    truths = torch.stack([true_disparity(sample) for sample in samples])
+    return round(((truths > 0) & (truths < 1 / depth_cap)).sum().item() / max(1, (truths > 0).sum().item()), 4)
 
 
 @torch.inference_mode()

@@ -13,14 +13,14 @@ from torch import Generator, Tensor, nn
 from jointnet_cli.data.dataset import batch_indices, load_latents
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.checkpoint import JointModel, encode_maps, save_model
+from jointnet_cli.model.checkpoint import JointModel, encode_maps, load_model, save_model
 from jointnet_cli.model.folder import RGB, weights_hash
 from jointnet_cli.model.joint import JointUNet
 from jointnet_cli.model.text import build_text_encoder, learn_tokenizer
 from jointnet_cli.training.objective import branch_losses, noised
 from jointnet_cli.training.previews import preview_prompts
 from jointnet_cli.training.recipe import BaseRecipe, Noise, Train, Unet
-from jointnet_cli.training.stage import training_device
+from jointnet_cli.training.stage import copy_weights, training_device
 from jointnet_cli.training.vae import read_facts
 
 Log = Callable[[dict[str, Any]], None]
@@ -93,10 +93,19 @@ class BaseStage:
             progress=lambda done, count: log({"encoded": done, "shards": count}),
         )
         text = recipe.text_encoder
-        tokenizer = learn_tokenizer(self.data.captions, text.vocabulary, text.tokens, run / "tokenizer")
+        earlier = load_model(recipe.start) if recipe.start else None
+        tokenizer = (
+            earlier.tokenizer
+            if earlier
+            else learn_tokenizer(self.data.captions, text.vocabulary, text.tokens, run / "tokenizer")
+        )
         encoder = build_text_encoder(tokenizer, width=text.width, layers=text.layers, heads=text.heads)
         channels, side = self.data.latents.shape[3], self.data.latents.shape[-1]
-        joint = JointUNet({RGB: build_unet(recipe.unet, channels, side, text.width)})
+        unet = build_unet(recipe.unet, channels, side, text.width)
+        if earlier:
+            copy_weights(earlier.text_encoder, encoder, "text_encoder")
+            copy_weights(earlier.joint.unet(RGB), unet, "unet")
+        joint = JointUNet({RGB: unet})
         schedule = build_schedule(recipe.noise)
         self.model = JointModel(joint, vae, encoder, tokenizer, schedule).to(training_device())
         self.noise_schedule = DDPMScheduler.from_config(schedule)

@@ -173,6 +173,8 @@ class VaeRecipe(_Recipe):
     """Train an autoencoder from scratch on every modality."""
 
     stage: Literal["vae"]
+    start: str | None = None
+    """Folder of a VAE whose weights to go on from; `vae` then has to describe the same network."""
     vae: Vae = Vae()
 
 
@@ -182,6 +184,9 @@ class BaseRecipe(_Recipe):
     stage: Literal["base"]
     vae: str
     """Folder of the trained VAE."""
+    start: str | None = None
+    """Folder of a base model whose UNet, text encoder and tokenizer to go on from; `unet` and `text_encoder` then have to
+    describe the same networks."""
     text_encoder: TextEncoder = TextEncoder()
     unet: Unet
     noise: Noise = Noise()

@@ -62,10 +62,16 @@ def open_stage(recipe: VaeRecipe | BaseRecipe | JointRecipe, run: Path, log: Log
 def _check_inputs(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> None:
     """What a recipe starts from must be there before anything is written."""
     find_shards(recipe.data.shards)
-    if isinstance(recipe, BaseRecipe) and not (Path(recipe.vae) / "config.json").is_file():
-        raise UserError(f"no trained VAE in {recipe.vae}", hint="train one first: jointnet train diorama/vae")
-    if isinstance(recipe, JointRecipe):
-        read_folder(Path(recipe.model))
+    if isinstance(recipe, VaeRecipe):
+        vae, model = recipe.start, None
+    elif isinstance(recipe, BaseRecipe):
+        vae, model = recipe.vae, recipe.start
+    else:
+        vae, model = None, recipe.model
+    if vae and not (Path(vae) / "config.json").is_file():
+        raise UserError(f"no trained VAE in {vae}", hint="train one first: jointnet train diorama/vae")
+    if model:
+        read_folder(Path(model))
 
 
 def _check_run_folder(out: Path, record: dict[str, Any], resume: bool) -> None:

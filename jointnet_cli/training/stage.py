@@ -8,12 +8,28 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor, nn
 
+from jointnet_cli.errors import UserError
 from jointnet_cli.training.recipe import Train
 
 
 def training_device() -> torch.device:
     """Where stages keep what they only read, such as a frozen VAE: the GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def copy_weights(source: nn.Module, target: nn.Module, what: str) -> None:
+    """Start a network from another's weights.
+
+    Raises:
+        UserError: the two are not the same network; `what` is the recipe's table that describes it.
+    """
+    try:
+        target.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        raise UserError(
+            f"[{what}] does not describe the network to start from: {str(error).splitlines()[1].strip()}",
+            hint=f"give [{what}] the earlier recipe's values, or leave out start",
+        ) from error
 
 
 class Stage(Protocol):

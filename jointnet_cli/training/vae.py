@@ -17,6 +17,7 @@ from jointnet_cli.modality import flip
 from jointnet_cli.model.folder import RGB
 from jointnet_cli.training.previews import as_picture, save_grid
 from jointnet_cli.training.recipe import Train, Vae, VaeRecipe
+from jointnet_cli.training.stage import copy_weights
 
 FACTS = "training.json"
 """Beside the weights: the recipe and what the run came to."""
@@ -97,7 +98,10 @@ class VaeStage:
             raise UserError("an autoencoder trains on data.maps with 'rgb', whose statistics scale the latents")
         self.recipe = recipe
         torch.manual_seed(recipe.train.seed)
-        self._network = Autoencoding(build_vae(recipe.vae))
+        vae = build_vae(recipe.vae)
+        if recipe.start:
+            copy_weights(AutoencoderKL.from_pretrained(recipe.start), vae, "vae")
+        self._network = Autoencoding(vae)
         self.factor = 2 ** (len(recipe.vae.block_out_channels) - 1)
         self.pixels = load_pixels(recipe.data.shards, list(recipe.data.maps), recipe.data.limit)
         sides = self.pixels.maps[RGB].shape[-2:]

@@ -73,7 +73,9 @@ def test_float16_is_half_precision_and_half_the_size(tiny_model: Models, tmp_pat
     after = tensors(load_model(tmp_path / "half"))
     for key, value in before.items():
         assert torch.allclose(after[key], value, rtol=2**-11, atol=2**-24), key
-    sizes = [sum(path.stat().st_size for path in (tmp_path / kind).rglob("*.safetensors")) for kind in ("half", "single")]
+    sizes = [
+        sum(path.stat().st_size for path in (tmp_path / kind).rglob("*.safetensors")) for kind in ("half", "single")
+    ]
     assert sizes[0] < 0.75 * sizes[1]
 
 
@@ -116,7 +118,9 @@ def test_a_base_folder_is_one_branch(tiny_folder: Folders, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("schedule", [{}, EPSILON], ids=["velocity", "epsilon"])
-def test_diffusers_pipeline_gives_the_same_latents(tiny_folder: Folders, tmp_path: Path, schedule: dict[str, Any]) -> None:
+def test_diffusers_pipeline_gives_the_same_latents(
+    tiny_folder: Folders, tmp_path: Path, schedule: dict[str, Any]
+) -> None:
     """The folder is a Stable Diffusion folder, and the loop is Stable Diffusion's on it."""
     folder = Path(shutil.copytree(tiny_folder("base"), tmp_path / "base"))
     config = folder / "scheduler" / "scheduler_config.json"
@@ -125,9 +129,7 @@ def test_diffusers_pipeline_gives_the_same_latents(tiny_folder: Folders, tmp_pat
     pipeline.set_progress_bar_config(disable=True)
     noise = torch.randn((1, 5, 12, 20), generator=torch.Generator().manual_seed(3))
     asked = {"height": 24, "width": 40, "num_inference_steps": 3, "guidance_scale": 3.0}
-    expected = pipeline(
-        "snowy hills", negative_prompt="a lake", latents=noise, output_type="latent", **asked
-    ).images
+    expected = pipeline("snowy hills", negative_prompt="a lake", latents=noise, output_type="latent", **asked).images
     model = load_model(folder)
     job = Job(
         prompt="snowy hills",

@@ -84,7 +84,7 @@ def test_a_missing_piece_is_named(copy: Path, piece: str) -> None:
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"format": 2}', '{"format": 1}'])
 def test_a_record_of_another_kind_is_refused(copy: Path, content: str) -> None:
     (copy / "jointnet.json").write_text(content)
-    with pytest.raises(UserError, match="jointnet.json") as fault:
+    with pytest.raises(UserError, match=r"jointnet\.json") as fault:
         read_folder(copy)
     assert fault.value.hint
 

@@ -192,7 +192,9 @@ def test_the_order_of_branches_is_only_the_order_of_the_axis(tiny_unet: MakeUnet
     other.exchange.load_state_dict(joint.exchange.state_dict())
     assert other.names == ["normal", "rgb", "depth"]
     latents, known = draw(1, 3, 5, 8, 8), draw(1, 3, 6, 8, 8, seed=3)
-    assert torch.allclose(ask(other, latents[:, order], known[:, order]), ask(joint, latents, known)[:, order], atol=1e-5)
+    assert torch.allclose(
+        ask(other, latents[:, order], known[:, order]), ask(joint, latents, known)[:, order], atol=1e-5
+    )
 
 
 def test_masked_input_reads_the_own_modality_first(tiny_unet: MakeUnet) -> None:

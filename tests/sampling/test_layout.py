@@ -39,7 +39,7 @@ def folder(tiny_folder: Callable[[str], Path]) -> ModelFolder:
     return read_folder(tiny_folder("depth"))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(layouts(), DRAWS)
 def test_tiles_cover_the_canvas(layout: Layout, draw: tuple[int, int]) -> None:
     tiles = layout.at(0, 10, draw)
@@ -52,7 +52,7 @@ def test_tiles_cover_the_canvas(layout: Layout, draw: tuple[int, int]) -> None:
     assert covered == {(row, column) for row in range(layout.height) for column in range(layout.width)}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(layouts(), DRAWS)
 def test_tiles_are_windows_within_the_canvas(layout: Layout, draw: tuple[int, int]) -> None:
     tiles = layout.at(0, 10, draw)
@@ -65,7 +65,7 @@ def test_tiles_are_windows_within_the_canvas(layout: Layout, draw: tuple[int, in
         assert layout.wrap or tile.left <= layout.width - tile.width
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(layouts(), DRAWS, st.integers(1, 200))
 def test_tiles_depend_on_the_draw_alone(layout: Layout, draw: tuple[int, int], step: int) -> None:
     assert layout.at(step, 200, draw) == layout.at(0, 200, draw)
@@ -103,7 +103,7 @@ def test_one_tile_is_one_tile_at_every_step(height: int) -> None:
     assert single_tile(9, 5).single
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(1, 100), st.sampled_from([0.0, 0.2, 0.4, 1.0]), DRAWS)
 def test_the_whole_image_takes_part_in_the_first_steps(steps: int, until: float, draw: tuple[int, int]) -> None:
     layout = Layout(8, 24, (8, 8), 4, whole_image_until=until, whole_image_weight=3.0, taper=2)
@@ -132,11 +132,17 @@ def test_generate_takes_the_model_s_size_or_that_asked_for(folder: ModelFolder) 
 
 def test_a_panorama_takes_square_tiles_and_half_of_one_as_stride(folder: ModelFolder) -> None:
     layout = panorama_layout(Panorama(prompt="", seed=0, width=128), folder)
-    assert layout == Layout(
-        16, 64, (16, 16), 8, wrap=True, whole_image_until=0.4, whole_image_weight=5.0, taper=2
-    )
+    assert layout == Layout(16, 64, (16, 16), 8, wrap=True, whole_image_until=0.4, whole_image_weight=5.0, taper=2)
     asked = Panorama(
-        prompt="", seed=0, width=96, height=48, span=180, wrap=False, stride=10, whole_image_until=0.1, whole_image_weight=2
+        prompt="",
+        seed=0,
+        width=96,
+        height=48,
+        span=180,
+        wrap=False,
+        stride=10,
+        whole_image_until=0.1,
+        whole_image_weight=2,
     )
     assert panorama_layout(asked, folder) == Layout(
         24, 48, (16, 16), 5, whole_image_until=0.1, whole_image_weight=2, taper=2

@@ -1,0 +1,56 @@
+"""Going on from the weights of an earlier model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.model.checkpoint import load_model
+from jointnet_cli.model.folder import RGB
+from jointnet_cli.training.base import BaseStage
+from jointnet_cli.training.run import train
+from jointnet_cli.training.vae import VaeStage
+
+from .conftest import Tiny
+
+
+def ignore(line: dict[str, Any]) -> None:
+    pass
+
+
+def test_a_base_starts_from_the_earlier_text_encoder_and_unet(tmp_path: Path, tiny: Tiny, base_run: Path) -> None:
+    earlier = load_model(base_run / "model")
+    stage = BaseStage(tiny("base", f"start={base_run / 'model'}"), ignore, tmp_path)
+    for name, value in stage.model.joint.unet(RGB).state_dict().items():
+        assert torch.equal(value, earlier.joint.unet(RGB).state_dict()[name])
+    for name, value in stage.model.text_encoder.state_dict().items():
+        assert torch.equal(value, earlier.text_encoder.state_dict()[name])
+    assert stage.model.tokenizer.get_vocab() == earlier.tokenizer.get_vocab()
+
+
+def test_a_vae_starts_from_the_earlier_weights(tiny: Tiny, vae_run: Path) -> None:
+    from diffusers import AutoencoderKL
+
+    stage = VaeStage(tiny("vae", f"start={vae_run / 'model'}"))
+    earlier = AutoencoderKL.from_pretrained(vae_run / "model").state_dict()
+    assert all(
+        torch.equal(value, earlier[name.removeprefix("vae.")]) for name, value in stage.network.state_dict().items()
+    )
+
+
+def test_another_network_cannot_start_from_it(tmp_path: Path, tiny: Tiny, base_run: Path) -> None:
+    recipe = tiny("base", f"start={base_run / 'model'}", "unet.block_out_channels=[16, 48]")
+    with pytest.raises(UserError, match=r"\[unet\] does not describe") as fault:
+        BaseStage(recipe, ignore, tmp_path)
+    assert fault.value.hint
+
+
+def test_a_missing_start_is_named_before_anything_is_written(tmp_path: Path, tiny: Tiny, vae_run: Path) -> None:
+    for name in ("vae", "base"):
+        with pytest.raises(UserError, match="nowhere"):
+            train(tiny(name, "start=nowhere"), out=tmp_path / name)
+        assert not (tmp_path / name).exists()
