@@ -182,7 +182,7 @@ def _samples(shards: str | Path, limit: int | None) -> Iterator[Sample]:
 
 def _share_beyond(samples: Sequence[Sample], depth_cap: float) -> float:
     """Of all pixels with a depth, the share of those beyond the cap."""
-    truths = torch.stack([true_disparity(sample) for sample in samples])
+    truths = torch.cat([true_disparity(sample).flatten() for sample in samples])
     return round(((truths > 0) & (truths < 1 / depth_cap)).sum().item() / max(1, (truths > 0).sum().item()), 4)
 
 

@@ -53,7 +53,7 @@ def evaluate_resources(model: str, panorama_width: int = 2048, progress: Progres
         photo = str(Path(folder, "*.image.png"))
         commands = {
             "help": ["--help"],
-            "doctor": ["doctor"],
+            "doctor": ["doctor", "--model", model],
             "generate": ["generate", PROMPT, *made],
             "depth": ["depth", photo, *made],
             "panorama": ["panorama", "ocean reef", "--width", str(panorama_width), *made],
@@ -96,7 +96,7 @@ def measure(arguments: Sequence[str]) -> Run:
             stderr.seek(0)
             output, complaint = stdout.read(), stderr.read()
         if process.returncode:
-            raise UserError(f"jointnet {' '.join(arguments)} failed: {complaint.strip()}")
+            raise UserError(f"jointnet {' '.join(arguments)} failed: {(complaint or output).strip()}")
         phases = json.loads(phases_file.read_text(encoding="utf-8"))
     if arguments[0] in IMAGE_COMMANDS:
         phases |= _recorded(output)
