@@ -25,6 +25,8 @@ from jointnet_cli.evaluation.report import Progress
 
 SIZE = 64
 """Pixels of a side that the classifier sees."""
+FALSE_ALARMS = 0.02
+"""The largest share of training pictures without a kind in which the classifier may claim it."""
 
 
 @dataclass
@@ -102,8 +104,8 @@ class Judge:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Scores:
-        """Judge pictures (B, 3, H, W) in [0, 1] of any size."""
-        parts = [self.net(shrink(batch)) for batch in images.split(128)]
+        """Judge pictures (B, 3, H, W) of any size, uint8 or in [0, 1]."""
+        parts = [self.net(shrink(_fractions(batch))) for batch in images.split(128)]
         return Scores(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Scores)))
 
     def save(self, folder: Path) -> None:
@@ -182,7 +184,7 @@ def train_judge(
     optimizer = torch.optim.AdamW(net.parameters(), learning_rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
     for step, picked in enumerate(_batches(len(training), batch_size, steps, generator)):
-        images = _augment(training.images[picked].float() / 255, generator)
+        images = _augment(_fractions(training.images[picked]), generator)
         loss = _loss(net(images), training.answers, picked)
         optimizer.zero_grad()
         loss.backward()
@@ -191,15 +193,35 @@ def train_judge(
         if progress:
             progress(step + 1, steps)
     judge = Judge(net.eval(), {})
+    set_thresholds(judge, training)
     judge.facts = {
         "training_images": len(training),
         "epochs": epochs,
         "seed": seed,
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "held_out_images": len(held_out),
-        "held_out": accuracy(judge(held_out.images.float() / 255), held_out.answers),
+        "held_out": accuracy(judge(held_out.images), held_out.answers),
     }
     return judge
+
+
+@torch.no_grad()
+def set_thresholds(judge: Judge, training: Labelled) -> None:
+    """Move the scores of kinds so that 0 decides fairly between them.
+
+    Trained on scenes, a classifier holds a rare kind for unlikely. A prompt asks for all of them alike, so a kind counts
+    as present where it is likelier than not at even odds, unless more than `FALSE_ALARMS` of the training pictures
+    without it would then have it.
+    """
+    scores, present = judge(training.images).present, training.answers.present
+    thresholds = []
+    for score, answer in zip(scores.unbind(dim=1), present.unbind(dim=1), strict=True):
+        absent = score[answer == 0]
+        odds = ((answer == 1).sum() / max(1, len(absent))).clamp(1e-3, 1)
+        strict = torch.quantile(absent, 1 - FALSE_ALARMS) if len(absent) else odds.log()
+        thresholds.append(torch.maximum(odds.log(), strict).clamp(max=0))
+    first = len(BIOMES) + len(TIMES)
+    judge.net.head.bias[first : first + len(KINDS)] -= torch.stack(thresholds)
 
 
 def accuracy(scores: Scores, truth: Answers) -> dict[str, Any]:
@@ -223,8 +245,13 @@ def accuracy(scores: Scores, truth: Answers) -> dict[str, Any]:
         "by_biome": {name: _share(biome[truth.biome == i]) for i, name in enumerate(BIOMES)},
         "by_time": {name: _share(time[truth.time == i]) for i, name in enumerate(TIMES)},
         "found_by_kind": {kind: _share(claimed[present[:, i], i]) for i, kind in enumerate(KINDS)},
+        "imagined_by_kind": {kind: _share(claimed[absent[:, i], i]) for i, kind in enumerate(KINDS)},
         "colour_by_kind": {kind: _share(right[known[:, i], i]) for i, kind in enumerate(PAINTED)},
     }
+
+
+def _fractions(images: Tensor) -> Tensor:
+    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 def _convolution(narrow: int, wide: int, stride: int = 1) -> nn.Module:

@@ -19,6 +19,8 @@ from jointnet_cli.evaluation.probe import IMAGE_COMMANDS
 from jointnet_cli.evaluation.report import Progress
 
 PROMPT = "a red hut on a green hill at sunset"
+PHASES = ("start", "import", "load", "encode", "text", "denoise", "decode", "write", "other")
+"""`start` is the interpreter's; `other` is what no phase covers, such as the work of `prepare` and the way out."""
 PACKAGE_PARENT = Path(__file__).parents[2]
 _UNITS_A_MIB = 1 << 20 if sys.platform == "darwin" else 1 << 10  # ru_maxrss is bytes on macOS, KiB on Linux
 
@@ -28,11 +30,13 @@ class Run:
     """What one command took."""
 
     seconds: float
+    """Wall time."""
+    cpu_seconds: float
+    """Of all its threads and processes; unlike wall time it hardly depends on what else the machine is doing."""
     peak_mib: float
     """Resident memory at its highest, of the command or the largest process it started."""
     phases: dict[str, float]
-    """Seconds: `start` of the interpreter, `import`, `load`, `text`, `encode`, `denoise`, `decode`, `write`, and `other`
-    for what no phase covers."""
+    """Seconds of wall time for those of `PHASES` that the command has."""
     output: str
     """What it printed."""
 
@@ -64,6 +68,7 @@ def evaluate_resources(model: str, panorama_width: int = 2048, progress: Progres
             run = measure(arguments)
             report[name] = {
                 "seconds": round(run.seconds, 2),
+                "cpu_seconds": round(run.cpu_seconds, 2),
                 "peak_mib": round(run.peak_mib),
                 "phases": {phase: round(seconds, 3) for phase, seconds in run.phases.items()},
             }
@@ -101,7 +106,8 @@ def measure(arguments: Sequence[str]) -> Run:
     if arguments[0] in IMAGE_COMMANDS:
         phases |= _recorded(output)
     phases["other"] = seconds - sum(phases.values())
-    return Run(seconds, usage.ru_maxrss / _UNITS_A_MIB, phases, output)
+    ordered = {phase: phases[phase] for phase in PHASES if phase in phases}
+    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / _UNITS_A_MIB, ordered, output)
 
 
 def _recorded(output: str) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
 from torch import Generator, Tensor, nn
+from transformers import CLIPTokenizer
 
 from jointnet_cli.data.dataset import batch_indices, load_latents
 from jointnet_cli.errors import UserError
@@ -19,7 +20,7 @@ from jointnet_cli.model.joint import JointUNet
 from jointnet_cli.model.text import build_text_encoder, learn_tokenizer
 from jointnet_cli.training.objective import branch_losses, noised
 from jointnet_cli.training.previews import preview_prompts
-from jointnet_cli.training.recipe import BaseRecipe, Noise, Train, Unet
+from jointnet_cli.training.recipe import BaseRecipe, Noise, TextEncoder, Train, Unet
 from jointnet_cli.training.stage import copy_weights, training_device
 from jointnet_cli.training.vae import read_facts
 
@@ -94,11 +95,7 @@ class BaseStage:
         )
         text = recipe.text_encoder
         earlier = load_model(recipe.start) if recipe.start else None
-        tokenizer = (
-            earlier.tokenizer
-            if earlier
-            else learn_tokenizer(self.data.captions, text.vocabulary, text.tokens, run / "tokenizer")
-        )
+        tokenizer = earlier.tokenizer if earlier else run_tokenizer(run, self.data.captions, text)
         encoder = build_text_encoder(tokenizer, width=text.width, layers=text.layers, heads=text.heads)
         channels, side = self.data.latents.shape[3], self.data.latents.shape[-1]
         unet = build_unet(recipe.unet, channels, side, text.width)
@@ -142,6 +139,17 @@ class BaseStage:
             "base": {"recipe": self.recipe.model_dump(mode="json"), **facts},
         }
         save_model(self.model, folder, torch.float32)
+
+
+def run_tokenizer(run: Path, captions: list[str], settings: TextEncoder) -> CLIPTokenizer:
+    """The tokenizer that a run began with; a new run learns it.
+
+    Learning breaks ties differently from process to process, and the shards may grow between the pieces of a run.
+    """
+    folder = run / "tokenizer"
+    if (run / "recipe.json").is_file() and folder.is_dir():
+        return CLIPTokenizer.from_pretrained(folder)
+    return learn_tokenizer(captions, settings.vocabulary, settings.tokens, folder)
 
 
 def tokenize(tokenizer: Any, captions: list[str]) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.attributes import (
+    FALSE_ALARMS,
     Answers,
     AttributeNet,
     Judge,
@@ -49,7 +50,7 @@ def test_labelled_pictures(training: Labelled) -> None:
 
 
 def test_learns_its_training_set(judge: Judge, training: Labelled) -> None:
-    learned = accuracy(judge(training.images.float() / 255), training.answers)
+    learned = accuracy(judge(training.images), training.answers)
     assert learned["biome"] > 0.6
     assert learned["time"] > 0.6
 
@@ -57,7 +58,13 @@ def test_learns_its_training_set(judge: Judge, training: Labelled) -> None:
 def test_states_held_out_accuracy(judge: Judge, held_out: Labelled) -> None:
     assert judge.facts["training_images"] == 32
     assert judge.facts["held_out_images"] == 8
-    assert judge.facts["held_out"] == accuracy(judge(held_out.images.float() / 255), held_out.answers)
+    assert judge.facts["held_out"] == accuracy(judge(held_out.images), held_out.answers)
+
+
+def test_thresholds_bound_false_alarms(training: Labelled, judge: Judge) -> None:
+    claimed = accuracy(judge(training.images), training.answers)
+    assert claimed["objects_imagined"] <= FALSE_ALARMS + 1 / len(training)
+    assert claimed["objects_found"] > 0.8
 
 
 def test_never_names_a_colour_that_a_kind_does_not_have(judge: Judge) -> None:
@@ -70,7 +77,7 @@ def test_cache_round_trip(judge: Judge, held_out: Labelled, tmp_path: Path) -> N
     judge.save(tmp_path / "judge")
     loaded = Judge.load(tmp_path / "judge")
     assert loaded.facts == judge.facts
-    images = held_out.images.float() / 255
+    images = held_out.images
     assert torch.equal(loaded(images).biome, judge(images).biome)
     assert torch.equal(loaded(images).colour, judge(images).colour)
 

@@ -55,7 +55,7 @@ def test_the_vocabulary_is_kept(tmp_path: Path) -> None:
     assert bytes_alone.tokenize("sea") == ["s", "e", "a</w>"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.text(max_size=40))
 @example("🐚 Ozean ÄÖß 12.5 %")
 @example("\x00\x7f\u2028")
@@ -71,13 +71,11 @@ def test_any_text_is_tokens_of_a_fixed_length(tokenizer: CLIPTokenizer, text: st
     assert end == min(len(pieces), LENGTH - 2) + 1 or END in text.lower()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.text(st.characters(codec="ascii", exclude_characters="<|>"), max_size=12))
 def test_tokens_say_what_the_text_says(tokenizer: CLIPTokenizer, text: str) -> None:
-    said = tokenizer.decode(encode(tokenizer, text), skip_special_tokens=True)
-    pieces = tokenizer.tokenize(text)
-    if len(pieces) <= LENGTH - 2:
-        assert letters(said) == letters("".join(text.split()))
+    said = tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True)
+    assert letters(said) == letters(text)
 
 
 def test_a_long_prompt_is_cut_and_keeps_its_end(tokenizer: CLIPTokenizer) -> None:

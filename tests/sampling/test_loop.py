@@ -193,8 +193,10 @@ class Oracle(nn.Module):
         self.clean = clean
         self.velocity = config["prediction_type"] == "v_prediction"
         self.levels = make_scheduler("ddim", config, 1).alphas_cumprod
+        self.seen: list[Tensor] = []
 
     def forward(self, latents: Tensor, timestep: Tensor, given: Conditioning, known: Tensor | None) -> Tensor:
+        self.seen.append(latents)
         level = self.levels[int(timestep)].double()
         signal, noise = level.sqrt(), (1 - level).sqrt()
         if self.velocity:
@@ -206,16 +208,13 @@ class Oracle(nn.Module):
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("steps", [1, 2, 12])
 def test_a_perfect_network_is_followed_to_its_picture(name: str, config: dict[str, Any], steps: int) -> None:
-    clean, text = draw(2, 5, 6, 7), torch.zeros(1, 1)
-    made = denoise(
-        Oracle(clean, config),
-        draw(2, 5, 6, 7, seed=1),
-        make_scheduler(name, config, steps),
-        Guide(text, text, 1),
-        single_tile(6, 7),
-        generator=Generator(),
-    )
+    clean, noise, text = draw(2, 5, 6, 7), draw(2, 5, 6, 7, seed=1), torch.zeros(1, 1)
+    oracle, guide = Oracle(clean, config), Guide(text, text, 1)
+    made = denoise(oracle, noise, make_scheduler(name, config, steps), guide, single_tile(6, 7), generator=Generator())
     assert torch.allclose(made, clean, atol=5e-3)
+    # It starts from the noise itself, whatever the scheduler multiplies it with in between.
+    assert torch.allclose(oracle.seen[0][0], noise, rtol=0.01)
+    assert len(oracle.seen) == steps
 
 
 def test_a_region_within_a_modality_can_be_given(tiny_model: Models) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.training.base import BaseStage
 from jointnet_cli.training.run import open_stage, train
 from jointnet_cli.training.state import Clock, load_newest, save_state
 from jointnet_cli.training.trainer import Trainer
@@ -112,6 +113,31 @@ def test_ctrl_c_while_the_average_is_swapped_in(tiny: Tiny, tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt):
         trainer._preview()
     assert all(torch.equal(*pair) for pair in zip(before, trainer.trained, strict=True))
+
+
+def test_a_base_run_keeps_its_vocabulary(tiny: Tiny, vae_run: Path, tmp_path: Path) -> None:
+    """Shards that are added between the pieces of a run do not renumber the tokens it has learned."""
+    shards, run = tmp_path / "shards", tmp_path / "run"
+    shards.mkdir()
+
+    def add(number: int) -> None:
+        for path in Path("shards/worlds").glob(f"{number:05}*"):
+            (shards / path.name).write_bytes(path.read_bytes())
+
+    def vocabulary(folder: Path) -> dict[str, int]:
+        found: dict[str, int] = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+        return found
+
+    add(0)
+    recipe = tiny("base", f"data.shards='{shards}'", "train.max_steps=2", "preview_prompts=[]")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, out=run, log=Interrupt(1))
+    before = vocabulary(run / "tokenizer")
+    add(1)
+    train(recipe, out=run)
+    assert vocabulary(run / "tokenizer") == before == vocabulary(run / "model/tokenizer")
+    learned = open_stage(recipe, tmp_path / "new", lambda line: None)
+    assert isinstance(learned, BaseStage) and learned.model.tokenizer.get_vocab() != before
 
 
 def test_a_damaged_newest_checkpoint_costs_only_its_steps(tiny: Tiny, joint_run: Path, tmp_path: Path) -> None:
