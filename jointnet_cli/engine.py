@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.modality import from_map, to_map
+from jointnet_cli.modality import from_map, to_map, unit_normals
 from jointnet_cli.model.checkpoint import JointModel, load_model
 from jointnet_cli.model.folder import RGB, ModelFolder, find_model
 from jointnet_cli.sampling.alignment import align_members
@@ -229,7 +229,7 @@ def _resize(values: Tensor, size: torch.Size, modality: str) -> Tensor:
     """Bring a map (1, H, W) or (1, 3, H, W) to another size."""
     if modality == "depth":
         return F.interpolate(values[:, None], size, mode="bilinear", antialias=True)[:, 0]
-    return F.normalize(F.interpolate(values, size, mode="bilinear", antialias=True), dim=1)
+    return unit_normals(F.interpolate(values, size, mode="bilinear", antialias=True))
 
 
 def _to_array(values: Tensor) -> NDArray[np.float32]:

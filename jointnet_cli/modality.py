@@ -50,15 +50,19 @@ def to_map(values: Tensor, modality: str) -> Tensor:
 def from_map(decoded: Tensor, modality: str) -> Tensor:
     """The decoded map (B, 3, H, W) to the physical array that `to_map` takes.
 
-    Disparity is the mean of the three channels, clamped. Normals are made unit vectors; vectors shorter than
-    `SKY_LENGTH` say that there is no surface and become zero.
+    Disparity is the mean of the three channels, clamped; normals go through `unit_normals`.
     """
     if modality == "depth":
         return ((decoded.mean(dim=1) + 1) / 2).clamp(0, 1)
     if modality == "normal":
-        length = decoded.norm(dim=1, keepdim=True)
-        return torch.where(length > SKY_LENGTH, decoded / length.clamp(min=SKY_LENGTH), 0.0)
+        return unit_normals(decoded)
     return ((decoded + 1) / 2).clamp(0, 1)
+
+
+def unit_normals(vectors: Tensor) -> Tensor:
+    """Vectors (B, 3, H, W) at unit length; those shorter than `SKY_LENGTH` say that there is no surface and become zero."""
+    length = vectors.norm(dim=1, keepdim=True)
+    return torch.where(length > SKY_LENGTH, vectors / length.clamp(min=SKY_LENGTH), 0.0)
 
 
 def flip(latents_or_map: Tensor, modality: str) -> Tensor:

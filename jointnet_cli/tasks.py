@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from jointnet_cli.errors import UserError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -23,6 +25,10 @@ class Sampling:
     """A name of `jointnet_cli.sampling.schedule.SCHEDULERS`, such as `ddim`."""
     tile_batch: int | None = None
     """How many tiles go through the network at once; `None` takes all tiles of a step."""
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise UserError("steps must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +56,10 @@ class Depth:
     ensemble: int = 1
     """How many predictions, aligned in scale and shift, the median is taken of."""
     sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self) -> None:
+        if self.ensemble < 1:
+            raise UserError("an ensemble has at least one member")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,6 @@ PACKAGES = (
     "accelerate",
     "safetensors",
     "numpy",
-    "scipy",
     "pillow",
     "imageio",
     "OpenEXR",

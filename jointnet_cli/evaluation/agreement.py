@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from jointnet_cli.evaluation.prompts import Prompt, evenly, fixed_prompts
 from jointnet_cli.evaluation.report import Progress, run_facts
@@ -25,7 +24,7 @@ OTHER_NOISE = 1_000_000
 """Added to a sample's seed when its depth is predicted, lest the same noise make the maps alike."""
 
 
-def pearson(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+def pearson(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
     """Linear correlation of two maps in [-1, 1]; a flat map correlates 0 with anything."""
     a, b = (np.ravel(values).astype(np.float64) for values in (first, second))
     a, b = a - a.mean(), b - b.mean()
@@ -33,9 +32,15 @@ def pearson(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     return float(a @ b) / norm if norm > 1e-12 else 0.0
 
 
-def spearman(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+def spearman(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
     """Correlation of ranks, which asks only whether the order from near to far is the same."""
-    return pearson(rankdata(first), rankdata(second))
+    return pearson(_ranks(first), _ranks(second))
+
+
+def _ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Ranks of values (P,); equal values share their mean rank."""
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[group]
 
 
 def evaluate_agreement(

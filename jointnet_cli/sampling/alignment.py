@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from jointnet_cli.modality import unit_normals
 
 
 def fit_scale_shift(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,7 +28,7 @@ def align_members(members: Sequence[Tensor], modality: str) -> Tensor:
     if len(members) == 1:
         return members[0]
     if modality != "depth":
-        return F.normalize(torch.stack(list(members)).mean(dim=0), dim=1)
+        return unit_normals(torch.stack(list(members)).mean(dim=0))
     aligned = [members[0]]
     for member in members[1:]:
         scale, shift = fit_scale_shift(member.flatten(), members[0].flatten())

@@ -41,15 +41,6 @@ class Known:
         return torch.where(self.mask > 0.5, latents, self.latents)
 
 
-def nothing_known(grey: Tensor) -> Known:
-    """A canvas of which nothing is given: what a masked-input model reads when it generates freely.
-
-    `grey` (N, C, H, W) are the latents of a grey picture.
-    """
-    mask = torch.ones_like(grey[:, :1])
-    return Known(torch.zeros_like(grey), mask, grey, torch.zeros_like(grey))
-
-
 def channelwise(clean: Tensor, given: list[bool], grey: Tensor, generator: Generator) -> Known:
     """Whole modalities given or unknown: dense prediction, or images from dense maps.
 

@@ -56,6 +56,7 @@ def build_schedule(noise: Noise) -> dict[str, Any]:
             rescale_betas_zero_snr=noise.zero_terminal_snr,
             timestep_spacing="trailing",
             clip_sample=False,
+            steps_offset=1,
             set_alpha_to_one=True,
         ).config
     )

@@ -206,6 +206,12 @@ class JointRecipe(_Recipe):
     objective: Objective = Objective(text_dropout=0.15, noise_offset=0.05)
     inference: Inference | None = None
 
+    @model_validator(mode="after")
+    def _check_masks(self) -> Self:
+        if self.masks != Masks() and not self.masked_input:
+            raise ValueError("masks need masked_input = true")
+        return self
+
 
 Recipe = Annotated[VaeRecipe | BaseRecipe | JointRecipe, Field(discriminator="stage")]
 _ADAPTER: TypeAdapter[VaeRecipe | BaseRecipe | JointRecipe] = TypeAdapter(Recipe)
@@ -243,6 +249,11 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> VaeRecipe | BaseRec
 def to_toml_record(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> dict[str, Any]:
     """The resolved recipe as JSON-able data."""
     return recipe.model_dump(mode="json")
+
+
+def read_record(record: dict[str, Any]) -> VaeRecipe | BaseRecipe | JointRecipe:
+    """What `to_toml_record` made, as a recipe again."""
+    return _ADAPTER.validate_python(record)
 
 
 def _recipe_root() -> Path:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from jointnet_cli.data.shards import find_shards
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.folder import read_folder
-from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe, to_toml_record
+from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe, read_record, to_toml_record
 
 if TYPE_CHECKING:
     from jointnet_cli.training.stage import Stage
 
+BUDGET = {"max_steps", "max_minutes", "log_every", "checkpoint_minutes", "preview_minutes"}
 Log = Callable[[dict[str, Any]], None]
 
 
@@ -59,6 +60,11 @@ def open_stage(recipe: VaeRecipe | BaseRecipe | JointRecipe, run: Path, log: Log
     return JointStage(recipe, log)
 
 
+def _without_budget(record: dict[str, Any]) -> dict[str, Any]:
+    """A recipe less what may change between the pieces of a run."""
+    return {**record, "train": {key: value for key, value in record["train"].items() if key not in BUDGET}}
+
+
 def _check_inputs(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> None:
     """What a recipe starts from must be there before anything is written."""
     find_shards(recipe.data.shards)
@@ -80,10 +86,7 @@ def _check_run_folder(out: Path, record: dict[str, Any], resume: bool) -> None:
         return
     if not resume:
         raise UserError(f"{out} holds a run already", hint="give --resume to go on with it, or another --out")
-    old = json.loads(before.read_text())
-    # The budget may grow between the pieces of a run; everything else must stay.
-    for budget in ("max_steps", "max_minutes", "log_every", "checkpoint_minutes", "preview_minutes"):
-        old["train"].pop(budget, None)
-        record = {**record, "train": {key: value for key, value in record["train"].items() if key != budget}}
-    if old != record:
+    # Read as a recipe, so that a key that is new since then has its default.
+    old = to_toml_record(read_record(json.loads(before.read_text())))
+    if _without_budget(old) != _without_budget(record):
         raise UserError(f"{out} holds a run of another recipe", hint="choose another --out")
