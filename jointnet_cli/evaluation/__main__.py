@@ -103,7 +103,7 @@ def follow(
     sampling: SamplingOptions,
 ) -> None:
     """Do pictures show what their prompts ask for? Accuracy of biome, time of day, object and colour."""
-    from jointnet_cli.evaluation.attributes import Judge, load_labelled
+    from jointnet_cli.evaluation.attributes import Judge
     from jointnet_cli.evaluation.follow import evaluate_following
     from jointnet_cli.evaluation.prompts import evenly, fixed_prompts
 
@@ -115,7 +115,7 @@ def follow(
             trained,
             prompts=prompts if count is None else evenly(prompts, count),
             sampling=sampling.request(),
-            held_out=load_labelled(held_out) if held_out else None,
+            held_out=held_out,
             sheet=sheet,
             progress=_steps("pictures"),
         )

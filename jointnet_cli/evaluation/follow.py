@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from jointnet_cli.data.shards import find_shards, read_shards
 from jointnet_cli.data.worlds import grammar
-from jointnet_cli.evaluation.attributes import Answers, Judge, Labelled, accuracy, shrink
+from jointnet_cli.evaluation.attributes import Answers, Judge, accuracy, load_labelled, shrink
 from jointnet_cli.evaluation.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN
 from jointnet_cli.evaluation.prompts import Prompt, evenly, fixed_prompts
 from jointnet_cli.evaluation.report import Progress, run_facts
@@ -20,6 +24,8 @@ from jointnet_cli.tasks import Generate, Result, Sampling
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
+
+T = TypeVar("T")
 
 SHEET_PICTURES = 24
 VAE_BATCH = 16
@@ -31,7 +37,7 @@ def evaluate_following(
     *,
     prompts: Sequence[Prompt] | None = None,
     sampling: Sampling | None = None,
-    held_out: Labelled | None = None,
+    held_out: Path | None = None,
     sheet: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -45,7 +51,7 @@ def evaluate_following(
         judge: the trained classifier.
         prompts: what to generate; the default is `fixed_prompts`.
         sampling: steps and guidance; the default is the model's.
-        held_out: labelled worlds that the classifier has not seen. They are judged once more after a round trip through
+        held_out: shards of worlds that the classifier has not seen. They are judged once more after a round trip through
             the model's VAE, which no generated picture can look better than: `judge_through_autoencoder`.
         sheet: where to write a contact sheet of `SHEET_PICTURES` pictures above their depth.
         progress: called with the pictures done and their number.
@@ -72,8 +78,9 @@ def evaluate_following(
         "judge": judge.facts,
     }
     if held_out is not None:
-        softened = _round_trip(engine, held_out.images.float() / 255)
-        report["judge_through_autoencoder"] = accuracy(judge(softened), held_out.answers)
+        report["judge_through_autoencoder"] = accuracy(
+            judge(_softened(engine, held_out)), load_labelled(held_out).answers
+        )
     return report
 
 
@@ -101,10 +108,22 @@ def _asked(prompt: Prompt, kind: str) -> int:
 
 
 @torch.inference_mode()
-def _round_trip(engine: Engine, images: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) in [0, 1] through the model's VAE and back, at the model's own size."""
-    size = engine.folder.size
-    large = torch.nn.functional.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
-    model = engine.model
-    parts = [from_map(model.decode(model.encode(to_map(part, "rgb"))), "rgb") for part in large.split(VAE_BATCH)]
-    return torch.cat(parts).cpu()
+def _softened(engine: Engine, shards: Path) -> Tensor:
+    """The pictures of shards through the model's VAE and back, at the size that the classifier sees."""
+    model, size = engine.model, engine.folder.size
+    parts = []
+    for samples in _batched(read_shards(find_shards(shards), ()), VAE_BATCH):
+        pictures = torch.stack([torch.from_numpy(np.array(sample.image)) for sample in samples])
+        images = pictures.permute(0, 3, 1, 2).float() / 255
+        if images.shape[-2:] != (size, size):
+            images = F.interpolate(images, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
+        decoded = from_map(model.decode(model.encode(to_map(images, "rgb"))), "rgb")
+        parts.append(shrink(decoded.cpu()))
+    return torch.cat(parts)
+
+
+def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one shorter where they do not come out even."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch

@@ -73,6 +73,8 @@ class Vae(Settings):
     """Weight of the L1 difference of the picture's horizontal and vertical steps."""
     coarse_weight: float = Field(0.7, ge=0)
     """Weight of the L1 difference of 8x8 block means."""
+    chroma_weight: float = Field(0.5, ge=0)
+    """Weight of the L1 difference of red minus green and of blue minus yellow."""
 
     @model_validator(mode="after")
     def _check_widths(self) -> Self:

@@ -48,13 +48,20 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def reconstruction_losses(difference: Tensor, settings: Vae) -> Tensor:
-    """L1 + squared + gradient + coarse L1 of the difference (B, 3, H, W) between reconstruction and picture."""
+    """L1 + squared + gradient + coarse L1 + chroma L1 of the difference (B, 3, H, W) between reconstruction and picture.
+
+    The three channels of landscapes go up and down together, so that plain L1 is nearly all brightness and colour is
+    learned late; the chroma term is the L1 of red minus green and of blue minus yellow.
+    """
+    red, green, blue = difference.unbind(1)
+    red_green, blue_yellow = red - green, blue - (red + green) / 2
     steps = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
     return (
         difference.abs().mean()
         + settings.squared_weight * difference.square().mean()
         + settings.gradient_weight * steps
         + settings.coarse_weight * F.avg_pool2d(difference, 8).abs().mean()
+        + settings.chroma_weight * (red_green.abs().mean() + blue_yellow.abs().mean())
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jointnet_cli.engine import Engine
-from jointnet_cli.evaluation.attributes import AttributeNet, Judge, load_labelled
+from jointnet_cli.evaluation.attributes import AttributeNet, Judge
 from jointnet_cli.evaluation.follow import asked_for, evaluate_following
 from jointnet_cli.evaluation.labels import COLOURS, KINDS, PAINTED, UNKNOWN
 from jointnet_cli.evaluation.prompts import Prompt, evenly, fixed_prompts
@@ -39,7 +39,7 @@ def test_report_and_sheet(engine: Engine, judge: Judge, evaluation_shards: Path,
         judge,
         prompts=evenly(fixed_prompts(), 3),
         sampling=QUICK,
-        held_out=load_labelled(evaluation_shards, 4),
+        held_out=evaluation_shards,
         sheet=tmp_path / "sheet.png",
     )
     assert report["images"] == 3

@@ -138,3 +138,14 @@ def test_mirrored_normals_point_the_other_way(tiny: Tiny) -> None:
 def test_data_that_does_not_fit_is_refused_at_once(tiny: Tiny, override: str) -> None:
     with pytest.raises(UserError, match=r"data\.(crop|maps)"):
         VaeStage(tiny("vae", override))
+
+
+def test_the_chroma_term_sees_colour_and_not_brightness() -> None:
+    plain = Vae(squared_weight=0, gradient_weight=0, coarse_weight=0, chroma_weight=0)
+    weighed = plain.model_copy(update={"chroma_weight": 1.0})
+    grey = torch.full((1, 3, 8, 8), 0.5)
+    assert reconstruction_losses(grey, weighed).item() == pytest.approx(reconstruction_losses(grey, plain).item())
+    red = torch.zeros(1, 3, 8, 8)
+    red[:, 0] = 0.6
+    gained = reconstruction_losses(red, weighed).item() - reconstruction_losses(red, plain).item()
+    assert gained == pytest.approx(0.6 + 0.3)  # |red - green| and |blue - (red + green) / 2|
