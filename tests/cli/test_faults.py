@@ -59,10 +59,10 @@ def test_hints_name_the_remedy(invoke):
     assert "hint: say what to draw" in invoke("generate", "").stderr
 
 
-def test_an_output_that_exists_is_refused_before_any_model_is_asked_for(invoke):
+def test_an_output_that_exists_is_refused_before_the_model_is_loaded(invoke):
     Path("outputs").mkdir()
     Path("outputs/00001_1_sea.image.png").touch()
-    ran = invoke("generate", "sea", "--count", "2", "--model", "no-such-model")
+    ran = invoke("generate", "sea", "--count", "2", "--device", "no-such-device")
     assert ran.exit_code == 2
     assert "outputs/00001_1_sea.image.png exists already" in ran.stderr
     assert "hint: add --overwrite" in ran.stderr
