@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,12 @@ VARIANTS = {
 """Branches, and whether the model has masked input."""
 CHANNELS, WINDOW, TEXT = 5, 16, 16
 """Latent channels, latent side and text width: none of them Stable Diffusion's."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _listening_to_ctrl_c() -> None:
+    """A shell starts background jobs deaf to SIGINT, and their children inherit it: tests of Ctrl-C must hear it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

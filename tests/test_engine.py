@@ -44,7 +44,8 @@ def check_normals(normals: NDArray[np.float32], height: int, width: int) -> None
     assert normals.shape == (height, width, 3)
     lengths = np.linalg.norm(normals, axis=-1)
     assert np.allclose(lengths[lengths > 0], 1, atol=1e-4)
-    assert (lengths > 0).mean() > 0.5
+    if lengths.size > 16:
+        assert (lengths > 0).mean() > 0.5
 
 
 def check(result: Result, height: int, width: int, maps: list[str]) -> None:

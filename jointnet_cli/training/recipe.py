@@ -177,6 +177,8 @@ class VaeRecipe(_Recipe):
     stage: Literal["vae"]
     start: str | None = None
     """Folder of a VAE whose weights to go on from; `vae` then has to describe the same network."""
+    decoder_only: bool = False
+    """Leave the encoder as it is (paper 3.2): the latents, and every model trained on them, stay valid."""
     vae: Vae = Vae()
 
 

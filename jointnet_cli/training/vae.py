@@ -108,6 +108,9 @@ class VaeStage:
         vae = build_vae(recipe.vae)
         if recipe.start:
             copy_weights(AutoencoderKL.from_pretrained(recipe.start), vae, "vae")
+        if recipe.decoder_only:
+            vae.encoder.requires_grad_(False)
+            vae.quant_conv.requires_grad_(False)
         self._network = Autoencoding(vae)
         self.factor = 2 ** (len(recipe.vae.block_out_channels) - 1)
         self.pixels = load_pixels(recipe.data.shards, list(recipe.data.maps), recipe.data.limit)
@@ -164,9 +167,10 @@ class VaeStage:
     @torch.inference_mode()
     def export(self, folder: Path, facts: dict[str, object]) -> None:
         vae = self._network.vae
-        rgb = self.pixels.maps[RGB][:STATISTICS].float()
-        latents = torch.cat([vae.encode(batch.to(vae.device)).latent_dist.mean for batch in rgb.split(32)])
-        fold_statistics(vae, latents)
+        if not self.recipe.decoder_only:
+            rgb = self.pixels.maps[RGB][:STATISTICS].float()
+            latents = torch.cat([vae.encode(batch.to(vae.device)).latent_dist.mean for batch in rgb.split(32)])
+            fold_statistics(vae, latents)
         vae.save_pretrained(folder)
         record = {"recipe": self.recipe.model_dump(mode="json"), **facts}
         (folder / FACTS).write_text(json.dumps(record, indent=2))

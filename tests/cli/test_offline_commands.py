@@ -75,6 +75,9 @@ def test_train_says_which_shards_are_missing(invoke):
 
 def test_a_training_plan_shows_every_setting_and_where_the_model_will_lie(invoke):
     Path("mine.toml").write_text(RECIPE)
+    Path("here").mkdir()
+    Path("here/00000.tar").touch()
+    Path("here/00000_stats.json").write_text('{"count": 1}')
     shown = invoke(
         "train", "mine.toml", "--max-minutes", "3", "--set", "train.ema=0.5", "--dry-run"
     ).stdout.splitlines()

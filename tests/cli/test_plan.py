@@ -42,7 +42,7 @@ def test_a_byte_order_mark_is_no_part_of_a_prompt(invoke):
 def test_files_and_sizes_are_named(invoke):
     (item,) = lines(invoke("panorama", "Ocean reef!", "--width", "1024", "-o", "here", "--dry-run", "--json"))
     assert item["width"] == 1024
-    assert item["height"] is None
+    assert item["height"] == 128
     assert item["files"]["image"] == "here/00000_0_ocean-reef.image.png"
     assert item["files"]["mesh"] == "here/00000_0_ocean-reef.mesh.glb"
     assert "metadata" in item["files"]
@@ -52,7 +52,7 @@ def test_files_and_sizes_are_named(invoke):
 def test_plain_plan_reads_well(invoke):
     ran = invoke("generate", "sea", "--width", "256", "--dry-run")
     assert ran.stdout.splitlines()[:2] == [
-        "00000: sea, seed 0, 256 x default pixels",
+        "00000: sea, seed 0, 256 x 128 pixels",
         "  outputs/00000_0_sea.image.png",
     ]
 

@@ -54,3 +54,15 @@ def test_a_missing_start_is_named_before_anything_is_written(tmp_path: Path, tin
         with pytest.raises(UserError, match="nowhere"):
             train(tiny(name, "start=nowhere"), out=tmp_path / name)
         assert not (tmp_path / name).exists()
+
+
+def test_a_decoder_trained_alone_leaves_the_latents(tmp_path: Path, tiny: Tiny, vae_run: Path) -> None:
+    from diffusers import AutoencoderKL
+
+    recipe = tiny("vae", f"start={vae_run / 'model'}", "decoder_only=true", "train.max_steps=2")
+    before, after = (AutoencoderKL.from_pretrained(path) for path in (vae_run / "model", train(recipe, out=tmp_path)))
+    pictures = torch.rand(2, 3, 32, 32) * 2 - 1
+    with torch.inference_mode():
+        latents = before.encode(pictures).latent_dist.mean
+        assert torch.equal(after.encode(pictures).latent_dist.mean, latents)
+        assert not torch.equal(after.decode(latents).sample, before.decode(latents).sample)
