@@ -56,7 +56,7 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with shards in `shards/worlds`, where the recipes expect them; runs go to `runs/`."""
     place = tmp_path_factory.mktemp("training")
     prepare_worlds(PrepareWorlds(place / "shards/worlds", count=12, size=SIZE, shard_size=6, workers=1))
@@ -64,8 +64,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _in_workplace(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workplace)
+def _in_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace)
 
 
 @pytest.fixture(scope="session")
@@ -76,27 +76,27 @@ def tiny() -> Tiny:
     return load
 
 
-def finished(workplace: Path, tiny: Tiny, name: str) -> Path:
+def finished(workspace: Path, tiny: Tiny, name: str) -> Path:
     """Run a tiny recipe in its default folder."""
     before = Path.cwd()
-    os.chdir(workplace)
+    os.chdir(workspace)
     try:
         train(tiny(name), out=Path("runs", name))
     finally:
         os.chdir(before)
-    return workplace / "runs" / name
+    return workspace / "runs" / name
 
 
 @pytest.fixture(scope="session")
-def vae_run(workplace: Path, tiny: Tiny) -> Path:
-    return finished(workplace, tiny, "vae")
+def vae_run(workspace: Path, tiny: Tiny) -> Path:
+    return finished(workspace, tiny, "vae")
 
 
 @pytest.fixture(scope="session")
-def base_run(workplace: Path, tiny: Tiny, vae_run: Path) -> Path:
-    return finished(workplace, tiny, "base")
+def base_run(workspace: Path, tiny: Tiny, vae_run: Path) -> Path:
+    return finished(workspace, tiny, "base")
 
 
 @pytest.fixture(scope="session")
-def joint_run(workplace: Path, tiny: Tiny, base_run: Path) -> Path:
-    return finished(workplace, tiny, "joint-depth")
+def joint_run(workspace: Path, tiny: Tiny, base_run: Path) -> Path:
+    return finished(workspace, tiny, "joint-depth")

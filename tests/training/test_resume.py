@@ -206,7 +206,7 @@ def test_a_run_is_not_overwritten(tiny: Tiny, vae_run: Path) -> None:
         train(tiny("vae"), out=vae_run, resume=False)
 
 
-def test_a_dry_run_writes_nothing(tiny: Tiny, workplace: Path, tmp_path: Path) -> None:
+def test_a_dry_run_writes_nothing(tiny: Tiny, workspace: Path, tmp_path: Path) -> None:
     assert train(tiny("vae"), out=tmp_path / "run", dry_run=True) == tmp_path / "run/model"
     assert not (tmp_path / "run").exists()
 
