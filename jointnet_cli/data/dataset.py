@@ -93,7 +93,7 @@ def load_latents(
         vae_hash: names the encoder in the cache, so that another VAE gets its own latents.
         mirrored: whether to hold the mirrored samples too; a VAE does not commute with mirroring, so they are encoded.
         limit: use only the first samples.
-        progress: called with the number of pictures encoded and the number to encode.
+        progress: called with the number of shards done and their number.
     """
     paths = find_shards(shards)
     cache = (paths[0].parent if Path(shards).suffix == ".tar" else Path(shards)) / ".latents"

@@ -27,6 +27,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.folder import FORMAT, REMEDY, RGB, ModelFolder, read_folder
 from jointnet_cli.model.joint import JointUNet
+from jointnet_cli.model.text import tokenize
 
 
 @dataclass
@@ -63,14 +64,8 @@ class JointModel:
 
     def encode_text(self, prompts: list[str]) -> Tensor:
         """Text embeddings (B, tokens, width)."""
-        tokens = self.tokenizer(
-            prompts,
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        return self.text_encoder(tokens.input_ids.to(self.text_encoder.device)).last_hidden_state
+        tokens = tokenize(self.tokenizer, prompts)
+        return self.text_encoder(tokens.to(self.text_encoder.device)).last_hidden_state
 
     def encode(self, maps: Tensor) -> Tensor:
         """Maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w)."""

@@ -17,7 +17,7 @@ from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel, encode_maps, load_model, save_model
 from jointnet_cli.model.folder import RGB, weights_hash
 from jointnet_cli.model.joint import JointUNet
-from jointnet_cli.model.text import build_text_encoder, learn_tokenizer
+from jointnet_cli.model.text import build_text_encoder, learn_tokenizer, tokenize
 from jointnet_cli.training.objective import branch_losses, noised
 from jointnet_cli.training.previews import preview_prompts
 from jointnet_cli.training.recipe import BaseRecipe, Noise, TextEncoder, Train, Unet
@@ -151,12 +151,3 @@ def run_tokenizer(run: Path, captions: list[str], settings: TextEncoder) -> CLIP
     if (run / "recipe.json").is_file() and folder.is_dir():
         return CLIPTokenizer.from_pretrained(folder)
     return learn_tokenizer(captions, settings.vocabulary, settings.tokens, folder)
-
-
-def tokenize(tokenizer: Any, captions: list[str]) -> Tensor:
-    """Token numbers (N, L) of captions, padded to the tokenizer's length."""
-    encoded = tokenizer(
-        captions, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
-    )
-    tokens: Tensor = encoded.input_ids
-    return tokens
