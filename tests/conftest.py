@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
+    from diffusers import DiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTokenizer
 
     from jointnet_cli.model.checkpoint import JointModel
 
@@ -22,6 +23,9 @@ VARIANTS = {
     "masked": (["rgb", "depth"], True),
 }
 """Branches, and whether the model has masked input."""
+FAMILIES = ["sd1", "sd2", "sdxl", "if"]
+"""Tiny pipelines in the style of Stable Diffusion 1 (epsilon) and 2 (velocity), SDXL and DeepFloyd-IF stage I."""
+CAPTIONS = ["a lake", "snowy hills by the sea", "ocean reef"]
 CHANNELS, WINDOW, TEXT = 5, 16, 16
 """Latent channels, latent side and text width: none of them Stable Diffusion's."""
 
@@ -67,6 +71,7 @@ def tiny_folder(
 
     from jointnet_cli.model.checkpoint import JointModel, save_model
     from jointnet_cli.model.joint import JointUNet
+    from jointnet_cli.model.prompt import ClipText
     from jointnet_cli.model.text import build_text_encoder, learn_tokenizer
 
     @cache
@@ -87,7 +92,7 @@ def tiny_folder(
             sample_size=2 * WINDOW,
             scaling_factor=0.7,
         )
-        tokenizer = learn_tokenizer(["a lake", "snowy hills by the sea", "ocean reef"], 600, 16, folder / "tokenizer")
+        tokenizer = learn_tokenizer(CAPTIONS, 600, 16, folder / "tokenizer")
         text_encoder = build_text_encoder(tokenizer, width=TEXT, layers=1, heads=2)
         schedule = DDIMScheduler(
             beta_schedule="scaled_linear",
@@ -97,7 +102,8 @@ def tiny_folder(
             steps_offset=1,
             clip_sample=False,
         )
-        model = JointModel(joint, vae, text_encoder, tokenizer, dict(schedule.config), provenance={"steps": 0})
+        text = ClipText(tokenizer, text_encoder)
+        model = JointModel(joint, vae, text, dict(schedule.config), provenance={"steps": 0})
         save_model(model, folder, torch.float32)
         return folder
 
@@ -110,3 +116,185 @@ def tiny_model(tiny_folder: Callable[[str], Path]) -> Callable[[str], JointModel
     from jointnet_cli.model.checkpoint import load_model
 
     return cache(lambda variant: load_model(tiny_folder(variant)))
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`tiny_pipeline(family)`: the folder that diffusers' own pipeline of one of `FAMILIES` saves. Not to be changed.
+
+    32 pixels a side; 2 pixels a latent pixel, but 1 for `if`.
+    """
+
+    @cache
+    def make(family: str) -> Path:
+        import torch
+
+        folder = tmp_path_factory.mktemp(family)
+        torch.manual_seed(0)
+        build = {"sdxl": _sdxl, "if": _deepfloyd_if}.get(family, _stable_diffusion)
+        build(folder, velocity=family == "sd2").save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_joint(
+    tmp_path_factory: pytest.TempPathFactory, tiny_pipeline: Callable[[str], Path]
+) -> Callable[[str, Sequence[str]], Path]:
+    """`tiny_joint(family, ["depth"])`: that pipeline extended to a joint model, its exchange random. Not to be changed."""
+    import torch
+
+    from jointnet_cli.model.checkpoint import load_model, save_model
+    from jointnet_cli.model.joint import extend
+
+    @cache
+    def make(family: str, *modalities: str) -> Path:
+        folder = tmp_path_factory.mktemp(f"joint-{family}")
+        model = load_model(tiny_pipeline(family))
+        model.joint = extend(model.joint.unet("rgb"), modalities)
+        torch.manual_seed(10)
+        for weights in model.joint.exchange.parameters():
+            torch.nn.init.normal_(weights, std=0.05)
+        save_model(model, folder, torch.float32)
+        return folder
+
+    return lambda family, modalities: make(family, *modalities)
+
+
+UNET = {
+    "sample_size": WINDOW,
+    "block_out_channels": (8, 16),
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "attention_head_dim": (2, 4),
+}
+NOISE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+
+
+def _stable_diffusion(folder: Path, *, velocity: bool) -> DiffusionPipeline:
+    from diffusers import DDIMScheduler, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    tokenizer = _clip_tokenizer(folder / "tokenizer")
+    schedule = DDIMScheduler(**NOISE, clip_sample=False, set_alpha_to_one=False, prediction_type="v_prediction")
+    return StableDiffusionPipeline(
+        vae=_vae(0.18215),
+        text_encoder=CLIPTextModel(_clip(tokenizer, "gelu" if velocity else "quick_gelu")),
+        tokenizer=tokenizer,
+        unet=UNet2DConditionModel(
+            **UNET,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            cross_attention_dim=TEXT,
+            use_linear_projection=velocity,
+        ),
+        scheduler=schedule if velocity else PNDMScheduler(**NOISE, skip_prk_steps=True, set_alpha_to_one=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def _sdxl(folder: Path, **_: bool) -> DiffusionPipeline:
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    tokenizer, tokenizer_2 = _clip_tokenizer(folder / "tokenizer"), _clip_tokenizer(folder / "tokenizer_2")
+    tokenizer_2.pad_token = "!"
+    return StableDiffusionXLPipeline(
+        vae=_vae(0.13025),
+        text_encoder=CLIPTextModel(_clip(tokenizer, "quick_gelu")),
+        text_encoder_2=CLIPTextModelWithProjection(_clip(tokenizer, "gelu")),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer_2,
+        unet=UNet2DConditionModel(
+            **UNET,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2),
+            use_linear_projection=True,
+            cross_attention_dim=2 * TEXT,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + TEXT,
+        ),
+        scheduler=EulerDiscreteScheduler(**NOISE),
+        add_watermarker=False,
+    )
+
+
+def _deepfloyd_if(folder: Path, **_: bool) -> DiffusionPipeline:
+    from diffusers import DDPMScheduler, IFPipeline, UNet2DConditionModel
+    from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+    letters = sorted(set("".join(CAPTIONS)) - {" "})
+    pieces = [*letters, *(f"▁{word}" for caption in CAPTIONS for word in caption.split())]
+    marks = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    vocabulary = [*marks, *((piece, -1.0) for piece in dict.fromkeys(pieces))]
+    config = T5Config(
+        vocab_size=len(vocabulary) + 100, d_model=TEXT, d_kv=8, d_ff=32, num_layers=2, num_heads=2, dropout_rate=0.0
+    )
+    return IFPipeline(
+        tokenizer=T5Tokenizer(vocab=vocabulary),
+        text_encoder=T5EncoderModel(config).eval(),
+        unet=UNet2DConditionModel(
+            **{**UNET, "sample_size": 32, "attention_head_dim": 4},
+            in_channels=3,
+            out_channels=6,
+            down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+            mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+            up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+            cross_attention_dim=32,
+            encoder_hid_dim=TEXT,
+            addition_embed_type="text",
+            addition_embed_type_num_heads=2,
+            cross_attention_norm="group_norm",
+            resnet_time_scale_shift="scale_shift",
+            act_fn="gelu",
+        ),
+        scheduler=DDPMScheduler(
+            beta_schedule="squaredcos_cap_v2", thresholding=True, sample_max_value=1.5, variance_type="learned_range"
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        watermarker=None,
+        requires_safety_checker=False,
+    )
+
+
+def _vae(scaling_factor: float) -> object:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        sample_size=2 * WINDOW,
+        scaling_factor=scaling_factor,
+    )
+
+
+def _clip_tokenizer(folder: Path) -> CLIPTokenizer:
+    from jointnet_cli.model.text import learn_tokenizer
+
+    return learn_tokenizer(CAPTIONS, 600, 16, folder)
+
+
+def _clip(tokenizer: CLIPTokenizer, activation: str) -> CLIPTextConfig:
+    from transformers import CLIPTextConfig
+
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT,
+        intermediate_size=32,
+        projection_dim=TEXT,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        hidden_act=activation,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )

@@ -18,7 +18,12 @@ class Conditioning:
     text: Tensor
     """(B, tokens, width) text embeddings."""
     added: dict[str, Tensor] | None = None
-    """The base model's further conditions, such as SDXL's `text_embeds` and `time_ids`."""
+    """The base model's further conditions, each (B, …), such as SDXL's `text_embeds` and `time_ids`."""
+
+    def rows(self, numbers: Sequence[int]) -> Conditioning:
+        """The items of these numbers, in that order; a number may come more than once."""
+        added = None if self.added is None else {name: value[numbers] for name, value in self.added.items()}
+        return Conditioning(self.text[numbers], added)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A joint model in its folder: a Stable Diffusion folder whose UNet is the RGB branch, and the joint parts beside it.
+"""A joint model in its folder: a diffusers pipeline whose UNet is the RGB branch, and the joint parts beside it.
 
     model_index.json  vae/  text_encoder/  tokenizer/  scheduler/     as diffusers writes them
     unet/                     the RGB branch
@@ -11,23 +11,39 @@ A folder without `jointnet.json` is a base model: one branch, RGB.
 
 from __future__ import annotations
 
-import json
+import pickle
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, ModelMixin, UNet2DConditionModel
+import transformers
+from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.folder import FORMAT, REMEDY, RGB, ModelFolder, read_folder
+from jointnet_cli.model.branch import Conditioning
+from jointnet_cli.model.codec import decode_latents, encode_maps, pixels_per_latent
+from jointnet_cli.model.family import Family
+from jointnet_cli.model.folder import (
+    EXCHANGE,
+    REMEDY,
+    RGB,
+    ModelFolder,
+    read_folder,
+    read_json,
+    unet_place,
+    write_json,
+    write_record,
+)
 from jointnet_cli.model.joint import JointUNet
-from jointnet_cli.model.text import tokenize
+from jointnet_cli.model.prompt import TEXT_SIDES, TextSide, save_tokenizer
+from jointnet_cli.model.published import read_branches
+from jointnet_cli.model.weights import find_weights, read_tensors
 
 
 @dataclass
@@ -35,9 +51,9 @@ class JointModel:
     """Everything that turns a prompt into latents and latents into maps."""
 
     joint: JointUNet
-    vae: AutoencoderKL
-    text_encoder: CLIPTextModel
-    tokenizer: CLIPTokenizer
+    vae: AutoencoderKL | None
+    """`None` for a model that works on pixels: a map is then its own latents."""
+    text: TextSide
     scheduler: dict[str, Any]
     """The base model's scheduler configuration."""
     defaults: dict[str, Any] = field(default_factory=dict)
@@ -48,7 +64,7 @@ class JointModel:
     @property
     def factor(self) -> int:
         """Pixels a latent pixel stands for."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return pixels_per_latent(self.vae)
 
     @property
     def window(self) -> int:
@@ -56,36 +72,31 @@ class JointModel:
         size = self.joint.unet(RGB).config.sample_size
         return int(size if isinstance(size, int) else size[0])
 
+    @property
+    def networks(self) -> dict[str, torch.nn.Module]:
+        """Every network, the joint one first."""
+        vae = {} if self.vae is None else {"vae": self.vae}
+        return {"joint": self.joint, **vae, **self.text.encoders}
+
     def to(self, device: torch.device) -> JointModel:
         """Move all networks."""
-        for network in (self.joint, self.vae, self.text_encoder):
+        for network in self.networks.values():
             network.to(device)
         return self
 
-    def encode_text(self, prompts: list[str]) -> Tensor:
-        """Text embeddings (B, tokens, width)."""
-        tokens = tokenize(self.tokenizer, prompts)
-        return self.text_encoder(tokens.to(self.text_encoder.device)).last_hidden_state
+    def encode_text(self, prompts: list[str]) -> Conditioning:
+        """What the branches are told of B prompts."""
+        given: Conditioning = self.text(prompts)
+        return given
 
     def encode(self, maps: Tensor) -> Tensor:
-        """Maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w)."""
-        return encode_maps(self.vae, maps)
+        """Maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w) of the branches' type and device."""
+        unet = self.joint.unet(RGB)
+        return encode_maps(self.vae, maps).to(unet.device, unet.dtype)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, C, h, w) to maps (B, 3, H, W), about [-1, 1]."""
-        config = self.vae.config
-        latents = latents.to(self.vae.device, self.vae.dtype) / config.scaling_factor + (config.shift_factor or 0.0)
-        return self.vae.decode(latents).sample.float()
-
-    def grey(self, height: int, width: int) -> Tensor:
-        """Latents (1, C, h, w) of a grey picture of the given latent size: what stands in for the unknown."""
-        return self.encode(torch.zeros(1, 3, height * self.factor, width * self.factor))
-
-
-def encode_maps(vae: AutoencoderKL, maps: Tensor) -> Tensor:
-    """Maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w) as the denoiser sees them: scaled, the posterior's mean."""
-    latents = vae.encode(maps.to(vae.device, vae.dtype)).latent_dist.mean
-    return (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+        return decode_latents(self.vae, latents)
 
 
 def load_model(folder: str | Path | ModelFolder, dtype: torch.dtype = torch.float32) -> JointModel:
@@ -96,83 +107,124 @@ def load_model(folder: str | Path | ModelFolder, dtype: torch.dtype = torch.floa
     """
     facts = folder if isinstance(folder, ModelFolder) else read_folder(Path(folder))
     try:
-        return _load(facts, dtype)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        cause = str(error).strip().splitlines()[0]
+        return JointModel(
+            joint=_load_joint(facts, dtype).eval(),
+            vae=_load_vae(facts, dtype) if facts.family.has_vae else None,
+            text=_load_text(facts, dtype),
+            scheduler=read_json(facts.base / "scheduler" / "scheduler_config.json"),
+            defaults=facts.defaults,
+            provenance=facts.provenance,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError) as error:
+        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"the model in {facts.path} cannot be loaded: {cause}", hint=REMEDY) from error
 
 
-def _load(facts: ModelFolder, dtype: torch.dtype) -> JointModel:
-    path = facts.path
-    read = {"use_safetensors": True, "torch_dtype": dtype}
-    places = {name: path / ("unet" if name == RGB else f"branches/{name}") for name in facts.branches}
-    unets = {name: UNet2DConditionModel.from_pretrained(place, **read) for name, place in places.items()}
+def _load_joint(facts: ModelFolder, dtype: torch.dtype) -> JointUNet:
+    if facts.published:
+        unets, tensors = read_branches(facts)
+    else:
+        unets = {
+            name: _load_network(UNet2DConditionModel, facts.path / place, dtype) for name, place in facts.unets.items()
+        }
+        tensors = {key: x for file in facts.joint_files for key, x in read_tensors(facts.path / file).items()}
     joint = JointUNet(unets, masked_input=facts.masked_input).to(dtype)
-    if len(unets) > 1:
-        _load_exchange(joint, load_file(path / "exchange.safetensors"))
-    return JointModel(
-        joint=joint.eval(),
-        vae=AutoencoderKL.from_pretrained(path / "vae", **read).eval(),
-        text_encoder=CLIPTextModel.from_pretrained(path / "text_encoder", use_safetensors=True, dtype=dtype).eval(),
-        tokenizer=CLIPTokenizer.from_pretrained(path / "tokenizer"),
-        scheduler=dict(DDIMScheduler.load_config(path / "scheduler")),
-        defaults=facts.defaults,
-        provenance=facts.provenance,
+    wanted = {key: value.shape for key, value in _exchange_state(joint).items()}
+    found = {key: value.shape for key, value in tensors.items()}
+    if wanted != found:
+        wrong = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+        raise ValueError(f"{EXCHANGE} does not fit the branches: {', '.join(wrong[:3])} …")
+    joint.load_state_dict(tensors, strict=False)
+    return joint
+
+
+def _load_vae(facts: ModelFolder, dtype: torch.dtype) -> AutoencoderKL:
+    folder = facts.base / "vae"
+    upcast = facts.family.upcasts_vae and AutoencoderKL.load_config(folder).get("force_upcast", True)
+    return _load_network(AutoencoderKL, folder, torch.float32 if upcast and dtype == torch.float16 else dtype)
+
+
+def _load_text(facts: ModelFolder, dtype: torch.dtype) -> TextSide:
+    encoders = {
+        name: _load_network(getattr(transformers, kind), facts.base / name, dtype)
+        for name, kind in facts.family.encoders.items()
+    }
+    tokenizers = {name: _load_tokenizer(kind, facts.base / name) for name, kind in facts.family.tokenizers.items()}
+    kind = TEXT_SIDES[facts.family.name]
+    return kind(**tokenizers, **encoders, **kind.options(read_json(facts.base / "model_index.json"), facts.size))
+
+
+def _load_tokenizer(kind: str, folder: Path) -> Any:
+    if (
+        not (folder / "tokenizer.json").is_file()
+        and (folder / "spiece.model").is_file()
+        and not find_spec("sentencepiece")
+    ):
+        raise UserError(f"the tokenizer in {folder} needs sentencepiece", hint="pip install sentencepiece protobuf")
+    return getattr(transformers, kind).from_pretrained(folder)
+
+
+def _load_network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """A network of a diffusers or transformers class, its weights read as data."""
+    weights = find_weights(folder)
+    if weights is None:
+        raise OSError(f"{folder} holds no weights")
+    given: dict[str, Any] = {"torch_dtype" if issubclass(kind, ModelMixin) else "dtype": dtype}
+    if not weights.kind.safetensors and not issubclass(kind, ModelMixin):
+        given["weights_only"] = True  # diffusers never reads a pickle in another way
+    network, report = kind.from_pretrained(
+        folder,
+        use_safetensors=weights.kind.safetensors,
+        variant=weights.kind.variant,
+        output_loading_info=True,
+        **given,
     )
+    if report["missing_keys"]:
+        raise ValueError(f"{folder} lacks {', '.join(sorted(report['missing_keys'])[:3])} …")
+    return network.eval()
 
 
 def save_model(model: JointModel, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
     """Write a joint model, weights in the given type."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _save_network(model.vae, folder / "vae", dtype)
-    _save_network(model.text_encoder, folder / "text_encoder", dtype)
-    for name in model.joint.names:
-        _save_network(model.joint.unet(name), folder / ("unet" if name == RGB else f"branches/{name}"), dtype)
-    if len(model.joint.names) > 1:
+    beside = {name: network for name, network in model.networks.items() if name != "joint"}
+    unets = {unet_place(name): model.joint.unet(name) for name in model.joint.names}
+    for place, network in {**beside, **unets}.items():
+        _save_network(network, folder / place, dtype)
+    if len(unets) > 1:
         tensors = {key: value.to(dtype).contiguous() for key, value in _exchange_state(model.joint).items()}
-        save_file(tensors, folder / "exchange.safetensors")
-    model.tokenizer.save_pretrained(folder / "tokenizer")
-    model.tokenizer.backend_tokenizer.model.save(
-        str(folder / "tokenizer")
-    )  # vocab.json and merges.txt, for older readers
-    DDIMScheduler.from_config(model.scheduler).save_pretrained(folder / "scheduler")
-    (folder / "model_index.json").write_text(json.dumps(_INDEX, indent=2))
-    record = {
-        "format": FORMAT,
-        "branches": model.joint.names,
-        "masked_input": model.joint.has_masked_input,
-        "defaults": model.defaults,
-        "provenance": model.provenance,
+        save_file(tensors, folder / EXCHANGE)
+    for place, tokenizer in model.text.tokenizers.items():
+        save_tokenizer(tokenizer, folder / place)
+    scheduler = {"_class_name": "DDIMScheduler", **model.scheduler}
+    scheduler.pop("_use_default_values", None)
+    (folder / "scheduler").mkdir(exist_ok=True)
+    write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    write_json(folder / "model_index.json", _index(model.text, scheduler["_class_name"]))
+    write_record(
+        folder,
+        branches=model.joint.names,
+        masked_input=model.joint.has_masked_input,
+        defaults=model.defaults,
+        provenance=model.provenance,
+    )
+
+
+def _index(text: TextSide, scheduler: str) -> dict[str, Any]:
+    """`model_index.json`, by which diffusers opens the base model with its own pipeline."""
+    family: Family = text.family
+    return {
+        "_class_name": family.pipeline,
+        **{name: [None, None] for name in family.absent},
+        **text.settings,
+        **{name: list(part) for name, part in family.parts.items()},
+        "scheduler": ["diffusers", scheduler],
     }
-    (folder / "jointnet.json").write_text(json.dumps(record, indent=2))
-
-
-_INDEX = {
-    "_class_name": "StableDiffusionPipeline",
-    "feature_extractor": [None, None],
-    "image_encoder": [None, None],
-    "requires_safety_checker": False,
-    "safety_checker": [None, None],
-    "scheduler": ["diffusers", "DDIMScheduler"],
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-}
 
 
 def _exchange_state(joint: JointUNet) -> dict[str, Tensor]:
     return {key: value for key, value in joint.state_dict().items() if key.startswith(("exchange.", "masked."))}
-
-
-def _load_exchange(joint: JointUNet, tensors: dict[str, Tensor]) -> None:
-    wanted = {key: value.shape for key, value in _exchange_state(joint).items()}
-    found = {key: value.shape for key, value in tensors.items()}
-    if wanted != found:
-        wrong = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
-        raise ValueError(f"exchange.safetensors does not fit the branches: {', '.join(wrong[:3])} …")
-    joint.load_state_dict(tensors, strict=False)
 
 
 def _save_network(network: Any, folder: Path, dtype: torch.dtype) -> None:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.model.family import Family, find_family
 
 EMBEDDED = Path(__file__).parent / "diorama"
 FORMAT = 1
 RGB = "rgb"
 FALLBACK = {"scheduler": "ddim", "steps": 50, "guidance": 7.5}
 """Sampling defaults of a model whose folder states none: the paper's."""
-PARTS = (
-    "unet/config.json",
-    "vae/config.json",
-    "text_encoder/config.json",
-    "tokenizer/tokenizer_config.json",
-    "scheduler/scheduler_config.json",
-)
+EXCHANGE = "exchange.safetensors"
 REMEDY = "the folder is incomplete or damaged: copy or export the whole model again"
 
 
@@ -31,51 +26,63 @@ class ModelFolder:
     """The facts of a model folder."""
 
     path: Path
+    """Where the branches are."""
+    base: Path
+    """Where all else is: the same folder, unless the branches are in the published layout."""
+    family: Family
     branches: list[str]
     """Names in branch order; RGB is the first."""
     masked_input: bool
     factor: int
-    """Pixels a latent pixel stands for."""
+    """Pixels a latent pixel stands for; 1 for a model that works on pixels."""
     window: int
     """Side of the square images the model was trained on, in latent pixels."""
+    multiple: int
+    """Latent sides have to be multiples of this."""
     defaults: dict[str, Any]
     """Sampling defaults: `scheduler`, `steps`, `guidance`, and `depth_steps` where the model has its own."""
     provenance: dict[str, Any] = field(default_factory=dict)
+    published: bool = False
+    """Whether the branches are in the published JointNet layout, `unet/` and `jointnet/`."""
 
     @property
     def size(self) -> int:
         """Side of the square images the model was trained on, in pixels."""
         return self.window * self.factor
 
+    @property
+    def unets(self) -> dict[str, str]:
+        """The folder of every branch's UNet, below `path`."""
+        if self.published:
+            return dict(zip(self.branches, ("unet", "jointnet"), strict=True))
+        return {name: unet_place(name) for name in self.branches}
+
+    @property
+    def joint_files(self) -> list[str]:
+        """Files below `path` that hold weights beside the UNets' own."""
+        return [EXCHANGE] if len(self.branches) > 1 and not self.published else []
+
+    @property
+    def networks(self) -> list[Path]:
+        """The folders of all networks."""
+        beside = [self.base / name for name in self.family.networks]
+        return [*(self.path / place for place in self.unets.values()), *beside]
+
     def latent_side(self, pixels: int, what: str) -> int:
         """Pixels to latent pixels.
 
         Raises:
-            UserError: no positive multiple of the VAE's factor; `what` is the option to correct.
+            UserError: no positive multiple of what the model can work on; `what` is the option to correct.
         """
-        if pixels < self.factor or pixels % self.factor:
-            nearest = max(self.factor, round(pixels / self.factor) * self.factor)
-            raise UserError(f"{what} {pixels} is no multiple of {self.factor}", hint=f"--{what} {nearest}")
+        unit = self.factor * self.multiple
+        if pixels < unit or pixels % unit:
+            nearest = max(unit, round(pixels / unit) * unit)
+            raise UserError(f"{what} {pixels} is no multiple of {unit}", hint=f"--{what} {nearest}")
         return pixels // self.factor
 
     def weights_hash(self) -> str:
         """Twelve hexadecimal digits that name the weights; see `weights_hash`."""
-        return weights_hash(self.path)
-
-
-def find_model(name: str) -> ModelFolder:
-    """The embedded model, or the folder of that path.
-
-    Raises:
-        UserError: neither, or a folder that holds no model of a known format.
-    """
-    if name == "diorama":
-        return read_folder(EMBEDDED)
-    if not Path(name).is_dir():
-        near = difflib.get_close_matches(name, ["diorama"], n=1)
-        hint = f"did you mean {near[0]}?" if near else "give diorama or the path of a model folder"
-        raise UserError(f"no model {name}", hint=hint)
-    return read_folder(Path(name))
+        return weights_hash(self.path) if self.base == self.path else weights_hash(self.path, self.base)
 
 
 def read_folder(path: Path) -> ModelFolder:
@@ -86,30 +93,107 @@ def read_folder(path: Path) -> ModelFolder:
     """
     if not (path / "model_index.json").is_file():
         raise UserError(
-            f"no model in {path}", hint="a model folder holds model_index.json, unet/, vae/, text_encoder/ …"
+            f"no model in {path}", hint="a model folder holds model_index.json, unet/, text_encoder/, scheduler/ …"
         )
+    family = find_family(read_json(path / "model_index.json", "_class_name"), str(path))
     record = _read_record(path)
-    _require_parts(path, record["branches"])
-    size = _read(path / "unet" / "config.json", "sample_size")["sample_size"]
-    levels = _read(path / "vae" / "config.json", "block_out_channels")["block_out_channels"]
-    return ModelFolder(
+    unet, factor = _read_unet(path / "unet"), 1
+    if family.has_vae:
+        factor = 2 ** (len(read_json(path / "vae" / "config.json", "block_out_channels")["block_out_channels"]) - 1)
+    facts = ModelFolder(
         path=path,
+        base=path,
+        family=family,
         branches=record["branches"],
         masked_input=record["masked_input"],
-        factor=2 ** (len(levels) - 1),
-        window=int(size if isinstance(size, int) else size[0]),
+        factor=factor,
+        window=_window(unet),
+        # DeepFloyd-IF's up blocks double their input, whatever the size of the skip tensor that they meet.
+        multiple=1 if family.has_vae else 2 ** (len(unet["block_out_channels"]) - 1),
         defaults={**FALLBACK, **record["defaults"]},
         provenance=record["provenance"],
     )
+    _require(path, [f"{name}/config.json" for name in (*facts.unets.values(), *family.networks)])
+    _require(path, [f"{name}/tokenizer_config.json" for name in family.tokenizers])
+    _require(path, ["scheduler/scheduler_config.json"])
+    return facts
 
 
-def weights_hash(folder: str | Path) -> str:
-    """SHA-256 over the safetensors files of a folder, in order of path, cut to twelve hexadecimal digits."""
+def unet_place(branch: str) -> str:
+    """The folder of a branch's UNet in our own format."""
+    return "unet" if branch == RGB else f"branches/{branch}"
+
+
+def is_published(path: Path) -> bool:
+    """Whether a folder holds a model in the published JointNet layout."""
+    return (path / "jointnet" / "config.json").is_file()
+
+
+def read_published(path: Path, base: ModelFolder, modality: str) -> ModelFolder:
+    """Read the JSON files of a model in the published layout.
+
+    Args:
+        path: folder with `unet/` and `jointnet/`.
+        base: the base model's folder, which VAE, text encoder, tokenizer and scheduler come from.
+        modality: what the branch in `jointnet/` denoises.
+
+    Raises:
+        UserError: the folder is incomplete, or its branches differ in their channels.
+    """
+    config = _read_unet(path / "unet")
+    if _read_unet(path / "jointnet")["in_channels"] != config["in_channels"]:
+        raise UserError(f"the branches in {path} differ in their channels", hint="this layout is not supported")
+    return replace(
+        base,
+        path=path,
+        branches=[RGB, modality],
+        masked_input=bool(config.get("has_masked_latent_input")),
+        window=_window(config),
+        defaults=FALLBACK,
+        provenance={},
+        published=True,
+    )
+
+
+def write_record(
+    folder: Path, *, branches: list[str], masked_input: bool, defaults: dict[str, Any], provenance: dict[str, Any]
+) -> None:
+    """Write `jointnet.json`, what a folder says of a joint model."""
+    record = {
+        "format": FORMAT,
+        "branches": branches,
+        "masked_input": masked_input,
+        "defaults": defaults,
+        "provenance": provenance,
+    }
+    write_json(folder / "jointnet.json", record)
+
+
+def read_prediction(facts: ModelFolder) -> str:
+    """What the model predicts: `epsilon`, `v_prediction` or `sample`."""
+    return str(read_json(facts.base / "scheduler" / "scheduler_config.json").get("prediction_type", "epsilon"))
+
+
+def weights_hash(*folders: str | Path) -> str:
+    """SHA-256 over the weights of folders, in order of path, cut to twelve hexadecimal digits."""
     digest = hashlib.sha256()
-    for path in sorted(Path(folder).rglob("*.safetensors")):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(path.read_bytes())
+    for folder in folders:
+        files = [path for suffix in ("safetensors", "bin") for path in Path(folder).rglob(f"*.{suffix}")]
+        for path in sorted(files):
+            digest.update(path.relative_to(folder).as_posix().encode())
+            with path.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
     return digest.hexdigest()[:12]
+
+
+def _read_unet(folder: Path) -> dict[str, Any]:
+    return read_json(folder / "config.json", "sample_size", "block_out_channels", "in_channels")
+
+
+def _window(unet: dict[str, Any]) -> int:
+    size = unet["sample_size"]
+    return int(size if isinstance(size, int) else size[0])
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
@@ -117,23 +201,29 @@ def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / "jointnet.json"
     if not path.is_file():
         return {"branches": [RGB], "masked_input": False, "defaults": {}, "provenance": {}}
-    record = _read(path, "format")
+    record = read_json(path, "format")
     if record["format"] != FORMAT:
         raise UserError(f"{path}: format {record['format']} is not known", hint="install a newer jointnet-cli")
-    return _read(path, "branches", "masked_input", "defaults", "provenance")
+    return read_json(path, "branches", "masked_input", "defaults", "provenance")
 
 
-def _require_parts(folder: Path, branches: list[str]) -> None:
-    joint = [f"branches/{name}/config.json" for name in branches[1:]]
-    if joint:
-        joint.append("exchange.safetensors")
-    for part in (*PARTS, *joint):
+def _require(folder: Path, parts: Sequence[str]) -> None:
+    for part in parts:
         if not (folder / part).is_file():
             raise UserError(f"the model in {folder} lacks {part}", hint=REMEDY)
 
 
-def _read(path: Path, *keys: str) -> dict[str, Any]:
-    """A JSON file that has these keys."""
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file for people and programs."""
+    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """A JSON file that has these keys.
+
+    Raises:
+        UserError: it cannot be read, or lacks one.
+    """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -59,14 +58,6 @@ def _write_tokenizer(folder: Path, symbols: list[str], merges: list[tuple[str, .
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2))
     return CLIPTokenizer.from_pretrained(folder)
-
-
-def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    """Token numbers (B, L) of texts, padded or cut to the tokenizer's length."""
-    tokens: Tensor = tokenizer(
-        texts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
-    ).input_ids
-    return tokens
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer, *, width: int, layers: int, heads: int) -> CLIPTextModel:

@@ -14,10 +14,12 @@ from transformers import CLIPTokenizer
 from jointnet_cli.data.dataset import batch_indices, load_latents
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.checkpoint import JointModel, encode_maps, load_model, save_model
+from jointnet_cli.model.checkpoint import JointModel, load_model, save_model
+from jointnet_cli.model.codec import encode_maps
 from jointnet_cli.model.folder import RGB, weights_hash
 from jointnet_cli.model.joint import JointUNet
-from jointnet_cli.model.text import build_text_encoder, learn_tokenizer, tokenize
+from jointnet_cli.model.prompt import ClipText, tokenize
+from jointnet_cli.model.text import build_text_encoder, learn_tokenizer
 from jointnet_cli.training.objective import branch_losses, noised
 from jointnet_cli.training.previews import preview_prompts
 from jointnet_cli.training.recipe import BaseRecipe, Noise, TextEncoder, Train, Unet
@@ -96,16 +98,16 @@ class BaseStage:
         )
         text = recipe.text_encoder
         earlier = load_model(recipe.start) if recipe.start else None
-        tokenizer = earlier.tokenizer if earlier else run_tokenizer(run, self.data.captions, text)
+        tokenizer = earlier.text.tokenizers["tokenizer"] if earlier else run_tokenizer(run, self.data.captions, text)
         encoder = build_text_encoder(tokenizer, width=text.width, layers=text.layers, heads=text.heads)
         channels, side = self.data.latents.shape[3], self.data.latents.shape[-1]
         unet = build_unet(recipe.unet, channels, side, text.width)
         if earlier:
-            copy_weights(earlier.text_encoder, encoder, "text_encoder")
+            copy_weights(earlier.text.encoders["text_encoder"], encoder, "text_encoder")
             copy_weights(earlier.joint.unet(RGB), unet, "unet")
         joint = JointUNet({RGB: unet})
         schedule = build_schedule(recipe.noise)
-        self.model = JointModel(joint, vae, encoder, tokenizer, schedule).to(training_device())
+        self.model = JointModel(joint, vae, ClipText(tokenizer, encoder), schedule).to(training_device())
         self.noise_schedule = DDPMScheduler.from_config(schedule)
         self._network = TextToImage(encoder, joint)
         self.tokens = tokenize(tokenizer, self.data.captions)

@@ -48,8 +48,7 @@ class JointStage:
         )
         self.texts, self.text_of = embed_captions(self.model, self.data.captions)
         with torch.inference_mode():
-            self.empty = self.model.encode_text([""])[0].cpu().clone()
-            self.grey = self.model.grey(*self.data.latents.shape[-2:]).cpu().clone()
+            self.empty = self.model.encode_text([""]).text[0].cpu().clone()
 
     @property
     def settings(self) -> Train:
@@ -70,7 +69,7 @@ class JointStage:
         unknown = known = None
         if self.recipe.masked_input:
             unknown = random_masks(clean, self.recipe.masks, generator)
-            known = torch.cat([unknown, torch.where(unknown > 0.5, self.grey, clean)], dim=2).to(device)
+            known = torch.cat([unknown, clean * (1 - unknown)], dim=2).to(device)
             unknown = unknown.to(device)
         noisy = noised(clean.to(device), self.noise_schedule, objective, generator)
         predicted = network(noisy.latents, noisy.timestep, Conditioning(text), known)
@@ -106,6 +105,6 @@ def embed_captions(model: JointModel, captions: list[str]) -> tuple[Tensor, Tens
     """Text embeddings of the distinct captions (U, tokens, width) in float16, and for every caption its row (N,)."""
     distinct = list(dict.fromkeys(captions))
     batches = [distinct[start : start + TEXT_BATCH] for start in range(0, len(distinct), TEXT_BATCH)]
-    texts = torch.cat([model.encode_text(batch).half().cpu() for batch in batches])
+    texts = torch.cat([model.encode_text(batch).text.half().cpu() for batch in batches])
     rows = {caption: row for row, caption in enumerate(distinct)}
     return texts.clone(), torch.tensor([rows[caption] for caption in captions])

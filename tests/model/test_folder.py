@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.folder import FALLBACK, find_model, read_folder, weights_hash
+from jointnet_cli.model.find import find_model
+from jointnet_cli.model.folder import FALLBACK, read_folder, weights_hash
 
 Folders = Callable[[str], Path]
 
@@ -123,7 +124,7 @@ def test_the_hash_names_the_weights_alone(copy: Path, tiny_folder: Folders) -> N
 
 def test_reading_a_folder_imports_no_torch(tiny_folder: Folders) -> None:
     code = (
-        "import sys; from jointnet_cli.model.folder import find_model; "
+        "import sys; from jointnet_cli.model.find import find_model; "
         "find_model(sys.argv[1]).weights_hash(); "
         "print({'torch', 'diffusers', 'numpy', 'transformers'} & set(sys.modules))"
     )

@@ -137,7 +137,7 @@ def test_a_base_run_keeps_its_vocabulary(tiny: Tiny, vae_run: Path, tmp_path: Pa
     train(recipe, out=run)
     assert vocabulary(run / "tokenizer") == before == vocabulary(run / "model/tokenizer")
     learned = open_stage(recipe, tmp_path / "new", lambda line: None)
-    assert isinstance(learned, BaseStage) and learned.model.tokenizer.get_vocab() != before
+    assert isinstance(learned, BaseStage) and learned.model.text.tokenizer.get_vocab() != before
 
 
 def test_a_damaged_newest_checkpoint_costs_only_its_steps(tiny: Tiny, joint_run: Path, tmp_path: Path) -> None:

@@ -27,9 +27,9 @@ def test_a_base_starts_from_the_earlier_text_encoder_and_unet(tmp_path: Path, ti
     stage = BaseStage(tiny("base", f"start={base_run / 'model'}"), ignore, tmp_path)
     for name, value in stage.model.joint.unet(RGB).state_dict().items():
         assert torch.equal(value, earlier.joint.unet(RGB).state_dict()[name])
-    for name, value in stage.model.text_encoder.state_dict().items():
-        assert torch.equal(value, earlier.text_encoder.state_dict()[name])
-    assert stage.model.tokenizer.get_vocab() == earlier.tokenizer.get_vocab()
+    for name, value in stage.model.text.text_encoder.state_dict().items():
+        assert torch.equal(value, earlier.text.text_encoder.state_dict()[name])
+    assert stage.model.text.tokenizer.get_vocab() == earlier.text.tokenizer.get_vocab()
 
 
 def test_a_vae_starts_from_the_earlier_weights(tiny: Tiny, vae_run: Path) -> None:

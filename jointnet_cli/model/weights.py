@@ -1,0 +1,93 @@
+"""Which files hold a network's weights, and the tensors in them. Files are read as data: nothing in them is executed."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jointnet_cli.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A format of weights, as diffusers and transformers name its files."""
+
+    safetensors: bool
+    variant: str | None
+
+    @property
+    def patterns(self) -> list[str]:
+        """Names of the files, whole or in shards, for `fnmatch`."""
+        suffix = "safetensors" if self.safetensors else "bin"
+        shard, variant = "-?????-of-?????", f".{self.variant}"
+        endings = [variant, variant + shard, shard + variant] if self.variant else ["", shard]
+        stems = ("diffusion_pytorch_model", "model" if self.safetensors else "pytorch_model")
+        return [f"{stem}{ending}.{suffix}" for stem in stems for ending in endings]
+
+
+KINDS = (Kind(True, None), Kind(True, "fp16"), Kind(False, None), Kind(False, "fp16"))
+"""Best first: safetensors before pickles, full before half precision."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The files of one network's weights, all of one kind."""
+
+    files: list[Path]
+    kind: Kind
+
+
+def find_weights(folder: Path) -> Weights | None:
+    """The best kind of weights that a network's folder holds."""
+    for kind in KINDS:
+        files = sorted({path for pattern in kind.patterns for path in folder.glob(pattern)})
+        if files:
+            return Weights(files, kind)
+    return None
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, or of a `.bin` that holds tensors and nothing else.
+
+    Raises:
+        UserError: the file is damaged, or a pickle that asks for anything but tensors.
+    """
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise UserError(f"{path} is damaged: {error}", hint="copy or download it again") from error
+    return _unpickle(path, "cpu")
+
+
+def count_parameters(path: Path) -> int:
+    """Numbers in a file of weights; of a safetensors file only the header is read."""
+    if path.suffix != ".safetensors":
+        return sum(tensor.numel() for tensor in _unpickle(path, "meta").values())
+    with path.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        header = json.loads(stream.read(length))
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+def _unpickle(path: Path, device: str) -> dict[str, Tensor]:
+    import torch
+
+    try:
+        tensors = torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise UserError(f"{path} is damaged or holds more than tensors", hint="use a safetensors file") from error
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+        raise UserError(f"{path} holds more than tensors", hint="use a safetensors file")
+    return tensors
