@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
-import difflib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from jointnet_cli.device import choose_device, choose_dtype
 from jointnet_cli.errors import UserError
-from jointnet_cli.modality import from_map, to_map, unit_normals
+from jointnet_cli.modality import from_map, to_map
 from jointnet_cli.model.checkpoint import JointModel, load_model
-from jointnet_cli.model.folder import RGB, ModelFolder, find_model
+from jointnet_cli.model.find import find_model
+from jointnet_cli.model.folder import RGB, ModelFolder
 from jointnet_cli.sampling.alignment import align_members
-from jointnet_cli.sampling.decode import decode_canvas
-from jointnet_cli.sampling.job import Job, run
-from jointnet_cli.sampling.layout import Layout, generate_layout, panorama_layout, single_tile
-from jointnet_cli.tasks import Depth, Generate, Panorama, Projection, Result, Sampling, Task
+from jointnet_cli.sampling.autoencode import decode_canvas, encode_canvas, encode_region
+from jointnet_cli.sampling.job import Job, lap, run
+from jointnet_cli.sampling.known import Region
+from jointnet_cli.sampling.layout import (
+    Layout,
+    generate_layout,
+    panorama_layout,
+    photo_layout,
+    refine_layout,
+)
+from jointnet_cli.sampling.resample import enlarge, resize, shrink_mask, to_array, to_tensor
+from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Projection, Refine, Result, Task
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 Progress = Callable[[int, int], None]
+Timings = dict[str, float]
 
 NOMINAL_FOV = 60.0
 """Horizontal field of view stated for perspective images, degrees: the model does not know its camera."""
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+PERSPECTIVE = Projection("perspective", NOMINAL_FOV)
 
 
 @dataclass
@@ -40,17 +49,21 @@ class Engine:
     model: JointModel
     folder: ModelFolder
     name: str
+    base: str | None
     hash: str
     device: torch.device
     dtype: torch.dtype
     load_seconds: float
 
     @classmethod
-    def open(cls, model: str = "diorama", *, device: str | None = None, dtype: str | None = None) -> Engine:
+    def open(
+        cls, model: str = "diorama", *, base: str | None = None, device: str | None = None, dtype: str | None = None
+    ) -> Engine:
         """Load a model.
 
         Args:
-            model: `diorama` (embedded) or a model folder.
+            model: whatever `find_model` finds: `diorama` (embedded), a folder, a zip, a name on the hub.
+            base: where a model in the published layout has its base from.
             device: a torch device; the default is CUDA, else MPS, else the CPU.
             dtype: `float32`, `float16` or `bfloat16`; the default is float16 on CUDA, else float32.
 
@@ -58,11 +71,12 @@ class Engine:
             UserError: no such model, device or dtype.
         """
         started = time.perf_counter()
-        folder = find_model(model)
+        folder = find_model(model, base)
         chosen = choose_device(device)
         kind = choose_dtype(dtype, chosen)
         loaded = load_model(folder, kind).to(chosen)
-        return cls(loaded, folder, model, folder.weights_hash(), chosen, kind, time.perf_counter() - started)
+        loaded.joint.requires_grad_(False)
+        return cls(loaded, folder, model, base, folder.weights_hash(), chosen, kind, time.perf_counter() - started)
 
     def describe(self) -> dict[str, Any]:
         """Facts about the model for reports."""
@@ -82,14 +96,17 @@ class Engine:
         }
 
     def generate(self, task: Generate, progress: Progress | None = None) -> Result:
-        """An image and its dense maps from a prompt: nothing known, one tile.
+        """An image and its dense maps from a prompt, one tile: nothing known, or some of the maps (paper 4.1).
 
         Raises:
-            UserError: a size that is no multiple of the VAE's factor.
+            UserError: a size that is no multiple of the VAE's factor, or a map that the model does not have.
         """
+        self._require_maps(task.maps)
         layout = generate_layout(task, self.folder)
-        job = self._job(task.prompt, task.seed, layout, task.sampling, negative_prompt=task.negative_prompt)
-        return self._finish(task, job, Projection("perspective", NOMINAL_FOV), progress)
+        timings: Timings = {}
+        maps = {name: to_tensor(values) for name, values in task.maps.items()}
+        job = self._job(task, layout, given=self._known(maps, layout, timings))
+        return self._finish(task, job, PERSPECTIVE, timings, progress)
 
     def panorama(self, task: Panorama, progress: Progress | None = None) -> Result:
         """A panorama: nothing known, tiles with random offsets and, in the first steps, the whole image (paper 4.2).
@@ -97,52 +114,146 @@ class Engine:
         Raises:
             UserError: sizes, stride or span that do not fit.
         """
-        layout = panorama_layout(task, self.folder)
-        job = self._job(task.prompt, task.seed, layout, task.sampling, negative_prompt=task.negative_prompt)
-        return self._finish(task, job, Projection("cylindrical", task.span, task.wrap), progress)
+        job = self._job(task, panorama_layout(task, self.folder), synchronized=task.method == "syncdiffusion")
+        return self._finish(task, job, Projection("cylindrical", task.span, task.wrap), {}, progress)
 
     def depth(self, task: Depth, progress: Progress | None = None) -> Result:
         """The dense maps of a photo: RGB known, the rest unknown (paper 4.1).
 
-        The photo is brought to the model's size, keeping its shape as nearly as the VAE's factor allows, and the maps back to
-        the photo's own size.
+        The photo is brought to the size that the model works at, and the maps back to the photo's own.
+
+        Raises:
+            UserError: the model has no dense branch.
         """
-        self._require_maps()
-        photo = torch.from_numpy(task.image).permute(2, 0, 1)[None]
-        height, width = self._photo_size(*photo.shape[-2:])
-        factor = self.model.factor
-        resized = F.interpolate(photo, (height * factor, width * factor), mode="bicubic", antialias=True).clamp(0, 1)
-        timings: dict[str, float] = {}
-        given = {RGB: self._encode(to_map(resized, RGB), timings)[0]}
-        layout = single_tile(height, width)
+        if len(self.model.joint.names) < 2:
+            raise UserError(f"{self.name} has only an RGB branch: it cannot predict depth or normals")
+        size = _size(task.image)
+        layout = photo_layout(*size, self.folder, task.max_side)
+        timings: Timings = {}
+        members, job = self._predict({RGB: to_tensor(task.image)}, task, layout, timings, progress)
+        maps, uncertainty = {}, {}
+        for name in members[0]:
+            values, spread = align_members([member[name] for member in members], name)
+            maps[name] = to_array(resize(values, size, name))
+            if task.ensemble > 1:
+                uncertainty[name] = to_array(resize(spread, size, "depth"))
+        return Result(task, task.image, maps, PERSPECTIVE, self._settings(job), timings, uncertainty)
+
+    def inpaint(self, task: Inpaint, progress: Progress | None = None) -> Result:
+        """A part of an image and of its maps made anew, each within its own mask (paper 4.1, A.3).
+
+        Raises:
+            UserError: a map that the model does not have.
+        """
+        self._require_maps({*task.maps, *task.masks} - {RGB})
+        timings: Timings = {}
+        size = _size(task.image)
+        layout = photo_layout(*size, self.folder, task.max_side)
+        values = self._complete(task, layout, timings, progress)
+        masks = {name: to_tensor(task.masks.get(name, task.masks[RGB]))[0] for name in values}
+        given, canvas = {}, self._pixels(layout)
+        for name, value in values.items():
+            small = to_map(resize(value, canvas, name), name)
+            given[name] = self._timed(timings, encode_region, small, shrink_mask(masks[name], canvas))
+        start = {name: region.latents for name, region in given.items()}
+        job = self._job(task, layout, given=given, start=start, strength=task.strength)
+        made = self._run(job, timings, progress)
+        for name, value in values.items():
+            repainted = resize(made[name], size, name)
+            made[name] = torch.where(masks[name] > 0.5, repainted, value)
+        return self._result(task, made, PERSPECTIVE, job, timings)
+
+    def refine(self, task: Refine, progress: Progress | None = None) -> Result:
+        """An image and its maps at a higher resolution: what is refined starts from itself under noise, the rest is known.
+
+        SDEdit in tiles without the whole image (paper 5.2, A.5).
+
+        Raises:
+            UserError: a map that the model does not have, or something to refine that is not there.
+        """
+        self._require_maps(task.maps)
+        refined = self.model.joint.names if task.what == "both" else [RGB if task.what == "image" else task.what]
+        self._require_maps([name for name in refined if name != RGB])
+        projection = task.projection or PERSPECTIVE
+        height, width = (max(1, round(side * task.scale)) for side in task.image.shape[:2])
+        unit = max(2, self.folder.multiple)
+        rows, columns = (max(unit, unit * round(side / self.model.factor / unit)) for side in (height, width))
+        layout = refine_layout(rows, columns, self.folder.window, wrap=projection.wrap)
+        timings: Timings = {}
+        values = self._complete(task, photo_layout(*_size(task.image), self.folder), timings, progress)
+        start = {
+            name: self._encode(enlarge(value, self._pixels(layout), name), name, timings, wrap=projection.wrap)
+            for name, value in values.items()
+        }
+        given = {name: Region.whole(latents) for name, latents in start.items() if name not in refined}
+        job = self._job(task, layout, given=given, start=start, strength=task.strength)
+        made = self._run(job, timings, progress, wrap=projection.wrap)
+        for name, value in values.items():
+            size = (height, width)
+            made[name] = resize(made[name], size, name) if name in refined else enlarge(value, size, name)
+        return self._result(task, made, projection, job, timings)
+
+    def _complete(
+        self, task: Inpaint | Refine, layout: Layout, timings: Timings, progress: Progress | None
+    ) -> dict[str, Tensor]:
+        """Physical arrays of all branches, in their order: the image, its given maps, and predictions of missing ones."""
+        values = {RGB: to_tensor(task.image), **{name: to_tensor(task.maps[name]) for name in task.maps}}
+        if missing := [name for name in self.model.joint.names if name not in values]:
+            own = "depth_steps" in self.folder.defaults
+            sampling = replace(task.sampling, guidance=None, steps=None if own else task.sampling.steps)
+            request = Depth(image=task.image, seed=task.seed, sampling=sampling)
+            (member,), _ = self._predict(values, request, layout, timings, progress)
+            values |= {name: resize(member[name], _size(task.image), name) for name in missing}
+        return {name: values[name] for name in self.model.joint.names}
+
+    def _predict(
+        self,
+        known: Mapping[str, Tensor],
+        task: Depth,
+        layout: Layout,
+        timings: Timings,
+        progress: Progress | None,
+    ) -> tuple[list[dict[str, Tensor]], Job]:
+        """The ensemble's members, each the maps that are not given, at the layout's size; and the last one's job."""
+        given = self._known(known, layout, timings)
         steps = task.sampling.steps or self.folder.defaults.get("depth_steps")
         guidance = 1.0 if task.sampling.guidance is None else task.sampling.guidance
-        sampling = replace(task.sampling, steps=steps, guidance=guidance)
+        task = replace(task, sampling=replace(task.sampling, steps=steps, guidance=guidance))
         members = []
         for member in range(task.ensemble):
-            job = self._job(task.prompt, task.seed + member, layout, sampling, given=given)
-            latents = run(self.model, job, timings=timings, progress=_nth(progress, member, task.ensemble))
-            members.append(self._decode(latents, timings, wrap=False))
-        maps = {
-            name: _resize(align_members([maps[name] for maps in members], name), photo.shape[-2:], name)
-            for name in self.model.joint.names[1:]
-        }
-        arrays = {name: _to_array(values) for name, values in maps.items()}
-        return Result(task, task.image, arrays, Projection("perspective", NOMINAL_FOV), self._settings(job), timings)
+            job = self._job(replace(task, seed=task.seed + member), layout, given=given)
+            made = self._run(job, timings, _nth(progress, member, task.ensemble))
+            members.append({name: values for name, values in made.items() if name not in given})
+        return members, job
 
-    def _finish(self, task: Task, job: Job, projection: Projection, progress: Progress | None) -> Result:
-        timings: dict[str, float] = {}
+    def _finish(
+        self, task: Task, job: Job, projection: Projection, timings: Timings, progress: Progress | None
+    ) -> Result:
+        made = self._run(job, timings, progress, wrap=projection.wrap)
+        return self._result(task, made, projection, job, timings)
+
+    def _run(self, job: Job, timings: Timings, progress: Progress | None, *, wrap: bool = False) -> dict[str, Tensor]:
+        """Physical arrays of all branches, each with a leading axis of one, on the CPU."""
         latents = run(self.model, job, timings=timings, progress=progress)
-        values = self._decode(latents, timings, wrap=projection.wrap)
-        arrays = {name: _to_array(value) for name, value in values.items()}
+        started = time.perf_counter()
+        maps = decode_canvas(self.model, latents, wrap=wrap)
+        values = {name: from_map(maps[i : i + 1], name).cpu() for i, name in enumerate(self.model.joint.names)}
+        lap(timings, "decode", started)
+        return values
+
+    def _result(
+        self, task: Task, made: dict[str, Tensor], projection: Projection, job: Job, timings: Timings
+    ) -> Result:
+        arrays = {name: to_array(value) for name, value in made.items()}
         image = arrays.pop(RGB)
         return Result(task, image, arrays, projection, self._settings(job), timings)
 
-    def _job(self, prompt: str, seed: int, layout: Layout, sampling: Sampling, **more: Any) -> Job:
-        defaults = self.folder.defaults
+    def _job(self, task: Task, layout: Layout, **more: Any) -> Job:
+        sampling, defaults = task.sampling, self.folder.defaults
         return Job(
-            prompt=prompt,
-            seed=seed,
+            prompt=task.prompt,
+            negative_prompt=getattr(task, "negative_prompt", ""),
+            seed=task.seed,
             layout=layout,
             scheduler=sampling.scheduler or defaults["scheduler"],
             steps=sampling.steps or defaults["steps"],
@@ -154,10 +265,12 @@ class Engine:
     def _settings(self, job: Job) -> dict[str, Any]:
         return {
             "model": self.name,
+            **({} if self.base is None else {"base": self.base}),
             "model_hash": self.hash,
             "branches": self.model.joint.names,
             "scheduler": job.scheduler,
             "steps": job.steps,
+            "strength": job.strength,
             "guidance": job.guidance,
             "width": job.layout.width * self.model.factor,
             "height": job.layout.height * self.model.factor,
@@ -166,76 +279,33 @@ class Engine:
             "dtype": str(self.dtype).removeprefix("torch."),
         }
 
-    def _encode(self, maps: Tensor, timings: dict[str, float]) -> Tensor:
+    def _known(self, arrays: Mapping[str, Tensor], layout: Layout, timings: Timings) -> dict[str, Region]:
+        """Physical arrays given whole, at the layout's size."""
+        size = self._pixels(layout)
+        return {
+            name: Region.whole(self._encode(resize(values, size, name), name, timings))
+            for name, values in arrays.items()
+        }
+
+    def _encode(self, values: Tensor, modality: str, timings: Timings, *, wrap: bool = False) -> Tensor:
+        """Latents (C, h, w) of a physical array."""
+        return self._timed(timings, encode_canvas, to_map(values, modality), wrap=wrap)
+
+    def _timed(self, timings: Timings, encode: Callable[..., Any], *arguments: Tensor, **options: Any) -> Any:
         started = time.perf_counter()
-        with torch.inference_mode():
-            latents = self.model.encode(maps)
-        timings["encode"] = timings.get("encode", 0.0) + time.perf_counter() - started
-        return latents
+        encoded = encode(self.model, *arguments, **options)
+        lap(timings, "encode", started)
+        return encoded
 
-    def _decode(self, latents: Tensor, timings: dict[str, float], *, wrap: bool) -> dict[str, Tensor]:
-        """Physical arrays of all branches, each with a leading axis of one."""
-        started = time.perf_counter()
-        maps = decode_canvas(self.model, latents, wrap=wrap)
-        values = {name: from_map(maps[i : i + 1], name).cpu() for i, name in enumerate(self.model.joint.names)}
-        timings["decode"] = timings.get("decode", 0.0) + time.perf_counter() - started
-        return values
+    def _pixels(self, layout: Layout) -> tuple[int, int]:
+        return layout.height * self.model.factor, layout.width * self.model.factor
 
-    def _photo_size(self, height: int, width: int) -> tuple[int, int]:
-        """Latent size for a photo: about the model's area, the photo's shape, even sides."""
-        area = self.model.window**2
-        ratio = (width / height) ** 0.5
-        side = area**0.5
-        return max(2, 2 * round(side / ratio / 2)), max(2, 2 * round(side * ratio / 2))
-
-    def _require_maps(self) -> None:
-        if len(self.model.joint.names) < 2:
-            raise UserError(f"{self.name} has only an RGB branch: it cannot predict depth or normals")
-
-
-def choose_device(name: str | None) -> torch.device:
-    """The device of that name, or the best one there is.
-
-    Raises:
-        UserError: torch does not know it or cannot use it.
-    """
-    if name is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"device {name} cannot be used: {str(error).splitlines()[0]}", hint="--device cpu") from error
-    return device
-
-
-def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
-    """The type of that name, or float16 on CUDA and float32 elsewhere.
-
-    Raises:
-        UserError: unknown name.
-    """
-    if name is None:
-        return torch.float16 if device.type == "cuda" else torch.float32
-    if name not in DTYPES:
-        near = difflib.get_close_matches(name, DTYPES, n=1)
-        raise UserError(f"unknown dtype {name}", hint=f"--dtype {near[0] if near else 'float32'}")
-    return DTYPES[name]
-
-
-def _resize(values: Tensor, size: torch.Size, modality: str) -> Tensor:
-    """Bring a map (1, H, W) or (1, 3, H, W) to another size."""
-    if modality == "depth":
-        return F.interpolate(values[:, None], size, mode="bilinear", antialias=True)[:, 0]
-    return unit_normals(F.interpolate(values, size, mode="bilinear", antialias=True))
-
-
-def _to_array(values: Tensor) -> NDArray[np.float32]:
-    """(1, 3, H, W) or (1, H, W) to (H, W, 3) or (H, W)."""
-    values = values[0].permute(1, 2, 0) if values.ndim == 4 else values[0]
-    return values.float().contiguous().numpy()
+    def _require_maps(self, names: Iterable[str]) -> None:
+        """Raises UserError for a map without a branch."""
+        for name in names:
+            if name not in self.model.joint.names[1:]:
+                have = ", ".join(self.model.joint.names[1:]) or "no dense map"
+                raise UserError(f"{self.name} has no {name} branch", hint=f"it has {have}")
 
 
 def _nth(progress: Progress | None, number: int, count: int) -> Progress | None:
@@ -243,3 +313,8 @@ def _nth(progress: Progress | None, number: int, count: int) -> Progress | None:
     if progress is None:
         return None
     return lambda done, steps: progress(number * steps + done, count * steps)
+
+
+def _size(image: NDArray[np.float32]) -> tuple[int, int]:
+    height, width = image.shape[:2]
+    return height, width

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from jointnet_cli.model.checkpoint import JointModel
-from jointnet_cli.sampling.known import Known, channelwise
+from jointnet_cli.sampling.known import Known, Region
 from jointnet_cli.sampling.layout import Layout
 from jointnet_cli.sampling.loop import Guide, Progress, denoise
-from jointnet_cli.sampling.schedule import make_scheduler
+from jointnet_cli.sampling.rivals import Synchronize
+from jointnet_cli.sampling.schedule import make_schedule
+from jointnet_cli.sampling.tiles import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +29,16 @@ class Job:
     steps: int
     guidance: float
     negative_prompt: str = ""
-    given: Mapping[str, Tensor] = field(default_factory=dict)
-    """Clean latents (C, H, W) of the branches that are known whole."""
+    given: Mapping[str, Region] = field(default_factory=dict)
+    """By branch, what is known; nothing of a branch that is missing."""
+    start: Mapping[str, Tensor] = field(default_factory=dict)
+    """By branch, the clean latents (C, H, W) that SDEdit starts from; of all branches, if `strength` is less than 1."""
+    strength: float = 1.0
+    """Fraction of the steps that are run."""
+    synchronized: bool = False
+    """Whether tiles are drawn towards each other's looks before every step (SyncDiffusion)."""
     tile_batch: int | None = None
+    """Tiles that go through the network at once; `None` decides by the device."""
 
 
 @torch.inference_mode()
@@ -38,8 +47,8 @@ def run(
 ) -> Tensor:
     """Denoise a job's canvas.
 
-    All that is random is drawn on the CPU from one generator: noise, then the known region's noise, then tile offsets;
-    the same job gives the same latents.
+    All that is random is drawn on the CPU from one generator: noise, then tile offsets; the same job gives the same
+    latents.
 
     Returns:
         (N, C, H, W) clean latents, a row a branch. Seconds for `text` and `denoise` are added to `timings`.
@@ -47,35 +56,39 @@ def run(
     clock = time.perf_counter()
     texts = model.encode_text([job.prompt, job.negative_prompt])
     timings = {} if timings is None else timings
-    clock = _lap(timings, "text", clock)
+    clock = lap(timings, "text", clock)
     generator = torch.Generator().manual_seed(job.seed)
     shape = (len(model.joint.names), model.joint.channels, job.layout.height, job.layout.width)
-    noise = torch.randn(shape, generator=generator).to(texts)
+    noise = torch.randn(shape, generator=generator).to(texts.text)
+    schedule = make_schedule(job.scheduler, model.scheduler, job.steps, job.strength)
+    clean = torch.stack([job.start[name] for name in model.joint.names]).to(noise) if job.start else None
+    guide = Guide(texts, job.guidance)
     latents = denoise(
         model.joint,
-        noise,
-        make_scheduler(job.scheduler, model.scheduler, job.steps),
-        Guide(texts[0], texts[1], job.guidance),
+        schedule.start(noise, clean),
+        schedule,
+        guide,
         job.layout,
-        _known(model, job, shape, generator),
+        _known(model, job, noise),
         generator=generator,
-        tile_batch=job.tile_batch,
+        batch=Batch(job.tile_batch),
+        nudge=Synchronize(model, guide) if job.synchronized else None,
         progress=progress,
     )
-    _lap(timings, "denoise", clock)
+    lap(timings, "denoise", clock)
     return latents
 
 
-def _known(model: JointModel, job: Job, shape: tuple[int, ...], generator: torch.Generator) -> Known | None:
-    """What is given; a model with masked input is told so also when that is nothing."""
-    if not job.given and not model.joint.has_masked_input:
-        return None
-    grey = model.grey(*shape[-2:]).expand(shape)
-    clean = torch.stack([job.given.get(name, grey[0]).to(grey) for name in model.joint.names])
-    return channelwise(clean, [name in job.given for name in model.joint.names], grey, generator)
-
-
-def _lap(timings: dict[str, float], phase: str, since: float) -> float:
+def lap(timings: dict[str, float], phase: str, since: float) -> float:
+    """Add the seconds since a `time.perf_counter()` to a phase; the time now."""
     now = time.perf_counter()
     timings[phase] = timings.get(phase, 0.0) + now - since
     return now
+
+
+def _known(model: JointModel, job: Job, noise: Tensor) -> Known | None:
+    """What is given; a model with masked input is told so also when that is nothing."""
+    if not job.given and not model.joint.has_masked_input:
+        return None
+    nothing = Region.nothing(noise[0])
+    return Known.of([job.given.get(name, nothing) for name in model.joint.names], noise)

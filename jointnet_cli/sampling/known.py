@@ -2,55 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Self
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
+
+from jointnet_cli.sampling.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Region:
+    """What is given of one branch's canvas."""
+
+    latents: Tensor
+    """(C, H, W) clean latents; what lies under the mask is not told."""
+    mask: Tensor
+    """(1, H, W): 1 = unknown, 0 = given."""
+
+    @classmethod
+    def whole(cls, latents: Tensor) -> Self:
+        """All of a branch is given."""
+        return cls(latents, torch.zeros_like(latents[:1]))
+
+    @classmethod
+    def nothing(cls, like: Tensor) -> Self:
+        """Nothing is given of a canvas of this shape (C, H, W)."""
+        return cls(torch.zeros_like(like), torch.ones_like(like[:1]))
 
 
 @dataclass(frozen=True)
 class Known:
     """Given content of a canvas.
 
-    Two ways to condition: `blend` puts the noised content in place at every step (RePaint, any model); `masked_input`
+    Two ways to condition: `blend` puts the noised content in place after every step (RePaint, any model); `masked_input`
     is what models with masked input read besides.
     """
 
     latents: Tensor
-    """(N, C, H, W) clean latents of what is given; anything where it is not."""
+    """(N, C, H, W) clean latents; what lies under the mask is not told."""
     mask: Tensor
     """(N, 1, H, W): 1 = unknown, 0 = given."""
-    masked_latents: Tensor
-    """(N, C, H, W) latents of the picture with its unknown region greyed out."""
     noise: Tensor
-    """(N, C, H, W) noise that the given content is corrupted with, the same at all steps."""
+    """(N, C, H, W) noise that the given content is corrupted with at all steps: the canvas's own."""
+
+    @classmethod
+    def of(cls, regions: Sequence[Region], noise: Tensor) -> Self:
+        """The canvas of the branches' regions."""
+        latents = torch.stack([region.latents for region in regions])
+        mask = torch.stack([region.mask for region in regions])
+        return cls(latents.to(noise), mask.to(noise), noise)
 
     @property
     def masked_input(self) -> Tensor:
-        """(N, 1 + C, H, W) input of a masked-input model."""
-        return torch.cat([self.mask, self.masked_latents], dim=1)
+        """(N, 1 + C, H, W) input of a masked-input model: the mask, and the latents with zeros under it."""
+        return torch.cat([self.mask, self.latents * (1 - self.mask)], dim=1)
 
-    def blend(self, latents: Tensor, scheduler: Any, timestep: Tensor) -> Tensor:
-        """The canvas at a timestep with the given region replaced by its own noised content."""
-        given = scheduler.add_noise(self.latents, self.noise, timestep.reshape(1).to(self.latents.device))
-        return torch.where(self.mask > 0.5, latents, given)
-
-    def paste(self, latents: Tensor) -> Tensor:
-        """The finished canvas with the given region put back clean."""
-        return torch.where(self.mask > 0.5, latents, self.latents)
-
-
-def channelwise(clean: Tensor, given: list[bool], grey: Tensor, generator: Generator) -> Known:
-    """Whole modalities given or unknown: dense prediction, or images from dense maps.
-
-    Args:
-        clean: (N, C, H, W) latents; rows that are not given are ignored.
-        given: per branch, whether it is known.
-        grey: (N, C, H, W) latents of a grey picture, which stand in for what is unknown.
-        generator: draws the noise, on the CPU.
-    """
-    unknown = torch.tensor([not known for known in given], device=clean.device).view(-1, 1, 1, 1)
-    mask = unknown.to(clean.dtype).expand(-1, 1, *clean.shape[-2:])
-    noise = torch.randn(clean.shape, generator=generator).to(clean)
-    return Known(clean, mask, torch.where(unknown, grey, clean), noise)
+    def blend(self, canvas: Tensor, schedule: Schedule, step: int) -> Tensor:
+        """The canvas before a step with the given region replaced by its own noised content; clean after the last one."""
+        return torch.where(self.mask > 0.5, canvas, schedule.noised(self.latents, self.noise, step))

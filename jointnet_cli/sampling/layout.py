@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.folder import ModelFolder
-from jointnet_cli.tasks import Generate, Panorama
+from jointnet_cli.tasks import Generate, Method, Panorama
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a method of the paper's Table 3 tiles, for a window of any size."""
+
+    tiles_per_window: int
+    """Tiles that begin within one window: the stride is the window divided by it."""
+    tapered: bool = False
+    """Whether weights fall off over an eighth of a window."""
+    random_offset: bool = False
+    whole_image_until: float = 0.0
+    whole_image_weight: float = 5.0
+
+
+METHODS: dict[Method, Tiling] = {
+    "jointnet": Tiling(2, tapered=True, random_offset=True, whole_image_until=0.4),
+    "multidiffusion": Tiling(8),
+    "syncdiffusion": Tiling(4),
+    "direct": Tiling(1),
+}
+"""Strides of 32, 8 and 16 latent pixels at Stable Diffusion's window of 64; `direct` sees the canvas as one tile."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +96,65 @@ def single_tile(height: int, width: int) -> Layout:
     return Layout(height, width, (height, width), min(height, width))
 
 
+def tiled(height: int, width: int, window: int, plan: Tiling = METHODS["jointnet"], *, wrap: bool = False) -> Layout:
+    """A canvas of any size in square tiles of the model's size; one tile where one is enough."""
+    return Layout(
+        height,
+        width,
+        (window, window),
+        max(1, window // plan.tiles_per_window),
+        wrap=wrap,
+        random_offset=plan.random_offset,
+        whole_image_until=plan.whole_image_until,
+        whole_image_weight=plan.whole_image_weight,
+        taper=window // 8 if plan.tapered else 0,
+    )
+
+
+def refine_layout(height: int, width: int, window: int, *, wrap: bool = False) -> Layout:
+    """A canvas whose content is there already: the paper's tiles without the whole image (paper 5.2)."""
+    return tiled(height, width, window, replace(METHODS["jointnet"], whole_image_until=0.0), wrap=wrap)
+
+
 def generate_layout(task: Generate, folder: ModelFolder) -> Layout:
-    """One tile of the size asked for, or of the model's own.
+    """One tile of the size asked for, by default the model's own; for given maps, of about that area and in their shape.
 
     Raises:
         UserError: a size that is no multiple of the VAE's factor.
     """
-    height = folder.latent_side(task.height or folder.size, "height")
-    return single_tile(height, folder.latent_side(task.width or folder.size, "width"))
+    height, width = task.height, task.width
+    if task.maps:
+        high, wide = next(iter(task.maps.values())).shape[:2]
+        unit = folder.factor * folder.multiple
+        if width is not None:
+            height = height or max(unit, unit * round(width * high / wide / unit))
+        elif height is not None:
+            width = max(unit, unit * round(height * wide / high / unit))
+        else:
+            return photo_layout(high, wide, folder)
+    rows = folder.latent_side(height or folder.size, "height")
+    return single_tile(rows, folder.latent_side(width or folder.size, "width"))
+
+
+def photo_layout(height: int, width: int, folder: ModelFolder, max_side: int | None = None) -> Layout:
+    """The canvas for a photo of a size in pixels, in its shape as nearly as even latent sides allow.
+
+    It has about the model's own area and is one tile. With `max_side` its longer side is that, but never longer than the
+    photo's nor shorter than without it; beyond the model's area it is tiled.
+    """
+    factor, side = folder.factor, folder.window
+    scale = side * factor / (height * width) ** 0.5
+    if max_side is not None:
+        scale = max(scale, min(1.0, max_side / max(height, width)))
+    unit = math.lcm(2, folder.multiple)
+    rows, columns = (max(unit, unit * round(pixels * scale / factor / unit)) for pixels in (height, width))
+    if rows * columns <= 1.5 * side**2:
+        return single_tile(rows, columns)
+    return tiled(rows, columns, side)
 
 
 def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:
-    """Square tiles of the model's size, the whole image in the first steps, a linear taper of an eighth of a tile.
+    """The canvas of a panorama, tiled as its method and its own wishes say.
 
     Raises:
         UserError: sizes, a stride or a span that do not fit.
@@ -94,23 +164,24 @@ def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:
     window = folder.window
     height = folder.latent_side(task.height or folder.size, "height")
     width = folder.latent_side(task.width, "width")
-    stride = folder.latent_side(task.stride, "stride") if task.stride else max(1, window // 2)
     if width < window or height < window:
         raise UserError(f"a panorama is at least {folder.size} pixels wide and high", hint="or use: jointnet generate")
-    if stride > window:
+    if task.method == "direct":
+        return single_tile(height, width)
+    layout = tiled(height, width, window, METHODS[task.method], wrap=task.wrap)
+    if task.stride is not None:
+        layout = replace(layout, stride=folder.latent_side(task.stride, "stride"))
+    if layout.stride > window:
         raise UserError(
             f"stride {task.stride} leaves gaps between tiles of {folder.size}", hint=f"--stride {folder.size // 2}"
         )
-    return Layout(
-        height,
-        width,
-        (window, window),
-        stride,
-        wrap=task.wrap,
-        whole_image_until=task.whole_image_until,
-        whole_image_weight=task.whole_image_weight,
-        taper=window // 8,
-    )
+    if task.taper is not None:
+        layout = replace(layout, taper=task.taper // folder.factor)
+    if task.whole_image_until is not None:
+        layout = replace(layout, whole_image_until=task.whole_image_until)
+    if task.whole_image_weight is not None:
+        layout = replace(layout, whole_image_weight=task.whole_image_weight)
+    return layout
 
 
 def _starts(length: int, window: int, stride: int, offset: int) -> list[int]:

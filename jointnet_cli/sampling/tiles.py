@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,8 +12,41 @@ from jointnet_cli.sampling.layout import Layout, Tile
 
 Predict = Callable[[Tensor], Tensor]
 
+AREA = {"cpu": 4096}
+AREA_ELSEWHERE = 65536
+"""Latent pixels that go through the network at once: enough to keep the device busy. 4,096 are one tile of Stable
+Diffusion, or sixteen of diorama."""
 
-def merge(canvas: Tensor, tiles: Sequence[Tile], layout: Layout, predict: Predict, batch: int | None = None) -> Tensor:
+
+@dataclass
+class Batch:
+    """How many tiles go through the network at once; what turns out too much is halved for the rest of the run."""
+
+    size: int | None = None
+    """`None` decides by the device and the tile."""
+
+    def of(self, tiles: Sequence[Tile], device: torch.device) -> int:
+        """For tiles of one size."""
+        if self.size is not None:
+            return self.size
+        return max(1, AREA.get(device.type, AREA_ELSEWHERE) // (tiles[0].height * tiles[0].width))
+
+    def halve(self, tried: int) -> None:
+        """After `tried` tiles at once did not fit into memory.
+
+        Raises:
+            torch.OutOfMemoryError: there is nothing to halve; called while it is handled.
+        """
+        if tried == 1:
+            raise
+        self.size = tried // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def merge(
+    canvas: Tensor, tiles: Sequence[Tile], layout: Layout, predict: Predict, batch: Batch | None = None
+) -> Tensor:
     """The weighted mean of the tiles' predictions on the canvas.
 
     Args:
@@ -20,7 +54,7 @@ def merge(canvas: Tensor, tiles: Sequence[Tile], layout: Layout, predict: Predic
         tiles: from `Layout.at`; they cover the canvas.
         layout: says how weights fall off and whether columns wrap.
         predict: from stacked tiles (T, N, K, h, w) to their predictions (T, N, C, h, w).
-        batch: tiles of one size that go through `predict` at once; `None` takes all.
+        batch: how many tiles of one size go through `predict` at once.
 
     Returns:
         (N, C, H, W).
@@ -29,15 +63,13 @@ def merge(canvas: Tensor, tiles: Sequence[Tile], layout: Layout, predict: Predic
         return predict(canvas[None])[0]
     total: Tensor | None = None
     weights = torch.zeros(canvas.shape[-2:], dtype=canvas.dtype, device=canvas.device)
-    for group in _batches(tiles, batch):
-        predicted = predict(torch.stack([crop(canvas, tile) for tile in group]))
+    for tile, predicted in _predictions(canvas, tiles, predict, batch or Batch()):
         if total is None:
-            total = canvas.new_zeros(*predicted.shape[1:3], *canvas.shape[-2:])
-        for tile, prediction in zip(group, predicted, strict=True):
-            weight = tile_weights(tile, layout.taper).to(canvas)
-            rows, columns = _place(tile, canvas.shape[-1], canvas.device)
-            total[..., rows[:, None], columns] += weight * prediction
-            weights[rows[:, None], columns] += weight
+            total = canvas.new_zeros(*predicted.shape[:2], *canvas.shape[-2:])
+        weight = tile_weights(tile, layout.taper).to(canvas)
+        rows, columns = _place(tile, canvas.shape[-1], canvas.device)
+        total[..., rows[:, None], columns] += weight * predicted
+        weights[rows[:, None], columns] += weight
     if total is None:
         raise ValueError("no tiles")
     return total / weights
@@ -57,16 +89,24 @@ def tile_weights(tile: Tile, taper: int) -> Tensor:
     return (tile.weight * ramp).expand(tile.height, -1)
 
 
+def _predictions(
+    canvas: Tensor, tiles: Sequence[Tile], predict: Predict, batch: Batch
+) -> Iterator[tuple[Tile, Tensor]]:
+    """Every tile with its prediction (N, C, h, w), tiles of one size together."""
+    for size in dict.fromkeys((tile.height, tile.width) for tile in tiles):
+        waiting = [tile for tile in tiles if (tile.height, tile.width) == size]
+        while waiting:
+            group = waiting[: batch.of(waiting, canvas.device)]
+            try:
+                predicted = predict(torch.stack([crop(canvas, tile) for tile in group]))
+            except torch.OutOfMemoryError:
+                batch.halve(len(group))
+                continue
+            yield from zip(group, predicted, strict=True)
+            waiting = waiting[len(group) :]
+
+
 def _place(tile: Tile, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     rows = torch.arange(tile.top, tile.top + tile.height, device=device)
     columns = torch.arange(tile.left, tile.left + tile.width, device=device) % width
     return rows, columns
-
-
-def _batches(tiles: Sequence[Tile], batch: int | None) -> Iterator[Sequence[Tile]]:
-    """Tiles of equal size, at most `batch` at once."""
-    sizes = dict.fromkeys((tile.height, tile.width) for tile in tiles)
-    for size in sizes:
-        same = [tile for tile in tiles if (tile.height, tile.width) == size]
-        for start in range(0, len(same), batch or len(same)):
-            yield same[start : start + (batch or len(same))]

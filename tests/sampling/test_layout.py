@@ -7,15 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.folder import ModelFolder, read_folder
-from jointnet_cli.sampling.layout import Layout, Tile, generate_layout, panorama_layout, single_tile
+from jointnet_cli.sampling.layout import (
+    METHODS,
+    Layout,
+    Tile,
+    generate_layout,
+    panorama_layout,
+    photo_layout,
+    refine_layout,
+    single_tile,
+    tiled,
+)
 from jointnet_cli.tasks import Generate, Panorama
 
+SIDES = st.integers(1, 4000)
 DRAWS = st.tuples(st.integers(0, 2**30 - 1), st.integers(0, 2**30 - 1))
 
 
@@ -39,7 +51,7 @@ def folder(tiny_folder: Callable[[str], Path]) -> ModelFolder:
     return read_folder(tiny_folder("depth"))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(layouts(), DRAWS)
 def test_tiles_cover_the_canvas(layout: Layout, draw: tuple[int, int]) -> None:
     tiles = layout.at(0, 10, draw)
@@ -52,7 +64,7 @@ def test_tiles_cover_the_canvas(layout: Layout, draw: tuple[int, int]) -> None:
     assert covered == {(row, column) for row in range(layout.height) for column in range(layout.width)}
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(layouts(), DRAWS)
 def test_tiles_are_windows_within_the_canvas(layout: Layout, draw: tuple[int, int]) -> None:
     tiles = layout.at(0, 10, draw)
@@ -65,7 +77,7 @@ def test_tiles_are_windows_within_the_canvas(layout: Layout, draw: tuple[int, in
         assert layout.wrap or tile.left <= layout.width - tile.width
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(layouts(), DRAWS, st.integers(1, 200))
 def test_tiles_depend_on_the_draw_alone(layout: Layout, draw: tuple[int, int], step: int) -> None:
     assert layout.at(step, 200, draw) == layout.at(0, 200, draw)
@@ -103,7 +115,7 @@ def test_one_tile_is_one_tile_at_every_step(height: int) -> None:
     assert single_tile(9, 5).single
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(1, 100), st.sampled_from([0.0, 0.2, 0.4, 1.0]), DRAWS)
 def test_the_whole_image_takes_part_in_the_first_steps(steps: int, until: float, draw: tuple[int, int]) -> None:
     layout = Layout(8, 24, (8, 8), 4, whole_image_until=until, whole_image_weight=3.0, taper=2)
@@ -133,6 +145,7 @@ def test_generate_takes_the_model_s_size_or_that_asked_for(folder: ModelFolder) 
 def test_a_panorama_takes_square_tiles_and_half_of_one_as_stride(folder: ModelFolder) -> None:
     layout = panorama_layout(Panorama(prompt="", seed=0, width=128), folder)
     assert layout == Layout(16, 64, (16, 16), 8, wrap=True, whole_image_until=0.4, whole_image_weight=5.0, taper=2)
+    assert layout.random_offset
     asked = Panorama(
         prompt="",
         seed=0,
@@ -141,12 +154,102 @@ def test_a_panorama_takes_square_tiles_and_half_of_one_as_stride(folder: ModelFo
         span=180,
         wrap=False,
         stride=10,
+        taper=8,
         whole_image_until=0.1,
         whole_image_weight=2,
     )
-    assert panorama_layout(asked, folder) == Layout(
-        24, 48, (16, 16), 5, whole_image_until=0.1, whole_image_weight=2, taper=2
-    )
+    expected = Layout(24, 48, (16, 16), 5, whole_image_until=0.1, whole_image_weight=2, taper=4)
+    assert panorama_layout(asked, folder) == expected
+    nothing = replace(asked, taper=0, whole_image_until=0.0)
+    assert panorama_layout(nothing, folder) == replace(expected, taper=0, whole_image_until=0.0)
+
+
+@pytest.mark.parametrize(("method", "stride"), [("jointnet", 32), ("multidiffusion", 8), ("syncdiffusion", 16)])
+def test_the_paper_s_strides(folder: ModelFolder, method: Any, stride: int) -> None:
+    """Table 3: latent pixels at Stable Diffusion's window of 64."""
+    layout = panorama_layout(Panorama(prompt="", seed=0, width=512, method=method), replace(folder, window=64))
+    assert (layout.window, layout.stride) == ((64, 64), stride)
+    assert layout == tiled(64, 256, 64, METHODS[method], wrap=True)
+
+
+@pytest.mark.parametrize("method", ["multidiffusion", "syncdiffusion"])
+def test_rivals_tile_plainly(folder: ModelFolder, method: Any) -> None:
+    layout = panorama_layout(Panorama(prompt="", seed=0, width=128, method=method), folder)
+    assert (layout.random_offset, layout.taper, layout.whole_image_until) == (False, 0, 0.0)
+    assert layout.wrap
+    assert layout.at(0, 10, (1, 1)) == layout.at(3, 10, (2, 2))
+    asked = Panorama(prompt="", seed=0, width=128, method=method, stride=16, taper=4)
+    assert panorama_layout(asked, folder) == replace(layout, stride=8, taper=2)
+
+
+def test_direct_is_one_tile_whatever_is_asked_of_tiles(folder: ModelFolder) -> None:
+    asked = Panorama(prompt="", seed=0, width=128, height=48, method="direct", stride=10, whole_image_until=0.5)
+    assert panorama_layout(asked, folder) == single_tile(24, 64)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 60), st.integers(2, 60), st.booleans())
+def test_refinement_sees_no_whole_image(height: int, width: int, wrap: bool) -> None:
+    layout = refine_layout(height, width, 16, wrap=wrap)
+    assert layout == replace(tiled(height, width, 16, wrap=wrap), whole_image_until=0.0)
+    assert (layout.stride, layout.taper, layout.random_offset) == (8, 2, True)
+    for step in range(3):
+        assert all(
+            (tile.height, tile.width) == (min(16, height), min(16, width)) for tile in layout.at(step, 9, (5, 5))
+        )
+    assert layout.single == (max(height, width) <= 16 and not wrap)
+
+
+@settings(max_examples=30, deadline=None)
+@given(SIDES, SIDES)
+def test_a_photo_takes_the_model_s_area_in_its_own_shape(folder: ModelFolder, height: int, width: int) -> None:
+    layout = photo_layout(height, width, folder)
+    assert layout.height % 2 == layout.width % 2 == 0
+    scale = 16 / (height * width) ** 0.5
+    for side, pixels in ((layout.height, height), (layout.width, width)):
+        assert side == 2 or abs(side - pixels * scale) <= 1
+    if 1 / 4 <= height / width <= 4:
+        assert layout.single
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(8, 600), st.integers(8, 600), st.integers(1, 2000))
+def test_max_side_is_the_longer_side_within_the_photo_s_and_the_model_s(
+    folder: ModelFolder, height: int, width: int, max_side: int
+) -> None:
+    layout, own = photo_layout(height, width, folder, max_side), photo_layout(height, width, folder)
+    longer = max(layout.height, layout.width)
+    assert longer >= max(own.height, own.width)
+    if longer > max(own.height, own.width):
+        assert abs(2 * longer - min(max_side, max(height, width))) <= 2
+    if layout.height * layout.width > 1.5 * 16 * 16:
+        assert layout == tiled(layout.height, layout.width, 16)
+    else:
+        assert layout == single_tile(layout.height, layout.width)
+
+
+def test_a_large_photo_is_tiled_and_a_small_one_is_not_enlarged(folder: ModelFolder) -> None:
+    assert photo_layout(300, 400, folder, 200) == tiled(76, 100, 16)
+    assert photo_layout(300, 400, folder, 4000) == tiled(150, 200, 16)
+    assert photo_layout(300, 400, folder, 10) == photo_layout(300, 400, folder) == single_tile(14, 18)
+    assert photo_layout(8, 8, folder, 4000) == single_tile(16, 16)
+
+
+@pytest.mark.parametrize("multiple", [1, 2, 4, 8])
+def test_canvases_are_what_the_network_can_work_on(folder: ModelFolder, multiple: int) -> None:
+    """DeepFloyd-IF's branches take multiples only."""
+    strict = replace(folder, multiple=multiple)
+    for height, width, max_side in ((24, 40, None), (33, 47, None), (7, 90, None), (300, 201, 200)):
+        layout = photo_layout(height, width, strict, max_side)
+        assert layout.height % multiple == layout.width % multiple == 0
+
+
+def test_given_maps_say_the_size_unless_it_is_asked_for(folder: ModelFolder) -> None:
+    maps = {"depth": np.zeros((100, 400), np.float32)}
+    task = Generate(prompt="", seed=0, maps=maps)
+    assert generate_layout(task, folder) == photo_layout(100, 400, folder) == single_tile(8, 32)
+    assert generate_layout(replace(task, width=50, height=20), folder) == single_tile(10, 25)
+    assert generate_layout(replace(task, width=48), folder) == single_tile(6, 24)
 
 
 def test_half_of_an_odd_tile_is_rounded(folder: ModelFolder) -> None:

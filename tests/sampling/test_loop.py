@@ -14,10 +14,10 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel
 from jointnet_cli.sampling.job import Job, run
-from jointnet_cli.sampling.known import Known
+from jointnet_cli.sampling.known import Known, Region
 from jointnet_cli.sampling.layout import Layout, single_tile
 from jointnet_cli.sampling.loop import Guide, denoise
-from jointnet_cli.sampling.schedule import SCHEDULERS, make_scheduler
+from jointnet_cli.sampling.schedule import SCHEDULERS, Schedule, make_schedule
 
 Models = Callable[[str], JointModel]
 VELOCITY: dict[str, Any] = {
@@ -50,13 +50,25 @@ def job(**changes: Any) -> Job:
     return Job(**{**defaults, **changes})
 
 
-def batches(model: JointModel, asked: Job) -> list[int]:
-    """How many items the network sees at every call."""
-    seen: list[int] = []
-    hook = model.joint.register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
+def inputs(model: JointModel, asked: Job) -> list[tuple[Tensor, ...]]:
+    """What the network is given at every call: latents, timestep, text, known regions."""
+    seen: list[tuple[Tensor, ...]] = []
+    hook = model.joint.register_forward_pre_hook(lambda _, arguments: seen.append(arguments))
     run(model, asked)
     hook.remove()
     return seen
+
+
+def batches(model: JointModel, asked: Job) -> list[int]:
+    """How many items the network sees at every call."""
+    return [len(arguments[0]) for arguments in inputs(model, asked)]
+
+
+def half_known(seed: int = 0, *, left: bool = True) -> Region:
+    """The left or the right half of a canvas of 8 by 10 is given."""
+    mask = torch.ones(1, 8, 10)
+    mask[:, :, slice(None, 5) if left else slice(5, None)] = 0
+    return Region(draw(5, 8, 10, seed=seed), mask)
 
 
 @pytest.mark.parametrize("layout", [single_tile(8, 10), BAND], ids=["single", "band"])
@@ -89,8 +101,8 @@ def test_tile_offsets_come_from_the_seed(tiny_model: Models) -> None:
         return denoise(
             model.joint,
             draw(2, 5, 8, 40),
-            make_scheduler("ddim", VELOCITY, 2),
-            Guide(texts[0], texts[1], 1),
+            make_schedule("ddim", VELOCITY, 2),
+            Guide(texts, 1),
             layout,
             generator=Generator().manual_seed(seed),
         )
@@ -109,39 +121,82 @@ def test_tile_batches_change_nothing(tiny_model: Models) -> None:
     assert max(batches(model, job(layout=BAND, tile_batch=3))) == 2 * 3
 
 
+def test_memory_grows_with_the_tile_batch_and_not_with_the_width(tiny_model: Models) -> None:
+    """What the network sees at once is the measure; the whole-image tile is left out, which is as wide as the canvas."""
+
+    def largest(width: int, batch: int) -> int:
+        asked = job(layout=replace(BAND, width=width, whole_image_until=0.0), tile_batch=batch, steps=1)
+        return max(arguments[0].numel() for arguments in inputs(tiny_model("depth"), asked))
+
+    assert largest(24, 2) == largest(72, 2)
+    assert largest(72, 4) == 2 * largest(72, 2)
+
+
 @pytest.mark.parametrize("variant", ["depth-normal", "masked"])
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_what_is_given_comes_back_exactly(tiny_model: Models, variant: str, name: str) -> None:
     model, photo = tiny_model(variant), draw(5, 8, 10)
     free = run(model, job(scheduler=name))
-    made = run(model, job(given={"rgb": photo}, scheduler=name))
+    made = run(model, job(given={"rgb": Region.whole(photo)}, scheduler=name))
     assert torch.equal(made[0], photo)
     assert torch.isfinite(made).all()
     assert not torch.allclose(made[1], free[1], atol=1e-3)
-    other = run(model, job(given={"rgb": photo + 1}, scheduler=name))
+    other = run(model, job(given={"rgb": Region.whole(photo + 1)}, scheduler=name))
     assert not torch.allclose(made[1], other[1], atol=1e-3)
 
 
 def test_any_branch_can_be_given(tiny_model: Models) -> None:
     depth = draw(5, 8, 10)
-    made = run(tiny_model("depth-normal"), job(given={"depth": depth}))
+    made = run(tiny_model("depth-normal"), job(given={"depth": Region.whole(depth)}))
     assert torch.equal(made[1], depth)
     assert not torch.allclose(made[0], depth, atol=0.1)
 
 
+@pytest.mark.parametrize("variant", ["depth", "masked"])
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("strength", [1.0, 0.6])
+def test_a_region_of_every_modality_can_be_given(
+    tiny_model: Models, variant: str, symmetric: bool, strength: float
+) -> None:
+    """Each with its own mask: what is given comes back exactly, the rest is made and depends on it."""
+    model = tiny_model(variant)
+    regions = {"rgb": half_known(0), "depth": half_known(1, left=symmetric)}
+    start = {name: region.latents for name, region in regions.items()}
+
+    def made(**changes: Any) -> Tensor:
+        return run(model, job(given=regions, start=start, strength=strength, **changes))
+
+    first = made()
+    for branch, region in zip(first, regions.values(), strict=True):
+        unknown = region.mask.expand_as(branch) == 1
+        assert torch.equal(branch[~unknown], region.latents[~unknown])
+        assert not torch.allclose(branch[unknown], region.latents[unknown], atol=0.1)
+    assert not torch.allclose(made(seed=2), first, atol=0.1)
+    regions["rgb"] = replace(regions["rgb"], latents=regions["rgb"].latents + 1)
+    assert not torch.allclose(made()[1], first[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("variant", ["depth", "masked"])
+def test_what_lies_under_the_mask_does_not_leak_at_full_strength(tiny_model: Models, variant: str) -> None:
+    region = half_known()
+    other = replace(region, latents=torch.where(region.mask > 0.5, 7.0, region.latents))
+    one, same = (
+        run(tiny_model(variant), job(given={"rgb": each}, start={"rgb": each.latents, "depth": each.latents}))
+        for each in (region, other)
+    )
+    assert torch.equal(one, same)
+
+
 def test_a_masked_input_model_is_told_what_is_known(tiny_model: Models) -> None:
-    model, photo = tiny_model("masked"), draw(5, 8, 10)
-    seen: list[Tensor] = []
-    hook = model.joint.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[3]))
-    run(model, job(steps=1))
-    run(model, job(steps=1, given={"rgb": photo}))
-    hook.remove()
-    with torch.inference_mode():
-        grey = model.grey(8, 10)[0]
-    free, given = seen[0][0], seen[1][0]
-    assert torch.equal(free, torch.cat([torch.ones(2, 1, 8, 10), torch.stack([grey, grey])], dim=1))
-    assert torch.equal(given[0], torch.cat([torch.zeros(1, 8, 10), photo]))
-    assert torch.equal(given[1], torch.cat([torch.ones(1, 8, 10), grey]))
+    model, photo, half = tiny_model("masked"), draw(5, 8, 10), half_known(3)
+    (free,) = inputs(model, job(steps=1))
+    (given,) = inputs(model, job(steps=1, given={"rgb": Region.whole(photo), "depth": half}))
+    nothing = torch.cat([torch.ones(2, 1, 8, 10), torch.zeros(2, 5, 8, 10)], dim=1)
+    assert torch.equal(free[3][0], nothing)
+    told = given[3][0]
+    assert torch.equal(told[0], torch.cat([torch.zeros(1, 8, 10), photo]))
+    assert torch.equal(told[1], torch.cat([half.mask, half.latents * (1 - half.mask)]))
+    assert inputs(tiny_model("depth"), job(steps=1, given={"rgb": half}))[0][3] is None
 
 
 def test_without_guidance_there_is_no_negative_pass(tiny_model: Models) -> None:
@@ -155,7 +210,7 @@ def test_without_guidance_there_is_no_negative_pass(tiny_model: Models) -> None:
 
 def test_guidance_goes_beyond_the_prompt() -> None:
     positive, negative = draw(4, 3), draw(4, 3, seed=1)
-    guide = Guide(positive, negative, 3.0)
+    guide = Guide(Conditioning(torch.stack([positive, negative])), 3.0)
     assert torch.equal(guide.conditioning(2).text, torch.stack([negative, negative, positive, positive]))
     assert torch.equal(replace(guide, scale=1).conditioning(2).text, torch.stack([positive, positive]))
     without, with_text = draw(2, 5, seed=2), draw(2, 5, seed=3)
@@ -171,6 +226,10 @@ def test_progress_counts_the_steps(tiny_model: Models) -> None:
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert timings.keys() == {"text", "denoise"}
     assert min(timings.values()) > 0
+    seen.clear()
+    late = job(steps=4, strength=0.5, start={"rgb": draw(5, 8, 10)})
+    run(tiny_model("base"), late, progress=lambda done, count: seen.append((done, count)))
+    assert seen == [(1, 2), (2, 2)]
 
 
 @CONFIGS
@@ -192,7 +251,7 @@ class Oracle(nn.Module):
         super().__init__()
         self.clean = clean
         self.velocity = config["prediction_type"] == "v_prediction"
-        self.levels = make_scheduler("ddim", config, 1).alphas_cumprod
+        self.levels = make_schedule("ddim", config, 1).scheduler.alphas_cumprod
         self.seen: list[Tensor] = []
 
     def forward(self, latents: Tensor, timestep: Tensor, given: Conditioning, known: Tensor | None) -> Tensor:
@@ -204,38 +263,59 @@ class Oracle(nn.Module):
         return ((latents - signal * self.clean) / noise).float()
 
 
+def follow(oracle: Oracle, start: Tensor, schedule: Schedule, known: Known | None = None) -> Tensor:
+    guide = Guide(Conditioning(torch.zeros(2, 1, 1)), 1)
+    return denoise(oracle, start, schedule, guide, single_tile(6, 7), known, generator=Generator())
+
+
 @CONFIGS
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("steps", [1, 2, 12])
 def test_a_perfect_network_is_followed_to_its_picture(name: str, config: dict[str, Any], steps: int) -> None:
-    clean, noise, text = draw(2, 5, 6, 7), draw(2, 5, 6, 7, seed=1), torch.zeros(1, 1)
-    oracle, guide = Oracle(clean, config), Guide(text, text, 1)
-    made = denoise(oracle, noise, make_scheduler(name, config, steps), guide, single_tile(6, 7), generator=Generator())
-    assert torch.allclose(made, clean, atol=5e-3)
+    clean, noise = draw(2, 5, 6, 7), draw(2, 5, 6, 7, seed=1)
+    oracle, schedule = Oracle(clean, config), make_schedule(name, config, steps)
+    assert torch.allclose(follow(oracle, schedule.start(noise), schedule), clean, atol=5e-3)
     # It starts from the noise itself, whatever the scheduler multiplies it with in between.
     assert torch.allclose(oracle.seen[0][0], noise, rtol=0.01)
     assert len(oracle.seen) == steps
 
 
-def test_a_region_within_a_modality_can_be_given(tiny_model: Models) -> None:
-    model = tiny_model("masked")
-    with torch.inference_mode():
-        texts = model.encode_text(["sea", ""])
-    mask = torch.ones(2, 1, 8, 10)
-    mask[0, :, :, :4] = 0
-    clean = draw(2, 5, 8, 10)
-    made = denoise(
-        model.joint,
-        draw(2, 5, 8, 10, seed=1),
-        make_scheduler("ddim", VELOCITY, 3),
-        Guide(texts[0], texts[1], 2.0),
-        single_tile(8, 10),
-        Known(clean, mask, clean * (1 - mask), draw(2, 5, 8, 10, seed=2)),
-        generator=Generator(),
-    )
-    assert torch.equal(made[0, :, :, :4], clean[0, :, :, :4])
-    assert not torch.allclose(made[0, :, :, 4:], clean[0, :, :, 4:], atol=0.1)
-    assert not torch.allclose(made[1], clean[1], atol=0.1)
+@CONFIGS
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("strength", [0.1, 0.4, 0.9])
+def test_from_any_strength_a_perfect_network_is_followed_from_one_picture_to_another(
+    name: str, config: dict[str, Any], strength: float
+) -> None:
+    clean, other, noise = (draw(2, 5, 6, 7, seed=seed) for seed in range(3))
+    oracle, schedule = Oracle(clean, config), make_schedule(name, config, 10, strength)
+    made = follow(oracle, schedule.start(noise, other), schedule)
+    assert torch.allclose(made, clean, atol=5e-3)
+    assert len(oracle.seen) == round(10 * strength)
+    # What it sees first is the other picture under that timestep's noise.
+    level = oracle.levels[int(schedule.scheduler.timesteps[schedule.begin])]
+    assert torch.allclose(oracle.seen[0][0], level.sqrt() * other + (1 - level).sqrt() * noise, atol=5e-3)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_without_strength_the_start_comes_back_and_no_network_is_asked(name: str) -> None:
+    clean, start = draw(2, 5, 6, 7), draw(2, 5, 6, 7, seed=1)
+    oracle, schedule = Oracle(clean, VELOCITY), make_schedule(name, VELOCITY, 5, 0.0)
+    assert torch.equal(follow(oracle, schedule.start(clean, start), schedule), start)
+    assert not oracle.seen
+
+
+@CONFIGS
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_given_content_is_seen_under_the_canvas_s_own_noise(name: str, config: dict[str, Any]) -> None:
+    """A perfect network that is given its own picture sees the same whether or not it is told."""
+    clean, noise = draw(2, 5, 6, 7), draw(2, 5, 6, 7, seed=1)
+    mask = (draw(2, 1, 6, 7, seed=2) > 0).float()
+    seen = []
+    for known in (None, Known(clean, mask, noise)):
+        oracle, schedule = Oracle(clean, config), make_schedule(name, config, 5, 0.8)
+        follow(oracle, schedule.start(noise, clean), schedule, known)
+        seen.append(torch.stack(oracle.seen))
+    assert torch.allclose(*seen, atol=1e-2)
 
 
 @pytest.mark.parametrize("steps", [0, 1001])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from jointnet_cli.sampling.layout import Layout, Tile, single_tile
-from jointnet_cli.sampling.tiles import crop, merge, tile_weights
+from jointnet_cli.sampling.tiles import AREA, AREA_ELSEWHERE, Batch, crop, merge, tile_weights
 
 OFFSETS = st.integers(0, 50)
 
@@ -51,7 +51,7 @@ def test_one_tile_is_no_tiling() -> None:
     assert merged.data_ptr() == answer.data_ptr()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(layouts(), OFFSETS, OFFSETS, st.floats(-100, 100, width=32))
 def test_equal_predictions_merge_to_themselves(layout: Layout, across: int, along: int, value: float) -> None:
     canvas = draw(2, 3, layout.height, layout.width)
@@ -61,7 +61,7 @@ def test_equal_predictions_merge_to_themselves(layout: Layout, across: int, alon
     assert torch.allclose(merged, torch.tensor(value), rtol=1e-5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(layouts(), OFFSETS, OFFSETS)
 def test_what_tiles_agree_on_is_kept(layout: Layout, across: int, along: int) -> None:
     """A prediction that is a function of the pixel alone comes out as if there were no tiles."""
@@ -70,7 +70,7 @@ def test_what_tiles_agree_on_is_kept(layout: Layout, across: int, along: int) ->
     assert torch.allclose(merged, 2 * canvas[:, :2] + 1, atol=1e-5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(layouts(), OFFSETS, OFFSETS)
 def test_merging_is_linear(layout: Layout, across: int, along: int) -> None:
     canvas, tiles = draw(2, 3, layout.height, layout.width), layout.at(0, 10, (across, along))
@@ -81,7 +81,7 @@ def test_merging_is_linear(layout: Layout, across: int, along: int) -> None:
     assert torch.allclose(both, 3 * one - 2 * other, atol=1e-4)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(layouts(wrap=True), OFFSETS, OFFSETS, st.integers(1, 19))
 def test_a_closed_canvas_has_no_special_place(layout: Layout, across: int, along: int, shift: int) -> None:
     """Canvas and offset rolled together give the rolled result."""
@@ -92,7 +92,7 @@ def test_a_closed_canvas_has_no_special_place(layout: Layout, across: int, along
     assert torch.allclose(rolled, merged.roll(shift, dims=-1), atol=1e-5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(layouts(), OFFSETS, OFFSETS, st.integers(1, 5))
 def test_batches_change_nothing(layout: Layout, across: int, along: int, batch: int) -> None:
     canvas, tiles = draw(2, 3, layout.height, layout.width), layout.at(0, 10, (across, along))
@@ -102,10 +102,74 @@ def test_batches_change_nothing(layout: Layout, across: int, along: int, batch: 
         sizes.append(len(stacked))
         return network(stacked)
 
-    batched = merge(canvas, tiles, layout, counted, batch)
+    batched = merge(canvas, tiles, layout, counted, Batch(batch))
     assert torch.allclose(batched, merge(canvas, tiles, layout, network), atol=1e-6)
     assert max(sizes) <= batch
     assert sum(sizes) == len(tiles)
+
+
+@settings(max_examples=20, deadline=None)
+@given(layouts(), OFFSETS, OFFSETS, st.integers(1, 6))
+def test_what_does_not_fit_is_halved_and_tried_again(layout: Layout, across: int, along: int, fits: int) -> None:
+    canvas, tiles = draw(2, 3, layout.height, layout.width), layout.at(0, 10, (across, along))
+    assume(not layout.single)
+    tried: list[int] = []
+
+    def limited(stacked: Tensor) -> Tensor:
+        tried.append(len(stacked))
+        if len(stacked) > fits:
+            raise torch.OutOfMemoryError("out of memory")
+        return network(stacked)
+
+    batch = Batch()
+    merged = merge(canvas, tiles, layout, limited, batch)
+    assert torch.allclose(merged, merge(canvas, tiles, layout, network), atol=1e-6)
+    assert sum(count for count in tried if count <= fits) == len(tiles)
+    # What was too much is not tried again, not in the next step either.
+    refused = [count for count in tried if count > fits]
+    assert refused == sorted(set(refused), reverse=True)
+    tried.clear()
+    merge(canvas, tiles, layout, limited, batch)
+    assert not refused or max(tried) <= fits
+
+
+def test_one_tile_that_does_not_fit_is_the_user_s_to_know() -> None:
+    layout, tried = Layout(4, 12, (4, 4), 2), []
+
+    def full(stacked: Tensor) -> Tensor:
+        tried.append(len(stacked))
+        raise torch.OutOfMemoryError("out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
+        merge(draw(1, 3, 4, 12), layout.at(0, 10, (0, 0)), layout, full, Batch(5))
+    assert tried == [5, 2, 1]
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
+    layout = Layout(4, 12, (4, 4), 2)
+
+    def broken(stacked: Tensor) -> Tensor:
+        raise RuntimeError("shapes")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        merge(draw(1, 3, 4, 12), layout.at(0, 10, (0, 0)), layout, broken)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(["cpu", "cuda", "mps"]))
+def test_automatic_batches_fill_the_device(height: int, width: int, kind: str) -> None:
+    area = AREA.get(kind, AREA_ELSEWHERE)
+    count = Batch().of([Tile(0, 0, height, width)] * 3, torch.device(kind))
+    assert count >= 1 and (count + 1) * height * width > area
+    assert count == 1 or count * height * width <= area
+    assert Batch(7).of([Tile(0, 0, height, width)], torch.device(kind)) == 7
+
+
+def test_automatic_batches_of_known_models() -> None:
+    """Stable Diffusion's tiles of 64, and diorama's of 16."""
+    tiles = {side: [Tile(0, 0, side, side)] for side in (64, 16)}
+    assert [Batch().of(tiles[side], torch.device("cpu")) for side in (64, 16)] == [1, 16]
+    assert [Batch().of(tiles[side], torch.device("cuda")) for side in (64, 16)] == [16, 256]
 
 
 def test_all_tiles_of_a_size_go_together() -> None:
@@ -126,7 +190,7 @@ def test_overlaps_are_weighted_means() -> None:
     assert merged.flatten().tolist() == [1, 1, 4, 4, 5, 5]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(1, 40), st.integers(0, 30), st.floats(0.01, 10), st.booleans())
 def test_weights_are_positive_and_fall_to_the_sides(width: int, taper: int, weight: float, tapered: bool) -> None:
     weights = tile_weights(Tile(0, 0, 3, width, weight, tapered), taper)

@@ -1,0 +1,43 @@
+"""Which device computes, and in which precision."""
+
+from __future__ import annotations
+
+import difflib
+
+import torch
+
+from jointnet_cli.errors import UserError
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of that name, or the best one there is.
+
+    Raises:
+        UserError: torch does not know it or cannot use it.
+    """
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"device {name} cannot be used: {str(error).splitlines()[0]}", hint="--device cpu") from error
+    return device
+
+
+def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
+    """The type of that name, or float16 on CUDA and float32 elsewhere.
+
+    Raises:
+        UserError: unknown name.
+    """
+    if name is None:
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if name not in DTYPES:
+        near = difflib.get_close_matches(name, DTYPES, n=1)
+        raise UserError(f"unknown dtype {name}", hint=f"--dtype {near[0] if near else 'float32'}")
+    return DTYPES[name]

@@ -1,0 +1,66 @@
+"""The engine itself: what it opens, takes for granted and says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jointnet_cli.engine import Engine
+from jointnet_cli.errors import UserError
+from jointnet_cli.tasks import Depth, Generate, Sampling
+
+from .conftest import QUICK, Engines, check, photo
+
+
+def test_settings_say_what_was_resolved(engines: Engines) -> None:
+    engine = engines("depth")
+    sampling = Sampling(steps=1, guidance=1.5, scheduler="euler")
+    settings = engine.generate(Generate(prompt="sea", seed=3, width=40, sampling=sampling)).settings
+    assert settings["model_hash"] == engine.folder.weights_hash()
+    stated = {
+        "steps": 1,
+        "guidance": 1.5,
+        "scheduler": "euler",
+        "width": 40,
+        "height": 32,
+        "branches": ["rgb", "depth"],
+    }
+    assert settings | stated | {"dtype": "float32", "device": "cpu"} == settings
+
+
+def test_the_folder_s_defaults_are_taken(engines: Engines) -> None:
+    engine = engines("depth")
+    defaults = {"scheduler": "dpm++", "steps": 3, "guidance": 2.5, "depth_steps": 2}
+    engine = replace(engine, folder=replace(engine.folder, defaults=defaults))
+    made = engine.generate(Generate(prompt="sea", seed=3)).settings
+    assert [made[key] for key in ("scheduler", "steps", "guidance")] == ["dpm++", 3, 2.5]
+    seen = engine.depth(Depth(image=photo(), seed=3)).settings
+    assert [seen[key] for key in ("scheduler", "steps", "guidance")] == ["dpm++", 2, 1.0]
+
+
+def test_half_precision_is_near_full_precision(engines: Engines, tiny_folder: Callable[[str], Path]) -> None:
+    coarse = Engine.open(str(tiny_folder("depth")), device="cpu", dtype="bfloat16")
+    task = Generate(prompt="sea", seed=3, sampling=QUICK)
+    result, exact = coarse.generate(task), engines("depth").generate(task)
+    check(result, 32, 32, ["depth"])
+    assert np.abs(result.image - exact.image).mean() < 0.05
+    assert result.settings["dtype"] == "bfloat16"
+
+
+def test_describe(engines: Engines) -> None:
+    facts = engines("masked").describe()
+    assert facts["branches"] == ["rgb", "depth"]
+    assert facts["masked_input"] is True
+    assert facts["prediction"] == "v_prediction"
+    assert facts["size"] == 32
+    assert facts["parameters"] == sum(x.numel() for x in engines("masked").model.joint.parameters())
+    assert facts["parameters"] > engines("depth").describe()["parameters"]
+
+
+def test_an_unknown_model_is_refused_before_torch_looks_for_a_device() -> None:
+    with pytest.raises(UserError, match="no model nowhere"):
+        Engine.open("nowhere", device="toaster")
