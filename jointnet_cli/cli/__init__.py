@@ -14,6 +14,7 @@ from jointnet_cli.cli.doctor import doctor
 from jointnet_cli.cli.generate import generate
 from jointnet_cli.cli.groups import spread
 from jointnet_cli.cli.inpaint import inpaint
+from jointnet_cli.cli.models import models
 from jointnet_cli.cli.panorama import panorama
 from jointnet_cli.cli.prepare import prepare
 from jointnet_cli.cli.refine import refine
@@ -24,7 +25,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
     depth: "jointnet depth photo.jpg holiday/ --ensemble 5",
     panorama: 'jointnet panorama "ocean reef" --width 2048',
     inpaint: 'jointnet inpaint beach.png "a palm tree" --mask mask.png',
-    refine: "jointnet refine beach.png beach.depth.png --scale 2",
+    refine: "jointnet refine beach.image.png beach.depth.png --scale 2",
     prepare: "jointnet prepare --source worlds --count 20000 --out shards",
     train: "jointnet train diorama/base --max-minutes 30",
     doctor: "jointnet doctor",
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 for _command, _example in EXAMPLES.items():
     app.command(epilog=f"Example: {_example}", no_args_is_help=_command is not doctor)(guarded(spread(_command)))
+app.add_typer(models)
 
 
 def _print_version(wanted: bool) -> None:

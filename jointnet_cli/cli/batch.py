@@ -1,97 +1,100 @@
-"""The item loop that `generate`, `depth` and `panorama` share: check, then run and write one item after the other."""
+"""The item loop that all image commands share: check, then run and write one item after the other."""
 
 from __future__ import annotations
 
 import errno
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, Advance, note, progress, show_fault
-from jointnet_cli.cli.options import ModelOptions, OutputOptions, PromptOptions, SamplingOptions
-from jointnet_cli.cli.prompts import list_prompts
+from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, note, progress, show_fault
+from jointnet_cli.cli.options import ModelOptions, OutputOptions, SamplingOptions
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.folder import ModelFolder, find_model
-from jointnet_cli.output.naming import check_free, expected_files, stem
+from jointnet_cli.model.find import find_model
+from jointnet_cli.model.folder import ModelFolder
+from jointnet_cli.output.naming import check_free, expected_files, kind, stem, title
 from jointnet_cli.sampling.layout import generate_layout, panorama_layout
-from jointnet_cli.tasks import Depth, Generate, Result, Task
+from jointnet_cli.tasks import Generate, Inpaint, Panorama, Refine, Task
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
 
-Kind = Literal["generate", "depth", "panorama"]
+Kind = Literal["generate", "depth", "inpaint", "refine", "panorama"]
 
 HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE})
 """The disk is full or read-only, or nobody reads stdout any more."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Item:
     """One result to make."""
 
+    kind: Kind
     index: int
     """Running number in the batch."""
-    seed: int
-    """The batch's seed plus `index`."""
     prompt: str
+    seed: int
+    sampling: SamplingOptions
     load: Callable[[], Task]
-    """Builds the request. Of a photo it reads the file, so it runs only when the item's turn has come."""
-    photo: Path | None = None
+    """Builds the request. It reads the item's files, so it runs only when the item's turn has come."""
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """What `load` reads: `image`, `depth`, `mask` and so on."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """How the files are read, where that decides the pixels: it becomes part of the result's settings."""
+    mesh: bool = False
+    """Whether the result is a panorama, of which there is a mesh."""
+    uncertain: bool = False
+    """Whether the result says how certain it is."""
+    independent: bool = False
+    """Whether its inputs are its own, so that its fault says nothing of the other items."""
 
     @property
     def subject(self) -> str:
         """What the item is called in messages and, as a slug, in file names."""
-        return self.photo.stem if self.photo else self.prompt
+        return title(self.kind, self.prompt, self.files.get("image"))
 
     def record(self) -> dict[str, Any]:
         """The head of its JSON line."""
-        source = {"source": str(self.photo)} if self.photo else {}
+        source = {"source": str(self.files["image"])} if "image" in self.files else {}
         return {"prompt": self.prompt, "seed": self.seed, **source}
 
-
-def items_of_prompts(options: PromptOptions, request: Callable[[str, int], Task]) -> list[Item]:
-    """Every prompt `--count` times, in order; item n has seed + n."""
-    prompts = [prompt for prompt in list_prompts(options) for _ in range(options.count)]
-
-    def item(index: int, prompt: str) -> Item:
-        seed = options.seed + index
-        return Item(index, seed, prompt, lambda: request(prompt, seed))
-
-    return [item(index, prompt) for index, prompt in enumerate(prompts)]
+    def planned(self, out: Path, folder: ModelFolder) -> dict[str, Path]:
+        """The files that the result will be, by key."""
+        maps = folder.branches[1:]
+        uncertain = maps if self.uncertain else []
+        name = stem(self.index, self.seed, self.subject)
+        names = expected_files(self.kind, name, maps, mesh=self.mesh, uncertain=uncertain)
+        return {key: out / file for key, file in names.items()}
 
 
-def run_batch(
-    kind: Kind, items: Sequence[Item], sampling: SamplingOptions, model: ModelOptions, output: OutputOptions
-) -> None:
+def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions) -> None:
     """Make every item and print its files, or with `--dry-run` print the plan. A failed item does not stop the rest.
 
     Raises:
-        UserError: an output that exists already, an unknown scheduler or model, a request that the model refuses.
-        typer.Exit: code 1 if items failed, 2 if every one was a photo that cannot be used.
+        UserError: an input that is not there, an output that is, an unknown scheduler or model, a request that the model
+            refuses.
+        typer.Exit: code 1 if items failed, 2 if every one failed by inputs of its own.
     """
-    folder = find_model(model.model)
-    plan = [_files(kind, item, output, folder.branches[1:]) for item in items]
-    sizes = [_size(item, folder) for item in items]
+    folder = find_model(model.model, model.base, weights=not output.dry_run)
+    _check_schedulers(items)
+    plan = [item.planned(output.out, folder) for item in items]
     check_free((path for files in plan for path in files.values()), output.overwrite)
-    if sampling.scheduler:
-        from jointnet_cli.sampling.schedule import check_scheduler
-
-        check_scheduler(sampling.scheduler)
     if output.dry_run:
-        for item, files, size in zip(items, plan, sizes, strict=True):
-            _print_plan(item, files, size, output)
+        for item, files in zip(items, plan, strict=True):
+            _print_plan(item, files, _size(item, folder), output)
         return
+    _check_inputs(items, folder)
 
     started = time.monotonic()
     with progress(f"loading {model.model}", output.quiet):
         from jointnet_cli.engine import Engine
 
-        engine = Engine.open(model.model, device=model.device, dtype=model.dtype)
+        engine = Engine.open(model.model, base=model.base, device=model.device, dtype=model.dtype)
     faults = []
     for item in items:
         try:
@@ -99,7 +102,7 @@ def run_batch(
         except Exception as fault:
             if _concerns_all(fault, item):
                 raise
-            show_fault(fault, prefix=f"item {item.index} ({item.photo or item.prompt}): ")
+            show_fault(fault, prefix=f"item {item.index} ({item.files.get('image') or item.prompt}): ")
             faults.append(fault)
     note(f"{len(items) - len(faults)} of {len(items)} done in {time.monotonic() - started:.1f} s", output.quiet)
     if faults:
@@ -107,28 +110,43 @@ def run_batch(
         raise typer.Exit(USER_FAULT if len(unusable) == len(items) else RUN_FAILED)
 
 
+def _check_schedulers(items: Sequence[Item]) -> None:
+    names = {item.sampling.scheduler for item in items if item.sampling.scheduler}
+    if names:
+        from jointnet_cli.sampling.schedule import check_scheduler
+
+        for name in sorted(names):
+            check_scheduler(name)
+
+
+def _check_inputs(items: Sequence[Item], folder: ModelFolder) -> None:
+    """Refuse what can be refused before a model is loaded: sizes that prompts ask for, and inputs that all items share."""
+    for item in items:
+        if not item.files or (item is items[0] and not item.independent):
+            _size(item, folder)
+
+
 def _concerns_all(fault: Exception, item: Item) -> bool:
     """Whether the next item would fail in the same way."""
     if isinstance(fault, UserError):
-        # Prompts differ in their words and seeds only, which no model refuses; a photo may be at fault by itself.
-        return item.photo is None
+        # Where only prompts and seeds differ, what the model refuses once it refuses always.
+        return not item.independent
     return isinstance(fault, OSError) and fault.errno in HOPELESS
 
 
-def _files(kind: Kind, item: Item, output: OutputOptions, maps: Sequence[str]) -> dict[str, Path]:
-    name = stem(item.index, item.seed, item.subject)
-    return {key: output.out / file for key, file in expected_files(kind, name, maps).items()}
-
-
 def _size(item: Item, folder: ModelFolder) -> dict[str, int]:
-    """Pixels of what a prompt asks for, checked against the model; nothing for a photo, which is not read yet."""
-    if item.photo is not None:
+    """Pixels of the result, checked against the model; nothing for photos, which would all have to be read."""
+    if item.kind == "depth":
         return {}
-    task = item.load()
-    if isinstance(task, Depth):
-        return {}
-    layout = generate_layout(task, folder) if isinstance(task, Generate) else panorama_layout(task, folder)
-    return {"width": layout.width * folder.factor, "height": layout.height * folder.factor}
+    match item.load():
+        case Inpaint() as task:
+            height, width = task.image.shape[:2]
+        case Refine() as task:
+            height, width = (round(side * task.scale) for side in task.image.shape[:2])
+        case Generate() | Panorama() as task:
+            layout = generate_layout(task, folder) if isinstance(task, Generate) else panorama_layout(task, folder)
+            height, width = layout.height * folder.factor, layout.width * folder.factor
+    return {"width": width, "height": height}
 
 
 def _print_plan(item: Item, files: dict[str, Path], size: dict[str, int], output: OutputOptions) -> None:
@@ -137,7 +155,8 @@ def _print_plan(item: Item, files: dict[str, Path], size: dict[str, int], output
         print(json.dumps({**item.record(), **size, "files": names}, ensure_ascii=False))
         return
     pixels = f", {' x '.join(map(str, size.values()))} pixels" if size else ""
-    print(f"{item.index:05}: {item.photo or item.prompt}, seed {item.seed}{pixels}")
+    about = ": ".join(filter(None, [str(item.files.get("image", "")), item.prompt]))
+    print(f"{item.index:05}: {about}, seed {item.seed}{pixels}")
     print(*(f"  {name}" for name in names.values()), sep="\n")
 
 
@@ -145,7 +164,9 @@ def _make(engine: Engine, item: Item, count: int, output: OutputOptions) -> None
     from jointnet_cli.output.bundle import write_result
 
     with progress(f"{item.index + 1}/{count} {item.subject}", output.quiet) as advance:
-        result = _run(engine, item.load(), advance)
+        task = item.load()
+        result = getattr(engine, kind(task))(task, advance)
+        result.settings |= item.settings
         files = write_result(result, output.out, item.index, overwrite=output.overwrite, metadata=output.metadata)
     if output.json:
         names = {key: str(path) for key, path in files.items()}
@@ -153,11 +174,3 @@ def _make(engine: Engine, item: Item, count: int, output: OutputOptions) -> None
         print(json.dumps(line, ensure_ascii=False), flush=True)
     else:
         print(*files.values(), sep="\n", flush=True)
-
-
-def _run(engine: Engine, task: Task, advance: Advance) -> Result:
-    if isinstance(task, Generate):
-        return engine.generate(task, advance)
-    if isinstance(task, Depth):
-        return engine.depth(task, advance)
-    return engine.panorama(task, advance)

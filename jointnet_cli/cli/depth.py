@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from jointnet_cli.cli.batch import Item, run_batch
-from jointnet_cli.cli.options import PROMPT_PANEL, ModelOptions, OutputOptions, SamplingOptions, Seed, option
+from jointnet_cli.cli.inputs import Inputs
+from jointnet_cli.cli.options import (
+    PROMPT_PANEL,
+    MaxSide,
+    ModelOptions,
+    OutputOptions,
+    Seed,
+    TiledSamplingOptions,
+    option,
+)
 from jointnet_cli.cli.photos import list_photos
 from jointnet_cli.tasks import Depth
 
@@ -32,32 +41,42 @@ def depth(
     photos: Photos,
     *,
     ensemble: Ensemble = 1,
+    max_side: MaxSide = None,
     prompt: Prompt = "",
     seed: Seed = 0,
-    sampling: SamplingOptions,
+    sampling: TiledSamplingOptions,
     model: ModelOptions,
     output: OutputOptions,
 ) -> None:
-    """Predict the depth of photos.
+    """Predict the depth (and normals) of photos.
 
     Writes a 16-bit disparity PNG (relative inverse depth: near is bright), a coloured preview, an EXR and a JSON record
-    per photo, and prints their paths.
+    per photo, and prints their paths. With `--ensemble` also how far the predictions differ, pixel by pixel.
     """
+    inputs = Inputs(output.quiet)
 
     def item(index: int, photo: Path) -> Item:
         def load() -> Depth:
-            from jointnet_cli.output.image import read_image
-
             return Depth(
-                image=read_image(photo),
+                image=inputs.image(photo),
                 source=photo,
                 prompt=prompt,
                 seed=seed + index,
                 ensemble=ensemble,
+                max_side=max_side,
                 sampling=sampling.request(),
             )
 
-        return Item(index, seed + index, prompt, load, photo=photo)
+        return Item(
+            kind="depth",
+            index=index,
+            prompt=prompt,
+            seed=seed + index,
+            sampling=sampling,
+            load=load,
+            files={"image": photo},
+            uncertain=ensemble > 1,
+            independent=True,
+        )
 
-    items = [item(index, photo) for index, photo in enumerate(list_photos(photos))]
-    run_batch("depth", items, sampling, model, output)
+    run_batch([item(index, photo) for index, photo in enumerate(list_photos(photos))], model, output)

@@ -1,44 +1,83 @@
-"""`jointnet generate`: an image and its dense maps from a prompt."""
+"""`jointnet generate`: an image and its dense maps from a prompt, or an image for given maps."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
-from jointnet_cli.cli.batch import items_of_prompts, run_batch
-from jointnet_cli.cli.options import ModelOptions, OutputOptions, PromptOptions, SamplingOptions, option
+from jointnet_cli.cli.batch import Item, run_batch
+from jointnet_cli.cli.inputs import Inputs, require_one_size
+from jointnet_cli.cli.items import list_items
+from jointnet_cli.cli.options import (
+    BatchOptions,
+    MapOptions,
+    ModelOptions,
+    OutputOptions,
+    PromptOptions,
+    SamplingOptions,
+    option,
+)
 from jointnet_cli.tasks import Generate
 
-Width = Annotated[
-    int | None, option("--width", min=1, metavar="PIXELS", help="Width of the image.", show_default="model's")
-]
-Height = Annotated[
-    int | None, option("--height", min=1, metavar="PIXELS", help="Height of the image.", show_default="model's")
-]
+MODEL_OR_MAP = "model's, or the map's shape"
+
+
+@dataclass(frozen=True)
+class SizeOptions:
+    """How large the image is."""
+
+    width: Annotated[
+        int | None, option("--width", min=1, metavar="PIXELS", help="Width of the image.", show_default=MODEL_OR_MAP)
+    ] = None
+    height: Annotated[
+        int | None, option("--height", min=1, metavar="PIXELS", help="Height of the image.", show_default=MODEL_OR_MAP)
+    ] = None
 
 
 def generate(
     prompts: PromptOptions,
+    batch: BatchOptions,
     *,
-    width: Width = None,
-    height: Height = None,
+    size: SizeOptions,
+    maps: MapOptions,
     sampling: SamplingOptions,
     model: ModelOptions,
     output: OutputOptions,
 ) -> None:
     """Make an image together with its depth (and normals) from a prompt.
 
-    Writes the image, a 16-bit disparity PNG (relative inverse depth: near is bright), an EXR with everything and a JSON
-    record per result, and prints their paths.
+    With `--depth` or `--normal` the map is given and the image is painted for it. Writes the image, a 16-bit disparity
+    PNG (relative inverse depth: near is bright), an EXR with everything and a JSON record per result, and prints their
+    paths.
     """
+    inputs = Inputs(output.quiet)
 
-    def request(prompt: str, seed: int) -> Generate:
-        return Generate(
-            prompt=prompt,
-            seed=seed,
-            negative_prompt=prompts.negative_prompt,
-            width=width,
-            height=height,
-            sampling=sampling.request(),
+    def item(
+        index: int, prompts: PromptOptions, size: SizeOptions, maps: MapOptions, sampling: SamplingOptions
+    ) -> Item:
+        def load() -> Generate:
+            arrays = inputs.maps(maps)
+            require_one_size(*((path, arrays[name]) for name, path in maps.files().items()))
+            return Generate(
+                prompt=prompts.prompt,
+                seed=prompts.seed,
+                negative_prompt=prompts.negative_prompt,
+                width=size.width,
+                height=size.height,
+                maps=arrays,
+                sources=maps.files(),
+                sampling=sampling.request(),
+            )
+
+        return Item(
+            kind="generate",
+            index=index,
+            prompt=prompts.prompt,
+            seed=prompts.seed,
+            sampling=sampling,
+            load=load,
+            files=maps.files(),
+            settings=maps.settings(),
         )
 
-    run_batch("generate", items_of_prompts(prompts, request), sampling, model, output)
+    run_batch(list_items(item, batch, prompts, size, maps, sampling), model, output)

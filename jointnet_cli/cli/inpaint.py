@@ -1,4 +1,4 @@
-"""`jointnet inpaint`: repaint a part of an image, of its depth, or of both."""
+"""`jointnet inpaint`: repaint a part of an image, of its dense maps, or of all."""
 
 from __future__ import annotations
 
@@ -6,29 +6,55 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from jointnet_cli.cli.options import ModelOptions, OutputOptions, SamplingOptions, Seed, option
+from jointnet_cli.cli.batch import Item, run_batch
+from jointnet_cli.cli.inputs import Inputs, require_one_size
+from jointnet_cli.cli.items import list_items
+from jointnet_cli.cli.options import (
+    INPUT_PANEL,
+    BatchOptions,
+    ImageOptions,
+    MapOptions,
+    MaxSide,
+    ModelOptions,
+    OutputOptions,
+    PromptOptions,
+    TiledSamplingOptions,
+    option,
+)
 from jointnet_cli.errors import UserError
+from jointnet_cli.tasks import Inpaint
 
-Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The image to change.", show_default=False)]
-Prompt = Annotated[str, typer.Argument(metavar="PROMPT", help="What the result shows.", show_default=False)]
+MASKS = {"rgb": "mask", "depth": "depth_mask", "normal": "normal_mask"}
+"""The masks' flags by modality."""
 
 
 @dataclass(frozen=True)
 class MaskOptions:
     """What is repainted, and how far it may move."""
 
-    mask: Annotated[Path | None, option("--mask", metavar="FILE", help="White is repainted.", show_default=False)] = (
-        None
-    )
-    depth: Annotated[
+    mask: Annotated[
         Path | None,
-        option("--depth", metavar="FILE", help="The image's depth: PNG or EXR.", show_default="predicted first"),
+        option("--mask", panel=INPUT_PANEL, metavar="FILE", help="White is repainted.", show_default=False),
     ] = None
     depth_mask: Annotated[
         Path | None,
-        option("--depth-mask", metavar="FILE", help="White is repainted in the depth.", show_default="same as --mask"),
+        option(
+            "--depth-mask",
+            panel=INPUT_PANEL,
+            metavar="FILE",
+            help="White is repainted in the depth.",
+            show_default="same as --mask",
+        ),
+    ] = None
+    normal_mask: Annotated[
+        Path | None,
+        option(
+            "--normal-mask",
+            panel=INPUT_PANEL,
+            metavar="FILE",
+            help="White is repainted in the normals.",
+            show_default="same as --mask",
+        ),
     ] = None
     strength: Annotated[
         float,
@@ -40,17 +66,92 @@ class MaskOptions:
             help="How much of the masked part is forgotten; 1 is all of it.",
         ),
     ] = 1.0
+    max_side: MaxSide = None
+
+    def files(self) -> dict[str, Path]:
+        """The masks that are given, by modality."""
+        named = {modality: getattr(self, flag) for modality, flag in MASKS.items()}
+        return {modality: path for modality, path in named.items() if path is not None}
+
+    def require_one(self) -> None:
+        """Raise `UserError` where no mask is given."""
+        if not self.files():
+            raise UserError("no mask", "--mask FILE: white is repainted, black stays; --depth-mask for the depth alone")
 
 
 def inpaint(
-    image: Image,
-    prompt: Prompt,
+    picture: ImageOptions,
+    prompts: PromptOptions,
+    batch: BatchOptions,
     *,
     masks: MaskOptions,
-    seed: Seed = 0,
-    sampling: SamplingOptions,
+    maps: MapOptions,
+    sampling: TiledSamplingOptions,
     model: ModelOptions,
     output: OutputOptions,
 ) -> None:
-    """Repaint a part of an image together with its depth. *Not in this version yet.*"""
-    raise UserError("jointnet inpaint is not available in this version yet")
+    """Repaint a part of an image together with its depth (and normals).
+
+    What is white in `--mask` is painted anew, in the image and in its maps alike; `--depth-mask` and `--normal-mask` say
+    something else for their map, and alone they leave the image as it is. Everything outside of the masks stays as it
+    was, bit for bit. A map that is not given is predicted first.
+    """
+    inputs = Inputs(output.quiet)
+
+    def item(
+        index: int,
+        prompts: PromptOptions,
+        picture: ImageOptions,
+        masks: MaskOptions,
+        maps: MapOptions,
+        sampling: TiledSamplingOptions,
+    ) -> Item:
+        image = picture.required()
+        masks.require_one()
+        return Item(
+            kind="inpaint",
+            index=index,
+            prompt=prompts.prompt,
+            seed=prompts.seed,
+            sampling=sampling,
+            load=lambda: _load(inputs, image, prompts, masks, maps, sampling),
+            files={"image": image, **_sources(masks, maps)},
+            settings=maps.settings(),
+        )
+
+    run_batch(list_items(item, batch, prompts, picture, masks, maps, sampling), model, output)
+
+
+def _load(
+    inputs: Inputs,
+    image: Path,
+    prompts: PromptOptions,
+    masks: MaskOptions,
+    maps: MapOptions,
+    sampling: TiledSamplingOptions,
+) -> Inpaint:
+    photo, arrays, marked = inputs.image(image), inputs.maps(maps), inputs.masks(masks.files())
+    sized = [(maps.files()[name], array) for name, array in arrays.items()]
+    sized += [(masks.files()[name], array) for name, array in marked.items()]
+    require_one_size((image, photo), *sized)
+    if not any((mask > 0.5).any() for mask in marked.values()):
+        raise UserError(f"{next(iter(masks.files().values()))} marks nothing", "white is repainted")
+    if "rgb" not in marked:
+        marked["rgb"] = 0 * photo[..., 0]
+    return Inpaint(
+        image=photo,
+        prompt=prompts.prompt,
+        seed=prompts.seed,
+        masks=marked,
+        maps=arrays,
+        sources={"image": image, **_sources(masks, maps)},
+        negative_prompt=prompts.negative_prompt,
+        strength=masks.strength,
+        max_side=masks.max_side,
+        sampling=sampling.request(),
+    )
+
+
+def _sources(masks: MaskOptions, maps: MapOptions) -> dict[str, Path]:
+    """The files of a request by the name of the flag that gives them."""
+    return maps.files() | {MASKS[name]: path for name, path in masks.files().items()}

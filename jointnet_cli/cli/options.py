@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from jointnet_cli.errors import UserError
 from jointnet_cli.tasks import Sampling
 
 MODEL_PANEL = "Model"
 SAMPLING_PANEL = "Sampling"
 PROMPT_PANEL = "Prompts and seeds"
 OUTPUT_PANEL = "Output"
+INPUT_PANEL = "Inputs"
 
 
 def option(*names: str, env: str | None = None, panel: str | None = None, **settings: Any) -> Any:
@@ -22,6 +24,25 @@ def option(*names: str, env: str | None = None, panel: str | None = None, **sett
     return typer.Option(*names, envvar=variable, rich_help_panel=panel, **settings)
 
 
+MaxSide = Annotated[
+    int | None,
+    option(
+        "--max-side",
+        panel=SAMPLING_PANEL,
+        min=1,
+        metavar="PIXELS",
+        help="Longer side to work at, in tiles where needed; the result has the photo's size in any case.",
+        show_default="about the model's area",
+    ),
+]
+DepthKind = Annotated[
+    Literal["auto", "disparity", "distance"],
+    option(
+        "--depth-kind",
+        panel=INPUT_PANEL,
+        help="What the depth file's numbers are: disparity (near is large) or distance (near is small).",
+    ),
+]
 Seed = Annotated[
     int,
     option(
@@ -51,10 +72,21 @@ class ModelOptions:
             "-m",
             env="MODEL",
             panel=MODEL_PANEL,
-            metavar="NAME|DIR",
-            help="`diorama` (built in), or a model's folder.",
+            metavar="NAME|DIR|ZIP|HUB",
+            help="`diorama` (built in), a model's folder or zip, or its name on the hub.",
         ),
     ] = "diorama"
+    base: Annotated[
+        str | None,
+        option(
+            "--base",
+            env="BASE",
+            panel=MODEL_PANEL,
+            metavar="DIR|HUB",
+            help="The model that a checkpoint in the published layout was trained from.",
+            show_default=False,
+        ),
+    ] = None
     device: Annotated[
         str | None,
         option(
@@ -112,35 +144,118 @@ class SamplingOptions:
         ),
     ] = None
 
-    def request(self, tile_batch: int | None = None) -> Sampling:
+    def request(self) -> Sampling:
         """The engine's view of these flags."""
-        return Sampling(steps=self.steps, guidance=self.guidance, scheduler=self.scheduler, tile_batch=tile_batch)
+        return Sampling(**{field.name: getattr(self, field.name) for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class TiledSamplingOptions(SamplingOptions):
+    """How to denoise a canvas that may be larger than the model's size."""
+
+    tile_batch: Annotated[
+        int | None,
+        option(
+            "--tile-batch",
+            env="TILE_BATCH",
+            panel=SAMPLING_PANEL,
+            min=1,
+            metavar="N",
+            help="Tiles that go through the network at once.",
+            show_default="automatic",
+        ),
+    ] = None
+
+
+NegativePrompt = Annotated[
+    str,
+    option(
+        "--negative-prompt", panel=PROMPT_PANEL, metavar="TEXT", help="What to steer away from.", show_default=False
+    ),
+]
 
 
 @dataclass(frozen=True)
 class PromptOptions:
-    """What to draw, how often and from which seed."""
+    """What to draw, and from which seed."""
 
-    prompt: Annotated[str | None, typer.Argument(metavar="PROMPT", help="What to draw.", show_default=False)] = None
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw.", show_default=False)] = ""
+    negative_prompt: NegativePrompt = ""
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class CaptionOptions:
+    """What a given picture shows, which may be left out, and the seed."""
+
+    prompt: Annotated[
+        str,
+        option("--prompt", panel=PROMPT_PANEL, metavar="TEXT", help="What the image shows.", show_default=False),
+    ] = ""
+    negative_prompt: NegativePrompt = ""
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How many results, and of what."""
+
     prompts: Annotated[
         str | None,
         option(
             "--prompts",
             panel=PROMPT_PANEL,
             metavar="FILE|-",
-            help="Read prompts from a text file, or from stdin with `-`: one a line, `#` starts a comment line.",
+            help="A prompt a line (`.txt`), or a table of prompts and options (`.csv`, `.jsonl`); `-` reads stdin.",
         ),
     ] = None
-    negative_prompt: Annotated[
-        str,
-        option(
-            "--negative-prompt", panel=PROMPT_PANEL, metavar="TEXT", help="What to steer away from.", show_default=False
-        ),
-    ] = ""
     count: Annotated[
         int, option("--count", "-n", panel=PROMPT_PANEL, min=1, metavar="N", help="Results per prompt.")
     ] = 1
-    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """The image that a command starts from."""
+
+    image: Annotated[
+        Path | None, typer.Argument(metavar="IMAGE", help="The image to start from.", show_default=False)
+    ] = None
+
+    def required(self) -> Path:
+        """The image.
+
+        Raises:
+            UserError: none was given.
+        """
+        if self.image is None:
+            raise UserError("no image", "name the image to start from, or give --prompts with a column image")
+        return self.image
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """The dense maps of a picture that are known."""
+
+    depth: Annotated[
+        Path | None,
+        option(
+            "--depth", panel=INPUT_PANEL, metavar="FILE", help="Depth map: PNG, TIFF, EXR or npy.", show_default=False
+        ),
+    ] = None
+    normal: Annotated[
+        Path | None,
+        option("--normal", panel=INPUT_PANEL, metavar="FILE", help="Normal map: PNG or EXR.", show_default=False),
+    ] = None
+    depth_kind: DepthKind = "auto"
+
+    def files(self) -> dict[str, Path]:
+        """The maps that are given, by modality."""
+        return {name: path for name, path in (("depth", self.depth), ("normal", self.normal)) if path is not None}
+
+    def settings(self) -> dict[str, str]:
+        """What decides how the files are read, where it is not their own word."""
+        return {} if self.depth_kind == "auto" else {"depth_kind": self.depth_kind}
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from jointnet_cli.cli.batch import items_of_prompts, run_batch
+from jointnet_cli.cli.batch import Item, run_batch
+from jointnet_cli.cli.items import list_items
 from jointnet_cli.cli.options import (
     SAMPLING_PANEL,
+    BatchOptions,
     ModelOptions,
     OutputOptions,
     PromptOptions,
-    SamplingOptions,
+    TiledSamplingOptions,
     option,
 )
-from jointnet_cli.errors import UserError
-from jointnet_cli.tasks import Panorama
-
-VIEW_PANEL = "View"
-FULL_CIRCLE = 360.0
+from jointnet_cli.cli.view import FULL_CIRCLE, VIEW_PANEL, closes
+from jointnet_cli.tasks import Method, Panorama
 
 
 @dataclass(frozen=True)
@@ -46,25 +45,19 @@ class ViewOptions:
         ),
     ] = None
 
-    def wraps(self) -> bool:
-        """Whether the picture closes to a ring.
-
-        Raises:
-            UserError: a ring was asked for that is no full circle.
-        """
-        full = self.span == FULL_CIRCLE
-        if self.wrap and not full:
-            raise UserError(
-                f"--wrap needs a span of 360, not {self.span:g}",
-                "leave --span out for a full circle, or give --no-wrap",
-            )
-        return full if self.wrap is None else self.wrap
-
 
 @dataclass(frozen=True)
 class TileOptions:
     """How the tiles of a step are laid out and joined (paper 4.2)."""
 
+    method: Annotated[
+        Method,
+        option(
+            "--method",
+            panel=SAMPLING_PANEL,
+            help="This paper's way, or one of those that it compares itself with; decides the defaults below.",
+        ),
+    ] = "jointnet"
     stride: Annotated[
         int | None,
         option(
@@ -73,11 +66,22 @@ class TileOptions:
             min=1,
             metavar="PIXELS",
             help="Step between tiles.",
-            show_default="half a tile",
+            show_default="the method's",
+        ),
+    ] = None
+    taper: Annotated[
+        int | None,
+        option(
+            "--taper",
+            panel=SAMPLING_PANEL,
+            min=0,
+            metavar="PIXELS",
+            help="Width over which a tile fades out towards its left and right side.",
+            show_default="the method's",
         ),
     ] = None
     whole_image_until: Annotated[
-        float,
+        float | None,
         option(
             "--whole-image-until",
             panel=SAMPLING_PANEL,
@@ -85,31 +89,29 @@ class TileOptions:
             max=1,
             metavar="FRACTION",
             help="Fraction of the steps in which the whole image takes part as one more tile.",
+            show_default="the method's",
         ),
-    ] = 0.4
+    ] = None
     whole_image_weight: Annotated[
-        float,
-        option("--whole-image-weight", panel=SAMPLING_PANEL, min=0, metavar="WEIGHT", help="Weight of that tile."),
-    ] = 5.0
-    tile_batch: Annotated[
-        int | None,
+        float | None,
         option(
-            "--tile-batch",
-            env="TILE_BATCH",
+            "--whole-image-weight",
             panel=SAMPLING_PANEL,
-            min=1,
-            metavar="N",
-            help="Tiles that go through the network at once.",
-            show_default="all of a step",
+            min=0,
+            metavar="WEIGHT",
+            help="Weight of that tile.",
+            show_default="the method's",
         ),
     ] = None
 
 
 def panorama(
     prompts: PromptOptions,
+    batch: BatchOptions,
+    *,
     view: ViewOptions,
-    sampling: SamplingOptions,
     tiles: TileOptions,
+    sampling: TiledSamplingOptions,
     model: ModelOptions,
     output: OutputOptions,
 ) -> None:
@@ -118,21 +120,33 @@ def panorama(
     The picture is drawn by overlapping tiles that share their noise; a full circle joins at its seam. Writes the
     image, a 16-bit disparity PNG, an EXR, the textured mesh of the surroundings and a JSON record per result.
     """
-    wrap = view.wraps()
 
-    def request(prompt: str, seed: int) -> Panorama:
-        return Panorama(
-            prompt=prompt,
-            seed=seed,
+    def item(
+        index: int, prompts: PromptOptions, view: ViewOptions, tiles: TileOptions, sampling: TiledSamplingOptions
+    ) -> Item:
+        task = Panorama(
+            prompt=prompts.prompt,
+            seed=prompts.seed,
             negative_prompt=prompts.negative_prompt,
             width=view.width,
             height=view.height,
             span=view.span,
-            wrap=wrap,
+            wrap=closes(view.span, view.wrap),
+            method=tiles.method,
             stride=tiles.stride,
+            taper=tiles.taper,
             whole_image_until=tiles.whole_image_until,
             whole_image_weight=tiles.whole_image_weight,
-            sampling=sampling.request(tiles.tile_batch),
+            sampling=sampling.request(),
+        )
+        return Item(
+            kind="panorama",
+            index=index,
+            prompt=task.prompt,
+            seed=task.seed,
+            sampling=sampling,
+            load=lambda: task,
+            mesh=True,
         )
 
-    run_batch("panorama", items_of_prompts(prompts, request), sampling, model, output)
+    run_batch(list_items(item, batch, prompts, view, tiles, sampling), model, output)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from math import pi
 from pathlib import Path
 
 from jointnet_cli.output.atomic import write_text
 from jointnet_cli.output.color import colorize
 from jointnet_cli.output.exr import write_exr
-from jointnet_cli.output.image import write_disparity_png, write_normal_png, write_png
+from jointnet_cli.output.image import write_grey_png, write_normal_png, write_png
 from jointnet_cli.output.mesh import rgbd_mesh, write_glb
 from jointnet_cli.output.metadata import describe, exr_attributes, png_text, record
-from jointnet_cli.output.naming import check_free, expected_files, kind, stem, subject
+from jointnet_cli.output.naming import check_free, expected_files, kind, source, stem, title
 from jointnet_cli.tasks import Result
 
 
@@ -26,8 +27,11 @@ def write_result(
     `metadata` there is no sidecar and no text in the other files. Raises `UserError` if a file exists and `overwrite`
     is not set.
     """
-    name = stem(index, result.task.seed, subject(result.task))
-    files = {key: out / file for key, file in expected_files(kind(result.task), name, list(result.maps)).items()}
+    task, verb = result.task, kind(result.task)
+    name = stem(index, task.seed, title(verb, task.prompt, source(task)))
+    mesh = result.projection.kind == "cylindrical"
+    names = expected_files(verb, name, list(result.maps), mesh=mesh, uncertain=list(result.uncertainty))
+    files = {key: out / file for key, file in names.items()}
     check_free(files.values(), overwrite)
     out.mkdir(parents=True, exist_ok=True)
     files["metadata"].unlink(missing_ok=True)
@@ -40,16 +44,18 @@ def write_result(
 
 
 def _writers(result: Result, files: dict[str, Path], metadata: bool) -> dict[str, Callable[[Path], None]]:
-    image, maps, projection = result.image, result.maps, result.projection
+    image, maps, projection, uncertainty = result.image, result.maps, result.projection, result.uncertainty
     text = png_text(result) if metadata else {}
     attributes = exr_attributes(result) if metadata else {}
     extras = record(result) if metadata else None
     return {
         "image": lambda path: write_png(path, image, text),
-        "depth": lambda path: write_disparity_png(path, maps["depth"], text),
+        "depth": lambda path: write_grey_png(path, maps["depth"], text),
         "normal": lambda path: write_normal_png(path, maps["normal"], text),
+        "depth_uncertainty": lambda path: write_grey_png(path, uncertainty["depth"], text),
+        "normal_uncertainty": lambda path: write_grey_png(path, uncertainty["normal"] / pi, text),
         "preview": lambda path: write_png(path, colorize(maps["depth"]), text),
-        "exr": lambda path: write_exr(path, image, maps, attributes, projection),
+        "exr": lambda path: write_exr(path, image, maps, attributes, projection, uncertainty),
         "mesh": lambda path: write_glb(path, rgbd_mesh(image, maps["depth"], projection), extras),
         "metadata": lambda path: write_text(path, json.dumps(describe(result, files), indent=2) + "\n"),
     }

@@ -23,6 +23,23 @@ class Exr(NamedTuple):
     channels: dict[str, NDArray[Any]]
     attributes: dict[str, Any]
 
+    def layer(self, axes: str, *names: str) -> str | None:
+        """The prefix of the first layer that is called one of `names` and has a channel for each of `axes`.
+
+        `ViewLayer.Normal.X` is the channel `X` of the layer `Normal` of `ViewLayer`; its prefix is `ViewLayer.Normal.`.
+        Case is ignored; the layer without a name is called "".
+        """
+        prefixes = sorted(name[:-1] for name in self.channels if name.endswith(axes[0]))
+        for prefix in prefixes:
+            name = prefix.removesuffix(".").rpartition(".")[-1].lower()
+            if name in names and all(prefix + axis in self.channels for axis in axes):
+                return prefix
+        return None
+
+    def stack(self, prefix: str, axes: str) -> NDArray[np.float32]:
+        """The channels of a layer as (H, W, len(axes))."""
+        return np.stack([self.channels[prefix + axis] for axis in axes], axis=-1).astype(np.float32)
+
 
 def write_exr(
     path: Path,
@@ -30,12 +47,14 @@ def write_exr(
     maps: Mapping[str, NDArray[np.float32]],
     attributes: Mapping[str, str],
     projection: Projection,
+    uncertainty: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> None:
     """Write one ZIP-compressed part: linear-light half `R`, `G`, `B`, and the maps in float32 bit for bit.
 
     `image` is (H, W, 3) sRGB in [0, 1]. The map `depth`, (H, W) relative disparity, becomes `disparity.Y`: the name `Z`
-    is kept for distances. The map `normal`, (H, W, 3), becomes `normal.X`, `.Y`, `.Z`. `attributes` become string
-    attributes; a panorama that closes says so with `wrapmodes`. Raises ValueError for a map of another name or size.
+    is kept for distances. The map `normal`, (H, W, 3), becomes `normal.X`, `.Y`, `.Z`. What is uncertain about them,
+    (H, W) by map, becomes `uncertainty.disparity` and `uncertainty.normal`. `attributes` become string attributes; a
+    panorama that closes says so with `wrapmodes`. Raises ValueError for a map of another name or size.
     """
     import OpenEXR
 
@@ -45,6 +64,8 @@ def write_exr(
         if values.shape[:2] != image.shape[:2]:
             raise ValueError(f"the map {name} is {values.shape[:2]} and the image {image.shape[:2]}")
         planes |= _planes(name, values)
+    for name, values in (uncertainty or {}).items():
+        planes["uncertainty.disparity" if name == "depth" else f"uncertainty.{name}"] = np.asarray(values, np.float32)
     header: dict[str, Any] = {
         **attributes,
         "compression": OpenEXR.ZIP_COMPRESSION,
@@ -58,14 +79,20 @@ def write_exr(
         file.write(str(temporary))
 
 
+def is_exr(path: Path) -> bool:
+    """Whether a file is there and begins as OpenEXR does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(_MAGIC)) == _MAGIC
+
+
 def read_exr(path: Path) -> Exr:
     """Read the channels of the first part, one array each, and the attributes. Raises `UserError` if it is not EXR."""
     import OpenEXR
 
     try:
-        with path.open("rb") as stream:
-            magic = stream.read(len(_MAGIC))
-        if magic != _MAGIC:  # asked here, because the library prints its own complaint to stderr
+        if not is_exr(path):  # asked here, because the library prints its own complaint to stderr
             raise UserError(f"{path} is not an OpenEXR file")
         with OpenEXR.File(str(path), separate_channels=True) as file:
             channels = {name: channel.pixels for name, channel in file.channels().items()}

@@ -8,13 +8,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
-from PIL.PngImagePlugin import PngImageFile, PngInfo
+from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.atomic import atomic_path
+from jointnet_cli.output.color import linear_to_srgb
+from jointnet_cli.output.exr import is_exr, read_exr
+from jointnet_cli.output.pixels import open_picture, read_samples
 
 _PERCEPTUAL_INTENT = b"\x00"  # the payload of the PNG chunk `sRGB`
+_OTHER_COLOURS = frozenset({"CMYK", "YCbCr", "LAB", "HSV"})
+"""Pillow's modes whose channels are not red, green and blue."""
 
 
 def write_png(path: Path, image: NDArray[np.float32], text: Mapping[str, str] | None = None) -> None:
@@ -27,12 +32,12 @@ def write_png(path: Path, image: NDArray[np.float32], text: Mapping[str, str] | 
     _save(path, _quantize(image, np.uint8), info)
 
 
-def write_disparity_png(path: Path, disparity: NDArray[np.float32], text: Mapping[str, str] | None = None) -> None:
-    """Write (H, W) relative disparity in [0, 1] as a 16-bit grey PNG: 0 (far) is 0, 1 (near) is 65535, never stretched.
+def write_grey_png(path: Path, values: NDArray[np.float32], text: Mapping[str, str] | None = None) -> None:
+    """Write (H, W) in [0, 1], such as relative disparity, as a 16-bit grey PNG: 0 is 0, 1 is 65535, never stretched.
 
     Raises ValueError if a value is not finite; values outside of [0, 1] are clipped.
     """
-    _save(path, _quantize(disparity, np.uint16), _png_info(text))
+    _save(path, _quantize(values, np.uint16), _png_info(text))
 
 
 def write_normal_png(path: Path, normal: NDArray[np.float32], text: Mapping[str, str] | None = None) -> None:
@@ -41,55 +46,60 @@ def write_normal_png(path: Path, normal: NDArray[np.float32], text: Mapping[str,
 
 
 def read_disparity_png(path: Path) -> NDArray[np.float32]:
-    """Read what `write_disparity_png` wrote: (H, W) relative disparity in [0, 1], near = 1.
+    """Read what `write_grey_png` wrote: (H, W) relative disparity in [0, 1], near = 1.
 
     Raises `UserError` if the file cannot be read or is not 16-bit grey: 8 bits show as terraces in a depth map.
     """
-    picture = _open(path)
-    if not picture.mode.startswith("I;16"):
+    if not open_picture(path).mode.startswith("I;16"):
         raise UserError(f"{path} is not a 16-bit grey image", hint="disparity is read from 16-bit grey PNG")
-    return _grey16(picture)
+    return read_samples(path)[..., 0]
 
 
 def read_image(path: Path) -> NDArray[np.float32]:
-    """Read any picture that Pillow knows as (H, W, 3) sRGB in [0, 1].
+    """Read any picture as (H, W, 3) sRGB in [0, 1].
 
     The EXIF orientation is applied, an embedded colour profile is converted to sRGB, transparent parts are laid over
-    white, and of an animation the first frame is taken. 16-bit grey keeps its precision; Pillow reads 16-bit colour as
-    8-bit. Raises `UserError` if the file is missing, damaged, or not a picture.
+    white, and of an animation the first frame is taken. 16 bits keep their precision, except where a profile is
+    converted. Of an OpenEXR file, the linear `R, G, B` (or Blender's `Combined`) are taken, cut off at white. Raises
+    `UserError` if the file is missing, damaged, or not a picture.
     """
-    picture = _open(path)
+    if is_exr(path):
+        return _exr_image(path)
+    picture = open_picture(path)
+    if picture.mode in ("I", "F"):
+        raise UserError(f"{path} has 32 bits a pixel, of no known range", hint="convert it to 8 or 16 bits")
     try:
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode.startswith("I;16"):
-            return np.repeat(_grey16(picture)[..., None], 3, axis=-1)
-        if picture.mode in ("I", "F"):
-            raise UserError(f"{path} has 32 bits a pixel, of no known range", hint="convert it to 8 or 16 bits")
-        return np.asarray(_to_srgb(picture), np.float32) / np.float32(255)
+        if picture.info.get("icc_profile") or picture.mode in _OTHER_COLOURS:
+            return np.asarray(_to_srgb(picture), np.float32) / np.float32(255)
+        return _over_white(read_samples(path))
     except (ValueError, OSError) as error:
         raise UserError(f"{path} cannot be read as a picture: {error}") from error
 
 
 def read_text(path: Path) -> dict[str, str]:
     """The text chunks of a PNG, empty if it has none. Raises `UserError` if the file is not an image."""
-    picture = _open(path)
-    return {key: str(value) for key, value in picture.text.items()} if isinstance(picture, PngImageFile) else {}
+    return {key: str(value) for key, value in getattr(open_picture(path), "text", {}).items()}
 
 
-def _open(path: Path) -> Image.Image:
-    """Open and decode, so that a damaged file is noticed here."""
-    try:
-        picture = Image.open(path)
-        picture.load()
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
-    except IsADirectoryError as error:
-        raise UserError(f"{path} is a folder, not an image") from error
-    except UnidentifiedImageError as error:
-        raise UserError(f"{path} is not an image", hint="PNG, JPEG, WebP, TIFF and the like are read") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    return picture
+def _exr_image(path: Path) -> NDArray[np.float32]:
+    exr = read_exr(path)
+    layer = exr.layer("RGB", "", "combined")
+    if layer is None:
+        raise UserError(f"{path} holds no picture", hint=f"its channels are {', '.join(exr.channels)}")
+    linear = exr.stack(layer, "RGB")
+    if (alpha := exr.channels.get(f"{layer}A")) is not None:
+        linear += 1 - alpha[..., None]  # OpenEXR's colours are multiplied by alpha already
+    return linear_to_srgb(np.clip(np.nan_to_num(linear), 0, 1))
+
+
+def _over_white(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(H, W, C) with C as of `read_samples`, to (H, W, 3)."""
+    colours = samples.shape[-1] - (samples.shape[-1] % 2 == 0)
+    colour = np.broadcast_to(samples[..., :colours], (*samples.shape[:2], 3))
+    if colours == samples.shape[-1]:
+        return np.ascontiguousarray(colour)
+    alpha = samples[..., colours:]
+    return np.asarray(colour * alpha + (1 - alpha), np.float32)
 
 
 def _to_srgb(picture: Image.Image) -> Image.Image:
@@ -111,10 +121,6 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
         except ImageCms.PyCMSError:
             pass  # a damaged profile, or one for other channels than the picture's, says nothing about the colours
     return picture.convert("RGB")
-
-
-def _grey16(picture: Image.Image) -> NDArray[np.float32]:
-    return np.asarray(picture, np.uint16).astype(np.float32) / np.float32(65535)
 
 
 def _quantize(values: NDArray[np.floating], dtype: type[np.uint8] | type[np.uint16]) -> NDArray[np.unsignedinteger]:

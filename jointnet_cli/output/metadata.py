@@ -6,16 +6,19 @@ import json
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from jointnet_cli import __version__
-from jointnet_cli.output.naming import kind
-from jointnet_cli.tasks import Depth, Generate, Panorama, Projection, Result
+from jointnet_cli.errors import UserError
+from jointnet_cli.output.naming import kind, source
+from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Projection, Refine, Result
 
 SOFTWARE = f"jointnet-cli {__version__}"
 
+_APART = frozenset({"image", "maps", "masks", "prompt", "negative_prompt", "seed"})
+"""Fields of a task that are pictures, or that the record holds in another place."""
 _DISTANCE = {"perspective": "planar Z", "cylindrical": "distance from the vertical axis"}
 
 
@@ -27,22 +30,24 @@ def record(result: Result) -> dict[str, Any]:
     """
     task = result.task
     height, width = result.image.shape[:2]
-    apart = {"image", "prompt", "negative_prompt", "seed"}
-    request = {field.name: getattr(task, field.name) for field in fields(task) if field.name not in apart}
+    request = {field.name: getattr(task, field.name) for field in fields(task) if field.name not in _APART}
     plain: dict[str, Any] = _plain(
         {
             "software": SOFTWARE,
             "command": command(result),
             "task": kind(task),
             "prompt": task.prompt,
-            "negative_prompt": _negative_prompt(result),
+            "negative_prompt": getattr(task, "negative_prompt", ""),
             "seed": task.seed,
             "width": width,
             "height": height,
-            "request": request | {"sampling": asdict(task.sampling)},
+            "request": request,
             "settings": result.settings,
             "projection": asdict(result.projection),
-            "maps": {name: convention(name, result.projection) for name in result.maps},
+            "maps": {
+                name: convention(name, result.projection) | _uncertainty(name, name in result.uncertainty)
+                for name in result.maps
+            },
         }
     )
     return plain
@@ -56,6 +61,19 @@ def describe(result: Result, files: Mapping[str, Path]) -> dict[str, Any]:
         "timings": _plain(result.timings),
         "files": {key: path.name for key, path in files.items()},
     }
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record that a PNG or EXR of ours carries; empty for any other file, and for one that cannot be read."""
+    from jointnet_cli.output.exr import is_exr, read_exr
+    from jointnet_cli.output.image import read_text
+
+    try:
+        text = read_exr(path).attributes if is_exr(path) else read_text(path)
+        stated = json.loads(text.get("jointnet", "{}"))
+    except (UserError, ValueError):
+        return {}
+    return stated if isinstance(stated, dict) else {}
 
 
 def convention(name: str, projection: Projection) -> dict[str, Any]:
@@ -84,28 +102,46 @@ def convention(name: str, projection: Projection) -> dict[str, Any]:
 def command(result: Result) -> str:
     """The command line that makes the same pixels again, quoted for a POSIX shell."""
     task, settings = result.task, result.settings
-    height, width = result.image.shape[:2]
-    argument = task.prompt
-    options: dict[str, Any] = {"model": settings.get("model"), "seed": task.seed}
-    match task:
-        case Depth():
-            argument = str(task.source or "PHOTO")
-            options |= {"prompt": task.prompt or None, "ensemble": task.ensemble}
-        case Generate():
-            options |= {"negative_prompt": task.negative_prompt or None, "width": width, "height": height}
-        case Panorama():
-            options |= {"negative_prompt": task.negative_prompt or None, "width": width, "height": height}
-            names = ("span", "wrap", "stride", "whole_image_until", "whole_image_weight")
-            options |= {name: getattr(task, name) for name in names}
-            options["tile_batch"] = task.sampling.tile_batch
-    for name in ("steps", "guidance", "scheduler"):
-        options[name] = settings.get(name, getattr(task.sampling, name))
+    arguments, own = _spoken(result)
+    options: dict[str, Any] = {"model": settings.get("model"), "base": settings.get("base"), "seed": task.seed}
+    options |= {"negative_prompt": getattr(task, "negative_prompt", None) or None, **own}
+    options |= {name: settings.get(name, getattr(task.sampling, name)) for name in ("steps", "guidance", "scheduler")}
+    if not isinstance(task, Generate):
+        options["tile_batch"] = task.sampling.tile_batch
     options["dtype"] = str(settings["dtype"]).removeprefix("torch.") if "dtype" in settings else None
 
     words = [word for name, value in options.items() for word in _flag(name, _plain(value))]
-    # After `--` a leading dash does not make an option of the prompt.
-    line = [*words, "--", argument] if argument.startswith("-") else [argument, *words]
+    # After `--` a leading dash does not make an option of an argument.
+    dashed = any(argument.startswith("-") for argument in arguments)
+    line = [*words, "--", *arguments] if dashed else [*arguments, *words]
     return shlex.join(["jointnet", kind(task), *line])
+
+
+def _spoken(result: Result) -> tuple[list[str], dict[str, Any]]:
+    """The arguments of the command line, and the options of the task's own verb."""
+    task, height, width = result.task, *result.image.shape[:2]
+    files = {name: path for name, path in getattr(task, "sources", {}).items() if name != "image"}
+    files["depth_kind"] = result.settings.get("depth_kind")
+    image = str(source(task) or "IMAGE")
+    match task:
+        case Depth():
+            return [image], {"prompt": task.prompt or None, **_values(task, "ensemble", "max_side")}
+        case Generate():
+            return [task.prompt], {"width": width, "height": height, **files}
+        case Inpaint():
+            return [image, task.prompt], files | _values(task, "strength", "max_side")
+        case Refine():
+            depth = files.pop("depth", None)
+            view = _values(task.projection, "span", "wrap") if task.projection else {}
+            options = {"prompt": task.prompt or None, **files, **_values(task, "what", "scale", "strength"), **view}
+            return [image] if depth is None else [image, str(depth)], options
+        case Panorama():
+            names = ("span", "wrap", "method", "stride", "taper", "whole_image_until", "whole_image_weight")
+            return [task.prompt], {"width": width, "height": height, **_values(task, *names)}
+
+
+def _values(thing: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(thing, name) for name in names}
 
 
 def parameters(result: Result) -> str:
@@ -122,7 +158,7 @@ def parameters(result: Result) -> str:
         "Model": settings.get("model"),
     }
     lines = [task.prompt]
-    if negative_prompt := _negative_prompt(result):
+    if negative_prompt := getattr(task, "negative_prompt", ""):
         lines.append(f"Negative prompt: {negative_prompt}")
     lines.append(", ".join(f"{name}: {_quoted(_plain(value))}" for name, value in facts.items() if value is not None))
     return "\n".join(lines)
@@ -138,8 +174,17 @@ def exr_attributes(result: Result) -> dict[str, str]:
     return {"software": SOFTWARE, "comments": _encodable(parameters(result)), "jointnet": json.dumps(record(result))}
 
 
-def _negative_prompt(result: Result) -> str:
-    return "" if isinstance(result.task, Depth) else result.task.negative_prompt
+def _uncertainty(name: str, known: bool) -> dict[str, Any]:
+    """What a map's convention adds where the members of an ensemble were compared."""
+    if not known:
+        return {}
+    if name == "depth":
+        quantity, png, channel = "standard deviation of the members' disparity", "65535 * value", "disparity"
+    else:
+        quantity, png, channel = "RMS angle of the members to their mean, radians", "65535 * value / pi", name
+    return {
+        "uncertainty": {"quantity": quantity, "png": f"16-bit grey, {png}", "exr": f"uncertainty.{channel}, float32"}
+    }
 
 
 def _flag(name: str, value: str | int | float | bool | None) -> list[str]:
@@ -169,6 +214,8 @@ def _encodable(text: str) -> str:
 
 def _plain(value: Any) -> Any:
     """`value` as JSON holds it: arrays as lists, numbers that are not finite as null, paths and the like as text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -12,6 +12,8 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.tasks import Depth, Task
 
 SLUG_LENGTH = 48
+_OWN_NAME = re.compile(r"\d{5,}_\d+_(.+)\.(?:image|rgb[dn]*)")
+"""The stem of a picture that is itself a result: `00000_7_ocean-reef.image`."""
 
 
 def slug(text: str) -> str:
@@ -25,15 +27,23 @@ def slug(text: str) -> str:
 
 
 def kind(task: Task) -> str:
-    """The task's verb at the command line: `generate`, `depth` or `panorama`."""
+    """The task's verb at the command line: `generate`, `depth`, `inpaint`, `refine` or `panorama`."""
     return type(task).__name__.lower()
 
 
-def subject(task: Task) -> str:
-    """What a task is about: the prompt, and for a photo its file's name without the suffix."""
-    if isinstance(task, Depth):
-        return task.source.stem if task.source else task.prompt
-    return task.prompt
+def source(task: Task) -> Path | None:
+    """The file of the picture that a task starts from, if it starts from one."""
+    return task.source if isinstance(task, Depth) else getattr(task, "sources", {}).get("image")
+
+
+def title(kind: str, prompt: str, image: Path | None) -> str:
+    """What a result is about: the prompt, for `depth` the picture's name, and for `refine` that with a word before it.
+
+    Without the word, refining a result beside it would write over it: `00000_7_reef.image.png` is called `refined reef`.
+    """
+    if image is None or kind not in ("depth", "refine"):
+        return prompt
+    return image.stem if kind == "depth" else "refined " + _OWN_NAME.sub(r"\1", image.stem)
 
 
 def stem(index: int, seed: int, text: str) -> str:
@@ -41,18 +51,30 @@ def stem(index: int, seed: int, text: str) -> str:
     return f"{index:05}_{seed}_{slug(text)}"
 
 
-def expected_files(kind: str, stem: str, maps: Sequence[str], *, metadata: bool = True) -> dict[str, str]:
+def expected_files(
+    kind: str,
+    stem: str,
+    maps: Sequence[str],
+    *,
+    mesh: bool = False,
+    uncertain: Sequence[str] = (),
+    metadata: bool = True,
+) -> dict[str, str]:
     """The file names of one result by key, in the order in which they are written; the sidecar comes last.
 
-    `kind` is a task's verb and `maps` names the dense maps (`depth`, `normal`). A depth task has no `image`: the photo
-    is the user's own. It has a coloured `preview` instead, and a panorama has a `mesh`; both need a depth map.
+    `kind` is a task's verb and `maps` names the dense maps (`depth`, `normal`), `uncertain` those of which there is an
+    uncertainty. A depth task has no `image`: the photo is the user's own. It has a coloured `preview` instead, and a
+    panorama a `mesh`; both need a depth map.
     """
     files = {} if kind == "depth" else {"image": f"{stem}.image.png"}
-    files |= {name: f"{stem}.{name}.png" for name in maps}
+    for name in maps:
+        files[name] = f"{stem}.{name}.png"
+        if name in uncertain:
+            files[f"{name}_uncertainty"] = f"{stem}.{name}-uncertainty.png"
     if kind == "depth" and "depth" in maps:
         files["preview"] = f"{stem}.preview.png"
     files["exr"] = f"{stem}.rgb{''.join(name[0] for name in maps)}.exr"
-    if kind == "panorama" and "depth" in maps:
+    if mesh and "depth" in maps:
         files["mesh"] = f"{stem}.mesh.glb"
     if metadata:
         files["metadata"] = f"{stem}.metadata.json"

@@ -8,8 +8,8 @@ import pytest
 
 MISTAKES = {
     "no prompt": (["generate", "--steps", "2"], "no prompt"),
-    "empty prompt": (["generate", "  "], "the prompt is empty"),
-    "two sources of prompts": (["generate", "sea", "--prompts", "-"], "both given"),
+    "empty prompt": (["generate", "  "], "no prompt"),
+    "two sources of prompts": (["generate", "sea", "--prompts", "prompts.txt"], "both given"),
     "missing prompts file": (["panorama", "--prompts", "none.txt"], "no file none.txt"),
     "prompts folder": (["panorama", "--prompts", "."], ". is a folder"),
     "empty prompts file": (["generate", "--prompts", "empty.txt"], "no prompts in empty.txt"),
@@ -40,6 +40,7 @@ MISTAKES = {
 @pytest.mark.parametrize(("arguments", "words"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_mistake(invoke, arguments, words):
     Path("empty.txt").touch()
+    Path("prompts.txt").write_text("sea")
     Path("binary.txt").write_bytes(b"\xff\xfe\x80")
     Path("folder").mkdir()
     before = sorted(Path.cwd().rglob("*"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jointnet_cli.tasks import Depth, Generate, Panorama, Projection, Result, Sampling, Task
+from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Projection, Refine, Result, Sampling, Task
 
 HEIGHT, WIDTH = 16, 64
 SETTINGS = {
@@ -24,7 +24,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="session")
 def make_result() -> Callable[..., Result]:
-    """`make_result("generate" | "depth" | "panorama", maps=("depth",), **task fields)`."""
+    """`make_result("generate" | "depth" | "inpaint" | "refine" | "panorama", maps=("depth",), **task fields)`."""
 
     def make(kind: str, maps: tuple[str, ...] = ("depth",), **fields: Any) -> Result:
         random = np.random.default_rng(7)
@@ -40,6 +40,15 @@ def make_result() -> Callable[..., Result]:
             task = Generate(**{"prompt": "ocean reef", "seed": 5, **fields})
         elif kind == "depth":
             task = Depth(**{"image": image, "source": Path("photos/My Cat.jpg"), "seed": 5, **fields})
+        elif kind == "inpaint":
+            given = {"maps": {"depth": arrays["depth"]}, "masks": {"rgb": np.ones((HEIGHT, WIDTH), np.float32)}}
+            sources = {"image": Path("beach.png"), "depth": Path("beach.exr"), "mask": Path("mask.png")}
+            task = Inpaint(**{"image": image, "prompt": "a palm", "seed": 5, **given, "sources": sources, **fields})
+        elif kind == "refine":
+            sources = {"image": Path("0.image.png"), "depth": Path("0.depth.png")}
+            given = {"maps": {"depth": arrays["depth"]}, "sources": sources}
+            task = Refine(**{"image": image, "seed": 5, **given, **fields})
+            projection = task.projection or projection
         else:
             task = Panorama(**{"prompt": "ocean reef", "seed": 5, "sampling": Sampling(tile_batch=4), **fields})
             projection = Projection("cylindrical", task.span, task.wrap)

@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.bundle import write_result
 from jointnet_cli.output.exr import read_exr
 from jointnet_cli.output.image import read_disparity_png, read_image, read_text
+from jointnet_cli.output.maps import read_map
 from jointnet_cli.output.metadata import describe, record
-from jointnet_cli.tasks import Result
+from jointnet_cli.tasks import Projection, Result
 
 MakeResult = Callable[..., Result]
 HEIGHT, WIDTH = 16, 64
@@ -31,6 +33,18 @@ FILES = {
         "preview": "00003_5_my-cat.preview.png",
         "exr": "00003_5_my-cat.rgbd.exr",
         "metadata": "00003_5_my-cat.metadata.json",
+    },
+    "inpaint": {
+        "image": "00003_5_a-palm.image.png",
+        "depth": "00003_5_a-palm.depth.png",
+        "exr": "00003_5_a-palm.rgbd.exr",
+        "metadata": "00003_5_a-palm.metadata.json",
+    },
+    "refine": {
+        "image": "00003_5_refined-0-image.image.png",
+        "depth": "00003_5_refined-0-image.depth.png",
+        "exr": "00003_5_refined-0-image.rgbd.exr",
+        "metadata": "00003_5_refined-0-image.metadata.json",
     },
     "panorama": {
         "image": "00003_5_ocean-reef.image.png",
@@ -83,6 +97,44 @@ def test_normals_are_written_too(make_result: MakeResult, tmp_path: Path) -> Non
     assert list(files) == ["image", "depth", "normal", "exr", "metadata"]
     np.testing.assert_allclose(read_image(files["normal"]) * 2 - 1, result.maps["normal"], atol=1.01 / 255)
     assert np.array_equal(read_exr(files["exr"]).channels["normal.Y"], result.maps["normal"][..., 1])
+
+
+def test_a_refined_panorama_keeps_its_ring_and_its_mesh(make_result: MakeResult, tmp_path: Path) -> None:
+    files = write_result(make_result("refine", projection=Projection("cylindrical", 360.0, True)), tmp_path, 0)
+    assert list(files) == ["image", "depth", "exr", "mesh", "metadata"]
+    assert read_exr(files["exr"]).attributes["wrapmodes"] == "periodic,clamp"
+    assert len(trimesh.load(files["mesh"], process=False, force="mesh").vertices) == HEIGHT * (WIDTH + 1)
+
+
+def test_uncertainty_is_written_at_its_scale(make_result: MakeResult, tmp_path: Path) -> None:
+    result = make_result("depth", maps=("depth", "normal"), ensemble=3)
+    spread = np.linspace(0, 0.5, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    result.uncertainty = {"depth": spread, "normal": np.float32(np.pi) * spread}
+    files = write_result(result, tmp_path, 0)
+    assert files["depth_uncertainty"].name == "00000_5_my-cat.depth-uncertainty.png"
+    for name in ("depth", "normal"):
+        stored = np.asarray(Image.open(files[f"{name}_uncertainty"])) / 65535
+        np.testing.assert_allclose(stored, spread, atol=0.51 / 65535)
+    channels = read_exr(files["exr"]).channels
+    assert np.array_equal(channels["uncertainty.disparity"], spread)
+    assert np.array_equal(channels["uncertainty.normal"], result.uncertainty["normal"])
+
+
+def test_what_was_read_is_written_byte_for_byte(make_result: MakeResult, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    colours = random.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    levels = random.integers(0, 65536, (HEIGHT, WIDTH), dtype=np.uint16)
+    normals = random.standard_normal((HEIGHT, WIDTH, 3))
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    given = {"image": colours, "depth": levels, "normal": np.rint((normals + 1) / 2 * 255).astype(np.uint8)}
+    for name, pixels in given.items():
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    result = make_result("inpaint", maps=("depth", "normal"))
+    result.image = read_image(tmp_path / "image.png")
+    result.maps = {name: read_map(tmp_path / f"{name}.png", name).values for name in ("depth", "normal")}
+    files = write_result(result, tmp_path / "out", 0)
+    for name, pixels in given.items():
+        assert np.array_equal(np.asarray(Image.open(files[name])), pixels), name
 
 
 def test_without_metadata_nothing_is_told(make_result: MakeResult, tmp_path: Path) -> None:

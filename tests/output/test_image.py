@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import OpenEXR
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +18,7 @@ from jointnet_cli.output.image import (
     read_disparity_png,
     read_image,
     read_text,
-    write_disparity_png,
+    write_grey_png,
     write_normal_png,
     write_png,
 )
@@ -47,7 +46,7 @@ def test_png_keeps_eight_bits_and_text(folder: Path, pixels: NDArray[np.uint8], 
 @given(SIXTEEN_BIT)
 def test_disparity_keeps_sixteen_bits(folder: Path, pixels: NDArray[np.uint16]) -> None:
     path = folder / "disparity.png"
-    write_disparity_png(path, pixels.astype(np.float32) / np.float32(65535), {"jointnet": "{}"})
+    write_grey_png(path, pixels.astype(np.float32) / np.float32(65535), {"jointnet": "{}"})
     assert np.array_equal(np.asarray(Image.open(path)), pixels)
     assert np.array_equal(np.rint(read_disparity_png(path) * 65535), pixels)
     assert read_text(path) == {"jointnet": "{}"}
@@ -55,7 +54,7 @@ def test_disparity_keeps_sixteen_bits(folder: Path, pixels: NDArray[np.uint16]) 
 
 def test_disparity_is_never_stretched(folder: Path) -> None:
     path = folder / "range.png"
-    write_disparity_png(path, np.array([[-0.1, 0.25, 0.5, 1.2]], np.float32))
+    write_grey_png(path, np.array([[-0.1, 0.25, 0.5, 1.2]], np.float32))
     assert np.asarray(Image.open(path)).tolist() == [[0, 16384, 32768, 65535]]
 
 
@@ -70,7 +69,7 @@ def test_a_png_says_that_it_is_srgb(folder: Path) -> None:
     assert Image.open(folder / "srgb.png").info["srgb"] == 0
 
 
-@pytest.mark.parametrize("write", [write_png, write_disparity_png, write_normal_png])
+@pytest.mark.parametrize("write", [write_png, write_grey_png, write_normal_png])
 def test_what_is_not_a_number_is_not_written(tmp_path: Path, write: Callable[..., None]) -> None:
     with pytest.raises(ValueError, match="finite"):
         write(tmp_path / "nan.png", np.full((2, 2, 3), np.nan, np.float32))
@@ -126,19 +125,6 @@ def test_sixteen_bit_grey_keeps_its_precision(folder: Path) -> None:
     assert np.array_equal(np.rint(read_image(folder / "grey16.tiff") * 65535), expected)
 
 
-def test_sixteen_bit_colour(folder: Path) -> None:
-    levels = np.array([[[0, 32768, 65535], [1000, 2000, 60000]]], dtype=">u2")
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
-    data = zlib.compress(b"\0" + levels.tobytes())
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-    (folder / "rgb16.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
-    np.testing.assert_allclose(read_image(folder / "rgb16.png"), levels / 65535, atol=1 / 255)
-
-
 def test_cmyk(folder: Path) -> None:
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(folder / "cmyk.jpg")
     red = read_image(folder / "cmyk.jpg").mean(axis=(0, 1))
@@ -178,6 +164,31 @@ def test_a_cut_off_picture_is_a_users_mistake(folder: Path, suffix: str) -> None
     cut.write_bytes(whole.read_bytes()[:600])
     with pytest.raises(UserError, match="cut"):
         read_image(cut)
+
+
+@pytest.mark.parametrize("layer", ["", "ViewLayer.Combined."])
+def test_an_exr_photo_is_linear_light(folder: Path, layer: str) -> None:
+    linear = np.array([[0.0, 0.2140411, 1.0, 7.0, np.nan]], np.float32)
+    alpha = np.array([[1, 1, 1, 1, 0]], np.float32)
+    channels = {f"{layer}{name}": linear.copy() for name in "RGB"} | {f"{layer}A": alpha}
+    with OpenEXR.File({"type": OpenEXR.scanlineimage}, channels) as file:
+        file.write(str(folder / "photo.exr"))
+    expected = np.repeat(np.array([0, 0.5, 1, 1, 0])[None, :, None], 3, axis=-1)
+    np.testing.assert_allclose(read_image(folder / "photo.exr"), expected, atol=1e-4)
+
+
+def test_an_exr_without_colours_is_no_picture(folder: Path) -> None:
+    with OpenEXR.File({"type": OpenEXR.scanlineimage}, {"Z": np.ones((2, 2), np.float32)}) as file:
+        file.write(str(folder / "z.exr"))
+    with pytest.raises(UserError, match="holds no picture") as caught:
+        read_image(folder / "z.exr")
+    assert caught.value.hint == "its channels are Z"
+
+
+def test_the_first_frame_of_an_animation(folder: Path) -> None:
+    first, second = Image.new("RGB", (2, 2), (200, 100, 50)), Image.new("RGB", (2, 2), (0, 0, 0))
+    first.save(folder / "moving.png", save_all=True, append_images=[second])
+    assert (read_image(folder / "moving.png") * 255).tolist() == [[[200, 100, 50]] * 2] * 2
 
 
 def test_floating_point_pixels_are_refused(folder: Path) -> None:

@@ -9,15 +9,25 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from jointnet_cli import __version__
-from jointnet_cli.output.metadata import command, describe, exr_attributes, parameters, png_text, record
+from jointnet_cli.output.bundle import write_result
+from jointnet_cli.output.metadata import (
+    command,
+    describe,
+    exr_attributes,
+    parameters,
+    png_text,
+    read_record,
+    record,
+)
 from jointnet_cli.tasks import Projection, Result
 
 MakeResult = Callable[..., Result]
 
 
-KINDS = ["generate", "depth", "panorama"]
+KINDS = ["generate", "depth", "inpaint", "refine", "panorama"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -49,11 +59,42 @@ def test_the_record_of_each_task(make_result: MakeResult) -> None:
     assert photo["request"]["ensemble"] == 3
     assert "image" not in photo["request"]
 
+    painted = record(make_result("inpaint", negative_prompt="fog"))
+    assert (painted["prompt"], painted["negative_prompt"]) == ("a palm", "fog")
+    assert painted["request"]["sources"] == {"image": "beach.png", "depth": "beach.exr", "mask": "mask.png"}
+    assert painted["request"]["strength"] == 1.0
+    assert not {"image", "maps", "masks"} & set(painted["request"])
+
+    refined = record(make_result("refine", projection=Projection("cylindrical", 180.0)))
+    assert refined["projection"] == refined["request"]["projection"]
+    assert refined["projection"] == {"kind": "cylindrical", "span": 180.0, "wrap": False}
+    assert not {"image", "maps"} & set(refined["request"])
+
     ring = record(make_result("panorama", stride=8))
     assert ring["projection"] == {"kind": "cylindrical", "span": 360.0, "wrap": True}
     assert ring["request"]["stride"] == 8
     assert ring["request"]["sampling"]["tile_batch"] == 4
     assert ring["maps"]["depth"]["distance"] == "distance from the vertical axis"
+
+
+def test_uncertainty_has_its_scale_in_the_record(make_result: MakeResult) -> None:
+    result = make_result("depth", maps=("depth", "normal"), ensemble=3)
+    assert "uncertainty" not in record(result)["maps"]["depth"]
+    result.uncertainty = {name: np.zeros((16, 64), np.float32) for name in result.maps}
+    maps = record(result)["maps"]
+    assert maps["depth"]["uncertainty"]["png"] == "16-bit grey, 65535 * value"
+    assert maps["normal"]["uncertainty"]["png"] == "16-bit grey, 65535 * value / pi"
+    assert "radians" in maps["normal"]["uncertainty"]["quantity"]
+
+
+def test_a_record_is_read_from_our_files_and_from_no_others(make_result: MakeResult, tmp_path: Path) -> None:
+    result = make_result("panorama")
+    files = write_result(result, tmp_path, 0)
+    assert read_record(files["image"]) == read_record(files["depth"]) == read_record(files["exr"]) == record(result)
+    (tmp_path / "words.png").write_text("no picture")
+    Image.new("L", (2, 2)).save(tmp_path / "plain.png")
+    for other in ("words.png", "plain.png", "missing.png"):
+        assert read_record(tmp_path / other) == {}
 
 
 def test_the_same_command_gives_the_same_record(make_result: MakeResult) -> None:
@@ -102,13 +143,38 @@ def test_settings_of_any_type_become_json(make_result: MakeResult) -> None:
             "panorama",
             {"negative_prompt": "fog", "span": 180.0, "wrap": False, "stride": 8},
             "jointnet panorama 'ocean reef' --model diorama --seed 5 --negative-prompt fog --width 64 --height 16"
-            " --span 180 --no-wrap --stride 8 --whole-image-until 0.4 --whole-image-weight 5 --tile-batch 4"
+            " --span 180 --no-wrap --method jointnet --stride 8"
+            " --steps 12 --guidance 3.5 --scheduler ddim --tile-batch 4 --dtype float32",
+        ),
+        (
+            "generate",
+            {"sources": {"depth": Path("a.exr"), "normal": Path("-n.png")}},
+            "jointnet generate 'ocean reef' --model diorama --seed 5 --width 64 --height 16 --depth a.exr --normal -n.png"
             " --steps 12 --guidance 3.5 --scheduler ddim --dtype float32",
+        ),
+        (
+            "inpaint",
+            {"strength": 0.5, "max_side": 256},
+            "jointnet inpaint beach.png 'a palm' --model diorama --seed 5 --depth beach.exr --mask mask.png"
+            " --strength 0.5 --max-side 256 --steps 12 --guidance 3.5 --scheduler ddim --dtype float32",
+        ),
+        (
+            "refine",
+            {"prompt": "-", "what": "depth", "projection": Projection("cylindrical", 360.0, True)},
+            "jointnet refine 0.image.png 0.depth.png --model diorama --seed 5 --prompt - --what depth --scale 2"
+            " --strength 0.4 --span 360 --wrap --steps 12 --guidance 3.5 --scheduler ddim --dtype float32",
         ),
     ],
 )
 def test_the_command_line(make_result: MakeResult, kind: str, fields: dict[str, object], expected: str) -> None:
     assert command(make_result(kind, **fields)) == expected
+
+
+def test_the_command_says_how_a_depth_file_was_read_and_which_base_was_taken(make_result: MakeResult) -> None:
+    result = make_result("inpaint")
+    result.settings |= {"depth_kind": "distance", "base": "models/sd"}
+    assert "--base models/sd " in command(result)
+    assert "--depth-kind distance " in command(result)
 
 
 @given(st.text(max_size=40))

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.output.naming import SLUG_LENGTH, check_free, expected_files, kind, slug, stem, subject
-from jointnet_cli.tasks import Depth, Generate
+from jointnet_cli.output.naming import SLUG_LENGTH, check_free, expected_files, kind, slug, source, stem, title
+from jointnet_cli.tasks import Depth, Generate, Panorama, Refine
 
 
 @pytest.mark.parametrize(
@@ -45,30 +46,57 @@ def test_stem_sorts_by_index() -> None:
     assert stem(7, 42, "ocean reef") == "00007_42_ocean-reef"
 
 
-def test_subject_is_the_prompt_or_the_photos_name() -> None:
+@pytest.mark.parametrize(
+    ("kind", "image", "expected"),
+    [
+        ("generate", None, "a dog"),
+        ("inpaint", Path("beach.png"), "a dog"),
+        ("depth", Path("holiday/IMG_12.jpeg"), "IMG_12"),
+        ("depth", None, "a dog"),
+        ("refine", Path("outputs/00003_7_ocean-reef.image.png"), "refined ocean-reef"),
+        ("refine", Path("00003_7_ocean-reef.rgbd.exr"), "refined ocean-reef"),
+        ("refine", Path("2024_01_beach.image.png"), "refined 2024_01_beach.image"),
+    ],
+)
+def test_the_title_is_the_prompt_or_the_pictures_name(kind: str, image: Path | None, expected: str) -> None:
+    assert title(kind, "a dog", image) == expected
+
+
+def test_a_task_knows_the_file_that_it_starts_from() -> None:
     photo = np.zeros((2, 2, 3), np.float32)
-    assert subject(Generate(prompt="ocean reef", seed=0)) == "ocean reef"
-    assert subject(Depth(image=photo, source=Path("holiday/IMG_12.jpeg"), prompt="a dog", seed=0)) == "IMG_12"
-    assert subject(Depth(image=photo, prompt="a dog", seed=0)) == "a dog"
+    beach = Path("beach.png")
+    assert source(Depth(image=photo, source=beach, seed=0)) == beach
+    assert source(Refine(image=photo, maps={}, sources={"image": beach}, seed=0)) == beach
+    assert source(Generate(prompt="ocean reef", sources={"depth": beach}, seed=0)) is None
+    assert source(Panorama(prompt="ocean reef", seed=0)) is None
     assert kind(Depth(image=photo, seed=0)) == "depth"
 
 
 @pytest.mark.parametrize(
-    ("task", "maps", "keys", "exr"),
+    ("task", "maps", "extra", "keys", "exr"),
     [
-        ("generate", ["depth"], ["image", "depth", "exr", "metadata"], "s.rgbd.exr"),
-        ("generate", ["normal"], ["image", "normal", "exr", "metadata"], "s.rgbn.exr"),
-        ("depth", ["depth", "normal"], ["depth", "normal", "preview", "exr", "metadata"], "s.rgbdn.exr"),
-        ("depth", ["normal"], ["normal", "exr", "metadata"], "s.rgbn.exr"),
-        ("panorama", ["depth"], ["image", "depth", "exr", "mesh", "metadata"], "s.rgbd.exr"),
+        ("generate", ["depth"], {}, ["image", "depth", "exr", "metadata"], "s.rgbd.exr"),
+        ("generate", ["normal"], {}, ["image", "normal", "exr", "metadata"], "s.rgbn.exr"),
+        ("inpaint", ["depth"], {}, ["image", "depth", "exr", "metadata"], "s.rgbd.exr"),
+        ("depth", ["depth", "normal"], {}, ["depth", "normal", "preview", "exr", "metadata"], "s.rgbdn.exr"),
+        (
+            "depth",
+            ["depth", "normal"],
+            {"uncertain": ["depth", "normal"]},
+            ["depth", "depth_uncertainty", "normal", "normal_uncertainty", "preview", "exr", "metadata"],
+            "s.rgbdn.exr",
+        ),
+        ("depth", ["normal"], {}, ["normal", "exr", "metadata"], "s.rgbn.exr"),
+        ("panorama", ["depth"], {"mesh": True}, ["image", "depth", "exr", "mesh", "metadata"], "s.rgbd.exr"),
+        ("panorama", ["normal"], {"mesh": True}, ["image", "normal", "exr", "metadata"], "s.rgbn.exr"),
     ],
 )
-def test_expected_files(task: str, maps: list[str], keys: list[str], exr: str) -> None:
-    files = expected_files(task, "s", maps)
+def test_expected_files(task: str, maps: list[str], extra: dict[str, Any], keys: list[str], exr: str) -> None:
+    files = expected_files(task, "s", maps, **extra)
     assert list(files) == keys
     assert files["exr"] == exr
-    assert all(re.fullmatch(r"s\.[a-z]+\.(png|exr|glb|json)", name) for name in files.values())
-    assert list(expected_files(task, "s", maps, metadata=False)) == keys[:-1]
+    assert all(re.fullmatch(r"s\.[a-z-]+\.(png|exr|glb|json)", name) for name in files.values())
+    assert list(expected_files(task, "s", maps, **extra, metadata=False)) == keys[:-1]
 
 
 def test_a_taken_name_is_refused_unless_it_may_be_overwritten(tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""The files that items are made from: read, compared in size, and said what they were taken for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jointnet_cli.cli.console import note
+from jointnet_cli.cli.options import DepthKind, MapOptions
+from jointnet_cli.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The reader of a batch. It says on stderr what it took each map for, once a file."""
+
+    quiet: bool
+    _said: set[str] = field(default_factory=set)
+
+    def image(self, path: Path) -> NDArray[np.float32]:
+        """A photo, (H, W, 3) sRGB in [0, 1]."""
+        from jointnet_cli.output.image import read_image
+
+        return read_image(path)
+
+    def maps(self, options: MapOptions) -> dict[str, NDArray[np.float32]]:
+        """The maps that are given, by modality."""
+        return {name: self._map(path, name, options.depth_kind) for name, path in options.files().items()}
+
+    def masks(self, files: Mapping[str, Path]) -> dict[str, NDArray[np.float32]]:
+        """Masks by modality, (H, W) in [0, 1], 1 = repaint."""
+        from jointnet_cli.output.maps import read_mask
+
+        return {name: read_mask(path) for name, path in files.items()}
+
+    def _map(self, path: Path, modality: str, kind: DepthKind) -> NDArray[np.float32]:
+        from jointnet_cli.output.maps import read_map
+
+        values, meaning = read_map(path, modality, kind)
+        if (line := f"{path}: {meaning}") not in self._said:
+            self._said.add(line)
+            note(line, self.quiet)
+        return values
+
+
+def require_files(files: Mapping[str, Path], place: str) -> None:
+    """Refuse names that lead to no file; `place` says which row of a batch names them, if one does.
+
+    Raises:
+        UserError: a file is not there.
+    """
+    for path in files.values():
+        if not path.is_file():
+            reason = f"{path} is a folder" if path.is_dir() else f"no file {path}"
+            raise UserError(f"{place}: {reason}" if place else reason)
+
+
+def require_one_size(*pictures: tuple[Path, NDArray[np.float32]]) -> None:
+    """Refuse pictures of one scene of which one differs in size from the first.
+
+    Raises:
+        UserError: two sizes, both named.
+    """
+    for picture in pictures[1:]:
+        if picture[1].shape[:2] != pictures[0][1].shape[:2]:
+            raise UserError(f"{_sized(*picture)}, and {_sized(*pictures[0])}", "bring them to one size")
+
+
+def require_one_shape(*pictures: tuple[Path, NDArray[np.float32]]) -> None:
+    """Refuse pictures of one scene of which one differs in aspect ratio from the first, by more than rounding to pixels.
+
+    Raises:
+        UserError: two sizes that are not in proportion, both named.
+    """
+    for picture in pictures[1:]:
+        (height, width), (rows, columns) = pictures[0][1].shape[:2], picture[1].shape[:2]
+        if abs(columns * height - rows * width) > max(height, width, rows, columns):
+            message = f"{_sized(*picture)}, and of another shape: {_sized(*pictures[0])}"
+            raise UserError(message, "crop them to one aspect ratio")
+
+
+def _sized(path: Path, array: NDArray[np.float32]) -> str:
+    return f"{path} is {array.shape[1]} x {array.shape[0]} pixels"

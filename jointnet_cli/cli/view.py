@@ -1,0 +1,79 @@
+"""How wide a picture looks, and whether it closes to a ring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from jointnet_cli.cli.options import option
+from jointnet_cli.errors import UserError
+from jointnet_cli.tasks import Projection
+
+VIEW_PANEL = "View"
+FULL_CIRCLE = 360.0
+
+
+def closes(span: float, wrap: bool | None) -> bool:
+    """Whether a panorama of that span in degrees closes to a ring; by itself a full circle does.
+
+    Raises:
+        UserError: a ring was asked for that is no full circle.
+    """
+    full = span == FULL_CIRCLE
+    if wrap and not full:
+        raise UserError(
+            f"--wrap needs a span of 360, not {span:g}", "leave --span out for a full circle, or give --no-wrap"
+        )
+    return full if wrap is None else wrap
+
+
+@dataclass(frozen=True)
+class ProjectionOptions:
+    """What is known of the view in pictures that are given."""
+
+    span: Annotated[
+        float | None,
+        option(
+            "--span",
+            panel=VIEW_PANEL,
+            min=1,
+            max=FULL_CIRCLE,
+            metavar="DEGREES",
+            help="The picture is a panorama of that horizontal field of view.",
+            show_default="what the files say",
+        ),
+    ] = None
+    wrap: Annotated[
+        bool | None,
+        option(
+            "--wrap/--no-wrap",
+            panel=VIEW_PANEL,
+            help="Its left edge continues its right edge.",
+            show_default="what the files say",
+        ),
+    ] = None
+
+    def projection(self, *files: Path) -> Projection | None:
+        """The projection by these flags and, where they are silent, by the first file that says one.
+
+        `None` is a perspective picture.
+
+        Raises:
+            UserError: a ring that is no full circle.
+        """
+        stated = next(filter(None, map(_stated, files)), None)
+        if self.span is None and (self.wrap is None or (stated is None and not self.wrap)):
+            return stated
+        span = self.span or (stated.span if stated else FULL_CIRCLE)
+        return Projection("cylindrical", span, closes(span, self.wrap))
+
+
+def _stated(path: Path) -> Projection | None:
+    """The projection of a panorama that a file of ours says it is."""
+    from jointnet_cli.output.metadata import read_record
+
+    stated = read_record(path).get("projection", {})
+    if stated.get("kind") != "cylindrical":
+        return None
+    return Projection("cylindrical", float(stated["span"]), bool(stated["wrap"]))

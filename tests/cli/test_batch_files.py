@@ -1,0 +1,157 @@
+"""Rows of a text, CSV or JSONL file: each overrides the flags for its item, and is checked as a flag is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pytest
+import typer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from jointnet_cli.cli.rows import Row, read_rows
+from jointnet_cli.errors import UserError
+
+
+def plan(invoke, *arguments: str, stdin: str | None = None) -> list[dict]:
+    ran = invoke(*arguments, "--dry-run", "--json", stdin=stdin)
+    assert ran.exit_code == 0, ran.stderr
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+TABLES = {
+    "items.csv": 'prompt,seed,width,negative-prompt\n"reef, blue",7,256,fog\nhills,,,\nlake,,512,\n',
+    "items.jsonl": '{"prompt": "reef, blue", "seed": 7, "width": 256, "negative-prompt": "fog"}\n\n'
+    '{"prompt": "hills", "width": null}\n{"prompt": "lake", "width": 512}\n',
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_columns_override_flags(invoke, name):
+    Path(name).write_text(TABLES[name])
+    items = plan(invoke, "generate", "--prompts", name, "--width", "128", "--seed", "3")
+    assert [(item["prompt"], item["seed"], item["width"]) for item in items] == [
+        ("reef, blue", 7, 256),
+        ("hills", 4, 128),
+        ("lake", 5, 512),
+    ]
+
+
+def test_jsonl_comes_from_stdin_too(invoke):
+    items = plan(invoke, "panorama", "--prompts", "-", stdin='{"prompt": "sea", "width": 512, "wrap": false}\n')
+    assert [(item["prompt"], item["width"]) for item in items] == [("sea", 512)]
+
+
+def test_repeats_of_a_row_count_up_from_its_seed(invoke):
+    Path("items.csv").write_text("prompt,seed\nreef,7\nhills,\n")
+    items = plan(invoke, "generate", "--prompts", "items.csv", "--count", "2")
+    assert [(item["prompt"], item["seed"]) for item in items] == [("reef", 7), ("reef", 8), ("hills", 2), ("hills", 3)]
+
+
+def test_a_prompt_stands_in_where_rows_have_none(invoke):
+    Path("items.csv").write_text("width\n256\n128\n")
+    items = plan(invoke, "generate", "sea", "--prompts", "items.csv")
+    assert [(item["prompt"], item["width"]) for item in items] == [("sea", 256), ("sea", 128)]
+
+
+def test_inputs_may_differ_by_row(invoke):
+    for name, size in (("a.png", (40, 24)), ("b.png", (24, 16))):
+        Image.new("RGB", size).save(name)
+        Image.new("L", size, 255).save(f"mask-{name}")
+    Path("edits.csv").write_text("image,mask,prompt\na.png,mask-a.png,a palm\nb.png,mask-b.png,a hut\n")
+    items = plan(invoke, "inpaint", "--prompts", "edits.csv")
+    assert [(item["source"], item["prompt"], item["width"], item["height"]) for item in items] == [
+        ("a.png", "a palm", 40, 24),
+        ("b.png", "a hut", 24, 16),
+    ]
+    Path("scales.csv").write_text("image,scale\na.png,2\nb.png,1.5\n")
+    assert [item["width"] for item in plan(invoke, "refine", "--prompts", "scales.csv")] == [80, 36]
+
+
+MISTAKES = {
+    "unknown column": ("items.csv", "prompt,stepz\nsea,3\n", "items.csv line 2: unknown column stepz", "mean steps?"),
+    "no number": ("items.csv", "prompt,steps\nsea,3\nlake,many\n", "items.csv line 3: steps 'many': ", None),
+    "out of bounds": ("items.csv", "prompt,seed\nsea,-1\n", "items.csv line 2: seed '-1': ", None),
+    "no such choice": ("items.jsonl", '{"prompt": "sea", "depth_kind": "z"}', "line 1: depth_kind 'z': ", None),
+    "wrong type": ("items.jsonl", '{"prompt": 3}', "items.jsonl line 1: prompt 3: ", None),
+    "no prompt": ("items.csv", "prompt,seed\nsea,1\n,2\n", "no prompt in items.csv line 3", "say what to draw"),
+    "missing input": ("items.csv", "prompt,depth\nsea,none.exr\n", "items.csv line 2: no file none.exr", None),
+    "too many cells": ("items.csv", "prompt\nsea, blue\n", "items.csv line 2: more cells", "double quotes"),
+    "no JSON": ("items.jsonl", '{"prompt": "sea"}\n{"prompt"', "items.jsonl line 2: not JSON", None),
+    "no object": ("items.jsonl", '["sea"]', "items.jsonl line 1: not a JSON object", "write {"),
+    "header alone": ("items.csv", "prompt,seed\n", "no prompts in items.csv", "one prompt a line"),
+    "not of one item": ("items.csv", "prompt,out\nsea,here\n", "unknown column out", None),
+}
+
+
+@pytest.mark.parametrize(("name", "text", "words", "hint"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_bad_row_is_named_before_anything_runs(invoke, name, text, words, hint):
+    Path(name).write_text(text)
+    ran = invoke("generate", "--prompts", name)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    message, *hints = ran.stderr.splitlines()
+    assert words in message
+    assert len(hints) <= 1
+    assert hint is None or hint in hints[0]
+    assert sorted(path.name for path in Path.cwd().iterdir()) == [name]
+
+
+@dataclass(frozen=True)
+class Options:
+    steps: Annotated[int | None, typer.Option("--steps", min=1, max=1000)] = None
+    strength: Annotated[float, typer.Option("--strength")] = 1.0
+    what: Annotated[Literal["both", "depth"], typer.Option("--what")] = "both"
+    wrap: Annotated[bool | None, typer.Option("--wrap/--no-wrap")] = None
+    mask: Annotated[Path | None, typer.Option("--mask")] = None
+    prompt: Annotated[str, typer.Option("--prompt")] = ""
+
+
+OPTIONS = st.builds(
+    Options,
+    steps=st.integers(1, 1000),
+    strength=st.floats(0, 1),
+    what=st.sampled_from(["both", "depth"]),
+    wrap=st.booleans(),
+    mask=st.from_regex(r"[a-z/]{1,8}\.png", fullmatch=True).map(Path),
+    prompt=st.text(),
+)
+
+
+@settings(max_examples=20)
+@given(OPTIONS)
+def test_text_becomes_the_options_own_types(options):
+    text = {name: str(value) for name, value in vars(options).items()}
+    assert Row("here", text).override([Options()]) == [options]
+
+
+@given(st.integers().filter(lambda steps: not 1 <= steps <= 1000))
+def test_the_flags_bounds_hold(steps):
+    with pytest.raises(UserError, match="here: steps"):
+        Row("here", {"steps": steps}).override([Options()])
+
+
+def test_an_option_is_found_in_its_group():
+    @dataclass(frozen=True)
+    class Other:
+        seed: Annotated[int, typer.Option("--seed")] = 0
+
+    row = Row("here", {"seed": "4", "prompt": "sea"})
+    assert row.override([Options(), Other()]) == [Options(prompt="sea"), Other(4)]
+
+
+def test_a_file_may_have_dos_line_ends_and_a_byte_order_mark(tmp_path):
+    path = tmp_path / "items.csv"
+    path.write_bytes("\N{BYTE ORDER MARK}prompt,seed\r\nsea,1\r\n".encode())
+    assert [dict(row.values) for row in read_rows(str(path))] == [{"prompt": "sea", "seed": "1"}]
+
+
+def test_maps_are_announced_once_a_file(invoke):
+    np.save("far.npy", np.full((32, 32), 3.0))
+    ran = invoke("generate", "sea", "--depth", "far.npy", "--count", "3", "--dry-run")
+    assert ran.stderr == "far.npy: distance, turned into disparity\n"
+    assert invoke("generate", "sea", "--depth", "far.npy", "--dry-run", "--quiet").stderr == ""
