@@ -14,6 +14,7 @@ import typer
 from jointnet_cli.cli.console import guarded, hush_libraries
 from jointnet_cli.cli.groups import spread
 from jointnet_cli.cli.options import ModelOptions, SamplingOptions
+from jointnet_cli.tasks import Method
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
@@ -148,6 +149,7 @@ def seams(
     *,
     count: Annotated[int, typer.Option("--count", min=1, help="Panoramas.")] = 8,
     width: Annotated[int, typer.Option("--width", min=1, help="Pixels.")] = 2048,
+    method: Annotated[Method, typer.Option("--method", help="How tiles are laid and joined.")] = "jointnet",
     model: ModelOptions,
     sampling: SamplingOptions,
 ) -> None:
@@ -156,7 +158,45 @@ def seams(
 
     _print(
         evaluate_seams(
-            _open(model), count=count, width=width, sampling=sampling.request(), progress=_steps("panoramas")
+            _open(model),
+            count=count,
+            width=width,
+            method=method,
+            sampling=sampling.request(),
+            progress=_steps("panoramas"),
+        )
+    )
+
+
+def painting(shards: Evaluation, *, limit: Limit = 128, model: ModelOptions, sampling: SamplingOptions) -> None:
+    """Do pictures painted for a depth map have that depth? Correlation and errors of the depth predicted from them."""
+    from jointnet_cli.evaluation.painting import evaluate_painting
+
+    engine = _open(model)
+    _print(evaluate_painting(engine, shards, sampling=sampling.request(), limit=limit, progress=_steps("pictures")))
+
+
+def refinement(
+    shards: Evaluation,
+    *,
+    reduction: Annotated[int, typer.Option("--reduction", min=2, help="Factor by which depth is reduced.")] = 4,
+    strength: Annotated[float, typer.Option("--strength", min=0, max=1, help="Strength of the refinement.")] = 0.4,
+    limit: Limit = 128,
+    model: ModelOptions,
+    sampling: SamplingOptions,
+) -> None:
+    """Errors of reduced depth maps before and after refinement."""
+    from jointnet_cli.evaluation.refinement import evaluate_refinement
+
+    _print(
+        evaluate_refinement(
+            _open(model),
+            shards,
+            reduction=reduction,
+            strength=strength,
+            sampling=sampling.request(),
+            limit=limit,
+            progress=_steps("pictures"),
         )
     )
 
@@ -181,14 +221,14 @@ def prompts() -> None:
     _print({"prompts": [asdict(prompt) for prompt in fixed_prompts()]})
 
 
-for _command in (depth, attributes, prompts, follow, agreement, seams, resources):
+for _command in (depth, attributes, prompts, follow, agreement, painting, refinement, seams, resources):
     app.command()(guarded(spread(_command)))
 
 
 def _open(options: ModelOptions) -> Engine:
     from jointnet_cli.engine import Engine
 
-    return Engine.open(options.model, device=options.device, dtype=options.dtype)
+    return Engine.open(options.model, base=options.base, device=options.device, dtype=options.dtype)
 
 
 def _steps(what: str) -> Progress:

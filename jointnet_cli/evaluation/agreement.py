@@ -74,16 +74,16 @@ def evaluate_agreement(
         settings = {"generate": sample.settings, "depth": again.settings}
         if progress:
             progress(number + 1, len(chosen))
-    partners = _partners(len(chosen))
+    others = partners(len(chosen))
     return {
         "samples": len(chosen),
         "settings": {task: run_facts(facts) for task, facts in settings.items()},
-        "own": _summary(generated, predicted),
-        "shuffled": _summary(generated, [predicted[partner] for partner in partners]),
+        "own": summary(generated, predicted),
+        "shuffled": summary(generated, [predicted[partner] for partner in others]),
     }
 
 
-def _partners(count: int) -> list[int]:
+def partners(count: int) -> list[int]:
     """For every sample another one, by a fixed shuffle in which nobody keeps their own."""
     order = np.random.default_rng(0).permutation(count)
     partners = np.empty(count, dtype=int)
@@ -91,10 +91,11 @@ def _partners(count: int) -> list[int]:
     return [int(partner) for partner in partners]
 
 
-def _summary(first: Sequence[NDArray[np.float32]], second: Sequence[NDArray[np.float32]]) -> dict[str, float]:
-    summary = {}
+def summary(first: Sequence[NDArray[np.float32]], second: Sequence[NDArray[np.float32]]) -> dict[str, float]:
+    """Mean and median of both correlations over pairs of maps."""
+    correlations = {}
     for measure in (pearson, spearman):
         values = [measure(a, b) for a, b in zip(first, second, strict=True)]
-        summary[f"{measure.__name__}_mean"] = round(fmean(values), 4)
-        summary[f"{measure.__name__}_median"] = round(median(values), 4)
-    return summary
+        correlations[f"{measure.__name__}_mean"] = round(fmean(values), 4)
+        correlations[f"{measure.__name__}_median"] = round(median(values), 4)
+    return correlations

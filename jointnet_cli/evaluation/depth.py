@@ -97,7 +97,7 @@ def mean_disparity(shards: str | Path, limit: int | None = 2000) -> Tensor:
         UserError: no shards, or samples without depth.
     """
     total, count = torch.zeros(()), 0
-    for sample in _samples(shards, limit):
+    for sample in samples_with_depth(shards, limit):
         total = total + relative_disparity(true_disparity(sample)[None])[0]
         count += 1
     return total / count
@@ -140,7 +140,7 @@ def evaluate_depth(
         limit: use only the first pictures.
         progress: called with the pictures done and their number.
     """
-    samples = list(_samples(shards, limit))
+    samples = list(samples_with_depth(shards, limit))
     mean = mean_disparity(training)
     rows: dict[str, list[DepthErrors]] = {name: [] for name in ("model", "constant", "mean_map", "autoencoder")}
     settings: dict[str, Any] = {}
@@ -160,20 +160,21 @@ def evaluate_depth(
             rows[name].append(depth_errors(predicted, truth, depth_cap=depth_cap, seed=number))
         if progress:
             progress(number + 1, len(samples))
-    means = {name: _means(errors) for name, errors in rows.items()}
-    better = min(means["constant"]["abs_rel"], means["mean_map"]["abs_rel"])
+    averages = {name: means(errors) for name, errors in rows.items()}
+    better = min(averages["constant"]["abs_rel"], averages["mean_map"]["abs_rel"])
     return {
         "images": len(samples),
         "ensemble": ensemble,
         "depth_cap": depth_cap,
         "share_beyond_cap": _share_beyond(samples, depth_cap),
         "settings": run_facts(settings),
-        "rows": means,
-        "abs_rel_of_better_baseline": round(means["model"]["abs_rel"] / better, 4),
+        "rows": averages,
+        "abs_rel_of_better_baseline": round(averages["model"]["abs_rel"] / better, 4),
     }
 
 
-def _samples(shards: str | Path, limit: int | None) -> Iterator[Sample]:
+def samples_with_depth(shards: str | Path, limit: int | None) -> Iterator[Sample]:
+    """The first samples of shards, with their depth."""
     for number, sample in enumerate(read_shards(find_shards(shards), ("depth",))):
         if number == limit:
             return
@@ -201,6 +202,7 @@ def _resized(values: Tensor, size: torch.Size) -> Tensor:
     return F.interpolate(values[None, None], size, mode="bilinear", antialias=True)[0, 0]
 
 
-def _means(errors: Sequence[DepthErrors]) -> dict[str, float]:
+def means(errors: Sequence[DepthErrors]) -> dict[str, float]:
+    """The mean of every error over pictures."""
     names = [field.name for field in fields(DepthErrors)]
     return {name: round(fmean(getattr(error, name) for error in errors), 4) for name in names}

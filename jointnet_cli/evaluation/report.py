@@ -11,5 +11,5 @@ Progress = Callable[[int, int], None]
 
 def run_facts(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Of a result's settings, those that a measured number must come with."""
-    names = ("model", "model_hash", "scheduler", "steps", "guidance", "width", "height", "dtype")
+    names = ("model", "model_hash", "scheduler", "steps", "strength", "guidance", "width", "height", "dtype")
     return {name: settings[name] for name in names}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from jointnet_cli.evaluation.prompts import Prompt, evenly, fixed_prompts
 from jointnet_cli.evaluation.report import Progress, run_facts
 from jointnet_cli.sampling.layout import Layout
-from jointnet_cli.tasks import Panorama, Result, Sampling
+from jointnet_cli.tasks import Method, Panorama, Result, Sampling
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
@@ -58,14 +58,12 @@ def seam_ratios(steps: NDArray[np.float64], borders: Iterable[int], *, wrap: boo
 def last_tile_borders(engine: Engine, result: Result) -> list[int]:
     """The pixel columns where tiles of the last denoising step began or ended.
 
-    Offsets are not recorded, but they follow from the seed: `sampling.job.run` draws the noise, the noise of the known
-    region where the model has masked input, and then two numbers a step.
+    Offsets are not recorded, but they follow from the seed: `sampling.job.run` draws the noise, and then two numbers a step.
     """
     layout = Layout(**result.settings["layout"])
     joint = engine.model.joint
     generator = torch.Generator().manual_seed(result.task.seed)
-    for _ in range(1 + joint.has_masked_input):
-        torch.randn((len(joint.names), joint.channels, layout.height, layout.width), generator=generator)
+    torch.randn((len(joint.names), joint.channels, layout.height, layout.width), generator=generator)
     steps = result.settings["steps"]
     for _ in range(steps):
         across, along = torch.randint(1 << 30, (2,), generator=generator).tolist()
@@ -92,7 +90,7 @@ def panorama_seams(engine: Engine, result: Result) -> dict[str, dict[str, dict[s
         places["wrap"] = [0]
     maps = {"image": result.image, **{name: values for name, values in result.maps.items() if name == "depth"}}
     return {
-        name: {place: seam_ratios(steps, borders, wrap=wrap) for place, borders in places.items()}
+        name: {place: seam_ratios(steps, borders, wrap=wrap) for place, borders in places.items() if borders}
         for name, steps in ((name, column_steps(values)) for name, values in maps.items())
     }
 
@@ -102,23 +100,30 @@ def evaluate_seams(
     *,
     count: int = 8,
     width: int = 2048,
+    method: Method = "jointnet",
     prompts: Sequence[Prompt] | None = None,
     sampling: Sampling | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Make `count` wrapped panoramas of prompts spread evenly over `fixed_prompts`, and average their seam ratios."""
+    """Make `count` wrapped panoramas of prompts spread evenly over `fixed_prompts`, and average their seam ratios.
+
+    The report's `seconds` are those of one panorama, from the prompt to the pixels.
+    """
     chosen = evenly(fixed_prompts() if prompts is None else prompts, count)
-    found = []
+    found, seconds = [], []
     settings: dict[str, Any] = {}
     for number, prompt in enumerate(chosen):
-        task = Panorama(prompt=prompt.text, seed=number, width=width, sampling=sampling or Sampling())
+        task = Panorama(prompt=prompt.text, seed=number, width=width, method=method, sampling=sampling or Sampling())
         result = engine.panorama(task)
         settings = result.settings
         found.append(panorama_seams(engine, result))
+        seconds.append(result.seconds)
         if progress:
             progress(number + 1, len(chosen))
     return {
         "panoramas": len(chosen),
+        "method": method,
+        "seconds": round(fmean(seconds), 2),
         "settings": run_facts(settings),
         "ratios": {
             name: {

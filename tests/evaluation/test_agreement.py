@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jointnet_cli.engine import Engine
-from jointnet_cli.evaluation.agreement import _partners, evaluate_agreement, pearson, spearman
+from jointnet_cli.evaluation.agreement import evaluate_agreement, partners, pearson, spearman
 from jointnet_cli.tasks import Sampling
 
 QUICK = Sampling(steps=2)
@@ -28,9 +28,9 @@ def test_a_flat_map_correlates_with_nothing() -> None:
 
 @pytest.mark.parametrize("count", [2, 3, 64])
 def test_nobody_is_their_own_partner(count: int) -> None:
-    partners = _partners(count)
-    assert sorted(partners) == list(range(count))
-    assert all(partner != number for number, partner in enumerate(partners))
+    others = partners(count)
+    assert sorted(others) == list(range(count))
+    assert all(partner != number for number, partner in enumerate(others))
 
 
 def test_report(engine: Engine) -> None:

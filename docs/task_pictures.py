@@ -1,0 +1,72 @@
+"""Make the pictures of the image tasks: `python docs/task_pictures.py SHARDS docs/images`.
+
+SHARDS are evaluation worlds of `jointnet prepare`. Writes `tasks.png`, a column a world and a row a thing given or made, and
+`methods.png`, one panorama by each method.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from jointnet_cli.data.shards import Sample
+from jointnet_cli.engine import Engine
+from jointnet_cli.evaluation.depth import samples_with_depth, true_disparity
+from jointnet_cli.modality import relative_disparity
+from jointnet_cli.output.color import colorize
+from jointnet_cli.output.image import write_png
+from jointnet_cli.tasks import METHODS, Depth, Generate, Inpaint, Panorama, Refine
+
+Picture = NDArray[np.float32]
+NUMBERS = (0, 1, 3, 5, 6, 7, 8, 9)
+"""Which worlds."""
+NIGHT = "snowy mountains at night"
+REDUCTION = 4
+
+
+def column(engine: Engine, sample: Sample) -> Iterator[Picture]:
+    """What is given of one world and what is made of it, from top to bottom."""
+    photo = sample.image.astype(np.float32) / np.float32(255)
+    disparity = relative_disparity(true_disparity(sample)[None])[0].numpy()
+    yield photo
+    predicted = engine.depth(Depth(image=photo, seed=0, ensemble=5))
+    yield colorize(predicted.maps["depth"])
+    yield colorize(np.clip(4 * predicted.uncertainty["depth"], 0, 1))
+    yield colorize(disparity)
+    yield engine.generate(Generate(prompt=sample.caption, seed=0, maps={"depth": disparity})).image
+    yield engine.generate(Generate(prompt=NIGHT, seed=0, maps={"depth": disparity})).image
+    mask = np.zeros(photo.shape[:2], np.float32)
+    side = len(mask) // 4
+    mask[side:-side, side:-side] = 1
+    yield np.where(mask[..., None] > 0, np.float32(1), photo)
+    painted = engine.inpaint(
+        Inpaint(image=photo, prompt=sample.caption, seed=1, masks={"rgb": mask}, maps={"depth": disparity})
+    )
+    yield painted.image
+    yield colorize(painted.maps["depth"])
+    reduced = F.avg_pool2d(torch.from_numpy(disparity)[None], REDUCTION)[0].numpy()
+    yield colorize(reduced.repeat(REDUCTION, 0).repeat(REDUCTION, 1))
+    task = Refine(image=photo, maps={"depth": reduced}, prompt=sample.caption, seed=0, what="depth", scale=1)
+    yield colorize(engine.refine(task).maps["depth"])
+
+
+def main(shards: Path, images: Path) -> None:
+    """Write both sheets."""
+    engine = Engine.open()
+    samples = list(samples_with_depth(shards, max(NUMBERS) + 1))
+    columns = [np.concatenate(list(column(engine, samples[number]))) for number in NUMBERS]
+    write_png(images / "tasks.png", np.concatenate(columns, axis=1))
+    panoramas = [
+        engine.panorama(Panorama(prompt="ocean reef", seed=0, width=1024, method=method)).image for method in METHODS
+    ]
+    write_png(images / "methods.png", np.concatenate(panoramas))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

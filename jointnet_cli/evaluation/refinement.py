@@ -1,0 +1,76 @@
+"""Does refinement bring back what a low-resolution depth map has lost (paper 5.2)?
+
+The true depth of evaluation worlds is reduced, and refined under their full-resolution pictures. The map before is the reduced
+one enlarged by the nearest pixel, as refinement takes it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from jointnet_cli.evaluation.depth import depth_errors, means, samples_with_depth, true_disparity
+from jointnet_cli.evaluation.report import Progress, run_facts
+from jointnet_cli.modality import relative_disparity
+from jointnet_cli.sampling.resample import enlarge
+from jointnet_cli.tasks import Refine, Sampling
+
+if TYPE_CHECKING:
+    from jointnet_cli.engine import Engine
+
+
+def evaluate_refinement(
+    engine: Engine,
+    shards: str | Path,
+    *,
+    reduction: int = 4,
+    strength: float = 0.4,
+    sampling: Sampling | None = None,
+    limit: int | None = 128,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Reduce, refine and compare with the truth.
+
+    Args:
+        engine: the model; it must have a depth branch.
+        shards: the evaluation worlds.
+        reduction: factor by which the true map is reduced, by the mean of blocks.
+        strength: of the refinement.
+        sampling: steps and guidance; the default is the model's.
+        limit: use only the first worlds.
+        progress: called with the worlds done and their number.
+    """
+    samples = list(samples_with_depth(shards, limit))
+    before, after = [], []
+    settings: dict[str, Any] = {}
+    for number, sample in enumerate(samples):
+        truth = true_disparity(sample)
+        reduced = F.avg_pool2d(relative_disparity(truth[None]), reduction)
+        task = Refine(
+            image=sample.image.astype(np.float32) / np.float32(255),
+            maps={"depth": reduced[0].numpy()},
+            prompt=sample.caption,
+            seed=number,
+            what="depth",
+            scale=1,
+            strength=strength,
+            sampling=sampling or Sampling(),
+        )
+        refined = engine.refine(task)
+        settings = refined.settings
+        height, width = truth.shape
+        before.append(depth_errors(enlarge(reduced, (height, width), "depth")[0], truth, seed=number))
+        after.append(depth_errors(torch.from_numpy(refined.maps["depth"]), truth, seed=number))
+        if progress:
+            progress(number + 1, len(samples))
+    return {
+        "pictures": len(samples),
+        "reduction": reduction,
+        "settings": run_facts(settings),
+        "before": means(before),
+        "after": means(after),
+    }
