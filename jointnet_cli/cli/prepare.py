@@ -3,34 +3,60 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from jointnet_cli.cli.console import note, progress
+import typer
+
+from jointnet_cli.cli.console import RUN_FAILED, note, progress
+from jointnet_cli.cli.download import print_plan, read_download, run_download
+from jointnet_cli.cli.labels import LabelOptions
 from jointnet_cli.cli.options import DryRun, Json, Quiet, option
+from jointnet_cli.cli.wanted import FetchOptions, SourceOptions
 from jointnet_cli.errors import UserError
 
 if TYPE_CHECKING:
     from jointnet_cli.data.prepare import PrepareWorlds
 
-SOURCES = {"worlds": "procedural landscapes with exact depth and normals"}
+WORLDS = "worlds"
+WORLDS_PANEL = "Worlds"
 
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """Which scenes."""
+    """Which images."""
 
-    count: Annotated[int, option("--count", "-n", min=1, metavar="N", help="Number of scenes.")]
     source: Annotated[
-        str, option("--source", metavar="NAME", help="Where they come from: `worlds` renders landscapes.")
-    ] = "worlds"
-    size: Annotated[int, option("--size", min=16, metavar="PIXELS", help="Pixels of a side.")] = 128
+        str,
+        option(
+            "--source",
+            metavar="SOURCE",
+            help="`worlds` renders landscapes; or tables (parquet, csv, jsonl), a folder of images, shards: a path, a "
+            "pattern, `hf://`, `s3://`, `https://`.",
+        ),
+    ] = WORLDS
+    count: Annotated[
+        int | None,
+        option("--count", "-n", min=1, metavar="N", help="Number of images.", show_default="all; worlds need it"),
+    ] = None
+    size: Annotated[
+        int | None,
+        option(
+            "--size",
+            min=16,
+            metavar="PIXELS",
+            help="Pixels of a side.",
+            show_default="128 for worlds, recipe's, else 512",
+        ),
+    ] = None
     seed: Annotated[
-        int, option("--seed", min=0, metavar="N", help="Seed of the first scene; scene n has seed + n.")
+        int,
+        option("--seed", panel=WORLDS_PANEL, min=0, metavar="N", help="Seed of the first scene; scene n has seed + n."),
     ] = 0
     evaluation: Annotated[
-        bool, option("--evaluation", help="Use the seeds reserved for evaluation; never train on these.")
+        bool,
+        option("--evaluation", panel=WORLDS_PANEL, help="Use the seeds reserved for evaluation; never train on these."),
     ] = False
 
 
@@ -41,34 +67,81 @@ class ShardOptions:
     out: Annotated[Path, option("--out", "-o", metavar="DIR", help="Folder for the shards; made if missing.")] = Path(
         "shards"
     )
-    shard_size: Annotated[int, option("--shard-size", min=1, metavar="N", help="Scenes per shard.")] = 500
+    shard_size: Annotated[
+        int | None,
+        option(
+            "--shard-size",
+            min=1,
+            metavar="N",
+            help="Images per shard.",
+            show_default="500 for worlds, recipe's, else 1000",
+        ),
+    ] = None
     workers: Annotated[
-        int | None, option("--workers", env="WORKERS", min=1, metavar="N", help="Processes.", show_default="one a core")
+        int | None,
+        option(
+            "--workers",
+            env="WORKERS",
+            panel=WORLDS_PANEL,
+            min=1,
+            metavar="N",
+            help="Processes.",
+            show_default="one a core",
+        ),
     ] = None
     json: Json = False
     quiet: Quiet = False
     dry_run: DryRun = False
 
 
-def prepare(scenes: SceneOptions, shards: ShardOptions) -> None:
-    """Write training shards: image, 16-bit depth, normals, caption and scene record of every sample.
+def prepare(
+    scenes: SceneOptions, shards: ShardOptions, wanted: SourceOptions, fetch: FetchOptions, labels: LabelOptions
+) -> None:
+    """Write training shards: image, caption and record of every sample, with depth and normals where there are any.
 
     Shards are webdataset tar files and their paths are printed. A run that was cut off goes on where it stopped.
     """
-    if scenes.source not in SOURCES:
-        known = "; ".join(f"{name} ({what})" for name, what in SOURCES.items())
-        raise UserError(f"there is no source {scenes.source!r}; the sources of this version: {known}")
+    labels.specs()
+    labelling = _is_labelling(scenes, shards, labels)
+    if scenes.source == WORLDS:
+        _refuse(wanted, fetch)
+        _prepare_worlds(scenes, shards)
+    elif labelling:
+        _refuse(wanted, fetch)
+    else:
+        _refuse_flags(scenes, {"seed", "evaluation"}, "images from elsewhere")
+        download = read_download(scenes.source, shards.out, scenes.count, scenes.size, shards.shard_size, wanted, fetch)
+        if shards.dry_run:
+            print_plan(download, shards.json)
+        else:
+            run_download(download, shards.json, shards.quiet)
+    if labels.label and not shards.dry_run:
+        _label(shards, labels, alone=labelling)
 
+
+def _is_labelling(scenes: SceneOptions, shards: ShardOptions, labels: LabelOptions) -> bool:
+    """Whether the shards are only to be labelled: they are their own source."""
+    source = Path(scenes.source)
+    if scenes.source == WORLDS or not (source.is_dir() and shards.out.is_dir() and source.samefile(shards.out)):
+        return False
+    if not labels.label:
+        raise UserError("--source and --out are the same folder", hint="give --label to add maps to its shards")
+    return True
+
+
+def _prepare_worlds(scenes: SceneOptions, shards: ShardOptions) -> None:
     from jointnet_cli.data.prepare import PrepareWorlds, prepare_worlds
 
+    if scenes.count is None:
+        raise UserError("worlds need --count", hint="for example --count 1000")
+    sizes = {name: value for name, value in (("size", scenes.size), ("shard_size", shards.shard_size)) if value}
     request = PrepareWorlds(
         out=shards.out,
         count=scenes.count,
-        size=scenes.size,
         seed=scenes.seed,
         evaluation=scenes.evaluation,
         workers=shards.workers,
-        shard_size=shards.shard_size,
+        **sizes,
     )
     if shards.dry_run:
         _print_plan(request, shards.json)
@@ -89,3 +162,43 @@ def _print_plan(request: PrepareWorlds, as_json: bool) -> None:
             print(json.dumps({"shard": str(shard), "count": len(seeds), "seeds": [seeds[0], seeds[-1]]}))
         else:
             print(f"{shard}: {len(seeds)} scenes of {request.size}x{request.size}, seeds {seeds[0]} to {seeds[-1]}")
+
+
+def _label(shards: ShardOptions, labels: LabelOptions, alone: bool) -> None:
+    """The stage that adds maps to every complete shard of the folder; `alone` it prints the shards.
+
+    Raises:
+        typer.Exit: code 1 if no sample of some shard could be labelled.
+    """
+    from jointnet_cli.data.label import label_shards, open_teacher
+    from jointnet_cli.data.shards import find_shards
+
+    paths = find_shards(shards.out)
+    with progress(f"labelling {shards.out}", shards.quiet) as advance:
+        teachers = [open_teacher(spec, labels.device) for spec in labels.specs()]
+        report = label_shards(paths, teachers, batch=labels.label_batch, replace=labels.relabel, progress=advance)
+    if shards.json:
+        facts = {"labelled": report.labelled, "failed": report.failed, "seconds": round(report.seconds, 3)}
+        print(json.dumps({**facts, "shards": [str(shard) for shard in report.written]}))
+    elif alone:
+        print(*paths, sep="\n")
+    made = ", ".join(f"{count} {name}" for name, count in report.labelled.items()) or "no"
+    note(f"{made} maps made, {len(report.skipped)} shards had theirs, {report.failed.total()} failed", shards.quiet)
+    for example in report.examples:
+        note(f"  {example}", shards.quiet)
+    if report.hopeless:
+        raise typer.Exit(RUN_FAILED)
+
+
+def _refuse(*groups: SourceOptions | FetchOptions) -> None:
+    for group in groups:
+        _refuse_flags(
+            group, {field.name for field in fields(group)}, "rendered worlds, or for shards that are labelled"
+        )
+
+
+def _refuse_flags(group: object, names: set[str], purpose: str) -> None:
+    for field in fields(group):  # type: ignore[arg-type]
+        if field.name in names and getattr(group, field.name) != field.default:
+            flag = "set" if field.name == "overrides" else field.name.replace("_", "-")
+            raise UserError(f"--{flag} has no meaning for {purpose}", hint="leave it out")

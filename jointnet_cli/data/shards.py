@@ -1,7 +1,8 @@
 """Training shards: webdataset tar files with an image, its dense maps, a caption and a JSON record per sample.
 
-A sample `000000012345` holds `.png` (8-bit sRGB), `.depth.png` (16-bit inverse depth), `.normal.png` (8-bit `(n + 1) / 2`),
-`.txt` (caption) and `.json` (`seed`, `scene`, and `depth` with the `scale` that turns the 16-bit values into 1/metres).
+A sample holds `.png` or `.jpg` (8-bit sRGB), `.depth.png` (16-bit inverse depth), `.normal.png` (8-bit `(n + 1) / 2`), `.txt`
+(caption) and `.json` (for a world `seed` and `scene`, for a download img2dataset's fields; and `depth` with the `scale` that
+turns the 16-bit values into inverse depth).
 Beside each shard `00012.tar` lies `00012_stats.json`, written last: a shard with it is complete (img2dataset's layout).
 """
 
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 from jointnet_cli.errors import UserError
 
 UINT16 = 65535
+IMAGES = ("png", "jpg", "jpeg", "webp")
+"""What the image of a sample may be called."""
 
 
 @dataclass
@@ -66,7 +69,11 @@ def is_complete(shard: Path) -> bool:
 
 def sample_count(shard: Path) -> int:
     """How many samples a complete shard holds; 0 where it is not complete."""
-    return int(json.loads(stats_path(shard).read_text())["count"]) if is_complete(shard) else 0
+    if not is_complete(shard):
+        return 0
+    stats = json.loads(stats_path(shard).read_text())
+    # Of a download `count` is how many were wanted (img2dataset's meaning).
+    return int(stats.get("successes", stats["count"]))
 
 
 def find_shards(source: str | Path) -> list[Path]:
@@ -91,7 +98,8 @@ def read_shards(shards: Iterable[Path], maps: Iterable[str] = ("depth", "normal"
 
     wanted = set(maps)
     # Every process of a distributed run reads all the shards: batches are drawn from samples in memory.
-    for raw in webdataset.WebDataset([str(shard) for shard in shards], shardshuffle=False, nodesplitter=None):
+    paths = [str(shard) for shard in shards]
+    for raw in webdataset.WebDataset(paths, shardshuffle=False, nodesplitter=None, empty_check=False):
         yield _unpack(raw, wanted)
 
 
@@ -109,13 +117,23 @@ def _pack(sample: Sample) -> dict[str, Any]:
 
 
 def _unpack(raw: dict[str, Any], maps: set[str]) -> Sample:
-    record = json.loads(raw["json"])
+    record = json.loads(raw.get("json", b"{}"))
     depth = normal = None
     if "depth" in maps and "depth.png" in raw:
         depth = _array(raw["depth.png"]).astype(np.float32) * np.float32(record["depth"]["scale"])
     if "normal" in maps and "normal.png" in raw:
         normal = _array(raw["normal.png"]).astype(np.float32) / np.float32(127.5) - np.float32(1)
-    return Sample(raw["__key__"], _array(raw["png"]), raw["txt"].decode(), depth, normal, record)
+    return Sample(raw["__key__"], _image(raw), raw.get("txt", b"").decode(), depth, normal, record)
+
+
+def _image(raw: dict[str, Any]) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    name = next((name for name in IMAGES if name in raw), None)
+    if name is None:
+        raise UserError(f"sample {raw['__key__']} has no image", hint=f"a shard's images are {', '.join(IMAGES)}")
+    with Image.open(io.BytesIO(raw[name])) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def _png(array: NDArray[Any]) -> bytes:

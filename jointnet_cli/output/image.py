@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from jointnet_cli.errors import UserError
@@ -16,10 +15,9 @@ from jointnet_cli.output.atomic import atomic_path
 from jointnet_cli.output.color import linear_to_srgb
 from jointnet_cli.output.exr import is_exr, read_exr
 from jointnet_cli.output.pixels import open_picture, read_samples
+from jointnet_cli.output.srgb import OTHER_COLOURS, to_srgb
 
 _PERCEPTUAL_INTENT = b"\x00"  # the payload of the PNG chunk `sRGB`
-_OTHER_COLOURS = frozenset({"CMYK", "YCbCr", "LAB", "HSV"})
-"""Pillow's modes whose channels are not red, green and blue."""
 
 
 def write_png(path: Path, image: NDArray[np.float32], text: Mapping[str, str] | None = None) -> None:
@@ -69,8 +67,8 @@ def read_image(path: Path) -> NDArray[np.float32]:
     if picture.mode in ("I", "F"):
         raise UserError(f"{path} has 32 bits a pixel, of no known range", hint="convert it to 8 or 16 bits")
     try:
-        if picture.info.get("icc_profile") or picture.mode in _OTHER_COLOURS:
-            return np.asarray(_to_srgb(picture), np.float32) / np.float32(255)
+        if picture.info.get("icc_profile") or picture.mode in OTHER_COLOURS:
+            return np.asarray(to_srgb(picture), np.float32) / np.float32(255)
         return _over_white(read_samples(path))
     except (ValueError, OSError) as error:
         raise UserError(f"{path} cannot be read as a picture: {error}") from error
@@ -100,27 +98,6 @@ def _over_white(samples: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.ascontiguousarray(colour)
     alpha = samples[..., colours:]
     return np.asarray(colour * alpha + (1 - alpha), np.float32)
-
-
-def _to_srgb(picture: Image.Image) -> Image.Image:
-    profile = picture.info.get("icc_profile")
-    if picture.has_transparency_data:
-        rgba = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    if profile:
-        try:
-            source = picture if picture.mode in ("L", "RGB", "CMYK") else picture.convert("RGB")
-            converted = ImageCms.profileToProfile(
-                source,
-                ImageCms.ImageCmsProfile(BytesIO(profile)),
-                ImageCms.createProfile("sRGB"),
-                outputMode="RGB",
-            )
-            if converted is not None:
-                return converted
-        except ImageCms.PyCMSError:
-            pass  # a damaged profile, or one for other channels than the picture's, says nothing about the colours
-    return picture.convert("RGB")
 
 
 def _quantize(values: NDArray[np.floating], dtype: type[np.uint8] | type[np.uint16]) -> NDArray[np.unsignedinteger]:

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
 
-from jointnet_cli.errors import UserError
-
-
-class Settings(BaseModel):
-    """A table of a recipe: unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from jointnet_cli.recipe_file import Settings, find_recipe, read_values, refusal, shipped_files, telling_fault
 
 
 class Data(Settings):
@@ -64,7 +55,7 @@ class Vae(Settings):
     """The autoencoder (diffusers `AutoencoderKL`) and its reconstruction loss."""
 
     latent_channels: int = Field(4, ge=1)
-    block_out_channels: list[int] = [16, 32, 64, 96]
+    block_out_channels: list[int] = Field([16, 32, 64, 96])
     layers_per_block: int = Field(1, ge=1)
     norm_num_groups: int = Field(8, ge=1)
     kl_weight: float = Field(1e-4, ge=0)
@@ -168,7 +159,7 @@ class _Recipe(Settings):
     description: str
     data: Data
     train: Train
-    preview_prompts: list[str] = []
+    preview_prompts: list[str] = Field([])
 
 
 class VaeRecipe(_Recipe):
@@ -222,9 +213,8 @@ _ADAPTER: TypeAdapter[VaeRecipe | BaseRecipe | JointRecipe] = TypeAdapter(Recipe
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with the package, by name such as `diorama/base`."""
-    root = _recipe_root()
-    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.toml"))}
+    """The training recipes that come with the package, by name such as `diorama/base`."""
+    return {name: path for name, path in shipped_files().items() if not name.startswith("prepare/")}
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> VaeRecipe | BaseRecipe | JointRecipe:
@@ -237,17 +227,14 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> VaeRecipe | BaseRec
     Raises:
         UserError: no such recipe, invalid TOML, an unknown key (with the nearest valid one) or a value out of range.
     """
-    path = _find(name)
+    path = find_recipe(name, shipped_recipes())
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a valid TOML file: {error}") from error
-    for override in overrides:
-        _override(values, override)
-    try:
-        return _ADAPTER.validate_python(values)
+        return _ADAPTER.validate_python(read_values(path, overrides))
     except ValidationError as error:
-        raise _explain(path, error) from None
+        fault = telling_fault(error)
+        where = ".".join(str(part) for part in fault["loc"][1:]) or "stage"  # loc[0] is the stage's name
+        valid = _keys_beside(fault["loc"]) if fault["type"] == "extra_forbidden" else []
+        raise refusal(path, where, fault, valid) from None
 
 
 def to_toml_record(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> dict[str, Any]:
@@ -258,53 +245,6 @@ def to_toml_record(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> dict[str, An
 def read_record(record: dict[str, Any]) -> VaeRecipe | BaseRecipe | JointRecipe:
     """What `to_toml_record` made, as a recipe again."""
     return _ADAPTER.validate_python(record)
-
-
-def _recipe_root() -> Path:
-    """`recipes/` inside an installed wheel, or beside the package in a checkout."""
-    installed = Path(str(resources.files("jointnet_cli"))) / "recipes"
-    return installed if installed.is_dir() else installed.parent.parent / "recipes"
-
-
-def _find(name: str) -> Path:
-    path = Path(name)
-    if path.is_file():
-        return path
-    shipped = shipped_recipes()
-    key = name.removeprefix("recipes/").removesuffix(".toml")
-    if key in shipped:
-        return shipped[key]
-    near = difflib.get_close_matches(key, shipped, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"shipped recipes: {', '.join(shipped)}"
-    raise UserError(f"no recipe {name}", hint=hint)
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {override}: expected table.key=value", hint="for example --set train.max_minutes=10")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *tables, last = key.strip().split(".")
-    for table in tables:
-        values = values.setdefault(table, {})
-        if not isinstance(values, dict):
-            raise UserError(f"--set {override}: {table} is not a table")
-    values[last] = value
-
-
-def _explain(path: Path, error: ValidationError) -> UserError:
-    # A misspelt key is both unknown and missing: the unknown one tells the user more.
-    first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
-    where = ".".join(str(part) for part in first["loc"][1:]) or "stage"  # loc[0] is the stage's name
-    if first["type"] == "extra_forbidden":
-        valid = _keys_beside(first["loc"])
-        near = difflib.get_close_matches(str(first["loc"][-1]), valid, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"valid keys: {', '.join(sorted(valid))}"
-        return UserError(f"{path}: unknown key {where}", hint=hint)
-    return UserError(f"{path}: {where}: {first['msg'].lower().removeprefix('value error, ')}")
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:

@@ -37,7 +37,7 @@ def test_prepare_refuses_to_mix_two_sets(invoke):
 def test_the_defaults_of_prepare_are_those_of_its_request():
     request = {field.name: field.default for field in fields(PrepareWorlds)}
     flags = {field.name: field.default for group in (SceneOptions, ShardOptions) for field in fields(group)}
-    for name in ("size", "seed", "evaluation", "workers", "shard_size"):
+    for name in ("seed", "evaluation", "workers"):
         assert flags[name] == request[name]
 
 

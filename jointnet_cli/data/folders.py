@@ -1,0 +1,123 @@
+"""A folder of images, and a folder of shards, as a table that is filtered like any other."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jointnet_cli.data.rows import Row
+from jointnet_cli.errors import UserError
+
+IMAGES = frozenset({".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+TAR, OFFSET, SIZE = "__tar", "__offset", "__size"
+HIDDEN = frozenset({TAR, OFFSET, SIZE})
+"""Columns that say where a member of a tar file lies. They stay out of the records, and no source may bring them: they name
+files of this machine."""
+EARLIER = frozenset({"key", "status", "error_message", "original_width", "original_height", "exif", "sha256"})
+"""What an earlier download said of its own results; width and height are those of the image that is there."""
+Scalar = str | int | float | bool | None
+
+
+def write_index(entries: Iterable[dict[str, Scalar]], path: Path) -> None:
+    """Write a table of images, one JSON object a line.
+
+    Raises:
+        UserError: there is none.
+    """
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for entry in entries:
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            count += 1
+    if not count:
+        raise UserError("there are no images in the source", hint=f"images are {', '.join(sorted(IMAGES))}")
+
+
+def images_below(folder: Path) -> Iterator[dict[str, Scalar]]:
+    """Every image below a folder in the order of its path, captioned by the `.txt` or `.json` beside it."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in IMAGES and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            text, record = path.with_suffix(".txt"), path.with_suffix(".json")
+            fields = _record(record.read_bytes(), str(record)) if record.is_file() else {}
+            caption = _text(text.read_bytes()) if text.is_file() else _caption(fields)
+            yield {**fields, "url": str(path.resolve()), "caption": caption}
+
+
+def images_in_shards(shards: Iterable[Path]) -> Iterator[dict[str, Scalar]]:
+    """Every image in tar files, with its caption, the plain values of its record, and where its bytes lie."""
+    for shard in shards:
+        try:
+            with tarfile.open(shard, "r:") as tar:
+                yield from _images_in(tar, shard)
+        except tarfile.TarError as error:
+            raise UserError(f"{shard}: not a plain tar file: {error}") from error
+
+
+def _images_in(tar: tarfile.TarFile, shard: Path) -> Iterator[dict[str, Scalar]]:
+    sample: dict[str, tarfile.TarInfo] = {}
+    before = ""
+    for member in tar:
+        if not member.isfile():
+            continue
+        folder, slash, name = member.name.rpartition("/")
+        stem, _, extension = name.partition(".")
+        key = f"{folder}{slash}{stem}"
+        if key != before:
+            yield from _image_of(tar, shard, before, sample)
+            sample, before = {}, key
+        sample[extension.lower()] = member
+    yield from _image_of(tar, shard, before, sample)
+
+
+def _image_of(
+    tar: tarfile.TarFile, shard: Path, key: str, sample: dict[str, tarfile.TarInfo]
+) -> Iterator[dict[str, Scalar]]:
+    image = next((sample[name] for name in sample if f".{name}" in IMAGES), None)
+    if image is None:
+        return
+    fields = _record(_read(tar, sample["json"]), f"{shard}: {key}.json") if "json" in sample else {}
+    fields = {name: value for name, value in fields.items() if name not in EARLIER}
+    caption = _text(_read(tar, sample["txt"])) if "txt" in sample else _caption(fields)
+    place: dict[str, Scalar] = {TAR: str(shard.resolve()), OFFSET: image.offset_data, SIZE: image.size}
+    address = fields.get("url") or f"{shard.name}/{image.name}"
+    yield {**fields, "url": str(address), "caption": caption, **place}
+
+
+def extract_members(rows: Iterable[Row], folder: Path) -> Iterator[Row]:
+    """The rows of shards as rows of local files, whose bytes are copied into `folder`."""
+    folder.mkdir(exist_ok=True)
+    for row in rows:
+        with Path(row.fields[TAR]).open("rb") as tar:
+            tar.seek(row.fields[OFFSET])
+            path = folder / row.key
+            path.write_bytes(tar.read(row.fields[SIZE]))
+        yield replace(row, url=str(path))
+
+
+def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    return file.read() if file else b""
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", errors="replace").strip()
+
+
+def _record(data: bytes, name: str) -> dict[str, Scalar]:
+    """The plain values of a JSON object; nested ones cannot become columns."""
+    try:
+        record: Any = json.loads(data)
+    except ValueError as error:
+        raise UserError(f"{name}: not valid JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise UserError(f"{name}: not a JSON object")
+    plain = {key: value for key, value in record.items() if isinstance(value, str | int | float | bool)}
+    return {key: value for key, value in plain.items() if key not in HIDDEN}
+
+
+def _caption(fields: dict[str, Scalar]) -> str:
+    return str(fields.get("caption") or fields.get("text") or "")

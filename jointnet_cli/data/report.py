@@ -1,0 +1,81 @@
+"""What became of a set: `report.json` and a contact sheet beside the shards."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from jointnet_cli.data.assembly import SUCCESS
+from jointnet_cli.data.members import read_entries
+from jointnet_cli.data.plan import Plan
+from jointnet_cli.data.shards import IMAGES, is_complete, stats_path
+from jointnet_cli.output.atomic import atomic_path, write_text
+
+REPORT, SHEET = "report.json", "contact_sheet.png"
+CELL, COLUMNS, ROWS = 128, 8, 6
+
+
+def write_report(out: Path, plan: Plan, limit: int | None) -> dict[str, Any]:
+    """Sum up the stats of all shards that are complete, whoever wrote them, and write `report.json`."""
+    statuses: Counter[str] = Counter()
+    received = complete = 0
+    seconds = 0.0
+    for shard in complete_shards(out):
+        stats = json.loads(stats_path(shard).read_text(encoding="utf-8"))
+        statuses.update(stats.get("status_dict", {}))
+        received += stats.get("received", 0)
+        seconds += stats.get("duration", 0)
+        complete += 1
+    wanted = plan.rows if limit is None else min(plan.rows, limit)
+    causes = {status: count for status, count in statuses.most_common() if status != SUCCESS}
+    report = {
+        **plan.facts,
+        "funnel": plan.funnel,
+        "images": {"wanted": wanted, "tried": statuses.total(), "successes": statuses[SUCCESS]},
+        "causes": causes,
+        "received": received,
+        "shard_seconds": round(seconds, 1),
+        "shards": {"expected": len(plan.shards(limit)), "complete": complete},
+    }
+    write_text(out / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    return report
+
+
+def complete_shards(out: Path) -> list[Path]:
+    """The complete shards of a folder, in order; possibly none."""
+    return sorted(filter(is_complete, out.glob("*.tar")))
+
+
+def write_sheet(out: Path) -> Path | None:
+    """Write a PNG of images from all over the set, the first of as many shards as have a place; `None` if there are none."""
+    from PIL import Image
+
+    cells = list(islice(_examples(complete_shards(out)), COLUMNS * ROWS))
+    if not cells:
+        return None
+    sheet = Image.new("RGB", (COLUMNS * CELL, -(-len(cells) // COLUMNS) * CELL), "white")
+    for number, data in enumerate(cells):
+        with Image.open(io.BytesIO(data)) as image:
+            thumbnail = image.convert("RGB")
+        thumbnail.thumbnail((CELL - 4, CELL - 4))
+        left, top = number % COLUMNS * CELL, number // COLUMNS * CELL
+        sheet.paste(thumbnail, (left + (CELL - thumbnail.width) // 2, top + (CELL - thumbnail.height) // 2))
+    path = out / SHEET
+    with atomic_path(path) as partial:
+        sheet.save(partial, "PNG")
+    return path
+
+
+def _examples(shards: Sequence[Path]) -> Iterator[bytes]:
+    """As many images from each of some shards that lie evenly apart."""
+    places = COLUMNS * ROWS
+    count = min(places, len(shards))
+    chosen = [shards[number * len(shards) // count] for number in range(count)]
+    for shard in chosen:
+        images = (entry.find(*IMAGES) for entry in read_entries(shard))
+        yield from islice(filter(None, images), -(-places // len(chosen)))

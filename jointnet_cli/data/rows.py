@@ -1,0 +1,37 @@
+"""One wanted image: what the plan of a download gives to the fetcher, and the fetcher to the shard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+SHARD_DIGITS = 5
+PLACE_DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image that is wanted."""
+
+    key: str
+    """Nine digits: five of the shard, four of the place in it (img2dataset's layout)."""
+    url: str
+    """An http(s) URL, or the path of a local file."""
+    caption: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    """Further columns of the source that go into the record: id, image_phash, scores and so on."""
+
+
+def row_key(shard: int, place: int) -> str:
+    """The key of a place in a shard."""
+    return f"{shard:0{SHARD_DIGITS}}{place:0{PLACE_DIGITS}}"
+
+
+def shard_name(shard: int) -> str:
+    """The stem of a shard's files."""
+    return f"{shard:0{SHARD_DIGITS}}"
+
+
+def shard_of(key: str) -> int:
+    """The shard that a key belongs to."""
+    return int(key[:-PLACE_DIGITS])

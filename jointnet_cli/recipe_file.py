@@ -1,0 +1,99 @@
+"""Recipe files of every kind: TOML that is found, overridden and refused in one way."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jointnet_cli.errors import UserError
+
+
+class Settings(BaseModel):
+    """A table of a recipe: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def shipped_files() -> dict[str, Path]:
+    """The recipes that come with the package, by name such as `diorama/base`."""
+    root = _root()
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.toml"))}
+
+
+def find_recipe(name: str, shipped: Mapping[str, Path]) -> Path:
+    """The file that `name` means: a path, or the name of one of `shipped`.
+
+    Raises:
+        UserError: neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    key = name.removeprefix("recipes/").removesuffix(".toml")
+    if key in shipped:
+        return shipped[key]
+    near = difflib.get_close_matches(key, shipped, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"shipped recipes: {', '.join(shipped)}"
+    raise UserError(f"no recipe {name}", hint=hint)
+
+
+def read_values(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The tables of a recipe, not validated, with `table.key=value` settings in the place of the file's.
+
+    Raises:
+        UserError: invalid TOML, an override that is none.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a valid TOML file: {error}") from error
+    for override in overrides:
+        override_value(values, override)
+    return values
+
+
+def override_value(values: dict[str, Any], override: str) -> None:
+    """Set `table.key=value` in nested tables; values are TOML, bare words are strings.
+
+    Raises:
+        UserError: no `=`, or a table's name that is a setting's.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {override}: expected table.key=value", hint="for example --set train.max_minutes=10")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *tables, last = key.strip().split(".")
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise UserError(f"--set {override}: {table} is not a table")
+    values[last] = value
+
+
+def telling_fault(error: ValidationError) -> Mapping[str, Any]:
+    """The fault to report: a misspelt key is both unknown and missing, and the unknown one tells the user more."""
+    return min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
+
+
+def refusal(path: str | Path, where: str, fault: Mapping[str, Any], valid: Collection[str]) -> UserError:
+    """A fault of validation as the user reads it; `valid` are the keys of the table where an unknown one stands."""
+    if fault["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(where.rpartition(".")[2], valid, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"valid keys: {', '.join(sorted(valid))}"
+        return UserError(f"{path}: unknown key {where}", hint=hint)
+    return UserError(f"{path}: {where}: {fault['msg'].lower().removeprefix('value error, ')}")
+
+
+def _root() -> Path:
+    """`recipes/` inside an installed wheel, or beside the package in a checkout."""
+    installed = Path(str(resources.files("jointnet_cli"))) / "recipes"
+    return installed if installed.is_dir() else installed.parent.parent / "recipes"

@@ -1,0 +1,229 @@
+"""`prepare` of images from elsewhere, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from badweb import Web, reply
+from gallery import content, gallery, image_bytes, write_table
+from teachers_at_hand import INVERTED, save_onnx
+
+from jointnet_cli.data.prepare_recipe import load_prepare_recipe, prepare_recipes
+from jointnet_cli.errors import UserError
+
+COUNT = 11
+SMALL = ["--size", "16", "--shard-size", "4", "--allow-private-hosts", "--set", "fetch.retries=0"]
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with gallery(COUNT, missing=range(2)) as web:
+        yield web
+
+
+@pytest.fixture
+def table(web: Web) -> str:
+    return str(write_table(Path("links.csv"), web, COUNT))
+
+
+def test_from_a_table_to_shards(invoke, table):
+    ran = invoke("prepare", "--source", table, "--out", "set", *SMALL)
+    assert ran.exit_code == 0, ran.stderr
+    assert ran.stdout.split() == ["set/00000.tar", "set/00001.tar", "set/00002.tar"]
+    assert len(content(Path("set"))) == 3 * (COUNT - 2)
+    words = " ".join(ran.stderr.split())
+    assert "read 11 rows #" in words
+    assert "came 9 images #" in words and "http_404 2 images #" in words
+    assert json.loads(Path("set/report.json").read_text())["images"]["successes"] == 9
+    assert Path("set/contact_sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_json_says_what_was_done(invoke, table):
+    flags = ["prepare", "--source", table, "--out", "set", *SMALL, "--json", "-q"]
+    first = invoke(*flags, "-n", "5")
+    assert first.stderr == ""
+    report = json.loads(first.stdout)
+    assert (report["written"], report["skipped"], report["failed"]) == (3, 0, 2)
+    assert report["shards"] == ["set/00000.tar", "set/00001.tar"] and report["report"] == "set/report.json"
+    again = json.loads(invoke(*flags).stdout)
+    assert (again["written"], again["skipped"], again["failed"]) == (6, 3, 0)
+
+
+def test_a_dry_run_fetches_nothing_and_leaves_nothing(invoke, table, web):
+    before = sorted(Path.cwd().rglob("*"))
+    flags = ["prepare", "--source", table, "--out", "set", *SMALL, "--caption-above", "9", "--dry-run"]
+    shown = invoke(*flags).stdout
+    assert "caption_above 9" in shown and "1 images in 1 shards of 4" in shown and "images/s" in shown
+    plan = json.loads(invoke(*flags, "--json").stdout)
+    assert plan["funnel"] == {"read": 11, "caption_above 9": 1, "with a url": 1, "one of each url": 1}
+    assert plan["images"] == 1 and plan["expected"]["shards"] == 1
+    assert plan["expected"]["bytes"] > 0 and plan["expected"]["hours"] > 0 and "70%" in plan["expected"]["assuming"]
+    assert web.asked.total() == 0
+    assert sorted(Path.cwd().rglob("*")) == before
+
+
+def test_workers_in_turn_make_the_whole(invoke, table):
+    invoke("prepare", "--source", table, "--out", "whole", *SMALL)
+    for part in ("2/2", "1/2"):
+        ran = invoke("prepare", "--source", table, "--out", "parts", *SMALL, "--worker", part)
+        assert ran.exit_code == 0, ran.stderr
+    assert content(Path("parts")) == content(Path("whole"))
+
+
+def test_flags_override_settings_and_these_the_recipe(invoke, table):
+    Path("my.toml").write_text(
+        'columns.caption = "text"\nfilter.caption_above = 100\nshards.size = 3\n[image]\nsize = 32\n'
+    )
+    flags = ["prepare", "--source", table, "--recipe", "my.toml", "--dry-run", "--json"]
+    assert json.loads(invoke(*flags).stdout)["images"] == 0
+    assert json.loads(invoke(*flags, "--set", "filter.caption_above=9").stdout)["images"] == 1
+    plan = json.loads(invoke(*flags, "--set", "filter.caption_above=9", "--caption-above", "5").stdout)
+    assert (plan["images"], plan["expected"]["shards"]) == (11, 4)
+    plan = json.loads(invoke(*flags, "--caption-above", "5", "--columns", "caption=url,width=score").stdout)
+    assert plan["images"] == 11
+
+
+def test_nothing_came(invoke, table):
+    ran = invoke("prepare", "--source", table, "--out", "set", "-n", "2", *SMALL)
+    assert ran.exit_code == 1
+    assert "http_404" in ran.stderr
+
+
+def test_private_hosts_are_refused_unless_asked_for(invoke, table):
+    flags = [flag for flag in SMALL if flag != "--allow-private-hosts"]
+    ran = invoke("prepare", "--source", table, "--out", "set", *flags)
+    assert ran.exit_code == 1
+    assert json.loads(Path("set/report.json").read_text())["causes"] == {"private_host": COUNT}
+
+
+def test_ctrl_c_leaves_whole_shards_and_the_next_run_goes_on(start, invoke):
+    with gallery(60, pause=0.3) as web:
+        table = str(write_table(Path("links.csv"), web, 60))
+        process = start("prepare", "--source", table, "--out", "set", *SMALL, "--per-host", "2")
+        while not list(Path("set").glob("*_stats.json")) and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, words = process.communicate(timeout=30)
+        assert process.returncode == 130 and "Traceback" not in words, words
+        assert 0 < len(list(Path("set").glob("*.tar"))) < 15
+        assert invoke("prepare", "--source", table, "--out", "set", *SMALL).exit_code == 0
+    assert len(content(Path("set"))) == 180
+
+
+def test_a_folder_of_images(invoke):
+    Path("photos").mkdir()
+    Path("photos/a.jpg").write_bytes(image_bytes(1))
+    ran = invoke("prepare", "--source", "photos", "--size", "16")
+    assert ran.stdout == "shards/00000.tar\n", ran.stderr
+
+
+MISTAKES = {
+    "no such recipe": (["--recipe", "prepare/coyyo"], "did you mean prepare/coyo?"),
+    "unknown key": (["--set", "filter.side_abov=3"], "did you mean side_above?"),
+    "unknown table": (["--set", "filters.side_above=3"], "did you mean filter?"),
+    "unknown image setting": (["--set", "image.sise=3"], "did you mean size?"),
+    "a setting of another table": (["--set", "fetch.size=3"], "unknown key fetch.size"),
+    "wrong type": (["--set", "fetch.retries=often"], "retries"),
+    "no number": (["--set", "filter.side_above=big"], "filter.side_above"),
+    "columns": (["--columns", "url"], "expected NAME=COLUMN"),
+    "worker 0": (["--worker", "0/4"], "I from 1 to N"),
+    "worker 5 of 4": (["--worker", "5/4"], "I from 1 to N"),
+    "cluster": (["--cluster", "spark"], "only Ray is known"),
+    "retry": (["--retry-failed", "timeouts"], "did you mean timeout?"),
+    "too many a shard": (["--shard-size", "20000"], "shards.size"),
+    "missing column": (["--watermark-below", "0.5"], "needs a column watermark_score"),
+    "seed": (["--seed", "3"], "--seed has no meaning"),
+    "unknown teacher": (["--label", "depth=nobody"], "nobody"),
+}
+
+
+@pytest.mark.parametrize(("flags", "words"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistakes(invoke, flags, words):
+    Path("links.csv").write_text("url,caption\nhttp://127.0.0.1:9/a,b\n")
+    ran = invoke("prepare", "--source", "links.csv", *flags)
+    assert ran.exit_code == 2
+    assert words in ran.stderr and "Traceback" not in ran.stderr
+    assert ran.stdout == "" and not Path("shards").exists()
+
+
+@pytest.mark.parametrize("flags", [["--worker", "1/2"], ["--side-above", "3"], ["--set", "a=b"], ["--cluster", "ray"]])
+def test_worlds_refuse_the_flags_of_downloads(invoke, flags):
+    ran = invoke("prepare", "-n", "1", *flags)
+    assert ran.exit_code == 2
+    assert f"{flags[0]} has no meaning" in ran.stderr
+
+
+def test_worlds_need_a_count(invoke):
+    assert "worlds need --count" in invoke("prepare", "--size", "32").stderr
+
+
+def test_the_web_needs_duckdb_s_extension_or_says_so(invoke):
+    ran = invoke("prepare", "--source", "https://127.0.0.1:9/t.parquet")
+    assert ran.exit_code == 2
+    assert "t.parquet" in ran.stderr and "Traceback" not in ran.stderr
+
+
+def test_shards_that_are_their_own_source_are_only_labelled(invoke, table):
+    assert invoke("prepare", "--source", table, "--out", "set", *SMALL).exit_code == 0
+    assert "give --label" in invoke("prepare", "--source", "set", "--out", "set").stderr
+    pytest.importorskip("onnxruntime")
+    network = save_onnx(Path("inverted.onnx"), *INVERTED)
+    flags = [
+        "--source",
+        "set",
+        "--out",
+        "set",
+        "--label",
+        f"depth=onnx:{network}?size=16&mean=0&std=1",
+        "--device",
+        "cpu",
+    ]
+    ran = invoke("prepare", *flags)
+    assert ran.exit_code == 0, ran.stderr
+    assert ran.stdout.split() == ["set/00000.tar", "set/00001.tar", "set/00002.tar"]
+    assert "9 depth maps made" in ran.stderr
+    assert sum(name.endswith(".depth.png") for name in content(Path("set"))) == 9
+    again = json.loads(invoke("prepare", *flags, "--json", "-q").stdout)
+    assert (again["labelled"], again["shards"]) == ({}, [])
+
+
+def test_a_retry_after_labelling_labels_what_is_new(invoke, table, web):
+    pytest.importorskip("onnxruntime")
+    network = save_onnx(Path("inverted.onnx"), *INVERTED)
+    flags = ["--source", table, "--out", "set", *SMALL, "--json", "-q", "--device", "cpu"]
+    flags += ["--label", f"depth=onnx:{network}?size=16&mean=0&std=1"]
+    first = [json.loads(line) for line in invoke("prepare", *flags).stdout.splitlines()]
+    assert (first[0]["written"], first[1]["labelled"]) == (9, {"depth": 9})
+    before = content(Path("set"))
+    web.answers["1"] = reply(image_bytes(1))
+    second = [json.loads(line) for line in invoke("prepare", *flags, "--retry-failed", "4xx").stdout.splitlines()]
+    assert (second[0]["written"], second[1]["labelled"]) == (1, {"depth": 1})
+    after = content(Path("set"))
+    assert before.items() <= after.items()
+    new = {name.partition(".")[2] for name in after.keys() - before.keys()}
+    assert new == {"jpg", "json", "txt", "depth.png"}
+
+
+@pytest.mark.parametrize("name", prepare_recipes())
+def test_shipped_recipes_are_valid(name):
+    recipe = load_prepare_recipe(name)
+    assert recipe.description
+    recipe.settings()
+
+
+def test_coyo_s_recipe_is_the_paper_s_filter():
+    recipe = load_prepare_recipe("prepare/coyo")
+    bounds = recipe.filter
+    assert (bounds.side_above, bounds.watermark_below, bounds.aesthetic_above) == (512, 0.5, 5)
+    assert bounds.dedupe == ["image_phash", "url"]
+    assert (recipe.settings().min_side, recipe.settings().size) == (513, 512)
+
+
+def test_values_out_of_range_are_refused():
+    with pytest.raises(UserError, match="quality must be between 1 and 100"):
+        load_prepare_recipe(None, ["image.quality=0"]).settings()

@@ -1,0 +1,33 @@
+"""Ray: the same shards from the workers of a cluster as from one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from gallery import SETTINGS, files, gallery, write_table
+
+from jointnet_cli.data.filter import Filter
+from jointnet_cli.data.gather import Job, Tally, gather
+from jointnet_cli.data.plan import Sifting, obtain_plan
+
+COUNT = 60
+
+
+def test_the_same_shards_from_two_ray_workers(tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    from jointnet_cli.data.cluster import gather_on_ray
+
+    with gallery(COUNT, missing=range(3)) as web:
+        table = write_table(tmp_path / "t.csv", web, COUNT)
+        one, many, seen = Tally(), Tally(), []
+        for out in (tmp_path / "one", tmp_path / "many"):
+            shards = obtain_plan(out, Sifting(str(table), {}, Filter(), 5)).shards()
+        gather(Job(tmp_path / "one", SETTINGS), shards, one)
+        gather_on_ray(Job(out, SETTINGS), shards, many, "local", lambda tally: seen.append(tally.done))
+    assert not ray.is_initialized()
+    assert files(tmp_path / "many") == files(tmp_path / "one")
+    assert len(files(tmp_path / "one")) == 2 * COUNT // 5
+    assert many.statuses == one.statuses
+    assert sorted(many.shards) == list(range(COUNT // 5))
+    assert seen[-1] == COUNT

@@ -1,0 +1,122 @@
+"""Folders of images and of shards as sources."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+from gallery import SETTINGS, content, image_bytes
+
+from jointnet_cli.data.filter import Filter
+from jointnet_cli.data.gather import Job, Tally, gather
+from jointnet_cli.data.plan import FOLDER, Plan, Sifting, make_plan, obtain_plan
+from jointnet_cli.data.shards import read_shards
+from jointnet_cli.errors import UserError
+
+
+def sift(source: Path, out: Path, **bounds: object) -> Plan:
+    out.mkdir()
+    return make_plan(Sifting(str(source), {}, Filter(**bounds), 10), out)
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "deep" / ".hidden").mkdir(parents=True)
+    for number, name in enumerate(["b.jpg", "a.JPEG", "deep/c.jpg", "deep/.hidden/d.jpg"]):
+        (folder / name).write_bytes(image_bytes(number))
+    (folder / "a.txt").write_text("a cat\x00\n on a roof\n", encoding="utf-8")
+    (folder / "b.json").write_text(json.dumps({"text": "a dog", "score": 0.7, "boxes": [[1, 2]]}))
+    (folder / "notes.md").write_text("no image")
+    return folder
+
+
+def test_a_folder_of_images_with_captions_from_either_file(photos: Path, tmp_path: Path) -> None:
+    rows = sift(photos, tmp_path / "out").read(0)
+    assert [(Path(row.url).relative_to(photos).as_posix(), row.caption) for row in rows] == [
+        ("a.JPEG", "a cat\x00\n on a roof"),
+        ("b.jpg", "a dog"),
+        ("deep/c.jpg", ""),
+    ]
+    assert [row.fields["score"] for row in rows] == [None, 0.7, None]
+    assert "boxes" not in rows[0].fields
+
+
+def test_the_fields_of_images_can_be_filtered(photos: Path, tmp_path: Path) -> None:
+    assert [row.caption for row in sift(photos, tmp_path / "out", caption_above=5).read(0)] == ["a cat\x00\n on a roof"]
+
+
+def test_a_caption_is_one_line_of_text_and_the_record_has_it_as_it_was(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    obtain_plan(out, Sifting(str(photos), {}, Filter(), 10))
+    gather(Job(out, SETTINGS), range(1), Tally())
+    found = content(out)
+    assert found["000000000.txt"] == b"a cat on a roof"
+    assert json.loads(found["000000000.json"])["caption"] == "a cat\x00\n on a roof"
+
+
+def test_shards_of_others_are_a_source(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    record = {
+        "url": "https://example.com/1",
+        "caption": "one",
+        "key": "0",
+        "status": "success",
+        "width": 24,
+        "score": 3,
+    }
+    first = {"a/0.jpg": image_bytes(0), "a/0.json": json.dumps(record).encode(), "a/0.txt": b"one"}
+    write_tar(source / "00000.tar", {**first, "a/1.webp": image_bytes(1), "a/1.txt": b"two", "a/2.txt": b"no image"})
+    write_tar(source / "00001.tar", {"x.depth.png": b"a map", "x.png": image_bytes(2)})
+    out = tmp_path / "out"
+    plan = obtain_plan(out, Sifting(str(source), {}, Filter(), 2))
+    assert plan.funnel["read"] == 3
+    gather(Job(out, SETTINGS), plan.shards(), Tally())
+    samples = list(read_shards(sorted(out.glob("*.tar")), ()))
+    assert [(sample.key, sample.caption) for sample in samples] == [
+        ("000000000", "one"),
+        ("000000001", "two"),
+        ("000010000", ""),
+    ]
+    records = [sample.record for sample in samples]
+    assert [record["url"] for record in records] == ["https://example.com/1", "00000.tar/a/1.webp", "00001.tar/x.png"]
+    assert records[0]["score"] == 3 and records[0]["original_width"] == 24
+    assert not any(name.startswith("__") for record in records for name in record)
+    assert not list(out.glob(".0*"))
+
+
+def test_our_own_shards_can_be_sifted_again_and_again(photos: Path, tmp_path: Path) -> None:
+    source = photos
+    for step in range(3):
+        out = tmp_path / str(step)
+        plan = obtain_plan(out, Sifting(str(source), {}, Filter(), 10))
+        gather(Job(out, SETTINGS), plan.shards(), Tally())
+        source = out
+    assert len(content(source)) == 9
+    assert Plan(source / FOLDER).funnel["read"] == 3
+
+
+@pytest.mark.parametrize("make", ["empty", "bad record", "no tar"])
+def test_folders_that_are_no_source(tmp_path: Path, make: str) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    if make == "bad record":
+        (source / "a.jpg").write_bytes(image_bytes(0))
+        (source / "a.json").write_text("{")
+    elif make == "no tar":
+        (source / "a.tar").write_bytes(b"nothing" * 200)
+    with pytest.raises(UserError, match="source"):
+        sift(source, tmp_path / "out")

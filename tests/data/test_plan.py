@@ -1,0 +1,246 @@
+"""The plan: what passes which bound, once, in the source's order, whatever kind of table it came from."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from jointnet_cli.data import plan as plan_module
+from jointnet_cli.data.filter import Filter
+from jointnet_cli.data.plan import Plan, Sifting, make_plan, obtain_plan
+from jointnet_cli.errors import UserError
+
+COYO = Filter(side_above=512, watermark_below=0.5, aesthetic_above=5, dedupe=["image_phash", "url"])
+COLUMNS = {
+    "id": "BIGINT",
+    "url": "VARCHAR",
+    "text": "VARCHAR",
+    "image_phash": "VARCHAR",
+    "width": "INTEGER",
+    "height": "INTEGER",
+    "watermark_score": "FLOAT",
+    "aesthetic_score_laion_v2": "FLOAT",
+}
+ROWS = 9000
+Source = list[dict[str, Any]]
+
+
+def coyo_rows() -> Source:
+    """Rows of COYO's schema with duplicates and gaps."""
+    draw = random.Random(5)
+
+    def maybe(value: Any) -> Any:
+        return None if draw.random() < 0.02 else value
+
+    return [
+        {
+            "id": number,
+            "url": maybe(f"https://example.com/{draw.randrange(ROWS)}.jpg"),
+            "text": maybe(f"words, “quoted” and\nbroken {number}"),
+            "image_phash": maybe(f"{draw.randrange(ROWS // 2):016x}"),
+            "width": maybe(draw.choice([300, 512, 513, 800])),
+            "height": maybe(draw.choice([512, 513, 700, 900])),
+            "watermark_score": maybe(draw.choice([0.1, 0.499, 0.5, 0.9])),
+            "aesthetic_score_laion_v2": maybe(draw.choice([4.5, 5.0, 5.001, 6.0])),
+        }
+        for number in range(ROWS)
+    ]
+
+
+def expected(rows: Source) -> tuple[list[int], list[tuple[str, int]]]:
+    """The ids that the paper's filter leaves, in order, and the funnel, row by row in plain Python."""
+    funnel = [("read", len(rows))]
+
+    def keep(name: str, left: Source) -> Source:
+        funnel.append((name, len(left)))
+        return left
+
+    def bounded(column: str, rule: Any) -> Source:
+        return [row for row in rows if row[column] is not None and rule(row[column])]
+
+    rows = keep(
+        "side_above 512",
+        [r for r in rows if None not in (r["width"], r["height"]) and min(r["width"], r["height"]) > 512],
+    )
+    rows = keep("watermark_below 0.5", bounded("watermark_score", lambda score: score < 0.5))
+    rows = keep("aesthetic_above 5", bounded("aesthetic_score_laion_v2", lambda score: score > 5))
+    rows = keep("with a url", bounded("url", bool))
+    for column in ("image_phash", "url"):
+        seen: set[str] = set()
+        rows = keep(
+            f"one of each {column}",
+            [r for r in rows if r[column] is None or not (r[column] in seen or seen.add(r[column]))],
+        )
+    return [row["id"] for row in rows], funnel
+
+
+def write_source(folder: Path, rows: Source, kind: str, parts: int = 1) -> Path:
+    folder.mkdir()
+    with duckdb.connect() as connection:
+        table = folder.with_suffix(".rows")
+        table.write_text("\n".join(map(json.dumps, rows)))
+        columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
+        connection.execute(f"CREATE TABLE source AS SELECT * FROM read_json('{table}', columns = {{{columns}}})")
+        table.unlink()
+        for part in range(parts):
+            start, stop = len(rows) * part // parts, len(rows) * (part + 1) // parts
+            selected = f"SELECT * FROM source WHERE id >= {start} AND id < {stop} ORDER BY id"
+            options = {"parquet": "FORMAT parquet, ROW_GROUP_SIZE 2048", "csv": "HEADER", "jsonl": "FORMAT json"}[kind]
+            connection.execute(f"COPY ({selected}) TO '{folder}/part-{part:05}.{kind}' ({options})")
+    return folder
+
+
+def sifting(source: object, **changes: Any) -> Sifting:
+    return Sifting(**{"source": str(source), "columns": {}, "filter": COYO, "shard_size": 50, **changes})
+
+
+def ids(plan: Plan) -> list[int]:
+    return [row.fields["id"] for shard in plan.shards() for row in plan.read(shard)]
+
+
+@pytest.fixture(scope="module")
+def rows() -> Source:
+    return coyo_rows()
+
+
+@pytest.mark.parametrize(("kind", "parts"), [("parquet", 1), ("parquet", 5), ("csv", 3), ("jsonl", 2)])
+def test_the_paper_s_filter_row_by_row(rows: Source, tmp_path: Path, kind: str, parts: int) -> None:
+    plan = make_plan(sifting(write_source(tmp_path / "source", rows, kind, parts)), tmp_path)
+    wanted, funnel = expected(rows)
+    assert list(plan.funnel.items()) == funnel
+    assert ids(plan) == wanted and len(wanted) > 200
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.json", "rows-00000.parquet", "source"]
+
+
+def test_keys_are_places_and_fields_keep_their_values(rows: Source, tmp_path: Path) -> None:
+    plan = make_plan(sifting(write_source(tmp_path / "source", rows, "parquet")), tmp_path)
+    found = [row for shard in plan.shards() for row in plan.read(shard)]
+    assert [row.key for row in found] == [f"{number // 50:05}{number % 50:04}" for number in range(len(found))]
+    for row in found:
+        source = rows[row.fields["id"]]
+        assert (row.url, row.caption) == (source["url"], source["text"] or "")
+        # The download has a width and a height of its own.
+        assert (row.fields["source_width"], row.fields["source_height"]) == (source["width"], source["height"])
+        assert row.fields["image_phash"] == source["image_phash"]
+    short = plan.shards(limit=120)
+    assert (short, len(plan.places(2, 120)), [row.key for row in plan.read(2, 120)][-1]) == (range(3), 20, "000020019")
+
+
+def test_columns_of_other_names(tmp_path: Path) -> None:
+    table = tmp_path / "links.csv"
+    table.write_text("LINK,alt,w,h\nhttp://a/1,one,600,600\nhttp://a/2,two,100,600\n,three,600,600\n")
+    plan = make_plan(sifting(table, columns={"width": "w", "height": "h"}, filter=Filter(side_above=512)), tmp_path)
+    assert plan.funnel == {"read": 3, "side_above 512": 2, "with a url": 1, "one of each url": 1}
+    (row,) = plan.read(0)
+    assert (row.url, row.caption, row.fields) == ("http://a/1", "one", {"source_width": 600, "source_height": 600})
+
+
+def test_further_bounds(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    lines = [
+        "good,600,700,0.1,0.2,0.4,http://a/good",
+        "nsfw by one,600,700,0.1,0.9,0.4,http://a/2",
+        "unlike,600,700,0.1,0.2,0.2,http://a/3",
+        "wide,600,1200,0.1,0.2,0.4,http://a/4",
+        "tiny,600,700,0.1,0.2,0.4,http://a/5",
+        "far too long a text,600,700,0.1,0.2,0.4,http://a/6",
+    ]
+    names = "caption,width,height,nsfw_score_opennsfw2,nsfw_score_gantman,clip_similarity_vitl14,url"
+    table.write_text("\n".join([names, *lines]).replace("tiny", "t"))
+    bounds = Filter(nsfw_below=0.5, clip_above=0.3, aspect_below=2, caption_above=2, caption_below=15)
+    plan = make_plan(sifting(table, filter=bounds), tmp_path)
+    assert list(plan.funnel.values()) == [6, 5, 4, 3, 2, 1, 1, 1]
+    assert plan.read(0)[0].caption == "good"
+
+
+def test_parts_of_a_large_plan_are_one_sequence(rows: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "BLOCK", 70)
+    plan = make_plan(sifting(write_source(tmp_path / "source", rows, "parquet", 2)), tmp_path)
+    assert len(list(tmp_path.glob("rows-*.parquet"))) > 4
+    assert ids(plan) == expected(rows)[0]
+    assert [row.key[5:] for row in plan.read(3)] == [f"{place:04}" for place in range(50)]
+
+
+def test_no_rows_no_shards(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("url,caption,width,height\nhttp://a,b,1,1\n")
+    plan = make_plan(sifting(table, filter=Filter(side_above=512)), tmp_path)
+    assert plan.rows == 0 and list(plan.shards()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message", "hint"),
+    [
+        ({"columns": {"url": "linq"}}, "no column linq for url", "did you mean link?"),
+        (
+            {"filter": Filter(watermark_below=0.5)},
+            "needs a column watermark_score",
+            "--columns watermark_score=watermark",
+        ),
+        ({"filter": Filter(dedupe=["image_phash"])}, "needs a column image_phash", "--columns image_phash="),
+        ({"shard_size": 10_001}, "1 to 10000 images", None),
+    ],
+)
+def test_what_the_source_cannot_give(tmp_path: Path, changes: Any, message: str, hint: str | None) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("link,watermark\nhttp://a,0.1\n")
+    with pytest.raises(UserError, match=message) as caught:
+        make_plan(sifting(table, **{"filter": Filter(), **changes}), tmp_path)
+    assert hint is None or hint in str(caught.value.hint)
+
+
+def test_a_table_without_addresses(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="needs a column url; the source has a, b"):
+        make_plan(sifting(table, filter=Filter()), tmp_path)
+
+
+@pytest.mark.parametrize(("name", "text"), [("t.parquet", "no parquet"), ("t.xyz", "")])
+def test_files_that_are_no_source(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=name):
+        make_plan(sifting(tmp_path / name), tmp_path)
+
+
+def test_no_table_reaches_for_files_by_our_hidden_columns(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("url,__tar,__offset,__size,__OFFSET2\nhttp://a,/etc/hostname,0,9,1\n")
+    (row,) = make_plan(sifting(table, filter=Filter()), tmp_path).read(0)
+    assert row.fields == {"__OFFSET2": 1}
+
+
+def test_a_folder_keeps_to_one_set(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("url,caption\nhttp://a,1\nhttp://b,2\n")
+    asked = sifting(table, filter=Filter(), image={"size": 512})
+    first = obtain_plan(tmp_path / "out", asked)
+    table.unlink()  # it is not read again
+    assert ids_of(obtain_plan(tmp_path / "out", asked)) == ids_of(first) == ["http://a", "http://b"]
+    for change in ({"shard_size": 7}, {"filter": COYO}, {"image": {"size": 256}}):
+        with pytest.raises(UserError, match=f"holds another set of images: its {next(iter(change))}"):
+            obtain_plan(tmp_path / "out", Sifting(**{**vars(asked), **change}))
+
+
+def ids_of(plan: Plan) -> list[str]:
+    return [row.url for shard in plan.shards() for row in plan.read(shard)]
+
+
+def test_a_wrong_source_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no source"):
+        obtain_plan(tmp_path / "out", sifting(tmp_path / "none.parquet"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_killed_filter_left_is_cleared(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("url\nhttp://a\n")
+    (tmp_path / "out" / ".plan.building").mkdir(parents=True)
+    (tmp_path / "out" / ".plan.building" / "rows.parquet").write_text("half")
+    assert obtain_plan(tmp_path / "out", sifting(table, filter=Filter())).rows == 1
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".plan"]
