@@ -1,7 +1,8 @@
 """Does a panorama show where its tiles meet, or where it wraps?
 
 A seam is a column whose step from its neighbour is larger than steps elsewhere. Column 0 stands for the wrap: its
-neighbour is the last column.
+neighbour is the last column. A decoder's steps between two latent pixels are larger than those within one, tiles or not, and
+tiles meet between latent pixels. So elsewhere means other columns between latent pixels.
 """
 
 from __future__ import annotations
@@ -34,18 +35,21 @@ def column_steps(picture: NDArray[np.float32]) -> NDArray[np.float64]:
     return steps.mean(axis=tuple(axis for axis in range(picture.ndim) if axis != 1))
 
 
-def seam_ratios(steps: NDArray[np.float64], borders: Iterable[int], *, wrap: bool = True) -> dict[str, float]:
-    """The mean step at borders against all other columns: by their mean, and by their 95th percentile.
+def seam_ratios(
+    steps: NDArray[np.float64], borders: Iterable[int], *, grid: int = 1, wrap: bool = True
+) -> dict[str, float]:
+    """The mean step at borders against all other columns of a grid: by their mean, and by their 95th percentile.
 
-    About 1 for `to_mean` is no seam; above 1 for `to_p95` is one that stands out among the picture's own edges. Without
-    `wrap`, column 0 is neither a border nor elsewhere.
+    About 1 for `to_mean` is no seam; above 1 for `to_p95` is one that stands out among the picture's own edges. The grid's
+    columns are the multiples of `grid`, the pixels of a latent pixel. Without `wrap`, column 0 is neither a border nor
+    elsewhere.
 
     Raises:
         ValueError: no border is left.
     """
     at_border = np.zeros(len(steps), dtype=bool)
     at_border[[border % len(steps) for border in borders]] = True
-    elsewhere = ~at_border
+    elsewhere = ~at_border & (np.arange(len(steps)) % grid == 0)
     if not wrap:
         at_border[0] = elsewhere[0] = False
     if not at_border.any() or not elsewhere.any():
@@ -90,7 +94,11 @@ def panorama_seams(engine: Engine, result: Result) -> dict[str, dict[str, dict[s
         places["wrap"] = [0]
     maps = {"image": result.image, **{name: values for name, values in result.maps.items() if name == "depth"}}
     return {
-        name: {place: seam_ratios(steps, borders, wrap=wrap) for place, borders in places.items() if borders}
+        name: {
+            place: seam_ratios(steps, borders, grid=engine.model.factor, wrap=wrap)
+            for place, borders in places.items()
+            if borders
+        }
         for name, steps in ((name, column_steps(values)) for name, values in maps.items())
     }
 

@@ -102,6 +102,7 @@ class BaseStage:
         encoder = build_text_encoder(tokenizer, width=text.width, layers=text.layers, heads=text.heads)
         channels, side = self.data.latents.shape[3], self.data.latents.shape[-1]
         unet = build_unet(recipe.unet, channels, side, text.width)
+        self.earlier = earlier.provenance.get("base", {}) if earlier else {}
         if earlier:
             copy_weights(earlier.text.encoders["text_encoder"], encoder, "text_encoder")
             copy_weights(earlier.joint.unet(RGB), unet, "unet")
@@ -137,10 +138,10 @@ class BaseStage:
         preview_prompts(self.model, self.recipe.preview_prompts, path)
 
     def export(self, folder: Path, facts: dict[str, object]) -> None:
-        self.model.provenance = {
-            "vae": read_facts(Path(self.recipe.vae)),
-            "base": {"recipe": self.recipe.model_dump(mode="json"), **facts},
-        }
+        made = {"recipe": self.recipe.model_dump(mode="json"), **facts}
+        if self.recipe.start:
+            made["earlier"] = self.earlier
+        self.model.provenance = {"vae": read_facts(Path(self.recipe.vae)), "base": made}
         save_model(self.model, folder, torch.float32)
 
 

@@ -173,6 +173,8 @@ class VaeStage:
             fold_statistics(vae, latents)
         vae.save_pretrained(folder)
         record = {"recipe": self.recipe.model_dump(mode="json"), **facts}
+        if self.recipe.start:
+            record["earlier"] = read_facts(Path(self.recipe.start))
         (folder / FACTS).write_text(json.dumps(record, indent=2))
 
     def _round_trip(self, pictures: Tensor) -> Tensor:

@@ -61,6 +61,15 @@ def test_without_wrap_the_ends_do_not_count(closed: np.ndarray[Any, Any]) -> Non
         seam_ratios(steps, [0], wrap=False)
 
 
+def test_steps_between_latent_pixels_are_compared_with_their_like() -> None:
+    """A picture with a larger step at every fourth column has no seam at the eighth."""
+    steps = np.where(np.arange(64) % 4 == 0, 0.3, 0.1)
+    assert seam_ratios(steps, [8, 32])["to_mean"] > 1.5
+    assert seam_ratios(steps, [8, 32], grid=4)["to_mean"] == pytest.approx(1)
+    steps[8] = 0.6
+    assert seam_ratios(steps, [8], grid=4)["to_mean"] == pytest.approx(2, rel=1e-3)
+
+
 def test_a_flat_picture_has_no_seam() -> None:
     steps = column_steps(np.full((4, 64), 0.5, np.float32))
     assert seam_ratios(steps, [0, 32]) == pytest.approx({"to_mean": 1, "to_p95": 1})

@@ -13,7 +13,7 @@ from jointnet_cli.model.checkpoint import load_model
 from jointnet_cli.model.folder import RGB
 from jointnet_cli.training.base import BaseStage
 from jointnet_cli.training.run import train
-from jointnet_cli.training.vae import VaeStage
+from jointnet_cli.training.vae import VaeStage, read_facts
 
 from .conftest import Tiny
 
@@ -40,6 +40,15 @@ def test_a_vae_starts_from_the_earlier_weights(tiny: Tiny, vae_run: Path) -> Non
     assert all(
         torch.equal(value, earlier[name.removeprefix("vae.")]) for name, value in stage.network.state_dict().items()
     )
+
+
+def test_what_came_before_stays_on_record(tmp_path: Path, tiny: Tiny, vae_run: Path, base_run: Path) -> None:
+    again = train(tiny("vae", f"start={vae_run / 'model'}", "train.max_steps=1"), out=tmp_path / "vae")
+    assert read_facts(again)["earlier"] == read_facts(vae_run / "model")
+    base = train(tiny("base", f"start={base_run / 'model'}", "train.max_steps=1"), out=tmp_path / "base")
+    before, after = (load_model(folder).provenance["base"] for folder in (base_run / "model", base))
+    assert after["steps"] == 1
+    assert after["earlier"] == before
 
 
 def test_another_network_cannot_start_from_it(tmp_path: Path, tiny: Tiny, base_run: Path) -> None:
