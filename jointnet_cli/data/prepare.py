@@ -6,8 +6,9 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,10 +111,14 @@ def _render_all(missing: list[tuple[Path, range]], request: PrepareWorlds) -> It
     # Spawned, not forked: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-        jobs = [pool.submit(_render_shard, shard, seeds, request.size) for shard, seeds in missing]
+        # A few at a time: a pool that is handed thousands of jobs at once can lock itself up on its own pipe.
+        waiting = iter(missing)
+        jobs = {pool.submit(_render_shard, *shard, request.size) for shard in islice(waiting, 2 * workers)}
         try:
-            for job in as_completed(jobs):
-                yield job.result()
+            while jobs:
+                done, jobs = wait(jobs, return_when=FIRST_COMPLETED)
+                jobs |= {pool.submit(_render_shard, *shard, request.size) for shard in islice(waiting, len(done))}
+                yield from (job.result() for job in done)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in multiprocessing.active_children():
