@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jointnet_cli.data.maps import encode_depth, encode_normal, png
 from jointnet_cli.errors import UserError
 
-UINT16 = 65535
 IMAGES = ("png", "jpg", "jpeg", "webp")
 """What the image of a sample may be called."""
 
@@ -104,14 +104,13 @@ def read_shards(shards: Iterable[Path], maps: Iterable[str] = ("depth", "normal"
 
 
 def _pack(sample: Sample) -> dict[str, Any]:
-    packed: dict[str, Any] = {"__key__": sample.key, "png": _png(sample.image), "txt": sample.caption}
+    packed: dict[str, Any] = {"__key__": sample.key, "png": png(sample.image), "txt": sample.caption}
     record = dict(sample.record)
     if sample.inverse_depth is not None:
-        scale = max(float(sample.inverse_depth.max()), 1e-9)
-        packed["depth.png"] = _png(np.rint(sample.inverse_depth / scale * UINT16).astype(np.uint16))
-        record["depth"] = {"encoding": "inverse depth, 16 bit, sky = 0", "unit": "1/m", "scale": scale / UINT16}
+        packed["depth.png"], scale = encode_depth(sample.inverse_depth)
+        record["depth"] = {"encoding": "inverse depth, 16 bit, sky = 0", "unit": "1/m", "scale": scale}
     if sample.normal is not None:
-        packed["normal.png"] = _png(np.rint((sample.normal + 1) * 127.5).astype(np.uint8))
+        packed["normal.png"] = encode_normal(sample.normal)
     packed["json"] = json.dumps(record)
     return packed
 
@@ -134,14 +133,6 @@ def _image(raw: dict[str, Any]) -> NDArray[np.uint8]:
         raise UserError(f"sample {raw['__key__']} has no image", hint=f"a shard's images are {', '.join(IMAGES)}")
     with Image.open(io.BytesIO(raw[name])) as image:
         return np.asarray(image.convert("RGB"))
-
-
-def _png(array: NDArray[Any]) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG", compress_level=3)
-    return buffer.getvalue()
 
 
 def _array(data: bytes) -> NDArray[Any]:
