@@ -23,6 +23,7 @@ from jointnet_cli.sampling.known import Region
 from jointnet_cli.sampling.layout import (
     Layout,
     generate_layout,
+    nearest_sides,
     panorama_layout,
     photo_layout,
     refine_layout,
@@ -176,9 +177,7 @@ class Engine:
         self._require_maps([name for name in refined if name != RGB])
         projection = task.projection or PERSPECTIVE
         height, width = (max(1, round(side * task.scale)) for side in task.image.shape[:2])
-        unit = max(2, self.folder.multiple)
-        rows, columns = (max(unit, unit * round(side / self.model.factor / unit)) for side in (height, width))
-        layout = refine_layout(rows, columns, self.folder.window, wrap=projection.wrap)
+        layout = refine_layout(*nearest_sides(height, width, self.folder), self.folder.window, wrap=projection.wrap)
         timings: Timings = {}
         values = self._complete(task, photo_layout(*_size(task.image), self.folder), timings, progress)
         start = {

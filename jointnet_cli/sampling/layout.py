@@ -136,6 +136,13 @@ def generate_layout(task: Generate, folder: ModelFolder) -> Layout:
     return single_tile(rows, folder.latent_side(width or folder.size, "width"))
 
 
+def nearest_sides(height: float, width: float, folder: ModelFolder) -> tuple[int, int]:
+    """Latent height and width nearest to a size in pixels: even, and what the model can work on."""
+    unit = math.lcm(2, folder.multiple)
+    rows, columns = (max(unit, unit * round(pixels / folder.factor / unit)) for pixels in (height, width))
+    return rows, columns
+
+
 def photo_layout(height: int, width: int, folder: ModelFolder, max_side: int | None = None) -> Layout:
     """The canvas for a photo of a size in pixels, in its shape as nearly as even latent sides allow.
 
@@ -146,8 +153,7 @@ def photo_layout(height: int, width: int, folder: ModelFolder, max_side: int | N
     scale = side * factor / (height * width) ** 0.5
     if max_side is not None:
         scale = max(scale, min(1.0, max_side / max(height, width)))
-    unit = math.lcm(2, folder.multiple)
-    rows, columns = (max(unit, unit * round(pixels * scale / factor / unit)) for pixels in (height, width))
+    rows, columns = nearest_sides(height * scale, width * scale, folder)
     if rows * columns <= 1.5 * side**2:
         return single_tile(rows, columns)
     return tiled(rows, columns, side)
