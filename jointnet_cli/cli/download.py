@@ -52,7 +52,9 @@ def read_download(
     from jointnet_cli.data.prepare_recipe import load_prepare_recipe
 
     flags = {f"filter.{name}": getattr(wanted, name) for name in BOUNDS}
-    flags |= {f"columns.{name}": column for name, column in _pairs(wanted.columns or [])}
+    flags |= {
+        f"columns.{name}": column for name, column in _pairs([*(wanted.columns or []), *(wanted.more_columns or [])])
+    }
     flags |= {"filter.dedupe": None if wanted.dedupe is None else _words(wanted.dedupe)}
     flags |= {"image.size": size, "image.resize": fetch.resize, "shards.size": shard_size}
     flags |= {"fetch.concurrency": fetch.concurrency, "fetch.per_host": fetch.per_host}
@@ -153,9 +155,7 @@ def _pairs(texts: list[str]) -> list[tuple[str, str]]:
     for word in _words(",".join(texts)):
         name, equals, column = word.partition("=")
         if not (name and equals and column):
-            raise UserError(
-                f"--columns {word}: expected NAME=COLUMN", hint="for example --columns url=link,caption=alt"
-            )
+            raise UserError(f"{word}: expected NAME=COLUMN", hint="for example --columns url=link caption=alt")
         pairs.append((name, column))
     return pairs
 

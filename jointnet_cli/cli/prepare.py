@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 WORLDS = "worlds"
 WORLDS_PANEL = "Worlds"
+OTHER_FLAGS = {"overrides": "--set", "more_columns": "NAME=COLUMN"}
+"""Fields whose flag is not their name."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def _label(shards: ShardOptions, labels: LabelOptions, alone: bool) -> None:
     """The stage that adds maps to every complete shard of the folder; `alone` it prints the shards.
 
     Raises:
-        typer.Exit: code 1 if no sample of some shard could be labelled.
+        typer.Exit: code 1 if some map could not be made.
     """
     from jointnet_cli.data.label import label_shards, open_teacher
     from jointnet_cli.data.shards import find_shards
@@ -186,7 +188,7 @@ def _label(shards: ShardOptions, labels: LabelOptions, alone: bool) -> None:
     note(f"{made} maps made, {len(report.skipped)} shards had theirs, {report.failed.total()} failed", shards.quiet)
     for example in report.examples:
         note(f"  {example}", shards.quiet)
-    if report.hopeless:
+    if report.failed:
         raise typer.Exit(RUN_FAILED)
 
 
@@ -200,5 +202,5 @@ def _refuse(*groups: SourceOptions | FetchOptions) -> None:
 def _refuse_flags(group: object, names: set[str], purpose: str) -> None:
     for field in fields(group):  # type: ignore[arg-type]
         if field.name in names and getattr(group, field.name) != field.default:
-            flag = "set" if field.name == "overrides" else field.name.replace("_", "-")
-            raise UserError(f"--{flag} has no meaning for {purpose}", hint="leave it out")
+            flag = OTHER_FLAGS.get(field.name) or f"--{field.name.replace('_', '-')}"
+            raise UserError(f"{flag} has no meaning for {purpose}", hint="leave it out")

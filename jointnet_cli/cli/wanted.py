@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
+import typer
+
 from jointnet_cli.cli.options import option
 
 SOURCE_PANEL, FILTER_PANEL, FETCH_PANEL, WORK_PANEL = (
@@ -43,11 +45,14 @@ class SourceOptions:
         option(
             "--columns",
             panel=SOURCE_PANEL,
-            metavar="NAME=COLUMN,…",
-            help="Which column of the source is `url`, `caption`, `width` and so on. Repeatable.",
+            metavar="NAME=COLUMN …",
+            help="Which column of the source is `url`, `caption`, `width` and so on; further pairs follow after a space "
+            "or a comma.",
             show_default="by their names",
         ),
     ] = None
+    more_columns: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="NAME=COLUMN")] = None
+    """The pairs that follow `--columns` after a space."""
     side_above: Annotated[
         int | None,
         option(

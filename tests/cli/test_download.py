@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,8 +86,9 @@ def test_flags_override_settings_and_these_the_recipe(invoke, table):
     assert json.loads(invoke(*flags, "--set", "filter.caption_above=9").stdout)["images"] == 1
     plan = json.loads(invoke(*flags, "--set", "filter.caption_above=9", "--caption-above", "5").stdout)
     assert (plan["images"], plan["expected"]["shards"]) == (11, 4)
-    plan = json.loads(invoke(*flags, "--caption-above", "5", "--columns", "caption=url,width=score").stdout)
-    assert plan["images"] == 11
+    for columns in (["caption=url,width=score"], ["caption=url", "width=score"]):
+        plan = json.loads(invoke(*flags, "--caption-above", "5", "--columns", *columns).stdout)
+        assert plan["images"] == 11
 
 
 def test_nothing_came(invoke, table):
@@ -131,6 +134,7 @@ MISTAKES = {
     "wrong type": (["--set", "fetch.retries=often"], "retries"),
     "no number": (["--set", "filter.side_above=big"], "filter.side_above"),
     "columns": (["--columns", "url"], "expected NAME=COLUMN"),
+    "columns after a space": (["--columns", "url=url", "caption"], "caption: expected NAME=COLUMN"),
     "worker 0": (["--worker", "0/4"], "I from 1 to N"),
     "worker 5 of 4": (["--worker", "5/4"], "I from 1 to N"),
     "cluster": (["--cluster", "spark"], "only Ray is known"),
@@ -207,6 +211,20 @@ def test_a_retry_after_labelling_labels_what_is_new(invoke, table, web):
     assert before.items() <= after.items()
     new = {name.partition(".")[2] for name in after.keys() - before.keys()}
     assert new == {"jpg", "json", "txt", "depth.png"}
+
+
+def test_a_map_that_cannot_be_made_is_told_by_the_exit_code(invoke, table):
+    pytest.importorskip("onnxruntime")
+    network = save_onnx(Path("inverted.onnx"), *INVERTED)
+    assert invoke("prepare", "--source", table, "--out", "set", *SMALL).exit_code == 0
+    with tarfile.open("set/00002.tar", "a") as tar:
+        broken = tarfile.TarInfo("999.jpg")
+        broken.size = 4
+        tar.addfile(broken, io.BytesIO(b"JFIF"))
+    label = f"depth=onnx:{network}?size=16&mean=0&std=1"
+    ran = invoke("prepare", "--source", "set", "--out", "set", "--label", label, "--device", "cpu")
+    assert ran.exit_code == 1
+    assert "9 depth maps made" in ran.stderr and "999: no depth" in ran.stderr
 
 
 @pytest.mark.parametrize("name", prepare_recipes())
