@@ -85,6 +85,7 @@ class Engine:
         return {
             "model": self.name,
             "hash": self.hash,
+            "architecture": joint.architecture,
             "branches": joint.names,
             "masked_input": joint.has_masked_input,
             "parameters": sum(parameter.numel() for parameter in joint.parameters()),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,28 @@ def override_value(values: dict[str, Any], override: str) -> None:
         if not isinstance(values, dict):
             raise UserError(f"--set {override}: {table} is not a table")
     values[last] = value
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Tables of JSON-able values as a TOML file; what is `None`, for which TOML has no word, is a comment."""
+    return "\n".join(_toml_lines(values, ())) + "\n"
+
+
+def _toml_lines(values: Mapping[str, Any], table: tuple[str, ...]) -> Iterator[str]:
+    tables = {key: value for key, value in values.items() if isinstance(value, Mapping)}
+    for key, value in values.items():
+        if value is None:
+            yield f"# {key} is not set"
+        elif key not in tables:
+            yield f"{_toml_key(key)} = {json.dumps(value, ensure_ascii=False)}"  # in JSON's form, which is TOML's too
+    for key, value in tables.items():
+        path = (*table, key)
+        yield f"\n[{'.'.join(map(_toml_key, path))}]"
+        yield from _toml_lines(value, path)
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
 
 
 def telling_fault(error: ValidationError) -> Mapping[str, Any]:

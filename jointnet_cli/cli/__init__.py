@@ -17,6 +17,7 @@ from jointnet_cli.cli.inpaint import inpaint
 from jointnet_cli.cli.models import models
 from jointnet_cli.cli.panorama import panorama
 from jointnet_cli.cli.prepare import prepare
+from jointnet_cli.cli.recipe import recipe
 from jointnet_cli.cli.refine import refine
 from jointnet_cli.cli.train import train
 
@@ -42,6 +43,7 @@ app = typer.Typer(
 for _command, _example in EXAMPLES.items():
     app.command(epilog=f"Example: {_example}", no_args_is_help=_command is not doctor)(guarded(spread(_command)))
 app.add_typer(models)
+app.add_typer(recipe)
 
 
 def _print_version(wanted: bool) -> None:

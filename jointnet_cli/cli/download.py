@@ -93,7 +93,7 @@ def run_download(download: Download, as_json: bool, quiet: bool) -> None:
     """Filter, fetch, write and report.
 
     Raises:
-        typer.Exit: code 1 if images were fetched and none came.
+        typer.Exit: code 1 if images were fetched and none came; a retry may heal nothing.
     """
     from jointnet_cli.data.gather import Tally, gather, share, to_fetch
     from jointnet_cli.data.plan import obtain_plan
@@ -119,7 +119,7 @@ def run_download(download: Download, as_json: bool, quiet: bool) -> None:
         note(f"report {download.out / 'report.json'}, contact sheet {sheet}", quiet)
     _print_result(download, plan, tally, as_json)
     _say_the_rest(job, numbers, quiet)
-    if tally.done and not tally.successes:
+    if tally.done and not tally.successes and not job.retry:
         raise typer.Exit(RUN_FAILED)
 
 

@@ -20,12 +20,20 @@ _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 def live(description: str, quiet: bool = False) -> Iterator[Callable[[Tally], None]]:
     """A progress line that only a terminal sees: images/s, how many succeed, bytes/s, the commonest failures, time left."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
     console = stderr()
     if quiet or not console.is_terminal:
         yield lambda tally: None
         return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Where the terminal is narrow, the words go on in a second line; count and time stay whole.
+    whole = Column(no_wrap=True)
+    columns = (
+        TextColumn("{task.description}", markup=False, table_column=Column()),
+        BarColumn(BAR // 2),
+        MofNCompleteColumn(table_column=whole),
+        TimeRemainingColumn(table_column=whole),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=None)
 

@@ -46,6 +46,7 @@ def list_(json_output: AsJson = False) -> None:
         {
             "model": name,
             "family": facts.family.name,
+            "architecture": facts.architecture,
             "branches": facts.branches,
             "masked_input": facts.masked_input,
             "size": facts.size,
@@ -122,6 +123,7 @@ def _lines(facts: Facts) -> list[str]:
     shown = {
         **{name: facts[name] for name in ("model", "path", "base") if facts[name] is not None},
         "family": facts["family"],
+        "architecture": facts["architecture"] + (f", rank {facts['rank']}" if "rank" in facts else ""),
         "branches": ", ".join(facts["branches"]),
         "masked input": "yes" if facts["masked_input"] else "no",
         "parameters": f"{facts['parameters']:,}" if here else "weights not on this machine",

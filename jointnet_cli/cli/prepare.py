@@ -104,6 +104,8 @@ def prepare(
     Shards are webdataset tar files and their paths are printed. A run that was cut off goes on where it stopped.
     """
     labels.specs()
+    if not labels.label:
+        _refuse_flags(labels, {"relabel", "label_batch"}, "shards without --label")
     labelling = _is_labelling(scenes, shards, labels)
     if scenes.source == WORLDS:
         _refuse(wanted, fetch)
@@ -117,7 +119,9 @@ def prepare(
             print_plan(download, shards.json)
         else:
             run_download(download, shards.json, shards.quiet)
-    if labels.label and not shards.dry_run:
+    if labelling and shards.dry_run:
+        _print_labels(shards, labels)
+    elif labels.label and not shards.dry_run:
         _label(shards, labels, alone=labelling)
 
 
@@ -164,6 +168,18 @@ def _print_plan(request: PrepareWorlds, as_json: bool) -> None:
             print(json.dumps({"shard": str(shard), "count": len(seeds), "seeds": [seeds[0], seeds[-1]]}))
         else:
             print(f"{shard}: {len(seeds)} scenes of {request.size}x{request.size}, seeds {seeds[0]} to {seeds[-1]}")
+
+
+def _print_labels(shards: ShardOptions, labels: LabelOptions) -> None:
+    from jointnet_cli.data.shards import find_shards, sample_count
+
+    wanted = {spec.modality: spec.name for spec in labels.specs()}
+    for shard in find_shards(shards.out):
+        if shards.json:
+            print(json.dumps({"shard": str(shard), "count": sample_count(shard), "labels": wanted}))
+        else:
+            maps = ", ".join(f"{modality} from {name}" for modality, name in wanted.items())
+            print(f"{shard}: {sample_count(shard)} images, {maps}")
 
 
 def _label(shards: ShardOptions, labels: LabelOptions, alone: bool) -> None:

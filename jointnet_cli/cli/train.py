@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from jointnet_cli.cli.console import note
+from jointnet_cli.cli.console import RUN_FAILED, note, show_fault
 from jointnet_cli.cli.options import Quiet, option
 
+TERMINATED = 143
+"""128 and the number of SIGTERM."""
 Recipe = Annotated[
     str,
     typer.Argument(
@@ -44,35 +47,56 @@ class RunOptions:
     ] = None
     json: Annotated[bool, option("--json", help="Print every log record as one JSON object a line.")] = False
     quiet: Quiet = False
-    dry_run: Annotated[bool, option("--dry-run", help="Check the recipe, print it with all its defaults and stop.")] = (
-        False
-    )
+    dry_run: Annotated[
+        bool,
+        option(
+            "--dry-run",
+            help="Check the recipe, data, memory and disk, print the recipe with all its defaults and stop.",
+        ),
+    ] = False
 
 
 def train(recipe: Recipe, *, overrides: Overrides = None, run: RunOptions) -> None:
     """Train what a recipe describes and print the folder of the trained model.
 
-    A run that was cut off goes on from its last checkpoint when the same command is given again.
+    A run that was cut off goes on from its last checkpoint when the same command is given again. On several GPUs and nodes:
+    `accelerate launch -m jointnet_cli train RECIPE`.
     """
     from jointnet_cli.training.recipe import load_recipe, to_toml_record
 
     budget = [] if run.max_minutes is None else [f"train.max_minutes={run.max_minutes}"]
     settings = load_recipe(recipe, [*(overrides or []), *budget])
 
+    from jointnet_cli.training.failure import RunFailed
+    from jointnet_cli.training.interrupt import Terminated
     from jointnet_cli.training.run import train as run_recipe
 
-    folder = run_recipe(
-        settings,
-        out=run.out or Path("runs", Path(recipe).stem),
-        resume=run.resume,
-        dry_run=run.dry_run,
-        log=_logger(run),
-    )
+    try:
+        folder = run_recipe(
+            settings,
+            out=run.out or Path("runs", Path(recipe).stem),
+            resume=run.resume,
+            dry_run=run.dry_run,
+            log=_logger(run),
+        )
+    except RunFailed as fault:
+        show_fault(fault)
+        raise typer.Exit(RUN_FAILED) from None
+    except Terminated:
+        note("terminated")
+        raise typer.Exit(TERMINATED) from None
+    if not _speaks():
+        return
     plan = to_toml_record(settings) if run.dry_run else {}
     if run.json:
         print(json.dumps({"model": str(folder), **({"recipe": plan} if plan else {})}))
     else:
         print(*_lines(plan), folder, sep="\n")
+
+
+def _speaks() -> bool:
+    """Whether this is the only process, or the first of those that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _logger(run: RunOptions) -> Callable[[dict[str, Any]], None]:

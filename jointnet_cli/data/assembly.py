@@ -21,11 +21,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from jointnet_cli.data.claim import claim
-from jointnet_cli.data.commit import commit, is_unsettled, pending, records_path, results_path, roll_forward
+from jointnet_cli.data.commit import (
+    commit,
+    is_unsettled,
+    members_path,
+    pending,
+    records_path,
+    results_path,
+    roll_forward,
+)
 from jointnet_cli.data.folders import HIDDEN, TAR, extract_members
 from jointnet_cli.data.members import Entry, Member, read_entries, write_entry
 from jointnet_cli.data.plan import Plan
-from jointnet_cli.data.rows import Row, shard_name
+from jointnet_cli.data.rows import RESULTS, Row, shard_name
 from jointnet_cli.data.shards import is_complete, stats_path
 from jointnet_cli.data.sources import literal
 
@@ -33,18 +41,6 @@ if TYPE_CHECKING:
     from jointnet_cli.data.fetch import Fetched
 
 SUCCESS = "success"
-RECORD = {
-    "key": "VARCHAR",
-    "status": "VARCHAR",
-    "error_message": "VARCHAR",
-    "width": "BIGINT",
-    "height": "BIGINT",
-    "original_width": "BIGINT",
-    "original_height": "BIGINT",
-    "exif": "VARCHAR",
-    "sha256": "VARCHAR",
-}
-"""What is said of every wanted image beside the source's columns, and its type in the parquet file: img2dataset's fields."""
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f\s]+")
 Again = Callable[[str], bool]
 """Whether a status is to be tried again."""
@@ -95,16 +91,15 @@ class Assembly:
             return False
         self._spool = self._held.enter_context(tempfile.TemporaryFile(dir=self.path.parent))  # noqa: SIM115
         if TAR in self.rows[0].fields:
-            folder = self.path.with_name(f".{self.path.stem}.source")
-            self._held.callback(shutil.rmtree, folder, ignore_errors=True)
-            self.rows = list(extract_members(self.rows, folder))
+            self._held.callback(shutil.rmtree, members_path(self.path), ignore_errors=True)
+            self.rows = list(extract_members(self.rows, members_path(self.path)))
         return True
 
     def _take_over(self, again: Again) -> None:
         """Keep what an earlier run got, but for the failures that are tried again."""
-        names = ", ".join(RECORD)
+        names = ", ".join(RESULTS)
         found = self._plan.cursor().execute(f"SELECT {names} FROM {literal(str(records_path(self.path)))}").fetchall()
-        records = (dict(zip(RECORD, values, strict=True)) for values in found)
+        records = (dict(zip(RESULTS, values, strict=True)) for values in found)
         self._records = {record["key"]: record for record in records if not again(record["status"])}
         self._earlier = json.loads(stats_path(self.path).read_text(encoding="utf-8"))
         if self._limit is not None:  # a set that is asked for with fewer images than before keeps what it has
@@ -116,7 +111,7 @@ class Assembly:
         if fetched.image is not None:
             self._spooled[key] = (self._spool.seek(0, io.SEEK_END), len(fetched.image))
             self._spool.write(fetched.image)
-        self._records[key] = {name: getattr(fetched, name) for name in RECORD if name != "key"} | {"key": key}
+        self._records[key] = {name: getattr(fetched, name) for name in RESULTS if name != "key"} | {"key": key}
         self._received += fetched.received
         self._missing -= 1
         return self._missing == 0
@@ -150,7 +145,7 @@ class Assembly:
 
     def _write_records(self, path: Path) -> None:
         """Join the results to the plan's columns, whose types stay as they are in the source."""
-        types = ", ".join(f"{name}: '{kind}'" for name, kind in RECORD.items())
+        types = ", ".join(f"{name}: '{kind}'" for name, kind in RESULTS.items())
         start = self._plan.places(self.number, self._limit).start
         results = results_path(self.path)
         with results.open("w", encoding="utf-8") as file:

@@ -16,7 +16,7 @@ def claim(path: Path) -> Iterator[Path | None]:
     The caller renames the temporary file when it is whole; one that is still there at the end is removed. The name is
     always the same and its lock dies with its holder, so that the next process takes over what a killed one left.
     """
-    partial = path.with_name(f".{path.name}.writing")
+    partial = claim_path(path)
     descriptor = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         yield partial if _lock(descriptor) and _is(partial, descriptor) else None
@@ -25,6 +25,11 @@ def claim(path: Path) -> Iterator[Path | None]:
         if _lock(descriptor) and _is(partial, descriptor):
             partial.unlink()
         os.close(descriptor)
+
+
+def claim_path(path: Path) -> Path:
+    """The temporary name for the new content of `path`. Where it lies, a process is at it or was killed."""
+    return path.with_name(f".{path.name}.writing")
 
 
 def _lock(descriptor: int) -> bool:

@@ -8,9 +8,11 @@ the renaming.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+from jointnet_cli.data.claim import claim_path
 from jointnet_cli.data.shards import stats_path
 
 
@@ -22,6 +24,11 @@ def records_path(shard: Path) -> Path:
 def results_path(shard: Path) -> Path:
     """Where the results of a shard lie on their way into its parquet file."""
     return shard.with_name(f".{shard.stem}.jsonl")
+
+
+def members_path(shard: Path) -> Path:
+    """The folder where images of other shards lie until this one is written."""
+    return shard.with_name(f".{shard.stem}.source")
 
 
 def pending(path: Path) -> Path:
@@ -38,12 +45,13 @@ def commit(shard: Path, stats: dict[str, Any]) -> None:
 
 
 def is_unsettled(shard: Path) -> bool:
-    """Whether a killed run left something for `roll_forward`."""
-    return any(path.exists() for path in (*_temporary(shard), pending(stats_path(shard))))
+    """Whether a killed run left something behind, or another process is at the shard."""
+    left = (*_temporary(shard), pending(stats_path(shard)), members_path(shard), claim_path(shard))
+    return any(path.exists() for path in left)
 
 
 def roll_forward(shard: Path) -> None:
-    """Finish a commit that was interrupted, or forget one that had not begun."""
+    """Finish a commit that was interrupted, or forget one that had not begun; only the holder of the claim may."""
     decided = pending(stats_path(shard))
     if decided.exists():
         for path in (shard, records_path(shard)):
@@ -52,6 +60,7 @@ def roll_forward(shard: Path) -> None:
         decided.replace(stats_path(shard))
     for path in _temporary(shard):
         path.unlink(missing_ok=True)
+    shutil.rmtree(members_path(shard), ignore_errors=True)
 
 
 def _temporary(shard: Path) -> tuple[Path, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,13 +151,11 @@ def _limited(shards: str | Path, modalities: list[str], limit: int | None) -> It
         yield sample
 
 
-def batch_indices(size: int, batch_size: int, step: int, seed: int) -> Tensor:
-    """Which samples make the batch of one step: epochs of seeded permutations, a function of the step alone, so that a
-    resumed run goes on with the very samples it would have seen."""
-    first = step * batch_size
-    positions = torch.arange(first, first + batch_size)
-    orders = {epoch: _epoch_order(size, epoch, seed) for epoch in set((positions // size).tolist())}
-    return torch.stack([orders[int(position) // size][int(position) % size] for position in positions])
+def order(size: int, places: Sequence[int], seed: int) -> Tensor:
+    """Which of `size` samples stand at some places of a run (B,): epochs of seeded permutations, a function of the place
+    alone, so that a resumed run goes on with the very samples it would have seen."""
+    orders = {epoch: _epoch_order(size, epoch, seed) for epoch in {place // size for place in places}}
+    return torch.stack([orders[place // size][place % size] for place in places])
 
 
 def _epoch_order(size: int, epoch: int, seed: int) -> Tensor:

@@ -12,7 +12,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.recipe_file import Settings
 
 
-class Filter(Settings):
+class Filter(Settings, allow_inf_nan=False):
     """Bounds, all of them strict; `None` asks for nothing. A row without a value for a bound does not pass it."""
 
     side_above: int | None = Field(None, ge=0)
@@ -57,6 +57,8 @@ CRITERIA = {
     "caption_above": Criterion(("caption",), "length(caption) > {0}"),
     "caption_below": Criterion(("caption",), "length(caption) < {0}"),
 }
+BOUNDED = frozenset(column for criterion in CRITERIA.values() for column in criterion.columns)
+"""The columns that have bounds."""
 
 
 def conditions(wanted: Filter, columns: Collection[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jointnet_cli.data.rows import Row
+from jointnet_cli.data.rows import RESULTS, Row
 from jointnet_cli.errors import UserError
 
 IMAGES = frozenset({".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -17,7 +17,7 @@ TAR, OFFSET, SIZE = "__tar", "__offset", "__size"
 HIDDEN = frozenset({TAR, OFFSET, SIZE})
 """Columns that say where a member of a tar file lies. They stay out of the records, and no source may bring them: they name
 files of this machine."""
-EARLIER = frozenset({"key", "status", "error_message", "original_width", "original_height", "exif", "sha256"})
+EARLIER = frozenset(RESULTS) - {"width", "height"}
 """What an earlier download said of its own results; width and height are those of the image that is there."""
 Scalar = str | int | float | bool | None
 
@@ -108,14 +108,15 @@ def _text(data: bytes) -> str:
 
 
 def _record(data: bytes, name: str) -> dict[str, Scalar]:
-    """The plain values of a JSON object; nested ones cannot become columns."""
+    """The plain values of a JSON object, which alone can become columns, by names in lower case: SQL's have no case, and no
+    `URL` of a record shall stand for ours."""
     try:
         record: Any = json.loads(data)
     except ValueError as error:
         raise UserError(f"{name}: not valid JSON: {error}") from error
     if not isinstance(record, dict):
         raise UserError(f"{name}: not a JSON object")
-    plain = {key: value for key, value in record.items() if isinstance(value, str | int | float | bool)}
+    plain = {key.lower(): value for key, value in record.items() if isinstance(value, str | int | float | bool)}
     return {key: value for key, value in plain.items() if key not in HIDDEN}
 
 

@@ -23,6 +23,8 @@ from jointnet_cli.data.statuses import FetchError, Status
 
 NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
 """RFC 6052 and RFC 8215: the last 32 bits are the IPv4 address that is reached."""
+SITE_LOCAL = IPv6Network("fec0::/10")
+"""Private networks before RFC 3879, which `ipaddress` takes for public."""
 EVERYWHERE = ("0.0.0.0/0", "::/0")
 RESOLVER_THREADS = 32
 _NUMBERS = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+)){0,3}", re.IGNORECASE)
@@ -38,6 +40,8 @@ def is_public(address: str) -> bool:
     parsed = ip_address(address)
     if isinstance(parsed, IPv6Address) and (inner := _embedded(parsed)) is not None:
         parsed = inner
+    if parsed in SITE_LOCAL:
+        return False
     return parsed.is_global and not (parsed.is_multicast or parsed.is_reserved or parsed.is_unspecified)
 
 

@@ -33,8 +33,9 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\x0a", "JXL"),
     (b"8BPS", "PSD"),
 )
-_READABLE = frozenset({"JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "ICO", "JPEG2000", "AVIF", "HEIF"})
-"""The formats that are opened where Pillow has a decoder: no scripts (EPS), no containers of other files (PDF, FITS)."""
+_READABLE = frozenset({"JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "JPEG2000", "AVIF", "HEIF"})
+"""The formats that are opened where Pillow has a decoder: no scripts (EPS), no containers of other files (PDF, FITS), none
+that is decoded as it is opened, before its pixels are counted (ICO)."""
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _BITMAP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 """Sizes of the header that follows a BMP's first 14 bytes."""

@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.data.claim import claim
 from jointnet_cli.data.filter import Filter, conditions, verdict
-from jointnet_cli.data.rows import PLACE_DIGITS, SHARD_DIGITS, Row, row_key
+from jointnet_cli.data.rows import PLACE_DIGITS, RESULTS, SHARD_DIGITS, Row, row_key
 from jointnet_cli.data.sources import Table, literal, open_table, quoted
 from jointnet_cli.errors import UserError
 
@@ -37,10 +37,6 @@ BLOCK = 250_000
 """Rows that are numbered at a time, each with all its columns in memory."""
 ROW_GROUP = 20_480
 """Rows of the plan that are read at least to get one shard's."""
-RESULTS = frozenset(
-    {"key", "status", "error_message", "width", "height", "original_width", "original_height", "exif", "sha256"}
-)
-"""Columns that a download adds to the source's."""
 
 
 @dataclass(frozen=True)
@@ -150,13 +146,23 @@ def obtain_plan(out: Path, sifting: Sifting) -> Plan:
                 out.rmdir()
         raise
     plan = Plan(folder)
-    changed = sorted(key for key, value in sifting.facts().items() if plan.facts.get(key) != value)
-    if changed:
+    change = next(_changes(plan.facts, sifting.facts()), None)
+    if change:
         raise UserError(
-            f"{out} holds another set of images: its {' and '.join(changed)} differ from what is asked for now",
-            hint="choose another --out",
+            f"{out} holds another set of images: {change}",
+            hint=f"choose another --out, or ask for what {folder / 'plan.json'} says",
         )
     return plan
+
+
+def _changes(made: Mapping[str, Any], asked: Mapping[str, Any], table: str = "") -> Iterator[str]:
+    """What decided a set and is asked for otherwise now."""
+    for name in sorted({*made, *asked}):
+        before, now = made.get(name), asked.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            yield from _changes(before, now, f"{table}{name}.")
+        elif before != now:
+            yield f"{table}{name} was {before}, now {now}"
 
 
 def _make_whole(sifting: Sifting, folder: Path) -> None:

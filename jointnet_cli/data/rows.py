@@ -7,6 +7,19 @@ from typing import Any
 
 SHARD_DIGITS = 5
 PLACE_DIGITS = 4
+RESULTS = {
+    "key": "VARCHAR",
+    "status": "VARCHAR",
+    "error_message": "VARCHAR",
+    "width": "BIGINT",
+    "height": "BIGINT",
+    "original_width": "BIGINT",
+    "original_height": "BIGINT",
+    "exif": "VARCHAR",
+    "sha256": "VARCHAR",
+}
+"""What a download says of every wanted image beside the source's columns, and its type in the parquet file: img2dataset's
+fields."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def read_shards(shards: Iterable[Path], maps: Iterable[str] = ("depth", "normal"
     # Every process of a distributed run reads all the shards: batches are drawn from samples in memory.
     paths = [str(shard) for shard in shards]
     for raw in webdataset.WebDataset(paths, shardshuffle=False, nodesplitter=None, empty_check=False):
-        yield _unpack(raw, wanted)
+        yield unpack(raw, wanted)
 
 
 def _pack(sample: Sample) -> dict[str, Any]:
@@ -115,7 +115,8 @@ def _pack(sample: Sample) -> dict[str, Any]:
     return packed
 
 
-def _unpack(raw: dict[str, Any], maps: set[str]) -> Sample:
+def unpack(raw: Mapping[str, Any], maps: Collection[str]) -> Sample:
+    """A sample as webdataset groups it, the content of its members by their suffixes, decoded."""
     record = json.loads(raw.get("json", b"{}"))
     depth = normal = None
     if "depth" in maps and "depth.png" in raw:
@@ -125,7 +126,7 @@ def _unpack(raw: dict[str, Any], maps: set[str]) -> Sample:
     return Sample(raw["__key__"], _image(raw), raw.get("txt", b"").decode(), depth, normal, record)
 
 
-def _image(raw: dict[str, Any]) -> NDArray[np.uint8]:
+def _image(raw: Mapping[str, Any]) -> NDArray[np.uint8]:
     from PIL import Image
 
     name = next((name for name in IMAGES if name in raw), None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jointnet_cli.data.filter import check_columns
+from jointnet_cli.data.filter import BOUNDED, check_columns
 from jointnet_cli.data.folders import HIDDEN, IMAGES, images_below, images_in_shards, write_index
 from jointnet_cli.data.remote import connect_remote, is_remote, remote_files
 from jointnet_cli.errors import UserError
@@ -103,8 +103,9 @@ def _our_names(spec: str, given: Mapping[str, str], names: Mapping[str, str]) ->
             theirs[name] = found[0]
     check_columns(["url"], {*theirs, *given}, "a download")
     # A column that we call otherwise has no second name, and one whose name we gave to another is left out.
-    rest = (column for column in given if column not in theirs and column not in theirs.values())
-    return theirs | {column: column for column in rest}
+    taken = {name.lower() for name in theirs}
+    rest = (column for column in given if column.lower() not in taken and column not in theirs.values())
+    return theirs | {column.lower() if column.lower() in BOUNDED else column: column for column in rest}
 
 
 def _relation(connection: DuckDBPyConnection, spec: str, scratch: Path) -> str:

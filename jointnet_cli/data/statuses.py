@@ -63,7 +63,7 @@ class Status(StrEnum):
     NOT_AN_IMAGE = "not_an_image"
     """The bytes do not begin as an image does, whatever the headers say."""
     UNSUPPORTED_FORMAT = "unsupported_format"
-    """An image of a kind that cannot be decoded here: SVG, JPEG XL, HEIC, 32 bits a sample."""
+    """An image of a kind that cannot be decoded here: SVG, JPEG XL, HEIC, icons, 32 bits a sample."""
     DAMAGED_IMAGE = "damaged_image"
     """It begins as an image does but cannot be decoded to its end."""
     TOO_MANY_PIXELS = "too_many_pixels"

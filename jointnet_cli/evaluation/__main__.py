@@ -201,6 +201,44 @@ def refinement(
     )
 
 
+def progression(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run folders with snapshots (`models/`).")],
+    *,
+    judge: JudgeFolder,
+    shards: Evaluation,
+    base: Annotated[Path | None, typer.Option("--base", help="The base model, for comparison.")] = None,
+    pictures: Annotated[int, typer.Option("--pictures", min=2, help="Pictures of every model.")] = 256,
+    depths: Annotated[int, typer.Option("--depths", min=1, help="Depth predictions of every model.")] = 64,
+    figure: Annotated[Path | None, typer.Option("--figure", help="PNG file for the figure.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="Where to compute.")] = None,
+    sampling: SamplingOptions,
+) -> None:
+    """Fréchet distance of pictures and error of depth over the steps of training runs (the paper's Fig. 8)."""
+    from jointnet_cli.engine import Engine
+    from jointnet_cli.evaluation.attributes import Judge
+    from jointnet_cli.evaluation.progression import draw_figure, evaluate_progression, find_snapshots
+    from jointnet_cli.evaluation.report import run_facts
+
+    models = [(run.name, step, folder) for run in runs for step, folder in find_snapshots(run).items()]
+    snapshots = evaluate_progression(
+        [*([("base", 0, base)] if base else []), *models],
+        lambda folder: Engine.open(str(folder), device=device),
+        Judge.load(judge),
+        shards,
+        pictures=pictures,
+        depths=depths,
+        sampling=sampling.request(),
+        progress=_steps("models"),
+    )
+    if figure:
+        draw_figure(snapshots, figure)
+    rows = [
+        {"run": each.run, "step": each.step, "frechet": each.frechet, "abs_rel": each.abs_rel} for each in snapshots
+    ]
+    settings = {"pictures": pictures, "depths": depths, **run_facts(snapshots[0].shown[0].settings)}
+    _print({**settings, "models": rows})
+
+
 def resources(
     *,
     width: Annotated[int, typer.Option("--width", min=1, help="Pixels of the panorama.")] = 2048,
@@ -221,7 +259,7 @@ def prompts() -> None:
     _print({"prompts": [asdict(prompt) for prompt in fixed_prompts()]})
 
 
-for _command in (depth, attributes, prompts, follow, agreement, painting, refinement, seams, resources):
+for _command in (depth, attributes, prompts, follow, agreement, painting, refinement, seams, progression, resources):
     app.command()(guarded(spread(_command)))
 
 

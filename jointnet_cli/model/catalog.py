@@ -31,6 +31,8 @@ def describe(name: str, facts: ModelFolder) -> dict[str, Any]:
         "path": str(facts.path),
         "base": None if facts.base == facts.path else str(facts.base),
         "family": facts.family.name,
+        "architecture": facts.architecture,
+        **({} if facts.rank is None else {"rank": facts.rank}),
         "branches": facts.branches,
         "masked_input": facts.masked_input,
         "parameters": _parameters(facts) if whole else None,

@@ -2,11 +2,12 @@
 
     model_index.json  vae/  text_encoder/  tokenizer/  scheduler/     as diffusers writes them
     unet/                     the RGB branch
-    branches/<modality>/      one UNet for every further modality
+    branches/<modality>/      one UNet for every further modality, or the adapters of a light branch
     exchange.safetensors      the exchange convolutions, and the masked input's where the model has it
-    jointnet.json             branches, masked input, sampling defaults, provenance
+    jointnet.json             architecture, branches, masked input, sampling defaults, provenance
 
-A folder without `jointnet.json` is a base model: one branch, RGB.
+A folder without `jointnet.json` is a base model: one branch, RGB. The paper's rivals have no branches: their `unet/` denoises
+all modalities, and `control.safetensors` holds what a ControlNet adds to it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.model.architecture import CONTROLNET_DIRECT_EXTEND, DIRECT_EXTEND, LIGHT
+from jointnet_cli.model.baselines import ControlNetDirectExtend, DirectExtend
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.codec import decode_latents, encode_maps, pixels_per_latent
 from jointnet_cli.model.family import Family
@@ -41,6 +44,8 @@ from jointnet_cli.model.folder import (
     write_record,
 )
 from jointnet_cli.model.joint import JointUNet
+from jointnet_cli.model.light import LightJointUNet, read_adapters
+from jointnet_cli.model.network import JointNetwork
 from jointnet_cli.model.prompt import TEXT_SIDES, TextSide, save_tokenizer
 from jointnet_cli.model.published import read_branches
 from jointnet_cli.model.weights import find_weights, read_tensors
@@ -50,7 +55,7 @@ from jointnet_cli.model.weights import find_weights, read_tensors
 class JointModel:
     """Everything that turns a prompt into latents and latents into maps."""
 
-    joint: JointUNet
+    joint: JointNetwork
     vae: AutoencoderKL | None
     """`None` for a model that works on pixels: a map is then its own latents."""
     text: TextSide
@@ -120,22 +125,42 @@ def load_model(folder: str | Path | ModelFolder, dtype: torch.dtype = torch.floa
         raise UserError(f"the model in {facts.path} cannot be loaded: {cause}", hint=REMEDY) from error
 
 
-def _load_joint(facts: ModelFolder, dtype: torch.dtype) -> JointUNet:
+def _load_joint(facts: ModelFolder, dtype: torch.dtype) -> JointNetwork:
     if facts.published:
-        unets, tensors = read_branches(facts)
+        unets, exchange = read_branches(facts)
+        found = {EXCHANGE: exchange}
     else:
         unets = {
             name: _load_network(UNet2DConditionModel, facts.path / place, dtype) for name, place in facts.unets.items()
         }
-        tensors = {key: x for file in facts.joint_files for key, x in read_tensors(facts.path / file).items()}
-    joint = JointUNet(unets, masked_input=facts.masked_input).to(dtype)
-    wanted = {key: value.shape for key, value in _exchange_state(joint).items()}
-    found = {key: value.shape for key, value in tensors.items()}
-    if wanted != found:
-        wrong = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
-        raise ValueError(f"{EXCHANGE} does not fit the branches: {', '.join(wrong[:3])} …")
-    joint.load_state_dict(tensors, strict=False)
+        found = {file: read_tensors(facts.path / file) for file in facts.joint_files}
+    joint = _assemble(facts, unets).to(dtype)
+    for file, wanted in joint.beside().items():
+        _fill(wanted, found[file], file)
     return joint
+
+
+def _assemble(facts: ModelFolder, unets: dict[str, UNet2DConditionModel]) -> JointNetwork:
+    """The network of a folder around its UNets, the rest of it untrained."""
+    if facts.architecture == DIRECT_EXTEND:
+        return DirectExtend(unets[RGB], facts.branches)
+    if facts.architecture == CONTROLNET_DIRECT_EXTEND:
+        return ControlNetDirectExtend(unets[RGB], facts.branches)
+    if facts.architecture == LIGHT:
+        adapters = read_adapters(facts.path, facts.branches[1:])
+        return LightJointUNet(unets[RGB], adapters, masked_input=facts.masked_input)
+    return JointUNet(unets, masked_input=facts.masked_input)
+
+
+@torch.no_grad()
+def _fill(wanted: dict[str, Tensor], found: dict[str, Tensor], file: str) -> None:
+    """Copy the tensors of a file into the network's."""
+    shapes = [{key: value.shape for key, value in tensors.items()} for tensors in (wanted, found)]
+    if shapes[0] != shapes[1]:
+        wrong = sorted(key for key in wanted.keys() | found.keys() if shapes[0].get(key) != shapes[1].get(key))
+        raise ValueError(f"{file} does not fit the network: {', '.join(wrong[:3])} …")
+    for key, value in wanted.items():
+        value.copy_(found[key])
 
 
 def _load_vae(facts: ModelFolder, dtype: torch.dtype) -> AutoencoderKL:
@@ -189,12 +214,13 @@ def save_model(model: JointModel, folder: str | Path, dtype: torch.dtype = torch
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     beside = {name: network for name, network in model.networks.items() if name != "joint"}
-    unets = {unet_place(name): model.joint.unet(name) for name in model.joint.names}
+    unets = {unet_place(name): unet for name, unet in model.joint.unets.items()}
     for place, network in {**beside, **unets}.items():
         _save_network(network, folder / place, dtype)
-    if len(unets) > 1:
-        tensors = {key: value.to(dtype).contiguous() for key, value in _exchange_state(model.joint).items()}
-        save_file(tensors, folder / EXCHANGE)
+    if isinstance(model.joint, LightJointUNet):
+        model.joint.save_adapter_configs(folder)
+    for file, tensors in model.joint.beside().items():
+        save_file({key: value.to("cpu", dtype).contiguous() for key, value in tensors.items()}, folder / file)
     for place, tokenizer in model.text.tokenizers.items():
         save_tokenizer(tokenizer, folder / place)
     scheduler = {"_class_name": "DDIMScheduler", **model.scheduler}
@@ -208,6 +234,8 @@ def save_model(model: JointModel, folder: str | Path, dtype: torch.dtype = torch
         masked_input=model.joint.has_masked_input,
         defaults=model.defaults,
         provenance=model.provenance,
+        architecture=model.joint.architecture,
+        rank=model.joint.rank if isinstance(model.joint, LightJointUNet) else None,
     )
 
 
@@ -223,10 +251,6 @@ def _index(text: TextSide, scheduler: str) -> dict[str, Any]:
     }
 
 
-def _exchange_state(joint: JointUNet) -> dict[str, Tensor]:
-    return {key: value for key, value in joint.state_dict().items() if key.startswith(("exchange.", "masked."))}
-
-
 def _save_network(network: Any, folder: Path, dtype: torch.dtype) -> None:
     """Save a copy in another type without touching the network.
 
@@ -236,6 +260,9 @@ def _save_network(network: Any, folder: Path, dtype: torch.dtype) -> None:
     tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in network.state_dict().items()}
     if isinstance(network, ModelMixin):  # its `save_pretrained` takes no tensors but its own
         network.save_config(folder)
+        config = read_json(folder / "config.json")
+        config.pop("_name_or_path", None)  # where this machine keeps what it was loaded from
+        write_json(folder / "config.json", config)
         save_file(tensors, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
     else:
         network.save_pretrained(folder, state_dict=tensors)

@@ -13,11 +13,15 @@ def pixels_per_latent(vae: AutoencoderKL | None) -> int:
 
 
 def encode_maps(vae: AutoencoderKL | None, maps: Tensor) -> Tensor:
-    """Maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w) as the denoiser sees them: normalised, the posterior's mean."""
+    """Maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w) as the denoiser sees them: normalised, the posterior's mean.
+
+    In the VAE's own type, even where a network trains in mixed precision.
+    """
     if vae is None:
         return maps
     mean, scale = _normalisation(vae)
-    return (vae.encode(maps.to(vae.device, vae.dtype)).latent_dist.mean - mean) * scale
+    with torch.autocast(vae.device.type, enabled=False):
+        return (vae.encode(maps.to(vae.device, vae.dtype)).latent_dist.mean - mean) * scale
 
 
 def decode_latents(vae: AutoencoderKL | None, latents: Tensor) -> Tensor:

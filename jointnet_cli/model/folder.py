@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.model.architecture import ARCHITECTURES, CONTROLNET_DIRECT_EXTEND, JOINTNET, LIGHT
 from jointnet_cli.model.family import Family, find_family
 
 EMBEDDED = Path(__file__).parent / "diorama"
@@ -18,6 +19,7 @@ RGB = "rgb"
 FALLBACK = {"scheduler": "ddim", "steps": 50, "guidance": 7.5}
 """Sampling defaults of a model whose folder states none: the paper's."""
 EXCHANGE = "exchange.safetensors"
+CONTROL = "control.safetensors"
 REMEDY = "the folder is incomplete or damaged: copy or export the whole model again"
 
 
@@ -44,6 +46,10 @@ class ModelFolder:
     provenance: dict[str, Any] = field(default_factory=dict)
     published: bool = False
     """Whether the branches are in the published JointNet layout, `unet/` and `jointnet/`."""
+    architecture: str = JOINTNET
+    """One of `ARCHITECTURES`."""
+    rank: int | None = None
+    """Rank of the adapters, where branches are light."""
 
     @property
     def size(self) -> int:
@@ -52,15 +58,21 @@ class ModelFolder:
 
     @property
     def unets(self) -> dict[str, str]:
-        """The folder of every branch's UNet, below `path`."""
+        """The folders of the UNets that are there whole, below `path`, by their branch."""
         if self.published:
             return dict(zip(self.branches, ("unet", "jointnet"), strict=True))
-        return {name: unet_place(name) for name in self.branches}
+        whole = self.branches if self.architecture == JOINTNET else [RGB]
+        return {name: unet_place(name) for name in whole}
 
     @property
     def joint_files(self) -> list[str]:
         """Files below `path` that hold weights beside the UNets' own."""
-        return [EXCHANGE] if len(self.branches) > 1 and not self.published else []
+        if self.architecture == CONTROLNET_DIRECT_EXTEND:
+            return [CONTROL]
+        if self.architecture == LIGHT:
+            return [EXCHANGE, *(adapters_file(name) for name in self.branches[1:])]
+        exchanging = self.architecture == JOINTNET and len(self.branches) > 1 and not self.published
+        return [EXCHANGE] if exchanging else []
 
     @property
     def networks(self) -> list[Path]:
@@ -112,16 +124,30 @@ def read_folder(path: Path) -> ModelFolder:
         multiple=1 if family.has_vae else 2 ** (len(unet["block_out_channels"]) - 1),
         defaults={**FALLBACK, **record["defaults"]},
         provenance=record["provenance"],
+        architecture=record["architecture"],
+        rank=record.get("rank"),
     )
     _require(path, [f"{name}/config.json" for name in (*facts.unets.values(), *family.networks)])
     _require(path, [f"{name}/tokenizer_config.json" for name in family.tokenizers])
     _require(path, ["scheduler/scheduler_config.json"])
+    if facts.architecture == LIGHT:
+        _require(path, [adapter_config_file(name) for name in facts.branches[1:]])
     return facts
 
 
 def unet_place(branch: str) -> str:
     """The folder of a branch's UNet in our own format."""
     return "unet" if branch == RGB else f"branches/{branch}"
+
+
+def adapters_file(branch: str) -> str:
+    """The weights of a light branch's adapters."""
+    return f"{unet_place(branch)}/adapters.safetensors"
+
+
+def adapter_config_file(branch: str) -> str:
+    """What a light branch's adapters are."""
+    return f"{unet_place(branch)}/adapter_config.json"
 
 
 def is_published(path: Path) -> bool:
@@ -152,15 +178,26 @@ def read_published(path: Path, base: ModelFolder, modality: str) -> ModelFolder:
         defaults=FALLBACK,
         provenance={},
         published=True,
+        architecture=JOINTNET,
+        rank=None,
     )
 
 
 def write_record(
-    folder: Path, *, branches: list[str], masked_input: bool, defaults: dict[str, Any], provenance: dict[str, Any]
+    folder: Path,
+    *,
+    branches: list[str],
+    masked_input: bool,
+    defaults: dict[str, Any],
+    provenance: dict[str, Any],
+    architecture: str = JOINTNET,
+    rank: int | None = None,
 ) -> None:
-    """Write `jointnet.json`, what a folder says of a joint model."""
+    """Write `jointnet.json`, what a folder says of a joint model. `rank` is that of light branches' adapters."""
     record = {
         "format": FORMAT,
+        "architecture": architecture,
+        **({} if rank is None else {"rank": rank}),
         "branches": branches,
         "masked_input": masked_input,
         "defaults": defaults,
@@ -200,11 +237,17 @@ def _read_record(folder: Path) -> dict[str, Any]:
     """`jointnet.json`, or what a base model without it amounts to: one branch, RGB."""
     path = folder / "jointnet.json"
     if not path.is_file():
-        return {"branches": [RGB], "masked_input": False, "defaults": {}, "provenance": {}}
+        nothing: dict[str, Any] = {"defaults": {}, "provenance": {}}
+        return {"architecture": JOINTNET, "branches": [RGB], "masked_input": False, **nothing}
     record = read_json(path, "format")
     if record["format"] != FORMAT:
         raise UserError(f"{path}: format {record['format']} is not known", hint="install a newer jointnet-cli")
-    return read_json(path, "branches", "masked_input", "defaults", "provenance")
+    record = {"architecture": JOINTNET, **read_json(path, "branches", "masked_input", "defaults", "provenance")}
+    if record["architecture"] not in ARCHITECTURES:
+        raise UserError(
+            f"{path}: architecture {record['architecture']} is not known", hint="install a newer jointnet-cli"
+        )
+    return record
 
 
 def _require(folder: Path, parts: Sequence[str]) -> None:

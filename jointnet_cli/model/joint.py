@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from itertools import permutations
+from typing import Protocol
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from jointnet_cli.model.architecture import JOINTNET
 from jointnet_cli.model.branch import (
     Conditioning,
     Features,
@@ -19,7 +22,8 @@ from jointnet_cli.model.branch import (
     skip_widths,
     text_states,
 )
-from jointnet_cli.model.folder import RGB
+from jointnet_cli.model.folder import EXCHANGE, RGB
+from jointnet_cli.model.network import JointNetwork
 
 
 def zero_conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
@@ -41,7 +45,7 @@ class Exchange(nn.Module):
         self.middle = zero_conv(widths[-1], widths[-1], 1)
 
 
-class JointUNet(nn.Module):
+class JointUNet(JointNetwork):
     """N branches that denoise N modalities together.
 
     Each branch is a whole `UNet2DConditionModel` of the same shape; the first is RGB. `forward` takes and returns one
@@ -54,6 +58,8 @@ class JointUNet(nn.Module):
     Raises:
         ValueError: no branch, or branches of different widths.
     """
+
+    architecture = JOINTNET
 
     def __init__(self, unets: Mapping[str, UNet2DConditionModel], *, masked_input: bool = False) -> None:
         super().__init__()
@@ -71,25 +77,33 @@ class JointUNet(nn.Module):
 
     @property
     def names(self) -> list[str]:
-        """Branch names in the order of the branch axis."""
         return list(self.branches)
 
     @property
     def channels(self) -> int:
-        """Channels of one branch's latents."""
         return self.unet(self.names[0]).config.in_channels
 
     @property
     def has_masked_input(self) -> bool:
-        """Whether the network reads known regions as further input."""
         return len(self.masked) > 0
 
     def unet(self, name: str) -> UNet2DConditionModel:
-        """The UNet of one branch."""
         return self.branches[name]
 
+    @property
+    def unets(self) -> dict[str, UNet2DConditionModel]:
+        return dict(self.branches.items())
+
+    def beside(self) -> dict[str, dict[str, Tensor]]:
+        tensors = {key: x for key, x in self.state_dict().items() if key.startswith(("exchange.", "masked."))}
+        return {EXCHANGE: tensors} if len(self.names) > 1 else {}
+
+    def set_trainable(self, train_rgb: bool) -> None:
+        """The exchange, the masked input and the further branches train; with `train_rgb` the RGB branch too."""
+        self.requires_grad_(True)
+        self.unet(RGB).requires_grad_(train_rgb)
+
     def add_masked_input(self) -> None:
-        """Give every branch a zero-initialised input for the masks and known latents of all branches."""
         for name in self.names:
             config = self.unet(name).config
             inputs = len(self.names) * (1 + config.in_channels)
@@ -102,18 +116,6 @@ class JointUNet(nn.Module):
         given: Conditioning,
         known: Tensor | None = None,
     ) -> Tensor:
-        """Predict noise (or velocity) for all branches.
-
-        Args:
-            latents: (B, N, C, h, w), noisy latents of the N branches.
-            timestep: scalar or (B,), shared by the branches.
-            given: text and further conditions, shared by the branches.
-            known: (B, N, 1 + C, h, w), for models with masked input: a mask (1 = unknown) and the latents of the masked
-                picture, per branch. `None` leaves the masked input out.
-
-        Returns:
-            (B, N, C_out, h, w) predictions.
-        """
         inputs = dict(zip(self.names, latents.unbind(1), strict=True))
         timestep = expand_timestep(timestep, len(latents), latents.device)
         embeddings = {name: embed_time(self.unet(name), x, timestep, given) for name, x in inputs.items()}
@@ -140,19 +142,29 @@ class JointUNet(nn.Module):
 
     def _receive(self, receiver: str, features: Mapping[str, Features]) -> Features:
         """The receiver's own features plus what every other branch sends."""
-        skips, middle = list(features[receiver].skips), features[receiver].middle
+        own = features[receiver]
         for sender in self._others(receiver):
-            sent = self._sent(sender, receiver)
-            incoming = features[sender]
-            skips = [own + conv(x) for own, conv, x in zip(skips, sent.skips, incoming.skips, strict=True)]
-            middle = middle + sent.middle(incoming.middle)
-        return Features(skips, middle)
+            own = received(own, self._sent(sender, receiver), features[sender])
+        return own
 
     def _others(self, receiver: str) -> Sequence[str]:
         return [name for name in self.names if name != receiver]
 
     def _sent(self, sender: str, receiver: str) -> Exchange:
         return self.exchange[exchange_name(sender, receiver)]  # type: ignore[return-value]
+
+
+class Sending(Protocol):
+    """Convolutions that features go through on their way: one a skip tensor, and one for the middle."""
+
+    skips: nn.ModuleList
+    middle: nn.Conv2d
+
+
+def received(own: Features, sent: Sending, features: Features) -> Features:
+    """Own features plus another half's, through its convolutions."""
+    skips = [x + conv(other) for x, conv, other in zip(own.skips, sent.skips, features.skips, strict=True)]
+    return Features(skips, own.middle + sent.middle(features.middle))
 
 
 def exchange_name(sender: str, receiver: str) -> str:
@@ -165,9 +177,4 @@ def extend(unet: UNet2DConditionModel, modalities: Sequence[str], *, masked_inpu
 
     The RGB branch is `unet` itself, not a copy.
     """
-    unets = {RGB: unet}
-    for name in modalities:
-        copy = UNet2DConditionModel.from_config(unet.config)
-        copy.load_state_dict(unet.state_dict())
-        unets[name] = copy.to(device=unet.device, dtype=unet.dtype)
-    return JointUNet(unets, masked_input=masked_input)
+    return JointUNet({RGB: unet, **{name: deepcopy(unet) for name in modalities}}, masked_input=masked_input)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from jointnet_cli import __version__
 from jointnet_cli.errors import UserError
+from jointnet_cli.model.architecture import JOINTNET
 from jointnet_cli.model.folder import EXCHANGE, ModelFolder, read_json, unet_place, write_json, write_record
 from jointnet_cli.model.weights import find_weights, read_tensors
 from jointnet_cli.model.whole import whole_folder
@@ -100,10 +101,15 @@ def export_model(facts: ModelFolder, folder: Path) -> None:
     """Write the branches of a model of two in the published layout; the base stays where it is.
 
     Raises:
-        UserError: not two branches, something is there already, or weights are missing or damaged.
+        UserError: another architecture, not two branches, something is there already, or weights are missing or damaged.
     """
     from safetensors.torch import save_file
 
+    if facts.architecture != JOINTNET:
+        raise UserError(
+            f"{facts.path} has the architecture {facts.architecture}",
+            hint=f"the published layout holds {JOINTNET} alone",
+        )
     if facts.published or len(facts.branches) != 2:
         state = "is in the published layout already" if facts.published else f"has the branches {facts.branches}"
         raise UserError(f"{facts.path} {state}", hint="the published layout holds RGB and one other branch")

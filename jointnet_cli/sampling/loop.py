@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.joint import JointUNet
+from jointnet_cli.model.network import JointNetwork
 from jointnet_cli.sampling.known import Known
 from jointnet_cli.sampling.layout import Layout, Tile
 from jointnet_cli.sampling.schedule import Schedule
@@ -53,7 +53,7 @@ class Nudge(Protocol):
 
 @torch.inference_mode()
 def denoise(
-    model: JointUNet,
+    model: JointNetwork,
     canvas: Tensor,
     schedule: Schedule,
     guide: Guide,
@@ -103,7 +103,7 @@ def denoise(
     return canvas
 
 
-def predict(model: JointUNet, guide: Guide, timestep: Tensor, tiles: Tensor) -> Tensor:
+def predict(model: JointNetwork, guide: Guide, timestep: Tensor, tiles: Tensor) -> Tensor:
     """Guided predictions (T, N, C, h, w) for tiles (T, N, C [+ 1 + C masked input], h, w), guidance in the same batch.
 
     Models with a learned variance predict it in further channels, which no scheduler here reads.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from jointnet_cli.data.dataset import batch_indices, load_latents
+from jointnet_cli.data.dataset import load_latents
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel, load_model, save_model
@@ -20,9 +20,12 @@ from jointnet_cli.model.folder import RGB, weights_hash
 from jointnet_cli.model.joint import JointUNet
 from jointnet_cli.model.prompt import ClipText, tokenize
 from jointnet_cli.model.text import build_text_encoder, learn_tokenizer
-from jointnet_cli.training.objective import branch_losses, noised
+from jointnet_cli.training.batch import Batch, CachedSource
+from jointnet_cli.training.draws import Draws
+from jointnet_cli.training.objective import branch_losses, drop, noised
 from jointnet_cli.training.previews import preview_prompts
 from jointnet_cli.training.recipe import BaseRecipe, Noise, TextEncoder, Train, Unet
+from jointnet_cli.training.share import Share
 from jointnet_cli.training.stage import copy_weights, training_device
 from jointnet_cli.training.vae import read_facts
 
@@ -87,7 +90,7 @@ class BaseStage:
         self.recipe = recipe
         torch.manual_seed(recipe.train.seed)
         vae = AutoencoderKL.from_pretrained(recipe.vae).eval().to(training_device())
-        self.data = load_latents(
+        data = load_latents(
             recipe.data.shards,
             [RGB],
             torch.inference_mode()(lambda maps: encode_maps(vae, maps).cpu()),
@@ -98,9 +101,9 @@ class BaseStage:
         )
         text = recipe.text_encoder
         earlier = load_model(recipe.start) if recipe.start else None
-        tokenizer = earlier.text.tokenizers["tokenizer"] if earlier else run_tokenizer(run, self.data.captions, text)
+        tokenizer = earlier.text.tokenizers["tokenizer"] if earlier else run_tokenizer(run, data.captions, text)
         encoder = build_text_encoder(tokenizer, width=text.width, layers=text.layers, heads=text.heads)
-        channels, side = self.data.latents.shape[3], self.data.latents.shape[-1]
+        channels, side = data.latents.shape[3], data.latents.shape[-1]
         unet = build_unet(recipe.unet, channels, side, text.width)
         self.earlier = earlier.provenance.get("base", {}) if earlier else {}
         if earlier:
@@ -111,8 +114,8 @@ class BaseStage:
         self.model = JointModel(joint, vae, ClipText(tokenizer, encoder), schedule).to(training_device())
         self.noise_schedule = DDPMScheduler.from_config(schedule)
         self._network = TextToImage(encoder, joint)
-        self.tokens = tokenize(tokenizer, self.data.captions)
-        self.empty = tokenize(tokenizer, [""])[0]
+        self.tokenizer = tokenizer
+        self.source = CachedSource(data, recipe.train.seed)
 
     @property
     def settings(self) -> Train:
@@ -122,15 +125,14 @@ class BaseStage:
     def network(self) -> nn.Module:
         return self._network
 
-    def loss(self, network: nn.Module, batch: int, generator: Generator) -> dict[str, Tensor]:
+    def batches(self, share: Share, step: int) -> Iterator[Batch]:
+        return self.source.batches(share, step)
+
+    def loss(self, network: nn.Module, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         device = next(network.parameters()).device
-        train, objective = self.recipe.train, self.recipe.objective
-        indices = batch_indices(len(self.data), train.batch_size, batch, train.seed)
-        sides = torch.randint(len(self.data.latents), (len(indices),), generator=generator)
-        clean = self.data.latents[sides, indices].float().to(device)
-        dropped = torch.rand(len(indices), 1, generator=generator) < objective.text_dropout
-        tokens = torch.where(dropped, self.empty, self.tokens[indices]).to(device)
-        noisy = noised(clean, self.noise_schedule, objective, generator)
+        objective = self.recipe.objective
+        tokens = tokenize(self.tokenizer, drop(batch.captions, objective.text_dropout, draws)).to(device)
+        noisy = noised(batch.clean.to(device), self.noise_schedule, objective, draws)
         predicted = network(noisy.latents, noisy.timestep, tokens)
         return {RGB: branch_losses(predicted, noisy)[0]}
 

@@ -2,53 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from jointnet_cli.data.dataset import batch_indices, load_latents
+from jointnet_cli.data.dataset import load_latents
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.branch import Conditioning
+from jointnet_cli.model.architecture import build
 from jointnet_cli.model.checkpoint import JointModel, load_model, save_model
-from jointnet_cli.model.folder import RGB, weights_hash
-from jointnet_cli.model.joint import JointUNet, extend
+from jointnet_cli.model.find import find_model
+from jointnet_cli.model.folder import RGB, ModelFolder, weights_hash
+from jointnet_cli.model.network import JointNetwork
+from jointnet_cli.training.batch import Batch, CachedSource, Source
+from jointnet_cli.training.draws import Draws
 from jointnet_cli.training.masks import random_masks
-from jointnet_cli.training.objective import branch_losses, noised
+from jointnet_cli.training.objective import branch_losses, drop, noised, training_schedule
 from jointnet_cli.training.previews import preview_prompts
 from jointnet_cli.training.recipe import JointRecipe, Train
+from jointnet_cli.training.share import Share
 from jointnet_cli.training.stage import training_device
+from jointnet_cli.training.streamed import StreamedSource
+from jointnet_cli.training.texts import Texts
 
 Log = Callable[[dict[str, Any]], None]
-TEXT_BATCH = 256
 
 
 class JointStage:
-    """Trains on latents and text embeddings that are computed once."""
+    """Trains on a set that is encoded once, or on a stream that is encoded as it comes."""
 
     def __init__(self, recipe: JointRecipe, log: Log) -> None:
         if recipe.data.maps[0] != RGB or len(recipe.data.maps) < 2:
             raise UserError("a joint model trains on data.maps = ['rgb', …] with at least one dense map")
         self.recipe = recipe
         torch.manual_seed(recipe.train.seed)
-        self.model = load_model(recipe.model).to(training_device())
+        facts = find_model(recipe.model, recipe.base)
+        self.model = load_model(facts).to(training_device())
         self.model.joint = _prepared(self.model.joint, recipe)
-        self.noise_schedule = DDPMScheduler.from_config(self.model.scheduler)
-        self.data = load_latents(
-            recipe.data.shards,
-            list(recipe.data.maps),
-            torch.inference_mode()(lambda maps: self.model.encode(maps).cpu()),
-            weights_hash(Path(recipe.model) / "vae"),
-            mirrored=recipe.data.flip,
-            limit=recipe.data.limit,
-            progress=lambda done, count: log({"encoded": done, "shards": count}),
-        )
-        self.texts, self.text_of = embed_captions(self.model, self.data.captions)
-        with torch.inference_mode():
-            self.empty = self.model.encode_text([""]).text[0].cpu().clone()
+        self.noise_schedule = training_schedule(self.model.scheduler)
+        opened = _cached if recipe.data.cache else _streamed
+        self.source, self.texts = opened(recipe, facts, self.model, log)
 
     @property
     def settings(self) -> Train:
@@ -58,21 +54,19 @@ class JointStage:
     def network(self) -> nn.Module:
         return self.model.joint
 
-    def loss(self, network: nn.Module, batch: int, generator: Generator) -> dict[str, Tensor]:
+    def batches(self, share: Share, step: int) -> Iterator[Batch]:
+        return self.source.batches(share, step)
+
+    def loss(self, network: nn.Module, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         device = next(network.parameters()).device
-        train, objective = self.recipe.train, self.recipe.objective
-        indices = batch_indices(len(self.data), train.batch_size, batch, train.seed)
-        sides = torch.randint(len(self.data.latents), (len(indices),), generator=generator)
-        clean = self.data.latents[sides, indices].float()
-        dropped = torch.rand(len(indices), 1, 1, generator=generator) < objective.text_dropout
-        text = torch.where(dropped, self.empty, self.texts[self.text_of[indices]].float()).to(device)
+        objective, clean = self.recipe.objective, batch.clean.to(device)
+        given = self.texts(drop(batch.captions, objective.text_dropout, draws), device, batch.framing)
         unknown = known = None
         if self.recipe.masked_input:
-            unknown = random_masks(clean, self.recipe.masks, generator)
-            known = torch.cat([unknown, clean * (1 - unknown)], dim=2).to(device)
-            unknown = unknown.to(device)
-        noisy = noised(clean.to(device), self.noise_schedule, objective, generator)
-        predicted = network(noisy.latents, noisy.timestep, Conditioning(text), known)
+            unknown = random_masks(clean, self.recipe.masks, draws).to(device)
+            known = torch.cat([unknown, clean * (1 - unknown)], dim=2)
+        noisy = noised(clean, self.noise_schedule, objective, draws)
+        predicted = network(noisy.latents, noisy.timestep, given, known)
         losses = branch_losses(predicted, noisy, unknown)
         return dict(zip(self.model.joint.names, losses, strict=True))
 
@@ -80,31 +74,57 @@ class JointStage:
         preview_prompts(self.model, self.recipe.preview_prompts, path)
 
     def export(self, folder: Path, facts: dict[str, object]) -> None:
-        stages = [*self.model.provenance.get("joint", []), {"recipe": self.recipe.model_dump(mode="json"), **facts}]
-        self.model.provenance = {**self.model.provenance, "joint": stages}
-        if self.recipe.inference:
-            self.model.defaults = self.recipe.inference.model_dump(exclude_none=True)
-        save_model(self.model, folder, torch.float32)
+        earlier, made = self.model.provenance, {"recipe": self.recipe.model_dump(mode="json"), **facts}
+        provenance = {**earlier, "joint": [*earlier.get("joint", []), made]}
+        inference = self.recipe.inference
+        defaults = inference.model_dump(exclude_none=True) if inference else self.model.defaults
+        save_model(replace(self.model, provenance=provenance, defaults=defaults), folder, torch.float32)
 
 
-def _prepared(joint: JointUNet, recipe: JointRecipe) -> JointUNet:
-    """The network to train: extended where it is a base model, with masked input where wanted, the rest frozen."""
-    modalities = recipe.data.maps[1:]
-    if joint.names == [RGB]:
-        joint = extend(joint.unet(RGB), modalities)
-    elif joint.names[1:] != modalities:
-        raise UserError(f"{recipe.model} has the branches {joint.names}, the recipe wants {recipe.data.maps}")
-    if recipe.masked_input and not joint.has_masked_input:
-        joint.add_masked_input()
-    joint.unet(RGB).requires_grad_(recipe.train_rgb)
-    return joint
+def _prepared(network: JointNetwork, recipe: JointRecipe) -> JointNetwork:
+    """The network to train: extended where it is a base model, with masked input where wanted, the rest frozen.
+
+    Raises:
+        UserError: the model was extended otherwise than the recipe says.
+    """
+    modalities, wanted = recipe.data.maps[1:], recipe.network
+    if network.names == [RGB]:
+        network = build(wanted.architecture, network.unet(RGB), modalities, rank=wanted.rank)
+    elif network.names[1:] != modalities:
+        raise UserError(f"{recipe.model} has the branches {network.names}, the recipe wants {recipe.data.maps}")
+    elif network.architecture != wanted.architecture:
+        raise UserError(
+            f"{recipe.model} is a {network.architecture} network, the recipe wants {wanted.architecture}",
+            hint=f"--set network.architecture={network.architecture}",
+        )
+    if recipe.masked_input and not network.has_masked_input:
+        network.add_masked_input()
+    network.set_trainable(recipe.train_rgb)
+    return network
 
 
-@torch.inference_mode()
-def embed_captions(model: JointModel, captions: list[str]) -> tuple[Tensor, Tensor]:
-    """Text embeddings of the distinct captions (U, tokens, width) in float16, and for every caption its row (N,)."""
-    distinct = list(dict.fromkeys(captions))
-    batches = [distinct[start : start + TEXT_BATCH] for start in range(0, len(distinct), TEXT_BATCH)]
-    texts = torch.cat([model.encode_text(batch).text.half().cpu() for batch in batches])
-    rows = {caption: row for row, caption in enumerate(distinct)}
-    return texts.clone(), torch.tensor([rows[caption] for caption in captions])
+def _cached(recipe: JointRecipe, facts: ModelFolder, model: JointModel, log: Log) -> tuple[Source, Texts]:
+    """The set in memory, encoded once and kept beside the shards."""
+    data = load_latents(
+        recipe.data.shards,
+        list(recipe.data.maps),
+        torch.inference_mode()(lambda maps: model.encode(maps).cpu()),
+        weights_hash(facts.base / "vae") if facts.family.has_vae else "pixels",
+        mirrored=recipe.data.flip,
+        limit=recipe.data.limit,
+        progress=lambda done, count: log({"encoded": done, "shards": count}),
+    )
+    return CachedSource(data, recipe.train.seed), Texts(model, data.captions)
+
+
+def _streamed(recipe: JointRecipe, facts: ModelFolder, model: JointModel, log: Log) -> tuple[Source, Texts]:
+    source = StreamedSource(
+        recipe.data,
+        recipe.train.seed,
+        facts.size,
+        model.encode,
+        training_device(),
+        warn=lambda words: log({"warning": words}),
+        progress=lambda done, count: log({"counted": done, "shards": count}),
+    )
+    return source, Texts(model, side=source.size)

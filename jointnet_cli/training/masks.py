@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Generator, Tensor
+from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
+from jointnet_cli.training.draws import Draws
 from jointnet_cli.training.recipe import Masks
 
 
-def random_masks(clean: Tensor, shares: Masks, generator: Generator) -> Tensor:
+def random_masks(clean: Tensor, shares: Masks, draws: Draws) -> Tensor:
     """Masks (B, N, 1, h, w) for latents (B, N, C, h, w): 1 = unknown. Branch 0 is RGB.
 
     Every item draws its kind: RGB given, the dense maps given, one random rectangle for all, one for each, or, with what
@@ -17,19 +20,19 @@ def random_masks(clean: Tensor, shares: Masks, generator: Generator) -> Tensor:
     count, branches, _, height, width = clean.shape
     masks = torch.ones(count, branches, 1, height, width)
     bounds = torch.tensor([shares.image_known, shares.maps_known, shares.equal, shares.unequal]).cumsum(0)
-    kinds = torch.bucketize(torch.rand(count, generator=generator), bounds, right=True)
+    kinds = torch.bucketize(draws.uniform(), bounds, right=True)
+    rectangles = draws.uniform(branches, 5)
     masks[kinds == 0, 0] = 0
     masks[kinds == 1, 1:] = 0
     for item in torch.nonzero((kinds == 2) | (kinds == 3)).flatten().tolist():
-        shared = rectangle(height, width, generator)
         for branch in range(branches):
-            masks[item, branch, 0] = shared if kinds[item] == 2 else rectangle(height, width, generator)
+            own = branch if kinds[item] == 3 else 0
+            masks[item, branch, 0] = rectangle(height, width, rectangles[item, own].tolist())
     return masks
 
 
-def rectangle(height: int, width: int, generator: Generator) -> Tensor:
-    """A mask (h, w) that is 1 (unknown) inside a random rectangle and 0 outside, or the reverse."""
-    draw = torch.rand(5, generator=generator).tolist()
+def rectangle(height: int, width: int, draw: Sequence[float]) -> Tensor:
+    """A mask (h, w) that is 1 (unknown) inside a rectangle and 0 outside, or the reverse, from five numbers in [0, 1)."""
     high, wide = (
         max(1, round((0.2 + 0.8 * part) * side)) for part, side in zip(draw[:2], (height, width), strict=True)
     )

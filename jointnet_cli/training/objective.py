@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
-from torch import Generator, Tensor
+from torch import Tensor
 
+from jointnet_cli.errors import UserError
+from jointnet_cli.training.draws import Draws
 from jointnet_cli.training.recipe import Objective
+from jointnet_cli.training.variance import LearnedVariance
+
+TARGETS = ("epsilon", "v_prediction")
+"""What a network may predict: the noise, or the velocity."""
 
 
 @dataclass(frozen=True)
@@ -23,21 +31,46 @@ class Noised:
     """(B, N, C, h, w) noise, or velocity for v-prediction."""
     weight: Tensor
     """(B,) loss weight of the timestep."""
+    variance: LearnedVariance | None = None
+    """How the predicted variance is judged, of a base model that predicts one."""
 
 
-def noised(clean: Tensor, scheduler: DDPMScheduler, objective: Objective, generator: Generator) -> Noised:
+def training_schedule(config: Mapping[str, Any]) -> DDPMScheduler:
+    """The noise schedule of a base model's scheduler, whatever its sampler.
+
+    Raises:
+        UserError: the model predicts neither noise nor velocity.
+    """
+    schedule = DDPMScheduler.from_config(config)
+    if schedule.config.prediction_type not in TARGETS:
+        raise UserError(
+            f"the model predicts {schedule.config.prediction_type}, which has no training objective here",
+            hint=f"start from a model that predicts {' or '.join(TARGETS)}",
+        )
+    return schedule
+
+
+def drop(captions: Sequence[str], share: float, draws: Draws) -> list[str]:
+    """The captions, every one of them empty with probability `share` (classifier-free guidance)."""
+    kept = (draws.uniform() >= share).tolist()
+    return [caption if keep else "" for caption, keep in zip(captions, kept, strict=True)]
+
+
+def noised(clean: Tensor, scheduler: DDPMScheduler, objective: Objective, draws: Draws) -> Noised:
     """Corrupt latents (B, N, C, h, w) with independent noise for every branch at one random timestep an item."""
-    count = len(clean)
-    noise = torch.randn(clean.shape, generator=generator)
+    noise = draws.normal(*clean.shape[1:])
     if objective.noise_offset:
-        noise = noise + objective.noise_offset * torch.randn((*clean.shape[:3], 1, 1), generator=generator)
+        noise = noise + objective.noise_offset * draws.normal(*clean.shape[1:3], 1, 1)
     noise = noise.to(clean.device)
-    steps = scheduler.config.num_train_timesteps
-    timestep = torch.randint(steps, (count,), generator=generator).to(clean.device)
+    timestep = draws.integers(scheduler.config.num_train_timesteps).to(clean.device)
     velocity = scheduler.config.prediction_type == "v_prediction"
     target = scheduler.get_velocity(clean, noise, timestep) if velocity else noise
     weight = timestep_weights(scheduler, timestep, objective.min_snr_gamma)
-    return Noised(scheduler.add_noise(clean, noise, timestep), timestep, target, weight)
+    latents = scheduler.add_noise(clean, noise, timestep)
+    variance = None
+    if scheduler.config.variance_type == "learned_range":
+        variance = LearnedVariance(clean, latents, timestep, scheduler, objective.variance_weight)
+    return Noised(latents, timestep, target, weight, variance)
 
 
 def timestep_weights(scheduler: DDPMScheduler, timestep: Tensor, gamma: float | None) -> Tensor:
@@ -56,15 +89,16 @@ def timestep_weights(scheduler: DDPMScheduler, timestep: Tensor, gamma: float | 
 
 
 def branch_losses(predicted: Tensor, batch: Noised, unknown: Tensor | None = None) -> Tensor:
-    """The mean squared error of every branch, (N,).
+    """The mean squared error of every branch, (N,), and the bound of its variance where the network predicts one.
 
     Args:
-        predicted: (B, N, C, h, w).
+        predicted: (B, N, C, h, w), or (B, N, 2C, h, w) with the variance's values after the C channels of the target.
         batch: what `noised` made.
         unknown: (B, N, 1, h, w), 1 where the network has to find the content; what is given is not counted.
     """
-    error = (predicted.float() - batch.target).square() * batch.weight.view(-1, 1, 1, 1, 1)
-    if unknown is None:
-        return error.mean(dim=(0, 2, 3, 4))
-    share = unknown.mean(dim=(0, 2, 3, 4)).clamp(min=1e-6)
-    return (error * unknown).mean(dim=(0, 2, 3, 4)) / share
+    channels = batch.target.shape[2]
+    answer, values = predicted.float().split([channels, predicted.shape[2] - channels], dim=2)
+    error = (answer - batch.target).square() * batch.weight.view(-1, 1, 1, 1, 1)
+    if batch.variance and values.shape[2]:
+        error = error + batch.variance.loss(answer, values)
+    return (error if unknown is None else error * unknown).mean(dim=(0, 2, 3, 4))

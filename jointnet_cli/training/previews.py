@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from jointnet_cli.modality import from_map
 from jointnet_cli.model.checkpoint import JointModel
+from jointnet_cli.output.atomic import atomic_path
 from jointnet_cli.sampling.job import Job, run
 from jointnet_cli.sampling.layout import single_tile
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 PREVIEW_STEPS = 20
 PREVIEW_GUIDANCE = 3.0
 COLUMNS = 6
+BRANCHES = "branches"
+"""Text chunk of a PNG: how many of its rows belong together, one a branch."""
+MARGIN = 96
+"""Pixels at the left of a progress grid for the step."""
+LARGEST = 256
+"""Side of a picture in a progress grid, at most."""
 
 
-def save_grid(rows: Sequence[Tensor], path: Path) -> None:
-    """Write rows of pictures, each (B, 3, H, W) in [0, 1], as one PNG; a short last row is filled with black."""
+def save_grid(rows: Sequence[Tensor], path: Path, branches: int | None = None) -> None:
+    """Write rows of pictures, each (B, 3, H, W) in [0, 1], as one PNG; a short last row is filled with black.
+
+    `branches` is how many rows in turn show the same samples; it is noted in the file.
+    """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     widest = max(len(row) for row in rows)
     full = [torch.cat([row.float(), row.new_zeros(widest - len(row), *row.shape[1:]).float()]) for row in rows]
     grid = torch.cat([torch.cat(list(row), dim=-1) for row in full], dim=-2).clamp(0, 1)
-    Image.fromarray((grid * 255).round().byte().permute(1, 2, 0).cpu().numpy()).save(path)
+    notes = PngInfo()
+    if branches:
+        notes.add_text(BRANCHES, f"{branches} {len(rows)} {widest}")
+    pixels = (grid * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels).save(temporary, pnginfo=notes)
 
 
 def as_picture(maps: Tensor, modality: str) -> Tensor:
@@ -46,7 +70,7 @@ def preview_prompts(model: JointModel, prompts: Sequence[str], path: Path) -> No
             maps = torch.stack([maps[branch] for maps in finished[start : start + COLUMNS]])
             rows.append(as_picture(maps, name))
     if rows:
-        save_grid(rows, path)
+        save_grid(rows, path, branches=len(model.joint.names))
 
 
 def _maps(model: JointModel, prompt: str, seed: int) -> Tensor:
@@ -60,3 +84,79 @@ def _maps(model: JointModel, prompt: str, seed: int) -> Tensor:
         guidance=PREVIEW_GUIDANCE,
     )
     return model.decode(run(model, job)).cpu()
+
+
+@contextmanager
+def undisturbed_randomness() -> Iterator[None]:
+    """Whatever is drawn inside, all random states are as before afterwards."""
+    python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 - the state that libraries share
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)  # noqa: NPY002
+
+
+@dataclass(frozen=True)
+class ProgressGrid:
+    """One picture of a whole run: a row for every preview, with its step at the left; the rows are kept as files."""
+
+    folder: Path
+    """`progress.png`, and the previews as they were made in `rows/`."""
+
+    def row(self, step: int) -> Path:
+        """The file of a step's row."""
+        return self.folder / "rows" / f"{step:09}.png"
+
+    def drop_after(self, step: int) -> None:
+        """Forget the rows of later steps, which will be done again."""
+        for path in self._rows():
+            if int(path.stem) > step:
+                path.unlink()
+
+    def assemble(self) -> None:
+        """Write `progress.png` from the rows that are there."""
+        from PIL import Image, ImageDraw, ImageFont
+
+        lines = {int(path.stem): _as_line(path) for path in self._rows()}
+        if not lines:
+            return
+        size = (MARGIN + max(line.width for line in lines.values()), sum(line.height for line in lines.values()))
+        grid, top = Image.new("RGB", size, "white"), 0
+        draw, font = ImageDraw.Draw(grid), ImageFont.load_default(16)
+        for step, line in lines.items():
+            grid.paste(line, (MARGIN, top))
+            draw.text((MARGIN - 8, top + line.height // 2), f"{step:,}", fill="black", font=font, anchor="rm")
+            top += line.height
+        with atomic_path(self.folder / "progress.png") as temporary:
+            grid.save(temporary)
+
+    def _rows(self) -> list[Path]:
+        return sorted(path for path in (self.folder / "rows").glob("*.png") if path.stem.isdecimal())
+
+
+def _as_line(path: Path) -> Image:
+    """A preview as one row of a grid: sample by sample, the branches of each next to each other."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        if BRANCHES not in picture.info:
+            return picture.convert("RGB")
+        branches, rows, columns = map(int, picture.info[BRANCHES].split())
+        width, height = picture.width // columns, picture.height // rows
+        pixels = picture.convert("RGB")
+    cells = [
+        pixels.crop((column * width, row * height, (column + 1) * width, (row + 1) * height))
+        for first in range(0, rows, branches)
+        for column in range(columns)
+        for row in range(first, first + branches)
+    ]
+    while len(cells) > branches and all(cell.getbbox() is None for cell in cells[-branches:]):
+        del cells[-branches:]  # the black that filled the last row
+    scale = min(1.0, LARGEST / max(width, height))
+    small = (max(1, round(width * scale)), max(1, round(height * scale)))
+    line = Image.new("RGB", (small[0] * len(cells), small[1]))
+    for number, cell in enumerate(cells):
+        line.paste(cell.resize(small, Image.Resampling.LANCZOS), (number * small[0], 0))
+    return line

@@ -15,7 +15,8 @@ class Data(Settings):
     """Where the samples come from."""
 
     shards: str
-    """A folder of shards made by `jointnet prepare`."""
+    """A folder of shards made by `jointnet prepare`; for a streamed set also one shard, a pattern such as
+    `https://host/coyo/{00000..00127}.tar`, or a folder at `s3://`."""
     maps: list[Literal["rgb", "depth", "normal"]] = Field(["rgb"], min_length=1)
     """What is read of every sample, in branch order."""
     flip: bool = True
@@ -24,6 +25,16 @@ class Data(Settings):
     """Use only the first samples."""
     crop: int | None = Field(None, ge=8)
     """Train on random square crops of this size (VAE only)."""
+    cache: bool = False
+    """Encode the whole set once and keep latents and texts in memory, rather than stream the shards (joint stage)."""
+    size: int | None = Field(None, ge=8)
+    """Side of the square images of a streamed set, in pixels; `None` is the model's own."""
+    workers: int = Field(2, ge=0)
+    """Processes that read and decode a streamed set, for every process that trains."""
+    shuffle: int = Field(64, ge=1)
+    """Neighbours of a shard that are shuffled among each other in a streamed set."""
+    label: dict[Literal["depth", "normal"], str] = Field({})
+    """Maps that are made while training, and by which teacher (paper 3.3), such as `depth = "midas"`."""
 
 
 class Train(Settings):
@@ -31,6 +42,13 @@ class Train(Settings):
     schedule follows the one that is nearer its end, so a shorter budget is a whole, shorter run."""
 
     batch_size: int = Field(ge=1)
+    """Samples of a micro-batch, on every device."""
+    accumulation: int = Field(1, ge=1)
+    """Micro-batches of a step, one after the other."""
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    """AdamW, or bitsandbytes' with its state in 8 bits (needs a GPU)."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass rather than keep them: less memory, about a third more time."""
     learning_rate: float = Field(gt=0)
     max_steps: int = Field(ge=1)
     max_minutes: float | None = Field(None, gt=0)
@@ -48,7 +66,14 @@ class Train(Settings):
     log_every: int = Field(50, ge=1)
     """Steps between two lines of `log.jsonl`."""
     checkpoint_minutes: float = Field(5.0, gt=0)
+    keep_checkpoints: int = Field(2, ge=1)
     preview_minutes: float | None = Field(15.0, gt=0)
+    preview_steps: int | None = Field(None, ge=1)
+    """Steps between two rows of the preview grid, which then also has one of step 0; replaces `preview_minutes`."""
+    export_steps: list[Annotated[int, Field(ge=0)]] = Field([])
+    """Steps after which the model is also exported as it is then, to `models/0000200/` and so on; 0 is its start."""
+    trackers: list[Literal["tensorboard", "wandb", "trackio"]] = Field([])
+    """Where the log goes beside `log.jsonl`."""
 
 
 class Vae(Settings):
@@ -110,6 +135,8 @@ class Objective(Settings):
     noise_offset: float = Field(0.0, ge=0)
     min_snr_gamma: float | None = Field(None, gt=0)
     """Clip of the signal-to-noise ratio in the loss weight (Hang et al., 2023); `None` weighs all timesteps alike."""
+    variance_weight: float = Field(0.001, ge=0)
+    """Of a base that predicts its variance: weight of the summed bound, in bits (Nichol & Dhariwal, 2021, eq. 16)."""
 
 
 class Noise(Settings):
@@ -188,12 +215,24 @@ class BaseRecipe(_Recipe):
     objective: Objective = Objective()
 
 
+class Network(Settings):
+    """How a base model is extended; an earlier stage's model keeps what it is."""
+
+    architecture: Literal["jointnet", "light", "direct-extend", "controlnet-direct-extend"] = "jointnet"
+    """The paper's network, a frozen copy with low-rank adapters, or one of the paper's rivals (Fig. 2a, appendix A.1)."""
+    rank: int = Field(16, ge=1)
+    """Of the adapters of a light branch."""
+
+
 class JointRecipe(_Recipe):
     """Extend a base model to further modalities (paper 3.4), or train a joint model on."""
 
     stage: Literal["joint"]
     model: str
-    """Folder to start from: a Stable Diffusion model, or a joint model of an earlier stage."""
+    """What to start from: a base model, or a joint model of an earlier stage; a folder or a hub id."""
+    base: str | None = None
+    """The base of a model in the published layout, which holds none."""
+    network: Network = Network()
     train_rgb: bool = False
     """Whether the RGB branch's own weights train too (the paper's second stage and masked input)."""
     masked_input: bool = False
@@ -205,6 +244,12 @@ class JointRecipe(_Recipe):
     def _check_masks(self) -> Self:
         if self.masks != Masks() and not self.masked_input:
             raise ValueError("masks need masked_input = true")
+        if self.masked_input and self.network.architecture.endswith("direct-extend"):
+            raise ValueError(f"{self.network.architecture} has no masked input")
+        if self.data.label.keys() - self.data.maps:
+            raise ValueError("data.label names a map that data.maps does not")
+        if self.data.label and self.data.cache:
+            raise ValueError("a cached set is labelled by `jointnet prepare --label`, not while training")
         return self
 
 

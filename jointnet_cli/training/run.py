@@ -7,15 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jointnet_cli.data.shards import find_shards
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.folder import read_folder
+from jointnet_cli.output.atomic import write_text
+from jointnet_cli.training.preflight import preflight, require_inputs
 from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe, read_record, to_toml_record
 
 if TYPE_CHECKING:
     from jointnet_cli.training.stage import Stage
 
-BUDGET = {"max_steps", "max_minutes", "log_every", "checkpoint_minutes", "preview_minutes"}
+FREE = {
+    "train": {
+        *("max_steps", "max_minutes", "log_every", "checkpoint_minutes", "keep_checkpoints"),
+        *("preview_minutes", "preview_steps", "export_steps", "trackers"),
+        *("batch_size", "accumulation", "gradient_checkpointing"),
+    },
+    "data": {"workers"},
+}
+"""What may change between the pieces of a run; the samples of a step stay as many, which the trainer sees to."""
 Log = Callable[[dict[str, Any]], None]
 
 
@@ -29,20 +37,37 @@ def train(
 ) -> Path:
     """Run a recipe in the folder `out`, going on from its newest checkpoint, and return the model folder.
 
+    Under `accelerate launch` every process calls this; only the main one writes files and the log. A dry run logs what
+    `preflight` finds, reads no weights and writes nothing; another logs only its warnings.
+
     Raises:
         UserError: the run folder belongs to another recipe, or something the recipe names is missing.
+        RunFailed: the training cannot go on as it is set.
     """
     record = to_toml_record(recipe)
     _check_run_folder(out, record, resume)
-    _check_inputs(recipe)
+    require_inputs(recipe)
     if dry_run:
+        for finding in preflight(recipe, out):
+            log(finding.record)
         return out / "model"
-    out.mkdir(parents=True, exist_ok=True)
-    stage = open_stage(recipe, out, log)
-    (out / "recipe.json").write_text(json.dumps(record, indent=2))
+    from jointnet_cli.training.processes import open_accelerator, require_shared_folder
     from jointnet_cli.training.trainer import Trainer
 
-    return Trainer(stage, out, log).fit(resume=resume)
+    accelerator = open_accelerator(recipe.train, out)
+    if accelerator.is_main_process:
+        for finding in preflight(recipe, out):
+            if finding.warning:
+                log(finding.record)
+        out.mkdir(parents=True, exist_ok=True)
+    else:
+        log = _ignore
+    require_shared_folder(accelerator, out)
+    with accelerator.main_process_first():  # which encodes and learns what the others then read
+        stage = open_stage(recipe, out, log)
+        if accelerator.is_main_process:
+            write_text(out / "recipe.json", json.dumps(record, indent=2))
+    return Trainer(stage, out, log, record, accelerator).fit(resume=resume)
 
 
 def open_stage(recipe: VaeRecipe | BaseRecipe | JointRecipe, run: Path, log: Log) -> Stage:
@@ -60,24 +85,16 @@ def open_stage(recipe: VaeRecipe | BaseRecipe | JointRecipe, run: Path, log: Log
     return JointStage(recipe, log)
 
 
-def _without_budget(record: dict[str, Any]) -> dict[str, Any]:
+def _ignore(line: dict[str, Any]) -> None:
+    pass
+
+
+def _fixed(record: dict[str, Any]) -> dict[str, Any]:
     """A recipe less what may change between the pieces of a run."""
-    return {**record, "train": {key: value for key, value in record["train"].items() if key not in BUDGET}}
-
-
-def _check_inputs(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> None:
-    """What a recipe starts from must be there before anything is written."""
-    find_shards(recipe.data.shards)
-    if isinstance(recipe, VaeRecipe):
-        vae, model = recipe.start, None
-    elif isinstance(recipe, BaseRecipe):
-        vae, model = recipe.vae, recipe.start
-    else:
-        vae, model = None, recipe.model
-    if vae and not (Path(vae) / "config.json").is_file():
-        raise UserError(f"no trained VAE in {vae}", hint="train one first: jointnet train diorama/vae")
-    if model:
-        read_folder(Path(model))
+    kept = {
+        table: {key: value for key, value in record[table].items() if key not in free} for table, free in FREE.items()
+    }
+    return {**record, **kept}
 
 
 def _check_run_folder(out: Path, record: dict[str, Any], resume: bool) -> None:
@@ -88,5 +105,5 @@ def _check_run_folder(out: Path, record: dict[str, Any], resume: bool) -> None:
         raise UserError(f"{out} holds a run already", hint="give --resume to go on with it, or another --out")
     # Read as a recipe, so that a key that is new since then has its default.
     old = to_toml_record(read_record(json.loads(before.read_text())))
-    if _without_budget(old) != _without_budget(record):
+    if _fixed(old) != _fixed(record):
         raise UserError(f"{out} holds a run of another recipe", hint="choose another --out")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.training.batch import Batch
+from jointnet_cli.training.draws import Draws
 from jointnet_cli.training.recipe import Train
+from jointnet_cli.training.share import Share
 
 
 def training_device() -> torch.device:
@@ -43,8 +47,11 @@ class Stage(Protocol):
     def network(self) -> nn.Module:
         """What trains; parameters with `requires_grad` off stay as they are."""
 
-    def loss(self, network: nn.Module, batch: int, generator: Generator) -> dict[str, Tensor]:
-        """The named losses of the batch of that number; their sum is minimised. All randomness comes from the generator."""
+    def batches(self, share: Share, step: int) -> Iterator[Batch]:
+        """This process's micro-batches from a step on, without end; a function of share and step alone."""
+
+    def loss(self, network: nn.Module, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        """The named losses of a batch; their sum is minimised. All randomness comes from `draws`."""
 
     def preview(self, path: Path) -> None:
         """Write a PNG that shows what the network does now."""

@@ -1,16 +1,18 @@
-"""Where a run stands: its clock, and checkpoints that are written whole or not at all."""
+"""Where a run stands: its clock, and the folders of its checkpoints, which are there whole or not at all."""
 
 from __future__ import annotations
 
-import pickle
-import zipfile
+import hashlib
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-KEEP = 2
+MANIFEST = "manifest.json"
+"""Size and SHA-256 of every file of a checkpoint; written last."""
+READERS = 4
 
 
 @dataclass
@@ -26,24 +28,84 @@ class Clock:
         self.minutes += seconds / 60
 
 
-def save_state(folder: Path, clock: Clock, state: dict[str, Any]) -> Path:
-    """Write a checkpoint, then remove all but the newest two."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{clock.step:09}.pt"
-    partial = path.with_suffix(".partial")
-    torch.save({"clock": asdict(clock), **state}, partial)
-    partial.replace(path)
-    for old in sorted(folder.glob("*.pt"))[:-KEEP]:
-        old.unlink()
-    return path
+def save_clock(clock: Clock, samples: int, path: Path) -> None:
+    """Write a clock, and how many samples a step has."""
+    path.write_text(json.dumps({**asdict(clock), "samples_a_step": samples}))
 
 
-def load_newest(folder: Path) -> tuple[Clock, dict[str, Any]] | None:
-    """The newest checkpoint that can be read; a damaged one is passed over. `None` when there is none."""
-    for path in sorted(folder.glob("*.pt"), reverse=True):
-        try:
-            state = torch.load(path, weights_only=True, map_location="cpu")
-            return Clock(**state.pop("clock")), state
-        except (RuntimeError, EOFError, KeyError, OSError, pickle.UnpicklingError, zipfile.BadZipFile):
-            continue
-    return None
+def load_clock(path: Path) -> tuple[Clock, int]:
+    """Read what `save_clock` wrote."""
+    record = json.loads(path.read_text())
+    samples = record.pop("samples_a_step")
+    return Clock(**record), samples
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of a run: `000001234/`, named by the step. One process at a time may change the folder."""
+
+    folder: Path
+    keep: int
+
+    def path(self, step: int) -> Path:
+        """The checkpoint of a step."""
+        return self.folder / f"{step:09}"
+
+    def partial(self, step: int) -> Path:
+        """Where the checkpoint of a step is written."""
+        return self.folder / f"{step:09}.partial"
+
+    def begin(self, step: int) -> None:
+        """Make room for a checkpoint; removes what was begun and never finished."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob("*.partial"):
+            shutil.rmtree(left)
+        self.partial(step).mkdir()
+
+    def finish(self, step: int) -> None:
+        """Give a whole checkpoint its name, then remove those that are no longer wanted.
+
+        What is named after a later step was damaged, or the run would have gone on from there.
+        """
+        partial, path = self.partial(step), self.path(step)
+        (partial / MANIFEST).write_text(json.dumps(_contents(partial), indent=1))
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
+        earlier = [number for number in self.steps() if number <= step]
+        for number in set(self.steps()) - set(earlier[-self.keep :]):
+            shutil.rmtree(self.path(number))
+
+    def steps(self) -> list[int]:
+        """The steps with a checkpoint, in order."""
+        return sorted(int(path.name) for path in self.folder.glob("*") if path.name.isdecimal())
+
+    def newest(self) -> int | None:
+        """The step of the newest checkpoint that is as it was written; `None` when there is none."""
+        return next((step for step in reversed(self.steps()) if is_whole(self.path(step))), None)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint holds the very files that were written."""
+    try:
+        wanted = json.loads((checkpoint / MANIFEST).read_text())
+        return bool(wanted) and wanted == _contents(checkpoint, wanted)
+    except (OSError, ValueError):
+        return False
+
+
+def _contents(folder: Path, sizes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Size and hash of every file of a checkpoint; where a size is not as wanted already, nothing is hashed."""
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    files.pop(MANIFEST, None)
+    found = {name: {"size": path.stat().st_size} for name, path in files.items()}
+    if sizes is not None and found != {name: {"size": entry["size"]} for name, entry in sizes.items()}:
+        return found
+    with ThreadPoolExecutor(READERS) as readers:
+        digests = readers.map(_digest, files.values())
+        return {name: {**found[name], "sha256": digest} for name, digest in zip(files, digests, strict=True)}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,46 +1,39 @@
-"""The training loop: one for every stage, on accelerate; killed at any moment it goes on from its last checkpoint."""
+"""The training loop: one for every stage, on accelerate, from one process to many nodes; killed at any moment it goes on from
+its last checkpoint."""
 
 from __future__ import annotations
 
-import json
-import math
 import platform
+import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.training.interrupt import uninterrupted
-from jointnet_cli.training.recipe import Train
+from jointnet_cli.training.average import build_average, load_average, local_parts, save_average
+from jointnet_cli.training.batch import Batch
+from jointnet_cli.training.draws import Draws
+from jointnet_cli.training.failure import memory_faults_explained, not_finite
+from jointnet_cli.training.interrupt import interruption, terminable, uninterrupted
+from jointnet_cli.training.journal import Journal, Log
+from jointnet_cli.training.memory import recompute_activations
+from jointnet_cli.training.optimizer import build_optimizer, learning_rate, progress_of
+from jointnet_cli.training.previews import ProgressGrid, undisturbed_randomness
+from jointnet_cli.training.processes import Agreement, Moment, is_sharded, open_accelerator
+from jointnet_cli.training.share import Share
 from jointnet_cli.training.stage import Stage
-from jointnet_cli.training.state import Clock, load_newest, save_state
+from jointnet_cli.training.state import Checkpoints, Clock, load_clock, save_clock
 
-Log = Callable[[dict[str, Any]], None]
-
-
-def progress_of(train: Train, clock: Clock) -> float:
-    """How much of the run is done, in [0, 1]: by steps or by minutes, whichever is nearer its end."""
-    done = clock.step / train.max_steps
-    if train.max_minutes is not None:
-        done = max(done, clock.minutes / train.max_minutes)
-    return min(done, 1.0)
-
-
-def learning_rate(train: Train, clock: Clock) -> float:
-    """Linear warm-up, then constant or a cosine over the run's progress."""
-    rate = train.learning_rate * min(1.0, (clock.step + 1) / max(train.warmup_steps, 1))
-    if train.schedule == "constant":
-        return rate
-    cosine = 0.5 * (1 + math.cos(math.pi * progress_of(train, clock)))
-    return rate * (train.final_learning_rate + (1 - train.final_learning_rate) * cosine)
+CLOCK = "clock.json"
 
 
 @dataclass
@@ -50,156 +43,293 @@ class Trainer:
     stage: Stage
     run: Path
     log: Log
+    record: dict[str, Any] = field(default_factory=dict)
+    """The resolved recipe, for the trackers."""
+    accelerator: Accelerator | None = None
 
     def __post_init__(self) -> None:
         train = self.stage.settings
-        self.accelerator = Accelerator(mixed_precision=train.mixed_precision, cpu=not torch.cuda.is_available())
-        trained = [parameter for parameter in self.stage.network.parameters() if parameter.requires_grad]
+        self.processes = accelerator = self.accelerator or open_accelerator(train, self.run)
+        self.sharded = is_sharded(accelerator)
+        # Sharding takes a network apart: a copy trains, and the stage keeps the whole one for its pictures and its export.
+        network = deepcopy(self.stage.network) if self.sharded else self.stage.network
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         if not trained:
             raise UserError("nothing to train: every parameter of this stage is frozen")
-        optimizer = torch.optim.AdamW(
-            trained, lr=train.learning_rate, betas=train.betas, weight_decay=train.weight_decay, fused=True
+        if train.gradient_checkpointing:
+            recompute_activations(network)
+        if not self.sharded:  # which takes contiguous weights; convolutions are faster with channels last
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network, self.optimizer = accelerator.prepare(network, build_optimizer(train, trained))
+        self.trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self.ema = build_average(self.trained, train.ema) if train.ema else None
+        accelerator.register_save_state_pre_hook(self._save_own)
+        accelerator.register_load_state_pre_hook(self._load_own)
+        self.share = Share(
+            train.batch_size, train.accumulation, processes=accelerator.num_processes, process=accelerator.process_index
         )
-        # Convolutions are faster with channels last, on CPUs as on GPUs.
-        network = self.stage.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
-        self.ema = EMAModel(trained, decay=train.ema) if train.ema else None
-        if self.ema:
-            self.ema.to(self.accelerator.device)
-        self.trained = trained
-        self.clock = Clock()
+        self.agree = Agreement(accelerator)
+        self.checkpoints = Checkpoints(self.run / "state", train.keep_checkpoints)
+        self.grid = ProgressGrid(self.run / "previews")
+        self.journal = Journal(self.run, accelerator, self.log)
+        self.clock = self._mark = Clock()
+        self._saved_step = 0
+        self.rate = 0.0
+        self.faulty = torch.zeros(
+            (), dtype=torch.int64, device=accelerator.device
+        )  # the first step that was not finite
 
     def fit(self, *, resume: bool = True) -> Path:
         """Train to the end of the budget and return the folder of the finished model.
 
+        Ctrl-C and SIGTERM save, then raise `KeyboardInterrupt` or `Terminated`.
+
         Raises:
-            UserError: the loss is no longer finite.
+            UserError: the checkpoint is of steps of another size.
+            RunFailed: the loss is no longer finite, or the memory is exhausted.
         """
+        train = self.stage.settings
         if resume:
             self._resume()
-        train = self.stage.settings
-        last_save = last_preview = time.monotonic()
-        self.network.train()
+        self.journal.open(self.clock.step, self.record)
+        batches = self.stage.batches(self.share, self.clock.step)
+        # Processes have to stop at the same step: each holds its signals back, and they agree after every step.
+        together = uninterrupted if self.processes.num_processes > 1 else nullcontext
         try:
-            while progress_of(train, self.clock) < 1:
-                with uninterrupted():  # half a step in a checkpoint would be done twice
-                    tick = time.monotonic()
-                    losses = self._step()
-                    self.clock.advance(time.monotonic() - tick)
+            with memory_faults_explained(train), terminable(), together() as held:
+                try:
+                    self._train(batches, held)
+                except KeyboardInterrupt:
+                    with uninterrupted():
+                        self._save()
+                    raise
+                return self._finish()
+        finally:
+            self.journal.close()
+            if hasattr(batches, "close"):
+                batches.close()
+
+    def _train(self, batches: Iterator[Batch], held: list[int] | None) -> None:
+        train = self.stage.settings
+        self.network.train()
+        if train.preview_steps and self._wants_preview(0):
+            self._preview()
+        self._export_if_due()
+        self._mark = replace(self.clock)
+        last_save = last_preview = self.agree(time.monotonic()).now
+        while progress_of(train, self.clock) < 1:
+            with uninterrupted():  # half a step in a checkpoint would be done twice, and a line that is missing never
+                losses, moment = self._timed_step(batches, held)
+                self.clock.advance(moment.seconds)
                 if self.clock.step % train.log_every == 0:
                     self._record(losses)
-                if time.monotonic() - last_save > train.checkpoint_minutes * 60:
-                    self._save()
-                    last_save = time.monotonic()
-                if train.preview_minutes and time.monotonic() - last_preview > train.preview_minutes * 60:
-                    self._preview()
-                    last_preview = time.monotonic()
-        except KeyboardInterrupt:
-            self._save()
-            raise
-        return self._finish()
+            if moment.signal:
+                raise interruption(moment.signal)
+            self._export_if_due()
+            if moment.now - last_save > train.checkpoint_minutes * 60:
+                self._save()
+                last_save = moment.now
+            if self._wants_preview(moment.now - last_preview):
+                self._preview()
+                last_preview = moment.now
 
-    def _step(self) -> dict[str, float]:
+    def _timed_step(self, batches: Iterator[Batch], held: list[int] | None) -> tuple[dict[str, Tensor], Moment]:
+        start = time.monotonic()
+        losses = self._step(batches)
+        now = time.monotonic()
+        return losses, self.agree(now, now - start, held[0] if held else 0)
+
+    def _step(self, batches: Iterator[Batch]) -> dict[str, Tensor]:
+        """One update of the weights; its losses, means over this process's samples, stay on the device."""
         train = self.stage.settings
+        self.rate = learning_rate(train, self.clock)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(train, self.clock)
-        rank = self.accelerator.process_index
-        batch = self.clock.step * self.accelerator.num_processes + rank
-        generator = torch.Generator().manual_seed((train.seed * 1_000_003 + self.clock.step) * 4096 + rank)
-        with self.accelerator.autocast():
-            losses = self.stage.loss(self.network, batch, generator)
-        total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
-            raise UserError(
-                f"the loss became {total.item()} at step {self.clock.step}",
-                hint="lower train.learning_rate or train.gradient_clip, or train in float32 (train.mixed_precision = 'no')",
-            )
-        self.accelerator.backward(total)
-        norm = self.accelerator.clip_grad_norm_(self.trained, train.gradient_clip)
+            group["lr"] = self.rate
+        parts = [self._backward(next(batches), micro == train.accumulation - 1) for micro in range(train.accumulation)]
+        losses = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+        # FSDP clips only where it is given all parameters; those that are frozen have no gradient.
+        norm = self.processes.clip_grad_norm_(self.network.parameters(), train.gradient_clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.ema:
-            self.ema.step(self.trained)
-        return {name: _number(value) for name, value in losses.items()} | {"gradient_norm": _number(norm)}
+            self.ema.step(local_parts(self.trained))
+        losses["gradient_norm"] = getattr(norm, "full_tensor", lambda: norm)().to(losses["loss"])
+        self._watch(losses)
+        return losses
 
-    def _record(self, losses: dict[str, float]) -> None:
+    def _backward(self, batch: Batch, last: bool) -> dict[str, Tensor]:
+        """Add the gradient of a micro-batch; the processes exchange theirs with the last of a step."""
         train = self.stage.settings
+        with nullcontext() if last else self.processes.no_sync(self.network):
+            with self.processes.autocast():
+                losses = self.stage.loss(self.network, batch, Draws(train.seed, batch.places))
+            total = torch.stack(list(losses.values())).sum()
+            self.processes.backward(total / train.accumulation)
+        return {name: value.detach() for name, value in {**losses, "loss": total}.items()}
+
+    def _watch(self, losses: dict[str, Tensor]) -> None:
+        """Note the first step that was not finite, on the device: to look at every step would wait for it."""
+        seen = [losses["loss"]]
+        if self.processes.scaler is None:  # which meets infinite gradients by design, and skips their steps
+            seen.append(losses["gradient_norm"])
+        fine = torch.stack(seen).isfinite().all()
+        self.faulty = torch.where((self.faulty > 0) | fine, self.faulty, self.clock.step + 1)
+
+    def _require_finite(self) -> None:
+        step = int(self.processes.gather(self.faulty.view(1)).max())
+        if step:
+            raise not_finite(step, self.stage.settings)
+
+    def _record(self, losses: dict[str, Tensor]) -> None:
+        self._require_finite()
+        means = self.processes.reduce(torch.stack(list(losses.values())), "mean").tolist()
+        train, done, mark = self.stage.settings, self.clock, self._mark
+        speed = (done.step - mark.step) * self.share.total / max((done.minutes - mark.minutes) * 60, 1e-6)
         line = {
-            "step": self.clock.step,
-            "minutes": round(self.clock.minutes, 3),
-            "progress": round(progress_of(train, self.clock), 4),
-            "samples_per_second": round(self.clock.step * train.batch_size / max(self.clock.minutes * 60, 1e-6), 1),
-            "learning_rate": learning_rate(train, self.clock),
-            **{name: round(value, 6) for name, value in losses.items()},
+            "step": done.step,
+            "minutes": round(done.minutes, 3),
+            "progress": round(progress_of(train, done), 4),
+            "samples_per_second": round(speed, 1),
+            "learning_rate": self.rate,
+            **{name: round(value, 6) for name, value in zip(losses, means, strict=True)},
         }
-        with (self.run / "log.jsonl").open("a") as log:
-            log.write(json.dumps(line) + "\n")
-        self.log(line)
+        if self.processes.device.type == "cuda":
+            line["memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+            torch.cuda.reset_peak_memory_stats()
+        self.journal.write(line)
+        self._mark = replace(done)
 
     def _save(self) -> None:
-        save_state(
-            self.run / "state",
-            self.clock,
-            {
-                "network": self._network().state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "ema": self.ema.state_dict() if self.ema else None,
-            },
-        )
+        """Write a checkpoint, unless the last one is of this step."""
+        self._require_finite()
+        step, main = self.clock.step, self.processes.is_main_process
+        if self._saved_step == step:
+            return
+        if main:
+            self.checkpoints.begin(step)
+        self.processes.wait_for_everyone()
+        self.processes.save_state(str(self.checkpoints.partial(step)))
+        self.processes.wait_for_everyone()
+        if main:
+            self.checkpoints.finish(step)
+        self.processes.wait_for_everyone()
+        self._saved_step = step
+
+    def _save_own(self, models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
+        """What accelerate does not save by itself: the clock and the average."""
+        if self.processes.is_main_process:
+            save_clock(self.clock, self.share.total, Path(folder, CLOCK))
+        if weights:  # whole, under names that do not depend on the number of processes
+            weights[:] = [self._network().state_dict()]
+        if self.ema and (self.sharded or self.processes.is_main_process):
+            save_average(self.ema, self._average_file(folder))
+
+    def _load_own(self, models: list[nn.Module], folder: str) -> None:
+        if models:
+            models[:] = [self._network()]
+        if self.ema:
+            load_average(self.ema, self._average_file(folder))
+
+    def _average_file(self, folder: str) -> Path:
+        part = f"-{self.processes.process_index:05}" if self.sharded else ""
+        return Path(folder, f"average{part}.safetensors")
 
     def _resume(self) -> None:
-        found = load_newest(self.run / "state")
-        if found is None:
-            return
-        self.clock, state = found
-        self._network().load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.ema and state["ema"]:
-            self.ema.load_state_dict(state["ema"])
-            self.ema.to(self.accelerator.device)
-        self.log({"resumed": self.clock.step, "minutes": round(self.clock.minutes, 2)})
+        newest = broadcast_object_list([self.checkpoints.newest() if self.processes.is_main_process else None])[0]
+        if newest is not None:
+            folder = self.checkpoints.path(newest)
+            self.clock, samples = load_clock(folder / CLOCK)
+            if samples != self.share.total:
+                raise UserError(
+                    f"the run's steps had {samples} samples each, now they would have {self.share.total}",
+                    hint="keep train.batch_size x train.accumulation x processes as it was",
+                )
+            self.processes.load_state(str(folder))
+            self._saved_step = newest
+            self.log({"resumed": self.clock.step, "minutes": round(self.clock.minutes, 2)})
+        if self.processes.is_main_process:
+            self.grid.drop_after(self.clock.step)
 
     def _network(self) -> nn.Module:
-        return self.accelerator.unwrap_model(self.network)
+        return self.processes.unwrap_model(self.network)
+
+    def _wants_preview(self, seconds: float) -> bool:
+        train = self.stage.settings
+        if train.preview_steps:
+            return self.clock.step % train.preview_steps == 0
+        return train.preview_minutes is not None and seconds > train.preview_minutes * 60
 
     def _preview(self) -> None:
-        folder = self.run / "previews"
-        folder.mkdir(exist_ok=True)
-        with self._averaged():
-            self.stage.preview(folder / f"{self.clock.step:07}.png")
+        self._require_finite()
+        in_grid = self.stage.settings.preview_steps is not None
+        path = self.grid.row(self.clock.step) if in_grid else self.grid.folder / f"{self.clock.step:07}.png"
+        with self._averaged(), undisturbed_randomness():
+            if self.processes.is_main_process and not (in_grid and path.is_file()):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self.stage.preview(path)
+                if in_grid:
+                    self.grid.assemble()
+        self.processes.wait_for_everyone()
 
     def _finish(self) -> Path:
         self._save()
-        facts: dict[str, object] = {
-            "steps": self.clock.step,
-            "samples": self.clock.step * self.stage.settings.batch_size,
-            "minutes": round(self.clock.minutes, 1),
-            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {self.accelerator.device}",
-            "torch": torch.__version__,
-        }
         model = self.run / "model"
-        with self._averaged():
-            self._network().eval()
-            self.stage.export(model, facts)
+        self._export(model)
         self._preview()
         return model
 
+    def _export_if_due(self) -> None:
+        folder = self.run / "models" / f"{self.clock.step:07}"
+        if self.clock.step in self.stage.settings.export_steps and not folder.is_dir():
+            self._require_finite()
+            self._export(folder)
+
+    def _export(self, folder: Path) -> None:
+        """Write the model as it is now, with its averaged weights; in the place of an earlier one."""
+        processes, steps = self.processes.num_processes, self.clock.step
+        facts: dict[str, object] = {
+            "steps": steps,
+            "samples": steps * self.share.total,
+            "minutes": round(self.clock.minutes, 1),
+            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {self.processes.device}"
+            + (f", {processes} processes" if processes > 1 else ""),
+            "torch": torch.__version__,
+        }
+        partial = folder.with_name(f"{folder.name}.partial")
+        with self._averaged():
+            if self.processes.is_main_process:
+                shutil.rmtree(partial, ignore_errors=True)
+                self.stage.export(partial, facts)
+                shutil.rmtree(folder, ignore_errors=True)
+                partial.rename(folder)
+        self.processes.wait_for_everyone()
+
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """While entered, the network holds its averaged weights and is in evaluation mode."""
+        """While entered, the stage's network holds its averaged weights and is in evaluation mode."""
+        modes = {module: module.training for module in self.network.modules()}
         try:
             with uninterrupted():
                 if self.ema:
-                    self.ema.store(self.trained)
-                    self.ema.copy_to(self.trained)
+                    self.ema.store(local_parts(self.trained))
+                    self.ema.copy_to(local_parts(self.trained))
                 self.network.eval()
+            if self.sharded:
+                self._gather()
             yield
         finally:
             with uninterrupted():
                 if self.ema:
-                    self.ema.restore(self.trained)
-                self.network.train()
+                    self.ema.restore(local_parts(self.trained))
+                for module, mode in modes.items():
+                    module.training = mode
 
-
-def _number(value: Tensor | float | None) -> float:
-    return float(value.detach()) if isinstance(value, Tensor) else float(value or 0.0)
+    def _gather(self) -> None:
+        """Bring the weights that are spread over the processes into the main process's whole network."""
+        weights = {
+            name: value.full_tensor() if hasattr(value, "full_tensor") else value
+            for name, value in self.processes.get_state_dict(self.network).items()
+        }
+        if self.processes.is_main_process:
+            self.stage.network.load_state_dict(weights)
+            self.stage.network.eval()

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jointnet_cli.data.dataset import batch_indices, load_pixels
+from jointnet_cli.data.dataset import load_pixels, order
 from jointnet_cli.errors import UserError
 from jointnet_cli.modality import flip
 from jointnet_cli.model.folder import RGB
+from jointnet_cli.training.batch import Batch
+from jointnet_cli.training.draws import Draws
 from jointnet_cli.training.previews import as_picture, save_grid
 from jointnet_cli.training.recipe import Train, Vae, VaeRecipe
+from jointnet_cli.training.share import Share
 from jointnet_cli.training.stage import copy_weights
 
 FACTS = "training.json"
@@ -127,11 +132,16 @@ class VaeStage:
     def network(self) -> nn.Module:
         return self._network
 
-    def loss(self, network: nn.Module, batch: int, generator: Generator) -> dict[str, Tensor]:
-        pictures = self._batch(batch, generator).to(next(network.parameters()).device)
+    def batches(self, share: Share, step: int) -> Iterator[Batch]:
+        for number in count(step):
+            for micro in range(share.accumulation):
+                places = share.places(number, micro)
+                yield Batch(places, self._crops(places), [])
+
+    def loss(self, network: nn.Module, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        pictures = batch.clean.to(next(network.parameters()).device)
         side = pictures.shape[-1] // self.factor
-        shape = (len(pictures), self.recipe.vae.latent_channels, side, side)
-        noise = torch.randn(shape, generator=generator).to(pictures.device)
+        noise = draws.normal(self.recipe.vae.latent_channels, side, side).to(pictures.device)
         decoded, divergence = network(pictures, noise)
         difference = decoded.float() - pictures
         return {
@@ -139,20 +149,20 @@ class VaeStage:
             "kl": self.recipe.vae.kl_weight * divergence.float(),
         }
 
-    def _batch(self, batch: int, generator: Generator) -> Tensor:
-        """Crops (B, 3, c, c) of a batch's samples, the modalities in turn."""
-        data, names = self.recipe.data, list(self.pixels.maps)
-        count = len(self.pixels.captions) - min(HELD_OUT, len(self.pixels.captions) // 4)
-        indices = batch_indices(count, self.recipe.train.batch_size, batch, self.recipe.train.seed).tolist()
+    def _crops(self, places: range) -> Tensor:
+        """Crops (B, 3, c, c) of the samples of some places, the modalities in turn."""
+        data, names, seed = self.recipe.data, list(self.pixels.maps), self.recipe.train.seed
+        samples = len(self.pixels.captions) - min(HELD_OUT, len(self.pixels.captions) // 4)
+        draws = Draws(seed, places, "crop").uniform(3).tolist()
         crops = []
-        for number, index in enumerate(indices):
-            name = names[(batch + number) % len(names)]
+        for place, index, (down, right, side) in zip(places, order(samples, places, seed).tolist(), draws, strict=True):
+            name = names[place % len(names)]
             picture = self.pixels.maps[name][index].float().expand(3, -1, -1)
             crop = data.crop or picture.shape[-1]
-            top, left = (int(torch.randint(side - crop + 1, (1,), generator=generator)) for side in picture.shape[-2:])
+            height, width = picture.shape[-2:]
+            top, left = int(down * (height - crop + 1)), int(right * (width - crop + 1))
             picture = picture[:, top : top + crop, left : left + crop]
-            mirrored = data.flip and bool(torch.rand(1, generator=generator) < 0.5)
-            crops.append(flip(picture, name) if mirrored else picture)
+            crops.append(flip(picture, name) if data.flip and side < 0.5 else picture)
         return torch.stack(crops)
 
     @torch.inference_mode()

@@ -97,6 +97,14 @@ def test_nothing_came(invoke, table):
     assert "http_404" in ran.stderr
 
 
+def test_a_retry_may_heal_nothing(invoke, table):
+    flags = ["prepare", "--source", table, "--out", "set", *SMALL]
+    assert invoke(*flags).exit_code == 0
+    ran = invoke(*flags, "--retry-failed", "4xx", "--json")
+    assert ran.exit_code == 0, ran.stderr
+    assert json.loads(ran.stdout)["failed"] == 2
+
+
 def test_private_hosts_are_refused_unless_asked_for(invoke, table):
     flags = [flag for flag in SMALL if flag != "--allow-private-hosts"]
     ran = invoke("prepare", "--source", table, "--out", "set", *flags)
@@ -133,6 +141,7 @@ MISTAKES = {
     "a setting of another table": (["--set", "fetch.size=3"], "unknown key fetch.size"),
     "wrong type": (["--set", "fetch.retries=often"], "retries"),
     "no number": (["--set", "filter.side_above=big"], "filter.side_above"),
+    "no finite number": (["--watermark-below", "nan"], "watermark_below"),
     "columns": (["--columns", "url"], "expected NAME=COLUMN"),
     "columns after a space": (["--columns", "url=url", "caption"], "caption: expected NAME=COLUMN"),
     "worker 0": (["--worker", "0/4"], "I from 1 to N"),
@@ -142,6 +151,7 @@ MISTAKES = {
     "too many a shard": (["--shard-size", "20000"], "shards.size"),
     "missing column": (["--watermark-below", "0.5"], "needs a column watermark_score"),
     "seed": (["--seed", "3"], "--seed has no meaning"),
+    "relabel": (["--relabel"], "--relabel has no meaning for shards without --label"),
     "unknown teacher": (["--label", "depth=nobody"], "nobody"),
 }
 
@@ -187,6 +197,11 @@ def test_shards_that_are_their_own_source_are_only_labelled(invoke, table):
         "--device",
         "cpu",
     ]
+    before = content(Path("set"))
+    plan = invoke("prepare", *flags, "--dry-run").stdout
+    assert plan.splitlines()[0] == "set/00000.tar: 2 images, depth from onnx:inverted.onnx"
+    assert json.loads(invoke("prepare", *flags, "--dry-run", "--json").stdout.splitlines()[2])["count"] == 3
+    assert content(Path("set")) == before
     ran = invoke("prepare", *flags)
     assert ran.exit_code == 0, ran.stderr
     assert ran.stdout.split() == ["set/00000.tar", "set/00001.tar", "set/00002.tar"]

@@ -10,7 +10,7 @@ import pytest
 
 import jointnet_cli
 
-COMMANDS = ["generate", "depth", "panorama", "inpaint", "refine", "prepare", "train", "models", "doctor"]
+COMMANDS = ["generate", "depth", "panorama", "inpaint", "refine", "prepare", "train", "recipe", "models", "doctor"]
 SHARED_FLAGS = [
     *("model", "device", "dtype", "scheduler", "steps", "guidance", "seed"),
     *("out", "json", "quiet", "overwrite", "no-metadata", "dry-run"),

@@ -83,7 +83,10 @@ def test_a_training_plan_shows_every_setting_and_where_the_model_will_lie(invoke
     ).stdout.splitlines()
     assert {"train.max_minutes=3.0", "train.ema=0.5", "train.batch_size=1", 'data.shards="here"'} <= set(shown)
     assert shown[-1] == "runs/mine/model"
-    plan = json.loads(invoke("train", "mine.toml", "--dry-run", "--json", "--out", "there").stdout)
+    *checks, plan = map(
+        json.loads, invoke("train", "mine.toml", "--dry-run", "--json", "--out", "there").stdout.splitlines()
+    )
+    assert checks[0] == {"check": "data: 1 samples in 1 shards"}
     assert (plan["model"], plan["recipe"]["train"]["max_minutes"]) == ("there/model", None)
     assert not Path("runs").exists()
 

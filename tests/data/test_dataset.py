@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointnet_cli.data.dataset import batch_indices, load_latents, load_pixels, sample_map
+from jointnet_cli.data.dataset import load_latents, load_pixels, order, sample_map
 from jointnet_cli.data.shards import Sample, write_shard
 from jointnet_cli.errors import UserError
 
@@ -57,15 +57,15 @@ class Encoder:
 )
 def test_every_epoch_is_a_permutation(size: int, batch_size: int, seed: int, epoch: int) -> None:
     steps = range(epoch * size // batch_size, ((epoch + 1) * size - 1) // batch_size + 1)
-    drawn = torch.cat([batch_indices(size, batch_size, step, seed) for step in steps])
+    drawn = torch.cat([order(size, range(step * batch_size, (step + 1) * batch_size), seed) for step in steps])
     start = epoch * size - steps[0] * batch_size
     assert sorted(drawn[start : start + size].tolist()) == list(range(size))
-    backwards = [batch_indices(size, batch_size, step, seed) for step in reversed(steps)]
+    backwards = [order(size, range(step * batch_size, (step + 1) * batch_size), seed) for step in reversed(steps)]
     assert torch.equal(torch.cat(backwards[::-1]), drawn)
 
 
 def test_epochs_and_seeds_shuffle_anew() -> None:
-    orders = [batch_indices(50, 50, step, seed).tolist() for step, seed in [(0, 0), (1, 0), (0, 1)]]
+    orders = [order(50, range(step * 50, (step + 1) * 50), seed).tolist() for step, seed in [(0, 0), (1, 0), (0, 1)]]
     assert orders[0] != orders[1] and orders[0] != orders[2] and orders[0] != list(range(50))
 
 

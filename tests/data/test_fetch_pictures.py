@@ -21,7 +21,7 @@ from jointnet_cli.errors import UserError
 
 SIZE = 32
 PLAIN = FetchSettings(size=SIZE)
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "ICO", "JPEG2000", "AVIF")
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "JPEG2000", "AVIF")
 ENCODED = {kind: encoded(photo(SIZE, SIZE), kind) for kind in FORMATS}
 RED, GREEN, BLUE, WHITE = (230, 20, 20), (20, 200, 20), (20, 20, 220), (250, 250, 250)
 

@@ -54,6 +54,14 @@ def test_a_folder_of_images_with_captions_from_either_file(photos: Path, tmp_pat
     assert "boxes" not in rows[0].fields
 
 
+def test_no_record_takes_the_place_of_its_image(photos: Path, tmp_path: Path) -> None:
+    record = {"URL": "http://a", "Text": "a dog", "__TAR": "/etc/hostname", "Score": 1}
+    (photos / "b.json").write_text(json.dumps(record))
+    rows = sift(photos, tmp_path / "out").read(0)
+    assert [Path(row.url).name for row in rows] == ["a.JPEG", "b.jpg", "c.jpg"]
+    assert (rows[1].caption, rows[1].fields) == ("a dog", {"text": "a dog", "score": 1})
+
+
 def test_the_fields_of_images_can_be_filtered(photos: Path, tmp_path: Path) -> None:
     assert [row.caption for row in sift(photos, tmp_path / "out", caption_above=5).read(0)] == ["a cat\x00\n on a roof"]
 

@@ -15,8 +15,8 @@ import pytest
 from badweb import Web, reply
 from gallery import SETTINGS, content, files, gallery, image_bytes, write_table
 
-from jointnet_cli.data.claim import claim
-from jointnet_cli.data.commit import commit, is_unsettled, pending, records_path, roll_forward
+from jointnet_cli.data.claim import claim, claim_path
+from jointnet_cli.data.commit import commit, is_unsettled, members_path, pending, records_path, roll_forward
 from jointnet_cli.data.filter import Filter
 from jointnet_cli.data.gather import Job, Tally, gather, share, to_fetch
 from jointnet_cli.data.plan import Plan, Sifting, obtain_plan
@@ -235,6 +235,15 @@ def test_rolling_forward_twice_changes_nothing(tmp_path: Path) -> None:
     commit(shard, {"count": 1})
     roll_forward(shard)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00000.parquet", "00000.tar", "00000_stats.json"]
+
+
+def test_what_a_kill_after_the_last_rename_left_is_cleared(copy: Path, table: Path) -> None:
+    before = sorted(copy.iterdir())
+    claim_path(copy / "00001.tar").touch()
+    members_path(copy / "00001.tar").mkdir()
+    (members_path(copy / "00001.tar") / "000010000").touch()
+    assert run(copy, table).done == 0
+    assert sorted(copy.iterdir()) == before
 
 
 def test_a_full_disk_ends_the_run(table: Path, tmp_path: Path) -> None:

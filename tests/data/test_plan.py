@@ -158,6 +158,23 @@ def test_further_bounds(tmp_path: Path) -> None:
     assert plan.read(0)[0].caption == "good"
 
 
+def test_columns_with_bounds_are_found_in_any_case(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("URL,TEXT,WIDTH,Height,Score\nhttp://a,large,600,700,1\nhttp://b,small,600,500,2\n")
+    plan = make_plan(sifting(table, filter=Filter(side_above=512)), tmp_path)
+    assert plan.funnel["side_above 512"] == 1
+    (row,) = plan.read(0)
+    assert (row.caption, row.fields) == ("large", {"source_width": 600, "source_height": 700, "Score": 1})
+    plan = make_plan(sifting(table, filter=Filter(side_above=1), columns={"width": "Score"}), tmp_path)
+    assert plan.funnel["side_above 1"] == 1  # the column that was named, not the one of that name
+
+
+@pytest.mark.parametrize("bound", [float("nan"), float("inf")])
+def test_bounds_are_finite(bound: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        Filter(watermark_below=bound)
+
+
 def test_parts_of_a_large_plan_are_one_sequence(rows: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_module, "BLOCK", 70)
     plan = make_plan(sifting(write_source(tmp_path / "source", rows, "parquet", 2)), tmp_path)
@@ -222,8 +239,14 @@ def test_a_folder_keeps_to_one_set(tmp_path: Path) -> None:
     first = obtain_plan(tmp_path / "out", asked)
     table.unlink()  # it is not read again
     assert ids_of(obtain_plan(tmp_path / "out", asked)) == ids_of(first) == ["http://a", "http://b"]
-    for change in ({"shard_size": 7}, {"filter": COYO}, {"image": {"size": 256}}):
-        with pytest.raises(UserError, match=f"holds another set of images: its {next(iter(change))}"):
+    changes: dict[str, Any] = {
+        "shard_size was 50, now 7": {"shard_size": 7},
+        "filter.aesthetic_above was None, now 5.0": {"filter": COYO},
+        "image.size was 512, now 256": {"image": {"size": 256}},
+        "columns.url was None, now link": {"columns": {"url": "link"}},
+    }
+    for words, change in changes.items():
+        with pytest.raises(UserError, match=f"holds another set of images: {words}$"):
             obtain_plan(tmp_path / "out", Sifting(**{**vars(asked), **change}))
 
 

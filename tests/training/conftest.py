@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from jointnet_cli.data.prepare import PrepareWorlds, prepare_worlds
+from jointnet_cli.training.draws import Draws
 from jointnet_cli.training.recipe import load_recipe
 from jointnet_cli.training.run import train
+from jointnet_cli.training.share import Share
+from jointnet_cli.training.stage import Stage
 
 SIZE, FACTOR = 32, 4
 VAE_STEPS, STEPS = 24, 4
@@ -30,6 +34,13 @@ TINY = {
     "joint-depth": [f"train.max_steps={STEPS}", "preview_prompts=['a red hut']"],
     "inpaint": [f"train.max_steps={STEPS}", "preview_prompts=[]"],
 }
+
+
+def losses_at(stage: Stage, network: nn.Module, step: int = 0) -> dict[str, Tensor]:
+    """The losses of a step of one process."""
+    batch = next(stage.batches(Share(stage.settings.batch_size), step))
+    return stage.loss(network, batch, Draws(stage.settings.seed, batch.places))
+
 
 Tiny = Callable[..., Any]
 """`tiny("joint-depth", "train.max_steps=2", …)`: a shipped recipe at tiny size."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from jointnet_cli.training.draws import Draws
 from jointnet_cli.training.masks import random_masks, rectangle
 from jointnet_cli.training.recipe import Masks
 
@@ -13,7 +14,7 @@ COUNT, BRANCHES, SIDE = 4000, 3, 12
 
 
 def draw(shares: Masks, count: int = COUNT, seed: int = 0) -> Tensor:
-    masks = random_masks(torch.zeros(count, BRANCHES, 4, SIDE, SIDE), shares, Generator().manual_seed(seed))
+    masks = random_masks(torch.zeros(count, BRANCHES, 4, SIDE, SIDE), shares, Draws(seed, range(count)))
     assert masks.shape == (count, BRANCHES, 1, SIDE, SIDE)
     assert ((masks == 0) | (masks == 1)).all()
     return masks
@@ -53,7 +54,7 @@ def test_kinds_come_in_their_shares() -> None:
         assert found[name] == pytest.approx(share, abs=0.03), name
 
 
-def test_the_generator_decides() -> None:
+def test_the_draws_decide() -> None:
     shares = Masks(image_known=0.3, equal=0.3, unequal=0.3)
     assert torch.equal(draw(shares, 50, 1), draw(shares, 50, 1))
     assert not torch.equal(draw(shares, 50, 1), draw(shares, 50, 2))
@@ -65,7 +66,7 @@ def test_rectangles_lie_within_the_picture(height: int, width: int) -> None:
     inside = reached = 0
     union = torch.zeros(height, width)
     for _ in range(600):
-        mask = rectangle(height, width, generator)
+        mask = rectangle(height, width, torch.rand(5, generator=generator).tolist())
         assert mask.shape == (height, width)
         forms = [form for form in (mask, 1 - mask) if is_rectangle(form)]
         assert forms, mask

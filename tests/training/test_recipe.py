@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.recipe_file import read_values, shipped_files, to_toml
 from jointnet_cli.training.recipe import (
     BaseRecipe,
     JointRecipe,
@@ -51,16 +53,90 @@ def refusal(name: str, *overrides: str) -> UserError:
     return caught.value
 
 
-def test_the_four_recipes_of_diorama_are_shipped() -> None:
-    assert {"diorama/vae", "diorama/base", "diorama/joint-depth", "diorama/inpaint"} <= shipped_recipes().keys()
+SHIPPED = {
+    *("depth", "normal", "depth-normal", "finetune", "inpaint", "lora-depth", "sdxl-depth", "if-depth"),
+    *("baselines/direct-extend", "baselines/controlnet-direct-extend"),
+    *("diorama/vae", "diorama/base", "diorama/joint-depth", "diorama/inpaint", "diorama/lora-depth"),
+    *("diorama/baselines/direct-extend", "diorama/baselines/controlnet-direct-extend"),
+}
+
+
+def test_what_is_shipped() -> None:
+    assert shipped_recipes().keys() == SHIPPED
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_loads(name: str) -> None:
     recipe = load_recipe(name)
-    assert recipe.description and recipe.train.max_minutes
+    assert recipe.description and len(recipe.description) < 128
     assert load_recipe(str(shipped_recipes()[name])) == recipe
     assert type(recipe).model_validate(to_toml_record(recipe)) == recipe
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_says_how_it_is_run(name: str) -> None:
+    head = shipped_recipes()[name].read_text(encoding="utf-8").partition("stage =")[0]
+    assert all(line.startswith("# ") for line in head.splitlines())
+    assert f"train {name} " in head and "--out runs/" in head
+
+
+def paper(name: str, *overrides: str) -> JointRecipe:
+    recipe = load_recipe(name, overrides)
+    assert isinstance(recipe, JointRecipe)
+    return recipe
+
+
+@pytest.mark.parametrize("name", sorted(name for name in SHIPPED if not name.startswith("diorama")))
+def test_a_step_has_the_papers_samples(name: str) -> None:
+    recipe = paper(name)
+    train = recipe.train
+    assert train.batch_size * train.accumulation == 4 and train.warmup_steps == 1000 and train.max_steps == 10000
+    assert train.schedule == "constant" and train.mixed_precision == "bf16" and recipe.objective.noise_offset == 0.05
+    second = recipe.train_rgb
+    assert (train.learning_rate, recipe.objective.text_dropout) == ((1e-5, 0.5) if second else (1e-4, 0.15))
+    assert recipe.data.label.keys() == set(recipe.data.maps[1:])  # labelled while training (3.3)
+    assert not recipe.data.cache and recipe.inference is None
+
+
+def test_second_stages_start_where_the_first_ended() -> None:
+    first = shipped_recipes()["depth"].read_text(encoding="utf-8")
+    for name in ("finetune", "inpaint"):
+        assert f"--out {paper(name).model.removesuffix('/model')}\n" in first
+    assert paper("inpaint").masked_input and not paper("finetune").masked_input
+
+
+def test_the_rivals_differ_in_the_network_alone() -> None:
+    for prefix, reference in (("", "depth"), ("diorama/", "diorama/joint-depth")):
+        wanted = paper(reference)
+        for name in ("baselines/direct-extend", "baselines/controlnet-direct-extend", "lora-depth"):
+            found = paper(prefix + name)
+            assert found.network.architecture == {"lora-depth": "light"}.get(name, name.removeprefix("baselines/"))
+            budget = {"max_steps", "max_minutes", "preview_steps"}
+            same = wanted.train.model_copy(update={key: getattr(found.train, key) for key in budget})
+            changed = {"network": found.network, "description": found.description, "train": same}
+            assert found == wanted.model_copy(update=changed)
+
+
+@pytest.mark.parametrize("name", shipped_files())
+def test_a_recipe_survives_as_toml(name: str) -> None:
+    values = read_values(shipped_files()[name])
+    assert tomllib.loads(to_toml(values)) == values
+
+
+def test_any_string_and_key_survives_as_toml() -> None:
+    values = {"a": 'quo"te\\ \n ü', "b": [1, 2.5e-7, True], "t": {"with space": "x", "deep": {"é": []}}}
+    assert tomllib.loads(to_toml({**values, "unset": None})) == values
+
+
+def test_labels_are_of_maps_that_are_trained_and_streamed(joint: str) -> None:
+    assert load_recipe(joint, ["data.label={depth='midas'}"]).data.label == {"depth": "midas"}
+    assert "does not" in str(refusal(joint, "data.label={normal='omnidata:x.ckpt'}"))
+    assert "cached" in str(refusal(joint, "data.label={depth='midas'}", "data.cache=true"))
+    assert "unknown key" not in str(refusal(joint, "data.label={albedo='x'}"))
+
+
+def test_a_rival_has_no_masked_input(joint: str) -> None:
+    assert "no masked input" in str(refusal(joint, "network.architecture=direct-extend", "masked_input=true"))
 
 
 def test_a_recipe_is_found_by_name_or_path() -> None:
@@ -167,7 +243,7 @@ def test_a_missing_recipe_hints_at_the_nearest() -> None:
     error = refusal("diorama/joint-dept")
     assert "diorama/joint-dept" in str(error) and error.hint == "did you mean diorama/joint-depth?"
     hint = refusal("zzz.toml").hint
-    assert hint is not None and all(name in hint for name in shipped_recipes())
+    assert hint is not None and all(name in hint for name in SHIPPED)
 
 
 @pytest.mark.parametrize("text", ["stage = joint", "[data", "\x00"])

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.utils import load
 from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.training.base import BaseStage
+from jointnet_cli.training.failure import RunFailed
 from jointnet_cli.training.run import open_stage, train
-from jointnet_cli.training.state import Clock, load_newest, save_state
+from jointnet_cli.training.state import Checkpoints
 from jointnet_cli.training.trainer import Trainer
 
 from .conftest import STEPS, VAE_STEPS, Interrupt, Tiny
@@ -29,13 +31,26 @@ def tensors(state: Any, place: str = "") -> dict[str, torch.Tensor]:
     return {key: tensor for name, entry in entries for key, tensor in tensors(entry, f"{place}/{name}").items()}
 
 
+def newest(run: Path) -> int | None:
+    return Checkpoints(run / "state", 1).newest()
+
+
+def checkpoint(run: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a run's newest checkpoint by file and place."""
+    step = newest(run)
+    assert step is not None
+    folder = Checkpoints(run / "state", 1).path(step)
+    files = {path.name: load_file(path) for path in folder.glob("*.safetensors")}
+    files |= {name: load(folder / name) for name in ("optimizer.bin", "random_states_0.pkl")}
+    assert files.keys() == {"model.safetensors", "average.safetensors", "optimizer.bin", "random_states_0.pkl"}
+    return tensors(files)
+
+
 def assert_same_end(run: Path, other: Path) -> None:
-    """Bit for bit: the weights, the optimizer, the moving average, the model's files."""
-    ends = [load_newest(folder / "state") for folder in (run, other)]
-    assert ends[0] is not None and ends[1] is not None and ends[0][0].step == ends[1][0].step
-    first, second = (tensors(end[1]) for end in ends if end)
+    """Bit for bit: the weights, the optimizer, the moving average, the random state, the model's files."""
+    assert newest(run) == newest(other)
+    first, second = checkpoint(run), checkpoint(other)
     assert first.keys() == second.keys()
-    assert {key.split("/")[1] for key in first} == {"network", "optimizer", "ema"}
     assert [key for key in first if not torch.equal(first[key], second[key])] == []
     files = sorted(path.relative_to(run) for path in (run / "model").rglob("*.safetensors"))
     assert files == sorted(path.relative_to(other) for path in (other / "model").rglob("*.safetensors")) != []
@@ -44,6 +59,13 @@ def assert_same_end(run: Path, other: Path) -> None:
         assert [key for key in before if not torch.equal(before[key], after[key])] == [], file
     for file in (run / "model").rglob("tokenizer/*"):
         assert file.read_bytes() == (other / "model/tokenizer" / file.name).read_bytes()
+    assert losses(run) == losses(other)
+
+
+def losses(run: Path) -> list[dict[str, float]]:
+    """The lines of the log, less what depends on the time."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [{key: line[key] for key in line if key not in ("minutes", "samples_per_second")} for line in lines]
 
 
 @pytest.mark.parametrize(
@@ -54,8 +76,7 @@ def test_ctrl_c_and_on_again(tiny: Tiny, request: pytest.FixtureRequest, tmp_pat
     run = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         train(tiny(name), out=run, log=Interrupt(2))
-    newest = load_newest(run / "state")
-    assert newest is not None and newest[0].step == 2 and not (run / "model").exists()
+    assert newest(run) == 2 and not (run / "model").exists()
     seen: list[dict[str, Any]] = []
     assert train(tiny(name), out=run, log=seen.append) == run / "model"
     assert [line["resumed"] for line in seen if "resumed" in line] == [2]
@@ -69,8 +90,7 @@ def test_a_kill_between_checkpoints(tiny: Tiny, base_run: Path, tmp_path: Path) 
     with pytest.raises(RuntimeError):
         train(often, out=tmp_path, log=Interrupt(3, RuntimeError))
     assert [path.name for path in sorted((tmp_path / "previews").iterdir())] == ["0000001.png", "0000002.png"]
-    newest = load_newest(tmp_path / "state")
-    assert newest is not None and newest[0].step == 2
+    assert newest(tmp_path) == 2
     train(tiny("base"), out=tmp_path)
     assert_same_end(base_run, tmp_path)
 
@@ -144,44 +164,78 @@ def test_a_damaged_newest_checkpoint_costs_only_its_steps(tiny: Tiny, joint_run:
     with pytest.raises(RuntimeError):
         train(tiny("joint-depth", "train.checkpoint_minutes=1e-9", "train.preview_minutes=1e9"), out=tmp_path,
               log=Interrupt(3, RuntimeError))  # fmt: skip
-    newest = tmp_path / "state/000000002.pt"
-    newest.write_bytes(newest.read_bytes()[:-1000])
+    damaged = tmp_path / "state/000000002/optimizer.bin"
+    damaged.write_bytes(damaged.read_bytes()[:-1000])
     seen: list[dict[str, Any]] = []
     train(tiny("joint-depth", "train.preview_minutes=1e9"), out=tmp_path, log=seen.append)
     assert [line["resumed"] for line in seen if "resumed" in line] == [1]
     assert_same_end(joint_run, tmp_path)
 
 
-def test_the_newest_two_checkpoints_are_kept(tmp_path: Path) -> None:
+def write_checkpoint(checkpoints: Checkpoints, step: int) -> Path:
+    checkpoints.begin(step)
+    (checkpoints.partial(step) / "part").mkdir()
+    (checkpoints.partial(step) / "part/weights").write_bytes(bytes(range(256)) * 40 + bytes([step % 256]))
+    checkpoints.finish(step)
+    return checkpoints.path(step)
+
+
+def test_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
     for step in (1, 2, 10, 3_000_000):
-        save_state(tmp_path, Clock(step, 0.5 * step), {"network": {"weight": torch.full((2,), float(step))}})
+        write_checkpoint(checkpoints, step)
         assert len(list(tmp_path.iterdir())) <= 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["000000010.pt", "003000000.pt"]
-    newest = load_newest(tmp_path)
-    assert newest is not None and newest[0] == Clock(3_000_000, 1_500_000.0)
-    assert torch.equal(newest[1]["network"]["weight"], torch.full((2,), 3e6))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000000010", "003000000"]
+    assert checkpoints.newest() == 3_000_000
+
+
+def test_damaged_ones_do_not_drive_out_the_good(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    write_checkpoint(checkpoints, 5)
+    (checkpoints.path(5) / "part/weights").write_bytes(b"")
+    assert checkpoints.newest() is None
+    write_checkpoint(checkpoints, 4)
+    assert checkpoints.steps() == [4] and checkpoints.newest() == 4
+
+
+def test_what_was_never_finished_does_not_count(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    write_checkpoint(checkpoints, 1)
+    checkpoints.begin(2)
+    (checkpoints.partial(2) / "weights").write_bytes(b"half")
+    assert checkpoints.newest() == 1
+    checkpoints.begin(2)
+    assert list(checkpoints.partial(2).iterdir()) == []
 
 
 DAMAGES = {
     "empty": lambda data: b"",
     "cut": lambda data: data[: len(data) // 2],
-    "text": lambda data: b"not a checkpoint at all\n" * 50,
+    "a bit": lambda data: data[:100] + bytes([data[100] ^ 1]) + data[101:],
     "zeros": lambda data: bytes(len(data)),
-    "another zip": lambda data: b"PK\x05\x06" + bytes(18),
 }
 
 
+@pytest.mark.parametrize("file", ["part/weights", "manifest.json"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str, file: str) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
     for step in (1, 2):
-        path = save_state(tmp_path, Clock(step), {"network": {"weight": torch.full((500,), float(step))}})
+        path = write_checkpoint(checkpoints, step) / file
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
-    newest = load_newest(tmp_path)
-    assert newest is not None and newest[0].step == 1 and newest[1]["network"]["weight"][0] == 1
+    assert checkpoints.newest() == 1
+
+
+@pytest.mark.parametrize("file", ["part/weights", "manifest.json"])
+def test_a_checkpoint_that_lacks_a_file_is_passed_over(tmp_path: Path, file: str) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    write_checkpoint(checkpoints, 1)
+    (write_checkpoint(checkpoints, 2) / file).unlink()
+    assert checkpoints.newest() == 1
 
 
 def test_no_checkpoint(tmp_path: Path) -> None:
-    assert load_newest(tmp_path) is None and load_newest(tmp_path / "missing") is None
+    assert Checkpoints(tmp_path, 1).newest() is None and Checkpoints(tmp_path / "missing", 1).newest() is None
 
 
 def test_a_run_may_be_given_a_larger_budget(tiny: Tiny, tmp_path: Path) -> None:
@@ -219,10 +273,10 @@ def test_a_time_budget_ends_the_run(tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(tiny: Tiny, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="loss became nan at step") as caught:
+    with pytest.raises(RunFailed, match="no longer finite at step 2") as caught:
         train(tiny("vae", "train.learning_rate=1e30", "train.warmup_steps=0"), out=tmp_path)
     assert caught.value.hint is not None and "train.learning_rate" in caught.value.hint
-    assert not (tmp_path / "model").exists() and load_newest(tmp_path / "state") is None
+    assert not (tmp_path / "model").exists() and newest(tmp_path) is None
 
 
 def test_a_stage_without_anything_to_train_is_refused(tiny: Tiny, tmp_path: Path) -> None:

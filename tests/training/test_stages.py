@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
@@ -19,7 +19,7 @@ from jointnet_cli.training.joint import JointStage
 from jointnet_cli.training.recipe import to_toml_record
 from jointnet_cli.training.run import train
 
-from .conftest import SIZE, STEPS, Tiny
+from .conftest import SIZE, STEPS, Tiny, losses_at
 
 UNET = "diffusion_pytorch_model.safetensors"
 
@@ -42,8 +42,7 @@ def log_of(run: Path) -> list[dict[str, Any]]:
 
 def losses_of(stage: JointStage, network: nn.Module, step: int = 0) -> dict[str, float]:
     with torch.no_grad():
-        losses = stage.loss(network, step, Generator().manual_seed(step))
-    return {name: loss.item() for name, loss in losses.items()}
+        return {name: loss.item() for name, loss in losses_at(stage, network, step).items()}
 
 
 @pytest.mark.parametrize("maps", ["['rgb', 'depth']", "['rgb', 'depth', 'normal']"])
@@ -78,14 +77,14 @@ def test_known_regions_reach_the_network_and_are_not_counted(tiny: Tiny, base_ru
     assert losses["rgb"] == 0 and losses["depth"] > 0
     mask, content = watcher.known[:, :, :1], watcher.known[:, :, 1:]
     assert not mask[:, 0].any() and mask[:, 1].all()
-    latents = stage.data.latents[0].float()
+    latents = stage.source.data.latents[0].float()
     assert all((latents[:, 0] == item).all(dim=(1, 2, 3)).any() for item in content[:, 0])
     assert not content[:, 1].any()
 
 
 def test_the_locked_branch_has_no_gradients(tiny: Tiny, base_run: Path) -> None:
     stage = JointStage(tiny("joint-depth"), lambda line: None)
-    torch.stack(list(stage.loss(stage.network, 0, Generator().manual_seed(0)).values())).sum().backward()
+    torch.stack(list(losses_at(stage, stage.network).values())).sum().backward()
     joint = stage.model.joint
     assert all(parameter.grad is None for parameter in joint.unet("rgb").parameters())
     without = [name for name, parameter in joint.unet("depth").named_parameters() if parameter.grad is None]

@@ -1,0 +1,172 @@
+"""`jointnet recipe`: the recipes that come with the package, and the check of one's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jointnet_cli.cli.console import USER_FAULT, guarded, note, show_fault
+from jointnet_cli.cli.groups import spread
+from jointnet_cli.cli.options import Quiet, option
+from jointnet_cli.errors import UserError
+
+if TYPE_CHECKING:
+    from jointnet_cli.data.prepare_recipe import PrepareRecipe
+    from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe
+
+    Recipe = VaeRecipe | BaseRecipe | JointRecipe | PrepareRecipe
+
+PREPARE = "prepare"
+TRAINING = {"stage", "data", "train"}
+"""Keys that only a recipe of `jointnet train` has."""
+
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="A shipped recipe such as `depth`, or a TOML file.", show_default=False),
+]
+Overrides = Annotated[
+    list[str] | None,
+    option("--set", metavar="KEY=VALUE", help="Replace a setting, as in `train.max_steps=500`. Repeatable."),
+]
+
+
+def list_(
+    json_output: Annotated[bool, option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """List the recipes that come with the package, of `jointnet train` and of `jointnet prepare`."""
+    from jointnet_cli.recipe_file import shipped_files
+
+    rows = []
+    for name, path in sorted(shipped_files().items()):
+        recipe = _load(path)
+        rows.append({"recipe": name, "stage": _stage(recipe), "description": recipe.description, "path": str(path)})
+    if json_output:
+        for row in rows:
+            print(json.dumps(row))
+        return
+    width = max(len(row["recipe"]) for row in rows)
+    for row in rows:
+        print(f"{row['recipe']:<{width}}  {row['stage']:<7}  {row['description']}")
+
+
+def show(
+    name: Name,
+    resolved: Annotated[bool, option("--resolved", help="All settings, with their defaults.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Print a recipe: the file as it is, or with `--resolved` or `--set` its settings alone, as TOML too."""
+    from jointnet_cli.recipe_file import to_toml
+
+    path = _find(name)
+    recipe = _load(path, overrides or [])
+    if resolved or overrides:
+        print(to_toml(recipe.model_dump(mode="json", exclude_unset=not resolved)), end="")
+    else:
+        print(path.read_text(encoding="utf-8"), end="")
+
+
+def copy(
+    name: Name,
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="The copy, or a folder for it.", show_default="here, by its last name"),
+    ] = None,
+    overwrite: Annotated[bool, option("--overwrite", help="Replace a file that exists.")] = False,
+) -> None:
+    """Write a copy of a recipe to change, and print its path."""
+    from jointnet_cli.output.atomic import atomic_path
+
+    path = _find(name)
+    target = file or Path(path.name)
+    if target.is_dir():
+        target = target / path.name
+    if target.exists() and not overwrite:
+        raise UserError(f"{target} exists already", hint="give --overwrite to replace it, or another FILE")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(path.read_bytes())
+    print(target)
+
+
+def check(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE…", help="TOML files, or shipped recipes.", show_default=False)
+    ],
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+) -> None:
+    """Check recipes and print the names of the good ones. What they name and is not there yet is noted, no fault."""
+    faults = 0
+    for name in files:
+        try:
+            recipe = _load(_find(name), overrides or [])
+        except UserError as fault:
+            show_fault(fault)
+            faults += 1
+            continue
+        for line in _absent(recipe):
+            note(f"{name}: {line}", quiet)
+        print(name)
+    if faults:
+        raise typer.Exit(USER_FAULT)
+
+
+def _find(name: str) -> Path:
+    from jointnet_cli.recipe_file import find_recipe, shipped_files
+
+    return find_recipe(name, shipped_files())
+
+
+def _load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe of either kind, validated."""
+    from jointnet_cli.recipe_file import read_values
+
+    if TRAINING & read_values(path).keys():
+        from jointnet_cli.training.recipe import load_recipe
+
+        return load_recipe(str(path), overrides)
+    from jointnet_cli.data.prepare_recipe import load_prepare_recipe
+
+    recipe = load_prepare_recipe(str(path), overrides)
+    try:
+        recipe.settings()
+    except UserError as fault:
+        raise UserError(f"{path}: {fault}", hint=fault.hint) from None
+    return recipe
+
+
+def _stage(recipe: Recipe) -> str:
+    return getattr(recipe, "stage", PREPARE)
+
+
+def _absent(recipe: Recipe) -> list[str]:
+    """What a training needs and this machine has not got."""
+    if _stage(recipe) == PREPARE:
+        return []
+    from jointnet_cli.training.inputs import absent
+
+    return absent(recipe)  # type: ignore[arg-type]
+
+
+EXAMPLES: dict[str, tuple[Callable[..., None], str]] = {
+    "list": (list_, "jointnet recipe list"),
+    "show": (show, "jointnet recipe show depth --resolved"),
+    "copy": (copy, "jointnet recipe copy depth mine.toml"),
+    "check": (check, "jointnet recipe check mine.toml --set data.shards=shards/mine"),
+}
+
+recipe = typer.Typer(
+    name="recipe",
+    help="List, show, copy and check recipes.",
+    epilog="Example: jointnet recipe list",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+for _name, (_command, _example) in EXAMPLES.items():
+    recipe.command(_name, epilog=f"Example: {_example}", no_args_is_help=_command is not list_)(
+        guarded(spread(_command))
+    )

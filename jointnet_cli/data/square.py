@@ -1,0 +1,104 @@
+"""A sample of a shard as a square of the size that a model trains at."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from jointnet_cli.data.dataset import sample_map
+from jointnet_cli.data.shard_files import Raw
+from jointnet_cli.data.shards import Sample, unpack
+from jointnet_cli.modality import Modality
+from jointnet_cli.sampling.resample import Size, resize
+
+_DAMAGE = (OSError, SyntaxError, ValueError, KeyError, TypeError, AttributeError, Image.DecompressionBombError)
+"""What Pillow and a record that lacks a word raise."""
+
+
+class UnusableError(Exception):
+    """A sample that cannot be trained on; the message is the cause, the same for all samples of its kind."""
+
+
+@dataclass(frozen=True)
+class Square:
+    """A sample at the training size S."""
+
+    image: NDArray[np.uint8]
+    """(3, S, S) sRGB."""
+    maps: dict[str, NDArray[np.float16]]
+    """Depth (1, S, S) and normals (3, S, S) as maps in [-1, 1]."""
+    caption: str
+    framing: tuple[int, int, int, int]
+    """Height and width of the original, and the top and left of the crop in the resized original, in pixels."""
+
+
+def make_square(raw: Raw, maps: Collection[str], size: int) -> Square:
+    """Decode a sample, resize its shorter side to `size` and take the middle.
+
+    Args:
+        raw: as `read_samples` gives it.
+        maps: `depth`, `normal` or both, or none.
+        size: S.
+
+    Raises:
+        UnusableError: the image or a map is missing or damaged.
+    """
+    try:
+        sample = unpack(raw, maps)
+        stored = sample.image.shape[:2]
+        resized = _resized_size(stored, size)
+        corner = (resized[0] - size) // 2, (resized[1] - size) // 2
+        cropped = _cropped(sample, resized, corner, size)
+        framing = _framing(sample.record, stored, size / min(stored), corner)
+    except _DAMAGE as error:
+        raise UnusableError("an image, a map or a record that cannot be decoded") from error
+    for name in maps:
+        if getattr(cropped, "inverse_depth" if name == "depth" else "normal") is None:
+            raise UnusableError(f"no {name} map")
+    made = {name: sample_map(cropped, name) for name in maps}
+    return Square(
+        np.ascontiguousarray(cropped.image.transpose(2, 0, 1)),
+        {name: (values[:1] if name == "depth" else values).half().numpy() for name, values in made.items()},
+        sample.caption,
+        framing,
+    )
+
+
+def _resized_size(stored: Size, size: int) -> Size:
+    height, width = stored
+    scale = size / min(stored)
+    return max(round(height * scale), size), max(round(width * scale), size)
+
+
+def _cropped(sample: Sample, resized: Size, corner: Size, size: int) -> Sample:
+    top, left = corner
+    window = (slice(top, top + size), slice(left, left + size))
+    image, depth, normal = sample.image, sample.inverse_depth, sample.normal
+    if image.shape[:2] != resized:
+        image = np.asarray(Image.fromarray(image).resize(resized[::-1], Image.Resampling.LANCZOS))
+    if depth is not None:
+        depth = _resized(depth[None], resized, "depth")[0][window]
+    if normal is not None:
+        normal = _resized(normal.transpose(2, 0, 1)[None], resized, "normal")[0].transpose(1, 2, 0)[window]
+    return replace(sample, image=image[window], inverse_depth=depth, normal=normal)
+
+
+def _resized(values: NDArray[np.float32], size: Size, modality: Modality) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = resize(torch.from_numpy(np.ascontiguousarray(values)), size, modality).numpy()
+    return array
+
+
+def _framing(record: dict[str, Any], stored: Size, scale: float, corner: Size) -> tuple[int, int, int, int]:
+    """What the record says of the original; where that was cropped when the shard was made, the middle was kept too."""
+    found = record.get("original_height"), record.get("original_width")
+    original = (int(found[0]), int(found[1])) if found[0] and found[1] else stored
+    # The original at the scale at which it covers what was stored, and then at the training size.
+    whole = scale * max(kept / side for kept, side in zip(stored, original, strict=True))
+    earlier = [max(round((side * whole - kept * scale) / 2), 0) for side, kept in zip(original, stored, strict=True)]
+    return original[0], original[1], earlier[0] + corner[0], earlier[1] + corner[1]

@@ -1,0 +1,127 @@
+"""What is looked at before the first step: the data, the packages, the disk, the memory."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jointnet_cli.data.shards import find_shards, sample_count
+from jointnet_cli.errors import UserError
+from jointnet_cli.model.find import find_model
+from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe
+
+GIB = 2**30
+AnyRecipe = VaeRecipe | BaseRecipe | JointRecipe
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    check: str
+    found: str
+    warning: bool = False
+    """Whether the run may fail because of it."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """As a line of the log."""
+        return {"warning" if self.warning else "check": f"{self.check}: {self.found}"}
+
+
+def require_inputs(recipe: AnyRecipe) -> None:
+    """Make sure that what a recipe starts from and the packages it wants are there; the data is `check_data`'s.
+
+    Raises:
+        UserError: something is missing.
+    """
+    from jointnet_cli.training.journal import require_trackers
+    from jointnet_cli.training.optimizer import require_optimizer
+
+    require_trackers(recipe.train)
+    require_optimizer(recipe.train)
+    if isinstance(recipe, VaeRecipe):
+        vae, model = recipe.start, None
+    elif isinstance(recipe, BaseRecipe):
+        vae, model = recipe.vae, recipe.start
+    else:
+        vae, model = None, None
+        find_model(recipe.model, recipe.base, weights=False)
+    if vae and not (Path(vae) / "config.json").is_file():
+        raise UserError(f"no trained VAE in {vae}", hint="train one first: jointnet train diorama/vae")
+    if model:
+        find_model(model, weights=False)
+
+
+def check_data(recipe: AnyRecipe) -> Finding:
+    """The samples.
+
+    Raises:
+        UserError: there are none, or they lack a map.
+    """
+    if isinstance(recipe, JointRecipe) and not recipe.data.cache:
+        from jointnet_cli.training.streamed import inspect_shards
+
+        return Finding("data", str(inspect_shards(recipe.data)))
+    shards = find_shards(recipe.data.shards)
+    counted = sum(map(sample_count, shards))
+    samples = min(counted, recipe.data.limit or counted)
+    if counted and samples < recipe.train.batch_size:
+        return Finding("data", f"{samples} samples, fewer than a batch of {recipe.train.batch_size}", warning=True)
+    return Finding("data", f"{samples:,} samples in {len(shards):,} shards" if counted else f"{len(shards):,} shards")
+
+
+def preflight(recipe: AnyRecipe, out: Path) -> Iterator[Finding]:
+    """Look at everything that a recipe needs, the data first. No weights are read: the memory is that of a network in its
+    shapes alone, and one sample is read where only the shards tell the size of the images.
+
+    Raises:
+        UserError: there is no data.
+    """
+    yield check_data(recipe)
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from jointnet_cli.training.memory import estimate, without_values
+    from jointnet_cli.training.sketch import draw, image_side
+
+    try:
+        side = image_side(recipe)
+        sketch = draw(recipe, side)
+        with FakeTensorMode(), warnings.catch_warnings(action="ignore"):
+            without_values(sketch.network)
+            memory = estimate(recipe.train, sketch.network, sketch.forward)
+    except Exception as error:  # a guess that fails is no reason not to train
+        yield Finding("memory", f"not estimated ({type(error).__name__}: {error})".splitlines()[0])
+        return
+    free, device = _free_memory()
+    parts = ", ".join(f"{name} {_size(value)}" for name, value in vars(memory).items() if value)
+    found = f"{_size(memory.total)} ({parts}) at {side}x{side}, {_size(free)} free on {device}"
+    yield Finding("memory", found, warning=memory.total > free)
+    # The newest checkpoint is there before the oldest goes.
+    disk = (recipe.train.keep_checkpoints + 1) * memory.checkpoint + memory.weights
+    free = shutil.disk_usage(_nearest(out)).free
+    found = f"{_size(disk)} for {recipe.train.keep_checkpoints + 1} checkpoints and the model, {_size(free)} free"
+    yield Finding("disk", found, warning=disk > free)
+
+
+def _free_memory() -> tuple[int, str]:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0], torch.cuda.get_device_name()
+    import psutil
+
+    return psutil.virtual_memory().available, "the CPU"
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or what is there of the way to it."""
+    return next(place for place in (folder, *folder.resolve().parents) if place.is_dir())
+
+
+def _size(value: int) -> str:
+    return f"{value / GIB:.2f} GiB" if value > GIB / 100 else f"{value / 2**20:.1f} MiB"

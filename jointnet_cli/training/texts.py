@@ -1,0 +1,83 @@
+"""What the branches are told of captions, encoded once or as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from jointnet_cli.model.branch import Conditioning
+from jointnet_cli.model.checkpoint import JointModel
+
+TEXT_BATCH = 256
+SIZES = "time_ids"
+"""Of what Stable Diffusion XL is told: height and width of the original, top and left of the crop, height and width wanted."""
+
+
+class Texts:
+    """Encodes captions with a model's frozen text encoders, in the encoders' own type even where training is in mixed
+    precision: the larger ones overflow in float16.
+
+    Args:
+        model: whose encoders are asked, on their device.
+        captions: encoded now and kept in float16 on the CPU, with the empty one; `None` encodes every batch anew.
+        side: of the training pictures in pixels; `None` is the model's own.
+    """
+
+    def __init__(self, model: JointModel, captions: Iterable[str] | None = None, *, side: int | None = None) -> None:
+        self._model, self._side = model, side
+        self._rows = {} if captions is None else {text: row for row, text in enumerate(dict.fromkeys(["", *captions]))}
+        self._kept = self._encode_all(list(self._rows)) if self._rows else None
+
+    @torch.no_grad()
+    def __call__(self, captions: Sequence[str], device: torch.device, framing: Tensor | None = None) -> Conditioning:
+        """The conditions of B captions, float32, on a device.
+
+        Args:
+            captions: an empty one stands for no condition, as in sampling.
+            device: where to.
+            framing: (B, 4) where the pictures come from, for a model that is told so (`Batch.framing`); without it the
+                model is told that they are whole and of their own size, as in sampling.
+
+        Raises:
+            KeyError: a caption that was not among those encoded at first.
+        """
+        if self._kept is None:
+            given = _converted(self._encode(list(captions)), device, torch.float32)
+        else:
+            given = _converted(self._kept.rows([self._rows[text] for text in captions]), device, torch.float32)
+        return self._framed(given, framing)
+
+    def _framed(self, given: Conditioning, framing: Tensor | None) -> Conditioning:
+        if given.added is None or SIZES not in given.added:
+            return given
+        sizes = given.added[SIZES].clone()
+        if self._side is not None:
+            sizes[:, :2] = sizes[:, 4:] = self._side
+        if framing is not None:
+            sizes[:, :4] = framing.to(sizes)
+        return Conditioning(given.text, {**given.added, SIZES: sizes})
+
+    def _encode(self, texts: list[str]) -> Conditioning:
+        device = next(self._model.text.parameters()).device
+        with torch.autocast(device.type, enabled=False):
+            return self._model.encode_text(texts)
+
+    @torch.no_grad()
+    def _encode_all(self, texts: list[str]) -> Conditioning:
+        cpu = torch.device("cpu")
+        parts = [
+            _converted(self._encode(texts[start : start + TEXT_BATCH]), cpu, torch.float16)
+            for start in range(0, len(texts), TEXT_BATCH)
+        ]
+        added = parts[0].added
+        return Conditioning(
+            torch.cat([part.text for part in parts]),
+            None if added is None else {name: torch.cat([part.added[name] for part in parts]) for name in added},  # type: ignore[index]
+        )
+
+
+def _converted(given: Conditioning, device: torch.device, dtype: torch.dtype) -> Conditioning:
+    added = None if given.added is None else {name: value.to(device, dtype) for name, value in given.added.items()}
+    return Conditioning(given.text.to(device, dtype), added)

@@ -1,0 +1,75 @@
+"""Fréchet distances in the judge's features, and the progression of training runs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from jointnet_cli.engine import Engine
+from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.attributes import AttributeNet, Judge
+from jointnet_cli.evaluation.distribution import Distribution, JudgeFeatures
+from jointnet_cli.evaluation.progression import draw_figure, evaluate_progression, find_snapshots
+from jointnet_cli.tasks import Sampling
+
+pytest.importorskip("torchmetrics")
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Judge(AttributeNet().eval(), {})
+
+
+def pictures(seed: int, brightness: float = 0.5) -> torch.Tensor:
+    noise = torch.rand(400, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+    return (noise - 0.5) * 0.5 + brightness
+
+
+def test_the_distance_is_that_of_the_gaussians(judge: Judge) -> None:
+    real, others = pictures(0), pictures(1, 0.7)
+    sets = [JudgeFeatures(judge)(values) for values in (real, others)]
+    means, covariances = [each.mean(0) for each in sets], [each.T.cov() for each in sets]
+    cross = torch.linalg.eigvals(covariances[0] @ covariances[1]).real.clamp(min=0).sqrt().sum()
+    expected = (means[0] - means[1]).square().sum() + sum(each.trace() for each in covariances) - 2 * cross
+    assert Distribution(judge, real.split(100)).distance(others) == pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_farther_pictures_are_farther_and_the_real_ones_stay(judge: Judge) -> None:
+    distribution = Distribution(judge, [pictures(0)])
+    near, far = distribution.distance(pictures(1)), distribution.distance(pictures(1, 0.8))
+    assert 0 <= near < far / 2
+    assert distribution.distance(pictures(1)) == pytest.approx(near)
+    assert distribution.distance(pictures(0)) == pytest.approx(0, abs=1e-6)
+
+
+def test_progression_of_a_run(
+    tmp_path: Path, judge: Judge, tiny_folder: Callable[[str], Path], evaluation_shards: Path
+) -> None:
+    for step, variant in ((0, "base"), (20, "depth")):
+        shutil.copytree(tiny_folder(variant), tmp_path / f"run/models/{step:07}")
+    models = [("run", step, folder) for step, folder in find_snapshots(tmp_path / "run").items()]
+    found = evaluate_progression(
+        [("start", 0, tiny_folder("base")), *models],
+        lambda folder: Engine.open(str(folder), device="cpu"),
+        judge,
+        evaluation_shards,
+        pictures=4,
+        depths=2,
+        sampling=Sampling(steps=2, scheduler="ddim", guidance=2.0),
+    )
+    assert [(each.run, each.step) for each in found] == [("start", 0), ("run", 0), ("run", 20)]
+    assert found[0].frechet == found[1].frechet and found[1].frechet != found[2].frechet
+    assert found[0].abs_rel is None and found[2].abs_rel is not None and found[2].abs_rel > 0
+    draw_figure(found, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_without_snapshots(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no snapshots"):
+        find_snapshots(tmp_path)

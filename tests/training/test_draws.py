@@ -1,0 +1,47 @@
+"""The randomness of a sample belongs to its place, not to its batch."""
+
+from __future__ import annotations
+
+import torch
+
+from jointnet_cli.training.draws import Draws
+from jointnet_cli.training.share import Share
+
+
+def numbers(draws: Draws) -> list[torch.Tensor]:
+    return [draws.normal(2, 3), draws.uniform(), draws.integers(1000), draws.normal(1)]
+
+
+def test_a_sample_draws_the_same_in_any_batch() -> None:
+    whole = numbers(Draws(3, range(40, 48)))
+    parts = [numbers(Draws(3, range(start, start + 2))) for start in range(40, 48, 2)]
+    for kind, values in enumerate(whole):
+        assert torch.equal(values, torch.cat([part[kind] for part in parts]))
+
+
+def test_places_seeds_and_purposes_differ() -> None:
+    first = Draws(0, range(64)).normal(4)
+    assert len(first.unique(dim=0)) == 64
+    for other in (Draws(1, range(64)), Draws(0, range(64, 128)), Draws(0, range(64), "mirrored")):
+        assert not torch.isin(first, other.normal(4)).any()
+
+
+def test_numbers_are_in_range_and_spread() -> None:
+    draws = Draws(0, range(4000))
+    normal, uniform, integers = draws.normal(), draws.uniform(), draws.integers(10)
+    assert abs(normal.mean()) < 0.05 and abs(normal.std() - 1) < 0.05
+    assert uniform.min() >= 0 and uniform.max() < 1 and abs(uniform.mean() - 0.5) < 0.02
+    assert integers.bincount(minlength=10).min() > 320
+
+
+def test_a_step_is_the_same_samples_however_it_is_divided() -> None:
+    def places(step: int, *shares: Share) -> list[int]:
+        return [place for share in shares for micro in range(share.accumulation) for place in share.places(step, micro)]
+
+    for step in (0, 5):
+        whole = places(step, Share(8))
+        assert whole == list(range(step * 8, step * 8 + 8))
+        assert places(step, Share(2, accumulation=4)) == whole
+        assert places(step, *(Share(4, processes=2, process=rank) for rank in range(2))) == whole
+        assert places(step, *(Share(2, accumulation=2, processes=2, process=rank) for rank in range(2))) == whole
+    assert Share(2, accumulation=2, processes=2, process=1).lanes == range(4, 8)
