@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from jointnet_cli.model.architecture import JOINTNET
+from jointnet_cli.model.architecture import JOINTNET, LIGHT
 from jointnet_cli.model.checkpoint import load_model
 from jointnet_cli.model.folder import read_folder
+from jointnet_cli.training.joint import JointStage
 from jointnet_cli.training.recipe import JointRecipe, load_recipe
-from jointnet_cli.training.run import train
+from jointnet_cli.training.run import open_stage, train
 
 Folders = Callable[[str], Path]
 Joints = Callable[[str, list[str]], Path]
@@ -60,6 +61,28 @@ def test_the_first_stage(tmp_path: Path, tiny_pipeline: Folders, name: str, fami
     before, after, rate = load_model(base).joint.unet("rgb"), load_model(folder).joint, recipe.train.learning_rate
     assert all(torch.equal(value, after.unet("rgb").state_dict()[key]) for key, value in before.state_dict().items())
     assert all(moved(before, after.unet(branch), rate) > 0.9 for branch in names[1:])
+
+
+@pytest.mark.parametrize(("name", "family"), FIRST)
+def test_before_the_first_step(tmp_path: Path, tiny_pipeline: Folders, name: str, family: str) -> None:
+    """JointNet and the light branch are the base on every branch, bit for bit; the rivals' depth is RGB's prediction."""
+    base = load_model(tiny_pipeline(family))
+    stage = open_stage(load_recipe(name, [*SMALL, f"model={tiny_pipeline(family)}"]), tmp_path, lambda line: None)
+    assert isinstance(stage, JointStage)
+    network, unet = stage.model.joint.eval(), base.joint.unet("rgb")
+    network.requires_grad_(True)  # as the base's are: locked weights take other kernels, which round otherwise
+    size, generator = unet.config.sample_size, torch.Generator().manual_seed(0)
+    latents = torch.randn(2, len(network.names), network.channels, size, size, generator=generator)
+    given, timestep = base.encode_text(["a hut", ""]), torch.tensor([7, 800])
+    with torch.inference_mode():
+        together = network(latents, timestep, given).unbind(1)
+        apart = [base.joint(own[:, None], timestep, given)[:, 0] for own in latents.unbind(1)]
+    if network.architecture in (JOINTNET, LIGHT):
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(together, apart, strict=True))
+    else:
+        torch.testing.assert_close(together[0], apart[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(together[1], apart[0], atol=1e-5, rtol=1e-5)
+        assert (together[1] - apart[1]).abs().mean() > 0.1 * apart[1].std()
 
 
 def test_the_variance_of_a_pixel_model_trains(tmp_path: Path, tiny_pipeline: Folders) -> None:
