@@ -10,6 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+WEIGHTS = "model.safetensors"
+"""The file of a checkpoint that holds the network, as accelerate names it."""
 MANIFEST = "manifest.json"
 """Size and SHA-256 of every file of a checkpoint; written last."""
 READERS = 4
@@ -38,6 +43,25 @@ def load_clock(path: Path) -> tuple[Clock, int]:
     record = json.loads(path.read_text())
     samples = record.pop("samples_a_step")
     return Clock(**record), samples
+
+
+def distinct_weights(network: nn.Module) -> dict[str, Tensor]:
+    """The state of a network as a file takes it: contiguous, and without the further names of what its branches share."""
+    firsts = {id(value): name for name, value in reversed(network.state_dict(keep_vars=True).items())}
+    state = network.state_dict()
+    return {name: state[name].contiguous() for name in firsts.values()}
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Read what was written of `distinct_weights`.
+
+    Raises:
+        RuntimeError: it is that of another network.
+    """
+    weights = load_file(path)
+    if weights.keys() != distinct_weights(network).keys():
+        raise RuntimeError(f"{path} holds the weights of another network")
+    network.load_state_dict(weights, strict=False)  # the further names of shared ones are not there
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,15 @@ from jointnet_cli.training.previews import ProgressGrid, undisturbed_randomness
 from jointnet_cli.training.processes import Agreement, Moment, is_sharded, open_accelerator
 from jointnet_cli.training.share import Share
 from jointnet_cli.training.stage import Stage
-from jointnet_cli.training.state import Checkpoints, Clock, load_clock, save_clock
+from jointnet_cli.training.state import (
+    WEIGHTS,
+    Checkpoints,
+    Clock,
+    distinct_weights,
+    load_clock,
+    load_weights,
+    save_clock,
+)
 
 CLOCK = "clock.json"
 
@@ -220,13 +228,14 @@ class Trainer:
         if self.processes.is_main_process:
             save_clock(self.clock, self.share.total, Path(folder, CLOCK))
         if weights:  # whole, under names that do not depend on the number of processes
-            weights[:] = [self._network().state_dict()]
+            weights[:] = [distinct_weights(self._network())]
         if self.ema and (self.sharded or self.processes.is_main_process):
             save_average(self.ema, self._average_file(folder))
 
     def _load_own(self, models: list[nn.Module], folder: str) -> None:
-        if models:
-            models[:] = [self._network()]
+        if models and not self.sharded:
+            load_weights(self._network(), Path(folder, WEIGHTS))
+            models.clear()  # so that accelerate, which stumbles over shared weights in channels-last order, has nothing to load
         if self.ema:
             load_average(self.ema, self._average_file(folder))
 

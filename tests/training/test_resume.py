@@ -284,3 +284,19 @@ def test_a_stage_without_anything_to_train_is_refused(tiny: Tiny, tmp_path: Path
     stage.network.requires_grad_(False)
     with pytest.raises(UserError, match="nothing to train"):
         Trainer(stage, tmp_path, lambda line: None)
+
+
+def test_branches_that_share_their_weights(
+    tiny: Tiny, base_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A light branch: its checkpoint holds every weight once, and goes on as any other."""
+    recipe = tiny("joint-depth", "network.architecture=light", "network.rank=2")
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(recipe, out=whole)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, out=run, log=Interrupt(2))
+    train(recipe, out=run)
+    assert_same_end(whole, run)
+    kept = load_file(next(run.glob(f"state/{STEPS:09}/model.safetensors")))
+    assert not any(name.startswith("branches.depth.") and "lora" not in name for name in kept)
+    assert "shared" not in caplog.text
