@@ -53,7 +53,7 @@ for _ in range(kills):
 assert os.waitpid(start(killed), 0)[1] == 0
 print(died)
 """
-STEPS = ["train.max_steps=24", "train.checkpoint_minutes=0.002", "train.preview_minutes=1e9"]
+STEPS = ["train.max_steps=16", "train.checkpoint_minutes=0.002", "train.preview_minutes=1e9"]
 STREAM = ["data.cache=false", "data.workers=2", "data.shards=uneven", "data.shuffle=3"]
 RECIPES: dict[str, tuple[str, list[str]]] = {
     "cached": ("joint-depth", STEPS),
@@ -85,5 +85,5 @@ def test_killed_at_random(tiny: Tiny, base_run: Path, tmp_path: Path, source: st
     assert int(done.stdout) > 0, "no kill came before the end"
     assert_same_end(whole, killed)
     steps = [json.loads(line)["step"] for line in (killed / "log.jsonl").read_text().splitlines()]
-    assert steps == list(range(1, 25))
+    assert steps == list(range(1, 17))
     assert not list(killed.rglob("*.partial"))
