@@ -62,7 +62,7 @@ class JointStage:
         objective, clean = self.recipe.objective, batch.clean.to(device)
         given = self.texts(drop(batch.captions, objective.text_dropout, draws), device, batch.framing)
         unknown = known = None
-        if self.recipe.masked_input:
+        if self.model.joint.has_masked_input:  # which in sampling is always told what is known, be it nothing
             unknown = random_masks(clean, self.recipe.masks, draws).to(device)
             known = torch.cat([unknown, clean * (1 - unknown)], dim=2)
         noisy = noised(clean, self.noise_schedule, objective, draws)

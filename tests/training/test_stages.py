@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,14 @@ def test_known_regions_reach_the_network_and_are_not_counted(tiny: Tiny, base_ru
     latents = stage.source.data.latents[0].float()
     assert all((latents[:, 0] == item).all(dim=(1, 2, 3)).any() for item in content[:, 0])
     assert not content[:, 1].any()
+
+
+def test_a_masked_input_model_is_told_that_nothing_is_known(tiny: Tiny, tiny_folder: Callable[[str], Path]) -> None:
+    """As in sampling, also where the recipe trains joint generation alone; else its masked input would have no gradient."""
+    stage = JointStage(tiny("joint-depth", f"model={tiny_folder('masked')}"), lambda line: None)
+    torch.stack(list(losses_at(stage, stage.network).values())).sum().backward()
+    assert all(parameter.grad is not None for parameter in stage.network.parameters() if parameter.requires_grad)
+    assert all(parameter.grad.any() for name, parameter in stage.network.masked.named_parameters())  # type: ignore[union-attr]
 
 
 def test_the_locked_branch_has_no_gradients(tiny: Tiny, base_run: Path) -> None:
