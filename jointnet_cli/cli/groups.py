@@ -1,12 +1,16 @@
-"""Option groups: a command takes dataclasses, the terminal sees their fields as flags."""
+"""Groups of options, and of commands: a command takes dataclasses, the terminal sees their fields as flags."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_type_hints
+
+import typer
+
+from jointnet_cli.cli.console import guarded
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
@@ -35,6 +39,17 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(flags)  # type: ignore[attr-defined]
     run.__annotations__ = {flag.name: flag.annotation for flag in flags}
     return run
+
+
+def command_group(name: str, help: str, commands: Mapping[str, tuple[Callable[..., None], str]]) -> typer.Typer:
+    """The commands of `jointnet NAME`, each with an example of its use; the first is also the group's, and needs no words."""
+    examples = [example for _, example in commands.values()]
+    group = typer.Typer(
+        name=name, help=help, epilog=f"Example: {examples[0]}", no_args_is_help=True, rich_markup_mode="markdown"
+    )
+    for number, (word, (command, example)) in enumerate(commands.items()):
+        group.command(word, epilog=f"Example: {example}", no_args_is_help=number > 0)(guarded(spread(command)))
+    return group
 
 
 def _fields_as_parameters(group: type) -> list[inspect.Parameter]:

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jointnet_cli.cli.console import guarded, progress
-from jointnet_cli.cli.groups import spread
+from jointnet_cli.cli.console import progress
+from jointnet_cli.cli.groups import command_group
 from jointnet_cli.cli.options import Quiet, option
 
 Base = Annotated[
@@ -144,14 +144,4 @@ EXAMPLES: dict[str, tuple[Callable[..., None], str]] = {
     "export": (export, "jointnet models export diorama --out published"),
 }
 
-models = typer.Typer(
-    name="models",
-    help="List, show, import and export models.",
-    epilog="Example: jointnet models list",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-)
-for _name, (_command, _example) in EXAMPLES.items():
-    models.command(_name, epilog=f"Example: {_example}", no_args_is_help=_command is not list_)(
-        guarded(spread(_command))
-    )
+models = command_group("models", "List, show, import and export models.", EXAMPLES)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jointnet_cli.cli.console import USER_FAULT, guarded, note, show_fault
-from jointnet_cli.cli.groups import spread
+from jointnet_cli.cli.console import USER_FAULT, note, show_fault
+from jointnet_cli.cli.groups import command_group
 from jointnet_cli.cli.options import Quiet, option
 from jointnet_cli.errors import UserError
 
@@ -159,14 +159,4 @@ EXAMPLES: dict[str, tuple[Callable[..., None], str]] = {
     "check": (check, "jointnet recipe check mine.toml --set data.shards=shards/mine"),
 }
 
-recipe = typer.Typer(
-    name="recipe",
-    help="List, show, copy and check recipes.",
-    epilog="Example: jointnet recipe list",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-)
-for _name, (_command, _example) in EXAMPLES.items():
-    recipe.command(_name, epilog=f"Example: {_example}", no_args_is_help=_command is not list_)(
-        guarded(spread(_command))
-    )
+recipe = command_group("recipe", "List, show, copy and check recipes.", EXAMPLES)

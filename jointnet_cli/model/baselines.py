@@ -27,7 +27,36 @@ Output = Literal["copy", "zero", "random"]
 """How the output layer starts for further modalities; with `copy` it predicts RGB's noise for all (paper 3.1)."""
 
 
-class DirectExtend(JointNetwork):
+class Rival(JointNetwork):
+    """A network whose one UNet predicts all modalities, stacked in its output channels.
+
+    Args:
+        unet: of N C_out channels out.
+        names: the N modalities, RGB first.
+
+    Raises:
+        ValueError: output channels that are no multiple of N.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, names: Sequence[str]) -> None:
+        super().__init__()
+        _require_multiple(unet.config.out_channels, names)
+        self.body = unet
+        self._names = list(names)
+
+    @property
+    def names(self) -> list[str]:
+        return self._names
+
+    def unet(self, name: str) -> UNet2DConditionModel:
+        return self.body
+
+    @property
+    def unets(self) -> dict[str, UNet2DConditionModel]:
+        return {RGB: self.body}
+
+
+class DirectExtend(Rival):
     """One UNet that reads and predicts all modalities, stacked in its channels (paper Fig. 2a).
 
     Args:
@@ -41,11 +70,8 @@ class DirectExtend(JointNetwork):
     architecture = DIRECT_EXTEND
 
     def __init__(self, unet: UNet2DConditionModel, names: Sequence[str]) -> None:
-        super().__init__()
+        super().__init__(unet, names)
         _require_multiple(unet.config.in_channels, names)
-        _require_multiple(unet.config.out_channels, names)
-        self.body = unet
-        self._names = list(names)
 
     @classmethod
     def extend(cls, unet: UNet2DConditionModel, modalities: Sequence[str], *, output: Output = "copy") -> DirectExtend:
@@ -54,19 +80,8 @@ class DirectExtend(JointNetwork):
         return cls(_widened(unet, len(names), len(names), output), names)
 
     @property
-    def names(self) -> list[str]:
-        return self._names
-
-    @property
     def channels(self) -> int:
         return self.body.config.in_channels // len(self._names)
-
-    def unet(self, name: str) -> UNet2DConditionModel:
-        return self.body
-
-    @property
-    def unets(self) -> dict[str, UNet2DConditionModel]:
-        return {RGB: self.body}
 
     def beside(self) -> dict[str, dict[str, Tensor]]:
         return {}
@@ -97,7 +112,7 @@ class Control(nn.Module):
         self.middle = zero_conv(widths[-1], widths[-1], 1)
 
 
-class ControlNetDirectExtend(JointNetwork):
+class ControlNetDirectExtend(Rival):
     """The base UNet on RGB, a ControlNet that tells it of all modalities, and an extended output (paper A.1).
 
     The paper says that "the input is processed by ControlNet while the output is directly extended", and that RGB degrades
@@ -118,11 +133,8 @@ class ControlNetDirectExtend(JointNetwork):
     architecture = CONTROLNET_DIRECT_EXTEND
 
     def __init__(self, unet: UNet2DConditionModel, names: Sequence[str]) -> None:
-        super().__init__()
-        _require_multiple(unet.config.out_channels, names)
-        self.body = unet
+        super().__init__(unet, names)
         self.control = Control(unet, len(names))
-        self._names = list(names)
 
     @classmethod
     def extend(
@@ -137,19 +149,8 @@ class ControlNetDirectExtend(JointNetwork):
         return network
 
     @property
-    def names(self) -> list[str]:
-        return self._names
-
-    @property
     def channels(self) -> int:
         return self.body.config.in_channels
-
-    def unet(self, name: str) -> UNet2DConditionModel:
-        return self.body
-
-    @property
-    def unets(self) -> dict[str, UNet2DConditionModel]:
-        return {RGB: self.body}
 
     def beside(self) -> dict[str, dict[str, Tensor]]:
         return {CONTROL: self.control.state_dict()}

@@ -17,9 +17,9 @@ def absent(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> list[str]:
     """One line each for shards, models and teachers that are not on this machine. What lies elsewhere is not looked up."""
     found = [_shards(recipe.data.shards)]
     if isinstance(recipe, VaeRecipe):
-        found += [_vae(recipe.start)]
+        found += [missing_vae(recipe.start)]
     elif isinstance(recipe, BaseRecipe):
-        found += [_vae(recipe.vae), _model(recipe.start)]
+        found += [missing_vae(recipe.vae), _model(recipe.start)]
     else:
         found += [_model(recipe.model), *(_teacher(*label) for label in recipe.data.label.items())]
     return [line for line in found if line]
@@ -37,7 +37,8 @@ def _shards(source: str) -> str | None:
     return None
 
 
-def _vae(folder: str | None) -> str | None:
+def missing_vae(folder: str | None) -> str | None:
+    """That a folder, if there is to be one, holds no trained VAE."""
     there = folder is None or (Path(folder) / "config.json").is_file()
     return None if there else f"no trained VAE in {folder}"
 

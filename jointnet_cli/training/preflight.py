@@ -12,6 +12,7 @@ from typing import Any
 from jointnet_cli.data.shards import find_shards, sample_count
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.find import find_model
+from jointnet_cli.training.inputs import missing_vae
 from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe
 
 GIB = 2**30
@@ -51,8 +52,8 @@ def require_inputs(recipe: AnyRecipe) -> None:
     else:
         vae, model = None, None
         find_model(recipe.model, recipe.base, weights=False)
-    if vae and not (Path(vae) / "config.json").is_file():
-        raise UserError(f"no trained VAE in {vae}", hint="train one first: jointnet train diorama/vae")
+    if fault := missing_vae(vae):
+        raise UserError(fault, hint="train one first: jointnet train diorama/vae")
     if model:
         find_model(model, weights=False)
 

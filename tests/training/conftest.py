@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +35,11 @@ TINY = {
     "joint-depth": [f"train.max_steps={STEPS}", "preview_prompts=['a red hut']"],
     "inpaint": [f"train.max_steps={STEPS}", "preview_prompts=[]"],
 }
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    """The records of a run."""
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
 def losses_at(stage: Stage, network: nn.Module, step: int = 0) -> dict[str, Tensor]:

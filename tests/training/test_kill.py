@@ -14,7 +14,7 @@ import pytest
 from jointnet_cli.data.prepare import PrepareWorlds, prepare_worlds
 from jointnet_cli.training.recipe import to_toml_record
 
-from .conftest import SIZE, Tiny
+from .conftest import SIZE, Tiny, log_of
 from .test_resume import assert_same_end
 
 KILLS = int(os.environ.get("JOINTNET_KILLS", "2"))
@@ -84,6 +84,6 @@ def test_killed_at_random(tiny: Tiny, base_run: Path, tmp_path: Path, source: st
     assert done.returncode == 0, done.stderr[-3000:]
     assert int(done.stdout) > 0, "no kill came before the end"
     assert_same_end(whole, killed)
-    steps = [json.loads(line)["step"] for line in (killed / "log.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in log_of(killed)]
     assert steps == list(range(1, 17))
     assert not list(killed.rglob("*.partial"))

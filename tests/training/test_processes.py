@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,14 +14,10 @@ from safetensors.torch import load_file
 from jointnet_cli.errors import UserError
 from jointnet_cli.training.run import train
 
-from .conftest import TINY, TRAIN, Tiny
+from .conftest import TINY, TRAIN, Tiny, log_of
 
 SMALL = ["train.max_steps=3", "train.preview_steps=2", "train.checkpoint_minutes=1e-9"]
 SPLIT = ["train.batch_size=2", "train.accumulation=2"]
-
-
-def log_of(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
 def assert_same_run(run: Path, other: Path) -> None:

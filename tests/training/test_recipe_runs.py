@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from jointnet_cli.model.folder import read_folder
 from jointnet_cli.training.joint import JointStage
 from jointnet_cli.training.recipe import JointRecipe, load_recipe
 from jointnet_cli.training.run import open_stage, train
+
+from .conftest import log_of
 
 Folders = Callable[[str], Path]
 Joints = Callable[[str, list[str]], Path]
@@ -42,7 +43,7 @@ def trained(out: Path, name: str, model: Path, *overrides: str) -> tuple[JointRe
     recipe = load_recipe(name, [*SMALL, f"model={model}", *overrides])
     assert isinstance(recipe, JointRecipe)
     folder = train(recipe, out=out)
-    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    log = log_of(out)
     return recipe, folder, log
 
 

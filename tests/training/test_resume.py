@@ -20,7 +20,7 @@ from jointnet_cli.training.run import open_stage, train
 from jointnet_cli.training.state import Checkpoints
 from jointnet_cli.training.trainer import Trainer
 
-from .conftest import STEPS, VAE_STEPS, Interrupt, Tiny
+from .conftest import STEPS, VAE_STEPS, Interrupt, Tiny, log_of
 
 
 def tensors(state: Any, place: str = "") -> dict[str, torch.Tensor]:
@@ -64,7 +64,7 @@ def assert_same_end(run: Path, other: Path) -> None:
 
 def losses(run: Path) -> list[dict[str, float]]:
     """The lines of the log, less what depends on the time."""
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    lines = log_of(run)
     return [{key: line[key] for key in line if key not in ("minutes", "samples_per_second")} for line in lines]
 
 

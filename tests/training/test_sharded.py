@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,7 +14,7 @@ from safetensors.torch import load_file
 
 from jointnet_cli.training.run import train
 
-from .conftest import TINY, TRAIN, Tiny
+from .conftest import TINY, TRAIN, Tiny, log_of
 
 SCRIPT = """
 import sys
@@ -41,10 +39,6 @@ SHARDED = {
 }
 """What `accelerate launch` makes of the configuration in docs/training.md."""
 SETTINGS = [*TRAIN, *TINY["joint-depth"], "train.max_steps=3", "train.ema=0.9", "preview_prompts=[]"]
-
-
-def log_of(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
 def train_sharded(script: Path, run: Path) -> None:

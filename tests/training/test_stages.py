@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from jointnet_cli.training.joint import JointStage
 from jointnet_cli.training.recipe import to_toml_record
 from jointnet_cli.training.run import train
 
-from .conftest import SIZE, STEPS, Tiny, losses_at
+from .conftest import SIZE, STEPS, Tiny, log_of, losses_at
 
 UNET = "diffusion_pytorch_model.safetensors"
 
@@ -35,10 +34,6 @@ class Apart(nn.Module):
     def forward(self, latents: Tensor, timestep: Tensor, given: Conditioning, known: Tensor | None = None) -> Tensor:
         predicted = [self.unet(branch, timestep, given.text).sample for branch in latents.unbind(1)]
         return torch.stack(predicted, dim=1)
-
-
-def log_of(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
 def losses_of(stage: JointStage, network: nn.Module, step: int = 0) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.training.recipe import Vae
 from jointnet_cli.training.vae import VaeStage, build_vae, fold_statistics, reconstruction_losses
 
-from .conftest import SIZE, VAE_STEPS, Tiny, losses_at
+from .conftest import SIZE, VAE_STEPS, Tiny, log_of, losses_at
 
 SETTINGS = Vae(latent_channels=4, block_out_channels=[8, 8, 16], norm_num_groups=4)
 
@@ -68,7 +67,7 @@ def test_reconstruction_losses() -> None:
 
 
 def test_training_reduces_the_reconstruction_loss(vae_run: Path) -> None:
-    lines = [json.loads(line) for line in (vae_run / "log.jsonl").read_text().splitlines()]
+    lines = log_of(vae_run)
     losses = [line["reconstruction"] for line in lines]
     assert len(losses) == VAE_STEPS and all(line["kl"] > 0 for line in lines)
     assert sum(losses[-4:]) < 0.8 * sum(losses[:4])

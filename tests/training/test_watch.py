@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ from jointnet_cli.training.run import open_stage, train
 from jointnet_cli.training.state import Checkpoints
 from jointnet_cli.training.trainer import Trainer
 
-from .conftest import SIZE, STEPS, Interrupt, Tiny
+from .conftest import SIZE, STEPS, Interrupt, Tiny, log_of
 
 
 def test_a_line_of_the_log(joint_run: Path) -> None:
-    lines = [json.loads(line) for line in (joint_run / "log.jsonl").read_text().splitlines()]
+    lines = log_of(joint_run)
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     for line in lines:
         assert line["loss"] == pytest.approx(line["rgb"] + line["depth"], abs=2e-6)
@@ -79,7 +78,7 @@ def test_tensorboard_reads_the_losses_back(tiny: Tiny, tmp_path: Path) -> None:
     train(tiny("vae", "train.max_steps=3", "train.trackers=['tensorboard']"), out=run)
     events = event_accumulator.EventAccumulator(str(run / "tracking/watched"))
     events.Reload()
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    lines = log_of(run)
     for name in ("loss", "reconstruction", "learning_rate", "gradient_norm"):
         scalars = events.Scalars(name)
         assert [scalar.step for scalar in scalars] == [1, 2, 3]
