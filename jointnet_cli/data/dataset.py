@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from jointnet_cli.data.shards import Sample, find_shards, read_shards
@@ -16,6 +19,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.modality import flip, relative_disparity, to_map
 
 ENCODE_BATCH = 32
+CAPTIONS = "captions"
 Encode = Callable[[Tensor], Tensor]
 Progress = Callable[[int, int], None]
 
@@ -102,9 +106,9 @@ def load_latents(
     captions: list[str] = []
     for number, path in enumerate(paths):
         wanted = [(name, side) for name in modalities for side in (False, True)[: 1 + mirrored]]
-        stored = _shard_latents(path, cache / f"{path.stem}-{vae_hash}.safetensors", wanted, encode)
+        stored, texts = shard_latents(path, cache / f"{path.stem}-{vae_hash}.safetensors", wanted, encode)
         parts.append(stored)
-        captions += [sample.caption for sample in read_shards([path], ())]
+        captions += texts
         if progress:
             progress(number + 1, len(paths))
         if limit is not None and len(captions) >= limit:
@@ -116,21 +120,31 @@ def load_latents(
     return LatentSet(torch.stack(sides)[:, :limit], captions[:limit])
 
 
-def _shard_latents(shard: Path, cached: Path, wanted: list[tuple[str, bool]], encode: Encode) -> dict[str, Tensor]:
-    """The latents of one shard, encoding only what the cache lacks; what is older than the shard does not count."""
+def shard_latents(
+    shard: Path, cached: Path, wanted: list[tuple[str, bool]], encode: Encode
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The latents of one shard and its captions, encoding only what the cache lacks; what is older than the shard does not
+    count."""
     current = cached.exists() and cached.stat().st_mtime >= shard.stat().st_mtime
-    stored: dict[str, Tensor] = load_file(cached) if current else {}
+    stored, captions = _read_cache(cached) if current else ({}, None)
     missing = [(name, side) for name, side in wanted if _entry(name, side) not in stored]
     if missing:
         names = sorted({name for name, _ in missing})
         pixels = load_pixels(shard, names)
+        captions = pixels.captions
         for name, side in missing:
             encoded = [encode(batch) for batch in _map_batches(pixels.maps[name], name, side)]
             stored[_entry(name, side)] = torch.cat(encoded).half().contiguous()
         partial = cached.with_suffix(".partial")
-        save_file(stored, partial)
+        save_file(stored, partial, metadata={CAPTIONS: json.dumps(captions)})
         partial.replace(cached)
-    return stored
+    return stored, captions or [sample.caption for sample in read_shards([shard], ())]
+
+
+def _read_cache(cached: Path) -> tuple[dict[str, Tensor], list[str] | None]:
+    with safe_open(cached, "pt") as file:
+        captions = (file.metadata() or {}).get(CAPTIONS)
+        return {name: file.get_tensor(name) for name in file.keys()}, captions and json.loads(captions)  # noqa: SIM118
 
 
 def _map_batches(maps: Tensor, modality: str, mirrored: bool) -> Iterator[Tensor]:
@@ -154,9 +168,14 @@ def _limited(shards: str | Path, modalities: list[str], limit: int | None) -> It
 def order(size: int, places: Sequence[int], seed: int) -> Tensor:
     """Which of `size` samples stand at some places of a run (B,): epochs of seeded permutations, a function of the place
     alone, so that a resumed run goes on with the very samples it would have seen."""
-    orders = {epoch: _epoch_order(size, epoch, seed) for epoch in {place // size for place in places}}
-    return torch.stack([orders[place // size][place % size] for place in places])
+    where = torch.tensor(places)
+    found = torch.empty_like(where)
+    for epoch in (where // size).unique().tolist():
+        here = where // size == epoch
+        found[here] = _epoch_order(size, epoch, seed)[where[here] % size]
+    return found
 
 
+@lru_cache(maxsize=4)
 def _epoch_order(size: int, epoch: int, seed: int) -> Tensor:
     return torch.randperm(size, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))

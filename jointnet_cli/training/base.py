@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from jointnet_cli.model.folder import RGB, weights_hash
 from jointnet_cli.model.joint import JointUNet
 from jointnet_cli.model.prompt import ClipText, tokenize
 from jointnet_cli.model.text import build_text_encoder, learn_tokenizer
+from jointnet_cli.model.words import Words
 from jointnet_cli.training.batch import Batch, CachedSource
 from jointnet_cli.training.draws import Draws
 from jointnet_cli.training.objective import branch_losses, drop, noised
 from jointnet_cli.training.previews import preview_prompts
 from jointnet_cli.training.recipe import BaseRecipe, Noise, TextEncoder, Train, Unet
 from jointnet_cli.training.share import Share
-from jointnet_cli.training.stage import copy_weights, training_device
+from jointnet_cli.training.stage import copy_weights, kept_near, training_device
 from jointnet_cli.training.vae import read_facts
 
 Log = Callable[[dict[str, Any]], None]
@@ -111,11 +113,13 @@ class BaseStage:
             copy_weights(earlier.joint.unet(RGB), unet, "unet")
         joint = JointUNet({RGB: unet})
         schedule = build_schedule(recipe.noise)
-        self.model = JointModel(joint, vae, ClipText(tokenizer, encoder), schedule).to(training_device())
+        words = known_words(data.captions, earlier)
+        self.model = JointModel(joint, vae, ClipText(tokenizer, encoder), schedule, words=words).to(training_device())
         self.noise_schedule = DDPMScheduler.from_config(schedule)
         self._network = TextToImage(encoder, joint)
-        self.tokenizer = tokenizer
-        self.source = CachedSource(data, recipe.train.seed)
+        self.source = CachedSource(replace(data, latents=kept_near(data.latents)), recipe.train.seed)
+        self.rows = {caption: row for row, caption in enumerate(dict.fromkeys(["", *data.captions]))}
+        self.tokens = kept_near(tokenize(tokenizer, list(self.rows)))
 
     @property
     def settings(self) -> Train:
@@ -131,7 +135,8 @@ class BaseStage:
     def loss(self, network: nn.Module, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         device = next(network.parameters()).device
         objective = self.recipe.objective
-        tokens = tokenize(self.tokenizer, drop(batch.captions, objective.text_dropout, draws)).to(device)
+        captions = drop(batch.captions, objective.text_dropout, draws)
+        tokens = self.tokens[[self.rows[caption] for caption in captions]].to(device)
         noisy = noised(batch.clean.to(device), self.noise_schedule, objective, draws)
         predicted = network(noisy.latents, noisy.timestep, tokens)
         return {RGB: branch_losses(predicted, noisy)[0]}
@@ -156,3 +161,10 @@ def run_tokenizer(run: Path, captions: list[str], settings: TextEncoder) -> CLIP
     if (run / "recipe.json").is_file() and folder.is_dir():
         return CLIPTokenizer.from_pretrained(folder)
     return learn_tokenizer(captions, settings.vocabulary, settings.tokens, folder)
+
+
+def known_words(captions: list[str], earlier: JointModel | None) -> Words | None:
+    """The words that the text encoder is trained on, those of the model that it goes on from among them."""
+    if earlier is None:
+        return Words.of(captions)
+    return Words.of([*captions, *earlier.words.known]) if earlier.words else None

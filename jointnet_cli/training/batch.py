@@ -50,4 +50,5 @@ class CachedSource:
         indices = order(len(self.data), places, self.seed)
         sides = Draws(self.seed, places, "mirrored").integers(len(self.data.latents))
         captions = [self.data.captions[index] for index in indices.tolist()]
-        return Batch(places, self.data.latents[sides, indices].float(), captions)
+        device = self.data.latents.device
+        return Batch(places, self.data.latents[sides.to(device), indices.to(device)].float(), captions)

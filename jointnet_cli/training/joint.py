@@ -24,7 +24,7 @@ from jointnet_cli.training.objective import branch_losses, drop, noised, trainin
 from jointnet_cli.training.previews import preview_prompts
 from jointnet_cli.training.recipe import JointRecipe, Train
 from jointnet_cli.training.share import Share
-from jointnet_cli.training.stage import training_device
+from jointnet_cli.training.stage import kept_near, training_device
 from jointnet_cli.training.streamed import StreamedSource
 from jointnet_cli.training.texts import Texts
 
@@ -63,7 +63,7 @@ class JointStage:
         given = self.texts(drop(batch.captions, objective.text_dropout, draws), device, batch.framing)
         unknown = known = None
         if self.model.joint.has_masked_input:  # which in sampling is always told what is known, be it nothing
-            unknown = random_masks(clean, self.recipe.masks, draws).to(device)
+            unknown = random_masks(clean, self.recipe.masks, draws)
             known = torch.cat([unknown, clean * (1 - unknown)], dim=2)
         noisy = noised(clean, self.noise_schedule, objective, draws)
         predicted = network(noisy.latents, noisy.timestep, given, known)
@@ -114,7 +114,8 @@ def _cached(recipe: JointRecipe, facts: ModelFolder, model: JointModel, log: Log
         limit=recipe.data.limit,
         progress=lambda done, count: log({"encoded": done, "shards": count}),
     )
-    return CachedSource(data, recipe.train.seed), Texts(model, data.captions)
+    near = replace(data, latents=kept_near(data.latents))
+    return CachedSource(near, recipe.train.seed), Texts(model, data.captions)
 
 
 def _streamed(recipe: JointRecipe, facts: ModelFolder, model: JointModel, log: Log) -> tuple[Source, Texts]:

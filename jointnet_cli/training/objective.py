@@ -52,7 +52,7 @@ def training_schedule(config: Mapping[str, Any]) -> DDPMScheduler:
 
 def drop(captions: Sequence[str], share: float, draws: Draws) -> list[str]:
     """The captions, every one of them empty with probability `share` (classifier-free guidance)."""
-    kept = (draws.uniform() >= share).tolist()
+    kept = (draws.uniform(device="cpu") >= share).tolist()  # a list on the CPU never waits for a GPU
     return [caption if keep else "" for caption, keep in zip(captions, kept, strict=True)]
 
 

@@ -62,6 +62,8 @@ class Train(Settings):
     ema: float | None = Field(None, gt=0, lt=1)
     """Decay of the exponential moving average of the weights; the average is what is saved."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    compile: bool = False
+    """Compile the network (`torch.compile`): a minute or two at the start, then fewer and larger kernels on a GPU."""
     seed: int = 0
     log_every: int = Field(50, ge=1)
     """Steps between two lines of `log.jsonl`."""
@@ -153,7 +155,7 @@ class Masks(Settings):
     image_known: float = Field(0.0, ge=0, le=1)
     """RGB given whole, the rest unknown: dense prediction."""
     maps_known: float = Field(0.0, ge=0, le=1)
-    """The dense maps given whole, RGB unknown."""
+    """Dense maps given whole, some of them or all, RGB unknown."""
     equal: float = Field(0.0, ge=0, le=1)
     """One random mask for all modalities: editing."""
     unequal: float = Field(0.0, ge=0, le=1)

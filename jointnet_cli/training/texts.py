@@ -9,6 +9,7 @@ from torch import Tensor
 
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel
+from jointnet_cli.training.stage import kept_near
 
 TEXT_BATCH = 256
 SIZES = "time_ids"
@@ -21,7 +22,8 @@ class Texts:
 
     Args:
         model: whose encoders are asked, on their device.
-        captions: encoded now and kept in float16 on the CPU, with the empty one; `None` encodes every batch anew.
+        captions: encoded now and kept in float16, with the empty one, on the device if they fit; `None` encodes every batch
+            anew.
         side: of the training pictures in pixels; `None` is the model's own.
     """
 
@@ -73,7 +75,7 @@ class Texts:
         ]
         added = parts[0].added
         return Conditioning(
-            torch.cat([part.text for part in parts]),
+            kept_near(torch.cat([part.text for part in parts])),
             None if added is None else {name: torch.cat([part.added[name] for part in parts]) for name in added},  # type: ignore[index]
         )
 

@@ -69,6 +69,9 @@ class Trainer:
         if not self.sharded:  # which takes contiguous weights; convolutions are faster with channels last
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network, self.optimizer = accelerator.prepare(network, build_optimizer(train, trained))
+        torch.backends.cudnn.benchmark = True  # every step has the same shapes
+        # Only the steps are compiled: pictures and exports have other shapes, each of which would be compiled anew.
+        self.compute: nn.Module = torch.compile(self.network) if train.compile else self.network  # type: ignore[assignment]
         self.trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.ema = build_average(self.trained, train.ema) if train.ema else None
         accelerator.register_save_state_pre_hook(self._save_own)
@@ -170,7 +173,8 @@ class Trainer:
         train = self.stage.settings
         with nullcontext() if last else self.processes.no_sync(self.network):
             with self.processes.autocast():
-                losses = self.stage.loss(self.network, batch, Draws(train.seed, batch.places))
+                draws = Draws(train.seed, batch.places, device=self.processes.device)
+                losses = self.stage.loss(self.compute, batch, draws)
             total = torch.stack(list(losses.values())).sum()
             self.processes.backward(total / train.accumulation)
         return {name: value.detach() for name, value in {**losses, "loss": total}.items()}

@@ -22,7 +22,7 @@ from jointnet_cli.training.draws import Draws
 from jointnet_cli.training.previews import as_picture, save_grid
 from jointnet_cli.training.recipe import Train, Vae, VaeRecipe
 from jointnet_cli.training.share import Share
-from jointnet_cli.training.stage import copy_weights
+from jointnet_cli.training.stage import copy_weights, kept_near
 
 FACTS = "training.json"
 """Beside the weights: the recipe and what the run came to."""
@@ -119,6 +119,7 @@ class VaeStage:
         self._network = Autoencoding(vae)
         self.factor = 2 ** (len(recipe.vae.block_out_channels) - 1)
         self.pixels = load_pixels(recipe.data.shards, list(recipe.data.maps), recipe.data.limit)
+        self.pixels.maps = {name: kept_near(maps) for name, maps in self.pixels.maps.items()}
         sides = self.pixels.maps[RGB].shape[-2:]
         crop = recipe.data.crop or sides[-1]
         if crop > min(sides) or crop % self.factor:
@@ -151,25 +152,35 @@ class VaeStage:
 
     def _crops(self, places: range) -> Tensor:
         """Crops (B, 3, c, c) of the samples of some places, the modalities in turn."""
-        data, names, seed = self.recipe.data, list(self.pixels.maps), self.recipe.train.seed
+        names, seed, device = list(self.pixels.maps), self.recipe.train.seed, self.pixels.maps[RGB].device
         samples = len(self.pixels.captions) - min(HELD_OUT, len(self.pixels.captions) // 4)
-        draws = Draws(seed, places, "crop").uniform(3).tolist()
-        crops = []
-        for place, index, (down, right, side) in zip(places, order(samples, places, seed).tolist(), draws, strict=True):
-            name = names[place % len(names)]
-            picture = self.pixels.maps[name][index].float().expand(3, -1, -1)
-            crop = data.crop or picture.shape[-1]
-            height, width = picture.shape[-2:]
-            top, left = int(down * (height - crop + 1)), int(right * (width - crop + 1))
-            picture = picture[:, top : top + crop, left : left + crop]
-            crops.append(flip(picture, name) if data.flip and side < 0.5 else picture)
-        return torch.stack(crops)
+        picture, which = order(samples, places, seed).to(device), torch.tensor(places, device=device) % len(names)
+        draw = Draws(seed, places, "crop", device=device).uniform(3)
+        parts = [
+            self._cropped(name, picture[which == number], draw[which == number]) for number, name in enumerate(names)
+        ]
+        turn = torch.cat([(which == number).nonzero().flatten() for number in range(len(names))])
+        return torch.cat(parts)[turn.argsort()]
+
+    def _cropped(self, name: str, pictures: Tensor, draw: Tensor) -> Tensor:
+        """Crops (B, 3, c, c) of one modality, of pictures (B,), from three numbers (B, 3) in [0, 1) each."""
+        data, maps = self.recipe.data, self.pixels.maps[name]
+        height, width = maps.shape[-2:]
+        crop = data.crop or width
+        cells = torch.arange(crop, device=maps.device)
+        rows = (draw[:, 0] * (height - crop + 1)).long()[:, None] + cells
+        columns = (draw[:, 1] * (width - crop + 1)).long()[:, None] + cells
+        channels = torch.arange(maps.shape[1], device=maps.device)[:, None, None]
+        crops = maps[pictures[:, None, None, None], channels, rows[:, None, :, None], columns[:, None, None, :]]
+        crops = crops.float().expand(-1, 3, -1, -1)
+        mirrored = (draw[:, 2] < 0.5)[:, None, None, None]
+        return torch.where(mirrored, flip(crops, name), crops) if data.flip else crops
 
     @torch.inference_mode()
     def preview(self, path: Path) -> None:
         rows = []
         for name, maps in self.pixels.maps.items():
-            pictures = maps[-8:].float().expand(-1, 3, -1, -1)
+            pictures = maps[-8:].float().expand(-1, 3, -1, -1).cpu()
             decoded = self._round_trip(pictures)
             rows += [as_picture(pictures, name), as_picture(decoded, name)]
         save_grid(rows, path)

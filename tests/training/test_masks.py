@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from jointnet_cli.training.draws import Draws
-from jointnet_cli.training.masks import random_masks, rectangle
+from jointnet_cli.training.masks import random_masks, rectangles
 from jointnet_cli.training.recipe import Masks
 
 COUNT, BRANCHES, SIDE = 4000, 3, 12
@@ -26,7 +26,7 @@ def kind(masks: Tensor) -> str:
         return "nothing known"
     if not masks[0].any() and masks[1:].all():
         return "image_known"
-    if masks[0].all() and not masks[1:].any():
+    if masks[0].all() and all(mask.all() or not mask.any() for mask in masks[1:]):
         return "maps_known"
     return "equal" if (masks == masks[:1]).all() else "unequal"
 
@@ -66,7 +66,7 @@ def test_rectangles_lie_within_the_picture(height: int, width: int) -> None:
     inside = reached = 0
     union = torch.zeros(height, width)
     for _ in range(600):
-        mask = rectangle(height, width, torch.rand(5, generator=generator).tolist())
+        mask = rectangles(height, width, torch.rand(5, generator=generator))
         assert mask.shape == (height, width)
         forms = [form for form in (mask, 1 - mask) if is_rectangle(form)]
         assert forms, mask

@@ -120,6 +120,7 @@ def test_the_base_model_folder(tiny: Tiny, base_run: Path) -> None:
     assert record["steps"] == STEPS and record["samples"] == 4 * STEPS and record["torch"] == torch.__version__
     untrained = Path("runs/base/model/text_encoder/model.safetensors")
     assert untrained.is_file() and model.encode_text(["a hut"]).text.shape == (1, 16, 16)
+    assert model.words and "a" in model.words.known
     assert Image.open(base_run / f"previews/{STEPS:07}.png").size == (2 * SIZE, SIZE)
 
 
