@@ -263,6 +263,7 @@ class Engine:
         )
 
     def _settings(self, job: Job) -> dict[str, Any]:
+        unknown = self.model.unknown_words(job.prompt, job.negative_prompt)
         return {
             "model": self.name,
             **({} if self.base is None else {"base": self.base}),
@@ -277,6 +278,7 @@ class Engine:
             "layout": asdict(job.layout),
             "device": self.device.type,
             "dtype": str(self.dtype).removeprefix("torch."),
+            **({"unknown_words": unknown} if unknown else {}),
         }
 
     def _known(self, arrays: Mapping[str, Tensor], layout: Layout, timings: Timings) -> dict[str, Region]:

@@ -96,9 +96,10 @@ def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions)
 
         engine = Engine.open(model.model, base=model.base, device=model.device, dtype=model.dtype)
     faults = []
+    said: set[str] = set()
     for item in items:
         try:
-            _make(engine, item, len(items), output)
+            _make(engine, item, len(items), output, said)
         except Exception as fault:
             if _concerns_all(fault, item):
                 raise
@@ -160,11 +161,13 @@ def _print_plan(item: Item, files: dict[str, Path], size: dict[str, int], output
     print(*(f"  {name}" for name in names.values()), sep="\n")
 
 
-def _make(engine: Engine, item: Item, count: int, output: OutputOptions) -> None:
+def _make(engine: Engine, item: Item, count: int, output: OutputOptions, said: set[str]) -> None:
+    """Make and write one item. `said` holds the notes about prompts that were printed, each of which is said once."""
     from jointnet_cli.output.bundle import write_result
 
     with progress(f"{item.index + 1}/{count} {item.subject}", output.quiet) as advance:
         task = item.load()
+        _say_unknown_words(engine, task, output.quiet, said)
         result = getattr(engine, kind(task))(task, advance)
         result.settings |= item.settings
         files = write_result(result, output.out, item.index, overwrite=output.overwrite, metadata=output.metadata)
@@ -174,3 +177,11 @@ def _make(engine: Engine, item: Item, count: int, output: OutputOptions) -> None
         print(json.dumps(line, ensure_ascii=False), flush=True)
     else:
         print(*files.values(), sep="\n", flush=True)
+
+
+def _say_unknown_words(engine: Engine, task: Task, quiet: bool, said: set[str]) -> None:
+    prompts = [task.prompt, getattr(task, "negative_prompt", "")]
+    key = "\n".join(prompts)
+    if (unknown := engine.model.unknown_words(*prompts)) and key not in said:
+        said.add(key)
+        note(f"{engine.name} does not know and ignores: {', '.join(unknown)}", quiet)

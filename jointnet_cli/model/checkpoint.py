@@ -1,6 +1,7 @@
 """A joint model in its folder: a diffusers pipeline whose UNet is the RGB branch, and the joint parts beside it.
 
     model_index.json  vae/  text_encoder/  tokenizer/  scheduler/     as diffusers writes them
+    tokenizer/words.txt       the only words it was trained on, where they are few
     unet/                     the RGB branch
     branches/<modality>/      one UNet for every further modality, or the adapters of a light branch
     exchange.safetensors      the exchange convolutions, and the masked input's where the model has it
@@ -49,6 +50,7 @@ from jointnet_cli.model.network import JointNetwork
 from jointnet_cli.model.prompt import TEXT_SIDES, TextSide, save_tokenizer
 from jointnet_cli.model.published import read_branches
 from jointnet_cli.model.weights import find_weights, read_tensors
+from jointnet_cli.model.words import Words
 
 
 @dataclass
@@ -65,6 +67,8 @@ class JointModel:
     """Sampling defaults: `scheduler`, `steps`, `guidance`, `depth_steps`."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """How the model was made."""
+    words: Words | None = None
+    """The only words that its text encoder was trained on, where they are few."""
 
     @property
     def factor(self) -> int:
@@ -90,9 +94,13 @@ class JointModel:
         return self
 
     def encode_text(self, prompts: list[str]) -> Conditioning:
-        """What the branches are told of B prompts."""
-        given: Conditioning = self.text(prompts)
+        """What the branches are told of B prompts. Unknown words are left out."""
+        given: Conditioning = self.text([self.words.keep(prompt) for prompt in prompts] if self.words else prompts)
         return given
+
+    def unknown_words(self, *prompts: str) -> list[str]:
+        """The words of prompts that `encode_text` leaves out."""
+        return self.words.unknown(*prompts) if self.words else []
 
     def encode(self, maps: Tensor) -> Tensor:
         """Maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w) of the branches' type and device."""
@@ -119,6 +127,7 @@ def load_model(folder: str | Path | ModelFolder, dtype: torch.dtype = torch.floa
             scheduler=read_json(facts.base / "scheduler" / "scheduler_config.json"),
             defaults=facts.defaults,
             provenance=facts.provenance,
+            words=Words.read(facts.base / next(iter(facts.family.tokenizers))),
         )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError) as error:
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -223,6 +232,8 @@ def save_model(model: JointModel, folder: str | Path, dtype: torch.dtype = torch
         save_file({key: value.to("cpu", dtype).contiguous() for key, value in tensors.items()}, folder / file)
     for place, tokenizer in model.text.tokenizers.items():
         save_tokenizer(tokenizer, folder / place)
+    if model.words:
+        model.words.write(folder / next(iter(model.text.tokenizers)))
     scheduler = {"_class_name": "DDIMScheduler", **model.scheduler}
     scheduler.pop("_use_default_values", None)
     (folder / "scheduler").mkdir(exist_ok=True)

@@ -1,0 +1,68 @@
+"""The words that a small text encoder was trained on; prompts are read without the others, which it would only guess at."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jointnet_cli.output.atomic import write_text
+
+FILE = "words.txt"
+"""Beside the tokenizer's files, one word or mark a line; a model without it knows all words."""
+MOST = 4096
+"""An encoder trained on more words than these makes sense of others by their pieces, and gets no list."""
+_PIECE = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[^\w\s]|_")
+"""A word or number, with what an apostrophe joins to it, or a single mark."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """A closed vocabulary: lower-case words, numbers and marks. A plural is a word of its own."""
+
+    known: frozenset[str]
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Words | None:
+        """What texts are made of; `None` if that is more than `MOST`."""
+        known: set[str] = set()
+        for text in texts:
+            known.update(_pieces(text))
+            if len(known) > MOST:
+                return None
+        return cls(frozenset(known))
+
+    @classmethod
+    def read(cls, folder: Path) -> Words | None:
+        """The list in a tokenizer's folder, if there is one."""
+        path = folder / FILE
+        return cls(frozenset(path.read_text(encoding="utf-8").split())) if path.is_file() else None
+
+    def write(self, folder: Path) -> None:
+        """Write the list into a tokenizer's folder."""
+        write_text(folder / FILE, "\n".join(sorted(self.known)) + "\n")
+
+    def unknown(self, *texts: str) -> list[str]:
+        """The words of texts that are not in the list, each once, in their order; marks do not count."""
+        pieces = (piece for text in texts for piece in _pieces(text))
+        return list(dict.fromkeys(piece for piece in pieces if piece not in self.known and piece[0].isalnum()))
+
+    def keep(self, text: str) -> str:
+        """The text without what is not in the list, and without marks that then separate nothing."""
+        pieces = _pieces(text)
+        if self.known.issuperset(pieces):
+            return text
+        kept: list[str] = []
+        for piece in filter(self.known.__contains__, pieces):
+            if piece[0].isalnum() or (kept and kept[-1][0].isalnum()):
+                kept.append(piece)
+        if kept and not kept[-1][0].isalnum():
+            kept.pop()
+        return " ".join(kept)
+
+
+def _pieces(text: str) -> list[str]:
+    """Words, numbers and marks, as CLIP's tokenizer writes them: composed and in lower case."""
+    return _PIECE.findall(unicodedata.normalize("NFC", text).lower())
