@@ -11,6 +11,7 @@ import jointnet_cli
 from jointnet_cli.cli.console import guarded, hush_libraries
 from jointnet_cli.cli.depth import depth
 from jointnet_cli.cli.doctor import doctor
+from jointnet_cli.cli.evaluate import evaluate
 from jointnet_cli.cli.generate import generate
 from jointnet_cli.cli.groups import spread
 from jointnet_cli.cli.inpaint import inpaint
@@ -44,6 +45,7 @@ for _command, _example in EXAMPLES.items():
     app.command(epilog=f"Example: {_example}", no_args_is_help=_command is not doctor)(guarded(spread(_command)))
 app.add_typer(models)
 app.add_typer(recipe)
+app.add_typer(evaluate)
 
 
 def _print_version(wanted: bool) -> None:

@@ -76,17 +76,61 @@ def depth_errors(predicted: Tensor, truth: Tensor, *, depth_cap: float = DEPTH_C
     valid = truth >= 1 / depth_cap
     if not valid.any():
         raise UserError(f"the truth has no pixel with a depth of at most {depth_cap:g} m")
+    _require_finite(predicted)
+    span = torch.quantile(truth.flatten(), NEAR_QUANTILE) - truth.min()
+    return _compare(predicted[valid], truth[valid], floor=1 / depth_cap, span=span.item(), seed=seed)
+
+
+def errors_where_both_are_valid(
+    predicted: Tensor, truth: Tensor, *, depth_cap: float | None = None, seed: int = 0
+) -> tuple[DepthErrors, float]:
+    """Compare predicted disparity with the truth where both are above 0 (paper 5.2).
+
+    No aligned disparity is taken for less than that of the cap, or without one of the picture's farthest true pixel.
+
+    Args:
+        predicted: (H, W) disparity up to scale and shift, 0 where there is none.
+        truth: (H, W) inverse depth, 0 where it is unknown or endless.
+        depth_cap: depth beyond which the truth does not count, in its unit.
+        seed: decides which pixels are sampled for the fits.
+
+    Returns:
+        The errors, and the share of the pixels with a true depth that count: a prediction may leave out none unseen.
+
+    Raises:
+        UserError: no pixel has both depths, or a predicted value is not finite.
+    """
+    _require_finite(predicted)
+    known = truth > 0 if depth_cap is None else truth >= 1 / depth_cap
+    valid = known & (predicted > 0)
+    if not valid.any():
+        raise UserError("prediction and truth have no valid pixel in common")
+    floor = truth[known].min().item() if depth_cap is None else 1 / depth_cap
+    span = _near_end(truth[known]) - truth[known].min().item()
+    errors = _compare(predicted[valid], truth[valid], floor=floor, span=span, seed=seed)
+    return errors, (valid.sum() / known.sum()).item()
+
+
+def _require_finite(predicted: Tensor) -> None:
     if not predicted.isfinite().all():
         raise UserError("the predicted disparity has values that are not finite")
-    span = torch.quantile(truth.flatten(), NEAR_QUANTILE) - truth.min()
-    estimate, target = predicted[valid].double(), truth[valid].double()
+
+
+def _near_end(disparity: Tensor) -> float:
+    """The `NEAR_QUANTILE` of any number of values (P,)."""
+    return float(np.quantile(disparity.numpy(), NEAR_QUANTILE))
+
+
+def _compare(predicted: Tensor, truth: Tensor, *, floor: float, span: float, seed: int) -> DepthErrors:
+    """Errors of valid pixels (P,) after alignment, clamped to the disparity `floor`; `span` is the truth's range."""
+    estimate, target = predicted.double(), truth.double()
     scale, shift = align(estimate, target, torch.Generator().manual_seed(seed))
-    aligned = (estimate * scale + shift).clamp(min=1 / depth_cap)
+    aligned = (estimate * scale + shift).clamp(min=floor)
     ratio = target / aligned  # depth / true depth
     return DepthErrors(
         abs_rel=(ratio - 1).abs().mean().item(),
         delta1=(torch.maximum(ratio, 1 / ratio) < 1.25).double().mean().item(),
-        rmse=((aligned - target).square().mean().sqrt() / span.clamp(min=1e-9)).item(),
+        rmse=((aligned - target).square().mean().sqrt() / max(span, 1e-9)).item(),
     )
 
 
@@ -153,8 +197,8 @@ def evaluate_depth(
         predictions = {
             "model": torch.from_numpy(result.maps["depth"]),
             "constant": torch.ones_like(truth),
-            "mean_map": _resized(mean, truth.shape),
-            "autoencoder": _round_trip(engine, truth),
+            "mean_map": resized(mean, truth.shape),
+            "autoencoder": round_trip(engine, truth),
         }
         for name, predicted in predictions.items():
             rows[name].append(depth_errors(predicted, truth, depth_cap=depth_cap, seed=number))
@@ -188,15 +232,16 @@ def _share_beyond(samples: Sequence[Sample], depth_cap: float) -> float:
 
 
 @torch.inference_mode()
-def _round_trip(engine: Engine, truth: Tensor) -> Tensor:
+def round_trip(engine: Engine, truth: Tensor) -> Tensor:
     """Relative disparity encoded and decoded by the model's VAE."""
     model = engine.model
     sides = [max(1, round(side / model.factor)) * model.factor for side in truth.shape]
-    maps = to_map(_resized(relative_disparity(truth[None])[0], torch.Size(sides))[None], "depth")
-    return _resized(from_map(model.decode(model.encode(maps)), "depth")[0].cpu(), truth.shape)
+    maps = to_map(resized(relative_disparity(truth[None])[0], torch.Size(sides))[None], "depth")
+    return resized(from_map(model.decode(model.encode(maps)), "depth")[0].cpu(), truth.shape)
 
 
-def _resized(values: Tensor, size: torch.Size) -> Tensor:
+def resized(values: Tensor, size: torch.Size) -> Tensor:
+    """A map (h, w) at another size (H, W)."""
     if values.shape == size:
         return values
     return F.interpolate(values[None, None], size, mode="bilinear", antialias=True)[0, 0]

@@ -100,10 +100,10 @@ def unit_normals(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _read_depth(path: Path, kind: DepthKind) -> MapFile:
-    values, channel = _depth_numbers(path)
+    values, channel = depth_numbers(path)
     origin = f" (channel {channel})" if channel else ""
     if kind == "auto":
-        kind = _kind_of_channel(channel) or _kind_of_range(values)
+        kind = kind_of_channel(channel) or kind_of_range(values)
     if kind == "distance":
         return MapFile(disparity_of_distance(values), f"distance{origin}, turned into disparity")
     if np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1:
@@ -115,7 +115,7 @@ def _read_depth(path: Path, kind: DepthKind) -> MapFile:
     return MapFile(relative_disparity(bounded), f"disparity{origin}, brought to the range 0 to 1")
 
 
-def _kind_of_channel(channel: str | None) -> DepthKind | None:
+def kind_of_channel(channel: str | None) -> DepthKind | None:
     if channel is None:
         return None
     if _DISTANCE_CHANNEL.fullmatch(channel):
@@ -123,20 +123,18 @@ def _kind_of_channel(channel: str | None) -> DepthKind | None:
     return "disparity" if channel.startswith("disparity.") else None
 
 
-def _kind_of_range(values: NDArray[np.float32]) -> DepthKind:
+def kind_of_range(values: NDArray[np.float32]) -> DepthKind:
     return "distance" if np.nan_to_num(values, nan=0.0).max() > 1 else "disparity"
 
 
-def _depth_numbers(path: Path) -> tuple[NDArray[np.float32], str | None]:
+def depth_numbers(path: Path) -> tuple[NDArray[np.float32], str | None]:
     """The numbers of a file, (H, W), those of 8 and 16 bits in [0, 1]; and their channel's name, if they have one."""
     if path.suffix.lower() == ".npy":
         return _npy_numbers(path), None
     if is_exr(path):
         channels = read_exr(path).channels
         # Disparity before distance: where a file has both, nothing need be assumed.
-        named = sorted(
-            filter(_kind_of_channel, channels), key=lambda name: (_kind_of_channel(name) == "distance", name)
-        )
+        named = sorted(filter(kind_of_channel, channels), key=lambda name: (kind_of_channel(name) == "distance", name))
         if not named and len(channels) != 1:
             raise UserError(f"{path} holds no depth", hint=f"its channels are {', '.join(channels)}")
         name = next(iter(named or channels))

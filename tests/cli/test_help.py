@@ -10,7 +10,19 @@ import pytest
 
 import jointnet_cli
 
-COMMANDS = ["generate", "depth", "panorama", "inpaint", "refine", "prepare", "train", "recipe", "models", "doctor"]
+COMMANDS = [
+    "generate",
+    "depth",
+    "panorama",
+    "inpaint",
+    "refine",
+    "prepare",
+    "train",
+    "recipe",
+    "models",
+    "evaluate",
+    "doctor",
+]
 SHARED_FLAGS = [
     *("model", "device", "dtype", "scheduler", "steps", "guidance", "seed"),
     *("out", "json", "quiet", "overwrite", "no-metadata", "dry-run"),

@@ -1,0 +1,61 @@
+"""`jointnet evaluate normal`: errors of predicted normals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jointnet_cli.cli.console import progress
+from jointnet_cli.cli.depth import Ensemble
+from jointnet_cli.cli.evaluate.depth import Shards, Truth
+from jointnet_cli.cli.evaluate.options import DeviceOptions, EvaluateOptions, conclude
+from jointnet_cli.cli.options import SamplingOptions
+from jointnet_cli.errors import UserError
+
+if TYPE_CHECKING:
+    from jointnet_cli.evaluation.scenes import Scenes
+
+DEFAULT_ROWS = ("from-depth:diorama",)
+
+
+def normal(
+    *,
+    shards: Shards = None,
+    truth: Truth = None,
+    ensemble: Ensemble = 1,
+    sampling: SamplingOptions,
+    place: DeviceOptions,
+    evaluation: EvaluateOptions,
+) -> None:
+    """Angles between predicted and true normals: mean, median, and the share below 11.25°, 22.5° and 30°.
+
+    Rows: `jointnet:MODEL` for a model with a normal branch, `from-depth:MODEL` for the normals of its depth (or of any row of
+    `jointnet evaluate depth`, as in `from-depth:midas:dpt_hybrid_384`), `folder:MAPS`.
+    """
+    from jointnet_cli.evaluation.depth_rows import Predicting
+    from jointnet_cli.evaluation.items import Items
+    from jointnet_cli.evaluation.normal_table import KINDS, measure_normal
+    from jointnet_cli.evaluation.rows import parse_rows
+
+    rows = parse_rows(evaluation.rows or DEFAULT_ROWS, KINDS)
+    scenes = _open_scenes(shards, truth)
+    folder = evaluation.folder("normal")
+    items = Items(folder, {"command": "normal", "truth": scenes.identity})
+    table = measure_normal(
+        scenes,
+        rows,
+        items,
+        how=Predicting(sampling.request(), ensemble, device=place.device, dtype=place.dtype),
+        count=min(len(scenes), evaluation.limit or len(scenes)),
+        resamples=evaluation.resamples,
+        watch=lambda name: progress(name, evaluation.quiet or not items.main),
+    )
+    conclude(table, items, folder, evaluation)
+
+
+def _open_scenes(shards: str | None, truth: Path | None) -> Scenes:
+    from jointnet_cli.evaluation.scenes import FolderScenes, ShardScenes
+
+    if (shards is None) == (truth is None):
+        raise UserError("one ground truth is needed", hint="give --shards DIR or --truth DIR")
+    return ShardScenes(shards, "normal") if shards is not None else FolderScenes(Path(truth or "."), "normal")

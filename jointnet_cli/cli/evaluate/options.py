@@ -1,0 +1,84 @@
+"""The flags that all evaluations share, and how they end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from jointnet_cli.cli.console import RUN_FAILED
+from jointnet_cli.cli.options import MODEL_PANEL, OUTPUT_PANEL, Json, Quiet, option
+
+if TYPE_CHECKING:
+    from jointnet_cli.evaluation.items import Items
+    from jointnet_cli.evaluation.table import Table
+
+Limit = Annotated[int | None, option("--limit", min=1, metavar="N", help="Use only the first items.")]
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What is compared, on how much, and where it is kept."""
+
+    rows: Annotated[
+        list[str] | None,
+        option("--row", "--rows", metavar="[NAME=]KIND[:VALUE]", help="A row of the table. Repeatable."),
+    ] = None
+    limit: Limit = None
+    resamples: Annotated[
+        int, option("--resamples", min=1, metavar="N", help="Resamples that the 95 % intervals are taken of.")
+    ] = 1000
+    out: Annotated[
+        Path | None,
+        option(
+            "--out",
+            "-o",
+            panel=OUTPUT_PANEL,
+            metavar="DIR",
+            help="Folder of the items and the table; finished items in it are not made again.",
+            show_default="evaluation/ and the command",
+        ),
+    ] = None
+    json: Json = False
+    quiet: Quiet = False
+
+    def folder(self, command: str) -> Path:
+        """Where a command keeps its items and table."""
+        return self.out or Path("evaluation", command)
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """Where the models of all rows compute."""
+
+    device: Annotated[
+        str | None,
+        option(
+            "--device",
+            env="DEVICE",
+            panel=MODEL_PANEL,
+            metavar="DEVICE",
+            help="`cpu`, `cuda`, `cuda:1`, `mps`.",
+            show_default="the fastest",
+        ),
+    ] = None
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"] | None,
+        option("--dtype", env="DTYPE", panel=MODEL_PANEL, help="Precision.", show_default="fits the device"),
+    ] = None
+
+
+def conclude(table: Table, items: Items, folder: Path, options: EvaluateOptions) -> None:
+    """Publish the table, on one process.
+
+    Raises:
+        typer.Exit: code 1 if items failed.
+    """
+    from jointnet_cli.evaluation.publish import publish
+
+    if items.main:
+        publish(table, folder, as_json=options.json)
+    if items.failed:
+        raise typer.Exit(RUN_FAILED)

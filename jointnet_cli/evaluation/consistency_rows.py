@@ -1,0 +1,216 @@
+"""Where the samples of each row of the consistency table come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from jointnet_cli.device import choose_device, choose_dtype
+from jointnet_cli.engine import Engine
+from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.agreement import OTHER_NOISE
+from jointnet_cli.evaluation.consistency import Sample
+from jointnet_cli.evaluation.files import digest, find_pairs
+from jointnet_cli.evaluation.measure import Record
+from jointnet_cli.evaluation.report import run_facts
+from jointnet_cli.evaluation.rows import Row
+from jointnet_cli.evaluation.scenes import ShardScenes
+from jointnet_cli.modality import relative_disparity
+from jointnet_cli.model.find import find_model
+from jointnet_cli.output.image import read_disparity_png, read_image, write_grey_png, write_normal_png, write_png
+from jointnet_cli.output.maps import read_map
+from jointnet_cli.tasks import Depth, Generate, Panorama, Sampling
+
+Place = Callable[[int, str], Path]
+"""From an item's number and a suffix to a file of it."""
+IMAGE, DEPTH, NORMAL, AGAIN = ".image.png", ".depth.png", ".normal.png", ".again.png"
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What all rows sample."""
+
+    prompts: Sequence[str]
+    """Sample n is drawn from prompt n, one after the other and again from the first, with seed n."""
+    samples: int
+    panoramas: int
+    width: int | None = None
+    """Of the panoramas, pixels; `None` is four times the model's size."""
+    sampling: Sampling = field(default_factory=Sampling)
+    device: str | None = None
+    dtype: str | None = None
+
+
+class Source(Protocol):
+    """Samples by number; what it needs is opened when the first one is made."""
+
+    panoramas: int
+    """How many of its panoramas there can be."""
+    grid: int
+    """Pixels of a latent pixel."""
+
+    @property
+    def identity(self) -> str:
+        """What tells its samples from those of any other model, files or settings."""
+        ...
+
+    def __len__(self) -> int:
+        """How many samples there can be."""
+        ...
+
+    def make(self, number: int, place: Place) -> Record:
+        """Make a sample and keep it; its record, ready for JSON."""
+        ...
+
+    def read(self, number: int, place: Place) -> Sample:
+        """A sample that was made."""
+        ...
+
+    def make_panorama(self, number: int, place: Place) -> Record:
+        """Make a closed panorama and keep it."""
+        ...
+
+
+class Generated:
+    """What a joint model draws, and the depth that it predicts from its own pictures."""
+
+    def __init__(self, value: str, how: Sampled) -> None:
+        self._model, self._how = value or "diorama", how
+        self._folder = find_model(self._model)
+        if "depth" not in self._folder.branches:
+            raise UserError(f"{self._model} has no depth branch", hint=f"it has {', '.join(self._folder.branches)}")
+        self.panoramas, self.grid = how.panoramas, self._folder.factor
+
+    @cached_property
+    def identity(self) -> str:
+        device = choose_device(self._how.device)
+        dtype = choose_dtype(self._how.dtype, device)
+        return f"{self._folder.weights_hash()} {self._how.sampling} {device.type} {dtype}"
+
+    @cached_property
+    def engine(self) -> Engine:
+        return Engine.open(self._model, device=self._how.device, dtype=self._how.dtype)
+
+    def __len__(self) -> int:
+        return self._how.samples
+
+    def make(self, number: int, place: Place) -> Record:
+        """Depth is predicted from the picture as it is kept, without its prompt and from other noise."""
+        prompt = self._prompt(number)
+        result = self.engine.generate(Generate(prompt=prompt, seed=number, sampling=self._how.sampling))
+        self._keep(result.image, result.maps, number, place)
+        picture = read_image(place(number, IMAGE))
+        again = self.engine.depth(Depth(image=picture, seed=number + OTHER_NOISE))
+        write_grey_png(place(number, AGAIN), again.maps["depth"])
+        return {"number": number, "prompt": prompt, "settings": run_facts(result.settings)}
+
+    def read(self, number: int, place: Place) -> Sample:
+        """From the files, as anybody gets them."""
+        normal = place(number, NORMAL)
+        return Sample(
+            read_image(place(number, IMAGE)),
+            read_disparity_png(place(number, DEPTH)),
+            read_map(normal, "normal").values if normal.exists() else None,
+            read_disparity_png(place(number, AGAIN)),
+        )
+
+    def make_panorama(self, number: int, place: Place) -> Record:
+        prompt = self._prompt(number)
+        width = self._how.width or 4 * self._folder.size
+        result = self.engine.panorama(Panorama(prompt=prompt, seed=number, width=width, sampling=self._how.sampling))
+        self._keep(result.image, result.maps, number, place)
+        return {"number": number, "prompt": prompt, "settings": run_facts(result.settings)}
+
+    def _prompt(self, number: int) -> str:
+        return self._how.prompts[number % len(self._how.prompts)]
+
+    @staticmethod
+    def _keep(image: NDArray[np.float32], maps: dict[str, NDArray[np.float32]], number: int, place: Place) -> None:
+        write_png(place(number, IMAGE), image)
+        write_grey_png(place(number, DEPTH), maps["depth"])
+        if "normal" in maps:
+            write_normal_png(place(number, NORMAL), maps["normal"])
+
+
+class Given:
+    """Results that are there already; none is a panorama."""
+
+    panoramas, grid = 0, 1
+
+    def make(self, number: int, place: Place) -> Record:
+        """Nothing is made, but what cannot be read is found out here, where it spoils one sample only."""
+        sample = self.read(number, place)
+        if sample.image.shape[:2] != sample.disparity.shape:
+            raise UserError(f"the picture is {sample.image.shape[:2]} and its depth {sample.disparity.shape}")
+        return {"number": number, "settings": {}}
+
+    def read(self, number: int, place: Place) -> Sample:
+        raise NotImplementedError
+
+    def make_panorama(self, number: int, place: Place) -> Record:
+        raise IndexError(number)
+
+
+class Rendered(Given):
+    """Pictures with true maps from shards: what the measures say of maps that belong together."""
+
+    def __init__(self, value: str, how: Sampled) -> None:
+        if not value:
+            raise UserError("shards: names no folder", hint="shards:FOLDER of `jointnet prepare --source worlds`")
+        self._scenes = ShardScenes(value, "depth")
+        self._count = min(len(self._scenes), how.samples)
+        self.identity = str(self._scenes.facts)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, number: int, place: Place) -> Sample:
+        scene = self._scenes[number]
+        disparity = relative_disparity(torch.from_numpy(scene.inverse_depth)[None])[0].numpy()
+        return Sample(scene.image, disparity, scene.normal, intrinsics=scene.intrinsics)
+
+
+class Finished(Given):
+    """Finished pictures with their depth and, where they have them, normals."""
+
+    def __init__(self, value: str, how: Sampled) -> None:
+        folder = Path(value)
+        self._depth = find_pairs(folder, "depth")
+        try:
+            self._normal = {key: file for key, (_, file) in find_pairs(folder, "normal").items()}
+        except UserError:  # there are none
+            self._normal = {}
+        self._keys = list(self._depth)[: how.samples]
+        self.identity = digest(folder, {key: file for key, (_, file) in self._depth.items()})
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def read(self, number: int, place: Place) -> Sample:
+        key = self._keys[number]
+        picture, depth = self._depth[key]
+        normal = self._normal.get(key)
+        return Sample(
+            read_image(picture),
+            read_map(depth, "depth").values,
+            None if normal is None else read_map(normal, "normal").values,
+        )
+
+
+KINDS: dict[str, Callable[[str, Sampled], Source]] = {"jointnet": Generated, "shards": Rendered, "folder": Finished}
+
+
+def open_source(row: Row, how: Sampled) -> Source:
+    """The source of a row whose kind is one of `KINDS`.
+
+    Raises:
+        UserError: a model, shards or a folder that is not there.
+    """
+    return KINDS[row.kind](row.value, how)

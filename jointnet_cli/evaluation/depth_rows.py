@@ -1,0 +1,245 @@
+"""Where the disparity of each row of Table 2 comes from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Protocol, get_args
+
+import torch
+from torch import Tensor
+
+from jointnet_cli.data.labeller import Teacher, open_teacher
+from jointnet_cli.data.teachers import LabelSpec, parse_spec
+from jointnet_cli.engine import Engine
+from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.depth import mean_disparity, resized, round_trip
+from jointnet_cli.evaluation.files import digest, find_maps, match
+from jointnet_cli.evaluation.numbers import read_predicted_depth
+from jointnet_cli.evaluation.report import run_facts
+from jointnet_cli.evaluation.rows import Row
+from jointnet_cli.evaluation.scenes import Scene
+from jointnet_cli.modality import relative_disparity
+from jointnet_cli.model.find import find_model
+from jointnet_cli.output.maps import DepthKind
+from jointnet_cli.sampling.resample import to_tensor
+from jointnet_cli.tasks import Depth, Refine, Sampling
+
+MIDAS = {"dpt_beit_large_512": "midas-beit-512", "dpt_hybrid_384": "midas-dpt-hybrid"}
+"""MiDaS's own names for the networks of the paper, and ours."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a row says of one scene."""
+
+    values: Tensor
+    """Of any size: disparity (h, w) up to scale and shift, 0 where there is none, or normals (h, w, 3)."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """How it was made, ready for JSON."""
+
+
+@dataclass(frozen=True)
+class Predicting:
+    """How all rows predict."""
+
+    sampling: Sampling = field(default_factory=Sampling)
+    """The default is each model's own."""
+    ensemble: int = 1
+    strength: float = 0.4
+    """Of a refinement."""
+    midas: str = "dpt_beit_large_512"
+    """Whose map `midas+refine` refines."""
+    device: str | None = None
+    dtype: str | None = None
+
+    def open(self, model: str) -> Engine:
+        """The engine of a model; only the last one opened is kept in memory."""
+        return _open(model, self.device, self.dtype)
+
+
+@lru_cache(maxsize=1)
+def _open(model: str, device: str | None, dtype: str | None) -> Engine:
+    return Engine.open(model, device=device, dtype=dtype)
+
+
+class Predictor(Protocol):
+    """Predicts one dense map; what it needs is opened when the first scene comes."""
+
+    @property
+    def identity(self) -> str:
+        """What tells its predictions from those of any other model, folder or settings."""
+        ...
+
+    def __call__(self, scene: Scene, number: int) -> Prediction:
+        """Raises UserError: a scene that it cannot predict."""
+        ...
+
+
+def open_predictor(row: Row, how: Predicting) -> Predictor:
+    """The predictor of a row whose kind is one of `KINDS`.
+
+    Raises:
+        UserError: a model, folder or teacher that is not there.
+    """
+    return KINDS[row.kind](row.value, how)
+
+
+class JointNet:
+    """A dense branch of a joint model, its picture given."""
+
+    modality = "depth"
+
+    def __init__(self, value: str, how: Predicting) -> None:
+        self._model, self._how = value or "diorama", how
+        self._folder = find_model(self._model)
+        if self.modality not in self._folder.branches:
+            have = ", ".join(self._folder.branches)
+            raise UserError(f"{self._model} has no {self.modality} branch", hint=f"it has {have}")
+
+    @cached_property
+    def identity(self) -> str:
+        return f"{self._folder.weights_hash()} ensemble {self._how.ensemble} {self._how.sampling} {self._how.dtype}"
+
+    @property
+    def engine(self) -> Engine:
+        return self._how.open(self._model)
+
+    def __call__(self, scene: Scene, number: int) -> Prediction:
+        how = self._how
+        result = self.engine.depth(Depth(image=scene.image, seed=number, ensemble=how.ensemble, sampling=how.sampling))
+        settings = {**run_facts(result.settings), "ensemble": how.ensemble}
+        return Prediction(torch.from_numpy(result.maps[self.modality]), settings)
+
+
+class Midas:
+    """MiDaS, or another depth network that `jointnet prepare --label` knows."""
+
+    def __init__(self, value: str, how: Predicting) -> None:
+        self._spec: LabelSpec = parse_spec(f"depth={MIDAS.get(value, value) or MIDAS[how.midas]}")
+        self._how = how
+
+    @property
+    def identity(self) -> str:
+        place = Path(self._spec.source)
+        state = _state(place) if place.exists() else ""
+        return f"{self._spec.source} {self._spec.settings} {state}"
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        return open_teacher(self._spec, self._how.device)
+
+    def __call__(self, scene: Scene, number: int) -> Prediction:
+        disparity = self.teacher(to_tensor(scene.image))[0].cpu()
+        return Prediction(disparity, {"teacher": self.teacher.name, "hash": self.teacher.hash})
+
+
+class MidasRefined:
+    """MiDaS's map refined by a joint model under the picture (paper 5.2)."""
+
+    def __init__(self, value: str, how: Predicting) -> None:
+        self._midas, self._joint, self._how = Midas(how.midas, how), JointNet(value, how), how
+
+    @property
+    def identity(self) -> str:
+        return f"{self._midas.identity} {self._joint.identity} strength {self._how.strength}"
+
+    def __call__(self, scene: Scene, number: int) -> Prediction:
+        coarse = self._midas(scene, number)
+        task = Refine(
+            image=scene.image,
+            maps={"depth": relative_disparity(coarse.values[None])[0].numpy()},
+            seed=number,
+            what="depth",
+            scale=1,
+            strength=self._how.strength,
+            sampling=self._how.sampling,
+        )
+        refined = self._joint.engine.refine(task)
+        settings = {**run_facts(refined.settings), "of": coarse.settings}
+        return Prediction(torch.from_numpy(refined.maps["depth"]), settings)
+
+
+class Folder:
+    """Finished maps: `PATH` or `PATH?kind=disparity|distance`."""
+
+    def __init__(self, value: str, how: Predicting) -> None:
+        path, _, kind = value.partition("?kind=")
+        if kind and kind not in get_args(DepthKind):
+            raise UserError(f"folder:{value}: no kind {kind!r}", hint=f"there are {', '.join(get_args(DepthKind))}")
+        self._kind: DepthKind = kind or "auto"  # type: ignore[assignment]
+        self._maps = find_maps(Path(path), "depth")
+        self.identity = f"{digest(Path(path), self._maps)} {self._kind}"
+
+    def __call__(self, scene: Scene, number: int) -> Prediction:
+        return Prediction(torch.from_numpy(read_predicted_depth(match(scene.key, self._maps), self._kind)))
+
+
+class Constant:
+    """One disparity everywhere."""
+
+    identity = ""
+
+    def __init__(self, value: str, how: Predicting) -> None:
+        pass
+
+    def __call__(self, scene: Scene, number: int) -> Prediction:
+        return Prediction(torch.ones(scene.image.shape[:2]))
+
+
+class MeanMap:
+    """The mean disparity of training shards, which sees no picture."""
+
+    def __init__(self, value: str, how: Predicting) -> None:
+        if not Path(value).exists() or not value:
+            raise UserError(f"mean-map:{value} names no shards", hint="mean-map:FOLDER of the training set")
+        self._shards, self.identity = value, _state(Path(value))
+
+    @cached_property
+    def _mean(self) -> Tensor:
+        return mean_disparity(self._shards)
+
+    def __call__(self, scene: Scene, number: int) -> Prediction:
+        return Prediction(self._mean)
+
+
+class Autoencoder(JointNet):
+    """The true disparity through a model's VAE and back, which no prediction of it can beat by much."""
+
+    @cached_property
+    def identity(self) -> str:
+        return self._folder.weights_hash()
+
+    def __call__(self, scene: Scene, number: int) -> Prediction:
+        assert scene.inverse_depth is not None
+        return Prediction(round_trip(self.engine, torch.from_numpy(scene.inverse_depth)))
+
+
+KINDS: dict[str, Callable[[str, Predicting], Predictor]] = {
+    "jointnet": JointNet,
+    "midas": Midas,
+    "midas+refine": MidasRefined,
+    "folder": Folder,
+    "constant": Constant,
+    "mean-map": MeanMap,
+    "autoencoder": Autoencoder,
+}
+
+
+def at_size(disparity: Tensor, height: int, width: int) -> Tensor:
+    """Disparity at the size of the truth; a pixel that would be mixed from missing values is missing."""
+    size = torch.Size((height, width))
+    if disparity.shape == size:
+        return disparity
+    there = resized((disparity > 0).float(), size)
+    return torch.where(there > 0.999, resized(disparity, size), 0.0)
+
+
+def _state(path: Path) -> str:
+    """What changes with a file or the files of a folder."""
+    files = sorted(path.glob("*")) if path.is_dir() else [path]
+    facts = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:12]

@@ -1,0 +1,109 @@
+"""Where the pictures of each row of Tables 1 and 5 come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from jointnet_cli.engine import Engine
+from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.files import digest
+from jointnet_cli.evaluation.peers import ControlNetDepth, Ldm3d, Sd2Depth
+from jointnet_cli.evaluation.report import run_facts
+from jointnet_cli.evaluation.rows import Row
+from jointnet_cli.evaluation.wishes import Made, Maker, Making, Wish
+from jointnet_cli.model.find import find_model
+from jointnet_cli.model.folder import RGB
+from jointnet_cli.tasks import Generate
+
+FOLDER = "folder"
+"""The kind of row whose pictures are there already."""
+
+
+class JointNet:
+    """A joint model of any architecture: JointNet, Direct Extend, ControlNet + Direct Extend."""
+
+    def __init__(self, value: str, how: Making) -> None:
+        self._model, self._how = value or "diorama", how
+        self._folder = find_model(self._model)
+
+    @cached_property
+    def identity(self) -> str:
+        return f"{self._folder.weights_hash()} {self._how.sampling} {self._how.dtype}"
+
+    @cached_property
+    def engine(self) -> Engine:
+        return Engine.open(self._model, device=self._how.device, dtype=self._how.dtype)
+
+    def __call__(self, wish: Wish) -> Made:
+        maps = {} if wish.disparity is None else {"depth": wish.disparity}
+        task = Generate(prompt=wish.prompt, seed=wish.seed, maps=maps, sampling=self._how.sampling)
+        result = self.engine.generate(task)
+        settings = {"architecture": self._folder.architecture, **run_facts(result.settings)}
+        return Made(result.image, None if maps else result.maps.get("depth"), settings)
+
+
+class Painter(JointNet):
+    """A joint model that paints for given depth."""
+
+    def __init__(self, value: str, how: Making) -> None:
+        super().__init__(value, how)
+        if "depth" not in self._folder.branches:
+            raise UserError(f"{self._model} has no depth branch", hint=f"it has {', '.join(self._folder.branches)}")
+
+
+class Base(JointNet):
+    """A model of pictures alone, which joint ones are trained from."""
+
+    def __init__(self, value: str, how: Making) -> None:
+        if not value:
+            raise UserError("base: names no model", hint="base:MODEL, the model that the joint one was trained from")
+        super().__init__(value, how)
+        if self._folder.branches != [RGB]:
+            have = ", ".join(self._folder.branches)
+            raise UserError(f"{value} is no base model: it has {have}", hint=f"jointnet:{value}")
+
+
+class Peer:
+    """A pipeline of `peers`, loaded late."""
+
+    def __init__(self, load: Callable[[str, Making], Callable[[Wish], Made]], value: str, how: Making) -> None:
+        if not value:
+            raise UserError("a row lacks its model", hint="ldm3d:ID, sd2-depth:ID, controlnet-depth:CONTROLNET,BASE")
+        self._load, self._value, self._how = load, value, how
+
+    @cached_property
+    def identity(self) -> str:
+        folders = [Path(part) for part in self._value.split(",") if Path(part).is_dir()]
+        states = [digest(folder, {str(path): path for path in _files(folder)}) for folder in folders]
+        return f"{' '.join(states)} {self._how.sampling} {self._how.dtype}"
+
+    @cached_property
+    def _pipeline(self) -> Callable[[Wish], Made]:
+        return self._load(self._value, self._how)
+
+    def __call__(self, wish: Wish) -> Made:
+        return self._pipeline(wish)
+
+
+Makers = Mapping[str, Callable[[str, Making], Maker]]
+GENERATION: Makers = {"jointnet": JointNet, "base": Base, "ldm3d": lambda value, how: Peer(Ldm3d, value, how)}
+DEPTH_TO_IMAGE: Makers = {
+    "jointnet": Painter,
+    "sd2-depth": lambda value, how: Peer(Sd2Depth, value, how),
+    "controlnet-depth": lambda value, how: Peer(ControlNetDepth, value, how),
+}
+
+
+def open_maker(row: Row, makers: Makers, how: Making) -> Maker:
+    """The maker of a row of one of these kinds.
+
+    Raises:
+        UserError: a model that is not there or cannot do what the table asks for.
+    """
+    return makers[row.kind](row.value, how)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]

@@ -1,0 +1,292 @@
+"""`jointnet evaluate depth`: its errors against peers, every kind of truth and row, and that nothing is made twice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from teachers_at_hand import save_dpt
+from torchmetrics.functional import mean_absolute_percentage_error, mean_squared_error
+from typer.testing import CliRunner, Result
+
+from jointnet_cli.cli import app
+from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.depth import errors_where_both_are_valid
+from jointnet_cli.evaluation.depth_rows import Predicting, at_size, open_predictor
+from jointnet_cli.evaluation.numbers import read_predicted_depth, read_true_depth
+from jointnet_cli.evaluation.rows import Row
+from jointnet_cli.evaluation.scenes import FolderScenes, Middlebury, ShardScenes
+from jointnet_cli.output.exr import write_exr
+from jointnet_cli.tasks import Projection, Sampling
+
+SIDE = 40
+METRICS = ("AbsRel", "RMSE (disparity)", "delta1", "pixels compared")
+Depth = NDArray[np.float32]
+
+
+def evaluate(*arguments: str) -> Result:
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["evaluate", "depth", "--json", "--quiet", *arguments])
+
+
+def rows(result: Result) -> dict[str, dict[str, Any]]:
+    assert result.exit_code == 0, result.stderr
+    table = json.loads(result.stdout)
+    return {
+        name: {column: cell and cell["value"] for column, cell in cells.items()}
+        for name, cells in table["rows"].items()
+    }
+
+
+@pytest.fixture
+def distances() -> Depth:
+    """Metres, with a hole."""
+    values = np.random.default_rng(0).uniform(1, 9, (SIDE, SIDE)).astype(np.float32)
+    values[:3] = 0
+    return values
+
+
+def picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    colours = np.random.default_rng(1).integers(0, 255, (SIDE, SIDE, 3), np.uint8)
+    Image.fromarray(colours).save(path)
+
+
+def millimetres(path: Path, values: Depth) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.round(values * 1000).astype(np.uint16)).save(path)
+
+
+def test_errors_are_those_of_peers() -> None:
+    """Least squares by NumPy, AbsRel and RMSE by torchmetrics; so few pixels that every fit takes all."""
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(30, 30, generator=generator) + 0.2
+    predicted = 3 * truth + 0.4 + 0.2 * torch.randn(30, 30, generator=generator)
+    truth[:5], predicted[5:8] = 0, 0
+    errors, compared = errors_where_both_are_valid(predicted, truth)
+
+    both = (truth > 0) & (predicted > 0)
+    x, y = predicted[both].double().numpy(), truth[both].double().numpy()
+    aligned = torch.from_numpy(np.polyval(np.polyfit(x, y, 1), x).clip(truth[truth > 0].min().item()))
+    assert errors.abs_rel == pytest.approx(mean_absolute_percentage_error(1 / aligned, 1 / torch.from_numpy(y)).item())
+    known = truth[truth > 0].numpy()
+    rmse = mean_squared_error(aligned, torch.from_numpy(y), squared=False).item()
+    assert errors.rmse == pytest.approx(rmse / (np.quantile(known, 0.985) - known.min()), rel=1e-5)
+    assert compared == pytest.approx(both.sum().item() / (truth > 0).sum().item()) and compared < 1
+
+
+def test_an_affine_map_of_the_truth_has_no_error_where_both_are_valid() -> None:
+    truth = torch.rand(64, 64, generator=torch.Generator().manual_seed(1)) + 0.1
+    predicted = 0.3 * truth + 2
+    truth[:9], predicted[:, :9] = 0, 0
+    errors, compared = errors_where_both_are_valid(predicted, truth)
+    assert (errors.abs_rel, errors.delta1, errors.rmse) == pytest.approx((0, 1, 0), abs=1e-6)
+    assert compared == pytest.approx(55 / 64)
+
+
+def test_a_cap_leaves_the_far_out() -> None:
+    truth = torch.tensor([[0.5, 0.25, 0.2, 0.01]])
+    predicted = torch.tensor([[0.5, 0.25, 0.2, 3.0]])
+    assert errors_where_both_are_valid(predicted, truth, depth_cap=50)[0].abs_rel == pytest.approx(0, abs=1e-6)
+    assert errors_where_both_are_valid(predicted, truth)[0].abs_rel > 0.4
+    with pytest.raises(UserError, match="no valid pixel"):
+        errors_where_both_are_valid(torch.zeros(1, 4), truth)
+    with pytest.raises(UserError, match="finite"):
+        errors_where_both_are_valid(predicted / 0, truth)
+
+
+def test_a_map_at_another_size_keeps_its_holes() -> None:
+    small = torch.ones(8, 8)
+    small[:, :2] = 0
+    large = at_size(small, 32, 32)
+    assert (large[:, :8] == 0).all() and (large[:, 12:] == 1).all() and set(large.unique().tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("image", "truth"),
+    [
+        ("a.jpg", "a.exr"),
+        ("images/s1/a.png", "depth/s1/a.png"),
+        ("a_rgb.png", "a_depth.png"),
+        ("00000_7_a.image.png", "00000_7_a.depth.npy"),
+        ("MegaDepth_v1/0000/dense0/imgs/a.jpg", "MegaDepth_v1/0000/dense0/depths/a.h5"),
+    ],
+)
+def test_truth_is_found_beside_pictures(tmp_path: Path, distances: Depth, image: str, truth: str) -> None:
+    picture(tmp_path / image)
+    path = tmp_path / truth
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".png":
+        millimetres(path, distances)
+    elif path.suffix == ".npy":
+        np.save(path, distances)
+    elif path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            file["depth"] = distances
+    else:
+        import OpenEXR
+
+        header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+        with OpenEXR.File(header, {"Z": np.where(distances > 0, distances, 1e10).astype(np.float32)}) as file:
+            file.write(str(path))
+    (scene,) = [FolderScenes(tmp_path, "depth")[0]]
+    expected = np.where(distances > 0, 1 / np.where(distances > 0, distances, 1), 0)
+    assert scene.inverse_depth is not None and scene.image.shape == (SIDE, SIDE, 3)
+    np.testing.assert_allclose(scene.inverse_depth, expected, rtol=1e-3)
+
+
+def test_pictures_without_truth_are_refused(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    with pytest.raises(UserError, match="1 pictures and 0 maps") as fault:
+        FolderScenes(tmp_path, "depth")
+    assert fault.value.hint
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["other"] = np.ones((2, 2))
+    with pytest.raises(UserError, match="no data set depth"):
+        FolderScenes(tmp_path, "depth")[0]
+
+
+def test_what_numbers_mean(tmp_path: Path) -> None:
+    values = np.array([[0.5, 0.25, 0, np.nan]], np.float32)
+    np.save(tmp_path / "a.npy", values)
+    np.testing.assert_array_equal(read_predicted_depth(tmp_path / "a.npy"), [[0.5, 0.25, 0, 0]])
+    np.testing.assert_array_equal(read_true_depth(tmp_path / "a.npy"), [[2, 4, 0, 0]])
+    np.testing.assert_array_equal(read_predicted_depth(tmp_path / "a.npy", "distance"), [[2, 4, 0, 0]])
+    np.testing.assert_array_equal(read_true_depth(tmp_path / "a.npy", "disparity"), [[0.5, 0.25, 0, 0]])
+    np.save(tmp_path / "b.npy", values * 100)
+    np.testing.assert_allclose(read_predicted_depth(tmp_path / "b.npy"), [[0.02, 0.04, 0, 0]])
+    ours = np.full((1, 1, 3), 0.5, np.float32), {"depth": np.full((1, 1), 0.7, np.float32)}
+    write_exr(tmp_path / "c.exr", *ours, {}, Projection("perspective", 60))
+    np.testing.assert_allclose(read_true_depth(tmp_path / "c.exr"), [[0.7]], rtol=1e-6)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys\nfrom jointnet_cli.cli import app\n"
+        "app(['evaluate', 'depth', '--help'], standalone_mode=False)\n"
+        "print(sorted(sys.modules.keys() & {'torch', 'numpy', 'diffusers', 'accelerate', 'matplotlib', 'PIL'}))"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_middlebury_is_in_metres() -> None:
+    scene = Middlebury()[0]
+    assert scene.inverse_depth is not None and scene.image.shape == (500, 741, 3)
+    metres = 1 / scene.inverse_depth[scene.inverse_depth > 0]
+    assert 2 < metres.min() < 2.2 and 4.9 < metres.max() < 5.1, "a motorcycle in a garage"
+    assert 0.92 < (scene.inverse_depth > 0).mean() < 0.93
+
+
+def test_scenes_of_shards_come_in_any_order(evaluation_shards: Path) -> None:
+    scenes = ShardScenes(evaluation_shards, "depth")
+    assert len(scenes) == 8 and scenes.depth_cap == 80
+    assert [scenes[number].key for number in (7, 0)] == sorted([scenes[7].key, scenes[0].key], reverse=True)
+    assert scenes[3].intrinsics is not None and scenes[3].intrinsics[0, 2] == 24
+
+
+def test_every_row_on_reserved_worlds(
+    tmp_path: Path,
+    evaluation_shards: Path,
+    training_shards: Path,
+    tiny_folder: Callable[[str], Path],
+) -> None:
+    model, dpt, out = tiny_folder("depth"), save_dpt(tmp_path / "dpt"), tmp_path / "out"
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    scenes = ShardScenes(evaluation_shards, "depth")
+    for number in range(2):
+        scene = scenes[number]
+        assert scene.inverse_depth is not None
+        np.save(maps / f"{scene.key}.npy", scene.inverse_depth)
+    specs = {
+        "ours": f"jointnet:{model}",
+        "midas": f"midas:{dpt}",
+        "refined": f"midas+refine:{model}",
+        "true": f"folder:{maps}?kind=disparity",
+        "constant": "constant",
+        "mean": f"mean-map:{training_shards}",
+        "vae": f"autoencoder:{model}",
+    }
+    arguments = [word for name, spec in specs.items() for word in ("--row", f"{name}={spec}")]
+    command = [
+        "--shards",
+        str(evaluation_shards),
+        "--limit",
+        "2",
+        "--steps",
+        "2",
+        "--midas",
+        str(dpt),
+        "--ensemble",
+        "2",
+    ]
+    result = evaluate(*command, *arguments, "--out", str(out))
+    found = rows(result)
+    assert list(found) == list(specs)
+    assert all(found[name][metric] is not None for name in found for metric in METRICS)
+    assert (found["true"]["AbsRel"], found["true"]["delta1"]) == pytest.approx((0, 1), abs=1e-5)
+    assert found["mean"]["AbsRel"] < found["constant"]["AbsRel"]
+    assert found["refined"] != found["midas"] != found["ours"]
+    facts = json.loads(result.stdout)["facts"]
+    assert facts["rows"]["ours"]["steps"] == 2 and facts["rows"]["ours"]["ensemble"] == 2
+    assert facts["rows"]["refined"]["of"]["hash"] == facts["rows"]["midas"]["hash"]
+    assert facts["depth cap"] == 80 and facts["scenes"] == 2
+    assert {path.name for path in out.iterdir()} == {"settings.json", "items", "table.json", "table.md", "table.png"}
+
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("0*.json")}
+    assert rows(evaluate(*command, *arguments, "--out", str(out))) == found
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("0*.json")} == before and len(before) == 14
+    np.save(maps / f"{scene.key}.npy", np.ones((48, 48)))
+    again = rows(evaluate(*command, "--row", "true=" + specs["true"], "--row", "constant", "--out", str(out)))
+    assert again["constant"] == found["constant"] and again["true"]["AbsRel"] > 0.1, "other maps are other items"
+
+
+def test_more_steps_are_other_items(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
+    row = Row("a", "jointnet", str(tiny_folder("depth")))
+    predictors = [open_predictor(row, Predicting(Sampling(steps=steps))) for steps in (1, 2)]
+    assert predictors[0].identity != predictors[1].identity
+
+
+def test_a_scene_that_fails_is_left_out_and_the_exit_code_says_so(tmp_path: Path, distances: Depth) -> None:
+    truth, maps = tmp_path / "truth", tmp_path / "maps"
+    for name in ("a", "b", "c"):
+        picture(truth / f"images/{name}.png")
+        millimetres(truth / f"depth/{name}.png", distances if name != "c" else np.zeros_like(distances))
+    millimetres(maps / "a.png", distances)
+    command = ("--truth", str(truth), "--row", f"maps=folder:{maps}?kind=distance", "--out", str(tmp_path / "out"))
+    result = evaluate(*command)
+    assert result.exit_code == 1 and "no map of b" in result.stderr
+    table = json.loads(result.stdout)
+    assert table["rows"]["maps"]["AbsRel"]["count"] == 1
+    assert table["rows"]["maps"]["AbsRel"]["value"] == pytest.approx(0, abs=1e-4)
+    assert table["facts"]["scenes without truth"] == 1 and table["facts"]["rows"]["maps"]["failed"] == 1
+    millimetres(maps / "00000_3_b.depth.png", distances)
+    millimetres(maps / "c.png", distances)
+    assert evaluate(*command).exit_code == 0
+
+
+def test_mistakes_are_said(tmp_path: Path, evaluation_shards: Path, tiny_folder: Callable[[str], Path]) -> None:
+    out = ("--out", str(tmp_path / "out"))
+    shards = ("--shards", str(evaluation_shards), *out)
+    for arguments, words in {
+        out: "one ground truth",
+        (*shards, "--middlebury"): "one ground truth",
+        (*shards, "--row", "midass:x"): "did you mean midas?",
+        (*shards, "--row", "midas:dpt_beit_large_51"): "no teacher",
+        (*shards, "--row", f"jointnet:{tiny_folder('base')}"): "no depth branch",
+        (*shards, "--row", f"folder:{tmp_path}/nowhere"): "no folder",
+        (*shards, "--row", "mean-map:nowhere"): "names no shards",
+        ("--truth", str(tmp_path / "nowhere"), *out): "no folder",
+    }.items():
+        result = evaluate(*arguments)
+        assert result.exit_code == 2 and words in result.stderr, result.stderr

@@ -1,0 +1,171 @@
+"""`jointnet evaluate depth-to-image`: every kind of row, and that pictures have the depth they were painted for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionDepth2ImgPipeline
+from numpy.typing import NDArray
+from peers_at_hand import SIDE, save_controlnet, save_judge, save_sd2_depth
+from typer.testing import CliRunner, Result
+
+from jointnet_cli.cli import app
+from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.depth_to_image_table import aligned_error
+from jointnet_cli.evaluation.makers import DEPTH_TO_IMAGE, open_maker
+from jointnet_cli.evaluation.peers import ControlNetDepth, Pipeline, Sd2Depth
+from jointnet_cli.evaluation.rows import Row
+from jointnet_cli.evaluation.wishes import Making, Wish
+from jointnet_cli.tasks import Sampling
+
+Folders = Callable[[str], Path]
+HOW = Making(Sampling(steps=2, guidance=2.0), "cpu")
+
+
+def evaluate(*arguments: object) -> Result:
+    quick = ("--steps", "2", "--resamples", "5", "--device", "cpu", "--quiet", "--json", "--predictor-steps", "1")
+    words = ["evaluate", "depth-to-image", *quick, *map(str, arguments)]
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, words)
+
+
+def ramp(height: int = 24, width: int = 24) -> NDArray[np.float32]:
+    """Near below."""
+    return np.broadcast_to(np.linspace(0, 1, height, dtype=np.float32)[:, None], (height, width)).copy()
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_judge(tmp_path_factory.mktemp("judge"))
+
+
+@pytest.fixture(scope="module")
+def sd2_depth(tmp_path_factory: pytest.TempPathFactory, tiny_pipeline: Folders) -> Path:
+    return save_sd2_depth(tiny_pipeline("sd1"), tmp_path_factory.mktemp("sd2-depth"))
+
+
+@pytest.fixture(scope="module")
+def controlnet(tmp_path_factory: pytest.TempPathFactory, tiny_pipeline: Folders) -> tuple[Path, Path]:
+    return save_controlnet(tiny_pipeline("sd1"), tmp_path_factory.mktemp("controlnet"))
+
+
+def test_all_rows(
+    tmp_path: Path,
+    judge: Path,
+    sd2_depth: Path,
+    controlnet: tuple[Path, Path],
+    tiny_folder: Folders,
+    tiny_pipeline: Folders,
+    evaluation_shards: Path,
+) -> None:
+    arguments = (
+        *("--shards", evaluation_shards, "--features", judge, "--limit", 3, "--out", tmp_path / "out"),
+        *("--predictor", f"jointnet:{tiny_folder('masked')}"),
+    )
+    models = (
+        *("--row", f"joint=jointnet:{tiny_folder('depth')}", "--row", f"SD2=sd2-depth:{sd2_depth}"),
+        *("--row", f"ControlNet=controlnet-depth:{controlnet[0]},{tiny_pipeline('sd1')}"),
+    )
+    found = _table(evaluate(*arguments, *models))
+    assert list(found["rows"]) == ["real pictures", "joint", "SD2", "ControlNet"]
+    for name, cells in found["rows"].items():
+        assert (cells["FD-Judge"] is None) == (name == "real pictures")
+        assert -1 <= cells["depth correlation"]["value"] <= 1
+        assert cells["RMSE of disparity"]["count"] == 3
+        assert cells["correlation with another's depth"] != cells["depth correlation"]
+    assert found["facts"]["depth of pictures predicted by"] == f"jointnet:{tiny_folder('masked')}"
+    pictures = list((tmp_path / "out").rglob("*.image.png"))
+    assert len(pictures) == 9
+
+    dates = {path: path.stat().st_mtime_ns for path in pictures}
+    again = _table(evaluate(*arguments, *models))
+    assert again["rows"] == found["rows"]
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.image.png")} == dates
+    made = next(path.parent for path in pictures if "sd2-depth" in path.parent.name)
+    finished = _table(evaluate(*arguments, "--row", f"done=folder:{made}"))["rows"]["done"]
+    assert finished["FD-Judge"]["value"] == pytest.approx(found["rows"]["SD2"]["FD-Judge"]["value"])
+    assert finished["depth correlation"]["value"] == pytest.approx(found["rows"]["SD2"]["depth correlation"]["value"])
+
+
+def test_sd2_depth_is_diffusers_from_a_grey_picture(sd2_depth: Path) -> None:
+    made = Sd2Depth(str(sd2_depth), HOW)(Wish("a lake", 4, ramp(SIDE, SIDE)))
+    pipeline = StableDiffusionDepth2ImgPipeline.from_pretrained(sd2_depth)
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(
+        "a lake",
+        image=torch.full((1, 3, SIDE, SIDE), 0.5),
+        depth_map=torch.from_numpy(ramp(SIDE, SIDE))[None],
+        strength=1.0,
+        num_inference_steps=2,
+        guidance_scale=2.0,
+        generator=torch.Generator().manual_seed(4),
+        output_type="np",
+    )
+    assert np.allclose(made.image, theirs.images[0], atol=1e-6)
+    assert made.settings["steps"] == 2 and made.disparity is None
+
+
+@pytest.mark.parametrize("kind", [Sd2Depth, ControlNetDepth])
+def test_peers_see_the_depth(kind: Any, sd2_depth: Path, controlnet: tuple[Path, Path]) -> None:
+    painter = kind(str(sd2_depth if kind is Sd2Depth else controlnet[1]), HOW)
+    up, down = (painter(Wish("a lake", 4, values)).image for values in (ramp(), ramp()[::-1].copy()))
+    assert up.shape == down.shape == (SIDE, SIDE, 3)
+    assert np.array_equal(up, painter(Wish("a lake", 4, ramp())).image)
+    assert np.abs(up - down).max() > 1e-3
+    assert np.abs(up - painter(Wish("a lake", 5, ramp())).image).max() > 1e-3, "another seed"
+
+
+def test_a_controlnet_beside_its_base_is_the_whole_pipeline(
+    controlnet: tuple[Path, Path], tiny_pipeline: Folders
+) -> None:
+    apart = ControlNetDepth(
+        f"{controlnet[0]},{tiny_pipeline('sd1')}", Making(Sampling(steps=2, scheduler="ddim"), "cpu")
+    )
+    whole = ControlNetDepth(str(controlnet[1]), Making(Sampling(steps=2, scheduler="ddim"), "cpu"))
+    pictures = [painter(Wish("a lake", 4, ramp())) for painter in (apart, whole)]
+    assert np.array_equal(pictures[0].image, pictures[1].image)
+    assert pictures[0].settings["scheduler"] == "DDIMScheduler"
+
+
+def test_the_size_follows_the_shape_of_the_map(sd2_depth: Path) -> None:
+    pipeline = Pipeline.open("StableDiffusionDepth2ImgPipeline", str(sd2_depth), HOW)
+    assert pipeline.size == SIDE and pipeline.sides(100, 100) == (SIDE, SIDE)
+    assert pipeline.sides(100, 400) == (SIDE, 2 * SIDE)
+    made = Sd2Depth(str(sd2_depth), HOW)(Wish("a lake", 4, ramp(20, 80)))
+    assert made.image.shape == (SIDE, 2 * SIDE, 3)
+
+
+def test_a_flat_map_is_refused(sd2_depth: Path) -> None:
+    with pytest.raises(UserError, match="flat"):
+        Sd2Depth(str(sd2_depth), HOW)(Wish("a lake", 4, np.ones((8, 8), np.float32)))
+
+
+def test_a_model_without_depth(tiny_folder: Folders) -> None:
+    with pytest.raises(UserError, match="no depth branch"):
+        open_maker(Row("base", "jointnet", str(tiny_folder("base"))), DEPTH_TO_IMAGE, HOW)
+
+
+def test_the_error_of_disparity_knows_no_scale_and_shift() -> None:
+    given = torch.rand(20, 20, generator=torch.Generator().manual_seed(0))
+    assert aligned_error(3 * given - 2, given) == pytest.approx(0, abs=1e-6)
+    flat = aligned_error(torch.ones(20, 20), given)
+    assert flat == pytest.approx(given.std(correction=0).item(), rel=1e-3)
+    noise = torch.randn(20, 20, generator=torch.Generator().manual_seed(1))
+    assert 0 < aligned_error(given + 0.1 * noise, given) < flat
+
+
+def test_depth_is_needed(tmp_path: Path) -> None:
+    result = evaluate("--out", tmp_path)
+    assert result.exit_code == 2
+    assert "no depth to paint for" in result.stderr
+
+
+def _table(result: Result) -> dict[str, Any]:
+    assert result.exit_code == 0, result.stderr
+    content: dict[str, Any] = json.loads(result.stdout)
+    return content
