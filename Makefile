@@ -11,8 +11,10 @@ export GOMP_SPINCOUNT := 0
 demo: $(VENV)/.installed
 	$(BIN)/jointnet panorama "ocean reef" --width 2048 --out outputs --overwrite
 
+# One process a core, one thread each: what files share is made once a process.
+test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,44 +33,6 @@ HeldOut = Annotated[Path, typer.Option("--held-out", help="Worlds of `jointnet p
 JudgeFolder = Annotated[Path, typer.Option("--judge", help="Folder of the classifier.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first pictures.")]
 Sheet = Annotated[Path | None, typer.Option("--sheet", help="PNG file for a contact sheet.")]
-
-
-@dataclass(frozen=True)
-class DepthSteps:
-    """How depth is predicted where pictures are generated too."""
-
-    depth_steps: Annotated[
-        int | None, typer.Option("--depth-steps", min=1, help="Steps of the prediction.", show_default="model's")
-    ] = None
-
-
-def depth(
-    shards: Evaluation,
-    training: Training,
-    *,
-    ensemble: Annotated[int, typer.Option("--ensemble", min=1, help="Predictions a picture.")] = 1,
-    depth_cap: Annotated[
-        float, typer.Option("--depth-cap", min=1, help="Metres beyond which depth does not count.")
-    ] = 80.0,
-    limit: Limit = None,
-    model: ModelOptions,
-    sampling: SamplingOptions,
-) -> None:
-    """Errors of predicted depth, beside baselines (AbsRel, delta1, RMSE of disparity)."""
-    from jointnet_cli.evaluation.depth import evaluate_depth
-
-    _print(
-        evaluate_depth(
-            _open(model),
-            shards,
-            training,
-            sampling=sampling.request(),
-            ensemble=ensemble,
-            depth_cap=depth_cap,
-            limit=limit,
-            progress=_steps("pictures"),
-        )
-    )
 
 
 def attributes(
@@ -123,28 +84,6 @@ def follow(
     )
 
 
-def agreement(
-    *,
-    count: Annotated[int, typer.Option("--count", min=2, help="Samples.")] = 64,
-    model: ModelOptions,
-    sampling: SamplingOptions,
-    prediction: DepthSteps,
-) -> None:
-    """Correlation of depth re-predicted from generated pictures with the depth generated with them."""
-    from jointnet_cli.evaluation.agreement import evaluate_agreement
-    from jointnet_cli.tasks import Sampling
-
-    _print(
-        evaluate_agreement(
-            _open(model),
-            count=count,
-            sampling=sampling.request(),
-            depth_sampling=Sampling(steps=prediction.depth_steps),
-            progress=_steps("samples"),
-        )
-    )
-
-
 def seams(
     *,
     count: Annotated[int, typer.Option("--count", min=1, help="Panoramas.")] = 8,
@@ -166,14 +105,6 @@ def seams(
             progress=_steps("panoramas"),
         )
     )
-
-
-def painting(shards: Evaluation, *, limit: Limit = 128, model: ModelOptions, sampling: SamplingOptions) -> None:
-    """Do pictures painted for a depth map have that depth? Correlation and errors of the depth predicted from them."""
-    from jointnet_cli.evaluation.painting import evaluate_painting
-
-    engine = _open(model)
-    _print(evaluate_painting(engine, shards, sampling=sampling.request(), limit=limit, progress=_steps("pictures")))
 
 
 def refinement(
@@ -259,7 +190,7 @@ def prompts() -> None:
     _print({"prompts": [asdict(prompt) for prompt in fixed_prompts()]})
 
 
-for _command in (depth, attributes, prompts, follow, agreement, painting, refinement, seams, progression, resources):
+for _command in (attributes, prompts, follow, refinement, seams, progression, resources):
     app.command()(guarded(spread(_command)))
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,10 +24,8 @@ from torch.nn import functional as F
 
 from jointnet_cli.data.shards import Sample, find_shards, read_shards
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.report import Progress, run_facts
 from jointnet_cli.modality import NEAR_QUANTILE, from_map, relative_disparity, to_map
 from jointnet_cli.sampling.alignment import fit_scale_shift
-from jointnet_cli.tasks import Depth, Sampling
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
@@ -158,77 +156,12 @@ def true_disparity(sample: Sample) -> Tensor:
     return torch.from_numpy(sample.inverse_depth)
 
 
-def evaluate_depth(
-    engine: Engine,
-    shards: str | Path,
-    training: str | Path,
-    *,
-    sampling: Sampling | None = None,
-    ensemble: int = 1,
-    depth_cap: float = DEPTH_CAP,
-    limit: int | None = None,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Measure a model's depth on a reserved set.
-
-    The rows: `model`; `constant`, one disparity everywhere; `mean_map`, the mean disparity of the training set; and
-    `autoencoder`, the true disparity through the model's VAE and back, which no prediction can do better than.
-
-    Args:
-        engine: the model; it must have a depth branch.
-        shards: the evaluation worlds.
-        training: the training set that the mean map is taken of.
-        sampling: steps and guidance; the default is the model's.
-        ensemble: predictions per picture; see `Depth`.
-        depth_cap: metres beyond which depth does not count.
-        limit: use only the first pictures.
-        progress: called with the pictures done and their number.
-    """
-    samples = list(samples_with_depth(shards, limit))
-    mean = mean_disparity(training)
-    rows: dict[str, list[DepthErrors]] = {name: [] for name in ("model", "constant", "mean_map", "autoencoder")}
-    settings: dict[str, Any] = {}
-    for number, sample in enumerate(samples):
-        truth = true_disparity(sample)
-        photo = sample.image.astype(np.float32) / np.float32(255)
-        task = Depth(image=photo, seed=number, ensemble=ensemble, sampling=sampling or Sampling())
-        result = engine.depth(task)
-        settings = result.settings
-        predictions = {
-            "model": torch.from_numpy(result.maps["depth"]),
-            "constant": torch.ones_like(truth),
-            "mean_map": resized(mean, truth.shape),
-            "autoencoder": round_trip(engine, truth),
-        }
-        for name, predicted in predictions.items():
-            rows[name].append(depth_errors(predicted, truth, depth_cap=depth_cap, seed=number))
-        if progress:
-            progress(number + 1, len(samples))
-    averages = {name: means(errors) for name, errors in rows.items()}
-    better = min(averages["constant"]["abs_rel"], averages["mean_map"]["abs_rel"])
-    return {
-        "images": len(samples),
-        "ensemble": ensemble,
-        "depth_cap": depth_cap,
-        "share_beyond_cap": _share_beyond(samples, depth_cap),
-        "settings": run_facts(settings),
-        "rows": averages,
-        "abs_rel_of_better_baseline": round(averages["model"]["abs_rel"] / better, 4),
-    }
-
-
 def samples_with_depth(shards: str | Path, limit: int | None) -> Iterator[Sample]:
     """The first samples of shards, with their depth."""
     for number, sample in enumerate(read_shards(find_shards(shards), ("depth",))):
         if number == limit:
             return
         yield sample
-
-
-def _share_beyond(samples: Sequence[Sample], depth_cap: float) -> float:
-    """Of all pixels with a depth, the share of those beyond the cap."""
-    truths = torch.cat([true_disparity(sample).flatten() for sample in samples])
-    return round(((truths > 0) & (truths < 1 / depth_cap)).sum().item() / max(1, (truths > 0).sum().item()), 4)
 
 
 @torch.inference_mode()

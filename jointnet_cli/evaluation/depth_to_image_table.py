@@ -105,6 +105,7 @@ def measure_depth_to_image(
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
             "rows": settings,
         },
+        references=(REAL,),
     )
 
 

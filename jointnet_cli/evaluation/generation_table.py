@@ -87,6 +87,7 @@ def measure_generation(
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
             "rows": settings,
         },
+        references=(REAL,),
     )
 
 

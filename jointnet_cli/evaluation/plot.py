@@ -11,6 +11,8 @@ from jointnet_cli.output.atomic import atomic_path
 
 PANEL = 3.2
 """Inches across a panel."""
+ABREAST = 4
+"""Panels beside each other."""
 
 
 def draw(table: Table, path: Path) -> None:
@@ -25,9 +27,14 @@ def draw(table: Table, path: Path) -> None:
         raise UserError("the plot needs matplotlib", hint="pip install 'jointnet-cli[eval]'") from error
 
     names = list(table.rows)
-    figure = Figure(figsize=(PANEL * len(table.columns) + 1.5, 1.2 + 0.35 * len(names)), layout="constrained")
-    panels = figure.subplots(1, len(table.columns), sharey=True, squeeze=False)[0]
-    for panel, column in zip(panels, table.columns, strict=True):
+    across = min(ABREAST, len(table.columns))
+    down = -(-len(table.columns) // across)
+    size = (PANEL * across + 1.5, 0.4 + down * (0.8 + 0.35 * len(names)))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(down, across, sharey=True, squeeze=False).flatten()
+    for panel in panels[len(table.columns) :]:
+        panel.set_axis_off()
+    for panel, column in zip(panels, table.columns, strict=False):
         scale = 100 if column.percent else 1
         for place, name in enumerate(names):
             cell = table.rows[name].get(column.name)

@@ -16,13 +16,15 @@ from jointnet_cli.data.shards import Sample
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.attributes import Judge, shrink
 from jointnet_cli.evaluation.depth import depth_errors, samples_with_depth, true_disparity
-from jointnet_cli.evaluation.distribution import Distribution
+from jointnet_cli.evaluation.features.judge import last_features
 from jointnet_cli.evaluation.report import Progress
+from jointnet_cli.evaluation.set_scores import RealFeatures
 from jointnet_cli.tasks import Depth, Generate, Result, Sampling
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
 
+BATCH = 128
 SHOWN = 3
 """Pictures of every snapshot that the figure shows."""
 
@@ -76,7 +78,7 @@ def evaluate_progression(
         progress: called with the models done and their number.
     """
     samples = list(samples_with_depth(shards, None))
-    real = Distribution(judge, [shrink(torch.stack([_picture(sample.image) for sample in samples]))])
+    real = RealFeatures(_features(judge, [sample.image for sample in samples]))
     found = []
     for number, (run, step, folder) in enumerate(models):
         engine = open_engine(folder)
@@ -84,7 +86,7 @@ def evaluate_progression(
             engine.generate(Generate(prompt=sample.caption, seed=seed, sampling=sampling))
             for seed, sample in enumerate(samples[:pictures])
         ]
-        distance = real.distance(torch.cat([shrink(_picture(result.image)[None]) for result in made]))
+        distance = real.distance(_features(judge, [result.image for result in made]))
         error = _depth_error(engine, samples[:depths], sampling) if "depth" in engine.folder.branches else None
         found.append(Snapshot(run, step, distance, error, made[:SHOWN]))
         if progress:
@@ -100,6 +102,12 @@ def _depth_error(engine: Engine, samples: Sequence[Sample], sampling: Sampling) 
         result = engine.depth(Depth(image=photo, seed=seed, sampling=replace(sampling, guidance=1.0)))
         errors.append(depth_errors(torch.from_numpy(result.maps["depth"]), true_disparity(sample), seed=seed).abs_rel)
     return fmean(errors)
+
+
+def _features(judge: Judge, images: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """(N, 160) features of pictures."""
+    pictures = torch.stack([shrink(_picture(image)[None])[0] for image in images])
+    return torch.cat([last_features(judge, batch) for batch in pictures.split(BATCH)]).numpy()
 
 
 def _picture(image: np.ndarray[Any, Any]) -> Tensor:

@@ -5,11 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jointnet_cli.engine import Engine
-from jointnet_cli.evaluation.agreement import evaluate_agreement, partners, pearson, spearman
-from jointnet_cli.tasks import Sampling
-
-QUICK = Sampling(steps=2)
+from jointnet_cli.evaluation.agreement import partners, pearson, spearman
 
 RAMP = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -31,11 +27,3 @@ def test_nobody_is_their_own_partner(count: int) -> None:
     others = partners(count)
     assert sorted(others) == list(range(count))
     assert all(partner != number for number, partner in enumerate(others))
-
-
-def test_report(engine: Engine) -> None:
-    report = evaluate_agreement(engine, count=3, sampling=QUICK, depth_sampling=QUICK)
-    assert report["samples"] == 3
-    assert report["settings"]["depth"]["guidance"] == 1
-    assert report["own"] != report["shuffled"]
-    assert all(-1 <= value <= 1 for row in ("own", "shuffled") for value in report[row].values())

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jointnet_cli.data.shards import find_shards, read_shards
-from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.depth import DepthErrors, depth_errors, evaluate_depth, mean_disparity
+from jointnet_cli.evaluation.depth import DepthErrors, depth_errors, mean_disparity
 from jointnet_cli.tasks import Sampling
 
 QUICK = Sampling(steps=2)
@@ -104,18 +103,3 @@ def test_mean_disparity_is_the_mean(training_shards: Path) -> None:
     assert depth is not None
     span = np.quantile(depth, 0.985) - depth.min()
     assert torch.allclose(2 * second - first, torch.from_numpy(((depth - depth.min()) / span).clip(0, 1)), atol=1e-4)
-
-
-def test_evaluation_reports_every_row(engine: Engine, evaluation_shards: Path, training_shards: Path) -> None:
-    calls: list[tuple[int, int]] = []
-    report = evaluate_depth(
-        engine, evaluation_shards, training_shards, sampling=QUICK, limit=2, progress=lambda *call: calls.append(call)
-    )
-    assert calls == [(1, 2), (2, 2)]
-    assert report["images"] == 2
-    assert report["settings"]["steps"] == 2
-    assert set(report["rows"]) == {"model", "constant", "mean_map", "autoencoder"}
-    better = min(report["rows"][name]["abs_rel"] for name in ("constant", "mean_map"))
-    assert report["abs_rel_of_better_baseline"] == pytest.approx(report["rows"]["model"]["abs_rel"] / better, rel=1e-3)
-    again = evaluate_depth(engine, evaluation_shards, training_shards, sampling=QUICK, limit=2)
-    assert again == report

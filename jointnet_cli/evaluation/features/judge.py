@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jointnet_cli.evaluation.attributes import Answers, Judge, Scores
-from jointnet_cli.evaluation.distribution import JudgeFeatures
+from jointnet_cli.evaluation.attributes import Answers, Judge, Scores, shrink
 from jointnet_cli.evaluation.features.space import FeatureSpace
 from jointnet_cli.evaluation.labels import UNKNOWN, Labels
 
@@ -28,8 +27,16 @@ class Counts:
 
 def judge_features(judge: Judge) -> FeatureSpace:
     """The judge's 160 last features."""
-    features = JudgeFeatures(judge)
-    return FeatureSpace("Judge", judge_key(judge), lambda pictures: (features(pictures.cpu()), None), classifies=False)
+    return FeatureSpace(
+        "Judge", judge_key(judge), lambda pictures: (last_features(judge, pictures.cpu()), None), classifies=False
+    )
+
+
+@torch.inference_mode()
+def last_features(judge: Judge, pictures: Tensor) -> Tensor:
+    """The judge's last features before its questions, averaged over the picture: (B, 3, H, W) in [0, 1] to (B, 160)."""
+    features: Tensor = judge.net.trunk(shrink(pictures.float()) * 2 - 1)
+    return features.mean(dim=(2, 3)).double()
 
 
 def judge_key(judge: Judge) -> str:

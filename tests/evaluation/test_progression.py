@@ -1,4 +1,4 @@
-"""Fréchet distances in the judge's features, and the progression of training runs."""
+"""The progression of training runs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,8 @@ import torch
 from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.attributes import AttributeNet, Judge
-from jointnet_cli.evaluation.distribution import Distribution, JudgeFeatures
 from jointnet_cli.evaluation.progression import draw_figure, evaluate_progression, find_snapshots
 from jointnet_cli.tasks import Sampling
-
-pytest.importorskip("torchmetrics")
 
 
 @pytest.fixture(scope="module")
@@ -24,28 +21,6 @@ def judge() -> Judge:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return Judge(AttributeNet().eval(), {})
-
-
-def pictures(seed: int, brightness: float = 0.5) -> torch.Tensor:
-    noise = torch.rand(400, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
-    return (noise - 0.5) * 0.5 + brightness
-
-
-def test_the_distance_is_that_of_the_gaussians(judge: Judge) -> None:
-    real, others = pictures(0), pictures(1, 0.7)
-    sets = [JudgeFeatures(judge)(values) for values in (real, others)]
-    means, covariances = [each.mean(0) for each in sets], [each.T.cov() for each in sets]
-    cross = torch.linalg.eigvals(covariances[0] @ covariances[1]).real.clamp(min=0).sqrt().sum()
-    expected = (means[0] - means[1]).square().sum() + sum(each.trace() for each in covariances) - 2 * cross
-    assert Distribution(judge, real.split(100)).distance(others) == pytest.approx(expected.item(), rel=1e-3)
-
-
-def test_farther_pictures_are_farther_and_the_real_ones_stay(judge: Judge) -> None:
-    distribution = Distribution(judge, [pictures(0)])
-    near, far = distribution.distance(pictures(1)), distribution.distance(pictures(1, 0.8))
-    assert 0 <= near < far / 2
-    assert distribution.distance(pictures(1)) == pytest.approx(near)
-    assert distribution.distance(pictures(0)) == pytest.approx(0, abs=1e-6)
 
 
 def test_progression_of_a_run(
