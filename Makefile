@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint diorama clean
 
 demo: $(VENV)/.installed
 	$(BIN)/jointnet panorama "ocean reef" --width 2048 --out outputs --overwrite
@@ -15,6 +15,12 @@ demo: $(VENV)/.installed
 test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -n auto --dist loadfile
+
+# The embedded model from nothing, within so many minutes of training: make diorama MINUTES=600 SCENES=20000
+MINUTES ?= 600
+SCENES ?= 20000
+diorama: $(VENV)/.installed
+	$(BIN)/python recipes/diorama/make.py --minutes $(MINUTES) --scenes $(SCENES) --out runs/diorama
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -1,0 +1,198 @@
+"""Make the embedded model `diorama`: render its worlds, train all its stages, write the folder that is shipped.
+
+    python recipes/diorama/make.py --minutes 25 --scenes 60000 --out runs/diorama      # one H100, 16 cores
+    python recipes/diorama/make.py --minutes 600 --scenes 20000 --out runs/diorama     # a night on two cores
+
+Every stage is a `jointnet` command of its own with a recipe of this folder; the same call again goes on where it was cut off.
+On a GPU the scenes are rendered while the first stages train, behind them in the queue for the cores: compiling a network
+beside renderers of the same rank took five minutes. Progress goes to stderr, the model's folder to stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+FIRST = 4000
+"""Scenes that the autoencoder trains on."""
+SHARD = 500
+SHARES = {"vae": 0.16, "base": 0.34, "joint-depth": 0.1, "inpaint": 0.32}
+"""Of the minutes; the rest is for rendering, encoding and starting."""
+ON_A_GPU = {
+    "vae": {"batch_size": 192, "learning_rate": 2e-3},
+    "base": {"batch_size": 512, "learning_rate": 1.6e-3, "warmup_steps": 300, "ema": 0.9995, "compile": "true"},
+    "joint-depth": {"batch_size": 512, "learning_rate": 1.2e-3, "ema": 0.999, "compile": "true"},
+    "inpaint": {"batch_size": 512, "learning_rate": 1.0e-3, "ema": 0.9995, "compile": "true"},
+}
+"""Larger batches keep a GPU busy, and bear higher learning rates."""
+
+
+def main() -> None:
+    options = _options()
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    if options.encode is not None:
+        encode_as_they_come(out, options.encode, options.encoders)
+        return
+    gpu = torch.cuda.is_available()
+    watch = _watch_gpu(out) if gpu else None
+    shards, encoders = out / "worlds", (os.cpu_count() or 1) // 2 if gpu else 1
+    rendering = _start(
+        ["prepare", "--source", "worlds", "--count", options.scenes, "--size", 128, "--out", shards, "--quiet"],
+        out / "render.log",
+        rank=15,
+    )
+    if gpu:
+        _await(lambda: _ready(shards) * SHARD >= min(FIRST, options.scenes), rendering)
+    else:
+        _finish(rendering)
+    stage(options, "vae", {"data.shards": shards, "data.limit": FIRST})
+    encoding = [
+        _start(
+            [__file__, "--out", out, "--encode", number, "--encoders", encoders, "--scenes", options.scenes],
+            out / f"encode{number}.log",
+            module=False,
+            rank=10,
+        )
+        for number in range(encoders)
+    ]
+    seen = max(1, _ready(shards) - 2 * encoders)
+    _await(lambda: _encoded(shards) >= seen, *encoding)
+    known = _encoded(shards) * SHARD
+    stage(options, "base", {"data.shards": shards, "vae": out / "vae/model", "data.limit": known})
+    for process in (rendering, *encoding):
+        _finish(process)
+    stage(options, "joint-depth", {"data.shards": shards, "model": out / "base/model"})
+    stage(options, "inpaint", {"data.shards": shards, "model": out / "joint-depth/model"})
+    _embed(out / "inpaint/model", out / "model")
+    if watch:
+        watch.terminate()
+    print(out / "model")
+
+
+def stage(options: argparse.Namespace, name: str, settings: dict[str, object]) -> None:
+    """Train one stage for its share of the minutes, unless it is done."""
+    run = options.out / name
+    if (run / "model").is_dir():
+        return
+    if torch.cuda.is_available():
+        settings |= {f"train.{key}": value for key, value in ON_A_GPU[name].items()}
+        settings |= {"train.mixed_precision": "bf16", "train.log_every": 100}
+        settings |= {"train.checkpoint_minutes": 2, "train.preview_minutes": 2}
+    minutes = options.minutes * SHARES[name]
+    arguments = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    _say(f"{name}: {minutes:.1f} minutes")
+    _finish(
+        _start(
+            ["train", f"diorama/{name}", "--out", run, "--max-minutes", minutes, *arguments],
+            options.out / f"{name}.log",
+        )
+    )
+
+
+def encode_as_they_come(out: Path, number: int, encoders: int) -> None:
+    """Encode every `encoders`-th shard as soon as it is there, until all of them are."""
+    from diffusers import AutoencoderKL
+
+    from jointnet_cli.data.dataset import shard_latents
+    from jointnet_cli.model.codec import encode_maps
+    from jointnet_cli.model.folder import weights_hash
+    from jointnet_cli.training.stage import training_device
+
+    torch.set_num_threads(1)
+    options = _options()
+    vae = AutoencoderKL.from_pretrained(out / "vae/model").eval().to(training_device())
+    encode = torch.inference_mode()(lambda maps: encode_maps(vae, maps).cpu())
+    cache, name = out / "worlds/.latents", weights_hash(out / "vae/model")
+    cache.mkdir(exist_ok=True)
+    wanted = [(modality, mirrored) for modality in ("rgb", "depth", "normal") for mirrored in (False, True)]
+    for shard in range(number, -(-options.scenes // SHARD), encoders):
+        path = out / f"worlds/{shard:05}.tar"
+        while not path.with_name(f"{path.stem}_stats.json").exists():
+            time.sleep(0.5)
+        shard_latents(path, cache / f"{path.stem}-{name}.safetensors", wanted, encode)
+
+
+def _ready(shards: Path) -> int:
+    """How many shards are there without a gap."""
+    return _leading(lambda stem: (shards / f"{stem}_stats.json").exists())
+
+
+def _encoded(shards: Path) -> int:
+    return _leading(lambda stem: any((shards / ".latents").glob(f"{stem}-*.safetensors")))
+
+
+def _leading(there: object) -> int:
+    number = 0
+    while there(f"{number:05}"):  # type: ignore[operator]
+        number += 1
+    return number
+
+
+def _embed(trained: Path, folder: Path) -> None:
+    """The trained model in float16, which is half the size."""
+    from jointnet_cli.model.checkpoint import load_model, save_model
+
+    shutil.rmtree(folder, ignore_errors=True)
+    save_model(load_model(str(trained)), folder, torch.float16)
+
+
+def _start(arguments: list[object], log: Path, *, module: bool = True, rank: int = 0) -> subprocess.Popen[bytes]:
+    command = [
+        "nice",
+        "-n",
+        str(rank),
+        sys.executable,
+        *(["-m", "jointnet_cli"] if module else []),
+        *map(str, arguments),
+    ]
+    with log.open("ab") as file:
+        return subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def _finish(process: subprocess.Popen[bytes]) -> None:
+    if process.wait():
+        sys.exit(f"make.py: failed: {' '.join(map(str, process.args))}")  # type: ignore[arg-type]
+
+
+def _await(done: object, *processes: subprocess.Popen[bytes]) -> None:
+    """Wait until something is done, or a process that works on it has failed."""
+    while not done():  # type: ignore[operator]
+        for process in processes:
+            if process.poll():
+                _finish(process)
+        time.sleep(0.5)
+
+
+def _watch_gpu(out: Path) -> subprocess.Popen[bytes] | None:
+    """Write the GPU's utilisation and memory every two seconds."""
+    if not shutil.which("nvidia-smi"):
+        return None
+    query = "--query-gpu=timestamp,utilization.gpu,memory.used,power.draw"
+    with (out / "gpu.csv").open("ab") as file:
+        return subprocess.Popen(["nvidia-smi", query, "--format=csv,noheader", "-l", "2"], stdout=file)
+
+
+def _say(words: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {words}", file=sys.stderr, flush=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=25, help="budget, of which the stages take their shares")
+    parser.add_argument("--scenes", type=int, default=20000, help="worlds to render")
+    parser.add_argument("--out", type=Path, default=Path("runs/diorama"))
+    parser.add_argument("--encode", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--encoders", type=int, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
