@@ -68,7 +68,7 @@ def read_coco(path: Path) -> list[Caption]:
         raise UserError(f"{path} is not JSON: {error}") from error
     entries = content.get("annotations") if isinstance(content, dict) else content
     try:
-        texts = _texts(entries or [])
+        texts = _texts(entries if isinstance(entries, list) else [])
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{path} has no captions", hint="it takes COCO's captions_val2014.json") from error
     if not texts:

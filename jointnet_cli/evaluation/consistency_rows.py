@@ -17,10 +17,10 @@ from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.agreement import OTHER_NOISE
 from jointnet_cli.evaluation.consistency import Sample
-from jointnet_cli.evaluation.files import digest, find_pairs
+from jointnet_cli.evaluation.files import WORDS, digest, find_pairs, take_apart
 from jointnet_cli.evaluation.measure import Record
 from jointnet_cli.evaluation.report import run_facts
-from jointnet_cli.evaluation.rows import Row
+from jointnet_cli.evaluation.rows import Row, needed_by_all
 from jointnet_cli.evaluation.scenes import ShardScenes
 from jointnet_cli.modality import relative_disparity
 from jointnet_cli.model.find import find_model
@@ -96,7 +96,8 @@ class Generated:
 
     @cached_property
     def engine(self) -> Engine:
-        return Engine.open(self._model, device=self._how.device, dtype=self._how.dtype)
+        with needed_by_all():
+            return Engine.open(self._model, device=self._how.device, dtype=self._how.dtype)
 
     def __len__(self) -> int:
         return self._how.samples
@@ -184,9 +185,11 @@ class Finished(Given):
         folder = Path(value)
         self._depth = find_pairs(folder, "depth")
         try:
-            self._normal = {key: file for key, (_, file) in find_pairs(folder, "normal").items()}
+            normals = {key: file for key, (_, file) in find_pairs(folder, "normal").items()}
         except UserError:  # there are none
-            self._normal = {}
+            normals = {}
+        # A file of numbers that nothing calls normals is depth.
+        self._normal = {key: file for key, file in normals.items() if _is_normal(file, folder, self._depth.get(key))}
         self._keys = list(self._depth)[: how.samples]
         self.identity = digest(folder, {key: file for key, (_, file) in self._depth.items()})
 
@@ -202,6 +205,12 @@ class Finished(Given):
             read_map(depth, "depth").values,
             None if normal is None else read_map(normal, "normal").values,
         )
+
+
+def _is_normal(file: Path, folder: Path, with_depth: tuple[Path, Path] | None) -> bool:
+    """Whether a file holds normals, and not only the depth that was found at the same key."""
+    is_depth = with_depth is not None and with_depth[1] == file
+    return not is_depth or take_apart(file.relative_to(folder)).word in WORDS["normal"]
 
 
 KINDS: dict[str, Callable[[str, Sampled], Source]] = {"jointnet": Generated, "shards": Rendered, "folder": Finished}

@@ -20,7 +20,7 @@ from jointnet_cli.evaluation.depth import mean_disparity, resized, round_trip
 from jointnet_cli.evaluation.files import digest, find_maps, match
 from jointnet_cli.evaluation.numbers import read_predicted_depth
 from jointnet_cli.evaluation.report import run_facts
-from jointnet_cli.evaluation.rows import Row
+from jointnet_cli.evaluation.rows import Row, needed_by_all
 from jointnet_cli.evaluation.scenes import Scene
 from jointnet_cli.modality import relative_disparity
 from jointnet_cli.model.find import find_model
@@ -58,7 +58,8 @@ class Predicting:
 
     def open(self, model: str) -> Engine:
         """The engine of a model; only the last one opened is kept in memory."""
-        return _open(model, self.device, self.dtype)
+        with needed_by_all():
+            return _open(model, self.device, self.dtype)
 
 
 @lru_cache(maxsize=1)
@@ -130,7 +131,8 @@ class Midas:
 
     @cached_property
     def teacher(self) -> Teacher:
-        return open_teacher(self._spec, self._how.device)
+        with needed_by_all():
+            return open_teacher(self._spec, self._how.device)
 
     def __call__(self, scene: Scene, number: int) -> Prediction:
         disparity = self.teacher(to_tensor(scene.image))[0].cpu()
@@ -200,7 +202,8 @@ class MeanMap:
 
     @cached_property
     def _mean(self) -> Tensor:
-        return mean_disparity(self._shards)
+        with needed_by_all():
+            return mean_disparity(self._shards)
 
     def __call__(self, scene: Scene, number: int) -> Prediction:
         return Prediction(self._mean)

@@ -84,7 +84,7 @@ def measure_depth_to_image(
         else:
             pictures, settings[row.name] = make_pictures(
                 row,
-                makers[row.name],
+                makers.pop(row.name),  # one model in memory at a time
                 scoring.items,
                 scoring.watch,
                 count,

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,14 @@ from accelerate.utils import broadcast_object_list
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.report import Progress
+from jointnet_cli.evaluation.rows import RowFault
 from jointnet_cli.output.atomic import write_text
 from jointnet_cli.training.processes import PATIENCE, require_shared_folder
 
 LONGEST = 80
 """Characters of a row that its folder's name may have."""
+SHOWN = 60
+"""Characters of a setting that a fault names."""
 _UNSAFE = re.compile(r"[^\w.+-]+", re.ASCII)
 
 
@@ -59,8 +63,6 @@ class Items:
         count: int,
         make: Callable[[int], dict[str, Any]],
         progress: Progress | None = None,
-        *,
-        batch: int = 1,
     ) -> list[dict[str, Any]]:
         """The records of a row's items 0 to `count` - 1 in order, on every process; those that failed are left out.
 
@@ -72,19 +74,21 @@ class Items:
             count: items.
             make: from an item's number to its record, ready for JSON.
             progress: called with the items that this process has finished and their number.
-            batch: so many consecutive items come to one process, for a `make` that computes several at once.
+
+        Raises:
+            RowFault: the row has no items at all.
         """
         self._rows(row).mkdir(parents=True, exist_ok=True)
-        lacking = {number for number in range(count) if not self.path(row, number, ".json").exists()}
+        lacking = [number for number in range(count) if not self.path(row, number, ".json").exists()]
         self._state.wait_for_everyone()  # before the first new record changes what the others see
-        groups = [[n for n in range(first, first + batch) if n in lacking] for first in range(0, count, batch)]
-        mine = list(filter(None, groups))[self._state.process_index :: self._state.num_processes]
-        own = [number for group in mine for number in group]
+        own = lacking[self._state.process_index :: self._state.num_processes]
         for done, number in enumerate(own):
             if progress and not done:
                 progress(done, len(own))
             try:
                 write_text(self.path(row, number, ".json"), json.dumps(make(number), ensure_ascii=False))
+            except RowFault:
+                raise
             except (UserError, OSError, RuntimeError) as fault:
                 print(f"error: {row}, item {number}: {fault}", file=sys.stderr, flush=True)
             if progress:
@@ -113,8 +117,9 @@ class Items:
         if not other:
             return None
         first = other[0]
+        former, wanted = (textwrap.shorten(str(each.get(first)), SHOWN, placeholder=" …") for each in (kept, settings))
         return UserError(
-            f"{self._folder} holds items of {first} {kept.get(first)}, not {settings.get(first)}",
+            f"{self._folder} holds items of {first} {former}, not {wanted}",
             hint="give another --out, or remove that folder",
         )
 

@@ -11,7 +11,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.files import digest
 from jointnet_cli.evaluation.peers import ControlNetDepth, Ldm3d, Sd2Depth
 from jointnet_cli.evaluation.report import run_facts
-from jointnet_cli.evaluation.rows import Row
+from jointnet_cli.evaluation.rows import Row, needed_by_all
 from jointnet_cli.evaluation.wishes import Made, Maker, Making, Wish
 from jointnet_cli.model.find import find_model
 from jointnet_cli.model.folder import RGB
@@ -34,7 +34,8 @@ class JointNet:
 
     @cached_property
     def engine(self) -> Engine:
-        return Engine.open(self._model, device=self._how.device, dtype=self._how.dtype)
+        with needed_by_all():
+            return Engine.open(self._model, device=self._how.device, dtype=self._how.dtype)
 
     def __call__(self, wish: Wish) -> Made:
         maps = {} if wish.disparity is None else {"depth": wish.disparity}
@@ -81,7 +82,8 @@ class Peer:
 
     @cached_property
     def _pipeline(self) -> Callable[[Wish], Made]:
-        return self._load(self._value, self._how)
+        with needed_by_all():
+            return self._load(self._value, self._how)
 
     def __call__(self, wish: Wish) -> Made:
         return self._pipeline(wish)

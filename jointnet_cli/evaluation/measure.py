@@ -62,12 +62,13 @@ def measure(
     """
     cells: dict[str, Mapping[str, Cell]] = {}
     said: dict[str, Any] = {}
-    blind = 0
+    blind = scenes_measured = 0
     for row, predictor in rows.items():
         with watch(row.name) as progress:
             records = items.run(row_key(row, predictor.identity), count, _of(judge, predictor), progress)
         known = [record for record in records if record[metrics[0].key] is not None]
-        blind = len(records) - len(known)
+        blind = max(blind, len(records) - len(known))
+        scenes_measured = max(scenes_measured, len(known))
         cells[row.name] = {
             metric.column.name: mean_estimate([record[metric.key] for record in known], resamples=resamples)
             for metric in metrics
@@ -76,7 +77,7 @@ def measure(
         said[row.name] = {"row": row.spec, **failed, **(known[0]["settings"] if known else {})}
     about = {
         "truth": scenes.facts,
-        "scenes": count - blind,
+        "scenes": scenes_measured,
         **({"scenes without truth": blind} if blind else {}),
         **facts,
         "intervals": f"95 %, {resamples} resamples of the scenes",

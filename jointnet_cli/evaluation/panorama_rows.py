@@ -18,7 +18,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.coherence import count_crops
 from jointnet_cli.evaluation.files import PICTURES, WORDS, digest, take_apart
 from jointnet_cli.evaluation.report import run_facts
-from jointnet_cli.evaluation.rows import Row
+from jointnet_cli.evaluation.rows import Row, needed_by_all
 from jointnet_cli.evaluation.seams import panorama_seams
 from jointnet_cli.model.find import find_model
 from jointnet_cli.output.image import read_image
@@ -117,7 +117,8 @@ class Tiled:
 
     @cached_property
     def engine(self) -> Engine:
-        engine = _open(self._model, self._how.base, self._how.device, self._how.dtype)
+        with needed_by_all():
+            engine = _open(self._model, self._how.base, self._how.device, self._how.dtype)
         # What a device does only once, such as choosing kernels, is not part of the time of a panorama.
         engine.panorama(self._task("", 0, replace(self._how.sampling, steps=2)))
         return engine

@@ -87,7 +87,11 @@ def measure_panoramas(
         facts[row.name] = {
             "row": row.spec,
             "panoramas": len(drawn),
-            "hardware": sorted({record["hardware"] for record in drawn} - {None}),
+            **(
+                {"hardware": hardware}
+                if (hardware := sorted({record["hardware"] for record in drawn} - {None}))
+                else {}
+            ),
             **(drawn[0]["settings"] if drawn else {}),
         }
         if items.main:

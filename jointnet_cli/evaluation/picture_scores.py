@@ -82,7 +82,7 @@ class Scoring:
         for space in self.spaces:
             features, logits = self._embed(name, pictures, space)
             if (real := self._real.get(space.name)) and len(features) > 1:
-                cells[space.frechet] = self._estimate(features, real.distance)
+                cells[space.frechet] = self._estimate(len(features), real.distances(features))
             cells |= self._score(space, logits)
         return cells
 
@@ -148,11 +148,10 @@ class Scoring:
     def _score(self, space: FeatureSpace, logits: _Array | None) -> dict[str, Cell]:
         if space.score is None or logits is None or len(logits) < self.splits:
             return {}
-        return {space.score: self._estimate(logits, lambda rows: inception_score(rows, self.splits))}
+        return {space.score: self._estimate(len(logits), lambda draw: inception_score(logits[draw], self.splits))}
 
-    def _estimate(self, rows: _Array, statistic: Callable[[_Array], float]) -> Estimate:
-        resamples = min(self.resamples, SET_RESAMPLES)
-        return set_estimate(len(rows), lambda draw: statistic(rows[draw]), resamples=resamples)
+    def _estimate(self, count: int, statistic: Callable[[NDArray[np.int64]], float]) -> Estimate:
+        return set_estimate(count, statistic, resamples=min(self.resamples, SET_RESAMPLES))
 
     def _answers(
         self, name: str, pictures: PictureSet, captions: Sequence[Caption], judge: Judge
@@ -212,7 +211,8 @@ def make_pictures(
     with watch(row.name) as progress:
         records = items.run(key, count, make, progress)
     pictures = PictureSet(key, count, lambda number: read_image(items.path(key, number, ".image.png")))
-    return pictures, {"row": row.spec, **(records[0]["settings"] if records else {})}
+    failed = {"failed": count - len(records)} if len(records) < count else {}
+    return pictures, {"row": row.spec, **failed, **(records[0]["settings"] if records else {})}
 
 
 def cells_of(columns: Sequence[Column], cells: Mapping[str, Cell]) -> dict[str, Cell]:

@@ -12,10 +12,10 @@ from jointnet_cli.evaluation.table import Table
 from jointnet_cli.output.atomic import write_text
 
 
-def publish(table: Table, folder: Path, *, as_json: bool) -> None:
+def publish(table: Table, folder: Path, *, as_json: bool, quiet: bool = False) -> None:
     """Write `table.json`, `table.md` and `table.png`, name them on stderr, and print the Markdown, or one line of JSON.
 
-    Without matplotlib there is no picture, which is said on stderr.
+    Quiet, the files are not named. Without matplotlib there is no picture, which is said on stderr.
     """
     folder.mkdir(parents=True, exist_ok=True)
     record, markdown = table.to_json(), table.to_markdown()
@@ -27,5 +27,6 @@ def publish(table: Table, folder: Path, *, as_json: bool) -> None:
         paths.append(folder / "table.png")
     except UserError as fault:
         print(f"{fault}: {fault.hint}", file=sys.stderr)
-    print(*paths, sep="\n", file=sys.stderr)
+    if not quiet:
+        print(*paths, sep="\n", file=sys.stderr)
     print(json.dumps(record, ensure_ascii=False) if as_json else markdown, end="\n" if as_json else "", flush=True)

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from jointnet_cli.errors import UserError
 
 _NAMED = re.compile(r"([^=:]+)=(.+)", re.DOTALL)
 """A name holds no colon, so that the `=` of a value, as in `jointnet:runs/a=b`, is not taken for a name's."""
+
+
+class RowFault(UserError):
+    """What all items of a row need is not there, such as its model: the command ends, and no item has failed."""
+
+
+@contextmanager
+def needed_by_all() -> Iterator[None]:
+    """Faults in here are the row's.
+
+    Raises:
+        RowFault: instead of any UserError.
+    """
+    try:
+        yield
+    except UserError as fault:
+        raise RowFault(str(fault), fault.hint) from fault
 
 
 @dataclass(frozen=True)

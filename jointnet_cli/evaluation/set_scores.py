@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,18 +26,34 @@ class RealFeatures:
         self._root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
 
     def distance(self, features: NDArray[np.floating]) -> float:
-        """The squared Fréchet distance between the Gaussians of other features (N, D), at least two, and of the real ones.
+        """The squared Fréchet distance between the Gaussians of other features (N, D), at least two, and of the real ones."""
+        return self.distances(features)(np.arange(len(features)))
+
+    def distances(self, features: NDArray[np.floating]) -> Callable[[NDArray[np.int64]], float]:
+        """The same of any choice of other features (N, D), given their indices; some may repeat.
 
         With the covariances S of the real and A'A of the others, the trace of (S A'A)^(1/2) is the sum of the square
-        roots of the eigenvalues of S^(1/2) A'A S^(1/2), or of A S A', whichever matrix is smaller.
+        roots of the eigenvalues of S^(1/2) A'A S^(1/2), or of A S A', whichever matrix is smaller. A S^(1/2), and where the
+        latter is smaller the products of its rows, are computed once for all choices.
         """
         others = features.astype(np.float64)
-        mean = others.mean(axis=0)
-        centred = (others - mean) / np.sqrt(len(others) - 1)
-        seen = centred @ self._root
-        shared = seen @ seen.T if len(seen) < seen.shape[1] else seen.T @ seen
-        cross = np.sqrt(np.linalg.eigvalsh(shared).clip(min=0)).sum()
-        return float(np.square(mean - self.mean).sum() + self.variance + np.square(centred).sum() - 2 * cross)
+        seen = (others - others.mean(axis=0)) @ self._root
+        products = seen @ seen.T if len(seen) < seen.shape[1] else None
+
+        def distance(draw: NDArray[np.int64]) -> float:
+            chosen = others[draw]
+            mean = chosen.mean(axis=0)
+            if products is not None:
+                shared = products[np.ix_(draw, draw)]
+                shared = shared - shared.mean(axis=0) - shared.mean(axis=1, keepdims=True) + shared.mean()
+            else:
+                centred = seen[draw] - seen[draw].mean(axis=0)
+                shared = centred.T @ centred
+            cross = np.sqrt(np.linalg.eigvalsh(shared / (len(draw) - 1)).clip(min=0)).sum()
+            variance = np.square(chosen - mean).sum() / (len(draw) - 1)
+            return float(np.square(mean - self.mean).sum() + self.variance + variance - 2 * cross)
+
+        return distance
 
 
 def inception_score(logits: NDArray[np.floating], splits: int = 1) -> float:

@@ -163,6 +163,19 @@ def test_finished_results_are_measured_too(evaluate: Evaluate, tmp_path: Path) -
     assert rows["theirs"]["depth again, Pearson"] is None
 
 
+def test_numbers_beside_pictures_are_depth_and_no_normals(evaluate: Evaluate, tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    for number in range(2):
+        depth = step(12 + number)
+        write_png(folder / f"{number}.png", grey(depth))
+        np.save(folder / f"{number}.npy", depth)
+    answer = evaluate("--json", "--row", f"theirs=folder:{folder}")
+    assert answer.exit_code == 0, answer.stderr
+    row = json.loads(answer.stdout)["rows"]["theirs"]
+    assert row["edge AUC"]["count"] == 2 and row["depth to normals, °"] is None
+
+
 def test_a_model_without_depth_is_refused(evaluate: Evaluate, tiny_folder: Callable[[str], Path]) -> None:
     answer = evaluate("--row", f"jointnet:{tiny_folder('base')}")
     assert answer.exit_code == 2

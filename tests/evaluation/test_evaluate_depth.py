@@ -269,7 +269,8 @@ def test_a_scene_that_fails_is_left_out_and_the_exit_code_says_so(tmp_path: Path
     table = json.loads(result.stdout)
     assert table["rows"]["maps"]["AbsRel"]["count"] == 1
     assert table["rows"]["maps"]["AbsRel"]["value"] == pytest.approx(0, abs=1e-4)
-    assert table["facts"]["scenes without truth"] == 1 and table["facts"]["rows"]["maps"]["failed"] == 1
+    assert table["facts"]["scenes"] == table["facts"]["scenes without truth"] == 1
+    assert table["facts"]["rows"]["maps"]["failed"] == 1
     millimetres(maps / "00000_3_b.depth.png", distances)
     millimetres(maps / "c.png", distances)
     assert evaluate(*command).exit_code == 0
@@ -286,6 +287,7 @@ def test_mistakes_are_said(tmp_path: Path, evaluation_shards: Path, tiny_folder:
         (*shards, "--row", f"jointnet:{tiny_folder('base')}"): "no depth branch",
         (*shards, "--row", f"folder:{tmp_path}/nowhere"): "no folder",
         (*shards, "--row", "mean-map:nowhere"): "names no shards",
+        (*shards, "--row", f"mean-map:{tmp_path}"): "no complete shards",
         ("--truth", str(tmp_path / "nowhere"), *out): "no folder",
     }.items():
         result = evaluate(*arguments)

@@ -241,14 +241,15 @@ def test_a_joint_model_is_no_base(tmp_path: Path, judge: Path, tiny_folder: Fold
     assert "is no base model" in result.stderr
 
 
-def test_a_row_whose_model_is_broken_fails_item_by_item(tmp_path: Path, judge: Path) -> None:
+def test_a_row_whose_model_is_broken_ends_the_command(tmp_path: Path, judge: Path) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "list.txt").write_text("a lake\n")
+    (tmp_path / "list.txt").write_text("a lake\na reef\n")
     save_noise(tmp_path / "real")
     row = ("--row", f"ldm3d:{tmp_path / 'empty'}", "--features", judge, "--reference", tmp_path / "real")
     result = evaluate("--prompts", tmp_path / "list.txt", *row, "--out", tmp_path / "out")
-    assert result.exit_code == 1
-    assert "no StableDiffusionLDM3DPipeline in" in result.stderr
+    assert result.exit_code == 2
+    assert result.stderr.count("no StableDiffusionLDM3DPipeline in") == 1
+    assert not result.stdout
 
 
 def test_disparity_of_sixteen_bits_in_two_channels() -> None:

@@ -137,3 +137,5 @@ def test_mistakes_are_said(tmp_path: Path, evaluation_shards: Path) -> None:
     }.items():
         result = evaluate(*arguments)
         assert result.exit_code == 2 and words in result.stderr, result.stderr
+    bare = CliRunner().invoke(app, ["evaluate", "normal"])
+    assert "one ground truth" in bare.stderr, "a command with defaults for all runs without words too"

@@ -121,6 +121,16 @@ def test_torch_fidelity_says_the_same() -> None:
     assert inception_score(logits) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("count", [6, 40])
+def test_frechet_distance_of_a_choice_is_that_of_its_rows(count: int) -> None:
+    """Whether the pictures are fewer than the features or more."""
+    generator = np.random.default_rng(4)
+    real = RealFeatures(generator.normal(size=(50, 12)))
+    others = generator.normal(1, 2, size=(count, 12))
+    draw = generator.integers(0, count, count)
+    assert real.distances(others)(draw) == pytest.approx(real.distance(others[draw]), rel=1e-9)
+
+
 def test_efflite_knows_a_photograph(photo: Tensor) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     space = open_features("efflite", "cpu")

@@ -14,6 +14,7 @@ import pytest
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.items import Items
+from jointnet_cli.evaluation.rows import RowFault, needed_by_all
 
 PROJECT = Path(__file__).parents[2]
 SCRIPT = """
@@ -21,7 +22,7 @@ import os, signal, sys
 from pathlib import Path
 from jointnet_cli.evaluation.items import Items
 
-folder, deadly, batch = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+folder, deadly = Path(sys.argv[1]), int(sys.argv[2])
 items = Items(folder, {"steps": 2})
 
 def make(number):
@@ -31,18 +32,18 @@ def make(number):
         raise RuntimeError("three")
     return {"number": number, "process": os.environ.get("RANK", "alone")}
 
-records = items.run("row", 6, make, batch=batch)
+records = items.run("row", 6, make)
 said = f"{[record['number'] for record in records]} {items.failed} {items.main}"
 (folder / os.environ.get("RANK", "alone")).write_text(said)
 """
 
 
-def run(folder: Path, *, deadly: int = -1, processes: int = 1, batch: int = 1) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *, deadly: int = -1, processes: int = 1) -> subprocess.CompletedProcess[str]:
     script = folder.parent / "script.py"
     script.write_text(SCRIPT)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if processes > 1 else []
     return subprocess.run(
-        [sys.executable, *launch, str(script), str(folder), str(deadly), str(batch)],
+        [sys.executable, *launch, str(script), str(folder), str(deadly)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -72,13 +73,13 @@ def test_after_a_kill_finished_items_are_not_made_again(tmp_path: Path) -> None:
 
 def test_two_processes_share_the_items_and_a_failed_one_stops_nobody(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    ran = run(folder, processes=2, batch=2)
+    ran = run(folder, processes=2)
     assert ran.returncode == 0, ran.stderr
     said = [(folder / rank).read_text() for rank in "01"]
     assert said == ["[0, 1, 2, 4, 5] 1 True", "[0, 1, 2, 4, 5] 1 False"]
     assert {number: record["process"] for number, record in made(folder).items()} == {
-        **dict.fromkeys((0, 1, 4, 5), "0"),
-        2: "1",
+        **dict.fromkeys((0, 2, 4), "0"),
+        **dict.fromkeys((1, 5), "1"),
     }
     assert ran.stderr.count("error: row, item 3: three") == 1
 
@@ -125,3 +126,18 @@ def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="steps 2, not 3") as fault:
         Items(tmp_path, {"steps": 3, "sizes": (1, 2)})
     assert "--out" in (fault.value.hint or "")
+    Items(tmp_path / "prompts", {"prompts": ["a lake"] * 200})
+    with pytest.raises(UserError) as fault:
+        Items(tmp_path / "prompts", {"prompts": ["a reef"] * 200})
+    assert len(str(fault.value).replace(str(tmp_path), "")) < 200
+
+
+def test_what_all_items_need_ends_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def make(number: int) -> dict[str, Any]:
+        with needed_by_all():
+            raise UserError("no model", "give one")
+
+    items = Items(tmp_path, {})
+    with pytest.raises(RowFault, match="no model") as fault:
+        items.run("row", 3, make)
+    assert fault.value.hint == "give one" and items.failed == 0 and not capsys.readouterr().err

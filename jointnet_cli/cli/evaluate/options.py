@@ -79,6 +79,6 @@ def conclude(table: Table, items: Items, folder: Path, options: EvaluateOptions)
     from jointnet_cli.evaluation.publish import publish
 
     if items.main:
-        publish(table, folder, as_json=options.json)
+        publish(table, folder, as_json=options.json, quiet=options.quiet)
     if items.failed:
         raise typer.Exit(RUN_FAILED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
-from jointnet_cli.cli.console import progress
+from jointnet_cli.cli.console import note, progress
 from jointnet_cli.cli.evaluate.options import EvaluateOptions, conclude
 from jointnet_cli.cli.evaluate.prompts import Prompts, listed_prompts
 from jointnet_cli.cli.options import PROMPT_PANEL, ModelOptions, TiledSamplingOptions, option
@@ -73,6 +73,7 @@ def panorama(
     how = Drawing(motif, canvas, sampling.request(), model.model, model.base, model.device, model.dtype)
     painters = {row: open_painter(row, how) for row in rows}
     folder = evaluation.folder("panorama")
+    sheet = folder / "sheet.png"
     items = Items(folder, {"command": "panorama", "prompts": motif.prompts, "canvas": asdict(canvas)})
     table = measure_panoramas(
         painters,
@@ -83,6 +84,8 @@ def panorama(
         limit=evaluation.limit,
         resamples=evaluation.resamples,
         watch=lambda name: progress(name, evaluation.quiet or not items.main),
-        sheet=folder / "sheet.png",
+        sheet=sheet,
     )
+    if items.main and sheet.exists():
+        note(str(sheet), evaluation.quiet)
     conclude(table, items, folder, evaluation)
