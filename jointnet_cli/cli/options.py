@@ -58,6 +58,21 @@ Json = Annotated[bool, option("--json", panel=OUTPUT_PANEL, help="Print one JSON
 Quiet = Annotated[
     bool, option("--quiet", "-q", env="QUIET", panel=OUTPUT_PANEL, help="No progress on stderr; faults still show.")
 ]
+Device = Annotated[
+    str | None,
+    option(
+        "--device",
+        env="DEVICE",
+        panel=MODEL_PANEL,
+        metavar="DEVICE",
+        help="`cpu`, `cuda`, `cuda:1`, `mps`.",
+        show_default="the fastest",
+    ),
+]
+Dtype = Annotated[
+    Literal["float32", "float16", "bfloat16"] | None,
+    option("--dtype", env="DTYPE", panel=MODEL_PANEL, help="Precision.", show_default="fits the device"),
+]
 DryRun = Annotated[bool, option("--dry-run", panel=OUTPUT_PANEL, help="Print the plan and stop: no model, no files.")]
 
 
@@ -87,21 +102,8 @@ class ModelOptions:
             show_default=False,
         ),
     ] = None
-    device: Annotated[
-        str | None,
-        option(
-            "--device",
-            env="DEVICE",
-            panel=MODEL_PANEL,
-            metavar="DEVICE",
-            help="`cpu`, `cuda`, `cuda:1`, `mps`.",
-            show_default="the fastest",
-        ),
-    ] = None
-    dtype: Annotated[
-        Literal["float32", "float16", "bfloat16"] | None,
-        option("--dtype", env="DTYPE", panel=MODEL_PANEL, help="Precision.", show_default="fits the device"),
-    ] = None
+    device: Device = None
+    dtype: Dtype = None
 
 
 @dataclass(frozen=True)

@@ -79,17 +79,14 @@ def measure_depth_to_image(
     cells: dict[str, Mapping[str, Cell]] = {REAL: cells_of(columns, own)}
     settings: dict[str, Any] = {}
     for row in rows:
-        if row.name in folders:
-            pictures, settings[row.name] = folders[row.name], {"row": row.spec, "pictures": folders[row.name].count}
+        if finished := folders.get(row.name):
+            pictures, settings[row.name] = finished, {"row": row.spec, "pictures": finished.count}
         else:
+            maker = makers.pop(row.name)  # one model in memory at a time
             pictures, settings[row.name] = make_pictures(
-                row,
-                makers.pop(row.name),  # one model in memory at a time
-                scoring.items,
-                scoring.watch,
-                count,
-                lambda number: Wish(captions[number].text, number, agreement.given(number)),
+                row, maker, scoring, count, lambda number: Wish(captions[number].text, number, agreement.given(number))
             )
+            del maker
         found = scoring.of_set(row.name, pictures) | scoring.of_captions(row.name, pictures, captions)
         cells[row.name] = cells_of(columns, found | agreement.measure(row.name, pictures))
     return Table(

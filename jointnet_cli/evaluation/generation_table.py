@@ -62,17 +62,14 @@ def measure_generation(
             own |= scoring.of_captions(REAL, pictures, captions)
         cells[REAL] = cells_of(columns, own)
     for row in rows:
-        if row.name in folders:
-            pictures, settings[row.name] = folders[row.name], {"row": row.spec, "pictures": folders[row.name].count}
+        if finished := folders.get(row.name):
+            pictures, settings[row.name] = finished, {"row": row.spec, "pictures": finished.count}
         else:
+            maker = makers.pop(row.name)  # one model in memory at a time
             pictures, settings[row.name] = make_pictures(
-                row,
-                makers.pop(row.name),  # one model in memory at a time
-                scoring.items,
-                scoring.watch,
-                count,
-                lambda number: Wish(captions[number].text, number),
+                row, maker, scoring, count, lambda number: Wish(captions[number].text, number)
             )
+            del maker
         found = scoring.of_set(row.name, pictures) | scoring.of_captions(row.name, pictures, captions)
         cells[row.name] = cells_of(columns, found)
     return Table(

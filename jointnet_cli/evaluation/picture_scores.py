@@ -183,22 +183,21 @@ def share(right: NDArray[np.int64], asked: NDArray[np.int64], resamples: int) ->
 
 
 def make_pictures(
-    row: Row, maker: Maker, items: Items, watch: Watch, count: int, wish: Callable[[int], Wish]
+    row: Row, maker: Maker, scoring: Scoring, count: int, wish: Callable[[int], Wish]
 ) -> tuple[PictureSet, dict[str, Any]]:
     """Make the pictures of a row, those that are not kept already, and keep each beside its record.
 
     Args:
         row: of the table.
         maker: of that row.
-        items: where they are kept.
-        watch: shows the progress.
+        scoring: where they are kept, and what shows the progress.
         count: how many.
         wish: what is wanted of a number.
 
     Returns:
         The pictures, and the settings they were made with.
     """
-    key = row_key(row, maker.identity)
+    key, items = row_key(row, maker.identity), scoring.items
 
     def make(number: int) -> dict[str, Any]:
         wanted = wish(number)
@@ -208,7 +207,7 @@ def make_pictures(
             write_grey_png(items.path(key, number, ".depth.png"), made.disparity)
         return {"prompt": wanted.prompt, "seed": wanted.seed, "settings": made.settings}
 
-    with watch(row.name) as progress:
+    with scoring.watch(row.name) as progress:
         records = items.run(key, count, make, progress)
     pictures = PictureSet(key, count, lambda number: read_image(items.path(key, number, ".image.png")))
     failed = {"failed": count - len(records)} if len(records) < count else {}

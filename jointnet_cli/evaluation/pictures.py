@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,11 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jointnet_cli.data.shard_files import count_samples, list_shards, read_samples
-from jointnet_cli.data.shards import Sample, unpack
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.captions import Caption, shard_caption
 from jointnet_cli.evaluation.files import PICTURES, WORDS, digest, take_apart
+from jointnet_cli.evaluation.shard_samples import ShardSamples
 from jointnet_cli.output.image import read_image
 
 
@@ -38,49 +36,27 @@ class PictureSet:
         return torch.from_numpy(values).permute(2, 0, 1)[None]
 
 
-class ShardPictures:
-    """The samples of shards.
+class ShardPictures(ShardSamples):
+    """The pictures of shards, with their captions.
 
     Raises:
         UserError: no complete shards.
     """
 
-    def __init__(self, source: str | Path) -> None:
-        self._source = str(source)
-        self._shards = count_samples(list_shards(self._source))
-
-    def __len__(self) -> int:
-        return sum(shard.count for shard in self._shards)
-
-    def sample(self, number: int, maps: tuple[str, ...] = ()) -> Sample:
-        """A sample, of its maps those that are named."""
-        for shard in self._shards:
-            if number < shard.count:
-                return unpack(next(read_samples(shard.place, number)), maps)
-            number -= shard.count
-        raise IndexError(number)
-
     @cached_property
     def captions(self) -> list[Caption]:
         """The captions of all samples. Pictures are passed over undecoded."""
-        return [
-            shard_caption(raw)
-            for shard in self._shards
-            for _, raw in zip(range(shard.count), read_samples(shard.place), strict=False)
-        ]
+        return [shard_caption(raw) for raw in self.undecoded()]
 
     @cached_property
     def facts(self) -> dict[str, Any]:
         """What they are, ready for JSON."""
-        counts = "\n".join(f"{Path(shard.place).name} {shard.count}" for shard in self._shards)
-        first = next(read_samples(self._shards[0].place))["__key__"]
-        key = hashlib.sha256(f"{first}\n{counts}".encode()).hexdigest()[:12]
-        return {"shards": self._source, "pictures": len(self), "digest": key}
+        return {"shards": self.source, "pictures": len(self), "digest": self.digest}
 
     def pictures(self) -> PictureSet:
         """All of their pictures."""
         return PictureSet(
-            f"shards {self.facts['digest']}", len(self), lambda number: self.sample(number).image / np.float32(255)
+            f"shards {self.digest}", len(self), lambda number: self.sample(number).image / np.float32(255)
         )
 
 

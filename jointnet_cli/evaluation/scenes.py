@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,11 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.data.shard_files import Shard, count_samples, list_shards, read_samples
-from jointnet_cli.data.shards import unpack
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.files import digest, find_pairs
 from jointnet_cli.evaluation.numbers import read_true_depth
+from jointnet_cli.evaluation.shard_samples import ShardSamples
 from jointnet_cli.output.image import read_image
 from jointnet_cli.output.maps import DepthKind, read_map, unit_normals
 
@@ -64,19 +62,15 @@ class ShardScenes:
     depth_cap: float | None = WORLDS_CAP
 
     def __init__(self, source: str | Path, modality: str) -> None:
-        self._shards: list[Shard] = count_samples(list_shards(str(source)))
-        self._modality = modality
-        counts = "\n".join(f"{Path(shard.place).name} {shard.count}" for shard in self._shards)
-        first = next(read_samples(self._shards[0].place))["__key__"]
-        self.identity = hashlib.sha256(f"{first}\n{counts}".encode()).hexdigest()[:12]
+        self._samples, self._modality = ShardSamples(source), modality
+        self.identity = self._samples.digest
         self.facts = {"shards": str(source), "samples": len(self)}
 
     def __len__(self) -> int:
-        return sum(shard.count for shard in self._shards)
+        return len(self._samples)
 
     def __getitem__(self, number: int) -> Scene:
-        place, start = self._place(number)
-        sample = unpack(next(read_samples(place, start)), {"depth", "normal"})
+        sample = self._samples.sample(number, ("depth", "normal"))
         if (sample.inverse_depth if self._modality == "depth" else sample.normal) is None:
             raise UserError(f"sample {sample.key} has no {self._modality}", hint="prepare shards that carry it")
         camera = (sample.record.get("scene") or {}).get("camera") or {}
@@ -87,13 +81,6 @@ class ShardScenes:
             None if sample.normal is None else unit_normals(sample.normal),
             np.array(camera["intrinsics"]) if "intrinsics" in camera else None,
         )
-
-    def _place(self, number: int) -> tuple[str, int]:
-        for shard in self._shards:
-            if number < shard.count:
-                return shard.place, number
-            number -= shard.count
-        raise IndexError(number)
 
 
 class FolderScenes:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jointnet_cli.cli.console import RUN_FAILED
-from jointnet_cli.cli.options import MODEL_PANEL, OUTPUT_PANEL, Json, Quiet, option
+from jointnet_cli.cli.options import OUTPUT_PANEL, Device, Dtype, Json, Quiet, option
 
 if TYPE_CHECKING:
     from jointnet_cli.evaluation.items import Items
@@ -53,21 +53,8 @@ class EvaluateOptions:
 class DeviceOptions:
     """Where the models of all rows compute."""
 
-    device: Annotated[
-        str | None,
-        option(
-            "--device",
-            env="DEVICE",
-            panel=MODEL_PANEL,
-            metavar="DEVICE",
-            help="`cpu`, `cuda`, `cuda:1`, `mps`.",
-            show_default="the fastest",
-        ),
-    ] = None
-    dtype: Annotated[
-        Literal["float32", "float16", "bfloat16"] | None,
-        option("--dtype", env="DTYPE", panel=MODEL_PANEL, help="Precision.", show_default="fits the device"),
-    ] = None
+    device: Device = None
+    dtype: Dtype = None
 
 
 def conclude(table: Table, items: Items, folder: Path, options: EvaluateOptions) -> None:
