@@ -10,7 +10,7 @@ from typing import Any
 
 from jointnet_cli.data.worlds import phrases
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.labels import TIMES, UNKNOWN, Labels, _place_pattern, label
+from jointnet_cli.evaluation.labels import TIMES, UNKNOWN, Labels, label, place_pattern
 from jointnet_cli.evaluation.prompts import fixed_prompts
 
 
@@ -47,7 +47,7 @@ def said(text: str, labels: Labels) -> Labels:
     """Labels of a world without the biome or the time of day where its caption leaves them out."""
     return replace(
         labels,
-        biome=labels.biome if _place_pattern().search(text) else UNKNOWN,
+        biome=labels.biome if place_pattern().search(text) else UNKNOWN,
         time=labels.time if any(phrase in text for phrase in _hours(TIMES[labels.time])) else UNKNOWN,
     )
 

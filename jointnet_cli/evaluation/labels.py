@@ -63,7 +63,7 @@ def named_objects(caption: str) -> dict[str, set[str]]:
     The name of the place is no object: `a red rock canyon` names no rock, `a forest of fir trees` no tree.
     """
     found: dict[str, set[str]] = {}
-    for match in _object_pattern().finditer(_place_pattern().sub("@", caption)):
+    for match in _object_pattern().finditer(place_pattern().sub("@", caption)):
         colours = found.setdefault(_kinds_by_name()[match["name"]], set())
         if match["colour"]:
             colours.add(match["colour"])
@@ -82,7 +82,8 @@ def _object_pattern() -> re.Pattern[str]:
 
 
 @cache
-def _place_pattern() -> re.Pattern[str]:
+def place_pattern() -> re.Pattern[str]:
+    """Finds what a caption calls its place."""
     names = {place.name.format(colour) for places in PLACES.values() for place in places for colour in COLOURS}
     names |= {re.sub(r"^(an?|the) ", "", name) for name in names}  # bare prompts drop the article
     return re.compile(rf"\b({'|'.join(sorted(names, key=len, reverse=True))})\b")
