@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -221,6 +221,6 @@ def _hardware(device: torch.device) -> str:
     return f"{device.type}, {torch.get_num_threads()} threads"
 
 
-@cache
+@lru_cache(maxsize=1)
 def _open(model: str, base: str | None, device: str | None, dtype: str | None) -> Engine:
     return Engine.open(model, base=base, device=device, dtype=dtype)
