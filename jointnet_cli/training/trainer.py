@@ -44,6 +44,11 @@ from jointnet_cli.training.state import (
 CLOCK = "clock.json"
 
 
+def compiled(network: nn.Module) -> nn.Module:
+    """The network as `torch.compile` makes it, with the same weights; it compiles with its first step."""
+    return torch.compile(network)  # type: ignore[return-value]
+
+
 @dataclass
 class Trainer:
     """Runs one stage in a run folder: `log.jsonl`, `previews/`, `state/` and, at the end, `model/`."""
@@ -71,7 +76,7 @@ class Trainer:
         self.network, self.optimizer = accelerator.prepare(network, build_optimizer(train, trained))
         torch.backends.cudnn.benchmark = True  # every step has the same shapes
         # Only the steps are compiled: pictures and exports have other shapes, each of which would be compiled anew.
-        self.compute: nn.Module = torch.compile(self.network) if train.compile else self.network  # type: ignore[assignment]
+        self.compute = compiled(self.network) if train.compile else self.network
         self.trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.ema = build_average(self.trained, train.ema) if train.ema else None
         accelerator.register_save_state_pre_hook(self._save_own)

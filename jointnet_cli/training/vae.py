@@ -119,7 +119,9 @@ class VaeStage:
         self._network = Autoencoding(vae)
         self.factor = 2 ** (len(recipe.vae.block_out_channels) - 1)
         self.pixels = load_pixels(recipe.data.shards, list(recipe.data.maps), recipe.data.limit)
-        self.pixels.maps = {name: kept_near(maps) for name, maps in self.pixels.maps.items()}
+        near = {name: kept_near(maps) for name, maps in self.pixels.maps.items()}
+        if len({maps.device for maps in near.values()}) == 1:  # or else not all of them fit
+            self.pixels.maps = near
         sides = self.pixels.maps[RGB].shape[-2:]
         crop = recipe.data.crop or sides[-1]
         if crop > min(sides) or crop % self.factor:

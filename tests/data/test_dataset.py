@@ -129,6 +129,16 @@ def test_latents_are_encoded_once(shards: Path) -> None:
     assert torch.equal(first.latents, again.latents) and first.captions == again.captions
 
 
+def test_what_is_encoded_needs_no_pictures_any_more(shards: Path) -> None:
+    first = load_latents(shards, ["rgb"], Encoder(), "vae")
+    for shard in shards.glob("*.tar"):
+        seconds = shard.stat().st_mtime
+        shard.write_bytes(b"")
+        os.utime(shard, (seconds, seconds))
+    again = load_latents(shards, ["rgb"], Encoder(), "vae")
+    assert again.captions == first.captions and torch.equal(again.latents, first.latents)
+
+
 def test_only_a_further_modality_is_encoded(shards: Path) -> None:
     encoder = Encoder()
     first = load_latents(shards, ["rgb"], encoder, "a", mirrored=False)

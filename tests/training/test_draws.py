@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from jointnet_cli.training.draws import Draws
+from jointnet_cli.training.draws import _GOLDEN, Draws, _mixed
 from jointnet_cli.training.share import Share
 
 
@@ -24,6 +25,20 @@ def test_places_seeds_and_purposes_differ() -> None:
     assert len(first.unique(dim=0)) == 64
     for other in (Draws(1, range(64)), Draws(0, range(64, 128)), Draws(0, range(64), "mirrored")):
         assert not torch.isin(first, other.normal(4)).any()
+
+
+def test_the_generator_is_splitmix64() -> None:
+    steps = 1234567 + torch.arange(1, 4) * _GOLDEN
+    published = [6457827717110365317, 3203168211198807973, 9817491932198370423]  # of Vigna's splitmix64.c
+    assert [int(bits) % 2**64 for bits in _mixed(steps)] == published
+
+
+def test_normal_numbers_are_normal() -> None:
+    values = Draws(0, range(100)).normal(2000).double().flatten()
+    moments = [values.pow(power).mean().item() for power in (1, 2, 3, 4)]
+    assert moments == pytest.approx([0, 1, 0, 3], abs=0.03)
+    beyond = (values.abs() > 3).double().mean().item()
+    assert beyond == pytest.approx(0.0027, rel=0.15)
 
 
 def test_numbers_are_in_range_and_spread() -> None:

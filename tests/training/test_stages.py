@@ -154,6 +154,23 @@ def test_masked_input_goes_on_from_the_first_stage(tiny: Tiny, joint_run: Path, 
     assert {name: model.defaults[name] for name in stated} == stated
 
 
+def test_a_compiled_network_trains_alike(
+    tiny: Tiny, base_run: Path, joint_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced_networks = []
+
+    def trace(network: nn.Module) -> nn.Module:  # as for any compiler, whose part is left out
+        traced_networks.append(network)
+        return torch.compile(network, backend="eager")  # type: ignore[return-value]
+
+    monkeypatch.setattr("jointnet_cli.training.trainer.compiled", trace)
+    train(tiny("joint-depth", "train.compile=true"), out=tmp_path / "run")
+    assert len(traced_networks) == 1
+    for alone, traced in zip(log_of(joint_run), log_of(tmp_path / "run"), strict=True):
+        if "loss" in alone:
+            assert traced["loss"] == pytest.approx(alone["loss"], rel=1e-4)
+
+
 def test_three_branches_train_a_step(tiny: Tiny, base_run: Path, tmp_path: Path) -> None:
     recipe = tiny("joint-depth", "data.maps=['rgb', 'depth', 'normal']", "train.max_steps=1")
     model = load_model(train(recipe, out=tmp_path / "three"))
