@@ -42,13 +42,18 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def command_group(name: str, help: str, commands: Mapping[str, tuple[Callable[..., None], str]]) -> typer.Typer:
-    """The commands of `jointnet NAME`, each with an example of its use; the first is also the group's, and needs no words."""
+    """The commands of `jointnet NAME`, each with an example of its use; the first example is also the group's.
+
+    A command that cannot do without words shows its help where there are none.
+    """
     examples = [example for _, example in commands.values()]
     group = typer.Typer(
         name=name, help=help, epilog=f"Example: {examples[0]}", no_args_is_help=True, rich_markup_mode="markdown"
     )
-    for number, (word, (command, example)) in enumerate(commands.items()):
-        group.command(word, epilog=f"Example: {example}", no_args_is_help=number > 0)(guarded(spread(command)))
+    for word, (command, example) in commands.items():
+        run = guarded(spread(command))
+        needs = any(flag.default is inspect.Parameter.empty for flag in inspect.signature(run).parameters.values())
+        group.command(word, epilog=f"Example: {example}", no_args_is_help=needs)(run)
     return group
 
 

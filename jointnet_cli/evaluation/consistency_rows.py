@@ -12,18 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from jointnet_cli.device import choose_device, choose_dtype
-from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.agreement import OTHER_NOISE
 from jointnet_cli.evaluation.consistency import Sample
 from jointnet_cli.evaluation.files import WORDS, digest, find_pairs, take_apart
 from jointnet_cli.evaluation.measure import Record
+from jointnet_cli.evaluation.models import Model
 from jointnet_cli.evaluation.report import run_facts
-from jointnet_cli.evaluation.rows import Row, needed_by_all
+from jointnet_cli.evaluation.rows import Row
 from jointnet_cli.evaluation.scenes import ShardScenes
 from jointnet_cli.modality import relative_disparity
-from jointnet_cli.model.find import find_model
 from jointnet_cli.output.image import read_disparity_png, read_image, write_grey_png, write_normal_png, write_png
 from jointnet_cli.output.maps import read_map
 from jointnet_cli.tasks import Depth, Generate, Panorama, Sampling
@@ -82,22 +80,13 @@ class Generated:
     """What a joint model draws, and the depth that it predicts from its own pictures."""
 
     def __init__(self, value: str, how: Sampled) -> None:
-        self._model, self._how = value or "diorama", how
-        self._folder = find_model(self._model)
-        if "depth" not in self._folder.branches:
-            raise UserError(f"{self._model} has no depth branch", hint=f"it has {', '.join(self._folder.branches)}")
-        self.panoramas, self.grid = how.panoramas, self._folder.factor
+        self._model, self._how = Model(value, device=how.device, dtype=how.dtype), how
+        self._model.require("depth")
+        self.panoramas, self.grid = how.panoramas, self._model.folder.factor
 
     @cached_property
     def identity(self) -> str:
-        device = choose_device(self._how.device)
-        dtype = choose_dtype(self._how.dtype, device)
-        return f"{self._folder.weights_hash()} {self._how.sampling} {device.type} {dtype}"
-
-    @cached_property
-    def engine(self) -> Engine:
-        with needed_by_all():
-            return Engine.open(self._model, device=self._how.device, dtype=self._how.dtype)
+        return f"{self._model.folder.weights_hash()} {self._how.sampling} {self._model.place}"
 
     def __len__(self) -> int:
         return self._how.samples
@@ -105,10 +94,11 @@ class Generated:
     def make(self, number: int, place: Place) -> Record:
         """Depth is predicted from the picture as it is kept, without its prompt and from other noise."""
         prompt = self._prompt(number)
-        result = self.engine.generate(Generate(prompt=prompt, seed=number, sampling=self._how.sampling))
+        engine = self._model.engine
+        result = engine.generate(Generate(prompt=prompt, seed=number, sampling=self._how.sampling))
         self._keep(result.image, result.maps, number, place)
         picture = read_image(place(number, IMAGE))
-        again = self.engine.depth(Depth(image=picture, seed=number + OTHER_NOISE))
+        again = engine.depth(Depth(image=picture, seed=number + OTHER_NOISE))
         write_grey_png(place(number, AGAIN), again.maps["depth"])
         return {"number": number, "prompt": prompt, "settings": run_facts(result.settings)}
 
@@ -124,8 +114,9 @@ class Generated:
 
     def make_panorama(self, number: int, place: Place) -> Record:
         prompt = self._prompt(number)
-        width = self._how.width or 4 * self._folder.size
-        result = self.engine.panorama(Panorama(prompt=prompt, seed=number, width=width, sampling=self._how.sampling))
+        width = self._how.width or 4 * self._model.folder.size
+        task = Panorama(prompt=prompt, seed=number, width=width, sampling=self._how.sampling)
+        result = self._model.engine.panorama(task)
         self._keep(result.image, result.maps, number, place)
         return {"number": number, "prompt": prompt, "settings": run_facts(result.settings)}
 

@@ -5,8 +5,9 @@ random samples of pixels, and their medians taken; the aligned disparity is then
 
 Depth counts up to a cap, as in MiDaS's protocol: what is farther, like the sky, is left out of the fit and of every
 metric, and no aligned disparity is taken for less than that of the cap. Without it a few pixels at the horizon, where a
-small error of disparity is a depth without bound, outweigh all the rest. It holds for baselines too. A predicted
-disparity of 0 is the far end of the model's range, not a missing value, and counts.
+small error of disparity is a depth without bound, outweigh all the rest. It holds for baselines too. To `depth_errors` a
+predicted disparity of 0 is the far end of the model's range, not a missing value, and counts; the paper, and with it
+`errors_where_both_are_valid`, leaves it out.
 """
 
 from __future__ import annotations

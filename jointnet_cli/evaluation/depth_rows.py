@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
@@ -14,16 +14,15 @@ from torch import Tensor
 
 from jointnet_cli.data.labeller import Teacher, open_teacher
 from jointnet_cli.data.teachers import LabelSpec, parse_spec
-from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.depth import mean_disparity, resized, round_trip
 from jointnet_cli.evaluation.files import digest, find_maps, match
+from jointnet_cli.evaluation.models import Model
 from jointnet_cli.evaluation.numbers import read_predicted_depth
 from jointnet_cli.evaluation.report import run_facts
 from jointnet_cli.evaluation.rows import Row, needed_by_all
 from jointnet_cli.evaluation.scenes import Scene
 from jointnet_cli.modality import relative_disparity
-from jointnet_cli.model.find import find_model
 from jointnet_cli.output.maps import DepthKind
 from jointnet_cli.sampling.resample import to_tensor
 from jointnet_cli.tasks import Depth, Refine, Sampling
@@ -56,16 +55,6 @@ class Predicting:
     device: str | None = None
     dtype: str | None = None
 
-    def open(self, model: str) -> Engine:
-        """The engine of a model; only the last one opened is kept in memory."""
-        with needed_by_all():
-            return _open(model, self.device, self.dtype)
-
-
-@lru_cache(maxsize=1)
-def _open(model: str, device: str | None, dtype: str | None) -> Engine:
-    return Engine.open(model, device=device, dtype=dtype)
-
 
 class Predictor(Protocol):
     """Predicts one dense map; what it needs is opened when the first scene comes."""
@@ -95,23 +84,19 @@ class JointNet:
     modality = "depth"
 
     def __init__(self, value: str, how: Predicting) -> None:
-        self._model, self._how = value or "diorama", how
-        self._folder = find_model(self._model)
-        if self.modality not in self._folder.branches:
-            have = ", ".join(self._folder.branches)
-            raise UserError(f"{self._model} has no {self.modality} branch", hint=f"it has {have}")
+        self.model, self._how = Model(value, device=how.device, dtype=how.dtype), how
+        self.model.require(self.modality)
 
     @cached_property
     def identity(self) -> str:
-        return f"{self._folder.weights_hash()} ensemble {self._how.ensemble} {self._how.sampling} {self._how.dtype}"
-
-    @property
-    def engine(self) -> Engine:
-        return self._how.open(self._model)
+        return (
+            f"{self.model.folder.weights_hash()} ensemble {self._how.ensemble} {self._how.sampling} {self._how.dtype}"
+        )
 
     def __call__(self, scene: Scene, number: int) -> Prediction:
         how = self._how
-        result = self.engine.depth(Depth(image=scene.image, seed=number, ensemble=how.ensemble, sampling=how.sampling))
+        task = Depth(image=scene.image, seed=number, ensemble=how.ensemble, sampling=how.sampling)
+        result = self.model.engine.depth(task)
         settings = {**run_facts(result.settings), "ensemble": how.ensemble}
         return Prediction(torch.from_numpy(result.maps[self.modality]), settings)
 
@@ -160,7 +145,7 @@ class MidasRefined:
             strength=self._how.strength,
             sampling=self._how.sampling,
         )
-        refined = self._joint.engine.refine(task)
+        refined = self._joint.model.engine.refine(task)
         settings = {**run_facts(refined.settings), "of": coarse.settings}
         return Prediction(torch.from_numpy(refined.maps["depth"]), settings)
 
@@ -214,11 +199,11 @@ class Autoencoder(JointNet):
 
     @cached_property
     def identity(self) -> str:
-        return self._folder.weights_hash()
+        return self.model.folder.weights_hash()
 
     def __call__(self, scene: Scene, number: int) -> Prediction:
         assert scene.inverse_depth is not None
-        return Prediction(round_trip(self.engine, torch.from_numpy(scene.inverse_depth)))
+        return Prediction(round_trip(self.model.engine, torch.from_numpy(scene.inverse_depth)))
 
 
 KINDS: dict[str, Callable[[str, Predicting], Predictor]] = {

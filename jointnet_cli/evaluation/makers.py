@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.files import digest
+from jointnet_cli.evaluation.models import Model
 from jointnet_cli.evaluation.peers import ControlNetDepth, Ldm3d, Sd2Depth
 from jointnet_cli.evaluation.report import run_facts
 from jointnet_cli.evaluation.rows import Row, needed_by_all
 from jointnet_cli.evaluation.wishes import Made, Maker, Making, Wish
-from jointnet_cli.model.find import find_model
 from jointnet_cli.model.folder import RGB
 from jointnet_cli.tasks import Generate
 
@@ -25,23 +24,17 @@ class JointNet:
     """A joint model of any architecture: JointNet, Direct Extend, ControlNet + Direct Extend."""
 
     def __init__(self, value: str, how: Making) -> None:
-        self._model, self._how = value or "diorama", how
-        self._folder = find_model(self._model)
+        self.model, self._how = Model(value, device=how.device, dtype=how.dtype), how
 
     @cached_property
     def identity(self) -> str:
-        return f"{self._folder.weights_hash()} {self._how.sampling} {self._how.dtype}"
-
-    @cached_property
-    def engine(self) -> Engine:
-        with needed_by_all():
-            return Engine.open(self._model, device=self._how.device, dtype=self._how.dtype)
+        return f"{self.model.folder.weights_hash()} {self._how.sampling} {self._how.dtype}"
 
     def __call__(self, wish: Wish) -> Made:
         maps = {} if wish.disparity is None else {"depth": wish.disparity}
         task = Generate(prompt=wish.prompt, seed=wish.seed, maps=maps, sampling=self._how.sampling)
-        result = self.engine.generate(task)
-        settings = {"architecture": self._folder.architecture, **run_facts(result.settings)}
+        result = self.model.engine.generate(task)
+        settings = {"architecture": self.model.folder.architecture, **run_facts(result.settings)}
         return Made(result.image, None if maps else result.maps.get("depth"), settings)
 
 
@@ -50,8 +43,7 @@ class Painter(JointNet):
 
     def __init__(self, value: str, how: Making) -> None:
         super().__init__(value, how)
-        if "depth" not in self._folder.branches:
-            raise UserError(f"{self._model} has no depth branch", hint=f"it has {', '.join(self._folder.branches)}")
+        self.model.require("depth")
 
 
 class Base(JointNet):
@@ -61,8 +53,8 @@ class Base(JointNet):
         if not value:
             raise UserError("base: names no model", hint="base:MODEL, the model that the joint one was trained from")
         super().__init__(value, how)
-        if self._folder.branches != [RGB]:
-            have = ", ".join(self._folder.branches)
+        if self.model.folder.branches != [RGB]:
+            have = ", ".join(self.model.folder.branches)
             raise UserError(f"{value} is no base model: it has {have}", hint=f"jointnet:{value}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -12,15 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from jointnet_cli.device import choose_device, choose_dtype
 from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.coherence import count_crops
 from jointnet_cli.evaluation.files import PICTURES, WORDS, digest, take_apart
+from jointnet_cli.evaluation.models import Model
 from jointnet_cli.evaluation.report import run_facts
-from jointnet_cli.evaluation.rows import Row, needed_by_all
+from jointnet_cli.evaluation.rows import Row
 from jointnet_cli.evaluation.seams import panorama_seams
-from jointnet_cli.model.find import find_model
 from jointnet_cli.output.image import read_image
 from jointnet_cli.sampling.layout import panorama_layout
 from jointnet_cli.tasks import METHODS, Method, Panorama, Result, Sampling
@@ -100,32 +99,25 @@ class Tiled:
 
     def __init__(self, method: Method, value: str, how: Drawing) -> None:
         self._method, self._how = method, how
-        self._model = value or how.model
-        self._folder = find_model(self._model, how.base)
+        self._model = Model(value or how.model, base=how.base, device=how.device, dtype=how.dtype)
+        self._folder, self._warm = self._model.folder, False
         task = self._task("", 0)
         panorama_layout(task, self._folder)  # refuses sizes that do not fit
         count_crops(self._folder.size if task.height is None else task.height, task.width)
 
     @cached_property
     def identity(self) -> str:
-        device = choose_device(self._how.device)
-        dtype = choose_dtype(self._how.dtype, device)
-        return f"{self._folder.weights_hash()} {self._how.sampling} {device.type} {dtype}"
+        return f"{self._folder.weights_hash()} {self._how.sampling} {self._model.place}"
 
     def __len__(self) -> int:
         return len(self._how.motif)
 
-    @cached_property
-    def engine(self) -> Engine:
-        with needed_by_all():
-            engine = _open(self._model, self._how.base, self._how.device, self._how.dtype)
-        # What a device does only once, such as choosing kernels, is not part of the time of a panorama.
-        engine.panorama(self._task("", 0, replace(self._how.sampling, steps=2)))
-        return engine
-
     def __call__(self, number: int) -> Drawn:
         prompt, seed = self._how.motif[number]
-        engine = self.engine
+        engine = self._model.engine
+        if not self._warm:  # what a device does only once, such as choosing kernels, is no part of a panorama's time
+            engine.panorama(self._task("", 0, replace(self._how.sampling, steps=2)))
+            self._warm = True
         result = engine.panorama(self._task(prompt, seed, self._how.sampling))
         stride = None if self._method == "direct" else result.settings["layout"]["stride"]
         record = {
@@ -219,8 +211,3 @@ def _hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} threads"
-
-
-@lru_cache(maxsize=1)
-def _open(model: str, base: str | None, device: str | None, dtype: str | None) -> Engine:
-    return Engine.open(model, base=base, device=device, dtype=dtype)

@@ -26,6 +26,3 @@ EXAMPLES: dict[str, tuple[Callable[..., None], str]] = {
 }
 
 evaluate = command_group("evaluate", "Measure models: the paper's tables, with intervals.", EXAMPLES)
-for command in evaluate.registered_commands:
-    # The others have a default for everything, or say what they lack.
-    command.no_args_is_help = command.name in ("compare", "tally")
