@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from jointnet_cli.cli.console import progress
 from jointnet_cli.cli.evaluate.options import DeviceOptions, EvaluateOptions, conclude
 from jointnet_cli.cli.evaluate.prompts import Prompts, listed_prompts
 from jointnet_cli.cli.options import PROMPT_PANEL, SamplingOptions, option
@@ -59,6 +58,6 @@ def consistency(
         width=width,
         limit=evaluation.limit,
         resamples=evaluation.resamples,
-        watch=lambda name: progress(name, evaluation.quiet or not items.main),
+        watch=evaluation.watch(items),
     )
     conclude(table, items, folder, evaluation)

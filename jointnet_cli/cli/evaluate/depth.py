@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from jointnet_cli.cli.console import progress
 from jointnet_cli.cli.depth import Ensemble
-from jointnet_cli.cli.evaluate.options import DeviceOptions, EvaluateOptions, conclude
+from jointnet_cli.cli.evaluate.options import DeviceOptions, EvaluateOptions, Shards, conclude
 from jointnet_cli.cli.options import INPUT_PANEL, DepthKind, SamplingOptions, option
 from jointnet_cli.errors import UserError
 
@@ -16,15 +15,6 @@ if TYPE_CHECKING:
 
 DEFAULT_ROWS = ("jointnet:diorama", "constant", "autoencoder:diorama")
 
-Shards = Annotated[
-    str | None,
-    option(
-        "--shards",
-        panel=INPUT_PANEL,
-        metavar="DIR",
-        help="Shards with the truth, such as reserved worlds of `jointnet prepare --evaluation`.",
-    ),
-]
 Truth = Annotated[
     Path | None,
     option("--truth", panel=INPUT_PANEL, metavar="DIR", help="Folder of pictures and true maps, such as MegaDepth."),
@@ -84,9 +74,9 @@ def depth(
         items,
         how=Predicting(sampling.request(), ensemble, strength, midas, place.device, place.dtype),
         depth_cap=cap,
-        count=min(len(scenes), evaluation.limit or len(scenes)),
+        count=evaluation.count(len(scenes)),
         resamples=evaluation.resamples,
-        watch=lambda name: progress(name, evaluation.quiet or not items.main),
+        watch=evaluation.watch(items),
     )
     conclude(table, items, folder, evaluation)
 

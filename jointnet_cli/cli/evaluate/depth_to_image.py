@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from jointnet_cli.cli.evaluate.generation import FeatureOptions, Reference, open_reference, open_shards
-from jointnet_cli.cli.evaluate.options import DeviceOptions, EvaluateOptions, conclude
-from jointnet_cli.cli.options import INPUT_PANEL, SamplingOptions, option
+from jointnet_cli.cli.evaluate.options import DeviceOptions, EvaluateOptions, Shards, conclude
+from jointnet_cli.cli.options import SamplingOptions, option
 from jointnet_cli.errors import UserError
 
 DEFAULT_ROWS = ("jointnet:diorama",)
@@ -14,10 +14,7 @@ DEFAULT_ROWS = ("jointnet:diorama",)
 
 def depth_to_image(
     *,
-    shards: Annotated[
-        str | None,
-        option("--shards", panel=INPUT_PANEL, metavar="DIR", help="Shards of pictures with captions and depth."),
-    ] = None,
+    shards: Shards = None,
     reference: Reference = None,
     predictor: Annotated[
         str, option("--predictor", metavar="KIND:VALUE", help="What depth is predicted with from the painted pictures.")
@@ -59,6 +56,6 @@ def depth_to_image(
         predictor=judging,
         predicting=Predicting(Sampling(steps=predictor_steps), device=place.device, dtype=place.dtype),
         how=Making(sampling.request(), place.device, place.dtype),
-        count=min(len(given), evaluation.limit or len(given)),
+        count=evaluation.count(len(given)),
     )
     conclude(table, items, folder, evaluation)

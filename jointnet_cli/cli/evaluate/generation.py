@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from jointnet_cli.cli.console import progress
-from jointnet_cli.cli.evaluate.options import DeviceOptions, EvaluateOptions, conclude
+from jointnet_cli.cli.evaluate.options import DeviceOptions, EvaluateOptions, Shards, conclude
 from jointnet_cli.cli.options import INPUT_PANEL, PROMPT_PANEL, SamplingOptions, option
 from jointnet_cli.cli.rows import read_rows
 from jointnet_cli.errors import UserError
@@ -25,15 +24,6 @@ DEFAULT_ROWS = ("jointnet:diorama",)
 CAPTION_COLUMNS = ("prompt", "caption", "text")
 FEATURES_PANEL = "Feature networks"
 
-Shards = Annotated[
-    str | None,
-    option(
-        "--shards",
-        panel=INPUT_PANEL,
-        metavar="DIR",
-        help="Shards of real pictures with captions, such as reserved worlds of `jointnet prepare --evaluation`.",
-    ),
-]
 Reference = Annotated[
     Path | None,
     option("--reference", panel=INPUT_PANEL, metavar="DIR", help="Folder of real pictures, instead of the shards'."),
@@ -91,7 +81,7 @@ class FeatureOptions:
         names = dict.fromkeys([*(self.features or [EFFLITE]), *([str(self.judge)] if self.judge else [])])
         return Scoring(
             items,
-            lambda name: progress(name, evaluation.quiet or not items.main),
+            evaluation.watch(items),
             [open_features(name, device) for name in names],
             Clip(self.clip, choose_device(device)) if self.clip else None,
             Judge.load(self.judge) if self.judge else None,
@@ -142,7 +132,7 @@ def generation(
         real=real,
         captioned=prompts is None and real is not None and real is given,
         how=Making(sampling.request(), place.device, place.dtype),
-        count=min(len(captions), evaluation.limit or len(captions)),
+        count=evaluation.count(len(captions)),
         facts={"captions": facts},
     )
     conclude(table, items, folder, evaluation)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jointnet_cli.cli.console import progress
 from jointnet_cli.cli.depth import Ensemble
-from jointnet_cli.cli.evaluate.depth import Shards, Truth
-from jointnet_cli.cli.evaluate.options import DeviceOptions, EvaluateOptions, conclude
+from jointnet_cli.cli.evaluate.depth import Truth
+from jointnet_cli.cli.evaluate.options import DeviceOptions, EvaluateOptions, Shards, conclude
 from jointnet_cli.cli.options import SamplingOptions
 from jointnet_cli.errors import UserError
 
@@ -46,9 +45,9 @@ def normal(
         rows,
         items,
         how=Predicting(sampling.request(), ensemble, device=place.device, dtype=place.dtype),
-        count=min(len(scenes), evaluation.limit or len(scenes)),
+        count=evaluation.count(len(scenes)),
         resamples=evaluation.resamples,
-        watch=lambda name: progress(name, evaluation.quiet or not items.main),
+        watch=evaluation.watch(items),
     )
     conclude(table, items, folder, evaluation)
 

@@ -8,13 +8,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jointnet_cli.cli.console import RUN_FAILED
-from jointnet_cli.cli.options import OUTPUT_PANEL, Device, Dtype, Json, Quiet, option
+from jointnet_cli.cli.console import RUN_FAILED, progress
+from jointnet_cli.cli.options import INPUT_PANEL, OUTPUT_PANEL, Device, Dtype, Json, Quiet, option
 
 if TYPE_CHECKING:
     from jointnet_cli.evaluation.items import Items
+    from jointnet_cli.evaluation.measure import Watch
     from jointnet_cli.evaluation.table import Table
 
+Shards = Annotated[
+    str | None,
+    option(
+        "--shards",
+        panel=INPUT_PANEL,
+        metavar="DIR",
+        help="Shards of pictures with captions and maps, such as reserved worlds of `jointnet prepare --evaluation`.",
+    ),
+]
 Limit = Annotated[int | None, option("--limit", min=1, metavar="N", help="Use only the first items.")]
 
 
@@ -47,6 +57,14 @@ class EvaluateOptions:
     def folder(self, command: str) -> Path:
         """Where a command keeps its items and table."""
         return self.out or Path("evaluation", command)
+
+    def count(self, available: int) -> int:
+        """How many items of those that there are."""
+        return min(available, self.limit or available)
+
+    def watch(self, items: Items) -> Watch:
+        """Shows the progress of rows on the main process, unless it is to be quiet."""
+        return lambda name: progress(name, self.quiet or not items.main)
 
 
 @dataclass(frozen=True)

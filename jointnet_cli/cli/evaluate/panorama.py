@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
-from jointnet_cli.cli.console import note, progress
+from jointnet_cli.cli.console import note
 from jointnet_cli.cli.evaluate.options import EvaluateOptions, conclude
 from jointnet_cli.cli.evaluate.prompts import Prompts, listed_prompts
 from jointnet_cli.cli.options import PROMPT_PANEL, ModelOptions, TiledSamplingOptions, option
@@ -83,7 +83,7 @@ def panorama(
         distance=perceptual,
         limit=evaluation.limit,
         resamples=evaluation.resamples,
-        watch=lambda name: progress(name, evaluation.quiet or not items.main),
+        watch=evaluation.watch(items),
         sheet=sheet,
     )
     if items.main and sheet.exists():
