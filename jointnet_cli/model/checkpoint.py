@@ -23,6 +23,7 @@ import torch
 import transformers
 from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
+from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -51,6 +52,8 @@ from jointnet_cli.model.prompt import TEXT_SIDES, TextSide, save_tokenizer
 from jointnet_cli.model.published import read_branches
 from jointnet_cli.model.weights import find_weights, read_tensors
 from jointnet_cli.model.words import Words
+
+SHARD_NAME = SAFETENSORS_WEIGHTS_NAME.replace(".", "{suffix}.")
 
 
 @dataclass
@@ -218,14 +221,16 @@ def _load_network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     return network.eval()
 
 
-def save_model(model: JointModel, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write a joint model, weights in the given type."""
+def save_model(
+    model: JointModel, folder: str | Path, dtype: torch.dtype = torch.float16, *, shard_size: str = "10GB"
+) -> None:
+    """Write a joint model, weights in the given type; what is larger than a shard (`15MB`) becomes several, with an index."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     beside = {name: network for name, network in model.networks.items() if name != "joint"}
     unets = {unet_place(name): unet for name, unet in model.joint.unets.items()}
     for place, network in {**beside, **unets}.items():
-        _save_network(network, folder / place, dtype)
+        _save_network(network, folder / place, dtype, shard_size)
     if isinstance(model.joint, LightJointUNet):
         model.joint.save_adapter_configs(folder)
     for file, tensors in model.joint.beside().items():
@@ -262,7 +267,7 @@ def _index(text: TextSide, scheduler: str) -> dict[str, Any]:
     }
 
 
-def _save_network(network: Any, folder: Path, dtype: torch.dtype) -> None:
+def _save_network(network: Any, folder: Path, dtype: torch.dtype, shard_size: str) -> None:
     """Save a copy in another type without touching the network.
 
     The configuration keeps stating the network's own type, so that diffusers loads all parts of a pipeline in one type.
@@ -274,6 +279,6 @@ def _save_network(network: Any, folder: Path, dtype: torch.dtype) -> None:
         config = read_json(folder / "config.json")
         config.pop("_name_or_path", None)  # where this machine keeps what it was loaded from
         write_json(folder / "config.json", config)
-        save_file(tensors, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
+        save_torch_state_dict(tensors, folder, filename_pattern=SHARD_NAME, max_shard_size=shard_size)
     else:
-        network.save_pretrained(folder, state_dict=tensors)
+        network.save_pretrained(folder, state_dict=tensors, max_shard_size=shard_size)

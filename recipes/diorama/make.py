@@ -1,11 +1,12 @@
-"""Make the embedded model `diorama`: render its worlds, train all its stages, write the folder that is shipped.
+"""Make the embedded model `diorama`: render its worlds, train all its stages, write the folder that is shipped, measure it.
 
     python recipes/diorama/make.py --minutes 25 --scenes 60000 --out runs/diorama      # one H100, 16 cores
     python recipes/diorama/make.py --minutes 600 --scenes 20000 --out runs/diorama     # a night on two cores
 
 Every stage is a `jointnet` command of its own with a recipe of this folder; the same call again goes on where it was cut off.
 On a GPU the scenes are rendered while the first stages train, behind them in the queue for the cores: compiling a network
-beside renderers of the same rank took five minutes. Progress goes to stderr, the model's folder to stdout.
+beside renderers of the same rank took five minutes. Progress goes to stderr, the model's folder to stdout. What is
+measured lies in OUT/measured; the classifier that judges pictures is trained once, beside the minutes.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ import torch
 FIRST = 4000
 """Scenes that the autoencoder trains on."""
 SHARD = 500
-SHARES = {"vae": 0.16, "base": 0.34, "joint-depth": 0.1, "inpaint": 0.32}
+SHARD_SIZE = "15MB"
+RESERVED = 256
+"""Worlds to measure on, which no training sees."""
+SHARES = {"vae": 0.16, "base": 0.34, "joint": 0.1, "inpaint": 0.32}
 """Of the minutes; the rest is for rendering, encoding and starting."""
 ON_A_GPU = {
     "vae": {"batch_size": 192, "learning_rate": 2e-3},
     "base": {"batch_size": 512, "learning_rate": 1.6e-3, "warmup_steps": 300, "ema": 0.9995, "compile": "true"},
-    "joint-depth": {"batch_size": 512, "learning_rate": 1.2e-3, "ema": 0.999, "compile": "true"},
+    "joint": {"batch_size": 512, "learning_rate": 1.2e-3, "ema": 0.999, "compile": "true"},
     "inpaint": {"batch_size": 512, "learning_rate": 1.0e-3, "ema": 0.9995, "compile": "true"},
 }
 """Larger batches keep a GPU busy, and bear higher learning rates."""
@@ -69,9 +73,10 @@ def main() -> None:
     stage(options, "base", {"data.shards": shards, "vae": out / "vae/model", "data.limit": known})
     for process in (rendering, *encoding):
         _finish(process)
-    stage(options, "joint-depth", {"data.shards": shards, "model": out / "base/model"})
-    stage(options, "inpaint", {"data.shards": shards, "model": out / "joint-depth/model"})
+    stage(options, "joint", {"data.shards": shards, "model": out / "base/model"})
+    stage(options, "inpaint", {"data.shards": shards, "model": out / "joint/model"})
     _embed(out / "inpaint/model", out / "model")
+    measure(out)
     if watch:
         watch.terminate()
     print(out / "model")
@@ -95,6 +100,44 @@ def stage(options: argparse.Namespace, name: str, settings: dict[str, object]) -
             options.out / f"{name}.log",
         )
     )
+
+
+def measure(out: Path) -> None:
+    """What docs/results.md says of the model: depth, normals, the autoencoder, and what prompts get. Done ones are kept."""
+    reserved, judge, model, made = out / "reserved", out / "judge", out / "model", out / "measured"
+    made.mkdir(exist_ok=True)
+    rendering = ["prepare", "--source", "worlds", "--evaluation", "--seed", 1_000_000_000, "--count", RESERVED]
+    _finish(_start([*rendering, "--size", 128, "--out", reserved, "--quiet"], made / "render.log"))
+    own, tables = ["-m", "jointnet_cli.evaluation"], ["-m", "jointnet_cli", "evaluate"]
+    on_worlds = ["--shards", reserved]
+    every: dict[str, list[object]] = {
+        "attributes": [*own, "attributes", "--training", out / "worlds", "--held-out", reserved, "--judge", judge],
+        "follow": [
+            *own,
+            "follow",
+            "--judge",
+            judge,
+            "--held-out",
+            reserved,
+            "--sheet",
+            made / "samples.png",
+            "-m",
+            model,
+        ],
+        "depth": [
+            *(*tables, "depth", *on_worlds, "--row", f"jointnet:{model}", "--row", f"mean-map:{out / 'worlds'}"),
+            *("--row", f"autoencoder:{model}", "--out", made / "depth", "--json"),
+        ],
+        "normal": [*tables, "normal", *on_worlds, "--row", f"jointnet:{model}", "--out", made / "normal", "--json"],
+    }
+    for name, command in every.items():
+        file, partial = made / f"{name}.json", made / f"{name}.partial"
+        if not file.exists():
+            _say(f"measuring: {name}")
+            with partial.open("wb") as answer, (made / f"{name}.log").open("ab") as log:
+                words = [sys.executable, *map(str, command)]
+                subprocess.run(words, stdout=answer, stderr=log, check=True)
+            partial.replace(file)
 
 
 def encode_as_they_come(out: Path, number: int, encoders: int) -> None:
@@ -137,11 +180,11 @@ def _leading(there: object) -> int:
 
 
 def _embed(trained: Path, folder: Path) -> None:
-    """The trained model in float16, which is half the size."""
+    """The trained model in float16, which is half the size, in files that a repository bears."""
     from jointnet_cli.model.checkpoint import load_model, save_model
 
     shutil.rmtree(folder, ignore_errors=True)
-    save_model(load_model(str(trained)), folder, torch.float16)
+    save_model(load_model(str(trained)), folder, torch.float16, shard_size=SHARD_SIZE)
 
 
 def _start(arguments: list[object], log: Path, *, module: bool = True, rank: int = 0) -> subprocess.Popen[bytes]:

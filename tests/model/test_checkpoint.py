@@ -80,6 +80,20 @@ def test_float16_is_half_precision_and_half_the_size(tiny_model: Models, tmp_pat
     assert sizes[0] < 0.75 * sizes[1]
 
 
+def test_weights_in_shards_are_small_files_and_the_same_model(tiny_model: Models, tmp_path: Path) -> None:
+    model = tiny_model("masked")
+    save_model(model, tmp_path, torch.float32, shard_size="20KB")
+    assert len(list((tmp_path / "unet").glob("*.safetensors"))) > 1
+    assert len(list((tmp_path / "text_encoder").glob("*.safetensors"))) > 1
+    largest = max(x.nbytes for x in tensors(model).values())
+    for path in tmp_path.rglob("diffusion_pytorch_model*.safetensors"):
+        assert path.stat().st_size < max(20_000, largest) + 20_000, path
+    after = tensors(load_model(tmp_path))
+    assert all(torch.equal(after[key], value) for key, value in tensors(model).items())
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path, safety_checker=None)
+    assert torch.equal(pipeline.unet.conv_in.weight, model.joint.unet("rgb").conv_in.weight)
+
+
 def test_diffusers_runs_a_folder_in_half_precision(tiny_model: Models, tmp_path: Path) -> None:
     save_model(tiny_model("base"), tmp_path)
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path, safety_checker=None)

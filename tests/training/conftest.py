@@ -33,7 +33,10 @@ TINY = {
         *("unet.block_out_channels=[16, 32]", "unet.attention=[false, true]", "preview_prompts=['a hut', 'the sea']"),
     ],
     "joint-depth": [f"train.max_steps={STEPS}", "preview_prompts=['a red hut']"],
-    "inpaint": [f"train.max_steps={STEPS}", "preview_prompts=[]"],
+    "inpaint": [
+        *(f"train.max_steps={STEPS}", "preview_prompts=[]"),
+        *("model=runs/joint-depth/model", "data.maps=['rgb', 'depth']"),
+    ],
 }
 
 

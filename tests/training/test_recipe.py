@@ -56,7 +56,8 @@ def refusal(name: str, *overrides: str) -> UserError:
 SHIPPED = {
     *("depth", "normal", "depth-normal", "finetune", "inpaint", "lora-depth", "sdxl-depth", "if-depth"),
     *("baselines/direct-extend", "baselines/controlnet-direct-extend"),
-    *("diorama/vae", "diorama/base", "diorama/joint-depth", "diorama/inpaint", "diorama/lora-depth"),
+    *("diorama/vae", "diorama/base", "diorama/joint", "diorama/joint-depth", "diorama/inpaint"),
+    "diorama/lora-depth",
     *("diorama/baselines/direct-extend", "diorama/baselines/controlnet-direct-extend"),
 }
 
