@@ -32,7 +32,7 @@ def mesh_view(
 
     `azimuth` in degrees, `eye` in metres, `size` height and width in pixels; 70 degrees of field of view.
     """
-    mesh = next(iter(trimesh.load(path, process=False).geometry.values()))
+    mesh = trimesh.load(path, process=False).geometry["front"]
     texture = np.asarray(mesh.visual.material.baseColorTexture.convert("RGB"), dtype=np.float32) / 255
     used = np.unique(mesh.faces)
     points, uv = np.asarray(mesh.vertices)[used] - np.asarray(eye), np.asarray(mesh.visual.uv)[used]

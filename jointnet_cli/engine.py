@@ -16,6 +16,9 @@ from jointnet_cli.modality import from_map, to_map
 from jointnet_cli.model.checkpoint import JointModel, load_model
 from jointnet_cli.model.find import find_model
 from jointnet_cli.model.folder import RGB, ModelFolder
+from jointnet_cli.output.occlusion import CUT, behind_surface, continued, hidden, widened
+from jointnet_cli.output.rays import focal_length
+from jointnet_cli.output.scene import Scene
 from jointnet_cli.sampling.alignment import align_members
 from jointnet_cli.sampling.autoencode import decode_canvas, encode_canvas, encode_region
 from jointnet_cli.sampling.job import Job, lap, run
@@ -23,13 +26,25 @@ from jointnet_cli.sampling.known import Region
 from jointnet_cli.sampling.layout import (
     Layout,
     generate_layout,
+    inpaint_layout,
     nearest_sides,
     panorama_layout,
     photo_layout,
     refine_layout,
 )
 from jointnet_cli.sampling.resample import enlarge, resize, shrink_mask, to_array, to_tensor
-from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Projection, Refine, Result, Task
+from jointnet_cli.tasks import (
+    Depth,
+    Generate,
+    Inpaint,
+    Maps,
+    Panorama,
+    Projection,
+    Refine,
+    Result,
+    Sampling,
+    Task,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +56,14 @@ Timings = dict[str, float]
 NOMINAL_FOV = 60.0
 """Horizontal field of view stated for perspective images, degrees: the model does not know its camera."""
 PERSPECTIVE = Projection("perspective", NOMINAL_FOV)
+
+_BEHIND_STRENGTH = 0.6
+_MOVE = 0.25
+"""How far a viewer is taken to move, in units of the nearest distance."""
+_DEEPER = 3
+"""How many times as deep as what shows is painted: what is left of the foreground beside it would show through."""
+_EDGE = 3
+"""Pixels beside the foreground that have some of its colour."""
 
 
 @dataclass
@@ -149,21 +172,22 @@ class Engine:
         """
         self._require_maps({*task.maps, *task.masks} - {RGB})
         timings: Timings = {}
-        size = _size(task.image)
-        layout = photo_layout(*size, self.folder, task.max_side)
+        size, projection = _size(task.image), task.projection or PERSPECTIVE
+        layout = inpaint_layout(*size, self.folder, task.max_side, task.projection)
         values = self._complete(task, layout, timings, progress)
         masks = {name: to_tensor(task.masks.get(name, task.masks[RGB]))[0] for name in values}
         given, canvas = {}, self._pixels(layout)
         for name, value in values.items():
             small = to_map(resize(value, canvas, name), name)
-            given[name] = self._timed(timings, encode_region, small, shrink_mask(masks[name], canvas))
+            unknown = shrink_mask(masks[name], canvas)
+            given[name] = self._timed(timings, encode_region, small, unknown, wrap=projection.wrap)
         start = {name: region.latents for name, region in given.items()}
         job = self._job(task, layout, given=given, start=start, strength=task.strength)
-        made = self._run(job, timings, progress)
+        made = self._run(job, timings, progress, wrap=projection.wrap)
         for name, value in values.items():
             repainted = resize(made[name], size, name)
             made[name] = torch.where(masks[name] > 0.5, repainted, value)
-        return self._result(task, made, PERSPECTIVE, job, timings)
+        return self._result(task, made, projection, job, timings)
 
     def refine(self, task: Refine, progress: Progress | None = None) -> Result:
         """An image and its maps at a higher resolution: what is refined starts from itself under noise, the rest is known.
@@ -192,6 +216,86 @@ class Engine:
             size = (height, width)
             made[name] = resize(made[name], size, name) if name in refined else enlarge(value, size, name)
         return self._result(task, made, projection, job, timings)
+
+    def behind(
+        self,
+        image: NDArray[np.float32],
+        maps: Maps,
+        mask: NDArray[np.bool_],
+        projection: Projection,
+        *,
+        seed: int,
+        prompt: str = "",
+        sampling: Sampling | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        """What the foreground hides, painted by inpainting: the image (H, W, 3) and its maps.
+
+        It starts from what is there under noise (SDEdit), so that what is beside guides it as far as it was carried on into
+        the mask: from noise alone a model paints the object again of which it sees a rest, or which the prompt names.
+
+        Args:
+            image: (H, W, 3), within the mask what lies beyond carried on (`occlusion.continued`).
+            maps: likewise.
+            mask: (H, W), what is painted.
+            projection: how pixels map to directions.
+            seed: of the noise.
+            prompt: what is behind; by default nothing is said of it.
+            sampling: how to denoise.
+            progress: is told of every step.
+        """
+        task = Inpaint(
+            image=image,
+            prompt=prompt,
+            seed=seed,
+            masks={RGB: mask.astype("float32")},
+            maps=maps,
+            strength=_BEHIND_STRENGTH,
+            projection=projection if projection.kind == "cylindrical" else None,
+            sampling=sampling or Sampling(),
+        )
+        painted = self.inpaint(task, progress)
+        return painted.image, painted.maps
+
+    def layered(
+        self,
+        scene: Scene,
+        *,
+        seed: int,
+        maps: Maps | None = None,
+        sampling: Sampling | None = None,
+        progress: Progress | None = None,
+    ) -> Scene:
+        """A scene with a second layer behind its foreground, painted by the model.
+
+        A viewer is taken to move by a quarter of the nearest distance. There is one layer where nothing hides anything.
+
+        Args:
+            scene: of one layer.
+            seed: of the noise.
+            maps: the picture's further dense maps, such as normals; those that are missing are predicted.
+            sampling: how to denoise.
+            progress: is told of every step.
+        """
+        projection, distance = scene.projection, scene.front.distance
+        reach = max(1, round(_MOVE * focal_length(projection, distance.shape[1])))
+        shown, masked = (
+            widened(hidden(distance, CUT, pixels, wrap=projection.wrap), _EDGE, wrap=projection.wrap)
+            for pixels in (reach, _DEEPER * reach)
+        )
+        if not shown.any():
+            return scene
+        image, disparity = continued(scene, masked)
+        image, painted = self.behind(
+            image,
+            {**(maps or {}), "depth": disparity},
+            masked,
+            projection,
+            seed=seed,
+            sampling=sampling,
+            progress=progress,
+        )
+        return replace(scene, behind=behind_surface(scene, masked, image, painted["depth"], shown=shown))
 
     def _complete(
         self, task: Inpaint | Refine, layout: Layout, timings: Timings, progress: Progress | None
@@ -222,7 +326,7 @@ class Engine:
         members = []
         for member in range(task.ensemble):
             job = self._job(replace(task, seed=task.seed + member), layout, given=given)
-            made = self._run(job, timings, _nth(progress, member, task.ensemble))
+            made = self._run(job, timings, _nth(progress, member, task.ensemble), wrap=layout.wrap)
             members.append({name: values for name, values in made.items() if name not in given})
         return members, job
 
@@ -285,7 +389,7 @@ class Engine:
         """Physical arrays given whole, at the layout's size."""
         size = self._pixels(layout)
         return {
-            name: Region.whole(self._encode(resize(values, size, name), name, timings))
+            name: Region.whole(self._encode(resize(values, size, name), name, timings, wrap=layout.wrap))
             for name, values in arrays.items()
         }
 

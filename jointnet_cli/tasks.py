@@ -101,7 +101,9 @@ class Inpaint:
     strength: float = 1.0
     """How much of the masked part is forgotten, in [0, 1]; 1 is all of it (SDEdit below)."""
     max_side: int | None = None
-    """As for `Depth`."""
+    """As for `Depth`; `None` takes a panorama as large as it is."""
+    projection: Projection | None = None
+    """How the image's pixels map to directions; `None` is a perspective image."""
     sampling: Sampling = field(default_factory=Sampling)
 
 

@@ -8,7 +8,8 @@ import select
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PATIENCE = 60.0
 """Seconds; a browser on a busy machine is slow to start."""
-KEYS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Backspace": 8}
+KEYS = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Backspace": 8, "Tab": 9, "Escape": 27}
+PLAIN = ("--disable-gpu",)
+WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+"""Graphics computed on the processor, the same on every machine."""
 
 
 def find_browser() -> str | None:
@@ -69,10 +73,47 @@ class Page:
 
     def press(self, key: str) -> None:
         """A key goes down and up."""
-        code = KEYS.get(key, ord(key[0].upper()))
+        number = KEYS.get(key, ord(key[0].upper()))
         text = {"text": key} if len(key) == 1 else {}
-        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, **text)
-        self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
+        about = {
+            "key": key,
+            "code": f"Key{key.upper()}" if key.isalpha() and text else key,
+            "windowsVirtualKeyCode": number,
+        }
+        self.call("Input.dispatchKeyEvent", type="keyDown", **about, **text)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    def mouse(self, *steps: tuple[str, float, float]) -> None:
+        """The mouse is `moved`, `pressed` or `released` at places of the window."""
+        held = False
+        for what, x, y in steps:
+            held = what == "pressed" or (held and what == "moved")
+            button = {"button": "left", "clickCount": 1} if held or what != "moved" else {}
+            kind = f"mouse{what.title()}"
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, buttons=int(held), **button)
+
+    def touch(self, *steps: list[tuple[float, float]]) -> None:
+        """Fingers at places of the window, which they leave after the last step."""
+        for number, points in enumerate(steps):
+            fingers = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(points)]
+            self.call("Input.dispatchTouchEvent", type="touchMove" if number else "touchStart", touchPoints=fingers)
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
+    def resize(self, width: int, height: int, *, phone: bool = False) -> None:
+        """The window's inner size in CSS pixels, of which a phone has two a side."""
+        scale = 2 if phone else 1
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=phone
+        )
+
+    def prefer(self, **features: str) -> None:
+        """What the user prefers: `prefers_reduced_motion="reduce"`."""
+        named = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
+        self.call("Emulation.setEmulatedMedia", features=named)
+
+    def screenshot(self) -> bytes:
+        """What is to be seen, as a PNG."""
+        return b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
     def tap(self, selector: str) -> None:
         """A finger on the middle of an element."""
@@ -104,14 +145,17 @@ class Page:
 
 
 @contextmanager
-def open_browser(program: str, folder: Path) -> Iterator[Page]:
-    """A browser of its own, whose downloads go to `folder/downloads`; it resolves no name."""
+def open_browser(program: str, folder: Path, graphics: Sequence[str] = PLAIN) -> Iterator[Page]:
+    """A browser of its own, whose downloads go to `folder/downloads`; it resolves no name.
+
+    `graphics` is `PLAIN` or `WEBGL`.
+    """
     downloads = folder / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
     (into, commands), (answers, out) = os.pipe(), os.pipe()
     script = f'exec "$0" "$@" 3<&{into} 4>&{out}'
     flags = [
-        *("--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+        *("--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-dev-shm-usage", *graphics),
         *("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
         *("--touch-events=enabled", "--window-size=1000,700", "--host-resolver-rules=MAP * ~NOTFOUND"),
         f"--user-data-dir={folder / 'profile'}",

@@ -9,6 +9,7 @@ import typer
 
 import jointnet_cli
 from jointnet_cli.cli.console import guarded, hush_libraries
+from jointnet_cli.cli.convert import convert
 from jointnet_cli.cli.depth import depth
 from jointnet_cli.cli.doctor import doctor
 from jointnet_cli.cli.evaluate import evaluate
@@ -21,6 +22,7 @@ from jointnet_cli.cli.prepare import prepare
 from jointnet_cli.cli.recipe import recipe
 from jointnet_cli.cli.refine import refine
 from jointnet_cli.cli.train import train
+from jointnet_cli.cli.view_command import view
 
 EXAMPLES: dict[Callable[..., None], str] = {
     generate: 'jointnet generate "sunset beach with a red hut" --count 4',
@@ -28,6 +30,8 @@ EXAMPLES: dict[Callable[..., None], str] = {
     panorama: 'jointnet panorama "ocean reef" --width 2048',
     inpaint: 'jointnet inpaint beach.png "a palm tree" --mask mask.png',
     refine: "jointnet refine beach.image.png beach.depth.png --scale 2",
+    view: "jointnet view outputs/00000_0_ocean-reef.rgbd.exr",
+    convert: "jointnet convert reef.rgbd.exr --to exr --as distance --near 1 --far 30",
     prepare: "jointnet prepare --source worlds --count 20000 --out shards",
     train: "jointnet train diorama/base --max-minutes 30",
     doctor: "jointnet doctor",

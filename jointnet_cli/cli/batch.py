@@ -7,22 +7,26 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, note, progress, show_fault
+from jointnet_cli.cli.inputs import require_files
 from jointnet_cli.cli.options import ModelOptions, OutputOptions, SamplingOptions
+from jointnet_cli.cli.scene import SceneOptions
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.find import find_model
 from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.output.naming import check_free, expected_files, kind, stem, title
 from jointnet_cli.sampling.layout import generate_layout, panorama_layout
-from jointnet_cli.tasks import Generate, Inpaint, Panorama, Refine, Task
+from jointnet_cli.tasks import Generate, Inpaint, Panorama, Refine, Result, Task
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
+    from jointnet_cli.output.scene import Scene
 
 Kind = Literal["generate", "depth", "inpaint", "refine", "panorama"]
 
@@ -46,8 +50,8 @@ class Item:
     """What `load` reads: `image`, `depth`, `mask` and so on."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """How the files are read, where that decides the pixels: it becomes part of the result's settings."""
-    mesh: bool = False
-    """Whether the result is a panorama, of which there is a mesh."""
+    panorama: bool = False
+    """Whether the result is a panorama, which ends in something to look around in."""
     uncertain: bool = False
     """Whether the result says how certain it is."""
     independent: bool = False
@@ -63,16 +67,17 @@ class Item:
         source = {"source": str(self.files["image"])} if "image" in self.files else {}
         return {"prompt": self.prompt, "seed": self.seed, **source}
 
-    def planned(self, out: Path, folder: ModelFolder) -> dict[str, Path]:
+    def planned(self, out: Path, folder: ModelFolder, scene: SceneOptions) -> dict[str, Path]:
         """The files that the result will be, by key."""
         maps = folder.branches[1:]
         uncertain = maps if self.uncertain else []
         name = stem(self.index, self.seed, self.subject)
-        names = expected_files(self.kind, name, maps, mesh=self.mesh, uncertain=uncertain)
+        products = scene.products(panorama=self.panorama)
+        names = expected_files(self.kind, name, maps, products=products, uncertain=uncertain)
         return {key: out / file for key, file in names.items()}
 
 
-def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions) -> None:
+def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions, scene: SceneOptions) -> None:
     """Make every item and print its files, or with `--dry-run` print the plan. A failed item does not stop the rest.
 
     Raises:
@@ -82,7 +87,8 @@ def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions)
     """
     folder = find_model(model.model, model.base, weights=not output.dry_run)
     _check_schedulers(items)
-    plan = [item.planned(output.out, folder) for item in items]
+    _check_scene(items, folder, scene)
+    plan = [item.planned(output.out, folder, scene) for item in items]
     check_free((path for files in plan for path in files.values()), output.overwrite)
     if output.dry_run:
         for item, files in zip(items, plan, strict=True):
@@ -99,7 +105,7 @@ def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions)
     said: set[str] = set()
     for item in items:
         try:
-            _make(engine, item, len(items), output, said)
+            _make(engine, item, len(items), output, scene, said)
         except Exception as fault:
             if _concerns_all(fault, item):
                 raise
@@ -118,6 +124,23 @@ def _check_schedulers(items: Sequence[Item]) -> None:
 
         for name in sorted(names):
             check_scheduler(name)
+
+
+def _check_scene(items: Sequence[Item], folder: ModelFolder, scene: SceneOptions) -> None:
+    """Refuse products of a model without depth, and known distances of one picture for several.
+
+    Raises:
+        UserError: these.
+    """
+    wanted = scene.products(panorama=False)
+    if wanted.files("") and "depth" not in folder.branches:
+        raise UserError("the model has no depth, which meshes, pages, stereo and clips need", "choose another --model")
+    if scene.known:
+        require_files({"known": scene.known}, "--known")
+        if len(items) > 1:
+            raise UserError(
+                "--known holds the distances of one picture", f"make one result at a time, not {len(items)}"
+            )
 
 
 def _check_inputs(items: Sequence[Item], folder: ModelFolder) -> None:
@@ -161,7 +184,7 @@ def _print_plan(item: Item, files: dict[str, Path], size: dict[str, int], output
     print(*(f"  {name}" for name in names.values()), sep="\n")
 
 
-def _make(engine: Engine, item: Item, count: int, output: OutputOptions, said: set[str]) -> None:
+def _make(engine: Engine, item: Item, count: int, output: OutputOptions, scene: SceneOptions, said: set[str]) -> None:
     """Make and write one item. `said` holds the notes about prompts that were printed, each of which is said once."""
     from jointnet_cli.output.bundle import write_result
 
@@ -170,13 +193,34 @@ def _make(engine: Engine, item: Item, count: int, output: OutputOptions, said: s
         _say_unknown_words(engine, task, output.quiet, said)
         result = getattr(engine, kind(task))(task, advance)
         result.settings |= item.settings
-        files = write_result(result, output.out, item.index, overwrite=output.overwrite, metadata=output.metadata)
+        products = scene.products(panorama=item.panorama)
+        files = write_result(
+            result,
+            output.out,
+            item.index,
+            overwrite=output.overwrite,
+            metadata=output.metadata,
+            products=products,
+            scene=cache(lambda: _scene(engine, result, scene)),
+        )
     if output.json:
         names = {key: str(path) for key, path in files.items()}
         line = {**item.record(), "seconds": round(result.seconds, 3), "files": names}
         print(json.dumps(line, ensure_ascii=False), flush=True)
     else:
         print(*files.values(), sep="\n", flush=True)
+
+
+def _scene(engine: Engine, result: Result, options: SceneOptions) -> Scene:
+    """The place that a result shows, with what its foreground hides where that is wanted."""
+    from jointnet_cli.output.scene import scene_of
+
+    depth = result.maps["depth"]
+    scene = scene_of(result.image, depth, result.projection, options.scale(depth), sharpen=options.sharpen)
+    if not options.layers:
+        return scene
+    others = {name: values for name, values in result.maps.items() if name != "depth"}
+    return engine.layered(scene, seed=result.task.seed, maps=others, sampling=result.task.sampling)
 
 
 def _say_unknown_words(engine: Engine, task: Task, quiet: bool, said: set[str]) -> None:

@@ -19,6 +19,7 @@ from jointnet_cli.cli.options import (
     option,
 )
 from jointnet_cli.cli.photos import list_photos
+from jointnet_cli.cli.scene import SceneOptions
 from jointnet_cli.tasks import Depth
 
 Photos = Annotated[
@@ -47,6 +48,7 @@ def depth(
     sampling: TiledSamplingOptions,
     model: ModelOptions,
     output: OutputOptions,
+    scene: SceneOptions,
 ) -> None:
     """Predict the depth (and normals) of photos.
 
@@ -79,4 +81,4 @@ def depth(
             independent=True,
         )
 
-    run_batch([item(index, photo) for index, photo in enumerate(list_photos(photos))], model, output)
+    run_batch([item(index, photo) for index, photo in enumerate(list_photos(photos))], model, output, scene)

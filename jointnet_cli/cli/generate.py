@@ -17,6 +17,7 @@ from jointnet_cli.cli.options import (
     SamplingOptions,
     option,
 )
+from jointnet_cli.cli.scene import SceneOptions
 from jointnet_cli.tasks import Generate
 
 MODEL_OR_MAP = "model's, or the map's shape"
@@ -43,6 +44,7 @@ def generate(
     sampling: SamplingOptions,
     model: ModelOptions,
     output: OutputOptions,
+    scene: SceneOptions,
 ) -> None:
     """Make an image together with its depth (and normals) from a prompt.
 
@@ -80,4 +82,4 @@ def generate(
             settings=maps.settings(),
         )
 
-    run_batch(list_items(item, batch, prompts, size, maps, sampling), model, output)
+    run_batch(list_items(item, batch, prompts, size, maps, sampling), model, output, scene)

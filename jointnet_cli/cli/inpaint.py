@@ -21,8 +21,10 @@ from jointnet_cli.cli.options import (
     TiledSamplingOptions,
     option,
 )
+from jointnet_cli.cli.scene import SceneOptions
+from jointnet_cli.cli.view import ProjectionOptions
 from jointnet_cli.errors import UserError
-from jointnet_cli.tasks import Inpaint
+from jointnet_cli.tasks import Inpaint, Projection
 
 MASKS = {"rgb": "mask", "depth": "depth_mask", "normal": "normal_mask"}
 """The masks' flags by modality."""
@@ -86,15 +88,17 @@ def inpaint(
     *,
     masks: MaskOptions,
     maps: MapOptions,
+    view: ProjectionOptions,
     sampling: TiledSamplingOptions,
     model: ModelOptions,
     output: OutputOptions,
+    scene: SceneOptions,
 ) -> None:
     """Repaint a part of an image together with its depth (and normals).
 
     What is white in `--mask` is painted anew, in the image and in its maps alike; `--depth-mask` and `--normal-mask` say
     something else for their map, and alone they leave the image as it is. Everything outside of the masks stays as it
-    was, bit for bit. A map that is not given is predicted first.
+    was, bit for bit. A map that is not given is predicted first. A panorama of this program stays one, with its mesh.
     """
     inputs = Inputs(output.quiet)
 
@@ -104,22 +108,25 @@ def inpaint(
         picture: ImageOptions,
         masks: MaskOptions,
         maps: MapOptions,
+        view: ProjectionOptions,
         sampling: TiledSamplingOptions,
     ) -> Item:
         image = picture.required()
         masks.require_one()
+        projection = view.projection(image, *maps.files().values())
         return Item(
             kind="inpaint",
             index=index,
             prompt=prompts.prompt,
             seed=prompts.seed,
             sampling=sampling,
-            load=lambda: _load(inputs, image, prompts, masks, maps, sampling),
+            load=lambda: _load(inputs, image, prompts, masks, maps, projection, sampling),
             files={"image": image, **_sources(masks, maps)},
             settings=maps.settings(),
+            panorama=projection is not None,
         )
 
-    run_batch(list_items(item, batch, prompts, picture, masks, maps, sampling), model, output)
+    run_batch(list_items(item, batch, prompts, picture, masks, maps, view, sampling), model, output, scene)
 
 
 def _load(
@@ -128,6 +135,7 @@ def _load(
     prompts: PromptOptions,
     masks: MaskOptions,
     maps: MapOptions,
+    projection: Projection | None,
     sampling: TiledSamplingOptions,
 ) -> Inpaint:
     photo, arrays, marked = inputs.image(image), inputs.maps(maps), inputs.masks(masks.files())
@@ -148,6 +156,7 @@ def _load(
         negative_prompt=prompts.negative_prompt,
         strength=masks.strength,
         max_side=masks.max_side,
+        projection=projection,
         sampling=sampling.request(),
     )
 

@@ -16,6 +16,7 @@ from jointnet_cli.cli.options import (
     TiledSamplingOptions,
     option,
 )
+from jointnet_cli.cli.scene import SceneOptions
 from jointnet_cli.cli.view import FULL_CIRCLE, VIEW_PANEL, closes
 from jointnet_cli.tasks import Method, Panorama
 
@@ -114,6 +115,7 @@ def panorama(
     sampling: TiledSamplingOptions,
     model: ModelOptions,
     output: OutputOptions,
+    scene: SceneOptions,
 ) -> None:
     """Make a panorama together with its depth from a prompt.
 
@@ -146,7 +148,7 @@ def panorama(
             seed=task.seed,
             sampling=sampling,
             load=lambda: task,
-            mesh=True,
+            panorama=True,
         )
 
-    run_batch(list_items(item, batch, prompts, view, tiles, sampling), model, output)
+    run_batch(list_items(item, batch, prompts, view, tiles, sampling), model, output, scene)

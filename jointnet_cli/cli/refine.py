@@ -21,6 +21,7 @@ from jointnet_cli.cli.options import (
     TiledSamplingOptions,
     option,
 )
+from jointnet_cli.cli.scene import SceneOptions
 from jointnet_cli.cli.view import ProjectionOptions
 from jointnet_cli.tasks import Refine, What
 
@@ -58,6 +59,7 @@ def refine(
     sampling: TiledSamplingOptions,
     model: ModelOptions,
     output: OutputOptions,
+    scene: SceneOptions,
 ) -> None:
     """Raise the resolution of an image together with its depth (and normals), tile by tile.
 
@@ -104,7 +106,7 @@ def refine(
             load=load,
             files=sources,
             settings=maps.settings(),
-            mesh=projection is not None,
+            panorama=projection is not None,
         )
 
-    run_batch(list_items(item, batch, captions, picture, maps, refinement, view, sampling), model, output)
+    run_batch(list_items(item, batch, captions, picture, maps, refinement, view, sampling), model, output, scene)

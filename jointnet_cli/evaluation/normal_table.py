@@ -23,7 +23,7 @@ from jointnet_cli.evaluation.rows import Row
 from jointnet_cli.evaluation.scenes import Scene, Scenes
 from jointnet_cli.evaluation.table import Column, Table
 from jointnet_cli.output.maps import read_map
-from jointnet_cli.output.mesh import distance_from_disparity
+from jointnet_cli.output.scene import DepthScale
 from jointnet_cli.sampling.resample import resize, to_array, to_tensor
 
 METRICS = (
@@ -134,7 +134,7 @@ def _inverse_depth(disparity: Tensor, scene: Scene, seed: int) -> NDArray[np.flo
     there = disparity > 0
     if scene.inverse_depth is None:
         top = disparity.max().clamp(min=1e-9)
-        distance = distance_from_disparity((disparity / top).numpy(), NEAR, FAR)
+        distance = DepthScale.from_range(NEAR, FAR).distance((disparity / top).numpy())
         return np.where(there.numpy(), 1 / distance, 0)
     truth = at_size(torch.from_numpy(scene.inverse_depth), *disparity.shape)
     valid = there & (truth > 0)

@@ -56,8 +56,6 @@ def write_exr(
     (H, W) by map, becomes `uncertainty.disparity` and `uncertainty.normal`. `attributes` become string attributes; a
     panorama that closes says so with `wrapmodes`. Raises ValueError for a map of another name or size.
     """
-    import OpenEXR
-
     linear = srgb_to_linear(np.clip(image, 0, 1)).astype(np.float16)
     planes: dict[str, NDArray[Any]] = {name: linear[..., channel] for channel, name in enumerate("RGB")}
     for name, values in maps.items():
@@ -66,15 +64,38 @@ def write_exr(
         planes |= _planes(name, values)
     for name, values in (uncertainty or {}).items():
         planes["uncertainty.disparity" if name == "depth" else f"uncertainty.{name}"] = np.asarray(values, np.float32)
+    write_channels(path, planes, attributes, wrap=projection.wrap)
+
+
+def write_channels(
+    path: Path,
+    channels: Mapping[str, NDArray[Any]],
+    attributes: Mapping[str, str],
+    *,
+    wrap: bool = False,
+    sphere: bool = False,
+) -> None:
+    """Write (H, W) arrays, half or float32 as they are, by channel name as one ZIP-compressed part.
+
+    `wrap` says that the right edge continues at the left one, `sphere` that the picture is a whole sphere: OpenEXR's
+    `envmap`, latitude and longitude. Raises ValueError for a `sphere` that is not exactly twice as wide as high.
+    """
+    import OpenEXR
+
+    height, width = next(iter(channels.values())).shape
+    if sphere and width != 2 * height:
+        raise ValueError(f"a sphere is twice as wide as high, not {width} x {height}")
     header: dict[str, Any] = {
         **attributes,
         "compression": OpenEXR.ZIP_COMPRESSION,
         "type": OpenEXR.scanlineimage,
     }
-    if projection.wrap:
+    if wrap:
         header["wrapmodes"] = "periodic,clamp"
+    if sphere:
+        header["envmap"] = OpenEXR.ENVMAP_LATLONG
     # OpenEXR reads the buffer as it lies in memory and ignores strides.
-    contiguous = {name: np.ascontiguousarray(plane) for name, plane in planes.items()}
+    contiguous = {name: np.ascontiguousarray(plane) for name, plane in channels.items()}
     with atomic_path(path) as temporary, OpenEXR.File(header, contiguous) as file:
         file.write(str(temporary))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,14 +16,17 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.output.atomic import atomic_path
 from jointnet_cli.output.color import linear_to_srgb
 from jointnet_cli.output.exr import is_exr, read_exr
+from jointnet_cli.output.gpano import PNG_KEY
 from jointnet_cli.output.pixels import open_picture, read_samples
 from jointnet_cli.output.srgb import OTHER_COLOURS, to_srgb
 
 _PERCEPTUAL_INTENT = b"\x00"  # the payload of the PNG chunk `sRGB`
+_SEGMENT = 65_500
+"""Bytes that a segment of a JPEG holds, beside its name."""
 
 
 def write_png(path: Path, image: NDArray[np.float32], text: Mapping[str, str] | None = None) -> None:
-    """Write (H, W, 3) sRGB in [0, 1] as an 8-bit PNG, with `text` as text chunks.
+    """Write (H, W, 3) sRGB in [0, 1] as an 8-bit PNG, with `text` as text chunks; XMP (`gpano.PNG_KEY`) as iTXt.
 
     Raises ValueError if a value is not finite; values outside of [0, 1] are clipped.
     """
@@ -36,6 +41,41 @@ def write_grey_png(path: Path, values: NDArray[np.float32], text: Mapping[str, s
     Raises ValueError if a value is not finite; values outside of [0, 1] are clipped.
     """
     _save(path, _quantize(values, np.uint16), _png_info(text))
+
+
+def write_deep_png(path: Path, samples: NDArray[np.float32], text: Mapping[str, str] | None = None) -> None:
+    """Write (H, W, 3) in [0, 1], a picture or (n + 1) / 2 of normals, as a PNG of 16 bits a sample, which Pillow does not.
+
+    Raises ValueError if a value is not finite; values outside of [0, 1] are clipped.
+    """
+    pixels = _quantize(samples, np.uint16).astype(">u2")
+    height, width = pixels.shape[:2]
+    rows = pixels.reshape(height, -1).view(np.uint8)
+    differences = rows.copy()
+    differences[:, 6:] -= rows[:, :-6]  # PNG's filter `Sub`: each byte less that of the pixel before
+    lines = np.insert(differences, 0, 1, axis=1)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),
+        *((chunk[0], chunk[1]) for chunk in _png_info(text).chunks),
+        (b"IDAT", zlib.compress(lines.tobytes(), 6)),
+        (b"IEND", b""),
+    ]
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        stream.write(b"\x89PNG\r\n\x1a\n")
+        for name, data in chunks:
+            stream.write(struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)))
+
+
+def write_jpeg(path: Path, image: NDArray[np.float32], xmp: str | None = None, comment: str | None = None) -> None:
+    """Write (H, W, 3) sRGB in [0, 1] as a JPEG of quality 95 with full colour resolution; `xmp` goes into its APP1.
+
+    A comment of more bytes than JPEG has room for is left out. Raises ValueError if a value is not finite; values outside
+    of [0, 1] are clipped.
+    """
+    segments = {"xmp": xmp, "comment": comment}
+    given = {name: data for name, text in segments.items() if text and len(data := text.encode()) <= _SEGMENT}
+    with atomic_path(path) as temporary:
+        Image.fromarray(_quantize(image, np.uint8)).save(temporary, format="JPEG", quality=95, subsampling=0, **given)
 
 
 def write_normal_png(path: Path, normal: NDArray[np.float32], text: Mapping[str, str] | None = None) -> None:
@@ -109,7 +149,10 @@ def _quantize(values: NDArray[np.floating], dtype: type[np.uint8] | type[np.uint
 def _png_info(text: Mapping[str, str] | None) -> PngInfo:
     info = PngInfo()
     for key, value in (text or {}).items():
-        info.add_text(key, value)
+        if key == PNG_KEY:
+            info.add_itxt(key, value)
+        else:
+            info.add_text(key, value)
     return info
 
 

@@ -129,15 +129,20 @@ def _spoken(result: Result) -> tuple[list[str], dict[str, Any]]:
         case Generate():
             return [task.prompt], {"width": width, "height": height, **files}
         case Inpaint():
-            return [image, task.prompt], files | _values(task, "strength", "max_side")
+            return [image, task.prompt], {**files, **_values(task, "strength", "max_side"), **_view(task.projection)}
         case Refine():
             depth = files.pop("depth", None)
-            view = _values(task.projection, "span", "wrap") if task.projection else {}
+            view = _view(task.projection)
             options = {"prompt": task.prompt or None, **files, **_values(task, "what", "scale", "strength"), **view}
             return [image] if depth is None else [image, str(depth)], options
         case Panorama():
             names = ("span", "wrap", "method", "stride", "taper", "whole_image_until", "whole_image_weight")
             return [task.prompt], {"width": width, "height": height, **_values(task, *names)}
+
+
+def _view(projection: Projection | None) -> dict[str, Any]:
+    """The flags that say how a given picture looks around."""
+    return _values(projection, "span", "wrap") if projection else {}
 
 
 def _values(thing: object, *names: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.output.products import Products
 from jointnet_cli.tasks import Depth, Task
 
 SLUG_LENGTH = 48
@@ -56,15 +57,15 @@ def expected_files(
     stem: str,
     maps: Sequence[str],
     *,
-    mesh: bool = False,
+    products: Products | None = None,
     uncertain: Sequence[str] = (),
     metadata: bool = True,
 ) -> dict[str, str]:
     """The file names of one result by key, in the order in which they are written; the sidecar comes last.
 
     `kind` is a task's verb and `maps` names the dense maps (`depth`, `normal`), `uncertain` those of which there is an
-    uncertainty. A depth task has no `image`: the photo is the user's own. It has a coloured `preview` instead, and a
-    panorama a `mesh`; both need a depth map.
+    uncertainty. A depth task has no `image`: the photo is the user's own. It has a coloured `preview` instead; that and
+    the `products` need a depth map.
     """
     files = {} if kind == "depth" else {"image": f"{stem}.image.png"}
     for name in maps:
@@ -74,8 +75,8 @@ def expected_files(
     if kind == "depth" and "depth" in maps:
         files["preview"] = f"{stem}.preview.png"
     files["exr"] = f"{stem}.rgb{''.join(name[0] for name in maps)}.exr"
-    if mesh and "depth" in maps:
-        files["mesh"] = f"{stem}.mesh.glb"
+    if products and "depth" in maps:
+        files |= products.files(stem)
     if metadata:
         files["metadata"] = f"{stem}.metadata.json"
     return files

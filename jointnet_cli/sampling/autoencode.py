@@ -49,12 +49,12 @@ def encode_canvas(model: JointModel, maps: Tensor, *, wrap: bool = False) -> Ten
         return model.encode(maps)[0]
 
 
-def encode_region(model: JointModel, maps: Tensor, unknown: Tensor) -> Region:
+def encode_region(model: JointModel, maps: Tensor, unknown: Tensor, *, wrap: bool = False) -> Region:
     """The region of a map (1, 3, H, W) in [-1, 1] that is given outside of a mask (H, W), 1 = unknown.
 
-    A latent pixel is unknown if any of its pixels is.
+    A latent pixel is unknown if any of its pixels is. `wrap` as in `decode_canvas`.
     """
-    return Region(encode_canvas(model, maps), F.max_pool2d((unknown > 0.5).float()[None], model.factor))
+    return Region(encode_canvas(model, maps, wrap=wrap), F.max_pool2d((unknown > 0.5).float()[None], model.factor))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.folder import ModelFolder
-from jointnet_cli.tasks import Generate, Method, Panorama
+from jointnet_cli.tasks import Generate, Method, Panorama, Projection
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,17 @@ def photo_layout(height: int, width: int, folder: ModelFolder, max_side: int | N
     if rows * columns <= 1.5 * side**2:
         return single_tile(rows, columns)
     return tiled(rows, columns, side)
+
+
+def inpaint_layout(
+    height: int, width: int, folder: ModelFolder, max_side: int | None = None, projection: Projection | None = None
+) -> Layout:
+    """The canvas for a photo, or that for a panorama: its own size in tiles, closed if it is, its longer side `max_side`
+    at most."""
+    if projection is None:
+        return photo_layout(height, width, folder, max_side)
+    scale = min(1.0, (max_side or width) / max(height, width))
+    return tiled(*nearest_sides(height * scale, width * scale, folder), folder.window, wrap=projection.wrap)
 
 
 def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:

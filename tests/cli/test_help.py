@@ -16,6 +16,8 @@ COMMANDS = [
     "panorama",
     "inpaint",
     "refine",
+    "view",
+    "convert",
     "prepare",
     "train",
     "recipe",

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.tasks import Inpaint, Sampling
+from jointnet_cli.tasks import Inpaint, Projection, Sampling
 
 from .conftest import QUICK, Engines, check, disparity, maps_for, photo
 
@@ -115,6 +115,32 @@ def test_at_full_strength_what_was_there_is_forgotten(engines: Engines) -> None:
     asked = task(height=32, width=32)
     first, second = (engines("pixels").inpaint(replace(asked, image=each)) for each in (asked.image, image))
     assert np.array_equal(first.image, second.image)
+
+
+def test_a_panorama_closes_at_its_seam(engines: Engines) -> None:
+    """Turned, a ring without strength is the turned result, the mask over its seam too; an open one has other edges."""
+    closed = Projection("cylindrical", 360, wrap=True)
+    open_ = replace(closed, span=180, wrap=False)
+    image, mask = np.roll(photo(32, 64), 20, axis=1), np.zeros((32, 64), np.float32)
+    mask[:, :4] = mask[:, -4:] = 1
+
+    def turned(projection: Projection) -> float:
+        """How far the result of a turned input without strength is from the turned result."""
+        results = [
+            engines("depth").inpaint(
+                task(image=np.roll(image, shift, axis=1), maps={"depth": np.roll(image[..., 2], shift, axis=1)},
+                     masks={"rgb": np.roll(mask, shift, axis=1)}, strength=0.0, projection=projection)
+            )
+            for shift in (0, 10)
+        ]  # fmt: skip
+        assert all(result.projection == projection for result in results)
+        return float(np.abs(np.roll(results[0].image, 10, axis=1) - results[1].image).max())
+
+    assert turned(closed) < 1e-4
+    assert turned(open_) > 0.02
+    result = engines("depth").inpaint(task(height=32, width=64, projection=closed))
+    check(result, 32, 64, ["depth"])
+    assert result.settings["layout"]["wrap"] and (result.settings["width"], result.settings["height"]) == (64, 32)
 
 
 def test_a_large_photo_is_painted_in_tiles(engines: Engines) -> None:

@@ -159,6 +159,12 @@ def test_settings_of_any_type_become_json(make_result: MakeResult) -> None:
             " --strength 0.5 --max-side 256 --steps 12 --guidance 3.5 --scheduler ddim --dtype float32",
         ),
         (
+            "inpaint",
+            {"projection": Projection("cylindrical", 180.0)},
+            "jointnet inpaint beach.png 'a palm' --model diorama --seed 5 --depth beach.exr --mask mask.png"
+            " --strength 1 --span 180 --no-wrap --steps 12 --guidance 3.5 --scheduler ddim --dtype float32",
+        ),
+        (
             "refine",
             {"prompt": "-", "what": "depth", "projection": Projection("cylindrical", 360.0, True)},
             "jointnet refine 0.image.png 0.depth.png --model diorama --seed 5 --prompt - --what depth --scale 2"

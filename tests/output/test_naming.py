@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.naming import SLUG_LENGTH, check_free, expected_files, kind, slug, source, stem, title
+from jointnet_cli.output.products import MeshFormat, Products, StereoLayout
 from jointnet_cli.tasks import Depth, Generate, Panorama, Refine
 
 
@@ -72,6 +73,12 @@ def test_a_task_knows_the_file_that_it_starts_from() -> None:
     assert kind(Depth(image=photo, seed=0)) == "depth"
 
 
+PLACE = Products(mesh=tuple(MeshFormat), viewer=True, stereo=tuple(StereoLayout), orbit="clip.mp4")
+PLACES = [
+    *("mesh", "mesh_ply", "mesh_obj", "points", "stereo_sbs", "stereo_vr180", "stereo_tb360", "viewer", "orbit"),
+]
+
+
 @pytest.mark.parametrize(
     ("task", "maps", "extra", "keys", "exr"),
     [
@@ -87,15 +94,18 @@ def test_a_task_knows_the_file_that_it_starts_from() -> None:
             "s.rgbdn.exr",
         ),
         ("depth", ["normal"], {}, ["normal", "exr", "metadata"], "s.rgbn.exr"),
-        ("panorama", ["depth"], {"mesh": True}, ["image", "depth", "exr", "mesh", "metadata"], "s.rgbd.exr"),
-        ("panorama", ["normal"], {"mesh": True}, ["image", "normal", "exr", "metadata"], "s.rgbn.exr"),
+        ("panorama", ["depth"], {"products": PLACE}, ["image", "depth", "exr", *PLACES, "metadata"], "s.rgbd.exr"),
+        ("panorama", ["normal"], {"products": PLACE}, ["image", "normal", "exr", "metadata"], "s.rgbn.exr"),
     ],
 )
 def test_expected_files(task: str, maps: list[str], extra: dict[str, Any], keys: list[str], exr: str) -> None:
     files = expected_files(task, "s", maps, **extra)
     assert list(files) == keys
     assert files["exr"] == exr
-    assert all(re.fullmatch(r"s\.[a-z-]+\.(png|exr|glb|json)", name) for name in files.values())
+    assert all(
+        re.fullmatch(r"s\.[a-z0-9_-]+\.(png|exr|glb|json|ply|obj|jpg|html|mp4)", name, re.IGNORECASE)
+        for name in files.values()
+    )
     assert list(expected_files(task, "s", maps, **extra, metadata=False)) == keys[:-1]
 
 

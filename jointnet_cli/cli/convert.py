@@ -1,0 +1,226 @@
+"""`jointnet convert`: pictures and maps between conventions and formats."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, note, show_fault
+from jointnet_cli.cli.convert_options import ScaleOptions, SourceOptions, WishOptions
+from jointnet_cli.cli.options import OutputOptions
+from jointnet_cli.cli.photos import list_photos
+from jointnet_cli.errors import UserError
+from jointnet_cli.output.naming import check_free
+
+if TYPE_CHECKING:
+    from jointnet_cli.convert.change import Wish
+    from jointnet_cli.convert.content import Content
+    from jointnet_cli.convert.read import Reading
+    from jointnet_cli.convert.write import Plan
+    from jointnet_cli.output.scene import DepthScale
+
+SUFFIXES = frozenset({".exr", ".jpeg", ".jpg", ".npy", ".png", ".tif", ".tiff", ".webp", ".bmp"})
+"""What is taken of a folder."""
+WEIGHTS = frozenset({".safetensors", ".ckpt", ".bin", ".pt", ".pth", ".zip"})
+MODEL_FILES = ("jointnet.json", "model_index.json", "unet", "jointnet")
+
+Files = Annotated[
+    list[str],
+    typer.Argument(metavar="IN", help="Files, folders or patterns; `-` reads paths from stdin.", show_default=False),
+]
+
+
+def convert(
+    files: Files, *, wish: WishOptions, metres: ScaleOptions, source: SourceOptions, output: OutputOptions
+) -> None:
+    """Convert pictures and maps between conventions and formats.
+
+    Disparity and distance, planar and radial, black and white, OpenEXR, PNG, TIFF and npy, the green axis of normals,
+    cylinders and spheres. It says what it read and what it wrote, and prints the paths. What a file's own record says is
+    the default.
+    """
+    scale = metres.depth_scale()
+    flags = [*_flags(wish), *_flags(metres), *_flags(source)]
+    sources = _list_files(files)
+    faults: list[Exception] = []
+    taken: dict[Path, Path] = {}
+    for path in sources:
+        try:
+            words = [*flags, "--", str(path)] if str(path).startswith("-") else [str(path), *flags]
+            command = shlex.join(["jointnet", "convert", *words])
+            _convert(path, _wish(wish, metres, scale), _reading(source, metres, scale), output, command, taken)
+        except (UserError, OSError, MemoryError) as fault:
+            if len(sources) == 1:
+                raise
+            show_fault(fault, prefix=f"{path}: ")
+            faults.append(fault)
+    if faults:
+        unusable = all(isinstance(fault, UserError) for fault in faults) and len(faults) == len(sources)
+        raise typer.Exit(USER_FAULT if unusable else RUN_FAILED)
+
+
+def _convert(
+    path: Path, wish: Wish, reading: Reading, output: OutputOptions, command: str, taken: dict[Path, Path]
+) -> None:
+    """One file; `taken` holds the names that were written, and from which file."""
+    from jointnet_cli.convert.change import change
+    from jointnet_cli.convert.read import read_content
+    from jointnet_cli.convert.write import plan_files, write_plan
+
+    content = read_content(path, reading)
+    for words in content.taken_for.values():
+        note(f"{path}: read {words}{_seen(content)}", output.quiet)
+    if content.left_out:
+        note(f"{path}: left out {', '.join(content.left_out)}", output.quiet)
+    changed, costs = change(content, wish)
+    plans = plan_files(path, changed, wish, output.out, command)
+    costs += [f"{plan.cut} pixels lie beyond black or white and were cut off" for plan in plans if plan.cut]
+    for cost in costs:
+        note(f"{path}: {cost}", output.quiet)
+    names = [name for plan in plans for name in (plan.path, *(plan.extra if output.metadata else ()))]
+    for name in names:
+        if name.resolve() == path.resolve():
+            raise UserError(f"{path} would be written over by what it becomes", "choose another folder with --out")
+        if (first := taken.setdefault(name, path)) != path:
+            raise UserError(f"{first} and {path} would both become {name}", "convert them into two folders")
+    check_free(names, output.overwrite)
+    if not output.dry_run:
+        output.out.mkdir(parents=True, exist_ok=True)
+        for plan in plans:
+            write_plan(plan, changed, wish, output.metadata)
+    for plan in plans:
+        note(f"{plan.path}: {'would write' if output.dry_run else 'wrote'} {_written(plan)}", output.quiet)
+    if output.json:
+        line = {
+            "source": str(path),
+            "read": {**content.taken_for, **({"projection": seen} if (seen := _view_words(content)) else {})},
+            "left_out": list(content.left_out),
+            "notes": costs,
+            "written": [{"path": str(plan.path), **_facts(plan)} for plan in plans],
+        }
+        print(json.dumps(line, ensure_ascii=False), flush=True)
+    else:
+        print(*names, sep="\n", flush=True)
+
+
+def _wish(options: WishOptions, metres: ScaleOptions, scale: DepthScale | None) -> Wish:
+    from jointnet_cli.convert.change import Wish
+
+    bits: dict[str | None, Literal[8, 16, 32]] = {"8": 8, "16": 16, "32": 32}
+    return Wish(
+        to=options.to,
+        quantity=options.quantity,
+        axis=options.axis,
+        white=options.white,
+        down=options.normals == "directx",
+        kind=options.projection,
+        crop=options.crop,
+        width=options.width,
+        vertical=options.vertical,
+        scale=scale,
+        step=metres.step,
+        bits=bits.get(options.bits),
+    )
+
+
+def _reading(options: SourceOptions, metres: ScaleOptions, scale: DepthScale | None) -> Reading:
+    from jointnet_cli.convert.read import Reading
+
+    return Reading(
+        part=options.what,
+        quantity=options.from_quantity,
+        axis=options.from_axis,
+        white=options.from_white,
+        down=None if options.from_normals is None else options.from_normals == "directx",
+        kind=options.from_projection,
+        span=options.from_span,
+        scale=scale,
+        raw=metres.scale is not None,
+        step=metres.step,
+    )
+
+
+def _list_files(names: Sequence[str]) -> list[Path]:
+    """The files that are meant; models are none of them.
+
+    Raises:
+        UserError: a model, or a name that leads to no file.
+    """
+    wanted: list[str] = []
+    for name in names:
+        path = Path(name)
+        if path.suffix.lower() in WEIGHTS or (path.is_dir() and any((path / file).exists() for file in MODEL_FILES)):
+            raise UserError(f"{path} is a model, and convert is for pictures and maps", "see: jointnet models --help")
+        if path.is_dir():
+            inside = sorted(str(file) for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise UserError(f"no pictures or maps in folder {path}", f"looked for {', '.join(sorted(SUFFIXES))}")
+            wanted += inside
+        else:
+            wanted.append(name)
+    return list_photos(wanted)
+
+
+def _flags(options: Any) -> list[str]:
+    """The options that are not their defaults, as they are given on the command line."""
+    spelled = {"quantity": "as", "from_quantity": "from-as"}
+    words: list[str] = []
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if value == field.default:
+            continue
+        name = spelled.get(field.name, field.name.replace("_", "-"))
+        words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return words
+
+
+def _view_words(content: Content) -> str:
+    from jointnet_cli.convert.content import kind_of
+
+    kind = kind_of(content.view)
+    return "" if kind is None else f"{kind} {_span(content):g} degrees"
+
+
+def _span(content: Content) -> float:
+    from jointnet_cli.tasks import Projection
+
+    view = content.view
+    assert view is not None
+    return view.span if isinstance(view, Projection) else 360 * content.size[1] / view.full_width
+
+
+def _seen(content: Content) -> str:
+    words = _view_words(content)
+    return f", {words}" if words else ""
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    """What a written file is, for programs."""
+    names = ("part", "projection", "maps", "filter", "width", "height")
+    return {name: plan.record[name] for name in names if name in plan.record} | {"parts": list(plan.parts)}
+
+
+def _written(plan: Plan) -> str:
+    """The same for people."""
+    from jointnet_cli.convert.write import stored_words
+
+    words = [" + ".join(plan.parts), stored_words(plan)]
+    depth, normal = (plan.record["maps"].get(name) for name in ("depth", "normal"))
+    if depth:
+        unit = " in metres" if "unit" in depth else ""
+        words.append(f"{depth['quantity']}{unit}, {depth['distance']}")
+        if "black" in depth:
+            words.append(f"black {depth['black']:g}, white {depth['white']:g}")
+        if depth["scale"] != "unknown" and not unit:
+            words.append(f"1 / distance = {depth['scale']:g} * disparity + {depth['shift']:g} ({depth['origin']})")
+    if normal:
+        words.append("green is down (DirectX)" if "down" in normal["space"] else "green is up (OpenGL)")
+    if "projection" in plan.record:
+        words.append(f"{plan.record['projection']['kind']} {plan.record['projection']['span']:g} degrees")
+    return ", ".join(words)

@@ -1,0 +1,156 @@
+"""Pictures with depth that are there already: which files hold one, and the scene that they make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jointnet_cli.cli.console import note
+from jointnet_cli.cli.inputs import require_files, require_one_size
+from jointnet_cli.cli.options import DepthKind
+from jointnet_cli.cli.scene import SceneOptions
+from jointnet_cli.cli.view import ProjectionOptions
+from jointnet_cli.errors import UserError
+from jointnet_cli.tasks import Projection
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from jointnet_cli.output.scene import Scene
+
+SIDECAR = ".metadata.json"
+MESHES = frozenset({".glb", ".gltf", ".obj", ".ply", ".stl", ".usdz"})
+MAPS = (".depth.png", ".depth-uncertainty.png", ".normal.png", ".normal-uncertainty.png", ".preview.png")
+"""How names of ours end that are no picture of a place."""
+VIEW = Projection("perspective", 60.0)
+"""What is taken for a picture of which nothing is known, as for photos everywhere."""
+
+
+@dataclass(frozen=True)
+class SceneFiles:
+    """Where one picture and its depth are."""
+
+    stem: str
+    """What the names of files made from it begin with."""
+    image: Path
+    depth: Path
+    """The same file where it holds both."""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """How it was made, where a file says so."""
+
+    @property
+    def title(self) -> str:
+        """Its prompt, or its name."""
+        return self.record.get("prompt") or self.stem
+
+
+def find_scene(path: Path, depth: Path | None = None) -> SceneFiles:
+    """The files behind a name: an EXR, an image whose depth is beside it or given, or a result's `.metadata.json`.
+
+    Raises:
+        UserError: no such file, a mesh, or a picture without depth.
+    """
+    require_files({"path": path, **({"depth": depth} if depth else {})}, "")
+    if path.suffix.lower() in MESHES:
+        raise UserError(
+            f"{path} is a mesh", f"name what it was made from: the image, the EXR or the {SIDECAR} beside it"
+        )
+    if path.name.endswith(SIDECAR):
+        return _of_result(path, depth)
+    if path.name.endswith(MAPS):
+        raise UserError(f"{path} is a map, not the picture", "name the image or the EXR beside it")
+    from jointnet_cli.output.exr import is_exr
+    from jointnet_cli.output.metadata import read_record
+
+    stem = path.name.removesuffix(path.suffix)
+    for end in (".image", ".rgbd", ".rgbdn"):
+        stem = stem.removesuffix(end)
+    if depth is None and not is_exr(path):
+        depth = path.with_name(f"{stem}.depth.png")
+        if not depth.is_file():
+            raise UserError(
+                f"{path} has no {depth.name} beside it", f"give --depth FILE, or run: jointnet depth {path}"
+            )
+    return SceneFiles(stem, path, depth or path, read_record(path) or read_record(depth or path))
+
+
+def read_scene(
+    files: SceneFiles, view: ProjectionOptions, scale: SceneOptions, kind: DepthKind = "auto", *, quiet: bool = False
+) -> Scene:
+    """The scene of one layer that they hold.
+
+    Distances in metres (an EXR's `Z`, and other floating-point distances that exceed 1) are taken as they are, unless
+    flags state a scale. What the depth was taken for is said on stderr.
+
+    Raises:
+        UserError: files that cannot be read or differ in size, and contradicting flags.
+    """
+    from jointnet_cli.output.image import read_image
+    from jointnet_cli.output.maps import read_map
+    from jointnet_cli.output.scene import scene_of
+
+    scale.check()
+    projection = view.projection(files.image, files.depth) or _perspective(files.record)
+    image = read_image(files.image)
+    distance = _metres(files.depth, kind) if not scale.stated else None
+    if distance is not None:
+        note(f"{files.depth}: distance, taken for metres", quiet)
+        require_one_size((files.image, image), (files.depth, distance))
+        return _metric_scene(image, distance, projection)
+    disparity, meaning = read_map(files.depth, "depth", kind)
+    note(f"{files.depth}: {meaning}", quiet)
+    require_one_size((files.image, image), (files.depth, disparity))
+    return scene_of(image, disparity, projection, scale.scale(disparity), sharpen=scale.sharpen)
+
+
+def _of_result(sidecar: Path, depth: Path | None) -> SceneFiles:
+    try:
+        record = json.loads(sidecar.read_text(encoding="utf-8"))
+        names = {key: sidecar.with_name(name) for key, name in record["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{sidecar} is no record of a result", "name the image or the EXR") from None
+    exr = names.get("exr")
+    image = exr if exr and exr.is_file() else names.get("image")
+    depth = depth or (image if image == exr else names.get("depth"))
+    if image is None or depth is None:
+        raise UserError(f"{sidecar} names no picture with depth", "name the image, and give --depth FILE")
+    require_files({"image": image, "depth": depth}, str(sidecar))
+    return SceneFiles(sidecar.name.removesuffix(SIDECAR), image, depth, record)
+
+
+def _perspective(record: Mapping[str, Any]) -> Projection:
+    stated = record.get("projection", {})
+    return Projection("perspective", float(stated["span"])) if stated.get("kind") == "perspective" else VIEW
+
+
+def _metres(path: Path, kind: DepthKind) -> NDArray[np.float32] | None:
+    """Distances (H, W) of a file that holds them in metres, infinite for the sky; `None` if it does not."""
+    import numpy as np
+
+    from jointnet_cli.output.maps import NO_HIT, depth_numbers, kind_of_channel, kind_of_range
+
+    if kind == "disparity":
+        return None
+    values, channel = depth_numbers(path)
+    named = kind_of_channel(channel)
+    # Whole numbers come as parts of full scale: what 1 is in metres is not known of them.
+    if "distance" not in (named, kind_of_range(values)) or (named == "disparity" and kind == "auto"):
+        return None
+    hit = np.isfinite(values) & (values > 0) & (values < NO_HIT)
+    return np.where(hit, values, np.inf).astype(np.float32)
+
+
+def _metric_scene(image: NDArray[np.float32], distance: NDArray[np.float32], projection: Projection) -> Scene:
+    import numpy as np
+
+    from jointnet_cli.output.scene import FAR, NEAR, DepthScale, Scene, Surface
+
+    hits = distance[np.isfinite(distance)]
+    near, far = (float(hits.min()), float(hits.max())) if hits.size else (NEAR, FAR)
+    # A wall straight ahead has one distance, and a scale two.
+    scale = DepthScale.from_range(near, max(far, 1.001 * near), "file")
+    return Scene(Surface(image, distance), None, projection, scale)

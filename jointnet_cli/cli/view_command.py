@@ -1,0 +1,136 @@
+"""`jointnet view`: pictures with depth that are there already, as pages to look around in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jointnet_cli.cli.batch import HOPELESS
+from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, progress, show_fault
+from jointnet_cli.cli.options import INPUT_PANEL, OUTPUT_PANEL, DepthKind, ModelOptions, OutputOptions, option
+from jointnet_cli.cli.scene import ViewedSceneOptions
+from jointnet_cli.cli.scene_inputs import SceneFiles, find_scene, read_scene
+from jointnet_cli.cli.view import ProjectionOptions
+from jointnet_cli.errors import UserError
+from jointnet_cli.model.find import find_model
+from jointnet_cli.output.naming import check_free
+from jointnet_cli.output.products import Products, writers
+
+if TYPE_CHECKING:
+    from jointnet_cli.engine import Engine
+    from jointnet_cli.output.scene import Scene
+
+Paths = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="PATH", help="Results (EXR, image, `.metadata.json`), or an image with --depth.", show_default=False
+    ),
+]
+Depth = Annotated[
+    Path | None,
+    option("--depth", panel=INPUT_PANEL, metavar="FILE", help="Its depth: PNG, TIFF, EXR or npy.", show_default=False),
+]
+Open = Annotated[bool, option("--open", panel=OUTPUT_PANEL, help="Show each page in the browser.")]
+
+
+def view(
+    paths: Paths,
+    *,
+    depth: Depth = None,
+    depth_kind: DepthKind = "auto",
+    browse: Open = False,
+    projection: ProjectionOptions,
+    output: OutputOptions,
+    scene: ViewedSceneOptions,
+    model: ModelOptions,
+) -> None:
+    """Make places to look around in from pictures with depth.
+
+    Writes one HTML file a picture, which needs a browser and no network, and what else of `--mesh`, `--stereo` and
+    `--orbit` is asked for, and prints the paths. No model is opened, unless `--layers` lets one paint what the foreground
+    hides.
+    """
+    wanted = scene.products(panorama=False)
+    wanted = replace(wanted, viewer=scene.viewer is not False)
+    if not wanted.files(""):
+        raise UserError("nothing is asked for", "leave --no-viewer out, or add --mesh, --stereo or --orbit")
+    if depth and len(paths) > 1:
+        raise UserError(f"--depth belongs to one picture, not to {len(paths)}", "name one picture at a time")
+    if scene.known and len(paths) > 1:
+        raise UserError("--known holds the distances of one picture", "name one picture at a time")
+    paint = _painter(model) if scene.layers and not output.dry_run else None
+    faults: list[Exception] = []
+    taken: dict[str, Path] = {}
+    for path in paths:
+        try:
+            files = find_scene(path, depth)
+            if (other := taken.setdefault(files.stem, path)) != path:
+                raise UserError(f"its files would be called as those of {other}", "give one of them another --out")
+            _make(path, files, wanted, projection, scene, depth_kind, output, browse, paint)
+        except Exception as fault:
+            if isinstance(fault, OSError) and fault.errno in HOPELESS:
+                raise
+            show_fault(fault, prefix=f"{path}: " if len(paths) > 1 else "")
+            faults.append(fault)
+    if faults:
+        unusable = [fault for fault in faults if isinstance(fault, UserError)]
+        raise typer.Exit(USER_FAULT if len(unusable) == len(paths) else RUN_FAILED)
+
+
+def _painter(options: ModelOptions) -> Callable[[Scene], Scene]:
+    """What gives a scene its second layer.
+
+    Raises:
+        UserError: no such model, or one without depth.
+    """
+    folder = find_model(options.model, options.base)
+    if "depth" not in folder.branches:
+        raise UserError(f"{options.model} has no depth, which --layers needs", "choose another --model")
+
+    @cache
+    def engine() -> Engine:
+        from jointnet_cli.engine import Engine
+
+        return Engine.open(options.model, base=options.base, device=options.device, dtype=options.dtype)
+
+    return lambda scene: engine().layered(scene, seed=0)
+
+
+def _make(
+    path: Path,
+    files: SceneFiles,
+    wanted: Products,
+    projection: ProjectionOptions,
+    scene: ViewedSceneOptions,
+    depth_kind: DepthKind,
+    output: OutputOptions,
+    browse: bool,
+    paint: Callable[[Scene], Scene] | None,
+) -> None:
+    """Write what is wanted of one picture, and print the paths."""
+    names = {key: output.out / name for key, name in wanted.files(files.stem).items()}
+    check_free(names.values(), output.overwrite)
+    if not output.dry_run:
+        with progress(files.title, output.quiet):
+            made = read_scene(files, projection, scene, depth_kind, quiet=output.quiet)
+            made = paint(made) if paint else made
+            output.out.mkdir(parents=True, exist_ok=True)
+            record = files.record if output.metadata and files.record else None
+            write = writers(cache(lambda: made), wanted, files.title, record)
+            for key, name in names.items():
+                write[key](name)
+    if output.json:
+        line = {"source": str(path), "files": {key: str(name) for key, name in names.items()}}
+        print(json.dumps(line, ensure_ascii=False), flush=True)
+    else:
+        print(*names.values(), sep="\n", flush=True)
+    if browse and "viewer" in names and not output.dry_run:
+        import webbrowser
+
+        webbrowser.open(names["viewer"].resolve().as_uri())

@@ -1,0 +1,1 @@
+"""Pictures and maps from one convention and format to another."""

@@ -1,0 +1,285 @@
+"""Files in: their pictures and maps, and what each is taken for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jointnet_cli.convert.content import Axis, Code, Content, DepthMap, Kind, Part, Quantity, View, kind_of
+from jointnet_cli.convert.stated import Stated, axis_words, read_stated, record_of
+from jointnet_cli.errors import UserError
+from jointnet_cli.output.color import srgb_to_linear
+from jointnet_cli.output.exr import Exr, is_exr, read_exr
+from jointnet_cli.output.gpano import Equirectangular, read_gpano
+from jointnet_cli.output.image import read_image, read_text
+from jointnet_cli.output.maps import depth_numbers, kind_of_channel, kind_of_range, read_map, unit_normals
+from jointnet_cli.output.pixels import open_picture
+from jointnet_cli.output.scene import DepthScale
+from jointnet_cli.tasks import Projection
+
+FULL_16 = 65535
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the user says of the files; `None` leaves it to them."""
+
+    part: Part | None = None
+    quantity: Quantity | None = None
+    axis: Axis | None = None
+    white: Literal["near", "far"] | None = None
+    down: bool | None = None
+    """Whether the green axis of normals points down."""
+    kind: Kind | None = None
+    span: float | None = None
+    """Horizontal field of view in degrees."""
+    scale: DepthScale | None = None
+    raw: bool = False
+    """Whether `scale` is about the numbers of the file, also where they are not in [0, 1]."""
+    step: float | None = None
+    """Metres a step of 16 bits stands for in files of distance."""
+
+
+def read_content(path: Path, reading: Reading) -> Content:
+    """Everything in a file that can be converted.
+
+    Raises:
+        UserError: a file that cannot be read or holds none of it; what is needed to understand it and not known.
+    """
+    if "-uncertainty." in path.name and reading.part is None:
+        raise UserError(f"{path} says how uncertain a map is, and has no other convention")
+    record = record_of(path)
+    stated = read_stated(path, record)
+    exr = read_exr(path) if is_exr(path) else None
+    content = Content(None, record=record, left_out=_others(exr) if exr else ())
+    for part in _parts(path, reading.part, stated, exr):
+        _READERS[part](path, content, reading, stated, exr)
+    if exr is None and path.suffix.lower() == ".png":
+        content.texts = {key: text for key, text in read_text(path).items() if key == "parameters"}
+    elif exr is not None and isinstance(comments := exr.attributes.get("comments"), str):
+        content.texts = {"parameters": comments}
+    content.view = _view(path, content.size, reading, stated, exr)
+    content.coverage = stated.coverage
+    if content.depth is not None:
+        sphere = isinstance(content.view, Equirectangular) and content.depth.quantity == "distance"
+        axis = reading.axis or stated.axis or ("radial" if sphere else "planar")
+        content.depth = replace(content.depth, axis=axis)
+        content.taken_for["depth"] += f", {axis_words(axis, content.view)}"
+    return content
+
+
+def _parts(path: Path, wanted: Part | None, stated: Stated, exr: Exr | None) -> list[Part]:
+    """Which parts a file holds: all of an EXR's, and one of any other file."""
+    if exr is None:
+        return [wanted or stated.part or _guess(path)]
+    depth = any(map(kind_of_channel, exr.channels)) or len(exr.channels) == 1
+    there: dict[Part, bool] = {
+        "image": exr.layer("RGB", "", "combined") is not None,
+        "depth": depth,
+        "normal": exr.layer("XYZ", "normal", "n") is not None,
+    }
+    parts = [part for part, found in there.items() if found and wanted in (None, part)]
+    if not parts:
+        raise UserError(f"{path} holds no {wanted or 'picture or map'}", f"its channels are {', '.join(exr.channels)}")
+    return parts
+
+
+def _guess(path: Path) -> Part:
+    """Grey is depth and colour is a picture; of arrays three numbers a pixel are normals if some are negative."""
+    if path.suffix.lower() == ".npy":
+        values = _array(path)
+        if values.ndim == 3 and values.shape[-1] == 3:
+            return "normal" if values.min(initial=0) < 0 else "image"
+        return "depth"
+    if (floats := _float_colours(path)) is not None and floats.ndim == 3:
+        return "normal" if floats.min() < 0 else "image"
+    return (
+        "depth" if floats is not None or open_picture(path).mode in ("1", "L", "I", "F", "I;16", "I;16B") else "image"
+    )
+
+
+def _read_image(path: Path, content: Content, reading: Reading, stated: Stated, exr: Exr | None) -> None:
+    if exr is not None:
+        layer = exr.layer("RGB", "", "combined")
+        content.image = np.maximum(np.nan_to_num(exr.stack(layer or "", "RGB")), 0)
+        content.taken_for["image"] = "picture in linear light"
+        return
+    if (colours := _float_colours(path)) is not None:
+        content.image = np.maximum(np.nan_to_num(colours[..., :3]), 0)
+        content.taken_for["image"] = "picture in floating point, taken for linear light"
+        return
+    content.image = srgb_to_linear(_fractions(path) if path.suffix.lower() == ".npy" else read_image(path))
+    content.taken_for["image"] = "picture in sRGB"
+
+
+def _read_depth(path: Path, content: Content, reading: Reading, stated: Stated, exr: Exr | None) -> None:
+    stored, channel = depth_numbers(path)
+    of_channel = kind_of_channel(channel)
+    fraction = _is_fraction(path)
+    guess = "disparity" if fraction else kind_of_range(stored)
+    told = reading.quantity or (None if of_channel else stated.quantity) or of_channel or guess
+    quantity: Quantity = "distance" if told == "distance" else "disparity"
+    code = _code(path, quantity, fraction, reading, stated)
+    values, scale = code.decode(stored), reading.scale or stated.scale
+    note = f"{quantity}{f' (channel {channel})' if channel else ''}"
+    if quantity == "disparity":
+        note += ", white is near" if code.white > code.black else ", white is far"
+        values, scale, moved = _relative(path, values, scale, reading.raw)
+        note += moved
+    elif fraction:
+        note += f", black is {code.black:g} m and white {code.white:g} m"
+    else:
+        note += " in metres"
+    content.depth = DepthMap(values, quantity, "planar", scale)
+    content.taken_for["depth"] = note
+
+
+def _code(path: Path, quantity: Quantity, fraction: bool, reading: Reading, stated: Stated) -> Code:
+    """What black and white mean: by the user's word on white, else by the record, else by the other flags."""
+    if stated.code is not None and reading.white is None and stated.quantity == quantity:
+        return stated.code
+    if quantity == "disparity":
+        return Code(1, 0) if reading.white == "far" else Code()
+    if not fraction:
+        return Code()
+    if reading.step is not None:
+        return Code(0, reading.step * FULL_16)
+    if reading.scale is None:
+        raise UserError(
+            f"{path} holds distance as grey, and does not say which",
+            "give --step (0.001 for millimetres), or the metres of black and white with --near and --far",
+        )
+    near, far = reading.scale.near, reading.scale.far
+    return Code(far, near) if reading.white == "near" else Code(near, far)
+
+
+def _relative(
+    path: Path, values: NDArray[np.float32], scale: DepthScale | None, raw: bool
+) -> tuple[NDArray[np.float32], DepthScale | None, str]:
+    """Disparity in [0, 1], what it means in metres, and in words what was done for it."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        raise UserError(f"{path} holds no finite numbers")
+    low, high = float(finite.min()), float(finite.max())
+    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+    if low >= 0 and high <= 1:
+        return values, scale, ""
+    extent = max(high - low, 1e-12)
+    if scale is not None and raw:
+        scale = DepthScale(scale.scale * extent, scale.scale * low + scale.shift, scale.origin)
+    relative = ((values.astype(np.float64) - low) / extent).astype(np.float32)
+    return relative, scale, f", {low:g} to {high:g} brought to 0 to 1"
+
+
+def _read_normal(path: Path, content: Content, reading: Reading, stated: Stated, exr: Exr | None) -> None:
+    floats = _array(path) if path.suffix.lower() == ".npy" else None if exr else _float_colours(path)
+    if floats is None:
+        normal = read_map(path, "normal").values
+    elif floats.ndim == 3 and floats.shape[-1] == 3:
+        normal = unit_normals(_fractions(path) * 2 - 1 if floats.dtype.kind == "u" else floats.astype(np.float32))
+    else:
+        raise UserError(f"{path} holds no normals: its array is of shape {floats.shape}")
+    down = stated.down if reading.down is None else reading.down
+    content.normal = normal * np.array([1, -1 if down else 1, 1], np.float32)
+    content.taken_for["normal"] = "normals, green is down (DirectX)" if down else "normals, green is up (OpenGL)"
+
+
+_READERS: dict[Part, Callable[[Path, Content, Reading, Stated, Exr | None], None]] = {
+    "image": _read_image,
+    "depth": _read_depth,
+    "normal": _read_normal,
+}
+
+
+def _view(path: Path, size: tuple[int, int], reading: Reading, stated: Stated, exr: Exr | None) -> View | None:
+    """The view by the user's word, the record, XMP, and what OpenEXR says of environment maps."""
+    height, width = size
+    known = stated.view or (read_gpano(path) if exr is None and path.suffix.lower() != ".npy" else None)
+    if known is None and exr is not None and "envmap" in exr.attributes and width == 2 * height:
+        known = Equirectangular(width)
+    kind = reading.kind or kind_of(known) or ("perspective" if reading.span else None)
+    if kind == "equirectangular":
+        known = known if kind_of(known) == kind and reading.span is None else _centred(reading.span or 360, size)
+    elif kind is not None:
+        span = reading.span or (known.span if isinstance(known, Projection) and known.kind == kind else None)
+        if span is None and kind == "perspective":
+            raise UserError(f"{path} does not say how wide it looks", "give --from-span, in degrees")
+        span = span or 360.0
+        known = Projection(kind, span, kind == "cylindrical" and span == 360)
+    if isinstance(known, Equirectangular) and not (
+        0 <= known.left <= known.full_width - width and 0 <= known.top <= known.full_height - height
+    ):
+        raise UserError(
+            f"{path} is {width} x {height} pixels, which is no part of a sphere of "
+            f"{known.full_width} x {known.full_height}",
+            "give --from-span with its horizontal field of view in degrees",
+        )
+    return known
+
+
+def _centred(span: float, size: tuple[int, int]) -> Equirectangular:
+    """The part of a sphere, around its centre, that a picture shows."""
+    height, width = size
+    around = 2 * round(width * 180 / span)
+    return Equirectangular(around, (around - width) // 2, (around // 2 - height) // 2)
+
+
+def _others(exr: Exr) -> tuple[str, ...]:
+    """The channels that no part is read from."""
+    layers = [exr.layer("RGB", "", "combined"), exr.layer("XYZ", "normal", "n")]
+    used = {
+        f"{layer}{axis}"
+        for layer, axes in zip(layers, ("RGB", "XYZ"), strict=True)
+        if layer is not None
+        for axis in axes
+    }
+    depths = sorted(filter(kind_of_channel, exr.channels), key=lambda name: (kind_of_channel(name) == "distance", name))
+    if len(exr.channels) == 1:
+        return ()
+    return tuple(name for name in exr.channels if name not in used and name not in depths[:1])
+
+
+def _is_fraction(path: Path) -> bool:
+    """Whether a file's numbers are whole ones, of which the largest means 1."""
+    if is_exr(path):
+        return False
+    if path.suffix.lower() == ".npy":
+        return _array(path).dtype in (np.uint8, np.uint16)
+    return open_picture(path).mode not in ("I", "F")
+
+
+def _array(path: Path) -> NDArray[Any]:
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def _fractions(path: Path) -> NDArray[np.float32]:
+    """An array (H, W, 3) in [0, 1], full scale = 1."""
+    values = _array(path)
+    if values.ndim != 3 or values.shape[-1] != 3 or values.dtype.kind not in "fu":
+        raise UserError(f"{path} holds no picture: its array is {values.dtype} of shape {values.shape}")
+    scale = np.iinfo(values.dtype).max if values.dtype.kind == "u" else 1
+    return (values / scale).astype(np.float32)
+
+
+def _float_colours(path: Path) -> NDArray[np.float32] | None:
+    """The samples (H, W, C) of a TIFF of floating-point colours, which Pillow does not read; `None` for any other file."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return None
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            if page.dtype is None or page.dtype.kind != "f" or len(page.shape) != 3:
+                return None
+            return page.asarray().astype(np.float32)
+    except (OSError, ValueError, tifffile.TiffFileError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,259 @@
+"""Files out: each part as the format holds it, with its conventions stated."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jointnet_cli.convert.change import Wish
+from jointnet_cli.convert.content import Code, Content, DepthMap, kind_of
+from jointnet_cli.convert.depth import covering, distances
+from jointnet_cli.convert.sphere import FILTER
+from jointnet_cli.convert.stated import SPACE, depth_convention, view_record
+from jointnet_cli.errors import UserError
+from jointnet_cli.output.atomic import atomic_path, write_text
+from jointnet_cli.output.color import linear_to_srgb
+from jointnet_cli.output.exr import write_channels
+from jointnet_cli.output.gpano import PNG_KEY, Equirectangular, gpano_xmp
+from jointnet_cli.output.image import write_deep_png, write_grey_png, write_jpeg, write_png
+from jointnet_cli.output.metadata import SOFTWARE
+
+SUFFIXES = {"exr": ".exr", "png": ".png", "tiff": ".tiff", "npy": ".npy", "jpg": ".jpg"}
+_OWN_SUFFIX = re.compile(r"\.rgb[dn]*$")
+_BITS = {
+    "png": {"image": (8, 16), "depth": (16,), "normal": (16, 8)},
+    "tiff": {"image": (8, 16), "depth": (32, 16), "normal": (32, 16, 8)},
+}
+"""Bits a sample that a format can have by part, the default first."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One file that is to be written."""
+
+    path: Path
+    parts: tuple[str, ...]
+    record: dict[str, Any]
+    code: Code | None
+    """What black and white mean in a depth map."""
+    bits: int
+    """A sample; 0 where the format knows no choice."""
+    cut: int = 0
+    """Pixels whose distance lies beyond black or white."""
+
+    @property
+    def extra(self) -> tuple[Path, ...]:
+        """What is written beside it: the record of a file that has no place for one."""
+        return (self.path.with_name(self.path.name + ".json"),) if self.path.suffix == ".npy" else ()
+
+
+def plan_files(source: Path, content: Content, wish: Wish, out: Path, command: str) -> list[Plan]:
+    """The files of one source: one for an EXR, else one a part.
+
+    Raises:
+        UserError: a part that the format cannot hold, or a white that has no meaning there.
+    """
+    parts = tuple(content.parts)
+    stem = _OWN_SUFFIX.sub("", source.stem) if len(parts) > 1 and wish.to != "exr" else source.stem
+    groups = [parts] if wish.to == "exr" else [(part,) for part in parts]
+    plans = []
+    for group in groups:
+        name = stem if len(groups) == 1 else f"{stem}.{group[0]}"
+        bits = _bits(wish, group[0])
+        code = _code(content.depth, wish, bits) if "depth" in group and content.depth else None
+        record = _record(source, content, wish, group, code, bits, command)
+        cut = _beyond(content.depth, code) if code and content.depth else 0
+        plans.append(Plan(out / f"{name}{SUFFIXES[wish.to]}", group, record, code, bits, cut))
+    return plans
+
+
+def write_plan(plan: Plan, content: Content, wish: Wish, metadata: bool) -> None:
+    """Write one file, and what lies beside it; without `metadata` no record."""
+    record = json.dumps(plan.record, ensure_ascii=False) if metadata else None
+    if wish.to == "exr":
+        _write_exr(plan, content, wish, record)
+        return
+    part = plan.parts[0]
+    samples = _samples(plan, content, wish)
+    xmp = _xmp(content)
+    if wish.to == "png":
+        text = {"Software": SOFTWARE, "jointnet": record, **content.texts} if record else {}
+        if xmp:
+            text[PNG_KEY] = xmp
+        write = write_grey_png if part == "depth" else write_deep_png if plan.bits == 16 else write_png
+        write(plan.path, samples, text)
+    elif wish.to == "jpg":
+        write_jpeg(plan.path, samples, xmp, record)
+    elif wish.to == "tiff":
+        _write_tiff(plan, samples, record)
+    else:
+        with atomic_path(plan.path) as temporary:
+            np.save(temporary, samples.astype(np.float32), allow_pickle=False)
+        if record:
+            write_text(plan.extra[0], json.dumps(plan.record, indent=2) + "\n")
+
+
+def stored_words(plan: Plan) -> str:
+    """How exactly the file holds its values, for people."""
+    if plan.path.suffix == ".exr":
+        return "EXR, R G B half, maps float32" if "image" in plan.parts else "EXR, float32"
+    if plan.path.suffix == ".npy":
+        return "array of float32"
+    name = {".png": "PNG", ".tiff": "TIFF", ".jpg": "JPEG"}[plan.path.suffix]
+    return f"{name} of {plan.bits} bits"
+
+
+def _bits(wish: Wish, part: str) -> int:
+    if wish.to == "jpg":
+        if part != "image":
+            raise UserError(f"JPEG would spoil a {part} map", "--to png, tiff, exr or npy")
+        return 8
+    if wish.to not in _BITS:
+        if wish.bits is not None:
+            raise UserError(f"{wish.to} has no choice of bits", "leave --bits out, or give --to png or --to tiff")
+        return 0
+    choices = _BITS[wish.to][part]
+    if wish.bits is not None and wish.bits not in choices:
+        raise UserError(
+            f"{wish.to} with {wish.bits} bits does not hold {part}", f"--bits {' or '.join(map(str, choices))}"
+        )
+    return wish.bits or choices[0]
+
+
+def _code(depth: DepthMap, wish: Wish, bits: int) -> Code | None:
+    """What black and white mean; `None` where the file holds the values themselves."""
+    if wish.to == "exr" and wish.white:
+        raise UserError("an EXR holds the values themselves, not black and white", "leave --white out")
+    if depth.quantity == "disparity":
+        return Code(1, 0) if wish.white == "far" else Code() if bits == 16 or wish.white else None
+    if bits != 16:
+        if wish.white:
+            raise UserError("distance in metres has no white", "leave --white out, or add --bits 16")
+        return None
+    if wish.step is not None:
+        return Code(0, wish.step * 65535)
+    scale = wish.scale if wish.scale and not depth.scale else covering(distances(depth), depth.scale)
+    return Code(scale.far, scale.near) if wish.white == "near" else Code(scale.near, scale.far)
+
+
+def _beyond(depth: DepthMap, code: Code) -> int:
+    if depth.quantity == "disparity":
+        return 0
+    metres = distances(depth)
+    stored = code.encode(metres[np.isfinite(metres)])
+    return int(np.count_nonzero((stored < -1e-6) | (stored > 1 + 1e-6)))
+
+
+def _samples(plan: Plan, content: Content, wish: Wish) -> NDArray[np.float32]:
+    """The numbers of a file that is no EXR: in [0, 1], but for distances in metres and normals in floating point."""
+    part, code = plan.parts[0], plan.code
+    if part == "image":
+        assert content.image is not None
+        return linear_to_srgb(np.clip(content.image, 0, 1))
+    if part == "normal":
+        normal = _turned(content, wish)
+        return np.asarray((normal + 1) / 2 if plan.bits in (8, 16) else normal, np.float32)
+    assert content.depth is not None
+    if code is None:
+        return content.depth.values
+    if content.depth.quantity == "disparity":
+        return code.encode(content.depth.values).astype(np.float32)
+    metres = distances(content.depth)
+    # Sky and unknown lie at the far end, or are 0 where that means unknown.
+    far = 0.0 if wish.step is not None else max(code.black, code.white)
+    return np.clip(code.encode(np.where(np.isfinite(metres), metres, far).astype(np.float32)), 0, 1).astype(np.float32)
+
+
+def _write_exr(plan: Plan, content: Content, wish: Wish, record: str | None) -> None:
+    channels: dict[str, NDArray[Any]] = {}
+    if content.image is not None:
+        half = np.minimum(content.image, np.finfo(np.float16).max).astype(np.float16)
+        channels |= {name: half[..., index] for index, name in enumerate("RGB")}
+    if content.depth is not None:
+        channels["Z" if content.depth.quantity == "distance" else "disparity.Y"] = content.depth.values
+    if content.normal is not None:
+        normal = _turned(content, wish)
+        channels |= {f"normal.{axis}": normal[..., index] for index, axis in enumerate("XYZ")}
+    attributes = {"software": SOFTWARE, "jointnet": record} if record else {}
+    if record and "parameters" in content.texts:
+        attributes["comments"] = content.texts["parameters"]
+    height, width = content.size
+    view = content.view
+    if isinstance(view, Equirectangular):
+        write_channels(
+            plan.path, channels, attributes, wrap=width == view.full_width, sphere=view.is_whole(height, width)
+        )
+    else:
+        write_channels(plan.path, channels, attributes, wrap=view is not None and view.wrap)
+
+
+def _write_tiff(plan: Plan, samples: NDArray[np.float32], record: str | None) -> None:
+    import tifffile
+
+    if plan.bits != 32:
+        full = 2**plan.bits - 1
+        samples = np.rint(np.clip(samples, 0, 1) * full).astype(np.uint16 if plan.bits == 16 else np.uint8)
+    with atomic_path(plan.path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            samples,
+            photometric="rgb" if samples.ndim == 3 else "minisblack",
+            compression="adobe_deflate",
+            # A description is ASCII; `None` writes none.
+            description=None if record is None else json.dumps(plan.record),
+            software=SOFTWARE,
+            metadata=None,
+        )
+
+
+def _turned(content: Content, wish: Wish) -> NDArray[np.float32]:
+    assert content.normal is not None
+    return content.normal * np.array([1, -1 if wish.down else 1, 1], np.float32)
+
+
+def _xmp(content: Content) -> str | None:
+    if content.view is None or kind_of(content.view) == "perspective":
+        return None
+    height, width = content.size
+    return gpano_xmp(content.view, width, height)
+
+
+def _record(
+    source: Path, content: Content, wish: Wish, parts: tuple[str, ...], code: Code | None, bits: int, command: str
+) -> dict[str, Any]:
+    height, width = content.size
+    record: dict[str, Any] = {
+        "software": SOFTWARE,
+        "command": command,
+        "task": "convert",
+        "source": source.name,
+        "width": width,
+        "height": height,
+    }
+    if len(parts) == 1:
+        record["part"] = parts[0]
+    if content.view is not None:
+        record["projection"] = view_record(content.view, width, content.coverage)
+    maps: dict[str, Any] = {}
+    if "depth" in parts and content.depth:
+        stored = "16-bit grey" if bits == 16 else "float32"
+        maps["depth"] = depth_convention(content.depth, content.view, stored, code)
+    if "normal" in parts:
+        stored = "float32" if bits in (0, 32) else f"{bits}-bit RGB, (n + 1) / 2"
+        maps["normal"] = {
+            "quantity": "unit surface normal",
+            "space": SPACE["directx" if wish.down else "opengl"],
+            "stored": stored,
+        }
+    record["maps"] = maps
+    if wish.kind is not None and kind_of(content.view) == wish.kind:
+        record["filter"] = FILTER
+    if content.record:
+        record["origin"] = content.record
+    return record

@@ -1,0 +1,112 @@
+"""What image commands make of a picture with depth: meshes, pages, stereo and clips, in metres."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from jointnet_cli.output.exr import read_exr
+from jointnet_cli.output.products import MeshFormat, StereoLayout
+
+EVERYTHING = [
+    *(word for name in MeshFormat for word in ("--mesh", name.value)),
+    *(word for name in StereoLayout for word in ("--stereo", name.value)),
+    *("--viewer", "--orbit", "clip.mp4"),
+]
+ENDS = [
+    *("mesh.glb", "mesh.ply", "mesh.obj", "points.ply"),
+    *("sbs.png", "180_LR.jpg", "360_TB.jpg", "view.html", "clip.mp4"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _small_model(untrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOINTNET_MODEL", str(untrained))
+    monkeypatch.setenv("JOINTNET_STEPS", "1")
+
+
+def made(ran) -> dict[str, Path]:
+    assert ran.exit_code == 0, ran.stderr
+    return {name: Path(file) for name, file in json.loads(ran.stdout)["files"].items()}
+
+
+def test_everything_that_a_scene_can_become(invoke):
+    arguments = ["generate", "reef", *EVERYTHING, "--near", "2", "--far", "20", "--json"]
+    plan = json.loads(invoke(*arguments, "--dry-run").stdout)["files"]
+    files = made(invoke(*arguments))
+    assert {name: str(path) for name, path in files.items()} == plan
+    written = [path.name.split(".", 1)[1] for path in files.values()]
+    assert written == ["image.png", "depth.png", "rgbd.exr", *ENDS, "metadata.json"]
+    assert all(path.stat().st_size for path in files.values())
+    place = trimesh.load(files["mesh"], process=False)
+    assert (place.metadata["near"], place.metadata["far"], place.metadata["scale"]) == (pytest.approx(2), 20, "given")
+    depths = -place.geometry["front"].vertices[:, 2]
+    assert 2 - 1e-4 <= depths.min() < depths.max() <= 20 + 1e-4
+
+
+def test_a_panorama_ends_in_a_page_to_look_around_in(invoke):
+    files = made(invoke("panorama", "reef", "--width", "96", "--json"))
+    assert {"mesh", "viewer"} <= set(files)
+    files = made(invoke("panorama", "reef", "--width", "96", "--json", "--no-viewer", "--mesh", "points", "--out", "b"))
+    assert "points" in files and not {"mesh", "viewer"} & set(files)
+
+
+def test_known_distances_fit_the_scale(invoke):
+    disparity = read_exr(made(invoke("generate", "reef", "--json"))["exr"]).channels["disparity.Y"]
+    near, far = (np.unravel_index(at, disparity.shape) for at in (disparity.argmax(), disparity.argmin()))
+    lines = [f"{column},{row},{metres}" for (row, column), metres in ((near, 3), (far, 12))]
+    Path("known.csv").write_text("\n".join(["x,y,distance", *lines]) + "\n")
+    files = made(invoke("generate", "reef", "--json", "--known", "known.csv", "--mesh", "glb", "--out", "b"))
+    scale = trimesh.load(files["mesh"], process=False).metadata
+    distance = 1 / (disparity * (1 / scale["near"] - 1 / scale["far"]) + 1 / scale["far"])
+    assert (distance[near], distance[far]) == (pytest.approx(3, rel=1e-4), pytest.approx(12, rel=1e-4))
+    assert scale["scale"] == "fitted"
+
+
+def test_without_layers_nothing_is_painted_behind(invoke):
+    arguments = ["panorama", "reef", "--width", "96", "--far", "1000", "--json"]
+    deep, flat = (
+        trimesh.load(made(invoke(*arguments, *more))["mesh"], process=False).geometry
+        for more in (["--out", "a"], ["--no-layers", "--out", "b"])
+    )
+    assert "behind" in deep and "behind" not in flat
+
+
+@pytest.mark.parametrize(
+    ("flags", "fault"),
+    [
+        (["--near", "5", "--far", "2"], "no range"),
+        (["--near", "2", "--depth-scale", "1", "--depth-shift", "1"], "stated twice"),
+        (["--depth-scale", "1"], "belong together"),
+        (["--known", "nowhere.csv", "--viewer"], "nowhere.csv"),
+        (["--orbit", "clips/a.mp4"], "no name of a clip"),
+        (["--orbit", "clip.avi"], "no name of a clip"),
+        (["--known", "known.csv", "--count", "2", "--viewer"], "one picture"),
+    ],
+)
+def test_faults_are_named_before_anything_is_made(invoke, flags, fault):
+    Path("known.csv").write_text("x,y,distance\n0,0,1\n1,1,2\n")
+    ran = invoke("generate", "reef", *flags)
+    assert ran.exit_code == 2
+    assert fault in ran.stderr and "Traceback" not in ran.stderr
+    assert not Path("outputs").exists()
+
+
+def test_a_model_without_depth_makes_no_place(invoke, tiny_folder):
+    ran = invoke("generate", "reef", "--viewer", "-m", str(tiny_folder("base")))
+    assert ran.exit_code == 2
+    assert "no depth" in ran.stderr
+
+
+def test_view_paints_behind_the_foreground_if_asked(invoke):
+    files = made(invoke("panorama", "reef", "--width", "96", "--far", "1000", "--no-viewer", "--json"))
+    arguments = ["view", str(files["exr"]), "--far", "1000", "--mesh", "glb", "--json"]
+    flat, deep = (
+        trimesh.load(made(invoke(*arguments, *more))["mesh"], process=False).geometry
+        for more in (["--out", "a"], ["--layers", "--out", "b"])
+    )
+    assert "behind" in deep and "behind" not in flat

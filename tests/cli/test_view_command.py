@@ -1,0 +1,156 @@
+"""`jointnet view`: from files that are there to pages, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import Result
+
+from jointnet_cli.output.image import write_grey_png, write_png
+
+HEIGHT, WIDTH = 12, 20
+RECORD = {"prompt": "ocean reef", "seed": 3, "projection": {"kind": "cylindrical", "span": 360.0, "wrap": True}}
+
+
+@pytest.fixture
+def invoke(invoke: Callable[..., Result]) -> Callable[..., Result]:
+    return lambda *arguments: invoke("view", *map(str, arguments))
+
+
+@pytest.fixture(autouse=True)
+def _given() -> None:
+    """A result of ours as three files, a photo with a depth map, and a photo without."""
+    random = np.random.default_rng(3)
+    image, disparity = random.random((HEIGHT, WIDTH, 3), np.float32), random.random((HEIGHT, WIDTH), np.float32)
+    text = {"jointnet": json.dumps(RECORD)}
+    write_png(Path("0_reef.image.png"), image, text)
+    write_grey_png(Path("0_reef.depth.png"), disparity, text)
+    exr("0_reef.rgbd.exr", image, {"disparity.Y": disparity}, **text)
+    files = {"image": "0_reef.image.png", "depth": "0_reef.depth.png", "exr": "0_reef.rgbd.exr"}
+    Path("0_reef.metadata.json").write_text(json.dumps({**RECORD, "files": files}))
+    Image.fromarray((image * 255).astype(np.uint8)).save("photo.jpg")
+    np.save("metres.npy", 2 + 5 * disparity)
+
+
+def exr(name: str, image: np.ndarray, planes: dict[str, np.ndarray], **attributes: str) -> None:
+    import OpenEXR
+
+    colours = {channel: np.ascontiguousarray(image[..., at], np.float16) for at, channel in enumerate("RGB")}
+    header = {"type": OpenEXR.scanlineimage, "compression": OpenEXR.ZIP_COMPRESSION, **attributes}
+    with OpenEXR.File(header, colours | planes) as file:
+        file.write(name)
+
+
+def data(page: str | Path) -> dict:
+    (text,) = re.findall(r'<script id="data" type="application/json">(.*?)</script>', Path(page).read_text(), re.DOTALL)
+    return json.loads(text)
+
+
+@pytest.mark.parametrize("name", ["0_reef.image.png", "0_reef.rgbd.exr", "0_reef.metadata.json"])
+def test_any_file_of_a_result(invoke: Callable[..., Result], name: str) -> None:
+    ran = invoke(name, "--out", "pages")
+    assert (ran.exit_code, ran.stdout) == (0, "pages/0_reef.view.html\n"), ran.stderr
+    shown = data("pages/0_reef.view.html")
+    assert (shown["title"], shown["projection"]) == ("ocean reef", RECORD["projection"])
+    assert (shown["width"], shown["height"], len(shown["layers"])) == (WIDTH, HEIGHT, 1)
+    assert ["Seed", "3"] in shown["details"] and shown["scale"]["origin"] == "assumed"
+
+
+def test_a_photo_with_its_depth(invoke: Callable[..., Result]) -> None:
+    ran = invoke("photo.jpg", "--depth", "0_reef.depth.png", "--near", "2", "--far", "8", "--no-wrap", "--json")
+    assert ran.exit_code == 0, ran.stderr
+    line = json.loads(ran.stdout)
+    assert line == {"source": "photo.jpg", "files": {"viewer": "outputs/photo.view.html"}}
+    shown = data(line["files"]["viewer"])
+    assert shown["scale"] == {"scale": pytest.approx(1 / 2 - 1 / 8), "shift": pytest.approx(1 / 8), "origin": "given"}
+    assert shown["projection"]["wrap"] is False
+    Path("photo.depth.png").write_bytes(Path("0_reef.depth.png").read_bytes())
+    assert invoke("photo.jpg", "--overwrite").exit_code == 0
+
+
+def test_metres_stay_metres(invoke: Callable[..., Result]) -> None:
+    metres = np.linspace(0.5, 300, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    metres[0] = 1e10
+    exr("render.exr", np.full((HEIGHT, WIDTH, 3), 0.5), {"Z": metres})
+    ran = invoke("render.exr", "--no-metadata")
+    assert ran.exit_code == 0 and "render.exr: distance, taken for metres" in ran.stderr
+    shown = data("outputs/render.view.html")
+    assert (shown["layers"][0]["low"], shown["layers"][0]["high"]) == pytest.approx((metres[1].min(), 300))
+    assert shown["scale"]["origin"] == "file" and shown["projection"]["kind"] == "perspective"
+    assert invoke("photo.jpg", "--depth", "metres.npy", "--quiet").stderr == ""
+    assert data("outputs/photo.view.html")["scale"]["origin"] == "file"
+    assert invoke("render.exr", "--near", "1", "--overwrite").exit_code == 0
+    assert data("outputs/render.view.html")["scale"]["origin"] == "given"
+
+
+def test_a_wall_has_one_distance(invoke: Callable[..., Result]) -> None:
+    exr("wall.exr", np.full((HEIGHT, WIDTH, 3), 0.5), {"Z": np.full((HEIGHT, WIDTH), 3, np.float32)})
+    assert invoke("wall.exr").exit_code == 0
+    exr("sky.exr", np.full((HEIGHT, WIDTH, 3), 0.5), {"Z": np.full((HEIGHT, WIDTH), np.inf, np.float32)})
+    assert invoke("sky.exr").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["none.png"], "no file none.png"),
+        (["photo.jpg"], "photo.jpg has no photo.depth.png beside it"),
+        (["a.glb"], "a.glb is a mesh"),
+        (["0_reef.depth.png"], "is a map, not the picture"),
+        (["bad.metadata.json"], "is no record of a result"),
+        (["photo.jpg", "--depth", "small.png"], "small.png is 4 x 4 pixels, and photo.jpg is 20 x 12 pixels"),
+        (["photo.jpg", "0_reef.image.png", "--depth", "0_reef.depth.png"], "--depth belongs to one picture"),
+        (["0_reef.image.png", "--near", "9", "--far", "3"], "near 9 and far 3 are no range"),
+        (["0_reef.image.png", "--no-viewer"], "nothing is asked for"),
+        (["0_reef.image.png", "--out", "photo.jpg"], "photo.jpg is not a folder"),
+    ],
+)
+def test_faults(invoke: Callable[..., Result], arguments: list[str], words: str) -> None:
+    Path("a.glb").write_bytes(b"glTF")
+    Path("bad.metadata.json").write_text("[1]")
+    Image.new("L", (4, 4)).save("small.png")
+    ran = invoke(*arguments)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert words in ran.stderr and "Traceback" not in ran.stderr
+    assert not Path("outputs").exists()
+
+
+def test_a_failed_one_does_not_stop_the_rest(invoke: Callable[..., Result]) -> None:
+    Path("a.glb").write_bytes(b"glTF")
+    ran = invoke("a.glb", "0_reef.image.png", "photo.jpg")
+    assert (ran.exit_code, ran.stdout) == (1, "outputs/0_reef.view.html\n")
+    assert "error: a.glb: a.glb is a mesh" in ran.stderr and "photo.jpg has no" in ran.stderr
+    assert invoke("a.glb", "photo.jpg").exit_code == 2
+    again = invoke("0_reef.image.png")
+    assert again.exit_code == 2 and "exists already" in again.stderr
+    twice = invoke("0_reef.image.png", "0_reef.rgbd.exr", "--overwrite")
+    assert twice.exit_code == 1 and "its files would be called as those of 0_reef.image.png" in twice.stderr
+
+
+def test_a_plan_writes_nothing(invoke: Callable[..., Result]) -> None:
+    ran = invoke("0_reef.image.png", "--dry-run", "--mesh", "points")
+    assert (ran.exit_code, ran.stdout) == (0, "outputs/0_reef.points.ply\noutputs/0_reef.view.html\n")
+    assert not Path("outputs").exists()
+
+
+def test_other_products_of_the_same_scene(invoke: Callable[..., Result]) -> None:
+    ran = invoke("0_reef.image.png", "--mesh", "points", "--no-viewer")
+    assert (ran.exit_code, ran.stdout) == (0, "outputs/0_reef.points.ply\n"), ran.stderr
+    assert Path("outputs/0_reef.points.ply").stat().st_size > HEIGHT * WIDTH
+
+
+def test_the_page_is_opened(invoke: Callable[..., Result]) -> None:
+    import webbrowser
+
+    script = "import pathlib, sys; pathlib.Path('opened').write_text(sys.argv[1])"
+    shown = webbrowser.GenericBrowser([sys.executable, "-c", script, "%s"])
+    webbrowser.register("shown", None, shown, preferred=True)
+    assert invoke("0_reef.image.png", "--open").exit_code == 0
+    assert Path("opened").read_text() == Path("outputs/0_reef.view.html").resolve().as_uri()
