@@ -205,6 +205,28 @@ class SceneOptions(ScaleOptions):
 class ViewedSceneOptions(SceneOptions):
     """The same for pictures that are there already: no model is opened unless it is to paint."""
 
+    depth_scale: Annotated[
+        float | None,
+        option(
+            "--scale",
+            "--depth-scale",
+            panel=SCENE_PANEL,
+            metavar="PER_METRE",
+            help="With --shift, in place of --near and --far: 1 / distance = scale * disparity + shift.",
+            show_default=False,
+        ),
+    ] = None
+    depth_shift: Annotated[
+        float | None,
+        option(
+            "--shift",
+            "--depth-shift",
+            panel=SCENE_PANEL,
+            metavar="PER_METRE",
+            help="See --scale.",
+            show_default=False,
+        ),
+    ] = None
     layers: Annotated[
         bool,
         option(

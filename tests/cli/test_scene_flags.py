@@ -110,3 +110,10 @@ def test_view_paints_behind_the_foreground_if_asked(invoke):
         for more in (["--out", "a"], ["--layers", "--out", "b"])
     )
     assert "behind" in deep and "behind" not in flat
+
+
+def test_view_takes_scale_and_shift(invoke):
+    exr = made(invoke("generate", "reef", "--json"))["exr"]
+    arguments = ["view", str(exr), "--scale", "0.4", "--shift", "0.1", "--mesh", "glb", "--json", "--out", "a"]
+    facts = trimesh.load(made(invoke(*arguments))["mesh"], process=False).metadata
+    assert (facts["near"], facts["far"]) == (pytest.approx(2), pytest.approx(10))
