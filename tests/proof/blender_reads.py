@@ -6,6 +6,9 @@ import sys
 import bpy
 import numpy as np
 
+if not hasattr(np, "bool"):
+    np.bool = bool  # Debian's importer asks for a name that the numpy beside it has dropped
+
 
 def read_mesh(path):
     """Every object's corners in Blender's axes (z up), its triangles, and its texture's colour at the extreme vertices."""
