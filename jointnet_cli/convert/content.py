@@ -47,7 +47,8 @@ class Code:
         """Depth of stored values, whose full scale is 1."""
         if (self.black, self.white) == (0, 1):
             return stored
-        return (self.black + (self.white - self.black) * stored.astype(np.float64)).astype(np.float32)
+        part = stored.astype(np.float64)
+        return (self.black * (1 - part) + self.white * part).astype(np.float32)  # exact at both ends
 
     def encode(self, depth: NDArray[np.float32]) -> NDArray[np.float64]:
         """The inverse of `decode`."""
