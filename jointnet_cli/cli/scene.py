@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
 SCENE_PANEL = "Scene"
 
+Layers = Annotated[
+    bool,
+    option(
+        "--layers/--no-layers",
+        panel=SCENE_PANEL,
+        help="Let the model paint what the foreground hides, as a second layer.",
+    ),
+]
+
 
 @dataclass(frozen=True)
 class ScaleOptions:
@@ -155,14 +164,7 @@ class SceneOptions(ScaleOptions):
             show_default=False,
         ),
     ] = None
-    layers: Annotated[
-        bool,
-        option(
-            "--layers/--no-layers",
-            panel=SCENE_PANEL,
-            help="Let the model paint what the foreground hides, as a second layer.",
-        ),
-    ] = True
+    layers: Layers = True
     sharpen: Annotated[
         bool,
         option(
@@ -227,11 +229,4 @@ class ViewedSceneOptions(SceneOptions):
             show_default=False,
         ),
     ] = None
-    layers: Annotated[
-        bool,
-        option(
-            "--layers/--no-layers",
-            panel=SCENE_PANEL,
-            help="Let a model paint what the foreground hides, as a second layer.",
-        ),
-    ] = False
+    layers: Layers = False

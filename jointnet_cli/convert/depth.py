@@ -65,8 +65,7 @@ def distances(depth: DepthMap) -> NDArray[np.float32]:
 
 def disparity_of(metres: NDArray[np.float32], scale: DepthScale) -> NDArray[np.float32]:
     """Relative disparity in [0, 1] of distances; 0 for the sky. What lies outside of the scale's range is cut off."""
-    inverse = 1 / np.where(np.isfinite(metres), metres, np.inf).astype(np.float64)
-    return np.clip((inverse - scale.shift) / scale.scale, 0, 1).astype(np.float32)
+    return np.clip(scale.disparity(np.where(np.isfinite(metres), metres, np.inf)), 0, 1)
 
 
 def beyond(metres: NDArray[np.float32], scale: DepthScale) -> int:

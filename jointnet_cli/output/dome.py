@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from jointnet_cli.output.fill import fill
 from jointnet_cli.output.rays import points_of
 from jointnet_cli.output.scene import Scene
+from jointnet_cli.output.simplify import corners
 
 _FADE = 16
 """Rows above and below the picture of a ring in which its edges fade to their mean colour, at the zenith and the nadir."""
@@ -95,9 +96,7 @@ def _faded(image: NDArray[np.float32]) -> NDArray[np.float32]:
 def _quads(rows: int, columns: int, *, poles: bool) -> NDArray[np.int32]:
     """Two triangles for each quad of a grid; one where its first or last row is a pole."""
     index = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
-    top_left, top_right, bottom_left, bottom_right = (
-        index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
-    )  # fmt: skip
+    top_left, top_right, bottom_left, bottom_right = corners(index)
     lower, upper = (
         np.stack([top_left, bottom_left, bottom_right], -1),
         np.stack([top_left, bottom_right, top_right], -1),

@@ -137,18 +137,18 @@ def _triangles(distance: NDArray[np.float32], cut: float, *, wrap: bool) -> NDAr
     index = np.arange(distance.size, dtype=np.int32).reshape(distance.shape)
     if wrap:
         logarithm, index = (np.concatenate([array, array[:, :1]], axis=1) for array in (logarithm, index))
-    top_left, top_right, bottom_left, bottom_right = _corners(logarithm)
+    top_left, top_right, bottom_left, bottom_right = corners(logarithm)
     with np.errstate(invalid="ignore"):
         falling = np.abs(top_left - bottom_right) < np.abs(top_right - bottom_left)
         upper = _is_flat(top_left, bottom_left, np.where(falling, bottom_right, top_right), np.log(cut))
         lower = _is_flat(np.where(falling, top_left, bottom_left), bottom_right, top_right, np.log(cut))
-    top_left, top_right, bottom_left, bottom_right = _corners(index)
+    top_left, top_right, bottom_left, bottom_right = corners(index)
     above = [top_left[upper], bottom_left[upper], np.where(falling[upper], bottom_right[upper], top_right[upper])]
     below = [np.where(falling[lower], top_left[lower], bottom_left[lower]), bottom_right[lower], top_right[lower]]
     return np.concatenate([np.stack(above, axis=1), np.stack(below, axis=1)])
 
 
-def _corners(grid: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+def corners(grid: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Of every two by two pixels the top left, top right, bottom left and bottom right one."""
     return grid[:-1, :-1], grid[:-1, 1:], grid[1:, :-1], grid[1:, 1:]
 
