@@ -49,6 +49,8 @@ def build_unet(settings: Unet, channels: int, size: int, text_width: int) -> UNe
         attention_head_dim=settings.heads,
         norm_num_groups=settings.norm_num_groups,
         cross_attention_dim=text_width,
+        addition_embed_type="text" if settings.pooled_text else None,
+        addition_embed_type_num_heads=settings.heads,
     )
 
 

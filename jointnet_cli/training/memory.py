@@ -14,8 +14,8 @@ from jointnet_cli.training.recipe import Train
 
 FLOAT = 4
 """Bytes of a number of the weights, the gradients and the average."""
-STATE = {"adamw": 8, "adamw8bit": 2}
-"""Bytes of the two moments of a number, by optimizer."""
+STATE = {"adamw": 8, "adamw8bit": 2, "muon": 4}
+"""Bytes of the moments of a number, by optimizer; few numbers are not part of a matrix."""
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from jointnet_cli.errors import UserError
@@ -29,15 +30,85 @@ def require_optimizer(train: Train) -> None:
         raise UserError("train.optimizer = 'adamw8bit' needs bitsandbytes", hint="pip install bitsandbytes")
 
 
-def build_optimizer(train: Train, trained: Sequence[nn.Parameter]) -> Optimizer:
-    """AdamW over the parameters that train."""
+def build_optimizer(train: Train, network: nn.Module, *, sharded: bool = False) -> Optimizer:
+    """What the recipe names, over the parameters of a network that train.
+
+    Raises:
+        UserError: Muon, for a network that is spread over processes.
+    """
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     settings = {"lr": train.learning_rate, "betas": train.betas, "weight_decay": train.weight_decay}
     if train.optimizer == "adamw8bit":
         from bitsandbytes.optim import AdamW8bit
 
         chosen: Optimizer = AdamW8bit(trained, **settings)
         return chosen
+    if train.optimizer == "muon":
+        if sharded:
+            raise UserError("train.optimizer = 'muon' needs whole matrices, which FSDP cuts up", hint="use 'adamw'")
+        tables = {module.weight for module in network.modules() if isinstance(module, nn.Embedding)}
+        matrices = [parameter for parameter in trained if parameter.ndim >= 2 and parameter not in tables]
+        known = set(matrices)
+        return MuonWithAdamW(matrices, [parameter for parameter in trained if parameter not in known], **settings)  # type: ignore[arg-type]
     return torch.optim.AdamW(trained, fused=True, **settings)  # type: ignore[arg-type]
+
+
+class MuonWithAdamW(Optimizer):
+    """Muon for matrices and for convolutions, which it takes for matrices of output channels by all else; AdamW for the rest.
+
+    Muon's step is a matrix with all singular values near one, scaled to have the root mean square of AdamW's, so that both
+    take the same learning rate and weight decay. `torch.optim.Muon` works it out; it takes matrices alone, so each
+    convolution lends it a view.
+
+    Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; the scale of Liu et al., "Muon is
+    Scalable for LLM Training", 2025.
+    """
+
+    def __init__(
+        self,
+        matrices: Sequence[nn.Parameter],
+        others: Sequence[nn.Parameter],
+        lr: float,
+        betas: tuple[float, float],
+        weight_decay: float,
+    ) -> None:
+        groups = [{"params": list(part)} for part in (matrices, others) if part]
+        super().__init__(groups, {"lr": lr})
+        self._views = [(parameter, nn.Parameter(parameter.detach().flatten(1))) for parameter in matrices]
+        self._parts: list[Optimizer] = []
+        if matrices:
+            views = [view for _, view in self._views]
+            self._parts.append(torch.optim.Muon(views, lr, weight_decay, adjust_lr_fn="match_rms_adamw"))
+        if others:
+            self._parts.append(torch.optim.AdamW(others, lr, betas, weight_decay=weight_decay, fused=True))
+
+    @torch.no_grad()
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        """One step of both."""
+        for parameter, view in self._views:
+            view.data = _as_matrix(parameter, parameter)
+            view.grad = None if parameter.grad is None else _as_matrix(parameter.grad, parameter)
+        for part, group in zip(self._parts, self.param_groups, strict=True):
+            part.param_groups[0]["lr"] = group["lr"]
+            part.step()
+        for _, view in self._views:
+            view.grad = None  # which would keep the gradient alive
+
+    def state_dict(self) -> dict[str, Any]:
+        """Those of both."""
+        return {str(number): part.state_dict() for number, part in enumerate(self._parts)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What `state_dict` gave."""
+        for number, part in enumerate(self._parts):
+            part.load_state_dict(state_dict[str(number)])
+
+
+def _as_matrix(tensor: Tensor, like: Tensor) -> Tensor:
+    """A convolution's weights or their gradient as a matrix, in the order in which `like` lies in memory."""
+    if like.ndim == 4 and not like.is_contiguous():
+        tensor = tensor.permute(0, 2, 3, 1)
+    return tensor.detach().reshape(tensor.shape[0], -1)
 
 
 def progress_of(train: Train, clock: Clock) -> float:

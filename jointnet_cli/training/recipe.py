@@ -45,8 +45,8 @@ class Train(Settings):
     """Samples of a micro-batch, on every device."""
     accumulation: int = Field(1, ge=1)
     """Micro-batches of a step, one after the other."""
-    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
-    """AdamW, or bitsandbytes' with its state in 8 bits (needs a GPU)."""
+    optimizer: Literal["adamw", "adamw8bit", "muon"] = "adamw"
+    """AdamW; bitsandbytes' with its state in 8 bits (needs a GPU); or Muon, with AdamW for what is not a matrix."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass rather than keep them: less memory, about a third more time."""
     learning_rate: float = Field(gt=0)
@@ -120,6 +120,9 @@ class Unet(Settings):
     """Per level, whether its blocks have attention."""
     heads: int = Field(4, ge=1)
     norm_num_groups: int = Field(16, ge=1)
+    pooled_text: bool = False
+    """Add the pooled text to the timestep's embedding, which reaches every block (diffusers' `addition_embed_type = "text"`,
+    which DeepFloyd IF has)."""
 
     @model_validator(mode="after")
     def _check_levels(self) -> Self:

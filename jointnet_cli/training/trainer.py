@@ -66,14 +66,15 @@ class Trainer:
         self.sharded = is_sharded(accelerator)
         # Sharding takes a network apart: a copy trains, and the stage keeps the whole one for its pictures and its export.
         network = deepcopy(self.stage.network) if self.sharded else self.stage.network
-        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        if not trained:
+        if not any(parameter.requires_grad for parameter in network.parameters()):
             raise UserError("nothing to train: every parameter of this stage is frozen")
         if train.gradient_checkpointing:
             recompute_activations(network)
         if not self.sharded:  # which takes contiguous weights; convolutions are faster with channels last
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network, self.optimizer = accelerator.prepare(network, build_optimizer(train, trained))
+        self.network, self.optimizer = accelerator.prepare(
+            network, build_optimizer(train, network, sharded=self.sharded)
+        )
         torch.backends.cudnn.benchmark = True  # every step has the same shapes
         # Only the steps are compiled: pictures and exports have other shapes, each of which would be compiled anew.
         self.compute = compiled(self.network) if train.compile else self.network

@@ -84,6 +84,15 @@ def test_ctrl_c_and_on_again(tiny: Tiny, request: pytest.FixtureRequest, tmp_pat
     assert_same_end(whole, run)
 
 
+def test_muon_goes_on_where_it_was(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = tiny("vae", "train.optimizer=muon")
+    train(recipe, out=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, out=tmp_path / "cut", log=Interrupt(2))
+    train(recipe, out=tmp_path / "cut")
+    assert_same_end(tmp_path / "whole", tmp_path / "cut")
+
+
 def test_a_kill_between_checkpoints(tiny: Tiny, base_run: Path, tmp_path: Path) -> None:
     """Nothing is saved at the moment of death; previews in between change nothing either."""
     often = tiny("base", "train.checkpoint_minutes=1e-9", "train.preview_minutes=1e-9")
