@@ -93,6 +93,10 @@ class Vae(Settings):
     """Weight of the L1 difference of 8x8 block means."""
     chroma_weight: float = Field(0.5, ge=0)
     """Weight of the L1 difference of red minus green and of blue minus yellow."""
+    perceptual_weight: float = Field(0.0, ge=0)
+    """Weight of a perceptual distance; above 0 it needs the extra `eval`."""
+    perceptual: str = "st-lpips-alex"
+    """Which one, as `NAME` or `NAME:FILE`, of those that `evaluate panorama` knows."""
 
     @model_validator(mode="after")
     def _check_widths(self) -> Self:

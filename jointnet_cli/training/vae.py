@@ -22,7 +22,7 @@ from jointnet_cli.training.draws import Draws
 from jointnet_cli.training.previews import as_picture, save_grid
 from jointnet_cli.training.recipe import Train, Vae, VaeRecipe
 from jointnet_cli.training.share import Share
-from jointnet_cli.training.stage import copy_weights, kept_near
+from jointnet_cli.training.stage import copy_weights, kept_near, training_device
 
 FACTS = "training.json"
 """Beside the weights: the recipe and what the run came to."""
@@ -43,6 +43,19 @@ def build_vae(settings: Vae) -> AutoencoderKL:
         mid_block_add_attention=False,
         scaling_factor=1.0,
     )
+
+
+def open_distance(settings: Vae) -> nn.Module | None:
+    """The perceptual distance of the loss, on the device that trains; `None` where it has no weight.
+
+    Raises:
+        UserError: an unknown name, or its weights are not there.
+    """
+    if not settings.perceptual_weight:
+        return None
+    from jointnet_cli.evaluation.features.perceptual import open_perceptual
+
+    return open_perceptual(settings.perceptual, training_device())
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -117,6 +130,7 @@ class VaeStage:
             vae.encoder.requires_grad_(False)
             vae.quant_conv.requires_grad_(False)
         self._network = Autoencoding(vae)
+        self._perceptual = open_distance(recipe.vae)
         self.factor = 2 ** (len(recipe.vae.block_out_channels) - 1)
         self.pixels = load_pixels(recipe.data.shards, list(recipe.data.maps), recipe.data.limit)
         near = {name: kept_near(maps) for name, maps in self.pixels.maps.items()}
@@ -147,10 +161,14 @@ class VaeStage:
         noise = draws.normal(self.recipe.vae.latent_channels, side, side).to(pictures.device)
         decoded, divergence = network(pictures, noise)
         difference = decoded.float() - pictures
-        return {
+        losses = {
             "reconstruction": reconstruction_losses(difference, self.recipe.vae),
             "kl": self.recipe.vae.kl_weight * divergence.float(),
         }
+        if self._perceptual is not None:
+            distances = self._perceptual((decoded.float() + 1) / 2, (pictures + 1) / 2)
+            losses["perceptual"] = self.recipe.vae.perceptual_weight * distances.mean()
+        return losses
 
     def _crops(self, places: range) -> Tensor:
         """Crops (B, 3, c, c) of the samples of some places, the modalities in turn."""

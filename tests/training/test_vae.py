@@ -148,3 +148,19 @@ def test_the_chroma_term_sees_colour_and_not_brightness() -> None:
     red[:, 0] = 0.6
     gained = reconstruction_losses(red, weighed).item() - reconstruction_losses(red, plain).item()
     assert gained == pytest.approx(0.6 + 0.3)  # |red - green| and |blue - (red + green) / 2|
+
+
+def test_a_perceptual_distance_joins_the_loss(tiny: Tiny) -> None:
+    plain, weighed = (VaeStage(tiny("vae", f"vae.perceptual_weight={weight}")) for weight in (0, 2))
+    before, losses = losses_at(plain, plain.network), losses_at(weighed, weighed.network)
+    assert losses.keys() == before.keys() | {"perceptual"}
+    assert torch.equal(losses["reconstruction"], before["reconstruction"])
+    losses["perceptual"].backward()
+    gradient = weighed.network.vae.decoder.conv_out.weight.grad  # type: ignore[union-attr]
+    assert losses["perceptual"].item() > 0 and gradient.abs().max() > 0 and gradient.isfinite().all()
+    assert losses_at(weighed, Recorder())["perceptual"].item() == 0
+
+
+def test_an_unknown_perceptual_distance_is_refused_at_once(tiny: Tiny) -> None:
+    with pytest.raises(UserError, match="no perceptual distance 'lips'"):
+        VaeStage(tiny("vae", "vae.perceptual_weight=1", "vae.perceptual=lips"))

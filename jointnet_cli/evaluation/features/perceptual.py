@@ -134,9 +134,8 @@ class Perceptual(nn.Module):
         """The name of the space, which is part of the name of every metric in it."""
         return self.space.name
 
-    @torch.inference_mode()
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Distances (B,) of pictures (B, 3, H, W) sRGB in [0, 1]."""
+        """Distances (B,) of pictures (B, 3, H, W) sRGB in [0, 1]; gradients reach the pictures that want them."""
         levels = zip(self._features(first), self._features(second), strict=True)
         return self._distance([(left - right).square() for left, right in levels])
 
