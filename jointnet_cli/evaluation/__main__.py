@@ -84,6 +84,18 @@ def follow(
     )
 
 
+def autoencoder(
+    shards: Evaluation,
+    *,
+    limit: Limit = None,
+    model: ModelOptions,
+) -> None:
+    """PSNR of RGB, depth and normals after the model's autoencoder: what no picture of the model can exceed."""
+    from jointnet_cli.evaluation.autoencoder import evaluate_autoencoder
+
+    _print(evaluate_autoencoder(_open(model), shards, limit=limit, progress=_steps("worlds")))
+
+
 def seams(
     *,
     count: Annotated[int, typer.Option("--count", min=1, help="Panoramas.")] = 8,
@@ -190,7 +202,7 @@ def prompts() -> None:
     _print({"prompts": [asdict(prompt) for prompt in fixed_prompts()]})
 
 
-for _command in (attributes, prompts, follow, refinement, seams, progression, resources):
+for _command in (attributes, prompts, follow, autoencoder, refinement, seams, progression, resources):
     app.command()(guarded(spread(_command)))
 
 

@@ -27,13 +27,19 @@ SHARD = 500
 SHARD_SIZE = "15MB"
 RESERVED = 256
 """Worlds to measure on, which no training sees."""
+PLACES = (
+    "ocean reef", "lonely lighthouse at dusk", "cabin in the snow", "palm trees on a beach at sunset",
+    "desert dunes with cacti at noon", "snowy mountains at night", "a windmill on green hills in the morning",
+    "canyon with a river at sunset", "a forest in autumn", "boats on a mountain lake at dawn",
+)  # fmt: skip
+"""What the panoramas show that the model is judged by."""
 SHARES = {"vae": 0.16, "base": 0.34, "joint": 0.1, "inpaint": 0.32}
 """Of the minutes; the rest is for rendering, encoding and starting."""
-ON_A_GPU = {
+ON_A_GPU: dict[str, dict[str, object]] = {
     "vae": {"batch_size": 192, "learning_rate": 2e-3},
-    "base": {"batch_size": 512, "learning_rate": 1.6e-3, "warmup_steps": 300, "ema": 0.9995, "compile": "true"},
-    "joint": {"batch_size": 512, "learning_rate": 1.2e-3, "ema": 0.999, "compile": "true"},
-    "inpaint": {"batch_size": 512, "learning_rate": 1.0e-3, "ema": 0.9995, "compile": "true"},
+    "base": {"batch_size": 256, "learning_rate": 8e-3, "compile": "true"},
+    "joint": {"batch_size": 256, "learning_rate": 5e-3, "compile": "true"},
+    "inpaint": {"batch_size": 256, "learning_rate": 5e-3, "compile": "true"},
 }
 """Larger batches keep a GPU busy, and bear higher learning rates."""
 
@@ -88,9 +94,9 @@ def stage(options: argparse.Namespace, name: str, settings: dict[str, object]) -
     if (run / "model").is_dir():
         return
     if torch.cuda.is_available():
-        settings |= {f"train.{key}": value for key, value in ON_A_GPU[name].items()}
-        settings |= {"train.mixed_precision": "bf16", "train.log_every": 100}
-        settings |= {"train.checkpoint_minutes": 2, "train.preview_minutes": 2}
+        faster = {f"train.{key}": value for key, value in ON_A_GPU[name].items()}
+        often = {"train.log_every": 100, "train.checkpoint_minutes": 2, "train.preview_minutes": 2}
+        settings = {**settings, **faster, **often, "train.mixed_precision": "bf16"}
     minutes = options.minutes * SHARES[name]
     arguments = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     _say(f"{name}: {minutes:.1f} minutes")
@@ -106,6 +112,7 @@ def measure(out: Path) -> None:
     """What docs/results.md says of the model: depth, normals, the autoencoder, and what prompts get. Done ones are kept."""
     reserved, judge, model, made = out / "reserved", out / "judge", out / "model", out / "measured"
     made.mkdir(exist_ok=True)
+    (made / "places.txt").write_text("\n".join(PLACES) + "\n")
     rendering = ["prepare", "--source", "worlds", "--evaluation", "--seed", 1_000_000_000, "--count", RESERVED]
     _finish(_start([*rendering, "--size", 128, "--out", reserved, "--quiet"], made / "render.log"))
     own, tables = ["-m", "jointnet_cli.evaluation"], ["-m", "jointnet_cli", "evaluate"]
@@ -129,6 +136,15 @@ def measure(out: Path) -> None:
             *("--row", f"autoencoder:{model}", "--out", made / "depth", "--json"),
         ],
         "normal": [*tables, "normal", *on_worlds, "--row", f"jointnet:{model}", "--out", made / "normal", "--json"],
+        "autoencoder": [*own, "autoencoder", *on_worlds, "-m", model],
+        "consistency": [
+            *(*tables, "consistency", "--row", f"jointnet:{model}", "--row", f"worlds=shards:{reserved}"),
+            *("--out", made / "consistency", "--json"),
+        ],
+        "panoramas": [
+            *("-m", "jointnet_cli", "panorama", "--prompts", made / "places.txt", "--width", 2048, "--seed", 0),
+            *("-m", model, "--out", made / "panoramas", "--json"),
+        ],
     }
     for name, command in every.items():
         file, partial = made / f"{name}.json", made / f"{name}.partial"

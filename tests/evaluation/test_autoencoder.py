@@ -1,0 +1,43 @@
+"""What an autoencoder keeps of worlds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio
+
+from jointnet_cli.data.shards import find_shards, read_shards
+from jointnet_cli.engine import Engine
+from jointnet_cli.evaluation.autoencoder import evaluate_autoencoder, psnr
+
+
+def test_psnr_is_scikit_image_s() -> None:
+    first, second = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert psnr(first, second) == pytest.approx(
+        peak_signal_noise_ratio(first.numpy(), second.numpy(), data_range=2), abs=1e-4
+    )
+    assert psnr(first, first) == float("inf")
+
+
+def test_every_map_of_the_worlds(engine: Engine, evaluation_shards: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    report = evaluate_autoencoder(
+        engine, evaluation_shards, limit=3, progress=lambda done, total: seen.append((done, total))
+    )
+    assert report["pictures"] == 3 and seen[-1] == (3, 3)
+    assert list(report["psnr"]) == ["rgb", "depth", "normal"]
+    assert evaluate_autoencoder(engine, evaluation_shards, limit=3) == report
+
+
+def test_the_figure_is_that_of_the_round_trip(engine: Engine, evaluation_shards: Path) -> None:
+    sample = next(read_shards(find_shards(evaluation_shards)))
+    true = sample.image.astype(np.float32) / 255
+    with torch.inference_mode():
+        latents = engine.model.encode(torch.from_numpy(true).permute(2, 0, 1)[None] * 2 - 1)
+        decoded = engine.model.decode(latents)[0].permute(1, 2, 0).clamp(-1, 1).float().numpy() / 2 + 0.5
+    expected = peak_signal_noise_ratio(true, decoded, data_range=1)
+    found = evaluate_autoencoder(engine, evaluation_shards, limit=1)["psnr"]["rgb"]
+    assert found == pytest.approx(expected, abs=0.006)
