@@ -27,12 +27,8 @@ SHARD = 500
 SHARD_SIZE = "15MB"
 RESERVED = 256
 """Worlds to measure on, which no training sees."""
-PLACES = (
-    "ocean reef", "lonely lighthouse at dusk", "cabin in the snow", "palm trees on a beach at sunset",
-    "desert dunes with cacti at noon", "snowy mountains at night", "a windmill on green hills in the morning",
-    "canyon with a river at sunset", "a forest in autumn", "boats on a mountain lake at dawn",
-)  # fmt: skip
-"""What the panoramas show that the model is judged by."""
+PROMPTS, PLACES = (Path(__file__).with_name(name) for name in ("prompts.txt", "places.txt"))
+"""What the model's card shows: pictures, and panoramas."""
 SHARES = {"vae": 0.16, "base": 0.34, "joint": 0.1, "inpaint": 0.32}
 """Of the minutes; the rest is for rendering, encoding and starting."""
 ON_A_GPU: dict[str, dict[str, object]] = {
@@ -112,10 +108,10 @@ def measure(out: Path) -> None:
     """What docs/results.md says of the model: depth, normals, the autoencoder, and what prompts get. Done ones are kept."""
     reserved, judge, model, made = out / "reserved", out / "judge", out / "model", out / "measured"
     made.mkdir(exist_ok=True)
-    (made / "places.txt").write_text("\n".join(PLACES) + "\n")
     rendering = ["prepare", "--source", "worlds", "--evaluation", "--seed", 1_000_000_000, "--count", RESERVED]
     _finish(_start([*rendering, "--size", 128, "--out", reserved, "--quiet"], made / "render.log"))
-    own, tables = ["-m", "jointnet_cli.evaluation"], ["-m", "jointnet_cli", "evaluate"]
+    own, jointnet = ["-m", "jointnet_cli.evaluation"], ["-m", "jointnet_cli"]
+    tables, chosen = [*jointnet, "evaluate"], ["--seed", 0, "-m", model, "--json"]
     on_worlds = ["--shards", reserved]
     every: dict[str, list[object]] = {
         "attributes": [*own, "attributes", "--training", out / "worlds", "--held-out", reserved, "--judge", judge],
@@ -141,9 +137,17 @@ def measure(out: Path) -> None:
             *(*tables, "consistency", "--row", f"jointnet:{model}", "--row", f"worlds=shards:{reserved}"),
             *("--out", made / "consistency", "--json"),
         ],
+        "pictures": [*jointnet, "generate", "--prompts", PROMPTS, *chosen, "--out", made / "pictures"],
         "panoramas": [
-            *("-m", "jointnet_cli", "panorama", "--prompts", made / "places.txt", "--width", 2048, "--seed", 0),
-            *("-m", model, "--out", made / "panoramas", "--json"),
+            *jointnet,
+            "panorama",
+            "--prompts",
+            PLACES,
+            "--width",
+            2048,
+            *chosen,
+            "--out",
+            made / "panoramas",
         ],
     }
     for name, command in every.items():
