@@ -74,7 +74,7 @@ class MuonWithAdamW(Optimizer):
     ) -> None:
         groups = [{"params": list(part)} for part in (matrices, others) if part]
         super().__init__(groups, {"lr": lr})
-        self._views = [(parameter, nn.Parameter(parameter.detach().flatten(1))) for parameter in matrices]
+        self._views = [(parameter, nn.Parameter(_as_matrix(parameter))) for parameter in matrices]
         self._parts: list[Optimizer] = []
         if matrices:
             views = [view for _, view in self._views]
@@ -85,9 +85,9 @@ class MuonWithAdamW(Optimizer):
     @torch.no_grad()
     def step(self, closure: object = None) -> None:  # type: ignore[override]
         """One step of both."""
+        self._look_again()
         for parameter, view in self._views:
-            view.data = _as_matrix(parameter, parameter)
-            view.grad = None if parameter.grad is None else _as_matrix(parameter.grad, parameter)
+            view.grad = None if parameter.grad is None else _in_order(parameter.grad, parameter).flatten(1)
         for part, group in zip(self._parts, self.param_groups, strict=True):
             part.param_groups[0]["lr"] = group["lr"]
             part.step()
@@ -100,15 +100,24 @@ class MuonWithAdamW(Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What `state_dict` gave."""
+        self._look_again()  # a state goes to the device of what it belongs to
         for number, part in enumerate(self._parts):
             part.load_state_dict(state_dict[str(number)])
 
+    def _look_again(self) -> None:
+        """Let the views show the weights where they are now: a network that is moved has its weights elsewhere."""
+        for parameter, view in self._views:
+            view.data = _as_matrix(parameter)
 
-def _as_matrix(tensor: Tensor, like: Tensor) -> Tensor:
-    """A convolution's weights or their gradient as a matrix, in the order in which `like` lies in memory."""
-    if like.ndim == 4 and not like.is_contiguous():
-        tensor = tensor.permute(0, 2, 3, 1)
-    return tensor.detach().reshape(tensor.shape[0], -1)
+
+def _as_matrix(parameter: Tensor) -> Tensor:
+    """A view of weights, (output channels, all else)."""
+    return _in_order(parameter.detach(), parameter).view(len(parameter), -1)
+
+
+def _in_order(tensor: Tensor, like: Tensor) -> Tensor:
+    """A tensor with its axes in the order in which `like` lies in memory: channels last or not."""
+    return tensor.permute(0, 2, 3, 1) if like.ndim == 4 and not like.is_contiguous() else tensor
 
 
 def progress_of(train: Train, clock: Clock) -> float:

@@ -89,6 +89,25 @@ def test_gradients_are_let_go() -> None:
     assert all(view.grad is None for _, view in optimizer._views)
 
 
+def test_a_state_follows_weights_that_have_moved() -> None:
+    """Here to another type, as elsewhere to a GPU."""
+    made = network()
+    first = build_optimizer(MUON, made)
+    give_gradients(made)
+    first.step()
+    saved = first.state_dict()
+    moved = network()
+    second = build_optimizer(MUON, moved)
+    moved.double()
+    second.load_state_dict(saved)
+    for parameter in moved.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = moved["conv"].weight.detach().clone()
+    second.step()
+    assert moved["conv"].weight.dtype == torch.float64
+    assert not torch.equal(moved["conv"].weight, before)
+
+
 def test_a_learned_rate_reaches_both_parts() -> None:
     made = network()
     optimizer = build_optimizer(MUON, made)
