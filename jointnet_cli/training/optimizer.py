@@ -20,8 +20,10 @@ def require_optimizer(train: Train) -> None:
     """Refuse an optimizer that cannot work here.
 
     Raises:
-        UserError: 8-bit AdamW without a GPU, or without bitsandbytes.
+        UserError: 8-bit AdamW without a GPU, or without bitsandbytes; Muon with a torch that lacks it.
     """
+    if train.optimizer == "muon" and not hasattr(torch.optim, "Muon"):
+        raise UserError("train.optimizer = 'muon' needs torch 2.9 or newer", hint="use train.optimizer = 'adamw'")
     if train.optimizer != "adamw8bit":
         return
     if not torch.cuda.is_available():

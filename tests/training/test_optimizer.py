@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.training.optimizer import MuonWithAdamW, build_optimizer
+from jointnet_cli.training.optimizer import MuonWithAdamW, build_optimizer, require_optimizer
 from jointnet_cli.training.recipe import Train
 
 MUON = Train(batch_size=1, learning_rate=0.1, max_steps=1, optimizer="muon", weight_decay=0.3, betas=(0.8, 0.9))
@@ -79,6 +79,13 @@ def test_frozen_alone_or_matrices_alone() -> None:
 def test_muon_needs_whole_matrices() -> None:
     with pytest.raises(UserError, match="whole matrices"):
         build_optimizer(MUON, network(), sharded=True)
+
+
+def test_an_older_torch_has_no_muon(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_optimizer(MUON)
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(UserError, match=r"torch 2\.9"):
+        require_optimizer(MUON)
 
 
 def test_gradients_are_let_go() -> None:
