@@ -223,6 +223,12 @@ class BaseRecipe(_Recipe):
     noise: Noise = Noise()
     objective: Objective = Objective()
 
+    @model_validator(mode="after")
+    def _check_pooling(self) -> Self:
+        if self.unet.pooled_text and self.text_encoder.width % self.unet.heads:
+            raise ValueError("unet.pooled_text needs a text_encoder.width that unet.heads divides")
+        return self
+
 
 class Network(Settings):
     """How a base model is extended; an earlier stage's model keeps what it is."""

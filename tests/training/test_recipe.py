@@ -209,6 +209,11 @@ def test_a_value_of_the_wrong_type_or_range_is_refused(tmp_path: Path, text: str
     assert f"mine.toml: {where}: " in str(refusal(written(tmp_path, text), override))
 
 
+def test_a_pooled_text_has_whole_heads(tmp_path: Path) -> None:
+    fault = refusal(written(tmp_path, BASE), "unet.pooled_text=true", "text_encoder.width=190")
+    assert "text_encoder.width that unet.heads divides" in str(fault)
+
+
 def test_overrides(joint: str) -> None:
     recipe = load_recipe(
         joint,
