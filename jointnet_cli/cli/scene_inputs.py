@@ -129,9 +129,7 @@ def _perspective(record: Mapping[str, Any]) -> Projection:
 
 def _metres(path: Path, kind: DepthKind) -> NDArray[np.float32] | None:
     """Distances (H, W) of a file that holds them in metres, infinite for the sky; `None` if it does not."""
-    import numpy as np
-
-    from jointnet_cli.output.maps import NO_HIT, depth_numbers, kind_of_channel, kind_of_range
+    from jointnet_cli.output.maps import depth_numbers, kind_of_channel, kind_of_range, with_endless_sky
 
     if kind == "disparity":
         return None
@@ -140,8 +138,7 @@ def _metres(path: Path, kind: DepthKind) -> NDArray[np.float32] | None:
     # Whole numbers come as parts of full scale: what 1 is in metres is not known of them.
     if "distance" not in (named, kind_of_range(values)) or (named == "disparity" and kind == "auto"):
         return None
-    hit = np.isfinite(values) & (values > 0) & (values < NO_HIT)
-    return np.where(hit, values, np.inf).astype(np.float32)
+    return with_endless_sky(values)
 
 
 def _metric_scene(image: NDArray[np.float32], distance: NDArray[np.float32], projection: Projection) -> Scene:

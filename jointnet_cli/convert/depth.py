@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from jointnet_cli.convert.content import Axis, DepthMap, Quantity, View
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.gpano import Equirectangular
-from jointnet_cli.output.maps import NO_HIT
+from jointnet_cli.output.maps import with_endless_sky
 from jointnet_cli.output.rays import rays
 from jointnet_cli.output.scene import FAR, NEAR, DepthScale
 
@@ -52,8 +52,7 @@ def distances(depth: DepthMap) -> NDArray[np.float32]:
         UserError: disparity whose scale nobody knows.
     """
     if depth.quantity == "distance":
-        hit = np.isfinite(depth.values) & (depth.values > 0) & (depth.values < NO_HIT)
-        return np.where(hit, depth.values, np.inf).astype(np.float32)
+        return with_endless_sky(depth.values)
     if depth.scale is None:
         raise UserError(
             "disparity is relative: nothing says how many metres it means",
@@ -70,8 +69,7 @@ def disparity_of(metres: NDArray[np.float32], scale: DepthScale) -> NDArray[np.f
 
 def beyond(metres: NDArray[np.float32], scale: DepthScale) -> int:
     """How many pixels `disparity_of` cuts off, but for rounding; the sky is none of them."""
-    inverse = 1 / metres[np.isfinite(metres)].astype(np.float64)
-    disparity = (inverse - scale.shift) / scale.scale
+    disparity = scale.disparity(metres[np.isfinite(metres)])
     return int(np.count_nonzero((disparity < -1e-6) | (disparity > 1 + 1e-6)))
 
 

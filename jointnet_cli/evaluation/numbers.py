@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.output.maps import NO_HIT, DepthKind, depth_numbers, kind_of_channel, kind_of_range
+from jointnet_cli.output.maps import DepthKind, depth_numbers, is_hit, kind_of_channel, kind_of_range
 
 METRES = 65.535
 """Of full scale in a 16-bit PNG, the millimetres of depth cameras."""
@@ -45,11 +45,10 @@ def read_predicted_depth(path: Path, kind: DepthKind = "auto") -> NDArray[np.flo
 
 def inverse(values: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
     """Distances to inverse distances; of either kind what is not finite, not positive or an endless distance is 0."""
-    valid = np.isfinite(values) & (values > 0)
     if kind == "disparity":
-        return np.where(valid, values, 0).astype(np.float32)
-    valid &= values < NO_HIT
-    return np.where(valid, 1 / np.where(valid, values, 1).astype(np.float64), 0).astype(np.float32)
+        return np.where(np.isfinite(values) & (values > 0), values, 0).astype(np.float32)
+    hit = is_hit(values)
+    return np.where(hit, 1 / np.where(hit, values, 1).astype(np.float64), 0).astype(np.float32)
 
 
 def _read(path: Path) -> tuple[NDArray[np.float32], str | None]:

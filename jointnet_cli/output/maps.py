@@ -82,9 +82,19 @@ def relative_disparity(inverse_depth: NDArray[np.float32]) -> NDArray[np.float32
     return np.clip((inverse_depth - low) / span, 0, 1).astype(np.float32)
 
 
+def is_hit(distance: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which of a file's distances (H, W) are of something: finite, positive and less than `NO_HIT`."""
+    return np.isfinite(distance) & (distance > 0) & (distance < NO_HIT)
+
+
+def with_endless_sky(distance: NDArray[np.floating]) -> NDArray[np.float32]:
+    """A file's distances (H, W), infinite where they are of nothing."""
+    return np.where(is_hit(distance), distance, np.inf).astype(np.float32)
+
+
 def disparity_of_distance(distance: NDArray[np.float32]) -> NDArray[np.float32]:
     """Distances in any unit, (H, W), to relative disparity; what is not finite, not positive or huge is sky."""
-    hit = np.isfinite(distance) & (distance > 0) & (distance < NO_HIT)
+    hit = is_hit(distance)
     distance = np.where(hit, distance, 1).astype(np.float64)
     nearest = distance[hit].min(initial=np.inf)
     # Relative to the nearest: the span of inverse depths is never too small for any unit.
