@@ -138,9 +138,7 @@ class ScaleOptions:
         if self.step is not None and self.step <= 0:
             raise UserError(f"a step of {self.step:g} metres is none", "--step 0.001 for millimetres")
         if self.scale is not None and self.shift is not None:
-            if self.scale <= 0 or self.shift <= 0:
-                raise UserError("--scale and --shift are above 0", "both are in 1/metres")
-            return DepthScale(self.scale, self.shift, "given")
+            return DepthScale.from_scale(self.scale, self.shift)
         if self.near is not None and self.far is not None:
             return DepthScale.from_range(self.near, self.far, "given")
         if any(value is not None for value in (*ranged, *fitted)):
