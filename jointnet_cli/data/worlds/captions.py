@@ -186,12 +186,12 @@ def caption(world: World, rendering: Rendering, index: int, seed: int | None = N
     if beneath:
         hour = f"{rng.choice(phrases.BENEATH)} {hour}".strip()
     style = rng.random()
-    if style < 0.12:  # a bare prompt, as people type them
-        subject = things if things and rng.random() < 0.4 and world.biome != "reef" else place.name
-        bare = re.sub(r"^(an?|the) ", "", subject)
-        return " ".join(f"{bare} {hour if rng.random() < 0.7 else ''}".split())
     text = _sentence(rng, things, kinds, place)
-    if style < 0.22 and hour and "with" not in hour:
+    if style < 0.2:  # a bare prompt, as people type them
+        named = rng.random() if things and world.biome != "reef" else 1.0
+        bare = re.sub(r"^(an?|the) ", "", text if named < 0.5 else things if named < 0.75 else place.name)
+        return " ".join(f"{bare} {hour if rng.random() < 0.7 else ''}".split())
+    if style < 0.3 and hour and "with" not in hour:
         return " ".join(f"{hour}, {text} {weather}".split())
     opening = rng.choice(phrases.OPENINGS) if rng.random() < 0.35 else ""
     return " ".join(f"{opening} {text} {hour} {weather}".split())

@@ -24,13 +24,13 @@ KINDS = tuple(SIZES)
 FIRM = ("hut", "lighthouse", "windmill", "pyramid", "boat")  # the ground is levelled, or dredged, under these
 
 COLOURS = {
-    "hut": {"red": 5, "blue": 3, "yellow": 3, "white": 2, "green": 1, "brown": 1},
-    "boat": {"red": 3, "blue": 3, "white": 2, "yellow": 3, "green": 2, "orange": 1},
-    "lighthouse": {"red": 4, "blue": 2, "white": 2},
-    "balloon": {"red": 3, "blue": 2, "yellow": 3, "purple": 2, "orange": 2, "green": 1},
-    "windmill": {"white": 3, "red": 3, "blue": 1, "brown": 1},
-    "fish": {"orange": 3, "yellow": 3, "blue": 2, "red": 2},
-    "coral": {"red": 3, "pink": 3, "orange": 3, "purple": 3, "yellow": 2, "white": 1, "blue": 1, "green": 1},
+    "hut": {"red": 3, "blue": 2, "yellow": 2, "white": 2, "green": 1, "brown": 1},
+    "boat": {"red": 2, "blue": 2, "white": 2, "yellow": 2, "green": 1, "orange": 1},
+    "lighthouse": {"red": 3, "blue": 2, "white": 2},
+    "balloon": {"red": 2, "blue": 2, "yellow": 2, "purple": 2, "orange": 2, "green": 1},
+    "windmill": {"white": 2, "red": 2, "blue": 2, "brown": 1},
+    "fish": {"orange": 2, "yellow": 2, "blue": 2, "red": 2},
+    "coral": {"red": 2, "pink": 2, "orange": 2, "purple": 2, "yellow": 2, "white": 1, "blue": 1, "green": 1},
 }  # fmt: skip
 
 
@@ -68,16 +68,16 @@ _FLOWERS = tuple((f"{colour} flowers", 0.06) for colour in ("red", "yellow", "pu
 BIOMES = {
     "ocean": Biome(
         0.95,
-        (_hero("boat", 0.5, (0.24, 0.5), "sea"), _hero("lighthouse", 0.3, (0.28, 0.5)), _balloon(0.08)),
-        (Rule("palm", 0.55, (1, 4), (0.16, 0.34)), Rule("boat", 0.15, (1, 1), (0.14, 0.28), 0.7, "sea")),
+        (_hero("boat", 0.42, (0.24, 0.5), "sea"), _hero("lighthouse", 0.32, (0.3, 0.6)), _balloon(0.18)),
+        (Rule("palm", 0.55, (1, 4), (0.2, 0.42)), Rule("boat", 0.12, (1, 1), (0.14, 0.28), 0.7, "sea")),
         ((None, 0.45), ("island", 0.55)),
     ),
     "beach": Biome(
         1.05,
-        (_hero("palm", 0.26, (0.4, 0.75)), _hero("hut", 0.16), _hero("lighthouse", 0.22), _balloon(0.06),
-         _hero("boat", 0.22, (0.22, 0.45), "sea")),
-        (Rule("palm", 0.5, (1, 3), (0.25, 0.6)), Rule("boat", 0.22, (1, 1), (0.16, 0.34), 0.7, "sea"),
-         Rule("rock", 0.2, (1, 3), (0.06, 0.14))),
+        (_hero("palm", 0.26, (0.45, 0.8)), _hero("hut", 0.18), _hero("lighthouse", 0.2, (0.3, 0.6)), _balloon(0.13),
+         _hero("boat", 0.18, (0.22, 0.45), "sea")),
+        (Rule("palm", 0.45, (1, 3), (0.3, 0.65)), Rule("boat", 0.2, (1, 1), (0.16, 0.34), 0.7, "sea"),
+         Rule("rock", 0.2, (1, 3), (0.08, 0.18))),
     ),
     "reef": Biome(
         1.1, (),
@@ -86,48 +86,58 @@ BIOMES = {
     ),
     "desert": Biome(
         1.0,
-        (_hero("cactus", 0.34, (0.3, 0.6)), _hero("pyramid", 0.34, (0.24, 0.46)), _hero("palm", 0.1, (0.3, 0.6)),
-         _balloon(0.1)),
-        (Rule("cactus", 0.22, (1, 3), (0.16, 0.4)), Rule("rock", 0.22, (1, 3), (0.07, 0.16))),
+        (_hero("cactus", 0.28, (0.3, 0.6)), _hero("pyramid", 0.24, (0.24, 0.46)), _hero("palm", 0.16, (0.4, 0.7)),
+         _balloon(0.18), _hero("hut", 0.08)),
+        (Rule("cactus", 0.2, (1, 3), (0.2, 0.42)), Rule("rock", 0.25, (1, 3), (0.09, 0.2))),
     ),
     "snow": Biome(
         1.05,
-        (_hero("hut", 0.45), _hero("pine", 0.14, (0.45, 0.8)), _balloon(0.07)),
-        (Rule("pine", 0.55, (2, 7), (0.2, 0.55)),),
+        (_hero("hut", 0.42), _hero("pine", 0.14, (0.45, 0.8)), _balloon(0.18), _hero("lighthouse", 0.12, (0.3, 0.6))),
+        (Rule("pine", 0.5, (2, 7), (0.2, 0.55)),),
     ),
     "hills": Biome(
-        1.15,
-        (_hero("hut", 0.33), _hero("windmill", 0.25, (0.3, 0.55)), _hero("lighthouse", 0.12, (0.3, 0.55)),
-         _hero("tree", 0.08, (0.4, 0.7)), _balloon(0.12)),
-        (Rule("tree", 0.35, (1, 5), (0.16, 0.4)), Rule("sheep", 0.32, (2, 4), (0.13, 0.26), 0.7),
-         Rule("pine", 0.12, (2, 5), (0.2, 0.45)), Rule("rock", 0.06, (1, 2), (0.08, 0.14))),
+        1.25,
+        (_hero("hut", 0.26), _hero("windmill", 0.23, (0.32, 0.6)), _hero("lighthouse", 0.1, (0.3, 0.6)),
+         _hero("tree", 0.06, (0.4, 0.7)), _balloon(0.14), _hero("sheep", 0.14, (0.22, 0.4))),
+        (Rule("tree", 0.3, (1, 5), (0.16, 0.4)), Rule("sheep", 0.32, (1, 4), (0.16, 0.32), 0.7),
+         Rule("pine", 0.12, (2, 5), (0.2, 0.45)), Rule("rock", 0.08, (1, 2), (0.09, 0.18))),
         ((None, 0.58), ("wheat", 0.12), *_FLOWERS),
     ),
     "canyon": Biome(
         0.95,
-        (_hero("cactus", 0.26, (0.3, 0.55)), _balloon(0.16), _hero("hut", 0.16),
-         _hero("boat", 0.1, (0.2, 0.34), "sea")),
-        (Rule("rock", 0.4, (1, 4), (0.08, 0.2)), Rule("cactus", 0.12, (1, 2), (0.16, 0.4))),
+        (_hero("cactus", 0.26, (0.3, 0.55)), _balloon(0.24), _hero("hut", 0.2),
+         _hero("boat", 0.12, (0.2, 0.38), "sea")),
+        (Rule("rock", 0.4, (1, 4), (0.1, 0.22)), Rule("cactus", 0.12, (1, 2), (0.16, 0.4))),
         ((None, 0.6), ("river", 0.4)),
     ),
     "forest": Biome(
         1.0,
-        (_hero("hut", 0.32), _hero("tree", 0.08, (0.6, 0.9))),
+        (_hero("hut", 0.4), _hero("tree", 0.08, (0.6, 0.9))),
         (Rule("tree", 1.0, (12, 18), (0.2, 0.75), 1.0),),
         ((None, 0.28), ("pine", 0.4), ("autumn", 0.32)),
     ),
     "lake": Biome(
         1.0,
-        (_hero("boat", 0.42, (0.18, 0.36), "sea"), _hero("hut", 0.28), _balloon(0.06),
-         _hero("lighthouse", 0.05, (0.28, 0.45))),
-        (Rule("pine", 0.55, (2, 7), (0.2, 0.55)), Rule("rock", 0.1, (1, 3), (0.06, 0.14))),
+        (_hero("boat", 0.38, (0.2, 0.4), "sea"), _hero("hut", 0.26), _balloon(0.16),
+         _hero("lighthouse", 0.12, (0.3, 0.55))),
+        (Rule("pine", 0.5, (2, 7), (0.2, 0.55)), Rule("rock", 0.12, (1, 3), (0.08, 0.18))),
     ),
     "volcano": Biome(
         0.95,
-        (_hero("hut", 0.2), _hero("palm", 0.16, (0.35, 0.65)), _balloon(0.08)),
-        (Rule("tree", 0.25, (1, 5), (0.16, 0.4)), Rule("rock", 0.3, (1, 4), (0.08, 0.18))),
+        (_hero("hut", 0.28), _hero("palm", 0.22, (0.4, 0.7)), _balloon(0.2)),
+        (Rule("tree", 0.25, (1, 5), (0.16, 0.4)), Rule("rock", 0.3, (1, 4), (0.1, 0.2))),
     ),
 }  # fmt: skip
+
+
+def kinds_in_groups() -> list[str]:
+    """Kinds of which a world may hold several."""
+
+    def most(kind: str, biome: Biome) -> int:
+        alone = any(rule.kind == kind for rule in biome.heroes)
+        return alone + sum(rule.count[1] for rule in biome.company if rule.kind == kind)
+
+    return [kind for kind in KINDS if any(most(kind, biome) > 1 for biome in BIOMES.values())]
 
 
 def _pick(rng: random.Random, weights: Mapping[str, float]) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from .grammar import kinds_in_groups
 from .palette import PALETTE
 
 NAMES = {
@@ -143,5 +144,5 @@ def vocabulary() -> list[str]:
         _PLACES.values(),
     )  # fmt: skip
     phrases += [phrase for table in tables for group in table for phrase in group]
-    phrases += [plural(name) for names in NAMES.values() for name in names]
+    phrases += [plural(name) for kind in kinds_in_groups() for name in NAMES[kind]]
     return sorted({word for phrase in phrases for word in re.findall(r"[a-z]+", phrase)})

@@ -161,6 +161,7 @@ def test_words_come_from_the_vocabulary(captions: list[tuple[int, str]]) -> None
     assert words == sorted(set(words)) and 120 < len(words) < 250
     used = {word for _, text in captions for word in re.findall(r"[^\s,]+", text)}
     assert used <= set(words), used - set(words)
+    assert {"palms", "boats"} <= set(words) and not {"huts", "windmills"} & set(words)  # a world has one hut at most
 
 
 def test_captions_vary_and_repeat_with_their_seed(

@@ -1,0 +1,34 @@
+"""Make the picture of the worlds: `python docs/worlds_picture.py docs/images`. A world above its disparity and its normals."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jointnet_cli.data.worlds import render, sample_world
+from jointnet_cli.modality import inverse_depth, relative_disparity
+from jointnet_cli.output.color import colorize
+
+SEEDS = range(2_000_000, 2_000_024)
+COLUMNS, QUALITY = 12, 88
+
+
+def main(images: Path) -> None:
+    """Write `worlds.jpg`."""
+    made = render([sample_world(seed) for seed in SEEDS], size=128)
+    disparity = relative_disparity(inverse_depth(made.depth)).numpy()
+    normals = (made.normals.permute(0, 2, 3, 1).numpy() + 1) / 2
+    cells = [
+        np.concatenate([image, colorize(depth), normal])
+        for image, depth, normal in zip(made.rgb.permute(0, 2, 3, 1).numpy(), disparity, normals, strict=True)
+    ]
+    rows = [np.concatenate(cells[at : at + COLUMNS], axis=1) for at in range(0, len(cells), COLUMNS)]
+    values = np.concatenate(rows) * 255
+    Image.fromarray(values.round().astype(np.uint8)).save(images / "worlds.jpg", quality=QUALITY)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
