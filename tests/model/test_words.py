@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from jointnet_cli.cli import app
+from jointnet_cli.data.worlds import vocabulary
 from jointnet_cli.model import words as module
 from jointnet_cli.model.checkpoint import JointModel, load_model, save_model
 from jointnet_cli.model.folder import read_folder, read_published
@@ -123,12 +124,15 @@ def test_a_command_says_once_a_prompt_what_it_ignores(tiny_folder: Callable[[str
     assert "ignores" not in CliRunner().invoke(app, [*negative, "--quiet"]).stderr
 
 
-def test_the_embedded_model_states_its_words() -> None:
-    folder = Path(module.__file__).parent / "diorama" / "tokenizer"
+def test_the_embedded_model_knows_the_words_of_the_worlds_and_its_card_lists_them() -> None:
+    folder = Path(module.__file__).parent / "diorama"
     if not folder.is_dir():
         pytest.skip("the embedded model is not in this checkout")
-    words = Words.read(folder)
-    assert words and words.unknown("two red huts on a beach at sunset, a dragon") == ["dragon"]
+    words = Words.read(folder / "tokenizer")
+    assert words and words.unknown("two boats on a beach at sunset, a dragon") == ["dragon"]
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    listed = card.split("## Words")[1].split("## ")[0].rpartition(":")[2].split()
+    assert sorted(words.known - {","}) == listed == vocabulary()
 
 
 def test_an_imported_model_knows_the_words_of_its_base(tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from jointnet_cli.errors import UserError
 if TYPE_CHECKING:
     from jointnet_cli.evaluation.scenes import Scenes
 
-DEFAULT_ROWS = ("from-depth:diorama",)
+DEFAULT_ROWS = ("jointnet:diorama", "from-depth:diorama")
 
 
 def normal(
