@@ -177,7 +177,7 @@ GALLERY = {
     ],
     "A place to stand in": [
         Piece("mesh", REEF, "The mesh of the reef from beside its middle, to two sides.", mesh),
-        Piece("viewer", f"jointnet view {HUT_FILE}.rgbd.exr", "The page of the first hut in a browser.", viewer),
+        Piece("viewer", f"jointnet view {HUT_FILE}.rgbdn.exr", "The page of the first hut in a browser.", viewer),
         Piece("viewer-reef", REEF, "The page of the reef in a browser.", viewer),
     ],
     "Stereo and motion": [
@@ -189,7 +189,7 @@ GALLERY = {
         Piece("orbit", REEF, f"{FRAMES} frames of the clip.", frames),
         Piece(
             "orbit-hut",
-            f"jointnet view {HUT_FILE}.rgbd.exr --no-viewer --orbit clip.mp4",
+            f"jointnet view {HUT_FILE}.rgbdn.exr --no-viewer --orbit clip.mp4",
             f"{FRAMES} frames of a clip of the first hut.",
             frames,
         ),
