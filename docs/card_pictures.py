@@ -27,6 +27,11 @@ def with_maps(image: Path) -> NDArray[np.float32]:
     return np.concatenate([read_image(image), depth, read_image(image.with_name(f"{stem}.normal.png"))])
 
 
+def grid(cells: list[NDArray[np.float32]], columns: int) -> list[NDArray[np.float32]]:
+    """Cells of one size, side by side in rows."""
+    return [np.concatenate(cells[at : at + columns], axis=1) for at in range(0, len(cells), columns)]
+
+
 def save(rows: list[NDArray[np.float32]], path: Path) -> None:
     """Write rows of equal width below one another."""
     values = np.concatenate(rows) * 255
@@ -36,10 +41,7 @@ def save(rows: list[NDArray[np.float32]], path: Path) -> None:
 def main(pictures: Path, panoramas: Path, images: Path) -> None:
     """Write `diorama.jpg` and `diorama-panoramas.jpg`."""
     cells = [with_maps(path) for path in sorted(pictures.glob("*.image.png"))]
-    save(
-        [np.concatenate(cells[at : at + COLUMNS], axis=1) for at in range(0, len(cells), COLUMNS)],
-        images / "diorama.jpg",
-    )
+    save(grid(cells, COLUMNS), images / "diorama.jpg")
     rows = []
     for path in sorted(panoramas.glob("*.image.png")):
         depth = path.with_name(path.name.replace(".image.", ".depth."))

@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from card_pictures import grid, save
 
 from jointnet_cli.data.worlds import render, sample_world
 from jointnet_cli.modality import inverse_depth, relative_disparity
 from jointnet_cli.output.color import colorize
 
 SEEDS = range(2_000_000, 2_000_024)
-COLUMNS, QUALITY = 12, 88
+COLUMNS = 12
 
 
 def main(images: Path) -> None:
@@ -25,9 +25,7 @@ def main(images: Path) -> None:
         np.concatenate([image, colorize(depth), normal])
         for image, depth, normal in zip(made.rgb.permute(0, 2, 3, 1).numpy(), disparity, normals, strict=True)
     ]
-    rows = [np.concatenate(cells[at : at + COLUMNS], axis=1) for at in range(0, len(cells), COLUMNS)]
-    values = np.concatenate(rows) * 255
-    Image.fromarray(values.round().astype(np.uint8)).save(images / "worlds.jpg", quality=QUALITY)
+    save(grid(cells, COLUMNS), images / "worlds.jpg")
 
 
 if __name__ == "__main__":
