@@ -20,7 +20,7 @@ _PIECE = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[^\w\s]|_")
 
 @dataclass(frozen=True)
 class Words:
-    """A closed vocabulary: lower-case words, numbers and marks. A plural is a word of its own."""
+    """A closed vocabulary: lower-case words, numbers and marks. A noun known in one number alone is read in the other too."""
 
     known: frozenset[str]
 
@@ -47,22 +47,33 @@ class Words:
     def unknown(self, *texts: str) -> list[str]:
         """The words of texts that are not in the list, each once, in their order; marks do not count."""
         pieces = (piece for text in texts for piece in _pieces(text))
-        return list(dict.fromkeys(piece for piece in pieces if piece not in self.known and piece[0].isalnum()))
+        return list(dict.fromkeys(piece for piece in pieces if self.read_as(piece) is None and piece[0].isalnum()))
 
     def keep(self, text: str) -> str:
-        """The text without what is not in the list, and without marks that then separate nothing."""
+        """The text as it is read: without what is not in the list, and without marks that then separate nothing."""
         pieces = _pieces(text)
         if self.known.issuperset(pieces):
             return text
         kept: list[str] = []
-        for piece in filter(self.known.__contains__, pieces):
+        for piece in filter(None, map(self.read_as, pieces)):
             if piece[0].isalnum() or (kept and kept[-1][0].isalnum()):
                 kept.append(piece)
         if kept and not kept[-1][0].isalnum():
             kept.pop()
         return " ".join(kept)
 
+    def read_as(self, word: str) -> str | None:
+        """The word of the list that a word stands for: itself, else its singular or plural; `None` if there is neither."""
+        return next((form for form in (word, *_other_numbers(word)) if form in self.known), None)
+
 
 def _pieces(text: str) -> list[str]:
     """Words, numbers and marks, as CLIP's tokenizer writes them: composed and in lower case."""
     return _PIECE.findall(unicodedata.normalize("NFC", text).lower())
+
+
+def _other_numbers(word: str) -> list[str]:
+    """What the singular or the plural of an English word may be, neither shorter than three letters."""
+    endings = [("ies", "y"), ("es", ""), ("s", ""), ("y", "ies"), ("", "es"), ("", "s")]
+    forms = [word.removesuffix(end) + other for end, other in endings if word.endswith(end)]
+    return [form for form in forms if min(len(form), len(word)) >= 3]

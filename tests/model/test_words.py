@@ -28,6 +28,17 @@ TINY_CAPTIONS = ["a lake", "snowy hills by the sea", "ocean reef"]
 WORDS = Words.of(CAPTIONS)
 assert WORDS
 
+FORMS = Words(frozenset({"sky", "beaches", "huts", "moss", "fir"}))
+
+
+@pytest.mark.parametrize(
+    ("word", "read"),
+    [("sky", "sky"), ("skies", "sky"), ("beach", "beaches"), ("hut", "huts"), ("firs", "fir"), ("mosses", "moss"),
+     ("fire", None), ("skys", "sky"), ("s", None), ("hat", None)],
+)  # fmt: skip
+def test_a_noun_in_its_other_number_is_known(word: str, read: str | None) -> None:
+    assert FORMS.read_as(word) == read
+
 
 def test_words_are_those_of_the_captions() -> None:
     lines = "a lake at night snowy hills by the sea , two boats café 3 d'azur"
@@ -38,7 +49,9 @@ def test_words_are_those_of_the_captions() -> None:
     ("prompt", "kept", "unknown"),
     [
         ("Two BOATS by the sea", "Two BOATS by the sea", []),
-        ("two boat by the sea", "two by the sea", ["boat"]),
+        ("two boat by the seas", "two boats by the sea", []),
+        ("hilly boats, a hill, lakes", "boats , a hills , lake", ["hilly"]),
+        ("as bys", "", ["as", "bys"]),
         ("a purple dragon by the lake, a dragon", "a by the lake , a", ["purple", "dragon"]),
         ("masterpiece, best, snowy hills, 4k", "snowy hills", ["masterpiece", "best", "4k"]),
         ("snowy-hills!", "snowy hills", []),
