@@ -19,7 +19,7 @@ from jointnet_cli.model.folder import RGB, ModelFolder, weights_hash
 from jointnet_cli.model.network import JointNetwork
 from jointnet_cli.training.batch import Batch, CachedSource, Source
 from jointnet_cli.training.draws import Draws
-from jointnet_cli.training.masks import random_masks
+from jointnet_cli.training.masks import dense_prediction, random_masks
 from jointnet_cli.training.objective import branch_losses, drop, noised, training_schedule
 from jointnet_cli.training.previews import preview_prompts
 from jointnet_cli.training.recipe import JointRecipe, Train
@@ -61,11 +61,13 @@ class JointStage:
         device = next(network.parameters()).device
         objective, clean = self.recipe.objective, batch.clean.to(device)
         given = self.texts(drop(batch.captions, objective.text_dropout, draws), device, batch.framing)
-        unknown = known = None
+        unknown = known = last = None
         if self.model.joint.has_masked_input:  # which in sampling is always told what is known, be it nothing
             unknown = random_masks(clean, self.recipe.masks, draws)
             known = torch.cat([unknown, clean * (1 - unknown)], dim=2)
-        noisy = noised(clean, self.noise_schedule, objective, draws)
+            if self.recipe.masks.one_step:
+                last = dense_prediction(unknown) & (draws.uniform() < self.recipe.masks.one_step)
+        noisy = noised(clean, self.noise_schedule, objective, draws, last)
         predicted = network(noisy.latents, noisy.timestep, given, known)
         losses = branch_losses(predicted, noisy, unknown)
         return dict(zip(self.model.joint.names, losses, strict=True))

@@ -26,6 +26,12 @@ def random_masks(clean: Tensor, shares: Masks, draws: Draws) -> Tensor:
     return torch.where((kind == 2) | (kind == 3), cut, 1 - known.float())
 
 
+def dense_prediction(masks: Tensor) -> Tensor:
+    """Which items of masks (B, N, 1, h, w) have RGB given whole and nothing else, (B,)."""
+    is_dense = torch.arange(masks.shape[1], device=masks.device) > 0
+    return (masks.flatten(2) == is_dense[:, None]).all(dim=(1, 2))
+
+
 def _some_maps(draw: Tensor) -> Tensor:
     """Which branches are given where maps are, (B, N, 1, 1, 1), from numbers (B, N) in [0, 1): some dense maps, or all."""
     chosen = draw < 0.5

@@ -56,13 +56,21 @@ def drop(captions: Sequence[str], share: float, draws: Draws) -> list[str]:
     return [caption if keep else "" for caption, keep in zip(captions, kept, strict=True)]
 
 
-def noised(clean: Tensor, scheduler: DDPMScheduler, objective: Objective, draws: Draws) -> Noised:
-    """Corrupt latents (B, N, C, h, w) with independent noise for every branch at one random timestep an item."""
+def noised(
+    clean: Tensor, scheduler: DDPMScheduler, objective: Objective, draws: Draws, last: Tensor | None = None
+) -> Noised:
+    """Corrupt latents (B, N, C, h, w) with independent noise for every branch at one random timestep an item.
+
+    The items that `last` (B,) says are corrupted at the schedule's last timestep, where sampling begins.
+    """
     noise = draws.normal(*clean.shape[1:])
     if objective.noise_offset:
         noise = noise + objective.noise_offset * draws.normal(*clean.shape[1:3], 1, 1)
     noise = noise.to(clean.device)
-    timestep = draws.integers(scheduler.config.num_train_timesteps).to(clean.device)
+    count = scheduler.config.num_train_timesteps
+    timestep = draws.integers(count).to(clean.device)
+    if last is not None:
+        timestep = torch.where(last.to(clean.device), count - 1, timestep)
     velocity = scheduler.config.prediction_type == "v_prediction"
     target = scheduler.get_velocity(clean, noise, timestep) if velocity else noise
     weight = timestep_weights(scheduler, timestep, objective.min_snr_gamma)

@@ -7,10 +7,11 @@ import torch
 from torch import Generator, Tensor
 
 from jointnet_cli.training.draws import Draws
-from jointnet_cli.training.masks import random_masks, rectangles
+from jointnet_cli.training.masks import dense_prediction, random_masks, rectangles
 from jointnet_cli.training.recipe import Masks
 
 COUNT, BRANCHES, SIDE = 4000, 3, 12
+KINDS = ("image_known", "maps_known", "equal", "unequal")
 
 
 def draw(shares: Masks, count: int = COUNT, seed: int = 0) -> Tensor:
@@ -36,7 +37,7 @@ def shares_of(masks: Tensor) -> dict[str, float]:
     return {name: kinds.count(name) / len(kinds) for name in set(kinds)}
 
 
-@pytest.mark.parametrize("name", Masks.model_fields)
+@pytest.mark.parametrize("name", KINDS)
 def test_one_kind_alone(name: str) -> None:
     found = shares_of(draw(Masks(**{name: 1.0}), 500))
     assert found[name] > 0.99  # a rectangle covers the whole picture now and then
@@ -50,8 +51,13 @@ def test_no_shares_give_nothing() -> None:
 def test_kinds_come_in_their_shares() -> None:
     shares = Masks(image_known=0.35, maps_known=0.1, equal=0.2, unequal=0.05)
     found = shares_of(draw(shares))
-    for name, share in {**shares.model_dump(), "nothing known": 0.3}.items():
+    for name, share in {**shares.model_dump(include=set(KINDS)), "nothing known": 0.3}.items():
         assert found[name] == pytest.approx(share, abs=0.03), name
+
+
+def test_dense_prediction_is_told_by_its_masks() -> None:
+    masks = draw(Masks(image_known=0.35, maps_known=0.1, equal=0.2, unequal=0.05), 1000)
+    assert dense_prediction(masks).tolist() == [kind(item) == "image_known" for item in masks]
 
 
 def test_the_draws_decide() -> None:

@@ -78,6 +78,27 @@ def test_known_regions_reach_the_network_and_are_not_counted(tiny: Tiny, base_ru
     assert not content[:, 1].any()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_dense_prediction_in_one_step_is_learned_from_pure_noise(tiny: Tiny, base_run: Path, share: float) -> None:
+    """Its maps at the timestep where sampling begins, everything else at any."""
+
+    class Watcher(Apart):
+        def forward(self, latents: Tensor, timestep: Tensor, given: Conditioning, known: Any = None) -> Tensor:
+            self.predicts = ~known[:, 0, 0].flatten(1).any(1)
+            self.is_last = timestep == stage.noise_schedule.config.num_train_timesteps - 1
+            return torch.zeros_like(latents)
+
+    stage = JointStage(
+        tiny("inpaint", "model=runs/base/model", "masks.image_known=0.5", "masks.maps_known=0.5", "masks.equal=0",
+             "masks.unequal=0", f"masks.one_step={share}", "train.batch_size=64"),
+        lambda line: None,
+    )  # fmt: skip
+    watcher = Watcher(load_model(base_run / "model").joint.unet("rgb"))
+    losses_of(stage, watcher)
+    assert 16 < watcher.predicts.sum() < 48 and not watcher.is_last[~watcher.predicts].any()
+    assert watcher.is_last[watcher.predicts].float().mean().item() == pytest.approx(share, abs=0.25 * (share == 0.5))
+
+
 def test_a_masked_input_model_is_told_that_nothing_is_known(tiny: Tiny, tiny_folder: Callable[[str], Path]) -> None:
     """As in sampling, also where the recipe trains joint generation alone; else its masked input would have no gradient."""
     stage = JointStage(tiny("joint-depth", f"model={tiny_folder('masked')}"), lambda line: None)
