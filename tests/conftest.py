@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +34,19 @@ CHANNELS, WINDOW, TEXT = 5, 16, 16
 def _listening_to_ctrl_c() -> None:
     """A shell starts background jobs deaf to SIGINT, and their children inherit it: tests of Ctrl-C must hear it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    """What a launcher makes of a process, alone in its group."""
+    from accelerate import PartialState
+    from torch import distributed
+
+    PartialState(cpu=True)  # which would keep the group for all tests to come, were it there first
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="session")

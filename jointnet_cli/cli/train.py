@@ -85,6 +85,10 @@ def train(recipe: Recipe, *, overrides: Overrides = None, run: RunOptions) -> No
     except Terminated:
         note("terminated")
         raise typer.Exit(TERMINATED) from None
+    if not run.dry_run:
+        from jointnet_cli.training.processes import leave
+
+        leave()
     if not _speaks():
         return
     plan = to_toml_record(settings) if run.dry_run else {}

@@ -52,6 +52,15 @@ def open_accelerator(train: Train, run: Path) -> Accelerator:
     )
 
 
+def leave() -> None:
+    """Part from the other processes, at the end of a command.
+
+    Groups that are left to the interpreter's end abort the process now and then: gloo's threads outlive it.
+    """
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def is_sharded(accelerator: Accelerator) -> bool:
     """Whether every process holds only a part of the weights (FSDP)."""
     return bool(accelerator.distributed_type == DistributedType.FSDP)

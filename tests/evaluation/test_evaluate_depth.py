@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from teachers_at_hand import save_dpt
+from torch import distributed
 from torchmetrics.functional import mean_absolute_percentage_error, mean_squared_error
 from typer.testing import CliRunner, Result
 
@@ -142,6 +143,13 @@ def test_truth_is_found_beside_pictures(tmp_path: Path, distances: Depth, image:
     expected = np.where(distances > 0, 1 / np.where(distances > 0, distances, 1), 0)
     assert scene.inverse_depth is not None and scene.image.shape == (SIDE, SIDE, 3)
     np.testing.assert_allclose(scene.inverse_depth, expected, rtol=1e-3)
+
+
+@pytest.mark.usefixtures("process_group")
+def test_a_process_leaves_the_others_when_the_table_is_there(evaluation_shards: Path, tmp_path: Path) -> None:
+    command = ("--shards", str(evaluation_shards), "--row", "constant", "--limit", "2", "--out", str(tmp_path))
+    assert rows(evaluate(*command))
+    assert not distributed.is_initialized()
 
 
 def test_pictures_without_truth_are_refused(tmp_path: Path) -> None:

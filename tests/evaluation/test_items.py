@@ -21,6 +21,7 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from jointnet_cli.evaluation.items import Items
+from jointnet_cli.training.processes import leave
 
 folder, deadly = Path(sys.argv[1]), int(sys.argv[2])
 items = Items(folder, {"steps": 2})
@@ -35,6 +36,7 @@ def make(number):
 records = items.run("row", 6, make)
 said = f"{[record['number'] for record in records]} {items.failed} {items.main}"
 (folder / os.environ.get("RANK", "alone")).write_text(said)
+leave()
 """
 
 

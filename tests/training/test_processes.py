@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import distributed
+from typer.testing import CliRunner
 
+from jointnet_cli.cli import app
 from jointnet_cli.errors import UserError
 from jointnet_cli.training.run import train
 
@@ -72,6 +75,15 @@ def test_two_processes(whole: Path, tmp_path: Path) -> None:
     states = {path.name for path in (tmp_path / "state/000000003").iterdir()}
     assert {"random_states_0.pkl", "random_states_1.pkl", "model.safetensors", "manifest.json"} <= states
     assert len(list((tmp_path / "state").iterdir())) == 2
+
+
+@pytest.mark.usefixtures("process_group", "tiny")
+def test_a_process_leaves_the_others_when_the_model_is_there(tmp_path: Path) -> None:
+    settings = [*TRAIN, *TINY["vae"], "train.max_steps=1"]
+    words = [word for setting in settings for word in ("--set", setting)]
+    ran = CliRunner().invoke(app, ["train", "diorama/vae", *words, "--out", str(tmp_path)])
+    assert ran.exit_code == 0 and ran.stdout.splitlines() == [str(tmp_path / "model")], ran.stderr
+    assert not distributed.is_initialized()
 
 
 def test_a_run_goes_on_in_another_division(tiny: Tiny, whole: Path, tmp_path: Path) -> None:

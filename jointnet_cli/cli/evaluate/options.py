@@ -82,8 +82,10 @@ def conclude(table: Table, items: Items, folder: Path, options: EvaluateOptions)
         typer.Exit: code 1 if items failed.
     """
     from jointnet_cli.evaluation.publish import publish
+    from jointnet_cli.training.processes import leave
 
     if items.main:
         publish(table, folder, as_json=options.json, quiet=options.quiet)
+    leave()
     if items.failed:
         raise typer.Exit(RUN_FAILED)
