@@ -18,7 +18,7 @@ from jointnet_cli.output.exr import Exr, is_exr, read_exr
 from jointnet_cli.output.gpano import Equirectangular, read_gpano
 from jointnet_cli.output.image import read_image, read_text
 from jointnet_cli.output.maps import depth_numbers, kind_of_channel, kind_of_range, read_map, unit_normals
-from jointnet_cli.output.pixels import open_picture
+from jointnet_cli.output.pixels import read_raster
 from jointnet_cli.output.scene import DepthScale
 from jointnet_cli.tasks import Projection
 
@@ -96,11 +96,10 @@ def _guess(path: Path) -> Part:
         if values.ndim == 3 and values.shape[-1] == 3:
             return "normal" if values.min(initial=0) < 0 else "image"
         return "depth"
-    if (floats := _float_colours(path)) is not None and floats.ndim == 3:
-        return "normal" if floats.min() < 0 else "image"
-    return (
-        "depth" if floats is not None or open_picture(path).mode in ("1", "L", "I", "F", "I;16", "I;16B") else "image"
-    )
+    samples = read_raster(path).samples
+    if samples.dtype.kind == "f" and samples.shape[-1] == 3 and samples.min() < 0:
+        return "normal"
+    return "depth" if samples.shape[-1] == 1 else "image"
 
 
 def _read_image(path: Path, content: Content, reading: Reading, stated: Stated, exr: Exr | None) -> None:
@@ -250,7 +249,7 @@ def _is_fraction(path: Path) -> bool:
         return False
     if path.suffix.lower() == ".npy":
         return _array(path).dtype in (np.uint8, np.uint16)
-    return open_picture(path).mode not in ("I", "F")
+    return read_raster(path).has_scale
 
 
 def _array(path: Path) -> NDArray[Any]:
@@ -270,16 +269,8 @@ def _fractions(path: Path) -> NDArray[np.float32]:
 
 
 def _float_colours(path: Path) -> NDArray[np.float32] | None:
-    """The samples (H, W, C) of a TIFF of floating-point colours, which Pillow does not read; `None` for any other file."""
+    """The samples (H, W, 3) of a TIFF of floating-point colours; `None` for any other file."""
     if path.suffix.lower() not in (".tif", ".tiff"):
         return None
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages.first
-            if page.dtype is None or page.dtype.kind != "f" or len(page.shape) != 3:
-                return None
-            return page.asarray().astype(np.float32)
-    except (OSError, ValueError, tifffile.TiffFileError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+    samples = read_raster(path).samples
+    return samples if samples.dtype.kind == "f" and samples.shape[-1] >= 3 else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,7 +81,7 @@ def _record(entry: Entry) -> dict[str, Any]:
 
 
 def _decode(entry: Entry) -> Picture:
-    from PIL import Image
+    from jointnet_cli.output.pixels import read_srgb8
 
     try:
         entry.record  # noqa: B018 - a map needs a record that can be read
@@ -92,9 +91,8 @@ def _decode(entry: Entry) -> Picture:
     if data is None:
         return "no_image"
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return read_srgb8(data, entry.key)
+    except UserError:
         return "not_an_image"
 
 

@@ -11,11 +11,15 @@ from io import BytesIO
 from itertools import islice
 from typing import Any
 
+import numpy as np
 from PIL import ExifTags, Image
 
 from jointnet_cli.data.fetch_settings import FetchSettings
 from jointnet_cli.data.statuses import FetchError, Status
-from jointnet_cli.output.srgb import is_srgb, to_srgb
+from jointnet_cli.errors import UserError
+from jointnet_cli.output import tiff
+from jointnet_cli.output.pixels import eight_bits, has_deep_colour, read_raster, to_srgb
+from jointnet_cli.output.srgb import Channels, Space, find_space, png_chunks
 
 SNIFFED_BYTES = 1024
 """From so many bytes on, `sniff` has seen enough."""
@@ -39,7 +43,7 @@ that is decoded as it is opened, before its pixels are counted (ICO)."""
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _BITMAP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 """Sizes of the header that follows a BMP's first 14 bytes."""
-_RESIZABLE = frozenset({"RGB", "L", "CMYK"})
+_RESIZABLE: dict[str, Channels] = {"RGB": "RGB", "L": "L", "CMYK": "CMYK"}
 """Modes that are resized before their colours are converted, when fewer pixels are left."""
 _ENLARGED = 2
 """A JPEG is decoded at the smallest size that is still so many times the wanted one."""
@@ -114,6 +118,9 @@ def make_picture(data: bytes, settings: FetchSettings) -> Picture:
     if kind not in _READABLE or kind not in Image.OPEN:
         raise FetchError(Status.UNSUPPORTED_FORMAT, f"{kind} is not decoded")
     try:
+        if kind == "TIFF" and not tiff.pillow_reads(data):
+            _check_size(*tiff.page_size(data), settings)
+            return _convert(_decode(data), data, settings)
         with Image.open(BytesIO(data), formats=[kind]) as picture:
             return _convert(picture, data, settings)
     except FetchError:
@@ -125,29 +132,33 @@ def make_picture(data: bytes, settings: FetchSettings) -> Picture:
 
 
 def _convert(picture: Image.Image, data: bytes, settings: FetchSettings) -> Picture:
-    stored = picture.size
-    _check_size(*stored, settings)
+    _check_size(*picture.size, settings)
+    resizable = _is_resizable(picture)
     tags = _read_exif(picture)
     exif = _exif_json(tags)
-    # Pillow turns TIFF upright itself.
-    upright = None if picture.format == "TIFF" else _UPRIGHT.get(tags.get(ExifTags.Base.Orientation, 1))
+    space, upright = None, _UPRIGHT.get(tags.get(ExifTags.Base.Orientation, 1))
+    if resizable:
+        space = _find_space(picture, data)
+    else:
+        picture, upright = _decode(data), None
+    stored = picture.size
     content = content_size(stored, settings)
     if content[0] * content[1] > settings.max_pixels:
         raise FetchError(Status.BAD_ASPECT, f"{stored[0]}x{stored[1]} would become {content[0]}x{content[1]}")
-    untouched = upright is None and content == stored and _is_plain_jpeg(picture)
+    untouched = (
+        upright is None and content == stored and space is None and (picture.format, picture.mode) == ("JPEG", "RGB")
+    )
     if settings.resize == "border" and content[0] != content[1]:
         untouched = False
     # Whether a JPEG is whole shows at any scale of its inverse transform, soonest at the smallest.
     wanted = (1, 1) if untouched else (_ENLARGED * content[0], _ENLARGED * content[1])
     drafted = picture.draft(None, wanted)
     picture.load()
-    if picture.mode in ("I", "F"):
-        raise FetchError(Status.UNSUPPORTED_FORMAT, "32 bits a sample have no known range")
     size, jpeg = stored, data
     if not untouched:
         # At a smaller scale the last row and column may lie partly outside of the image.
         extent = drafted[1][2:] if drafted else picture.size
-        finished = _finish(picture, extent, content, settings)
+        finished = _finish(picture, extent, content, space, settings)
         if upright is not None:
             finished = finished.transpose(upright)
         size, jpeg = finished.size, _encode(finished, settings.quality)
@@ -178,25 +189,52 @@ def content_size(stored: tuple[int, int], settings: FetchSettings) -> tuple[int,
     return max(round(stored[0] * scale), 1), max(round(stored[1] * scale), 1)
 
 
-def _is_plain_jpeg(picture: Image.Image) -> bool:
-    return picture.format == "JPEG" and picture.mode == "RGB" and is_srgb(picture)
+def _is_resizable(picture: Image.Image) -> bool:
+    """Whether a picture that is not decoded yet can be resized as it is stored: opaque, 8 bits, no TIFF."""
+    plain = picture.mode in _RESIZABLE and not picture.has_transparency_data
+    return plain and picture.format != "TIFF" and not has_deep_colour(picture)
+
+
+def _decode(data: bytes) -> Image.Image:
+    """An upright sRGB picture of any kind."""
+    raster = read_raster(data, "it")
+    if not raster.has_scale:
+        raise FetchError(Status.UNSUPPORTED_FORMAT, "its samples have no known range")
+    try:
+        return Image.fromarray(eight_bits(to_srgb(raster, "it")))
+    except UserError as error:
+        raise FetchError(Status.UNSUPPORTED_FORMAT, str(error)) from error
+
+
+def _find_space(picture: Image.Image, data: bytes) -> Space | None:
+    try:
+        return find_space(picture.info.get("icc_profile"), png_chunks(data), _RESIZABLE[picture.mode])
+    except ValueError as error:
+        raise FetchError(Status.UNSUPPORTED_FORMAT, str(error)) from error
+
+
+def _in_srgb(picture: Image.Image, space: Space | None) -> Image.Image:
+    if space is None:
+        return picture.convert("RGB")
+    colours = eight_bits(space.to_srgb(np.atleast_3d(np.asarray(picture))))
+    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3))))
 
 
 def _finish(
-    picture: Image.Image, extent: tuple[float, float], content: tuple[int, int], settings: FetchSettings
+    picture: Image.Image,
+    extent: tuple[float, float],
+    content: tuple[int, int],
+    space: Space | None,
+    settings: FetchSettings,
 ) -> Image.Image:
     """A decoded picture, of which the part from (0, 0) to `extent` is the image, to the size and colours wanted."""
-    resizable = picture.mode in _RESIZABLE and not picture.has_transparency_data
-    if not resizable:
-        picture = to_srgb(picture)
     if picture.size != content:
         box = _middle_square(*extent) if settings.resize == "center_crop" else (0.0, 0.0, *extent)
         # Hamming's window is as sharp as bicubic where pixels become fewer, at two thirds of its time.
         shrinks = content[0] < box[2] - box[0]
         kernel = Image.Resampling.HAMMING if shrinks else Image.Resampling.BICUBIC
         picture = picture.resize(content, kernel, box)
-    if resizable:
-        picture = to_srgb(picture)
+    picture = _in_srgb(picture, space)
     if settings.resize == "border":
         canvas = Image.new("RGB", (settings.size, settings.size), "white")
         canvas.paste(picture, ((settings.size - content[0]) // 2, (settings.size - content[1]) // 2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -55,13 +54,14 @@ def write_sheet(out: Path) -> Path | None:
     """Write a PNG of images from all over the set, the first of as many shards as have a place; `None` if there are none."""
     from PIL import Image
 
+    from jointnet_cli.output.pixels import read_srgb8
+
     cells = list(islice(_examples(complete_shards(out)), COLUMNS * ROWS))
     if not cells:
         return None
     sheet = Image.new("RGB", (COLUMNS * CELL, -(-len(cells) // COLUMNS) * CELL), "white")
     for number, data in enumerate(cells):
-        with Image.open(io.BytesIO(data)) as image:
-            thumbnail = image.convert("RGB")
+        thumbnail = Image.fromarray(read_srgb8(data, "an image"))
         thumbnail.thumbnail((CELL - 4, CELL - 4))
         left, top = number % COLUMNS * CELL, number // COLUMNS * CELL
         sheet.paste(thumbnail, (left + (CELL - thumbnail.width) // 2, top + (CELL - thumbnail.height) // 2))

@@ -8,7 +8,6 @@ Beside each shard `00012.tar` lies `00012_stats.json`, written last: a shard wit
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from jointnet_cli.data.maps import encode_depth, encode_normal, png
 from jointnet_cli.errors import UserError
+from jointnet_cli.output.orientation import SIDEWAYS, turned, turned_vectors
 
 IMAGES = ("png", "jpg", "jpeg", "webp")
 """What the image of a sample may be called."""
@@ -116,27 +116,38 @@ def _pack(sample: Sample) -> dict[str, Any]:
 
 
 def unpack(raw: Mapping[str, Any], maps: Collection[str]) -> Sample:
-    """A sample as webdataset groups it, the content of its members by their suffixes, decoded."""
+    """Decode a sample as webdataset groups it: the content of its members by their suffixes.
+
+    The image is upright and sRGB, whatever its orientation, profile, alpha or bits (`pixels.to_srgb`). A map that lies
+    across an image turned by 90 degrees was stored like the image, and is turned with it; any other map is upright already.
+
+    Raises:
+        UserError: no image; an image or a map that cannot be decoded.
+    """
     record = json.loads(raw.get("json", b"{}"))
     depth = normal = None
-    if "depth" in maps and "depth.png" in raw:
-        depth = _array(raw["depth.png"]).astype(np.float32) * np.float32(record["depth"]["scale"])
-    if "normal" in maps and "normal.png" in raw:
-        normal = _array(raw["normal.png"]).astype(np.float32) / np.float32(127.5) - np.float32(1)
-    return Sample(raw["__key__"], _image(raw), raw.get("txt", b"").decode(), depth, normal, record)
+    from jointnet_cli.output.pixels import eight_bits, read_raster, to_srgb
 
-
-def _image(raw: Mapping[str, Any]) -> NDArray[np.uint8]:
-    from PIL import Image
-
+    key = raw["__key__"]
     name = next((name for name in IMAGES if name in raw), None)
     if name is None:
-        raise UserError(f"sample {raw['__key__']} has no image", hint=f"a shard's images are {', '.join(IMAGES)}")
-    with Image.open(io.BytesIO(raw[name])) as image:
-        return np.asarray(image.convert("RGB"))
+        raise UserError(f"sample {key} has no image", hint=f"a shard's images are {', '.join(IMAGES)}")
+    raster = read_raster(raw[name], f"the image of sample {key}")
+    image = eight_bits(to_srgb(raster, f"the image of sample {key}"))
+    sideways = raster.orientation if raster.orientation in SIDEWAYS else 1
+    if "depth" in maps and "depth.png" in raw:
+        stored = read_raster(raw["depth.png"], f"the depth map of sample {key}").samples[..., 0]
+        depth = stored.astype(np.float32) * np.float32(record["depth"]["scale"])
+        if _lies_across(depth, image):
+            depth = turned(depth, sideways)
+    if "normal" in maps and "normal.png" in raw:
+        normal = read_raster(raw["normal.png"], f"the normal map of sample {key}").fractions()[..., :3] * 2 - 1
+        if _lies_across(normal, image):
+            normal = turned_vectors(normal, sideways)
+    return Sample(key, image, raw.get("txt", b"").decode(), depth, normal, record)
 
 
-def _array(data: bytes) -> NDArray[Any]:
-    from PIL import Image
-
-    return np.asarray(Image.open(io.BytesIO(data)))
+def _lies_across(values: NDArray[np.float32], image: NDArray[np.uint8]) -> bool:
+    """Whether one of a map and its image is upright and the other wide."""
+    (height, width), (rows, columns) = values.shape[:2], image.shape[:2]
+    return (height - width) * (rows - columns) < 0

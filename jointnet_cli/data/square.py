@@ -14,11 +14,12 @@ from PIL import Image
 from jointnet_cli.data.dataset import sample_map
 from jointnet_cli.data.shard_files import Raw
 from jointnet_cli.data.shards import Sample, unpack
+from jointnet_cli.errors import UserError
 from jointnet_cli.modality import Modality
 from jointnet_cli.sampling.resample import Size, resize
 
-_DAMAGE = (OSError, SyntaxError, ValueError, KeyError, TypeError, AttributeError, Image.DecompressionBombError)
-"""What Pillow and a record that lacks a word raise."""
+_DAMAGE = (UserError, ValueError, KeyError, TypeError, AttributeError)
+"""What the decoder and a record that lacks a word raise."""
 
 
 class UnusableError(Exception):

@@ -17,8 +17,7 @@ from jointnet_cli.output.atomic import atomic_path
 from jointnet_cli.output.color import linear_to_srgb
 from jointnet_cli.output.exr import is_exr, read_exr
 from jointnet_cli.output.gpano import PNG_KEY
-from jointnet_cli.output.pixels import open_picture, read_samples
-from jointnet_cli.output.srgb import OTHER_COLOURS, to_srgb
+from jointnet_cli.output.pixels import open_picture, read_raster, to_srgb
 
 _PERCEPTUAL_INTENT = b"\x00"  # the payload of the PNG chunk `sRGB`
 _SEGMENT = 65_500
@@ -88,30 +87,26 @@ def read_disparity_png(path: Path) -> NDArray[np.float32]:
 
     Raises `UserError` if the file cannot be read or is not 16-bit grey: 8 bits show as terraces in a depth map.
     """
-    if not open_picture(path).mode.startswith("I;16"):
+    raster = read_raster(path)
+    if raster.samples.dtype != np.uint16 or raster.samples.shape[-1] != 1:
         raise UserError(f"{path} is not a 16-bit grey image", hint="disparity is read from 16-bit grey PNG")
-    return read_samples(path)[..., 0]
+    return raster.fractions()[..., 0]
 
 
 def read_image(path: Path) -> NDArray[np.float32]:
     """Read any picture as (H, W, 3) sRGB in [0, 1].
 
-    The EXIF orientation is applied, an embedded colour profile is converted to sRGB, transparent parts are laid over
-    white, and of an animation the first frame is taken. 16 bits keep their precision, except where a profile is
-    converted. Of an OpenEXR file, the linear `R, G, B` (or Blender's `Combined`) are taken, cut off at white. Raises
-    `UserError` if the file is missing, damaged, or not a picture.
+    The EXIF orientation is applied, a colour profile and the colour chunks of a PNG are converted to sRGB, transparent
+    parts are laid over white, and of an animation the first frame is taken. 16 bits keep their precision, except for
+    profiles of tables, CMYK and Lab. Of an OpenEXR file, the linear `R, G, B` (or Blender's `Combined`) are taken, cut
+    off at white. Raises `UserError` if the file is missing, damaged, or not a picture.
     """
     if is_exr(path):
         return _exr_image(path)
-    picture = open_picture(path)
-    if picture.mode in ("I", "F"):
-        raise UserError(f"{path} has 32 bits a pixel, of no known range", hint="convert it to 8 or 16 bits")
-    try:
-        if picture.info.get("icc_profile") or picture.mode in OTHER_COLOURS:
-            return np.asarray(to_srgb(picture), np.float32) / np.float32(255)
-        return _over_white(read_samples(path))
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read as a picture: {error}") from error
+    colours = to_srgb(read_raster(path), str(path))
+    return (
+        colours.astype(np.float32) / np.float32(255) if colours.dtype == np.uint8 else np.asarray(colours, np.float32)
+    )
 
 
 def read_text(path: Path) -> dict[str, str]:
@@ -128,16 +123,6 @@ def _exr_image(path: Path) -> NDArray[np.float32]:
     if (alpha := exr.channels.get(f"{layer}A")) is not None:
         linear += 1 - alpha[..., None]  # OpenEXR's colours are multiplied by alpha already
     return linear_to_srgb(np.clip(np.nan_to_num(linear), 0, 1))
-
-
-def _over_white(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(H, W, C) with C as of `read_samples`, to (H, W, 3)."""
-    colours = samples.shape[-1] - (samples.shape[-1] % 2 == 0)
-    colour = np.broadcast_to(samples[..., :colours], (*samples.shape[:2], 3))
-    if colours == samples.shape[-1]:
-        return np.ascontiguousarray(colour)
-    alpha = samples[..., colours:]
-    return np.asarray(colour * alpha + (1 - alpha), np.float32)
 
 
 def _quantize(values: NDArray[np.floating], dtype: type[np.uint8] | type[np.uint16]) -> NDArray[np.unsignedinteger]:

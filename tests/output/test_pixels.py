@@ -62,7 +62,7 @@ def tiff16(pixels: NDArray[np.uint16], order: str, compression: int, orientation
 def test_png_colour_of_sixteen_bits_is_read_in_full(folder: Path, pixels: NDArray[np.uint16]) -> None:
     path = folder / "deep.png"
     path.write_bytes(png16(pixels))
-    assert has_deep_colour(path)
+    assert has_deep_colour(Image.open(path))
     assert np.array_equal(np.rint(read_samples(path) * 65535), pixels)
 
 
@@ -98,4 +98,4 @@ def test_as_many_channels_as_the_picture_has(folder: Path, mode: str, channels: 
     path = folder / ("picture.tiff" if mode in ("F", "PA") else "picture.png")
     Image.new(mode, (3, 2)).save(path)
     assert read_samples(path).shape == (2, 3, channels)
-    assert not has_deep_colour(path)
+    assert not has_deep_colour(Image.open(path))
