@@ -97,7 +97,7 @@ def find_space(profile: bytes | None, chunks: Mapping[bytes, bytes], channels: C
         return _coded_space(coded, channels)
     if profile and (found := _profile_space(profile, channels)):
         return None if found == "sRGB" else found
-    if channels == "CMYK" or b"sRGB" in chunks:
+    if channels == "CMYK" or b"sRGB" in chunks or not chunks.keys() & {b"gAMA", b"cHRM"}:
         return None
     return _stated_space(chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b""), channels)
 
@@ -185,6 +185,7 @@ def _numbers(tag: bytes, start: int, count: int) -> NDArray[np.float64]:
     return np.frombuffer(tag, ">i4", count, start) / 65536
 
 
+@lru_cache(maxsize=64)
 def _coded_space(coded: bytes, channels: Channels) -> Space | None:
     """The space of a `cICP` chunk: primaries, transfer, matrix and range (ITU-T H.273)."""
     primaries, transfer, matrix, full = coded
@@ -200,6 +201,7 @@ def _coded_space(coded: bytes, channels: Channels) -> Space | None:
     return _space(curve, *_PRIMARIES[primaries], channels)
 
 
+@lru_cache(maxsize=64)
 def _stated_space(gamma: bytes, chromaticities: bytes, channels: Channels) -> Space | None:
     """The space of PNG's chunks `gAMA` and `cHRM`; what neither states is as in sRGB."""
     curve = srgb_to_linear(_LEVELS.astype(np.float32))

@@ -172,7 +172,7 @@ def test_a_profile_of_tables(tmp_path: Path, mode: str, space: bytes, channels: 
     picture.save(tmp_path / "picture.tiff", icc_profile=icc)
     share = 1 / 3 if mode == "RGB" else 3 / 4
     expected = encoded(np.array(((share * 100 + 16) / 116) ** 3))
-    assert read_image(tmp_path / "picture.tiff")[0, 0].tolist() == pytest.approx([expected] * 3, abs=2 / 255)
+    assert read_image(tmp_path / "picture.tiff")[0, 0].tolist() == pytest.approx([float(expected)] * 3, abs=2 / 255)
 
 
 @pytest.mark.parametrize("space", [b"CMYK", b"GRAY"])
