@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import json
+import math
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.strict_json import to_json
 
 
 class Settings(BaseModel):
@@ -92,15 +93,24 @@ def _toml_lines(values: Mapping[str, Any], table: tuple[str, ...]) -> Iterator[s
         if value is None:
             yield f"# {key} is not set"
         elif key not in tables:
-            yield f"{_toml_key(key)} = {json.dumps(value, ensure_ascii=False)}"  # in JSON's form, which is TOML's too
+            yield f"{_toml_key(key)} = {toml_value(value)}"
     for key, value in tables.items():
         path = (*table, key)
         yield f"\n[{'.'.join(map(_toml_key, path))}]"
         yield from _toml_lines(value, path)
 
 
+def toml_value(value: Any) -> str:
+    """Return a value in TOML, whose form is JSON's, but for numbers that are not finite."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return to_json(value, ensure_ascii=False)
+
+
 def _toml_key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else to_json(key, ensure_ascii=False)
 
 
 def telling_fault(error: ValidationError) -> Mapping[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from jointnet_cli.model.find import find_model
 from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.output.naming import check_free, expected_files, kind, stem, title
 from jointnet_cli.sampling.layout import generate_layout, panorama_layout
+from jointnet_cli.strict_json import to_json
 from jointnet_cli.tasks import Generate, Inpaint, Panorama, Refine, Result, Task
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _size(item: Item, folder: ModelFolder) -> dict[str, int]:
 def _print_plan(item: Item, files: dict[str, Path], size: dict[str, int], output: OutputOptions) -> None:
     names = {key: str(path) for key, path in files.items() if output.metadata or key != "metadata"}
     if output.json:
-        print(json.dumps({**item.record(), **size, "files": names}, ensure_ascii=False))
+        print(to_json({**item.record(), **size, "files": names}, ensure_ascii=False))
         return
     pixels = f", {' x '.join(map(str, size.values()))} pixels" if size else ""
     about = ": ".join(filter(None, [str(item.files.get("image", "")), item.prompt]))
@@ -206,7 +206,7 @@ def _make(engine: Engine, item: Item, count: int, output: OutputOptions, scene: 
     if output.json:
         names = {key: str(path) for key, path in files.items()}
         line = {**item.record(), "seconds": round(result.seconds, 3), "files": names}
-        print(json.dumps(line, ensure_ascii=False), flush=True)
+        print(to_json(line, ensure_ascii=False), flush=True)
     else:
         print(*files.values(), sep="\n", flush=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import fields
@@ -17,6 +16,7 @@ from jointnet_cli.cli.options import OutputOptions
 from jointnet_cli.cli.photos import list_photos
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.naming import check_free
+from jointnet_cli.strict_json import to_json
 
 if TYPE_CHECKING:
     from jointnet_cli.convert.change import Wish
@@ -104,7 +104,7 @@ def _convert(
             "notes": costs,
             "written": [{"path": str(plan.path), **_facts(plan)} for plan in plans],
         }
-        print(json.dumps(line, ensure_ascii=False), flush=True)
+        print(to_json(line, ensure_ascii=False), flush=True)
     else:
         print(*names, sep="\n", flush=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -14,6 +13,7 @@ import typer
 import jointnet_cli
 from jointnet_cli.cli.console import RUN_FAILED, progress
 from jointnet_cli.cli.options import Json, ModelOptions, Quiet
+from jointnet_cli.strict_json import to_json
 
 PACKAGES = (
     "torch",
@@ -46,7 +46,7 @@ def doctor(model: ModelOptions, json_output: Json = False, quiet: Quiet = False)
             "model": _model(model),
             "settings": {name: os.environ[name] for name in sorted(os.environ) if name.startswith("JOINTNET_")},
         }
-    print(json.dumps(report, indent=2) if json_output else _as_text(report))
+    print(to_json(report, indent=2) if json_output else _as_text(report))
     if not report["model"]["loads"]:
         raise typer.Exit(RUN_FAILED)
 

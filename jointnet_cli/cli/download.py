@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from jointnet_cli.cli.console import RUN_FAILED, note, progress
 from jointnet_cli.cli.live import live, say_causes, say_funnel, size
 from jointnet_cli.cli.wanted import BOUNDS, FetchOptions, SourceOptions
 from jointnet_cli.errors import UserError
+from jointnet_cli.strict_json import to_json
 
 if TYPE_CHECKING:
     from jointnet_cli.data.gather import Job, Tally
@@ -50,6 +50,7 @@ def read_download(
     """
     from jointnet_cli.data.gather import Job
     from jointnet_cli.data.prepare_recipe import load_prepare_recipe
+    from jointnet_cli.recipe_file import toml_value
 
     flags = {f"filter.{name}": getattr(wanted, name) for name in BOUNDS}
     flags |= {
@@ -59,7 +60,7 @@ def read_download(
     flags |= {"image.size": size, "image.resize": fetch.resize, "shards.size": shard_size}
     flags |= {"fetch.concurrency": fetch.concurrency, "fetch.per_host": fetch.per_host}
     flags |= {"fetch.allow_private_hosts": fetch.allow_private_hosts or None}
-    given = [f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
+    given = [f"{key}={toml_value(value)}" for key, value in flags.items() if value is not None]
     recipe = load_prepare_recipe(wanted.recipe, [*(wanted.overrides or []), *given])
     job = Job(out, recipe.settings(), limit, tuple(_words(fetch.retry_failed or "")))
     job.again()
@@ -78,7 +79,7 @@ def print_plan(download: Download, as_json: bool) -> None:
     rows = plan.rows if download.job.limit is None else min(plan.rows, download.job.limit)
     expected = estimate(rows, plan.shard_size, download.job.fetch)
     if as_json:
-        print(json.dumps({"funnel": plan.funnel, "images": rows, "expected": vars(expected)}))
+        print(to_json({"funnel": plan.funnel, "images": rows, "expected": vars(expected)}))
         return
     wide = max(map(len, plan.funnel))
     for name, count in plan.funnel.items():
@@ -139,7 +140,7 @@ def _print_result(download: Download, plan: Plan, tally: Tally, as_json: bool) -
         "seconds": round(tally.seconds, 3),
         "report": str(download.out / "report.json"),
     }
-    print(json.dumps({**facts, "shards": [str(shard) for shard in shards]}))
+    print(to_json({**facts, "shards": [str(shard) for shard in shards]}))
 
 
 def _say_the_rest(job: Job, numbers: Sequence[int], quiet: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +11,7 @@ import typer
 from jointnet_cli.cli.console import progress
 from jointnet_cli.cli.groups import command_group
 from jointnet_cli.cli.options import Quiet, option
+from jointnet_cli.strict_json import to_json
 
 Base = Annotated[
     str | None,
@@ -56,7 +56,7 @@ def list_(json_output: AsJson = False) -> None:
     ]
     if json_output:
         for row in rows:
-            print(json.dumps(row))
+            print(to_json(row))
         return
     width = max((len(row["model"]) for row in rows), default=0)
     for row in rows:
@@ -70,7 +70,7 @@ def show(model: Model, base: Base = None, modality: Modality = "depth", json_out
     from jointnet_cli.model.find import find_model
 
     facts = describe(model, find_model(model, base, modality=modality, weights=False))
-    print(json.dumps(facts) if json_output else "\n".join(_lines(facts)))
+    print(to_json(facts) if json_output else "\n".join(_lines(facts)))
 
 
 def import_(
@@ -114,7 +114,7 @@ def export(
 
 
 def _print_folder(folder: Path, json_output: bool) -> None:
-    print(json.dumps({"path": str(folder)}) if json_output else folder)
+    print(to_json({"path": str(folder)}) if json_output else folder)
 
 
 def _lines(facts: Facts) -> list[str]:

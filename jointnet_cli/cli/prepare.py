@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +14,7 @@ from jointnet_cli.cli.labels import LabelOptions
 from jointnet_cli.cli.options import DryRun, Json, Quiet, option
 from jointnet_cli.cli.wanted import FetchOptions, SourceOptions
 from jointnet_cli.errors import UserError
+from jointnet_cli.strict_json import to_json
 
 if TYPE_CHECKING:
     from jointnet_cli.data.prepare import PrepareWorlds
@@ -156,7 +156,7 @@ def _prepare_worlds(scenes: SceneOptions, shards: ShardOptions) -> None:
         report = prepare_worlds(request, advance)
     if shards.json:
         facts = {"written": report.written, "skipped": report.skipped, "seconds": round(report.seconds, 3)}
-        print(json.dumps({**facts, "shards": [str(shard) for shard in report.shards]}))
+        print(to_json({**facts, "shards": [str(shard) for shard in report.shards]}))
     else:
         print(*report.shards, sep="\n")
     note(f"{report.written} scenes written, {report.skipped} were there before", shards.quiet)
@@ -165,7 +165,7 @@ def _prepare_worlds(scenes: SceneOptions, shards: ShardOptions) -> None:
 def _print_plan(request: PrepareWorlds, as_json: bool) -> None:
     for shard, seeds in request.shards():
         if as_json:
-            print(json.dumps({"shard": str(shard), "count": len(seeds), "seeds": [seeds[0], seeds[-1]]}))
+            print(to_json({"shard": str(shard), "count": len(seeds), "seeds": [seeds[0], seeds[-1]]}))
         else:
             print(f"{shard}: {len(seeds)} scenes of {request.size}x{request.size}, seeds {seeds[0]} to {seeds[-1]}")
 
@@ -176,7 +176,7 @@ def _print_labels(shards: ShardOptions, labels: LabelOptions) -> None:
     wanted = {spec.modality: spec.name for spec in labels.specs()}
     for shard in find_shards(shards.out):
         if shards.json:
-            print(json.dumps({"shard": str(shard), "count": sample_count(shard), "labels": wanted}))
+            print(to_json({"shard": str(shard), "count": sample_count(shard), "labels": wanted}))
         else:
             maps = ", ".join(f"{modality} from {name}" for modality, name in wanted.items())
             print(f"{shard}: {sample_count(shard)} images, {maps}")
@@ -197,7 +197,7 @@ def _label(shards: ShardOptions, labels: LabelOptions, alone: bool) -> None:
         report = label_shards(paths, teachers, batch=labels.label_batch, replace=labels.relabel, progress=advance)
     if shards.json:
         facts = {"labelled": report.labelled, "failed": report.failed, "seconds": round(report.seconds, 3)}
-        print(json.dumps({**facts, "shards": [str(shard) for shard in report.written]}))
+        print(to_json({**facts, "shards": [str(shard) for shard in report.written]}))
     elif alone:
         print(*paths, sep="\n")
     made = ", ".join(f"{count} {name}" for name, count in report.labelled.items()) or "no"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ from jointnet_cli.cli.console import USER_FAULT, note, show_fault
 from jointnet_cli.cli.groups import command_group
 from jointnet_cli.cli.options import Quiet, option
 from jointnet_cli.errors import UserError
+from jointnet_cli.strict_json import to_json
 
 if TYPE_CHECKING:
     from jointnet_cli.data.prepare_recipe import PrepareRecipe
@@ -46,7 +46,7 @@ def list_(
         rows.append({"recipe": name, "stage": _stage(recipe), "description": recipe.description, "path": str(path)})
     if json_output:
         for row in rows:
-            print(json.dumps(row))
+            print(to_json(row))
         return
     width = max(len(row["recipe"]) for row in rows)
     for row in rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import typer
 
 from jointnet_cli.cli.console import RUN_FAILED, note, show_fault
 from jointnet_cli.cli.options import Quiet, option
+from jointnet_cli.strict_json import to_json
 
 TERMINATED = 143
 """128 and the number of SIGTERM."""
@@ -93,7 +93,7 @@ def train(recipe: Recipe, *, overrides: Overrides = None, run: RunOptions) -> No
         return
     plan = to_toml_record(settings) if run.dry_run else {}
     if run.json:
-        print(json.dumps({"model": str(folder), **({"recipe": plan} if plan else {})}))
+        print(to_json({"model": str(folder), **({"recipe": plan} if plan else {})}))
     else:
         print(*_lines(plan), folder, sep="\n")
 
@@ -105,17 +105,19 @@ def _speaks() -> bool:
 
 def _logger(run: RunOptions) -> Callable[[dict[str, Any]], None]:
     if run.json:
-        return lambda record: print(json.dumps(record), flush=True)
+        return lambda record: print(to_json(record), flush=True)
     return lambda record: note("  ".join(f"{key} {_short(value)}" for key, value in record.items()), run.quiet)
 
 
 def _lines(settings: dict[str, Any], table: str = "") -> Iterator[str]:
     """The settings in the form that `--set` takes."""
+    from jointnet_cli.recipe_file import toml_value
+
     for key, value in settings.items():
         if isinstance(value, dict):
             yield from _lines(value, f"{table}{key}.")
         else:
-            yield f"{table}{key}={json.dumps(value)}"
+            yield f"{table}{key}={toml_value(value)}"
 
 
 def _short(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -21,6 +20,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.model.find import find_model
 from jointnet_cli.output.naming import check_free
 from jointnet_cli.output.products import Products, writers
+from jointnet_cli.strict_json import to_json
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
@@ -127,7 +127,7 @@ def _make(
                 write[key](name)
     if output.json:
         line = {"source": str(path), "files": {key: str(name) for key, name in names.items()}}
-        print(json.dumps(line, ensure_ascii=False), flush=True)
+        print(to_json(line, ensure_ascii=False), flush=True)
     else:
         print(*names.values(), sep="\n", flush=True)
     if browse and "viewer" in names and not output.dry_run:

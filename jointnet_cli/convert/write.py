@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from jointnet_cli.output.exr import write_channels
 from jointnet_cli.output.gpano import PNG_KEY, Equirectangular, gpano_xmp
 from jointnet_cli.output.image import write_deep_png, write_grey_png, write_jpeg, write_png
 from jointnet_cli.output.metadata import SOFTWARE
+from jointnet_cli.strict_json import to_json
 
 SUFFIXES = {"exr": ".exr", "png": ".png", "tiff": ".tiff", "npy": ".npy", "jpg": ".jpg"}
 _OWN_SUFFIX = re.compile(r"\.rgb[dn]*$")
@@ -75,7 +75,7 @@ def plan_files(source: Path, content: Content, wish: Wish, out: Path, command: s
 
 def write_plan(plan: Plan, content: Content, wish: Wish, metadata: bool) -> None:
     """Write one file, and what lies beside it; without `metadata` no record."""
-    record = json.dumps(plan.record, ensure_ascii=False) if metadata else None
+    record = to_json(plan.record, ensure_ascii=False) if metadata else None
     if wish.to == "exr":
         _write_exr(plan, content, wish, record)
         return
@@ -96,7 +96,7 @@ def write_plan(plan: Plan, content: Content, wish: Wish, metadata: bool) -> None
         with atomic_path(plan.path) as temporary:
             np.save(temporary, samples.astype(np.float32), allow_pickle=False)
         if record:
-            write_text(plan.extra[0], json.dumps(plan.record, indent=2) + "\n")
+            write_text(plan.extra[0], to_json(plan.record, indent=2) + "\n")
 
 
 def stored_words(plan: Plan) -> str:
@@ -206,7 +206,7 @@ def _write_tiff(plan: Plan, samples: NDArray[np.float32], record: str | None) ->
             photometric="rgb" if samples.ndim == 3 else "minisblack",
             compression="adobe_deflate",
             # A description is ASCII; `None` writes none.
-            description=None if record is None else json.dumps(plan.record),
+            description=None if record is None else to_json(plan.record),
             software=SOFTWARE,
             metadata=None,
         )

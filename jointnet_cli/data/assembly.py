@@ -36,6 +36,7 @@ from jointnet_cli.data.plan import Plan
 from jointnet_cli.data.rows import RESULTS, Row, shard_name
 from jointnet_cli.data.shards import is_complete, stats_path
 from jointnet_cli.data.sources import literal
+from jointnet_cli.strict_json import to_json
 
 if TYPE_CHECKING:
     from jointnet_cli.data.fetch import Fetched
@@ -150,7 +151,7 @@ class Assembly:
         results = results_path(self.path)
         with results.open("w", encoding="utf-8") as file:
             for key in sorted(self._records):
-                file.write(json.dumps(self._records[key]) + "\n")
+                file.write(to_json(self._records[key]) + "\n")
         left_out = ", ".join(map(literal, ["number", *sorted(HIDDEN)]))
         planned = self._plan.select(self.number, self._limit)
         self._plan.cursor().execute(
@@ -198,7 +199,7 @@ def _entry(row: Row, record: dict[str, Any], image: bytes) -> Entry:
     facts = {**fields, "url": row.url, "caption": row.caption, **record}
     members = {
         "jpg": image,
-        "json": json.dumps(facts, ensure_ascii=False, default=str).encode("utf-8", errors="replace"),
+        "json": to_json(facts, ensure_ascii=False, default=str).encode("utf-8", errors="replace"),
         "txt": _CONTROLS.sub(" ", row.caption).strip().encode("utf-8", errors="replace"),
     }
     return Entry(row.key, [Member(tarfile.TarInfo(f"{row.key}.{name}"), data) for name, data in members.items()])

@@ -7,13 +7,13 @@ the renaming.
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from jointnet_cli.data.claim import claim_path
 from jointnet_cli.data.shards import stats_path
+from jointnet_cli.strict_json import to_json
 
 
 def records_path(shard: Path) -> Path:
@@ -39,7 +39,7 @@ def pending(path: Path) -> Path:
 def commit(shard: Path, stats: dict[str, Any]) -> None:
     """Put the pending tar and parquet of a shard in place, with their stats."""
     written = pending(shard.with_suffix(".json"))
-    written.write_text(json.dumps(stats, indent=1), encoding="utf-8")
+    written.write_text(to_json(stats, indent=1), encoding="utf-8")
     written.replace(pending(stats_path(shard)))
     roll_forward(shard)
 

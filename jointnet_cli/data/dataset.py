@@ -17,6 +17,7 @@ from torch import Tensor
 from jointnet_cli.data.shards import Sample, find_shards, read_shards
 from jointnet_cli.errors import UserError
 from jointnet_cli.modality import flip, relative_disparity, to_map
+from jointnet_cli.strict_json import to_json
 
 ENCODE_BATCH = 32
 CAPTIONS = "captions"
@@ -136,7 +137,7 @@ def shard_latents(
             encoded = [encode(batch) for batch in _map_batches(pixels.maps[name], name, side)]
             stored[_entry(name, side)] = torch.cat(encoded).half().contiguous()
         partial = cached.with_suffix(".partial")
-        save_file(stored, partial, metadata={CAPTIONS: json.dumps(captions)})
+        save_file(stored, partial, metadata={CAPTIONS: to_json(captions)})
         partial.replace(cached)
     return stored, captions or [sample.caption for sample in read_shards([shard], ())]
 

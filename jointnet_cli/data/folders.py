@@ -11,6 +11,7 @@ from typing import Any
 
 from jointnet_cli.data.rows import RESULTS, Row
 from jointnet_cli.errors import UserError
+from jointnet_cli.strict_json import to_json
 
 IMAGES = frozenset({".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 TAR, OFFSET, SIZE = "__tar", "__offset", "__size"
@@ -31,7 +32,7 @@ def write_index(entries: Iterable[dict[str, Scalar]], path: Path) -> None:
     count = 0
     with path.open("w", encoding="utf-8") as file:
         for entry in entries:
-            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            file.write(to_json(entry, ensure_ascii=False) + "\n")
             count += 1
     if not count:
         raise UserError("there are no images in the source", hint=f"images are {', '.join(sorted(IMAGES))}")

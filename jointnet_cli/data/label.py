@@ -19,6 +19,7 @@ from jointnet_cli.data.members import Entry, read_entries, write_entry
 from jointnet_cli.data.shards import sample_count, stats_path
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.atomic import write_text
+from jointnet_cli.strict_json import to_json
 
 __all__ = ["LabelReport", "Labeller", "label_shards", "open_labeller", "open_teacher"]
 
@@ -171,4 +172,4 @@ def _read_stats(shard: Path) -> dict[str, Any]:
 
 def _write_stats(shard: Path, labels: dict[str, Any]) -> None:
     stats = _read_stats(shard)
-    write_text(stats_path(shard), json.dumps(stats | {"labels": stats.get("labels", {}) | labels}))
+    write_text(stats_path(shard), to_json(stats | {"labels": stats.get("labels", {}) | labels}))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +17,7 @@ from jointnet_cli.device import choose_device
 from jointnet_cli.errors import UserError
 from jointnet_cli.modality import inverse_depth, unit_normals
 from jointnet_cli.sampling.resample import Size, resize
+from jointnet_cli.strict_json import to_json
 
 NETWORK_SIDE = 384
 """Images are resized to this side for the network (paper, section 3.3), unless the network needs another."""
@@ -109,7 +109,7 @@ def open_teacher(spec: LabelSpec, device: str | None = None) -> Teacher:
     if network.fixed and network.size and network.size != size:
         raise UserError(f"{spec.name} takes {network.size[0]}x{network.size[1]} pixels only", hint="leave size= out")
     facts = [network.hash, spec.modality, size, *(vars(settings) | {"size": None}).items()]
-    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(to_json(facts).encode()).hexdigest()[:12]
     teacher = Teacher(spec.modality, spec.name, digest, network, size, settings)
     try:
         sound = teacher(torch.full((1, 3, *size), 0.5)).isfinite().all()

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jointnet_cli.strict_json import to_json
+
 
 @dataclass
 class Member:
@@ -65,7 +67,7 @@ class Entry:
 
     @record.setter
     def record(self, record: dict[str, Any]) -> None:
-        self.put("json", json.dumps(record).encode())
+        self.put("json", to_json(record).encode())
 
 
 def read_entries(shard: Path) -> Iterator[Entry]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.output import tiff
 from jointnet_cli.output.pixels import eight_bits, has_deep_colour, read_raster, to_srgb
 from jointnet_cli.output.srgb import Channels, Space, find_space, png_chunks
+from jointnet_cli.strict_json import to_json
 
 SNIFFED_BYTES = 1024
 """From so many bytes on, `sniff` has seen enough."""
@@ -279,4 +279,4 @@ def _exif_json(tags: Image.Exif) -> str:
                     found[f"{directory} {name}"] = text.strip("\x00 ")[:_LONGEST_TAG]
     except Exception:  # as in _read_exif: what was read before the damage stays
         pass
-    return json.dumps(found)
+    return to_json(found)

@@ -24,6 +24,7 @@ from jointnet_cli.data.filter import Filter, conditions, verdict
 from jointnet_cli.data.rows import PLACE_DIGITS, RESULTS, SHARD_DIGITS, Row, row_key
 from jointnet_cli.data.sources import Table, literal, open_table, quoted
 from jointnet_cli.errors import UserError
+from jointnet_cli.strict_json import to_json
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -203,7 +204,7 @@ def make_plan(sifting: Sifting, folder: Path) -> Plan:
         finally:
             connection.close()
     record = {"facts": sifting.facts(), "funnel": funnel, "rows": rows, "parts": parts}
-    (folder / "plan.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    (folder / "plan.json").write_text(to_json(record, indent=1), encoding="utf-8")
     return Plan(folder)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from jointnet_cli.data.shards import sample_count, write_shard
 from jointnet_cli.data.worlds import EVALUATION_SEEDS
 from jointnet_cli.errors import UserError
+from jointnet_cli.strict_json import to_json
 
 if TYPE_CHECKING:
     from jointnet_cli.data.shards import Sample
@@ -169,4 +170,4 @@ def _check_same_set(request: PrepareWorlds) -> None:
         if before != facts:
             raise UserError(f"{request.out} holds another set of worlds: {before}", hint="choose another --out")
     else:
-        marker.write_text(json.dumps(facts))
+        marker.write_text(to_json(facts))

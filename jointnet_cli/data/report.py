@@ -14,6 +14,7 @@ from jointnet_cli.data.members import read_entries
 from jointnet_cli.data.plan import Plan
 from jointnet_cli.data.shards import IMAGES, is_complete, stats_path
 from jointnet_cli.output.atomic import atomic_path, write_text
+from jointnet_cli.strict_json import to_json
 
 REPORT, SHEET = "report.json", "contact_sheet.png"
 CELL, COLUMNS, ROWS = 128, 8, 6
@@ -41,7 +42,7 @@ def write_report(out: Path, plan: Plan, limit: int | None) -> dict[str, Any]:
         "shard_seconds": round(seconds, 1),
         "shards": {"expected": len(plan.shards(limit)), "complete": complete},
     }
-    write_text(out / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    write_text(out / REPORT, to_json(report, indent=1, ensure_ascii=False) + "\n")
     return report
 
 

@@ -17,6 +17,7 @@ from jointnet_cli.data.shards import IMAGES, find_shards, sample_count
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.places import cache_home
 from jointnet_cli.output.atomic import write_text
+from jointnet_cli.strict_json import to_json
 
 Raw = dict[str, Any]
 """The undecoded members of a sample by their suffixes, and its `__key__`."""
@@ -133,7 +134,7 @@ class _Index:
     def _save(self) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(self._path, json.dumps(self._known))
+            write_text(self._path, to_json(self._known))
         except OSError:  # without a cache folder it is counted again the next time
             return
 

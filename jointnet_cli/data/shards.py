@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from jointnet_cli.data.maps import encode_depth, encode_normal, png
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.orientation import SIDEWAYS, turned, turned_vectors
+from jointnet_cli.strict_json import to_json
 
 IMAGES = ("png", "jpg", "jpeg", "webp")
 """What the image of a sample may be called."""
@@ -52,7 +53,7 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> int:
             count += 1
     partial.replace(path)
     stats = stats_path(path).with_suffix(".partial")
-    stats.write_text(json.dumps({"count": count, "shard": path.name}))
+    stats.write_text(to_json({"count": count, "shard": path.name}))
     stats.replace(stats_path(path))
     return count
 
@@ -111,7 +112,7 @@ def _pack(sample: Sample) -> dict[str, Any]:
         record["depth"] = {"encoding": "inverse depth, 16 bit, sky = 0", "unit": "1/m", "scale": scale}
     if sample.normal is not None:
         packed["normal.png"] = encode_normal(sample.normal)
-    packed["json"] = json.dumps(record)
+    packed["json"] = to_json(record)
     return packed
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from jointnet_cli.cli.console import guarded, hush_libraries
 from jointnet_cli.cli.groups import spread
 from jointnet_cli.cli.options import ModelOptions, SamplingOptions
+from jointnet_cli.strict_json import to_json
 from jointnet_cli.tasks import Method
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def _steps(what: str) -> Progress:
 
 
 def _print(report: dict[str, Any]) -> None:
-    print(json.dumps(report, indent=2))
+    print(to_json(report, indent=2))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from jointnet_cli.data.shards import find_shards, read_shards
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN, label
 from jointnet_cli.evaluation.report import Progress
+from jointnet_cli.strict_json import to_json
 
 SIZE = 64
 """Pixels of a side that the classifier sees."""
@@ -112,7 +113,7 @@ class Judge:
         """Write the weights and facts into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         save_file(self.net.state_dict(), folder / "attributes.safetensors")
-        (folder / "attributes.json").write_text(json.dumps(self.facts, indent=2) + "\n")
+        (folder / "attributes.json").write_text(to_json(self.facts, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Judge:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import random
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from jointnet_cli.evaluation.report import Progress
 from jointnet_cli.output.atomic import atomic_path, write_text
 from jointnet_cli.output.image import read_image
 from jointnet_cli.output.maps import read_map, relative_disparity
+from jointnet_cli.strict_json import to_json
 
 PAGE, KEY = "compare.html", "compare.key.json"
 FORMAT = 1
@@ -153,13 +153,13 @@ def write_study(
     head, tail = files("jointnet_cli.evaluation").joinpath(PAGE).read_text(encoding="utf-8").split(_PLACE)
     with atomic_path(folder / PAGE) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write(head)
-        stream.write(_script("data", "application/json", json.dumps(study, ensure_ascii=False)))
+        stream.write(_script("data", "application/json", to_json(study, ensure_ascii=False)))
         for done, (name, picture) in enumerate(sorted(pictures.items())):
             stream.write(_script(name, "text/plain", _data_uri(picture, quality)))
             if progress:
                 progress(done + 1, len(pictures))
         stream.write(tail)
-    write_text(folder / KEY, json.dumps(key, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / KEY, to_json(key, indent=1, ensure_ascii=False) + "\n")
     return folder / PAGE, folder / KEY
 
 
@@ -186,7 +186,7 @@ def _ids(side: Side) -> list[str]:
 
 
 def _digest(*parts: str) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:_DIGITS]
+    return hashlib.sha256(to_json(parts).encode()).hexdigest()[:_DIGITS]
 
 
 def _script(name: str, kind: str, text: str) -> str:

@@ -23,6 +23,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.report import Progress
 from jointnet_cli.evaluation.rows import RowFault
 from jointnet_cli.output.atomic import write_text
+from jointnet_cli.strict_json import to_json
 from jointnet_cli.training.processes import PATIENCE, require_shared_folder
 
 LONGEST = 80
@@ -52,7 +53,7 @@ class Items:
         self._state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
         self._folder = folder
         self.main, self.failed = self._state.is_main_process, 0
-        fault = self._open(json.loads(json.dumps(settings, default=str))) if self.main else None
+        fault = self._open(json.loads(to_json(settings, default=str))) if self.main else None
         if fault := broadcast_object_list([fault])[0]:
             raise fault
         require_shared_folder(self._state, folder)
@@ -86,7 +87,7 @@ class Items:
             if progress and not done:
                 progress(done, len(own))
             try:
-                write_text(self.path(row, number, ".json"), json.dumps(make(number), ensure_ascii=False))
+                write_text(self.path(row, number, ".json"), to_json(make(number), ensure_ascii=False))
             except RowFault:
                 raise
             except (UserError, OSError, RuntimeError) as fault:
@@ -110,7 +111,7 @@ class Items:
         path = self._folder / "settings.json"
         if not path.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_text(path, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+            write_text(path, to_json(settings, indent=2, ensure_ascii=False) + "\n")
             return None
         kept = json.loads(path.read_text(encoding="utf-8"))
         other = sorted(name for name in {*kept, *settings} if kept.get(name) != settings.get(name))

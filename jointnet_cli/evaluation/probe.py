@@ -9,12 +9,13 @@ PHASES.json. Started by `resources`, which measures the whole from outside.
 from __future__ import annotations
 
 import functools
-import json
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from jointnet_cli.strict_json import to_json
 
 IMAGE_COMMANDS = ("generate", "depth", "panorama")
 
@@ -35,7 +36,7 @@ def main(phases_path: str, started: str, *arguments: str) -> None:
     try:
         app(list(arguments), prog_name="jointnet")
     finally:
-        Path(phases_path).write_text(json.dumps(phases), encoding="utf-8")
+        Path(phases_path).write_text(to_json(phases), encoding="utf-8")
 
 
 def _time(owner: Any, name: str, phase: str, phases: dict[str, float]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.plot import draw
 from jointnet_cli.evaluation.table import Table
 from jointnet_cli.output.atomic import write_text
+from jointnet_cli.strict_json import to_json
 
 
 def publish(table: Table, folder: Path, *, as_json: bool, quiet: bool = False) -> None:
@@ -20,7 +20,7 @@ def publish(table: Table, folder: Path, *, as_json: bool, quiet: bool = False) -
     folder.mkdir(parents=True, exist_ok=True)
     record, markdown = table.to_json(), table.to_markdown()
     paths = [folder / "table.json", folder / "table.md"]
-    write_text(paths[0], json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_text(paths[0], to_json(record, indent=2, ensure_ascii=False) + "\n")
     write_text(paths[1], markdown)
     try:
         draw(table, folder / "table.png")
@@ -29,4 +29,4 @@ def publish(table: Table, folder: Path, *, as_json: bool, quiet: bool = False) -
         print(f"{fault}: {fault.hint}", file=sys.stderr)
     if not quiet:
         print(*paths, sep="\n", file=sys.stderr)
-    print(json.dumps(record, ensure_ascii=False) if as_json else markdown, end="\n" if as_json else "", flush=True)
+    print(to_json(record, ensure_ascii=False) if as_json else markdown, end="\n" if as_json else "", flush=True)

@@ -12,6 +12,7 @@ from typing import Any
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.architecture import ARCHITECTURES, CONTROLNET_DIRECT_EXTEND, JOINTNET, LIGHT
 from jointnet_cli.model.family import Family, find_family
+from jointnet_cli.strict_json import to_json
 
 EMBEDDED = Path(__file__).parent / "diorama"
 FORMAT = 1
@@ -258,7 +259,7 @@ def _require(folder: Path, parts: Sequence[str]) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file for people and programs."""
-    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    path.write_text(to_json(content, indent=2), encoding="utf-8")
 
 
 def read_json(path: Path, *keys: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from jointnet_cli.strict_json import to_json
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
 
@@ -44,7 +46,7 @@ def _write_tokenizer(folder: Path, symbols: list[str], merges: list[tuple[str, .
     entries = [*dict.fromkeys(entries), START, END]
     vocabulary = {entry: number for number, entry in enumerate(entries)}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+    (folder / "vocab.json").write_text(to_json(vocabulary, ensure_ascii=False), encoding="utf-8")
     lines = ["#version: 0.2", *(" ".join(merge) for merge in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     settings = {
@@ -56,7 +58,7 @@ def _write_tokenizer(folder: Path, symbols: list[str], merges: list[tuple[str, .
         "pad_token": END,
         "do_lower_case": True,
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2))
+    (folder / "tokenizer_config.json").write_text(to_json(settings, indent=2))
     return CLIPTokenizer.from_pretrained(folder)
 
 

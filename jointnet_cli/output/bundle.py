@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from math import pi
 from pathlib import Path
@@ -17,6 +16,7 @@ from jointnet_cli.output.metadata import describe, exr_attributes, png_text, rec
 from jointnet_cli.output.naming import check_free, expected_files, kind, source, stem, title
 from jointnet_cli.output.products import Products
 from jointnet_cli.output.products import writers as product_writers
+from jointnet_cli.strict_json import to_json
 from jointnet_cli.tasks import Result
 
 if TYPE_CHECKING:
@@ -82,5 +82,5 @@ def _writers(result: Result, files: dict[str, Path], metadata: bool) -> dict[str
         "normal_uncertainty": lambda path: write_grey_png(path, uncertainty["normal"] / pi, text),
         "preview": lambda path: write_png(path, colorize(maps["depth"]), text),
         "exr": lambda path: write_exr(path, image, maps, attributes, projection, uncertainty),
-        "metadata": lambda path: write_text(path, json.dumps(describe(result, files), indent=2) + "\n"),
+        "metadata": lambda path: write_text(path, to_json(describe(result, files), indent=2) + "\n"),
     }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from jointnet_cli.output.atomic import atomic_path, write_text
 from jointnet_cli.output.rays import rays
 from jointnet_cli.output.scene import Scene
+from jointnet_cli.strict_json import finite
 
 if TYPE_CHECKING:
     from trimesh import Scene as Meshes
@@ -41,7 +42,7 @@ def _as_picture(wrap: bool, record: Mapping[str, Any] | None, tree: dict[str, An
     for texture in tree.get("textures", []):
         texture["sampler"] = 0
     if record is not None:
-        tree["scenes"][0].setdefault("extras", {})["jointnet"] = dict(record)
+        tree["scenes"][0].setdefault("extras", {})["jointnet"] = finite(record)
 
 
 def write_ply(path: Path, mesh: Meshes) -> None:

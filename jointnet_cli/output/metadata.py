@@ -13,6 +13,7 @@ from typing import Any
 from jointnet_cli import __version__
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.naming import kind, source
+from jointnet_cli.strict_json import to_json
 from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Projection, Refine, Result
 
 SOFTWARE = f"jointnet-cli {__version__}"
@@ -171,12 +172,12 @@ def parameters(result: Result) -> str:
 
 def png_text(result: Result) -> dict[str, str]:
     """The text chunks of a PNG: `Software`, `jointnet` (`record` as JSON) and `parameters`."""
-    return {"Software": SOFTWARE, "jointnet": json.dumps(record(result)), "parameters": _encodable(parameters(result))}
+    return {"Software": SOFTWARE, "jointnet": to_json(record(result)), "parameters": _encodable(parameters(result))}
 
 
 def exr_attributes(result: Result) -> dict[str, str]:
     """The string attributes of an EXR: the standard `software` and `comments`, and `jointnet` (`record` as JSON)."""
-    return {"software": SOFTWARE, "comments": _encodable(parameters(result)), "jointnet": json.dumps(record(result))}
+    return {"software": SOFTWARE, "comments": _encodable(parameters(result)), "jointnet": to_json(record(result))}
 
 
 def _uncertainty(name: str, known: bool) -> dict[str, Any]:
@@ -204,7 +205,7 @@ def _flag(name: str, value: str | int | float | bool | None) -> list[str]:
 def _quoted(value: str | int | float) -> str:
     """A value of the last `parameters` line, where commas and colons separate."""
     text = _text(value)
-    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ',:\n"') else text
+    return to_json(text, ensure_ascii=False) if any(mark in text for mark in ',:\n"') else text
 
 
 def _text(value: str | int | float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from jointnet_cli.output.camera import Camera
 from jointnet_cli.output.rays import focal_length
 from jointnet_cli.output.reproject import Reprojector
 from jointnet_cli.output.scene import Scene
+from jointnet_cli.strict_json import to_json
 from jointnet_cli.tasks import Projection
 
 LOOP, ROUND = 4.0, 12.0
@@ -65,7 +65,7 @@ def write_orbit(
     options = ["-crf", str(QUALITY), "-movflags", "+faststart", "-vf", "scale=out_color_matrix=bt709:out_range=tv"]
     options += ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"]
     if record is not None:
-        options += ["-metadata", f"comment={json.dumps(dict(record))}"]
+        options += ["-metadata", f"comment={to_json(dict(record))}"]
     with atomic_path(path) as temporary:
         encoder = write_frames(
             temporary,

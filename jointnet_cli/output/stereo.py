@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from jointnet_cli.output.image import write_jpeg, write_png
 from jointnet_cli.output.rays import focal_length
 from jointnet_cli.output.reproject import Reprojector
 from jointnet_cli.output.scene import Scene
+from jointnet_cli.strict_json import to_json
 from jointnet_cli.tasks import Projection
 
 LAYOUTS = ("sbs", "vr180", "tb360")
@@ -58,7 +58,7 @@ def write_stereo(
     alike = (pictures[0] + pictures[1]) / 2
     pictures = [np.where(outside[..., None], alike, picture) for picture in pictures]
     image = np.concatenate(pictures, axis=0 if layout == "tb360" else 1)
-    stated = None if record is None else json.dumps(dict(record))
+    stated = None if record is None else to_json(dict(record))
     if path.suffix.lower() in (".jpg", ".jpeg"):
         write_jpeg(path, image, comment=stated)
     else:

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.atomic import write_text
+from jointnet_cli.strict_json import to_json
 from jointnet_cli.training.processes import TRACKING
 from jointnet_cli.training.recipe import Train
 
@@ -53,7 +54,7 @@ class Journal:
         """Add the record of a step."""
         if self._accelerator.is_main_process:
             with self._path.open("a") as log:
-                log.write(json.dumps(line) + "\n")
+                log.write(to_json(line) + "\n")
         self._accelerator.log({key: value for key, value in line.items() if key != "step"}, step=line["step"])
         self._log(line)
 
@@ -87,5 +88,5 @@ def _flat(settings: dict[str, Any], table: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             flat |= _flat(value, f"{table}{key}.")
         else:
-            flat[f"{table}{key}"] = value if isinstance(value, bool | int | float | str) else json.dumps(value)
+            flat[f"{table}{key}"] = value if isinstance(value, bool | int | float | str) else to_json(value)
     return flat

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.atomic import write_text
+from jointnet_cli.strict_json import to_json
 from jointnet_cli.training.preflight import preflight, require_inputs
 from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe, read_record, to_toml_record
 
@@ -66,7 +67,7 @@ def train(
     with accelerator.main_process_first():  # which encodes and learns what the others then read
         stage = open_stage(recipe, out, log)
         if accelerator.is_main_process:
-            write_text(out / "recipe.json", json.dumps(record, indent=2))
+            write_text(out / "recipe.json", to_json(record, indent=2))
     return Trainer(stage, out, log, record, accelerator).fit(resume=resume)
 
 

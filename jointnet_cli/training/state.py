@@ -13,6 +13,8 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from jointnet_cli.strict_json import to_json
+
 WEIGHTS = "model.safetensors"
 """The file of a checkpoint that holds the network, as accelerate names it."""
 MANIFEST = "manifest.json"
@@ -35,7 +37,7 @@ class Clock:
 
 def save_clock(clock: Clock, samples: int, path: Path) -> None:
     """Write a clock, and how many samples a step has."""
-    path.write_text(json.dumps({**asdict(clock), "samples_a_step": samples}))
+    path.write_text(to_json({**asdict(clock), "samples_a_step": samples}))
 
 
 def load_clock(path: Path) -> tuple[Clock, int]:
@@ -92,7 +94,7 @@ class Checkpoints:
         What is named after a later step was damaged, or the run would have gone on from there.
         """
         partial, path = self.partial(step), self.path(step)
-        (partial / MANIFEST).write_text(json.dumps(_contents(partial), indent=1))
+        (partial / MANIFEST).write_text(to_json(_contents(partial), indent=1))
         if path.exists():
             shutil.rmtree(path)
         partial.rename(path)

@@ -17,6 +17,7 @@ from jointnet_cli.data.dataset import load_pixels, order
 from jointnet_cli.errors import UserError
 from jointnet_cli.modality import flip
 from jointnet_cli.model.folder import RGB
+from jointnet_cli.strict_json import to_json
 from jointnet_cli.training.batch import Batch
 from jointnet_cli.training.draws import Draws
 from jointnet_cli.training.previews import as_picture, save_grid
@@ -216,7 +217,7 @@ class VaeStage:
         record = {"recipe": self.recipe.model_dump(mode="json"), **facts}
         if self.recipe.start:
             record["earlier"] = read_facts(Path(self.recipe.start))
-        (folder / FACTS).write_text(json.dumps(record, indent=2))
+        (folder / FACTS).write_text(to_json(record, indent=2))
 
     def _round_trip(self, pictures: Tensor) -> Tensor:
         vae = self._network.vae

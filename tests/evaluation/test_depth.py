@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jointnet_cli.data.shards import find_shards, read_shards
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.depth import DepthErrors, depth_errors, mean_disparity
+from jointnet_cli.evaluation.depth import FIT_PIXELS, DepthErrors, align, depth_errors, mean_disparity
 from jointnet_cli.tasks import Sampling
 
 QUICK = Sampling(steps=2)
@@ -80,6 +80,20 @@ def test_scale_and_shift_of_the_prediction_do_not_matter(seed: int, scale: float
 def test_the_truth_itself_has_no_error(seed: int, scale: float, shift: float) -> None:
     truth = picture(seed)[1]
     assert values(depth_errors(truth * scale + shift, truth)) == pytest.approx((0, 1, 0), abs=1e-6)
+
+
+def test_the_alignment_is_the_median_of_nine_fits_by_value() -> None:
+    """Each fit is NumPy's of the same draw; a tenth of the pixels are outliers, by which the mean is another one."""
+    generator = torch.Generator().manual_seed(1)
+    truth = torch.rand(FIT_PIXELS + 200, generator=generator, dtype=torch.float64)
+    predicted = 2 * truth + 0.5
+    predicted[:20] = 1000 * torch.rand(20, generator=generator, dtype=torch.float64)
+    found = align(predicted, truth, torch.Generator().manual_seed(7))
+    draws = torch.Generator().manual_seed(7)
+    chosen = [torch.randperm(len(truth), generator=draws)[:FIT_PIXELS] for _ in range(9)]
+    fits = np.array([np.polyfit(predicted[draw], truth[draw], 1) for draw in chosen])
+    assert found == pytest.approx(np.median(fits, axis=0).tolist(), rel=1e-6)
+    assert abs(fits.mean(axis=0)[0] / found[0] - 1) > 1e-4
 
 
 def test_a_few_outliers_move_the_median_fit_less_than_one_fit() -> None:

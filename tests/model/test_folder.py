@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -120,6 +121,32 @@ def test_the_hash_names_the_weights_alone(copy: Path, tiny_folder: Folders) -> N
     assert changed != name
     shutil.move(weights, copy / "unet" / "other.safetensors")
     assert weights_hash(copy) not in (name, changed)
+
+
+def test_the_hash_of_a_folder_by_value(tmp_path: Path) -> None:
+    """SHA-256 over the path and the content of each file of weights in order of path, whatever the order of their making."""
+    weights = {"unet/model.safetensors": b"two", "unet/model.bin": b"one", "vae/deep/er/weights.bin": b"three"}
+    for name, content in {**dict(reversed(weights.items())), "unet/config.json": b"{}", "model.bin.index": b""}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    digest = hashlib.sha256(b"unet/model.binoneunet/model.safetensorstwovae/deep/er/weights.binthree")
+    assert weights_hash(tmp_path) == digest.hexdigest()[:12]
+    digest.update(b"model.binonemodel.safetensorstwo")  # of a second folder after the first
+    assert weights_hash(tmp_path, tmp_path / "unet") == digest.hexdigest()[:12]
+
+
+@pytest.mark.parametrize("name", ["unet/model.safetensors", "unet/model.bin", "vae/model.bin"])
+def test_the_hash_depends_on_every_file_of_weights_and_its_place(tmp_path: Path, name: str) -> None:
+    for file in ("unet/model.safetensors", "unet/model.bin", "vae/model.bin"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_bytes(file.encode())
+    before = weights_hash(tmp_path)
+    (tmp_path / name).write_bytes(b"others")
+    changed = weights_hash(tmp_path)
+    (tmp_path / name).rename(tmp_path / f"moved{Path(name).suffix}")
+    moved = weights_hash(tmp_path)
+    (tmp_path / f"moved{Path(name).suffix}").unlink()
+    assert len({before, changed, moved, weights_hash(tmp_path)}) == 4
 
 
 def test_reading_a_folder_imports_no_torch(tiny_folder: Folders) -> None:

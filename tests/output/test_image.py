@@ -18,10 +18,13 @@ from jointnet_cli.output.image import (
     read_disparity_png,
     read_image,
     read_text,
+    write_deep_png,
     write_grey_png,
+    write_jpeg,
     write_normal_png,
     write_png,
 )
+from jointnet_cli.output.srgb import png_chunks
 
 EIGHT_BIT = arrays.arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 5), st.just(3)))
 SIXTEEN_BIT = arrays.arrays(np.uint16, st.tuples(st.integers(1, 5), st.integers(1, 5)))
@@ -67,6 +70,33 @@ def test_normals_are_shifted_into_range(folder: Path) -> None:
 def test_a_png_says_that_it_is_srgb(folder: Path) -> None:
     write_png(folder / "srgb.png", np.zeros((1, 1, 3), np.float32))
     assert Image.open(folder / "srgb.png").info["srgb"] == 0
+
+
+def test_a_jpeg_keeps_full_colour_resolution_at_quality_95(folder: Path) -> None:
+    path = folder / "written.jpg"
+    write_jpeg(path, np.zeros((16, 16, 3), np.float32))
+    with Image.open(path) as picture:
+        assert [(horizontal, vertical) for _, horizontal, vertical, _ in picture.layer] == [(1, 1)] * 3
+        # The first entry of libjpeg's luminance table, 16, scaled for quality 95 as 200 - 2 * 95 percent.
+        assert picture.quantization[0][0] == 2 and picture.quantization[1][0] == 2
+    lines = np.zeros((16, 16, 3), np.float32)
+    lines[:, ::2, 0] = 1  # red columns one pixel wide, which 4:2:0 would blend
+    write_jpeg(path, lines)
+    with Image.open(path) as picture:
+        red = np.asarray(picture, float)[..., 0]
+    assert red[:, ::2].min() > 240 and red[:, 1::2].max() < 15
+
+
+def test_pictures_state_srgb_and_carry_no_profile_while_maps_state_nothing(folder: Path) -> None:
+    values = np.zeros((2, 2, 3), np.float32)
+    write_png(folder / "picture.png", values)
+    write_normal_png(folder / "normal.png", values)
+    write_deep_png(folder / "deep.png", values)
+    write_grey_png(folder / "depth.png", values[..., 0])
+    chunks = {
+        name: set(png_chunks((folder / f"{name}.png").read_bytes())) for name in ("picture", "normal", "deep", "depth")
+    }
+    assert chunks == {"picture": {b"IHDR", b"sRGB"}, "normal": {b"IHDR"}, "deep": {b"IHDR"}, "depth": {b"IHDR"}}
 
 
 @pytest.mark.parametrize("write", [write_png, write_grey_png, write_normal_png])

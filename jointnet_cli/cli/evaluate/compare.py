@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +9,7 @@ import typer
 
 from jointnet_cli.cli.console import note, progress
 from jointnet_cli.cli.options import OUTPUT_PANEL, Json, Quiet, option
+from jointnet_cli.strict_json import to_json
 
 Folders = Annotated[
     list[str],
@@ -82,6 +82,6 @@ def compare(
     note(f"{len(pairs)} pairs of {len(groups)} items, matched by {rule}; {megabytes:.1f} MB", quiet)
     if json_output:
         line = {"page": str(page), "key": str(key), "pairs": len(pairs), "items": len(groups), "matched_by": rule}
-        print(json.dumps(line))
+        print(to_json(line))
     else:
         print(page, key, sep="\n")

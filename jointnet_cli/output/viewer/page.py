@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import html
 import io
-import json
 import re
 from base64 import b64encode
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from jointnet_cli.output.color import colorize
 from jointnet_cli.output.scene import Scene, Surface
 from jointnet_cli.output.viewer.details import details
 from jointnet_cli.output.viewer.grid import backdrop, encode, grid, reduced, tones
+from jointnet_cli.strict_json import to_json
 
 SCRIPTS = ("three.min.js", "shaders.js", "surface.js", "camera.js", "stage.js", "panels.js")
 """In this order they are one program."""
@@ -110,7 +110,7 @@ def _image(name: str, pixels: NDArray[np.float32]) -> str:
 
 def _json(name: str, data: Mapping[str, Any]) -> str:
     """Data in the page, in which `<`, as the end of a script begins, is its escape."""
-    text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+    text = to_json(data, ensure_ascii=False).replace("<", "\\u003c")
     return f'<script id="{name}" type="application/json">{text}</script>'
 
 
