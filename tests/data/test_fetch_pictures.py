@@ -211,18 +211,18 @@ def test_whatever_is_damaged_is_a_class_of_its_own(kind: str, place: float, junk
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "fault"),
     [
-        {"size": 0},
-        {"resize": "stretch"},
-        {"quality": 101},
-        {"stall_timeout": 0},
-        {"max_aspect": 0.5},
-        {"max_pixels": 10**9},
-        {"allowed_networks": ("10.0.0.1/8",)},
-        {"user_agent": "a\r\nb"},
+        ({"size": 0}, "size must be"),
+        ({"resize": "stretch"}, "resize must be"),
+        ({"quality": 101}, "quality must be"),
+        ({"stall_timeout": 0}, "stall timeout must be"),
+        ({"max_aspect": 0.5}, "max aspect must be"),
+        ({"max_pixels": 10**9}, "max pixels must be"),
+        ({"allowed_networks": ("10.0.0.1/8",)}, "allowed networks: 10.0.0.1/8 has host bits"),
+        ({"user_agent": "a\r\nb"}, "user agent must be one line"),
     ],
 )
-def test_settings_that_make_no_sense(changes: dict[str, object]) -> None:
-    with pytest.raises(UserError):
+def test_settings_that_make_no_sense(changes: dict[str, object], fault: str) -> None:
+    with pytest.raises(UserError, match=fault):
         FetchSettings(**changes)  # type: ignore[arg-type]

@@ -121,7 +121,8 @@ def test_evaluation_seeds_are_reserved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"count": 0}, {"size": 15}, {"shard_size": 0}, {"seed": -1}, {"workers": 0}])
 def test_numbers_out_of_range_are_refused(tmp_path: Path, change: dict[str, int]) -> None:
-    with pytest.raises(UserError):
+    name = next(iter(change)).replace("_", " ")
+    with pytest.raises(UserError, match=f"{name}.* at least {1 if name == 'workers' else ''}"):
         request(tmp_path, **change)
 
 

@@ -113,7 +113,7 @@ def test_the_stats_file_makes_a_shard_complete(shard: Path) -> None:
     assert is_complete(shard) and find_shards(shard.parent) == [shard]
     stats_path(shard).unlink()
     assert not is_complete(shard)
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="no complete shards in"):
         find_shards(shard.parent)
 
 

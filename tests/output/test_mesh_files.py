@@ -118,3 +118,11 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(AttributeError):
         write_obj(tmp_path / "place.obj", made)
     assert not list(tmp_path.iterdir())
+
+
+def test_numbers_that_are_not_finite_are_null_in_the_record_of_a_glb(tmp_path: Path) -> None:
+    write_glb(tmp_path / "scene.glb", scene_mesh(scene()), {"seconds": float("nan"), "far": [float("inf"), 2.5]})
+    data = (tmp_path / "scene.glb").read_bytes()
+    (length,) = struct.unpack_from("<I", data, 12)
+    tree = json.loads(data[20 : 20 + length], parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
+    assert tree["scenes"][0]["extras"]["jointnet"] == {"seconds": None, "far": [None, 2.5]}
