@@ -15,7 +15,7 @@ from jointnet_cli.device import choose_device, choose_dtype
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.wishes import Made, Making, Wish
 from jointnet_cli.sampling.resample import resize, to_tensor
-from jointnet_cli.sampling.schedule import SCHEDULERS, check_scheduler
+from jointnet_cli.sampling.schedule import make_scheduler
 
 SIDE_STEP = 64
 """Sides of a picture that is painted for a depth map are multiples of so many pixels, where the model's own are."""
@@ -49,10 +49,7 @@ class Pipeline:
         pipeline.set_progress_bar_config(disable=True)
         sampling = how.sampling
         if sampling.scheduler is not None:
-            import diffusers
-
-            scheduler, settings = SCHEDULERS[check_scheduler(sampling.scheduler)]
-            pipeline.scheduler = getattr(diffusers, scheduler).from_config(pipeline.scheduler.config, **settings)
+            pipeline.scheduler = make_scheduler(sampling.scheduler, pipeline.scheduler.config)
         defaults = inspect.signature(pipeline.__call__).parameters
         steps = sampling.steps or defaults["num_inference_steps"].default
         guidance = defaults["guidance_scale"].default if sampling.guidance is None else sampling.guidance

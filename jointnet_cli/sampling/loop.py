@@ -95,7 +95,7 @@ def denoise(
             canvas = nudge(canvas, see, schedule, step, tiles)
         timestep = schedule.scheduler.timesteps[step]
         prediction = merge(see(canvas, step), tiles, layout, partial(predict, model, guide, timestep), batch)
-        canvas = schedule.scheduler.step(prediction, timestep, canvas, return_dict=False)[0]
+        canvas = schedule.step(prediction, canvas, step)
         if known is not None:
             canvas = known.blend(canvas, schedule, step + 1)
         if progress:

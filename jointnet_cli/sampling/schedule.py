@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -18,6 +23,14 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "euler": ("EulerDiscreteScheduler", {}),
 }
 """Name to diffusers class and its settings. `ddim` with 50 steps is the paper's."""
+_OWN_NOISE_LEVELS = (
+    "use_karras_sigmas",
+    "use_exponential_sigmas",
+    "use_beta_sigmas",
+    "use_flow_sigmas",
+    "use_lu_lambdas",
+)
+"""Settings with which a scheduler chooses noise levels and derives the timesteps from them, instead of spacing timesteps."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,29 @@ class Schedule:
         noisy: Tensor = self.scheduler.add_noise(clean, noise, timestep)
         return noisy
 
+    def step(self, prediction: Tensor, canvas: Tensor, step: int) -> Tensor:
+        """The canvas after a step, from the network's prediction before it."""
+        timestep = self.scheduler.timesteps[step]
+        if not hasattr(self.scheduler, "sigmas"):
+            self._set_interval(step)
+        after: Tensor = self.scheduler.step(prediction, timestep, canvas, return_dict=False)[0]
+        return after
+
+    def _set_interval(self, step: int) -> None:
+        """Let DDIM step to the schedule's own next timestep.
+
+        diffusers' DDIM steps to the timestep N // n earlier, of N training timesteps and n steps. Where N is no multiple of n
+        that may be one timestep off, which is kept so that pictures equal diffusers'. It may also be far off (`linspace`), or
+        leave noise in after the last step.
+        """
+        trained, timesteps = self.scheduler.config.num_train_timesteps, self.scheduler.timesteps
+        last = step == self.steps - 1
+        interval = int(timesteps[step]) - (-1 if last else int(timesteps[step + 1]))
+        usual = trained // self.steps
+        if last or abs(interval - usual) > 1:
+            usual = interval
+        self.scheduler.num_inference_steps = Fraction(trained, usual)  # N // (N / interval) is the interval
+
     def foresee(self, seen: Tensor, prediction: Tensor, step: int) -> Tensor:
         """The clean latents that noisy ones, as the network sees them, and its prediction amount to."""
         level = self.scheduler.alphas_cumprod[self.scheduler.timesteps[step].long().cpu()].to(seen)
@@ -75,7 +111,7 @@ def check_scheduler(name: str) -> str:
     return name
 
 
-def make_schedule(name: str, config: dict[str, Any], steps: int, strength: float = 1.0) -> Schedule:
+def make_schedule(name: str, config: Mapping[str, Any], steps: int, strength: float = 1.0) -> Schedule:
     """The steps of a run on a base model's noise schedule.
 
     Args:
@@ -87,13 +123,66 @@ def make_schedule(name: str, config: dict[str, Any], steps: int, strength: float
     Raises:
         UserError: unknown name, a number of steps that the schedule does not have, or a strength outside of [0, 1].
     """
+    scheduler = make_scheduler(name, config)
+    if not 1 <= steps <= scheduler.config.num_train_timesteps:
+        raise UserError(f"{steps} steps: choose between 1 and {scheduler.config.num_train_timesteps}")
+    if not 0 <= strength <= 1:
+        raise UserError(f"strength {strength:g} is not between 0 and 1")
+    scheduler.set_timesteps(steps)
+    return Schedule(scheduler, steps - min(steps, round(strength * steps)))
+
+
+def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
+    """A diffusers scheduler on a noise schedule, whose `set_timesteps` gives as many timesteps as it is asked for.
+
+    Raises:
+        UserError: unknown name.
+    """
     import diffusers
 
     class_name, settings = SCHEDULERS[check_scheduler(name)]
-    if not 1 <= steps <= config.get("num_train_timesteps", 1000):
-        raise UserError(f"{steps} steps: choose between 1 and {config.get('num_train_timesteps', 1000)}")
-    if not 0 <= strength <= 1:
-        raise UserError(f"strength {strength:g} is not between 0 and 1")
     scheduler = getattr(diffusers, class_name).from_config(config, **settings)
-    scheduler.set_timesteps(steps)
-    return Schedule(scheduler, steps - min(steps, round(strength * steps)))
+    scheduler.set_timesteps = partial(_set_timesteps, scheduler, scheduler.set_timesteps)
+    return scheduler
+
+
+def _set_timesteps(scheduler: Any, set_timesteps: Any, num_inference_steps: int, device: Any = None) -> None:
+    """Set a scheduler's timesteps: diffusers' own where their number is right and they strictly decrease, else mended."""
+    import numpy as np
+    import torch
+
+    set_timesteps(num_inference_steps, device=device)
+    if any(scheduler.config.get(setting) for setting in _OWN_NOISE_LEVELS):
+        return
+    found = scheduler.timesteps.cpu().numpy()
+    timesteps = mended_timesteps(found, num_inference_steps, scheduler.config.num_train_timesteps)
+    if np.array_equal(timesteps, found):
+        return
+    scheduler.num_inference_steps = num_inference_steps
+    scheduler.timesteps = torch.from_numpy(timesteps).to(device)
+    if hasattr(scheduler, "sigmas"):
+        levels = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod).sqrt().numpy()
+        sigmas = np.interp(timesteps, np.arange(len(levels)), levels).astype(np.float32)
+        scheduler.sigmas = torch.cat([torch.from_numpy(sigmas), scheduler.sigmas[-1:]])
+
+
+def mended_timesteps(found: NDArray[np.generic], steps: int, trained: int) -> NDArray[np.generic]:
+    """The timesteps of a run, from what diffusers makes of a spacing.
+
+    Args:
+        found: diffusers' timesteps, the noisiest first. A rounding error appends one (`trailing`), an offset moves them
+            beyond the last training timestep (`leading`), and as many steps as timesteps repeat some (`leading`, `linspace`).
+        steps: how many there have to be.
+        trained: the number of training timesteps, at least `steps`.
+
+    Returns:
+        (steps,) strictly decreasing timesteps from 0 to `trained` - 1, of the type of `found`; `found` itself if it is right.
+    """
+    import numpy as np
+
+    kept = found[:steps]
+    if len(kept) == steps and (np.diff(kept) < 0).all():
+        return kept - max(0, kept[0] - (trained - 1))
+    top = int(found[0]) + 1
+    spread = np.arange(steps, 0, -1) * (top if top >= steps else trained) / steps
+    return (spread.round() - 1).astype(found.dtype)

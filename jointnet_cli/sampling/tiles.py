@@ -82,10 +82,14 @@ def crop(canvas: Tensor, tile: Tile) -> Tensor:
 
 
 def tile_weights(tile: Tile, taper: int) -> Tensor:
-    """(h, w) weights: linear decay over `taper` columns towards the left and right sides, never quite zero."""
-    columns = torch.arange(tile.width, dtype=torch.float32) + 1
+    """(h, w) weights: a linear ramp over `taper` columns from the left and right sides, as in the published code.
+
+    The column k from a side weighs (k + 1/2) / taper, at most 1, times the tile's own weight: the ramp taken at the centres of
+    the latent pixels. In a tile narrower than two tapers the nearer side decides.
+    """
+    columns = torch.arange(tile.width, dtype=torch.float32) + 0.5
     side = torch.minimum(columns, columns.flip(0))
-    ramp = (side / (taper + 1)).clamp(max=1) if tile.taper and taper else torch.ones(tile.width)
+    ramp = (side / taper).clamp(max=1) if tile.taper and taper else torch.ones(tile.width)
     return (tile.weight * ramp).expand(tile.height, -1)
 
 

@@ -110,6 +110,15 @@ def test_sd2_depth_is_diffusers_from_a_grey_picture(sd2_depth: Path) -> None:
     assert made.settings["steps"] == 2 and made.disparity is None
 
 
+def test_a_peer_takes_the_number_of_steps_that_is_asked_for(tiny_pipeline: Callable[[str], Path]) -> None:
+    """Of 61 trailing steps diffusers makes 62."""
+    how = Making(Sampling(steps=61, scheduler="ddim"), "cpu")
+    scheduler = Pipeline.open("StableDiffusionPipeline", str(tiny_pipeline("sd2")), how).pipeline.scheduler
+    scheduler.register_to_config(timestep_spacing="trailing")
+    scheduler.set_timesteps(61, device="cpu")
+    assert (len(scheduler.timesteps), int(scheduler.timesteps[-1])) == (61, 15)
+
+
 @pytest.mark.parametrize("kind", [Sd2Depth, ControlNetDepth])
 def test_peers_see_the_depth(kind: Any, sd2_depth: Path, controlnet: tuple[Path, Path]) -> None:
     painter = kind(str(sd2_depth if kind is Sd2Depth else controlnet[1]), HOW)

@@ -282,6 +282,22 @@ def test_a_perfect_network_is_followed_to_its_picture(name: str, config: dict[st
 
 @CONFIGS
 @pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
+@pytest.mark.parametrize("steps", [7, 61, 100])
+def test_no_number_of_steps_ends_beside_the_picture(
+    name: str, config: dict[str, Any], spacing: str, steps: int
+) -> None:
+    """61 trailing steps were 62, of which the last one took the noisiest timestep for the cleanest."""
+    clean, noise = draw(2, 5, 6, 7), draw(2, 5, 6, 7, seed=1)
+    trained = 1000 if steps == 61 else 100
+    config = {**config, "timestep_spacing": spacing, "num_train_timesteps": trained, "steps_offset": 1}
+    oracle, schedule = Oracle(clean, config), make_schedule(name, config, steps)
+    assert torch.allclose(follow(oracle, schedule.start(noise), schedule), clean, atol=1e-2)
+    assert len(oracle.seen) == steps
+
+
+@CONFIGS
+@pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("strength", [0.1, 0.4, 0.9])
 def test_from_any_strength_a_perfect_network_is_followed_from_one_picture_to_another(
     name: str, config: dict[str, Any], strength: float

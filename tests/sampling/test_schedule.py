@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import diffusers
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,12 +13,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.sampling.schedule import SCHEDULERS, check_scheduler, make_schedule
+from jointnet_cli.sampling.schedule import (
+    SCHEDULERS,
+    check_scheduler,
+    make_schedule,
+    make_scheduler,
+    mended_timesteps,
+)
 
 CONFIG = {"beta_schedule": "scaled_linear", "timestep_spacing": "trailing", "num_train_timesteps": 1000}
 PREDICTIONS = pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 NAMES = pytest.mark.parametrize("name", SCHEDULERS)
+SPACINGS = pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
 STRENGTHS = st.floats(0, 1)
+WRONG_TRAILING = [61, 103, 121, 122, 201, 206, 242, 244, 402, 412, 484, 488, 994, 995, 998]
+"""Some of the 62 numbers of steps of which diffusers 0.42 makes one timestep more, of 1,000 in trailing spacing."""
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -55,6 +66,131 @@ def test_the_base_model_s_schedule_is_taken_over(name: str) -> None:
 def test_the_paper_s_steps() -> None:
     leading = make_schedule("ddim", {**CONFIG, "timestep_spacing": "leading", "steps_offset": 1}, 50)
     assert leading.scheduler.timesteps.tolist() == list(range(981, 0, -20))
+
+
+def usual(name: str, config: dict[str, Any]) -> Any:
+    """diffusers' scheduler as it comes."""
+    class_name, settings = SCHEDULERS[name]
+    return getattr(diffusers, class_name).from_config(config, **settings)
+
+
+def is_right(timesteps: np.ndarray, steps: int, trained: int) -> bool:
+    inside = len(timesteps) and timesteps[0] <= trained - 1 and timesteps[-1] >= 0
+    return bool(len(timesteps) == steps and (np.diff(timesteps) < 0).all() and inside)
+
+
+@NAMES
+@SPACINGS
+@pytest.mark.parametrize(("trained", "offset"), [(1000, 0), (1000, 1), (100, 1), (17, 0), (3, 1)])
+def test_every_number_of_steps_is_exact_and_goes_down(name: str, spacing: str, trained: int, offset: int) -> None:
+    config = {
+        **stable_diffusion("epsilon"),
+        "timestep_spacing": spacing,
+        "num_train_timesteps": trained,
+        "steps_offset": offset,
+    }
+    scheduler, plain = make_scheduler(name, config), usual(name, config)
+    counts = {*range(1, trained + 1, max(1, trained // 25)), *WRONG_TRAILING, trained - 1, trained}
+    for steps in (count for count in counts if count <= trained):
+        scheduler.set_timesteps(steps)
+        plain.set_timesteps(steps)
+        timesteps, found = scheduler.timesteps.numpy(), plain.timesteps.numpy()
+        assert is_right(timesteps, steps, trained), steps
+        assert scheduler.num_inference_steps == steps
+        if hasattr(scheduler, "sigmas"):
+            # Noise levels follow the timesteps and end without noise.
+            levels = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod).sqrt()
+            expected = np.append(np.interp(timesteps, np.arange(trained), levels), 0)
+            assert np.allclose(scheduler.sigmas, expected, rtol=1e-5)
+        if is_right(found, steps, trained):
+            assert np.array_equal(timesteps, found), steps
+            assert not hasattr(scheduler, "sigmas") or torch.equal(scheduler.sigmas, plain.sigmas)
+
+
+@pytest.mark.parametrize("trained", [1000, 999, 250, 61, 7, 2, 1])
+def test_the_arithmetic_of_all_numbers_of_steps(trained: int) -> None:
+    """Every number of steps, from what the formulas of diffusers give."""
+    for steps in range(1, trained + 1):
+        ratio, more = trained // steps, trained // (steps + 1)
+        found = {
+            "trailing": np.arange(trained, 0, -trained / steps).round() - 1,
+            "leading": np.arange(steps)[::-1] * ratio + 1,
+            "leading, multistep": np.arange(1, steps + 1)[::-1] * more + 1,
+            "linspace": np.linspace(0, trained - 1, steps).round()[::-1],
+            "linspace, multistep": np.linspace(0, trained - 1, steps + 1).round()[::-1][:-1],
+        }
+        for spacing, timesteps in found.items():
+            mended = mended_timesteps(timesteps, steps, trained)
+            assert is_right(mended, steps, trained), (spacing, steps)
+            assert mended.dtype == timesteps.dtype
+            assert np.array_equal(mended, timesteps) or not is_right(timesteps, steps, trained)
+        exact = [round(trained * (steps - i) / steps) - 1 for i in range(steps)]
+        assert np.abs(mended_timesteps(found["trailing"], steps, trained) - exact).max() <= 1
+
+
+@NAMES
+def test_sixty_one_trailing_steps(name: str) -> None:
+    """The rounding error: 61 * (1000 / 61) is a little less than 1000, and a 62nd timestep of -1 came after the last."""
+    schedule = make_schedule(name, CONFIG, 61)
+    assert schedule.steps == 61
+    assert schedule.scheduler.timesteps[:4].tolist() == [999, 983, 966, 950]
+    assert schedule.scheduler.timesteps[-3:].tolist() == [48, 32, 15]
+
+
+@NAMES
+@SPACINGS
+def test_as_many_steps_as_training_timesteps_are_all_of_them(name: str, spacing: str) -> None:
+    config = {**CONFIG, "timestep_spacing": spacing, "steps_offset": 1}
+    assert make_schedule(name, config, 1000).scheduler.timesteps.tolist() == list(range(999, -1, -1))
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler"])
+def test_an_offset_does_not_lead_out_of_the_schedule(name: str) -> None:
+    config = {**CONFIG, "timestep_spacing": "leading", "steps_offset": 30, "num_train_timesteps": 100}
+    assert make_schedule(name, config, 4).scheduler.timesteps.tolist() == [99, 74, 49, 24]
+
+
+@pytest.mark.parametrize("spacing", ["trailing", "linspace"])
+@pytest.mark.parametrize("steps", [1, 5, 61, 999, 1000])
+def test_a_schedule_that_begins_late_has_all_its_steps(spacing: str, steps: int) -> None:
+    """DPM++ leaves out the timesteps without signal of a cosine schedule that states a bound."""
+    config = {"beta_schedule": "squaredcos_cap_v2", "timestep_spacing": spacing, "lambda_min_clipped": -5.1}
+    timesteps = make_schedule("dpm++", config, steps).scheduler.timesteps.numpy()
+    assert is_right(timesteps, steps, 1000)
+    assert timesteps[0] == (995 if steps < 999 else 999)
+
+
+@pytest.mark.parametrize("name", ["dpm++", "unipc", "euler"])
+def test_noise_levels_that_a_base_spaces_itself_are_left_alone(name: str) -> None:
+    config = {**stable_diffusion("epsilon"), "use_karras_sigmas": True}
+    ours, plain = make_schedule(name, config, 50).scheduler, usual(name, config)
+    plain.set_timesteps(50)
+    assert torch.equal(ours.sigmas, plain.sigmas) and torch.equal(ours.timesteps, plain.timesteps)
+
+
+@pytest.mark.parametrize("steps", [1, 8, 20, 30, 50])
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+def test_ddim_steps_are_diffusers_own(steps: int, spacing: str) -> None:
+    config = {**stable_diffusion("epsilon"), "timestep_spacing": spacing, "clip_sample": False}
+    schedule, plain = make_schedule("ddim", config, steps), usual("ddim", config)
+    plain.set_timesteps(steps)
+    canvas, prediction = draw(2, 5, 3, 4), draw(2, 5, 3, 4, seed=1)
+    for step, timestep in enumerate(plain.timesteps):
+        expected = plain.step(prediction, timestep, canvas).prev_sample
+        assert torch.equal(schedule.step(prediction, canvas, step), expected), step
+
+
+@pytest.mark.parametrize(("spacing", "steps"), [("linspace", 2), ("linspace", 7), ("trailing", 7), ("leading", 600)])
+def test_ddim_steps_to_the_schedule_s_next_noise_level(spacing: str, steps: int) -> None:
+    """diffusers steps to the timestep 1000 // steps earlier, which need not be the next one."""
+    config = {**stable_diffusion("epsilon"), "timestep_spacing": spacing, "clip_sample": False, "steps_offset": 1}
+    schedule = make_schedule("ddim", config, steps)
+    clean, noise = draw(2, 5, 3, 4), draw(2, 5, 3, 4, seed=1)
+    for step in range(steps):
+        after = schedule.step(noise, schedule.noised(clean, noise, step), step)
+        # One timestep off is within rounding, but not after the last step.
+        close = 1e-4 if step == steps - 1 else 0.01
+        assert torch.allclose(after, schedule.noised(clean, noise, step + 1), atol=close), step
 
 
 @settings(max_examples=30, deadline=None)

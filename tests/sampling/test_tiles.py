@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from jointnet_cli.sampling.layout import Layout, Tile, single_tile
+from jointnet_cli.sampling.layout import Layout, Tile, single_tile, tiled
 from jointnet_cli.sampling.tiles import AREA, AREA_ELSEWHERE, Batch, crop, merge, tile_weights
 
 OFFSETS = st.integers(0, 50)
@@ -202,8 +202,43 @@ def test_weights_are_positive_and_fall_to_the_sides(width: int, taper: int, weig
         assert torch.allclose(weights, torch.tensor(weight))
 
 
-def test_the_taper_is_linear() -> None:
-    assert tile_weights(Tile(0, 0, 1, 8, 4.0), 3).tolist() == [[1, 2, 3, 4, 4, 3, 2, 1]]
+@pytest.mark.parametrize(
+    ("taper", "width", "expected"),
+    [
+        (1, 4, [1 / 2, 1, 1, 1 / 2]),
+        (2, 6, [1 / 4, 3 / 4, 1, 1, 3 / 4, 1 / 4]),
+        (4, 10, [1 / 8, 3 / 8, 5 / 8, 7 / 8, 1, 1, 7 / 8, 5 / 8, 3 / 8, 1 / 8]),
+        (8, 16, [(2 * min(k, 15 - k) + 1) / 16 for k in range(16)]),
+        # Narrower than two tapers: the nearer side decides.
+        (4, 5, [1 / 8, 3 / 8, 5 / 8, 3 / 8, 1 / 8]),
+        (8, 6, [1 / 16, 3 / 16, 5 / 16, 5 / 16, 3 / 16, 1 / 16]),
+        (2, 3, [1 / 4, 3 / 4, 1 / 4]),
+        (4, 1, [1 / 8]),
+    ],
+)
+def test_the_ramp_is_taken_at_pixel_centres(taper: int, width: int, expected: list[float]) -> None:
+    """The published weights: (k + 1/2) / taper, at most 1."""
+    assert tile_weights(Tile(0, 0, 2, width), taper).tolist() == [expected] * 2
+    assert tile_weights(Tile(0, 0, 1, width, 4.0), taper).tolist() == [[4 * weight for weight in expected]]
+
+
+def test_the_weights_of_stable_diffusion_s_window() -> None:
+    layout = tiled(64, 128, 64)
+    weights = tile_weights(Tile(0, 0, 64, 64), layout.taper)
+    assert layout.taper == 8
+    assert weights[0, :9].tolist() == [0.0625, 0.1875, 0.3125, 0.4375, 0.5625, 0.6875, 0.8125, 0.9375, 1.0]
+    assert weights[0, 8:56].tolist() == [1.0] * 48
+    assert torch.equal(weights, weights.flip(1))
+    assert torch.equal(weights, weights[:1].expand(64, -1))
+    # Where two tiles overlap by one taper their ramps add up to one, so neither is favoured.
+    assert torch.equal(weights[0, :8] + weights[0, 56:], torch.ones(8))
+
+
+def test_tapered_tiles_merge_by_these_weights() -> None:
+    layout = Layout(1, 6, (1, 4), 2, taper=2)
+    tiles = [Tile(0, 0, 1, 4), Tile(0, 2, 1, 4)]
+    merged = merge(torch.zeros(1, 1, 1, 6), tiles, layout, lambda x: torch.tensor([0.0, 8.0]).view(2, 1, 1, 1, 1) + x)
+    assert merged.flatten().tolist() == [0, 0, 2, 6, 8, 8]
 
 
 def test_a_closed_crop_reaches_over_the_edge() -> None:
