@@ -46,22 +46,41 @@ def find_recipe(name: str, shipped: Mapping[str, Path]) -> Path:
     raise UserError(f"no recipe {name}", hint=hint)
 
 
-def read_values(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The tables of a recipe, not validated, with `table.key=value` settings in the place of the file's.
+def read_values(
+    path: Path | None, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Read the tables of a recipe, not validated.
+
+    Args:
+        path: a TOML file; `None` is an empty recipe.
+        overrides: `table.key=value` settings that replace the file's; values are TOML, bare words are strings.
+        flags: tables of values from flags, which replace both.
 
     Raises:
-        UserError: invalid TOML, an override that is none.
+        UserError: invalid TOML, an override without `=`, an override below a key that is no table.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a valid TOML file: {error}") from error
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: not a valid TOML file: {error}") from error
     for override in overrides:
-        override_value(values, override)
+        _override(values, override)
+    _merge(values, flags or {})
     return values
 
 
-def override_value(values: dict[str, Any], override: str) -> None:
+def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Put values into nested tables; a table of `changes` is merged into the table of that name."""
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(values.get(key, {}), dict):
+            _merge(values.setdefault(key, {}), value)
+        else:
+            values[key] = value
+
+
+def _override(values: dict[str, Any], override: str) -> None:
     """Set `table.key=value` in nested tables; values are TOML, bare words are strings.
 
     Raises:

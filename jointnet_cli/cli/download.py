@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -50,18 +50,21 @@ def read_download(
     """
     from jointnet_cli.data.gather import Job
     from jointnet_cli.data.prepare_recipe import load_prepare_recipe
-    from jointnet_cli.recipe_file import toml_value
 
-    flags = {f"filter.{name}": getattr(wanted, name) for name in BOUNDS}
-    flags |= {
-        f"columns.{name}": column for name, column in _pairs([*(wanted.columns or []), *(wanted.more_columns or [])])
+    bounds = {name: getattr(wanted, name) for name in BOUNDS}
+    flags: dict[str, dict[str, Any]] = {
+        "filter": {**bounds, "dedupe": None if wanted.dedupe is None else _words(wanted.dedupe)},
+        "columns": dict(_pairs([*(wanted.columns or []), *(wanted.more_columns or [])])),
+        "image": {"size": size, "resize": fetch.resize},
+        "shards": {"size": shard_size},
+        "fetch": {
+            "concurrency": fetch.concurrency,
+            "per_host": fetch.per_host,
+            "allow_private_hosts": fetch.allow_private_hosts or None,
+        },
     }
-    flags |= {"filter.dedupe": None if wanted.dedupe is None else _words(wanted.dedupe)}
-    flags |= {"image.size": size, "image.resize": fetch.resize, "shards.size": shard_size}
-    flags |= {"fetch.concurrency": fetch.concurrency, "fetch.per_host": fetch.per_host}
-    flags |= {"fetch.allow_private_hosts": fetch.allow_private_hosts or None}
-    given = [f"{key}={toml_value(value)}" for key, value in flags.items() if value is not None]
-    recipe = load_prepare_recipe(wanted.recipe, [*(wanted.overrides or []), *given])
+    given = {table: {key: value for key, value in keys.items() if value is not None} for table, keys in flags.items()}
+    recipe = load_prepare_recipe(wanted.recipe, wanted.overrides or [], given)
     job = Job(out, recipe.settings(), limit, tuple(_words(fetch.retry_failed or "")))
     job.again()
     return Download(source, out, recipe, job, _worker(fetch.worker), _address(fetch.cluster))

@@ -64,8 +64,8 @@ def train(recipe: Recipe, *, overrides: Overrides = None, run: RunOptions) -> No
     """
     from jointnet_cli.training.recipe import load_recipe, to_toml_record
 
-    budget = [] if run.max_minutes is None else [f"train.max_minutes={run.max_minutes}"]
-    settings = load_recipe(recipe, [*(overrides or []), *budget])
+    budget = {} if run.max_minutes is None else {"train": {"max_minutes": run.max_minutes}}
+    settings = load_recipe(recipe, overrides or [], budget)
 
     from jointnet_cli.training.failure import RunFailed
     from jointnet_cli.training.interrupt import Terminated

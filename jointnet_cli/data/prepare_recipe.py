@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.recipe_file import (
     Settings,
     find_recipe,
-    override_value,
     read_values,
     refusal,
     shipped_files,
@@ -84,23 +83,21 @@ def prepare_recipes() -> dict[str, Path]:
     return {name: path for name, path in shipped_files().items() if name.startswith("prepare/")}
 
 
-def load_prepare_recipe(name: str | None, overrides: Sequence[str] = ()) -> PrepareRecipe:
+def load_prepare_recipe(
+    name: str | None, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> PrepareRecipe:
     """Read and validate a recipe; without a name, the one that asks for nothing.
 
     Args:
         name: a TOML file, or the name of a shipped recipe.
         overrides: `table.key=value` settings that replace the file's; values are TOML, bare words are strings.
+        flags: tables of values that replace both.
 
     Raises:
         UserError: no such recipe, invalid TOML, an unknown key (with the nearest valid one) or a value out of range.
     """
-    path: Path | str = "settings"
-    values: dict[str, Any] = {}
-    if name is not None:
-        path = find_recipe(name, prepare_recipes())
-        values = read_values(path)
-    for override in overrides:
-        override_value(values, override)
+    path = None if name is None else find_recipe(name, prepare_recipes())
+    values = read_values(path, overrides, flags)
     try:
         return PrepareRecipe.model_validate(values)
     except ValidationError as error:
@@ -108,7 +105,7 @@ def load_prepare_recipe(name: str | None, overrides: Sequence[str] = ()) -> Prep
         table = PrepareRecipe.model_fields.get(str(fault["loc"][0]))
         kind = table.annotation if table and len(fault["loc"]) > 1 else PrepareRecipe
         valid = list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Settings) else []
-        raise refusal(path, ".".join(map(str, fault["loc"])), fault, valid) from None
+        raise refusal(path or "settings", ".".join(map(str, fault["loc"])), fault, valid) from None
 
 
 def _check_names(table: str, given: dict[str, Any], valid: Sequence[str]) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from jointnet_cli.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -166,7 +165,7 @@ def _set_timesteps(scheduler: Any, set_timesteps: Any, num_inference_steps: int,
         scheduler.sigmas = torch.cat([torch.from_numpy(sigmas), scheduler.sigmas[-1:]])
 
 
-def mended_timesteps(found: NDArray[np.generic], steps: int, trained: int) -> NDArray[np.generic]:
+def mended_timesteps(found: NDArray[Any], steps: int, trained: int) -> NDArray[Any]:
     """The timesteps of a run, from what diffusers makes of a spacing.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -279,19 +279,22 @@ def shipped_recipes() -> dict[str, Path]:
     return {name: path for name, path in shipped_files().items() if not name.startswith("prepare/")}
 
 
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> VaeRecipe | BaseRecipe | JointRecipe:
+def load_recipe(
+    name: str, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> VaeRecipe | BaseRecipe | JointRecipe:
     """Read and validate a recipe.
 
     Args:
         name: a TOML file, or the name of a shipped recipe.
         overrides: `table.key=value` settings that replace the file's; values are TOML, bare words are strings.
+        flags: tables of values that replace both.
 
     Raises:
         UserError: no such recipe, invalid TOML, an unknown key (with the nearest valid one) or a value out of range.
     """
     path = find_recipe(name, shipped_recipes())
     try:
-        return _ADAPTER.validate_python(read_values(path, overrides))
+        return _ADAPTER.validate_python(read_values(path, overrides, flags))
     except ValidationError as error:
         fault = telling_fault(error)
         where = ".".join(str(part) for part in fault["loc"][1:]) or "stage"  # loc[0] is the stage's name

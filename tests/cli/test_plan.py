@@ -95,3 +95,49 @@ def test_prepare_names_its_shards_and_seeds(invoke):
         ("shards/00002.tar", [14, 14]),
     ]
     assert not Path("shards").exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "complaint"),
+    [
+        ("SEED", "-1", "(env var: 'JOINTNET_{}')"),
+        ("STEPS", "0", "(env var: 'JOINTNET_{}')"),
+        ("GUIDANCE", "-1", "(env var: 'JOINTNET_{}')"),
+        ("TILE_BATCH", "0", "(env var: 'JOINTNET_{}')"),
+        ("SCHEDULER", "unipd", "unknown scheduler unipd"),
+        ("DTYPE", "float8", "(env var: 'JOINTNET_{}')"),
+        ("MODEL", "no/such/model", "no/such/model"),
+        ("OVERWRITE", "perhaps", "(env var: 'JOINTNET_{}')"),
+        ("METADATA", "perhaps", "(env var: 'JOINTNET_{}')"),
+        ("QUIET", "perhaps", "(env var: 'JOINTNET_{}')"),
+    ],
+)
+def test_every_variable_reaches_its_option(invoke, variable, value, complaint):
+    """A value that the option refuses is refused from the environment too; the flag wins over it."""
+    name = f"JOINTNET_{variable}"
+    ran = invoke("panorama", "sea", "--dry-run", "--json", **{name: value})
+    assert (ran.exit_code, ran.stdout) == (2, ""), variable
+    assert complaint.format(variable) in " ".join(ran.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "flag", "place"),
+    [
+        ("SEED", "3", ["--seed", "5"], ["seed"]),
+        ("OUT", "elsewhere", ["--out", "here"], ["files", "image"]),
+    ],
+)
+def test_a_flag_wins_over_its_variable(invoke, variable, value, flag, place):
+    def planned(*flags):
+        (item,) = lines(invoke("panorama", "sea", *flags, "--dry-run", "--json", **{f"JOINTNET_{variable}": value}))
+        for key in place:
+            item = item[key]
+        return str(item)
+
+    assert planned().startswith(value) and planned(*flag).startswith(flag[1])
+
+
+def test_an_ensemble_of_none_is_refused_from_the_environment(invoke):
+    Path("a.png").write_bytes(b"")
+    ran = invoke("depth", "a.png", "--dry-run", JOINTNET_ENSEMBLE="0")
+    assert ran.exit_code == 2 and "(env var: 'JOINTNET_ENSEMBLE')" in " ".join(ran.stderr.split())

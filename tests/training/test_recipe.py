@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from jointnet_cli.data.prepare_recipe import load_prepare_recipe
 from jointnet_cli.errors import UserError
 from jointnet_cli.recipe_file import read_values, shipped_files, to_toml
 from jointnet_cli.training.recipe import (
@@ -238,6 +239,27 @@ def test_overrides(joint: str) -> None:
 
 def test_the_last_override_wins(joint: str) -> None:
     assert load_recipe(joint, ["train.seed=1", "train.seed=2"]).train.seed == 2
+
+
+def test_a_flag_wins_over_an_override(joint: str) -> None:
+    recipe = load_recipe(joint, ["train.max_minutes=90", "train.seed=4"], {"train": {"max_minutes": 2.5}})
+    assert (recipe.train.max_minutes, recipe.train.seed) == (2.5, 4)
+
+
+ODD = 'a \U0001f600 "quoted" \\ back\nnew \x7f = [1]'
+
+
+def test_flags_are_values_and_no_toml(joint: str) -> None:
+    assert load_recipe(joint, flags={"description": ODD}).description == ODD
+    assert load_prepare_recipe(None, flags={"columns": {"caption": ODD, "a.b": "c"}}).columns == {
+        "caption": ODD,
+        "a.b": "c",
+    }
+
+
+def test_an_override_keeps_characters_of_every_plane(joint: str) -> None:
+    assert load_recipe(joint, ["description=\U0001f600 sea"]).description == "\U0001f600 sea"
+    assert load_recipe(joint, ["description='\U0001f600'"]).description == "\U0001f600"
 
 
 @pytest.mark.parametrize("override", ["train.seed", "=3", "description.x=3", "data.maps.0='rgb'"])
