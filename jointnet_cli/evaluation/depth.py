@@ -5,9 +5,8 @@ random samples of pixels, and their medians taken; the aligned disparity is then
 
 Depth counts up to a cap, as in MiDaS's protocol: what is farther, like the sky, is left out of the fit and of every
 metric, and no aligned disparity is taken for less than that of the cap. Without it a few pixels at the horizon, where a
-small error of disparity is a depth without bound, outweigh all the rest. It holds for baselines too. To `depth_errors` a
-predicted disparity of 0 is the far end of the model's range, not a missing value, and counts; the paper, and with it
-`errors_where_both_are_valid`, leaves it out.
+small error of disparity is a depth without bound, outweigh all the rest. It holds for baselines too. As in the paper,
+pixels count where both disparities are above 0; their share is reported beside the errors.
 """
 
 from __future__ import annotations
@@ -35,8 +34,6 @@ FITS = 9
 """Least-squares solutions that the median is taken of."""
 FIT_PIXELS = 2048
 """Pixels in each of them."""
-DEPTH_CAP = 80.0
-"""Metres; the usual one for outdoor scenes."""
 
 
 @dataclass(frozen=True)
@@ -60,30 +57,10 @@ def align(predicted: Tensor, truth: Tensor, generator: Generator) -> tuple[float
     return scale, shift
 
 
-def depth_errors(predicted: Tensor, truth: Tensor, *, depth_cap: float = DEPTH_CAP, seed: int = 0) -> DepthErrors:
-    """Compare predicted disparity with the truth.
-
-    Args:
-        predicted: (H, W) disparity up to scale and shift.
-        truth: (H, W) inverse depth in 1/metres, sky = 0.
-        depth_cap: metres beyond which depth does not count.
-        seed: decides which pixels are sampled for the fits.
-
-    Raises:
-        UserError: no pixel has a depth within the cap, or a predicted value is not finite.
-    """
-    valid = truth >= 1 / depth_cap
-    if not valid.any():
-        raise UserError(f"the truth has no pixel with a depth of at most {depth_cap:g} m")
-    _require_finite(predicted)
-    span = torch.quantile(truth.flatten(), NEAR_QUANTILE) - truth.min()
-    return _compare(predicted[valid], truth[valid], floor=1 / depth_cap, span=span.item(), seed=seed)
-
-
-def errors_where_both_are_valid(
+def depth_errors(
     predicted: Tensor, truth: Tensor, *, depth_cap: float | None = None, seed: int = 0
 ) -> tuple[DepthErrors, float]:
-    """Compare predicted disparity with the truth where both are above 0 (paper 5.2).
+    """Compare predicted disparity with the truth where both are above 0 (paper 5.2): the one depth protocol.
 
     No aligned disparity is taken for less than that of the cap, or without one of the picture's farthest true pixel.
 

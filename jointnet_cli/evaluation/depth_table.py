@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from jointnet_cli.evaluation.depth import FIT_PIXELS, FITS, errors_where_both_are_valid
+from jointnet_cli.evaluation.depth import FIT_PIXELS, FITS, depth_errors
 from jointnet_cli.evaluation.depth_rows import Predicting, Predictor, at_size, open_predictor
 from jointnet_cli.evaluation.items import Items
 from jointnet_cli.evaluation.measure import Metric, Record, Watch, measure
@@ -56,7 +56,7 @@ def measure_depth(
         if not ((truth > 0) if depth_cap is None else (truth >= 1 / depth_cap)).any():
             return {"key": scene.key, **dict.fromkeys(metric.key for metric in METRICS)}
         predicted = predictor(scene, number)
-        errors, compared = errors_where_both_are_valid(
+        errors, compared = depth_errors(
             at_size(predicted.values, *truth.shape), truth, depth_cap=depth_cap, seed=number
         )
         return {"key": scene.key, **vars(errors), "compared": compared, "settings": predicted.settings}

@@ -18,6 +18,7 @@ from jointnet_cli.evaluation.attributes import Judge, shrink
 from jointnet_cli.evaluation.depth import depth_errors, samples_with_depth, true_disparity
 from jointnet_cli.evaluation.features.judge import last_features
 from jointnet_cli.evaluation.report import Progress
+from jointnet_cli.evaluation.scenes import WORLDS_CAP
 from jointnet_cli.evaluation.set_scores import RealFeatures
 from jointnet_cli.tasks import Depth, Generate, Result, Sampling
 
@@ -100,7 +101,8 @@ def _depth_error(engine: Engine, samples: Sequence[Sample], sampling: Sampling) 
     for seed, sample in enumerate(samples):
         photo = sample.image.astype(np.float32) / np.float32(255)
         result = engine.depth(Depth(image=photo, seed=seed, sampling=replace(sampling, guidance=1.0)))
-        errors.append(depth_errors(torch.from_numpy(result.maps["depth"]), true_disparity(sample), seed=seed).abs_rel)
+        depth, truth = torch.from_numpy(result.maps["depth"]), true_disparity(sample)
+        errors.append(depth_errors(depth, truth, depth_cap=WORLDS_CAP, seed=seed)[0].abs_rel)
     return fmean(errors)
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from jointnet_cli.evaluation.depth import depth_errors, means, samples_with_depth, true_disparity
+from jointnet_cli.evaluation.depth import DepthErrors, depth_errors, means, samples_with_depth, true_disparity
 from jointnet_cli.evaluation.report import Progress, run_facts
+from jointnet_cli.evaluation.scenes import WORLDS_CAP
 from jointnet_cli.modality import relative_disparity
 from jointnet_cli.sampling.resample import enlarge
 from jointnet_cli.tasks import Refine, Sampling
@@ -45,7 +46,8 @@ def evaluate_refinement(
         progress: called with the worlds done and their number.
     """
     samples = list(samples_with_depth(shards, limit))
-    before, after = [], []
+    before: list[DepthErrors] = []
+    after: list[DepthErrors] = []
     settings: dict[str, Any] = {}
     for number, sample in enumerate(samples):
         truth = true_disparity(sample)
@@ -63,8 +65,11 @@ def evaluate_refinement(
         refined = engine.refine(task)
         settings = refined.settings
         height, width = truth.shape
-        before.append(depth_errors(enlarge(reduced, (height, width), "depth")[0], truth, seed=number))
-        after.append(depth_errors(torch.from_numpy(refined.maps["depth"]), truth, seed=number))
+        for errors, depth in (
+            (before, enlarge(reduced, (height, width), "depth")[0]),
+            (after, torch.from_numpy(refined.maps["depth"])),
+        ):
+            errors.append(depth_errors(depth, truth, depth_cap=WORLDS_CAP, seed=number)[0])
         if progress:
             progress(number + 1, len(samples))
     return {

@@ -22,7 +22,7 @@ from typer.testing import CliRunner, Result
 
 from jointnet_cli.cli import app
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.depth import errors_where_both_are_valid
+from jointnet_cli.evaluation.depth import depth_errors
 from jointnet_cli.evaluation.depth_rows import Predicting, at_size, open_predictor
 from jointnet_cli.evaluation.numbers import read_predicted_depth, read_true_depth
 from jointnet_cli.evaluation.rows import Row
@@ -73,7 +73,7 @@ def test_errors_are_those_of_peers() -> None:
     truth = torch.rand(30, 30, generator=generator) + 0.2
     predicted = 3 * truth + 0.4 + 0.2 * torch.randn(30, 30, generator=generator)
     truth[:5], predicted[5:8] = 0, 0
-    errors, compared = errors_where_both_are_valid(predicted, truth)
+    errors, compared = depth_errors(predicted, truth)
 
     both = (truth > 0) & (predicted > 0)
     x, y = predicted[both].double().numpy(), truth[both].double().numpy()
@@ -89,7 +89,7 @@ def test_an_affine_map_of_the_truth_has_no_error_where_both_are_valid() -> None:
     truth = torch.rand(64, 64, generator=torch.Generator().manual_seed(1)) + 0.1
     predicted = 0.3 * truth + 2
     truth[:9], predicted[:, :9] = 0, 0
-    errors, compared = errors_where_both_are_valid(predicted, truth)
+    errors, compared = depth_errors(predicted, truth)
     assert (errors.abs_rel, errors.delta1, errors.rmse) == pytest.approx((0, 1, 0), abs=1e-6)
     assert compared == pytest.approx(55 / 64)
 
@@ -97,12 +97,12 @@ def test_an_affine_map_of_the_truth_has_no_error_where_both_are_valid() -> None:
 def test_a_cap_leaves_the_far_out() -> None:
     truth = torch.tensor([[0.5, 0.25, 0.2, 0.01]])
     predicted = torch.tensor([[0.5, 0.25, 0.2, 3.0]])
-    assert errors_where_both_are_valid(predicted, truth, depth_cap=50)[0].abs_rel == pytest.approx(0, abs=1e-6)
-    assert errors_where_both_are_valid(predicted, truth)[0].abs_rel > 0.4
+    assert depth_errors(predicted, truth, depth_cap=50)[0].abs_rel == pytest.approx(0, abs=1e-6)
+    assert depth_errors(predicted, truth)[0].abs_rel > 0.4
     with pytest.raises(UserError, match="no valid pixel"):
-        errors_where_both_are_valid(torch.zeros(1, 4), truth)
+        depth_errors(torch.zeros(1, 4), truth)
     with pytest.raises(UserError, match="finite"):
-        errors_where_both_are_valid(predicted / 0, truth)
+        depth_errors(predicted / 0, truth)
 
 
 def test_a_map_at_another_size_keeps_its_holes() -> None:
