@@ -53,9 +53,16 @@ class SceneOptions:
         ),
     ] = None
     seed: Annotated[
-        int,
-        option("--seed", panel=WORLDS_PANEL, min=0, metavar="N", help="Seed of the first scene; scene n has seed + n."),
-    ] = 0
+        int | None,
+        option(
+            "--seed",
+            panel=WORLDS_PANEL,
+            min=0,
+            metavar="N",
+            help="Seed of the first scene; scene n has seed + n.",
+            show_default="0, with --evaluation the first reserved one",
+        ),
+    ] = None
     evaluation: Annotated[
         bool,
         option("--evaluation", panel=WORLDS_PANEL, help="Use the seeds reserved for evaluation; never train on these."),

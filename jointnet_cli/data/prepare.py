@@ -36,31 +36,39 @@ class PrepareWorlds:
     count: int
     size: int = 128
     """Pixels of a side."""
-    seed: int = 0
+    seed: int | None = None
+    """Of the first world; `None` is 0, and the first reserved seed for an evaluation set."""
     evaluation: bool = False
     workers: int | None = None
     """Processes; `None` takes one a core."""
     shard_size: int = 500
 
     def __post_init__(self) -> None:
-        if self.count < 1 or self.size < 16 or self.shard_size < 1 or self.seed < 0:
+        if self.count < 1 or self.size < 16 or self.shard_size < 1 or self.first_seed < 0:
             raise UserError("count and shard size must be at least 1, size at least 16, seed at least 0")
-        if not self.evaluation and self.seed + self.count > EVALUATION_SEEDS:
+        if not self.evaluation and self.first_seed + self.count > EVALUATION_SEEDS:
             raise UserError(
                 f"world seeds from {EVALUATION_SEEDS} on are reserved for evaluation",
                 hint="choose a smaller --seed, or give --evaluation for a set that is never trained on",
             )
-        if self.evaluation and self.seed < EVALUATION_SEEDS:
+        if self.evaluation and self.first_seed < EVALUATION_SEEDS:
             raise UserError(
                 f"an evaluation set needs world seeds from {EVALUATION_SEEDS} on", hint=f"--seed {EVALUATION_SEEDS}"
             )
         if self.workers is not None and self.workers < 1:
             raise UserError("workers must be at least 1")
 
+    @property
+    def first_seed(self) -> int:
+        """Seed of the first world."""
+        if self.seed is None:
+            return EVALUATION_SEEDS if self.evaluation else 0
+        return self.seed
+
     def shards(self) -> list[tuple[Path, range]]:
         """Every shard with the world seeds in it."""
-        last = self.seed + self.count
-        starts = range(self.seed, last, self.shard_size)
+        last = self.first_seed + self.count
+        starts = range(self.first_seed, last, self.shard_size)
         return [
             (self.out / f"{number:05}.tar", range(start, min(start + self.shard_size, last)))
             for number, start in enumerate(starts)
@@ -164,7 +172,7 @@ def _check_same_set(request: PrepareWorlds) -> None:
     import json
 
     marker = request.out / "worlds.json"
-    facts = {"seed": request.seed, "size": request.size, "shard_size": request.shard_size}
+    facts = {"seed": request.first_seed, "size": request.size, "shard_size": request.shard_size}
     if marker.exists():
         before = json.loads(marker.read_text())
         if before != facts:

@@ -33,7 +33,7 @@ class Shard:
     count: int
 
 
-def list_shards(source: str) -> list[str]:
+def list_shards(source: str, *, evaluation: bool = False) -> list[str]:
     """The paths or URLs of shards: of a folder, of one tar file, or of a pattern with braces.
 
     Raises:
@@ -48,7 +48,7 @@ def list_shards(source: str) -> list[str]:
             raise UserError(f"no such shard: {missing[0]}", hint=f"{source} names {len(places)} shards")
         return places
     if not is_url(source):
-        return [str(path) for path in find_shards(source)]
+        return [str(path) for path in find_shards(source, evaluation=evaluation)]
     return [source] if ".tar" in source.rpartition("/")[2] else _list_folder(source)
 
 

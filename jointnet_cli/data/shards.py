@@ -77,8 +77,10 @@ def sample_count(shard: Path) -> int:
     return int(stats.get("successes", stats["count"]))
 
 
-def find_shards(source: str | Path) -> list[Path]:
-    """The complete shards of a folder, in order, or the one tar file that `source` names.
+def find_shards(source: str | Path, *, evaluation: bool = False) -> list[Path]:
+    """List the complete shards of a folder, in order, or the one tar file that `source` names.
+
+    With `evaluation` the hint of a fault makes worlds with reserved seeds.
 
     Raises:
         UserError: nothing there.
@@ -88,7 +90,7 @@ def find_shards(source: str | Path) -> list[Path]:
     if not shards:
         raise UserError(
             f"no complete shards in {root}",
-            hint=f"make some: jointnet prepare --source worlds --count 1000 --out {root}",
+            hint=f"make some: jointnet prepare --source worlds {'--evaluation ' * evaluation}--count 1000 --out {root}",
         )
     return shards
 

@@ -27,9 +27,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Evaluation = Annotated[Path, typer.Option("--shards", help="Worlds of `jointnet prepare --evaluation`.")]
+Evaluation = Annotated[
+    Path, typer.Option("--shards", help="Worlds of `jointnet prepare --source worlds --evaluation`.")
+]
 Training = Annotated[Path, typer.Option("--training", help="Shards of the training set.")]
-HeldOut = Annotated[Path, typer.Option("--held-out", help="Worlds of `jointnet prepare --evaluation`.")]
+HeldOut = Annotated[Path, typer.Option("--held-out", help="Worlds of `jointnet prepare --source worlds --evaluation`.")]
 JudgeFolder = Annotated[Path, typer.Option("--judge", help="Folder of the classifier.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first pictures.")]
 Sheet = Annotated[Path | None, typer.Option("--sheet", help="PNG file for a contact sheet.")]

@@ -46,7 +46,7 @@ def evaluate_autoencoder(
     """
     if engine.model.vae is None:
         raise UserError(f"{engine.name} works on pixels: it has no autoencoder to measure")
-    samples = list(islice(read_shards(find_shards(shards), MAPS[1:]), limit))
+    samples = list(islice(read_shards(find_shards(shards, evaluation=True), MAPS[1:]), limit))
     found: dict[str, list[float]] = {name: [] for name in MAPS}
     for number, sample in enumerate(samples):
         for name in MAPS:

@@ -112,7 +112,7 @@ def _softened(engine: Engine, shards: Path) -> Tensor:
     """The pictures of shards through the model's VAE and back, at the size that the classifier sees."""
     model, size = engine.model, engine.folder.size
     parts = []
-    for samples in _batched(read_shards(find_shards(shards), ()), VAE_BATCH):
+    for samples in _batched(read_shards(find_shards(shards, evaluation=True), ()), VAE_BATCH):
         pictures = torch.stack([torch.from_numpy(np.array(sample.image)) for sample in samples])
         images = pictures.permute(0, 3, 1, 2).float() / 255
         if images.shape[-2:] != (size, size):

@@ -51,7 +51,7 @@ class ShardPictures(ShardSamples):
     @cached_property
     def facts(self) -> dict[str, Any]:
         """What they are, ready for JSON."""
-        return {"shards": self.source, "pictures": len(self), "digest": self.digest}
+        return {"shards": self.source, "pictures": len(self), "digest": self.digest, **self.origin}
 
     def pictures(self) -> PictureSet:
         """All of their pictures."""

@@ -53,7 +53,7 @@ class Scenes(Protocol):
 
 
 class ShardScenes:
-    """The samples of shards, such as reserved worlds (`jointnet prepare --evaluation`).
+    """The samples of shards, such as reserved worlds (`jointnet prepare --source worlds --evaluation`).
 
     Raises:
         UserError: no complete shards.
@@ -64,7 +64,7 @@ class ShardScenes:
     def __init__(self, source: str | Path, modality: str) -> None:
         self._samples, self._modality = ShardSamples(source), modality
         self.identity = self._samples.digest
-        self.facts = {"shards": str(source), "samples": len(self)}
+        self.facts = {"shards": str(source), "samples": len(self), **self._samples.origin}
 
     def __len__(self) -> int:
         return len(self._samples)

@@ -1,8 +1,10 @@
-"""The samples of shards by number."""
+"""Samples of shards by number, which an evaluation measures on."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import sys
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +12,14 @@ from typing import Any
 
 from jointnet_cli.data.shard_files import count_samples, list_shards, read_samples
 from jointnet_cli.data.shards import Sample, unpack
+from jointnet_cli.data.worlds import EVALUATION_SEEDS
+
+EVALUATION_COMMAND = "jointnet prepare --source worlds --evaluation --count 512 --out shards/evaluation"
+"""Makes worlds that no training set contains."""
 
 
 class ShardSamples:
-    """Samples in the order of their shards.
+    """Samples in the order of their shards. Warn on stderr if they are worlds that models may have been trained on.
 
     Raises:
         UserError: no complete shards.
@@ -21,10 +27,32 @@ class ShardSamples:
 
     def __init__(self, source: str | Path) -> None:
         self.source = str(source)
-        self._shards = count_samples(list_shards(self.source))
+        self._shards = count_samples(list_shards(self.source, evaluation=True))
+        if self.has_training_seeds:
+            print(
+                f"warning: the worlds in {self.source} have training seeds: a model may have seen them\n"
+                f"hint: {EVALUATION_COMMAND}",
+                file=sys.stderr,
+            )
 
     def __len__(self) -> int:
         return sum(shard.count for shard in self._shards)
+
+    @cached_property
+    def has_training_seeds(self) -> bool:
+        """Whether they are rendered worlds with seeds that are not reserved for evaluation."""
+        first = next((shard for shard in self._shards if shard.count), None)
+        raw = {} if first is None else next(read_samples(first.place))
+        try:
+            record = json.loads(raw.get("json", b"{}"))
+            return "scene" in record and int(record["seed"]) < EVALUATION_SEEDS
+        except (ValueError, TypeError, KeyError):  # no record of a world
+            return False
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """The fact that a table states about worlds with training seeds; nothing about other samples."""
+        return {"worlds": "training seeds"} if self.has_training_seeds else {}
 
     def sample(self, number: int, maps: Collection[str] = ()) -> Sample:
         """A sample, of its maps those that are named."""

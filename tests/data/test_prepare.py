@@ -119,6 +119,11 @@ def test_evaluation_seeds_are_reserved(tmp_path: Path) -> None:
     request(tmp_path, seed=EVALUATION_SEEDS, evaluation=True)
 
 
+def test_the_first_seed_depends_on_the_set(tmp_path: Path) -> None:
+    assert [request(tmp_path, seed=None, evaluation=kind).first_seed for kind in (False, True)] == [0, 1_000_000_000]
+    assert request(tmp_path, seed=None, evaluation=True).shards()[0][1][0] == 1_000_000_000
+
+
 @pytest.mark.parametrize("change", [{"count": 0}, {"size": 15}, {"shard_size": 0}, {"seed": -1}, {"workers": 0}])
 def test_numbers_out_of_range_are_refused(tmp_path: Path, change: dict[str, int]) -> None:
     name = next(iter(change)).replace("_", " ")

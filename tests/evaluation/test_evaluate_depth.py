@@ -25,6 +25,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.depth import depth_errors
 from jointnet_cli.evaluation.depth_rows import Predicting, at_size, open_predictor
 from jointnet_cli.evaluation.numbers import read_predicted_depth, read_true_depth
+from jointnet_cli.evaluation.pictures import ShardPictures
 from jointnet_cli.evaluation.rows import Row
 from jointnet_cli.evaluation.scenes import FolderScenes, Middlebury, ShardScenes
 from jointnet_cli.output.exr import write_exr
@@ -200,6 +201,21 @@ def test_scenes_of_shards_come_in_any_order(evaluation_shards: Path) -> None:
     assert len(scenes) == 8 and scenes.depth_cap == 80
     assert [scenes[number].key for number in (7, 0)] == sorted([scenes[7].key, scenes[0].key], reverse=True)
     assert scenes[3].intrinsics is not None and scenes[3].intrinsics[0, 2] == 24
+
+
+def test_worlds_with_training_seeds_are_named(
+    training_shards: Path, evaluation_shards: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = ShardScenes(training_shards, "depth").facts
+    assert facts["worlds"] == ShardPictures(training_shards).facts["worlds"] == "training seeds"
+    said = capsys.readouterr().err
+    assert said.count("have training seeds") == 2
+    assert "hint: jointnet prepare --source worlds --evaluation --count 512 --out shards/evaluation" in said
+    with pytest.raises(UserError, match="no complete shards") as caught:
+        ShardScenes("nowhere", "depth")
+    assert caught.value.hint == "make some: jointnet prepare --source worlds --evaluation --count 1000 --out nowhere"
+    assert "worlds" not in ShardScenes(evaluation_shards, "depth").facts
+    assert capsys.readouterr().err == ""
 
 
 def test_every_row_on_reserved_worlds(

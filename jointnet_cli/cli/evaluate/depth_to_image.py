@@ -43,9 +43,9 @@ def depth_to_image(
     judging = parse_row(predictor, PREDICTORS)
     given = open_shards(shards)
     if given is None:
-        raise UserError(
-            "no depth to paint for", hint="give --shards DIR, such as those of jointnet prepare --evaluation"
-        )
+        from jointnet_cli.evaluation.shard_samples import EVALUATION_COMMAND
+
+        raise UserError("no depth to paint for", hint=f"give --shards DIR, such as those of {EVALUATION_COMMAND}")
     folder = evaluation.folder("depth-to-image")
     items = Items(folder, {"command": "depth-to-image", "depth": given.facts["digest"]})
     table = measure_depth_to_image(

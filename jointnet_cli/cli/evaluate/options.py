@@ -22,7 +22,7 @@ Shards = Annotated[
         "--shards",
         panel=INPUT_PANEL,
         metavar="DIR",
-        help="Shards of pictures with captions and maps, such as reserved worlds of `jointnet prepare --evaluation`.",
+        help="Shards of pictures with captions and maps, such as worlds of `jointnet prepare --source worlds --evaluation`.",
     ),
 ]
 Limit = Annotated[int | None, option("--limit", min=1, metavar="N", help="Use only the first items.")]
