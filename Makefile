@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 
-.PHONY: demo test lint diorama clean
+.PHONY: demo test mutants lint diorama clean
 
 demo: $(VENV)/.installed
 	$(BIN)/jointnet panorama "ocean reef" --width 2048 --out outputs --overwrite
@@ -15,6 +15,11 @@ demo: $(VENV)/.installed
 test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -n auto --dist loadfile
+
+# Mutation tests (docs/reliability.md); a stopped run continues: make mutants MODULES="jointnet_cli/sampling/tiles.py"
+mutants: export OMP_NUM_THREADS := 1
+mutants: $(VENV)/.installed-dev
+	$(BIN)/python tools/mutants.py run $(MODULES)
 
 # The embedded model from nothing, within so many minutes of training: make diorama MINUTES=600 SCENES=20000
 MINUTES ?= 600
@@ -39,4 +44,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) outputs
+	rm -rf $(VENV) outputs mutants
