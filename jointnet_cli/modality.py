@@ -60,9 +60,9 @@ def from_map(decoded: Tensor, modality: str) -> Tensor:
 
 
 def unit_normals(vectors: Tensor) -> Tensor:
-    """Vectors (B, 3, H, W) at unit length; those shorter than `SKY_LENGTH` say that there is no surface and become zero."""
+    """Vectors (B, 3, H, W) at unit length; those shorter than `SKY_LENGTH` mark no surface and become zero."""
     length = vectors.norm(dim=1, keepdim=True)
-    return torch.where(length > SKY_LENGTH, vectors / length.clamp(min=SKY_LENGTH), 0.0)
+    return torch.where(length >= SKY_LENGTH, vectors / length.clamp(min=SKY_LENGTH), 0.0)
 
 
 def flip(latents_or_map: Tensor, modality: str) -> Tensor:

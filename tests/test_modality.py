@@ -12,7 +12,16 @@ from hypothesis.extra import numpy as arrays
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointnet_cli.modality import MODALITIES, SKY_LENGTH, flip, from_map, inverse_depth, relative_disparity, to_map
+from jointnet_cli.modality import (
+    MODALITIES,
+    SKY_LENGTH,
+    flip,
+    from_map,
+    inverse_depth,
+    relative_disparity,
+    to_map,
+    unit_normals,
+)
 
 SHAPES = {"rgb": (1, 3, 4, 5), "depth": (1, 4, 5), "normal": (1, 3, 4, 5)}
 
@@ -121,6 +130,28 @@ def test_far_is_zero_near_is_one_and_a_close_leaf_does_not_flatten_the_rest() ->
 @pytest.mark.parametrize("distance", [math.inf, 4.0])
 def test_a_flat_picture_is_far(distance: float) -> None:
     assert torch.equal(relative_disparity(inverse_depth(torch.full((1, 4, 4), distance))), torch.zeros(1, 4, 4))
+
+
+def test_every_picture_of_a_batch_has_its_own_range() -> None:
+    """Of 0, 1, ..., 200 the quantile 0.985 is 197."""
+    inverse = torch.stack([torch.arange(201.0), 3 * torch.arange(201.0) + 50]).view(2, 3, 67)
+    expected = (torch.arange(201.0) / 197).clamp(max=1).view(3, 67)
+    for disparity in relative_disparity(inverse):
+        assert torch.allclose(disparity, expected, atol=1e-6)
+
+
+def test_a_batch_of_disparity_becomes_three_equal_channels() -> None:
+    encoded = to_map(torch.tensor([0.0, 0.25, 1.0]).view(3, 1, 1), "depth")
+    assert encoded.flatten(1).tolist() == [[-1.0] * 3, [-0.5] * 3, [1.0] * 3]
+
+
+def test_a_normal_of_sky_length_is_a_surface_in_every_picture_of_a_batch() -> None:
+    vectors = torch.tensor([[0.0, SKY_LENGTH, 0.0], [0.1, 0.2, 0.1]]).view(2, 3, 1, 1)
+    assert unit_normals(vectors).flatten(1).tolist() == [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+
+
+def test_a_map_is_mirrored_on_its_own_device() -> None:
+    assert flip(torch.zeros(1, 3, 2, 2, device="meta"), "normal").device.type == "meta"
 
 
 def test_inverse_depth_is_in_metres() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from hashlib import blake2b
+
 import pytest
 import torch
 
@@ -31,6 +34,43 @@ def test_the_generator_is_splitmix64() -> None:
     steps = 1234567 + torch.arange(1, 4) * _GOLDEN
     published = [6457827717110365317, 3203168211198807973, 9817491932198370423]  # of Vigna's splitmix64.c
     assert [int(bits) % 2**64 for bits in _mixed(steps)] == published
+
+
+def splitmix64(state: int) -> int:
+    """The output function of Vigna's splitmix64.c, in whole numbers of Python."""
+    bits = state % 2**64
+    bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    bits = (bits ^ bits >> 27) * 0x94D049BB133111EB % 2**64
+    return bits ^ bits >> 31
+
+
+@pytest.mark.parametrize(("seed", "purpose"), [(0, "noise"), (7, "timesteps")])
+def test_the_numbers_are_those_of_the_sample_s_stream(seed: int, purpose: str) -> None:
+    places = [0, 41, 2**40]
+    draws = Draws(seed, places, purpose)
+    normal, uniform, integers, last = draws.normal(2, 3), draws.uniform(), draws.integers(1000, 2), draws.uniform(1)
+    assert normal.shape == (3, 2, 3) and uniform.shape == (3,) and integers.shape == (3, 2) and last.shape == (3, 1)
+    assert normal.dtype == uniform.dtype == torch.float32 and integers.dtype == torch.int64
+    run = int.from_bytes(blake2b(f"{purpose}/{seed}".encode(), digest_size=8).digest(), "big")
+    for item, place in enumerate(places):
+        start = splitmix64(splitmix64(place) + run)
+        bits = [splitmix64(start + 0x9E3779B97F4A7C15 * step) for step in range(1, 11)]
+        for number, found in zip(bits, normal[item].flatten().tolist(), strict=False):
+            radius = math.sqrt(-2 * math.log(((number >> 32) + 1) / 2**32))
+            assert found == pytest.approx(radius * math.cos(2 * math.pi * (number % 2**32) / 2**32), abs=1e-5)
+        assert uniform[item].item() == (bits[6] >> 40) / 2**24
+        assert integers[item].tolist() == [1000 * (number >> 16) >> 48 for number in bits[7:9]]
+        assert last[item].item() == (bits[9] >> 40) / 2**24
+
+
+def test_the_purpose_is_noise_unless_it_is_given() -> None:
+    assert torch.equal(Draws(3, [5]).normal(4), Draws(3, [5], "noise").normal(4))
+
+
+def test_numbers_are_made_on_the_device_asked_for() -> None:
+    draws = Draws(0, [1, 2], device="meta")
+    assert draws.normal(3).device.type == draws.uniform().device.type == draws.integers(5).device.type == "meta"
+    assert draws.uniform(device="cpu").device.type == "cpu"
 
 
 def test_normal_numbers_are_normal() -> None:
