@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from jointnet_cli.data import plan as plan_module
-from jointnet_cli.data.filter import Filter
+from jointnet_cli.data.filter import Filter, conditions
 from jointnet_cli.data.plan import Plan, Sifting, make_plan, obtain_plan
 from jointnet_cli.errors import UserError
 
@@ -196,10 +196,14 @@ def test_no_rows_no_shards(tmp_path: Path) -> None:
         ({"columns": {"url": "linq"}}, "no column linq for url", "did you mean link?"),
         (
             {"filter": Filter(watermark_below=0.5)},
-            "needs a column watermark_score",
-            "--columns watermark_score=watermark",
+            "^the filter watermark_below needs a column watermark_score; the source has ",
+            "say which column it is with --columns watermark_score=watermark, or leave the filter watermark_below out",
         ),
-        ({"filter": Filter(dedupe=["image_phash"])}, "needs a column image_phash", "--columns image_phash="),
+        (
+            {"filter": Filter(dedupe=["zz"])},
+            "^dedupe needs a column zz; the source has ",
+            "say which column it is with --columns zz=NAME, or leave dedupe out",
+        ),
         ({"shard_size": 10_001}, "1 to 10000 images", None),
     ],
 )
@@ -208,7 +212,14 @@ def test_what_the_source_cannot_give(tmp_path: Path, changes: Any, message: str,
     table.write_text("link,watermark\nhttp://a,0.1\n")
     with pytest.raises(UserError, match=message) as caught:
         make_plan(sifting(table, **{"filter": Filter(), **changes}), tmp_path)
-    assert hint is None or hint in str(caught.value.hint)
+    assert caught.value.hint == hint
+
+
+def test_a_source_without_sizes_is_not_bounded_by_size() -> None:
+    bounds = Filter(side_above=512, aspect_below=2, caption_below=10)
+    assert conditions(bounds, ["url", "caption"]) == {"caption_below 10": "length(caption) < 10"}
+    with pytest.raises(UserError, match="^the filter side_above needs a column height; the source has url, width$"):
+        conditions(bounds, ["url", "width"])
 
 
 def test_a_table_without_addresses(tmp_path: Path) -> None:
