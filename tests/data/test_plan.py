@@ -218,7 +218,7 @@ def test_what_the_source_cannot_give(tmp_path: Path, changes: Any, message: str,
 def test_a_source_without_sizes_is_not_bounded_by_size() -> None:
     bounds = Filter(side_above=512, aspect_below=2, caption_below=10)
     assert conditions(bounds, ["url", "caption"]) == {"caption_below 10": "length(caption) < 10"}
-    with pytest.raises(UserError, match="^the filter side_above needs a column height; the source has url, width$"):
+    with pytest.raises(UserError, match=r"^the filter side_above needs a column height; the source has url, width$"):
         conditions(bounds, ["url", "width"])
 
 

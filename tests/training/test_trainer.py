@@ -1,4 +1,4 @@
-"""The trainer's learning rate and clock."""
+"""The trainer's learning rate and budget."""
 
 from __future__ import annotations
 
@@ -30,10 +30,3 @@ def test_cosine_falls_to_the_final_rate() -> None:
     assert learning_rate(cosine, Clock(5, minutes=10)) == pytest.approx(0.2)
     rates = [learning_rate(cosine, Clock(step)) for step in range(4, 101)]
     assert rates == sorted(rates, reverse=True) and rates[-1] == pytest.approx(0.2)
-
-
-def test_the_clock() -> None:
-    clock = Clock()
-    clock.advance(30)
-    clock.advance(90)
-    assert clock == Clock(2, 2.0)
