@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import duckdb
 import pytest
 
 from jointnet_cli.data import plan as plan_module
+from jointnet_cli.data.claim import claim
 from jointnet_cli.data.filter import Filter, conditions
 from jointnet_cli.data.plan import Plan, Sifting, make_plan, obtain_plan
 from jointnet_cli.errors import UserError
@@ -181,6 +184,7 @@ def test_parts_of_a_large_plan_are_one_sequence(rows: Source, tmp_path: Path, mo
     assert len(list(tmp_path.glob("rows-*.parquet"))) > 4
     assert ids(plan) == expected(rows)[0]
     assert [row.key[5:] for row in plan.read(3)] == [f"{place:04}" for place in range(50)]
+    assert "rows-00000.parquet" not in plan.select(3)  # only the files that hold the shard are read
 
 
 def test_no_rows_no_shards(tmp_path: Path) -> None:
@@ -188,6 +192,28 @@ def test_no_rows_no_shards(tmp_path: Path) -> None:
     table.write_text("url,caption,width,height\nhttp://a,b,1,1\n")
     plan = make_plan(sifting(table, filter=Filter(side_above=512)), tmp_path)
     assert plan.rows == 0 and list(plan.shards()) == []
+    assert list(plan.places(1)) == []
+
+
+def test_a_plan_is_read_in_one_thread(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("url\nhttp://a\n")
+    plan = make_plan(sifting(table, filter=Filter()), tmp_path)
+    assert plan.cursor().execute("SELECT current_setting('threads')").fetchall() == [(1,)]
+
+
+def test_a_source_is_recorded_by_a_name_that_holds_in_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for source, recorded in (("t.csv", str(tmp_path / "t.csv")), ("https://host/t.csv", "https://host/t.csv")):
+        assert sifting(source, columns={"url": "link"}, image={"size": 512}).facts() == {
+            "source": recorded,
+            "columns": {"url": "link"},
+            "filter": COYO.model_dump(),
+            "shard_size": 50,
+            "image": {"size": 512},
+        }
 
 
 @pytest.mark.parametrize(
@@ -247,9 +273,10 @@ def test_a_folder_keeps_to_one_set(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("url,caption\nhttp://a,1\nhttp://b,2\n")
     asked = sifting(table, filter=Filter(), image={"size": 512})
-    first = obtain_plan(tmp_path / "out", asked)
+    out = tmp_path / "sets/out"
+    first = obtain_plan(out, asked)
     table.unlink()  # it is not read again
-    assert ids_of(obtain_plan(tmp_path / "out", asked)) == ids_of(first) == ["http://a", "http://b"]
+    assert ids_of(obtain_plan(out, asked)) == ids_of(first) == ["http://a", "http://b"]
     changes: dict[str, Any] = {
         "shard_size was 50, now 7": {"shard_size": 7},
         "filter.aesthetic_above was None, now 5.0": {"filter": COYO},
@@ -257,12 +284,30 @@ def test_a_folder_keeps_to_one_set(tmp_path: Path) -> None:
         "columns.url was None, now link": {"columns": {"url": "link"}},
     }
     for words, change in changes.items():
-        with pytest.raises(UserError, match=f"holds another set of images: {words}$"):
-            obtain_plan(tmp_path / "out", Sifting(**{**vars(asked), **change}))
+        with pytest.raises(UserError, match=f"^{out} holds another set of images: {words}$") as caught:
+            obtain_plan(out, Sifting(**{**vars(asked), **change}))
+        assert caught.value.hint == f"choose another --out, or ask for what {out}/.plan/plan.json says"
+    record = json.loads((out / ".plan/plan.json").read_text())
+    del record["facts"]["image"]
+    (out / ".plan/plan.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="image was None, now {'size': 512}$"):
+        obtain_plan(out, asked)
 
 
 def ids_of(plan: Plan) -> list[str]:
     return [row.url for shard in plan.shards() for row in plan.read(shard)]
+
+
+def test_a_second_process_waits_for_the_plan_of_the_first(tmp_path: Path) -> None:
+    table, out = tmp_path / "t.csv", tmp_path / "out"
+    table.write_text("url\nhttp://a\n")
+    out.mkdir()
+    with ThreadPoolExecutor() as threads:
+        with claim(out / ".plan"):
+            plan = threads.submit(obtain_plan, out, sifting(table, filter=Filter()))
+            time.sleep(0.3)
+            assert not plan.done() and not (out / ".plan").exists()
+        assert plan.result(timeout=30).rows == 1
 
 
 def test_a_wrong_source_leaves_no_folder(tmp_path: Path) -> None:

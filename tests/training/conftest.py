@@ -76,20 +76,25 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with shards in `shards/worlds`, where the recipes expect them; runs go to `runs/`."""
-    place = tmp_path_factory.mktemp("training")
-    prepare_worlds(PrepareWorlds(place / "shards/worlds", count=12, size=SIZE, shard_size=6, workers=1))
-    return place
-
-
-@pytest.fixture(autouse=True)
-def _in_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workspace)
+def empty_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The current folder of all tests here."""
+    return tmp_path_factory.mktemp("training")
 
 
 @pytest.fixture(scope="session")
-def tiny() -> Tiny:
+def workspace(empty_workspace: Path) -> Path:
+    """The same folder with shards in `shards/worlds`, where the recipes expect them; runs go to `runs/`."""
+    prepare_worlds(PrepareWorlds(empty_workspace / "shards/worlds", count=12, size=SIZE, shard_size=6, workers=1))
+    return empty_workspace
+
+
+@pytest.fixture(autouse=True)
+def _in_workspace(empty_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(empty_workspace)
+
+
+@pytest.fixture(scope="session")
+def tiny(workspace: Path) -> Tiny:
     def load(name: str, *overrides: str) -> Any:
         return load_recipe(f"diorama/{name}", [*TRAIN, *TINY[name], *overrides])
 

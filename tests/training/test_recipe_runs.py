@@ -37,6 +37,7 @@ FIRST = [
 """Recipes that start from a base, and the family of a base that they suit."""
 SECOND = ["finetune", "inpaint"]
 """Recipes that start from a model of the first stage."""
+pytestmark = pytest.mark.usefixtures("workspace")  # shards for the data of the recipes
 
 
 def trained(out: Path, name: str, model: Path, *overrides: str) -> tuple[JointRecipe, Path, list[dict[str, float]]]:
