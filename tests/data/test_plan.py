@@ -143,6 +143,13 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
     assert (row.url, row.caption, row.fields) == ("http://a/1", "one", {"source_width": 600, "source_height": 600})
 
 
+def test_columns_of_the_plan_itself_are_renamed(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("url,number,file_row_number,source_number\nhttp://a,1,2,3\n")
+    (row,) = make_plan(sifting(table, filter=Filter()), tmp_path).read(0)
+    assert row.fields == {"source_number": 1, "source_file_row_number": 2, "source_source_number": 3}
+
+
 def test_further_bounds(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     lines = [
@@ -290,7 +297,7 @@ def test_a_folder_keeps_to_one_set(tmp_path: Path) -> None:
     record = json.loads((out / ".plan/plan.json").read_text())
     del record["facts"]["image"]
     (out / ".plan/plan.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match="image was None, now {'size': 512}$"):
+    with pytest.raises(UserError, match=r"image was None, now \{'size': 512\}$"):
         obtain_plan(out, asked)
 
 
