@@ -11,7 +11,7 @@ from torch.distributions import Normal, kl_divergence
 from jointnet_cli.errors import UserError
 from jointnet_cli.training.base import build_schedule
 from jointnet_cli.training.draws import Draws
-from jointnet_cli.training.objective import Noised, branch_losses, noised, timestep_weights, training_schedule
+from jointnet_cli.training.objective import Noised, branch_losses, drop, noised, timestep_weights, training_schedule
 from jointnet_cli.training.recipe import Noise, Objective
 from jointnet_cli.training.variance import LearnedVariance, level_log_likelihood
 
@@ -87,6 +87,39 @@ def test_the_draws_decide_everything() -> None:
     assert not torch.equal(first.latents, other.latents)
 
 
+def test_noise_its_offset_and_the_timestep_are_drawn_in_this_order() -> None:
+    schedule = scheduler("epsilon")
+    clean = torch.randn(3, 2, 4, 5, 6, generator=generator())
+    drawn = draws(3, 7)
+    noise = drawn.normal(2, 4, 5, 6) + 0.25 * drawn.normal(2, 4, 1, 1)
+    timestep = drawn.integers(1000)
+    timestep[1] = 999
+    last = torch.tensor([False, True, False])
+    batch = noised(clean, schedule, Objective(noise_offset=0.25), draws(3, 7), last)
+    assert torch.equal(batch.timestep, timestep) and torch.equal(batch.weight, torch.ones(3))
+    assert torch.allclose(batch.target, noise)
+    alpha = schedule.alphas_cumprod[timestep].view(3, 1, 1, 1, 1)
+    assert torch.allclose(batch.latents, alpha.sqrt() * clean + (1 - alpha).sqrt() * noise, atol=1e-6)
+
+
+def test_a_batch_is_noised_where_its_latents_are() -> None:
+    clean = torch.zeros(2, 1, 4, 3, 3, device="meta")
+    batch = noised(clean, scheduler("v_prediction"), Objective(min_snr_gamma=5), draws(2), torch.tensor([True, False]))
+    tensors = [batch.latents, batch.timestep, batch.target, batch.weight]
+    assert [value.device.type for value in tensors] == ["meta"] * 4
+    assert timestep_weights(scheduler("epsilon"), batch.timestep, None).device.type == "meta"
+
+
+def test_captions_are_dropped_below_the_share() -> None:
+    captions = [f"caption {number}" for number in range(40)]
+    uniform = draws(40).uniform().tolist()
+    share = sorted(uniform)[10]  # ten numbers are below this share, and one is equal to it
+    wanted = [caption if number >= share else "" for caption, number in zip(captions, uniform, strict=True)]
+    assert drop(captions, share, draws(40)) == wanted and wanted.count("") == 10
+    assert drop(captions, 0, draws(40)) == captions and drop(captions, 1, draws(40)) == [""] * 40
+    assert drop(captions, 0, Draws(0, range(40), device="meta")) == captions  # the list is made on the CPU
+
+
 @pytest.mark.parametrize("gamma", [1.0, 5.0])
 def test_timestep_weights_of_velocity(gamma: float) -> None:
     schedule = scheduler("v_prediction")
@@ -107,6 +140,7 @@ def test_timestep_weights_of_noise() -> None:
     snr = alpha / (1 - alpha)
     assert torch.allclose(weights.double(), snr.clamp(max=5) / snr, rtol=1e-4)
     assert (weights[snr < 5] == 1).all() and weights[0] < 0.01
+    assert timestep_weights(scheduler("epsilon"), ALL, 5.0)[-1] == 0  # at SNR 0 noise is predicted without error
 
 
 def test_without_gamma_all_timesteps_weigh_alike() -> None:
@@ -242,5 +276,6 @@ def test_without_a_learned_variance_there_is_no_bound() -> None:
 
 def test_a_model_that_predicts_the_sample_is_refused() -> None:
     assert training_schedule({"prediction_type": "epsilon"}).config.prediction_type == "epsilon"
-    with pytest.raises(UserError, match="predicts sample"):
+    with pytest.raises(UserError, match=r"^the model predicts sample, which has no training objective here$") as caught:
         training_schedule({"prediction_type": "sample"})
+    assert caught.value.hint == "start from a model that predicts epsilon or v_prediction"
