@@ -143,6 +143,15 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
     assert (row.url, row.caption, row.fields) == ("http://a/1", "one", {"source_width": 600, "source_height": 600})
 
 
+def test_three_columns_are_deduplicated_one_after_the_other(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("url,a,b\nhttp://1,1,1\nhttp://2,1,2\nhttp://3,2,1\nhttp://1,3,3\nhttp://5,4,4\n")
+    plan = make_plan(sifting(table, filter=Filter(dedupe=["a", "b", "url"])), tmp_path)
+    left = {"one of each a": 4, "one of each b": 3, "one of each url": 2}
+    assert plan.funnel == {"read": 5, "with a url": 5, **left}
+    assert ids_of(plan) == ["http://1", "http://5"]
+
+
 def test_columns_of_the_plan_itself_are_renamed(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("url,number,file_row_number,source_number\nhttp://a,1,2,3\n")
