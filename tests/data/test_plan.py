@@ -16,6 +16,7 @@ from jointnet_cli.data import plan as plan_module
 from jointnet_cli.data.claim import claim
 from jointnet_cli.data.filter import Filter, conditions
 from jointnet_cli.data.plan import Plan, Sifting, make_plan, obtain_plan
+from jointnet_cli.data.sources import Table
 from jointnet_cli.errors import UserError
 
 COYO = Filter(side_above=512, watermark_below=0.5, aesthetic_above=5, dedupe=["image_phash", "url"])
@@ -141,6 +142,31 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
     assert plan.funnel == {"read": 3, "side_above 512": 2, "with a url": 1, "one of each url": 1}
     (row,) = plan.read(0)
     assert (row.url, row.caption, row.fields) == ("http://a/1", "one", {"source_width": 600, "source_height": 600})
+
+
+@pytest.mark.parametrize(
+    ("web_only", "left"),
+    [
+        (True, ["http://a", "https://b"]),
+        (False, ["/etc/hostname", "http://a", "file:///x", "https://b", "xhttp://c"]),
+    ],
+)
+def test_a_table_from_the_web_names_addresses_of_the_web_alone(tmp_path: Path, web_only: bool, left: list[str]) -> None:
+    passed = tmp_path / "passed.parquet"
+    addresses = "('/etc/hostname'), ('http://a'), (''), ('file:///x'), (NULL), ('https://b'), ('xhttp://c')"
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE TABLE given AS SELECT *, '' AS caption FROM (VALUES {addresses}) AS listed(url)")
+        table = Table("given", ("url", "caption"), web_only)
+        funnel = plan_module._sift(connection, table, sifting("given", filter=Filter(caption_below=9)), passed)
+        assert funnel == {"read": 7, "caption_below 9": 7, "with a url": len(left)}
+        assert connection.execute(f"SELECT url FROM '{passed}'").fetchall() == [(url,) for url in left]
+
+
+def test_a_bound_on_words_is_refused_with_what_duckdb_says(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("url,width,height\nhttp://a,wide,high\n")
+    with pytest.raises(UserError, match=f"^{table}: Binder Error: Cannot compare values of type VARCHAR[^\n]*$"):
+        make_plan(sifting(table, filter=Filter(side_above=512)), tmp_path)
 
 
 def test_three_columns_are_deduplicated_one_after_the_other(tmp_path: Path) -> None:
