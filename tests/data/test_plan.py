@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -169,6 +170,34 @@ def test_a_bound_on_words_is_refused_with_what_duckdb_says(tmp_path: Path) -> No
         make_plan(sifting(table, filter=Filter(side_above=512)), tmp_path)
 
 
+@pytest.mark.parametrize("size", [0, 10_001])
+def test_a_shard_holds_1_to_10000_images(size: int) -> None:
+    assert [sifting("t.csv", shard_size=allowed).shard_size for allowed in (1, 10_000)] == [1, 10_000]
+    with pytest.raises(UserError, match=f"^a shard of a download holds 1 to 10000 images, not {size}$"):
+        sifting("t.csv", shard_size=size)
+
+
+def test_rows_beyond_the_last_shard_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "SHARD_DIGITS", 2)
+    lines = [f"http://{number}" for number in range(100)]
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(["url", *lines, lines[0]]))
+    assert make_plan(sifting(table, filter=Filter(), shard_size=1), tmp_path).rows == 100
+    table.write_text("\n".join(["url", *lines, lines[0], "http://100"]))
+    with pytest.raises(UserError, match=r"^101 images do not fit into 100 shards of 1$") as caught:
+        make_plan(sifting(table, filter=Filter(), shard_size=1), tmp_path)
+    assert caught.value.hint == "choose a larger --shard-size"
+
+
+def test_a_database_is_in_memory_or_in_the_file_that_is_named(tmp_path: Path) -> None:
+    for path, stored in ((None, None), (tmp_path / "work.db", str(tmp_path / "work.db"))):
+        with plan_module.connect(path) as connection:
+            databases = connection.execute("SELECT path FROM duckdb_databases() WHERE NOT internal").fetchall()
+            assert databases == [(stored,)]
+            threads = connection.execute("SELECT current_setting('threads')").fetchall()
+            assert threads == [(min(os.cpu_count() or 1, 4),)]
+
+
 def test_three_columns_are_deduplicated_one_after_the_other(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("url,a,b\nhttp://1,1,1\nhttp://2,1,2\nhttp://3,2,1\nhttp://1,3,3\nhttp://5,4,4\n")
@@ -176,6 +205,8 @@ def test_three_columns_are_deduplicated_one_after_the_other(tmp_path: Path) -> N
     left = {"one of each a": 4, "one of each b": 3, "one of each url": 2}
     assert plan.funnel == {"read": 5, "with a url": 5, **left}
     assert ids_of(plan) == ["http://1", "http://5"]
+    record = (tmp_path / "plan.json").read_text()
+    assert record == json.dumps(json.loads(record), indent=1)  # readable
 
 
 def test_columns_of_the_plan_itself_are_renamed(tmp_path: Path) -> None:
