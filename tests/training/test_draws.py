@@ -63,6 +63,19 @@ def test_the_numbers_are_those_of_the_sample_s_stream(seed: int, purpose: str) -
         assert last[item].item() == (bits[9] >> 40) / 2**24
 
 
+def test_the_rarest_normal_numbers_and_the_finest_integers() -> None:
+    run = int.from_bytes(blake2b(b"noise/0", digest_size=8).digest(), "big")
+    first, other = (splitmix64(splitmix64(splitmix64(place) + run) + 0x9E3779B97F4A7C15) for place in (664110, 5))
+    assert first >> 32 == 170  # so close to 0 that one more or less changes the radius
+    normal = math.sqrt(-2 * math.log(171 / 2**32)) * math.cos(2 * math.pi * (first % 2**32) / 2**32)
+    assert Draws(0, [664110]).normal(1).item() == pytest.approx(normal, rel=2e-6)
+    assert Draws(0, [5]).integers(2**48).item() == other >> 16
+
+
+def test_an_empty_batch_draws_nothing() -> None:
+    assert Draws(0, []).uniform(2).shape == (0, 2)
+
+
 def test_the_purpose_is_noise_unless_it_is_given() -> None:
     assert torch.equal(Draws(3, [5]).normal(4), Draws(3, [5], "noise").normal(4))
 
@@ -100,3 +113,4 @@ def test_a_step_is_the_same_samples_however_it_is_divided() -> None:
         assert places(step, *(Share(4, processes=2, process=rank) for rank in range(2))) == whole
         assert places(step, *(Share(2, accumulation=2, processes=2, process=rank) for rank in range(2))) == whole
     assert Share(2, accumulation=2, processes=2, process=1).lanes == range(4, 8)
+    assert Share(2, accumulation=2).places(3) == range(12, 14)

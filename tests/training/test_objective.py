@@ -95,10 +95,13 @@ def test_noise_its_offset_and_the_timestep_are_drawn_in_this_order() -> None:
     timestep = drawn.integers(1000)
     timestep[1] = 999
     last = torch.tensor([False, True, False])
-    batch = noised(clean, schedule, Objective(noise_offset=0.25), draws(3, 7), last)
-    assert torch.equal(batch.timestep, timestep) and torch.equal(batch.weight, torch.ones(3))
+    batch = noised(clean, schedule, Objective(noise_offset=0.25, min_snr_gamma=0.5), draws(3, 7), last)
+    assert torch.equal(batch.timestep, timestep)
     assert torch.allclose(batch.target, noise)
-    alpha = schedule.alphas_cumprod[timestep].view(3, 1, 1, 1, 1)
+    alpha = schedule.alphas_cumprod[timestep]
+    assert alpha[1] == 0 and batch.weight[1] == 0
+    assert torch.allclose(batch.weight[::2], (0.5 * (1 / alpha - 1)).clamp(max=1)[::2]) and batch.weight.min() < 0.9
+    alpha = alpha.view(3, 1, 1, 1, 1)
     assert torch.allclose(batch.latents, alpha.sqrt() * clean + (1 - alpha).sqrt() * noise, atol=1e-6)
 
 
@@ -118,6 +121,8 @@ def test_captions_are_dropped_below_the_share() -> None:
     assert drop(captions, share, draws(40)) == wanted and wanted.count("") == 10
     assert drop(captions, 0, draws(40)) == captions and drop(captions, 1, draws(40)) == [""] * 40
     assert drop(captions, 0, Draws(0, range(40), device="meta")) == captions  # the list is made on the CPU
+    with pytest.raises(ValueError, match="longer"):
+        drop(captions, 0, draws(41))
 
 
 @pytest.mark.parametrize("gamma", [1.0, 5.0])
