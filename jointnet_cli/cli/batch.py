@@ -133,6 +133,7 @@ def _check_scene(items: Sequence[Item], folder: ModelFolder, scene: SceneOptions
         UserError: these.
     """
     wanted = scene.products(panorama=False)
+    scene.refuse_unused([scene.products(panorama=item.panorama) for item in items])
     if wanted.files("") and "depth" not in folder.branches:
         raise UserError("the model has no depth, which meshes, pages, stereo and clips need", "choose another --model")
     if scene.known:

@@ -54,7 +54,8 @@ def convert(
         try:
             words = [*flags, "--", str(path)] if str(path).startswith("-") else [str(path), *flags]
             command = shlex.join(["jointnet", "convert", *words])
-            _convert(path, _wish(wish, metres, scale), _reading(source, metres, scale), output, command, taken)
+            wanted, reading = _wish(wish, metres, scale), _reading(source, metres, scale)
+            _convert(path, wanted, reading, output, command, taken, alone=len(sources) == 1)
         except (UserError, OSError, MemoryError) as fault:
             if len(sources) == 1:
                 raise
@@ -66,20 +67,31 @@ def convert(
 
 
 def _convert(
-    path: Path, wish: Wish, reading: Reading, output: OutputOptions, command: str, taken: dict[Path, Path]
+    path: Path,
+    wish: Wish,
+    reading: Reading,
+    output: OutputOptions,
+    command: str,
+    taken: dict[Path, Path],
+    *,
+    alone: bool,
 ) -> None:
-    """One file; `taken` holds the names that were written, and from which file."""
+    """One file; `taken` holds the names that were written, and from which file. `alone`: no other was named."""
     from jointnet_cli.convert.change import change
+    from jointnet_cli.convert.effects import refuse_unused
     from jointnet_cli.convert.read import read_content
     from jointnet_cli.convert.write import plan_files, write_plan
 
     content = read_content(path, reading)
     for words in content.taken_for.values():
         note(f"{path}: read {words}{_seen(content)}", output.quiet)
+    for words in content.notes:
+        note(f"{path}: {words}", output.quiet)
     if content.left_out:
         note(f"{path}: left out {', '.join(content.left_out)}", output.quiet)
     changed, costs = change(content, wish)
     plans = plan_files(path, changed, wish, output.out, command)
+    refuse_unused(path, content, changed, plans, reading, wish, alone=alone)
     costs += [f"{plan.cut} pixels lie beyond black or white and were cut off" for plan in plans if plan.cut]
     for cost in costs:
         note(f"{path}: {cost}", output.quiet)
@@ -101,7 +113,7 @@ def _convert(
             "source": str(path),
             "read": {**content.taken_for, **({"projection": seen} if (seen := _view_words(content)) else {})},
             "left_out": list(content.left_out),
-            "notes": costs,
+            "notes": [*content.notes, *costs],
             "written": [{"path": str(plan.path), **_facts(plan)} for plan in plans],
         }
         print(to_json(line, ensure_ascii=False), flush=True)
@@ -143,6 +155,8 @@ def _reading(options: SourceOptions, metres: ScaleOptions, scale: DepthScale | N
         scale=scale,
         raw=metres.scale is not None,
         step=metres.step,
+        channel=options.channel,
+        normal_layer=options.normal_layer,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from jointnet_cli.cli.options import INPUT_PANEL, OUTPUT_PANEL, option
+from jointnet_cli.cli.options import INPUT_PANEL, OUTPUT_PANEL, Channel, NormalLayer, option
 from jointnet_cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -186,3 +186,5 @@ class SourceOptions:
             show_default="file's; panoramas 360",
         ),
     ] = None
+    channel: Channel = None
+    normal_layer: NormalLayer = None

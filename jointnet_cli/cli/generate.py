@@ -18,6 +18,7 @@ from jointnet_cli.cli.options import (
     option,
 )
 from jointnet_cli.cli.scene import SceneOptions
+from jointnet_cli.cli.view import stated_panorama
 from jointnet_cli.tasks import Generate
 
 MODEL_OR_MAP = "model's, or the map's shape"
@@ -57,6 +58,9 @@ def generate(
     def item(
         index: int, prompts: PromptOptions, size: SizeOptions, maps: MapOptions, sampling: SamplingOptions
     ) -> Item:
+        for path in maps.files().values():
+            stated_panorama(path)  # refuses a sphere
+
         def load() -> Generate:
             arrays = inputs.maps(maps)
             require_one_size(*((path, arrays[name]) for name, path in maps.files().items()))

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from jointnet_cli.convert.content import DepthMap
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -25,13 +27,21 @@ class Inputs:
 
     def image(self, path: Path) -> NDArray[np.float32]:
         """A photo, (H, W, 3) sRGB in [0, 1]."""
+        from jointnet_cli.output.exr import exr_notes
         from jointnet_cli.output.image import read_image
 
-        return read_image(path)
+        image = read_image(path)
+        for words in exr_notes(path):
+            self._say(f"{path}: {words}")
+        return image
 
     def maps(self, options: MapOptions) -> dict[str, NDArray[np.float32]]:
         """The maps that are given, by modality."""
-        return {name: self._map(path, name, options.depth_kind) for name, path in options.files().items()}
+        options.check()
+        return {
+            name: self._map(path, name, options.depth_kind, options.channel_of(name))
+            for name, path in options.files().items()
+        }
 
     def masks(self, files: Mapping[str, Path]) -> dict[str, NDArray[np.float32]]:
         """Masks by modality, (H, W) in [0, 1], 1 = repaint."""
@@ -39,14 +49,44 @@ class Inputs:
 
         return {name: read_mask(path) for name, path in files.items()}
 
-    def _map(self, path: Path, modality: str, kind: DepthKind) -> NDArray[np.float32]:
-        from jointnet_cli.output.maps import read_map
+    def _map(self, path: Path, modality: str, kind: DepthKind, channel: str | None) -> NDArray[np.float32]:
+        from jointnet_cli.output.maps import disparity_of_distance, read_map
 
-        values, meaning = read_map(path, modality, kind)
-        if (line := f"{path}: {meaning}") not in self._said:
+        recorded = recorded_depth(path, kind, channel) if modality == "depth" else None
+        if recorded is None:
+            values, meaning = read_map(path, modality, kind, channel)
+        else:
+            depth, meaning = recorded
+            values = depth.values if depth.quantity == "disparity" else disparity_of_distance(depth.values)
+        self._say(f"{path}: {meaning}")
+        return values
+
+    def _say(self, line: str) -> None:
+        if line not in self._said:
             self._said.add(line)
             note(line, self.quiet)
-        return values
+
+
+def recorded_depth(path: Path, kind: DepthKind, channel: str | None) -> tuple[DepthMap, str] | None:
+    """The depth of a file whose record states its convention, along the planar axis, and in words what it is.
+
+    `None` for a file without such a record, and where flags say what to read. Radial distances of an unknown view stay.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    from jointnet_cli.convert.depth import change_depth
+    from jointnet_cli.convert.read import Reading, read_content
+    from jointnet_cli.convert.stated import read_stated, record_of
+
+    if kind != "auto" or channel is not None or read_stated(path, record_of(path)).quantity is None:
+        return None
+    content = read_content(path, Reading(part="depth"))
+    assert content.depth is not None
+    depth = content.depth
+    if depth.quantity == "distance" and depth.axis == "radial" and content.view is not None:
+        depth = change_depth(depth, "distance", "planar", content.view, None)
+    return depth, "; ".join([content.taken_for["depth"], *content.notes])
 
 
 def require_files(files: Mapping[str, Path], place: str) -> None:

@@ -43,6 +43,26 @@ DepthKind = Annotated[
         help="What the depth file's numbers are: disparity (near is large) or distance (near is small).",
     ),
 ]
+Channel = Annotated[
+    str | None,
+    option(
+        "--channel",
+        panel=INPUT_PANEL,
+        metavar="NAME",
+        help="The channel of an EXR that is depth, such as `ViewLayer.Depth.Z`.",
+        show_default="by name",
+    ),
+]
+NormalLayer = Annotated[
+    str | None,
+    option(
+        "--normal-layer",
+        panel=INPUT_PANEL,
+        metavar="NAME",
+        help="The layer of an EXR whose X, Y, Z are normals, such as `ViewLayer.Normal`.",
+        show_default="by name",
+    ),
+]
 Seed = Annotated[
     int,
     option(
@@ -250,14 +270,31 @@ class MapOptions:
         option("--normal", panel=INPUT_PANEL, metavar="FILE", help="Normal map: PNG or EXR.", show_default=False),
     ] = None
     depth_kind: DepthKind = "auto"
+    channel: Channel = None
+    normal_layer: NormalLayer = None
 
     def files(self) -> dict[str, Path]:
         """The maps that are given, by modality."""
         return {name: path for name, path in (("depth", self.depth), ("normal", self.normal)) if path is not None}
 
+    def channel_of(self, modality: str) -> str | None:
+        """The channel or layer of an EXR that is asked for."""
+        return self.channel if modality == "depth" else self.normal_layer
+
+    def check(self) -> None:
+        """Refuse the name of a channel of a file that is not given.
+
+        Raises:
+            UserError: there is one.
+        """
+        for flag, modality in (("--channel", "depth"), ("--normal-layer", "normal")):
+            if self.channel_of(modality) is not None and modality not in self.files():
+                raise UserError(f"{flag} names a channel of the {modality} file, and none is given", "leave it out")
+
     def settings(self) -> dict[str, str]:
         """What decides how the files are read, where it is not their own word."""
-        return {} if self.depth_kind == "auto" else {"depth_kind": self.depth_kind}
+        stated = {name: getattr(self, name) for name in ("depth_kind", "channel", "normal_layer")}
+        return {name: value for name, value in stated.items() if value not in (None, "auto")}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -124,7 +125,7 @@ class ScaleOptions:
         if self.depth_scale is not None and self.depth_shift is not None:
             return DepthScale.from_scale(self.depth_scale, self.depth_shift)
         origin = "assumed" if self.near is None and self.far is None else "given"
-        near, far = (self.near or NEAR, self.far or FAR) if origin == "given" else (NEAR, FAR)
+        near, far = NEAR if self.near is None else self.near, FAR if self.far is None else self.far
         return DepthScale.from_range(near, far, origin)
 
 
@@ -179,6 +180,27 @@ class SceneOptions(ScaleOptions):
     max_triangles: Annotated[
         int, option("--max-triangles", panel=SCENE_PANEL, min=100, metavar="N", help="Simplify the mesh to so many.")
     ] = MAX_TRIANGLES
+
+    def refuse_unused(self, products: Collection[Products]) -> None:
+        """Refuse flags that nothing of what is wanted takes account of.
+
+        Raises:
+            UserError: a scale, edges or a number of triangles for a scene or mesh that nobody asked for.
+        """
+        unused: tuple[str, ...]
+        of_scenes = ("near", "far", "depth_scale", "depth_shift", "known", "sharpen")
+        of_meshes = ("skirt", "max_triangles")
+        if not any(wanted.files("") for wanted in products):
+            unused, hint = of_scenes + of_meshes, "add --viewer, --mesh, --stereo or --orbit, or leave it out"
+        elif not any(set(wanted.mesh) - {MeshFormat.POINTS} for wanted in products):
+            unused, hint = of_meshes, "add --mesh glb, ply or obj, or leave it out"
+        else:
+            return
+        defaults = {field.name: field.default for field in fields(self)}
+        for name in unused:
+            if getattr(self, name) != defaults[name]:
+                thing = "no mesh" if name in of_meshes else "no scene"
+                raise UserError(f"--{name.replace('_', '-')} has no effect: {thing} is made", hint)
 
     def products(self, *, panorama: bool) -> Products:
         """What is wanted; a panorama has a GLB and a page to look around in unless flags say otherwise.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.cli.console import note
-from jointnet_cli.cli.inputs import require_files, require_one_size
+from jointnet_cli.cli.inputs import recorded_depth, require_files, require_one_size
 from jointnet_cli.cli.options import DepthKind
 from jointnet_cli.cli.scene import SceneOptions
 from jointnet_cli.cli.view import ProjectionOptions
@@ -78,33 +78,59 @@ def find_scene(path: Path, depth: Path | None = None) -> SceneFiles:
     return SceneFiles(stem, path, depth or path, read_record(path) or read_record(depth or path))
 
 
+def scene_projection(files: SceneFiles, view: ProjectionOptions) -> Projection:
+    """How the picture looks at the scene: by flags, else by the files.
+
+    Raises:
+        UserError: contradicting flags, or files that show a sphere.
+    """
+    return view.projection(files.image, files.depth) or _perspective(files.record)
+
+
 def read_scene(
-    files: SceneFiles, view: ProjectionOptions, scale: SceneOptions, kind: DepthKind = "auto", *, quiet: bool = False
+    files: SceneFiles,
+    projection: Projection,
+    scale: SceneOptions,
+    kind: DepthKind = "auto",
+    channel: str | None = None,
+    *,
+    quiet: bool = False,
 ) -> Scene:
     """The scene of one layer that they hold.
 
     Distances in metres (an EXR's `Z`, and other floating-point distances that exceed 1) are taken as they are, unless
-    flags state a scale. What the depth was taken for is said on stderr.
+    flags state a scale. `channel` names the channel of an EXR that is depth. What the depth was taken for is said on stderr.
 
     Raises:
         UserError: files that cannot be read or differ in size, and contradicting flags.
     """
+    from jointnet_cli.output.exr import exr_notes
     from jointnet_cli.output.image import read_image
-    from jointnet_cli.output.maps import read_map
+    from jointnet_cli.output.maps import disparity_of_distance, read_map, with_endless_sky
     from jointnet_cli.output.scene import scene_of
 
     scale.check()
-    projection = view.projection(files.image, files.depth) or _perspective(files.record)
     image = read_image(files.image)
-    distance = _metres(files.depth, kind) if not scale.stated else None
-    if distance is not None:
-        note(f"{files.depth}: distance, taken for metres", quiet)
-        require_one_size((files.image, image), (files.depth, distance))
-        return _metric_scene(image, distance, projection)
-    disparity, meaning = read_map(files.depth, "depth", kind)
+    if files.image != files.depth:
+        for words in exr_notes(files.image):
+            note(f"{files.image}: {words}", quiet)
+    known, metres = None, False
+    if (recorded := recorded_depth(files.depth, kind, channel)) is not None:
+        depth, meaning = recorded
+        metres = depth.quantity == "distance" and not scale.stated
+        known = None if scale.stated or metres else depth.scale
+        values = depth.values
+        if depth.quantity == "distance":
+            values = with_endless_sky(values) if metres else disparity_of_distance(values)
+    elif not scale.stated and (metric := _metres(files.depth, kind, channel)) is not None:
+        (values, meaning), metres = metric, True
+    else:
+        values, meaning = read_map(files.depth, "depth", kind, channel)
     note(f"{files.depth}: {meaning}", quiet)
-    require_one_size((files.image, image), (files.depth, disparity))
-    return scene_of(image, disparity, projection, scale.scale(disparity), sharpen=scale.sharpen)
+    require_one_size((files.image, image), (files.depth, values))
+    if metres:
+        return _metric_scene(image, values, projection)
+    return scene_of(image, values, projection, known or scale.scale(values), sharpen=scale.sharpen)
 
 
 def _of_result(sidecar: Path, depth: Path | None) -> SceneFiles:
@@ -127,18 +153,19 @@ def _perspective(record: Mapping[str, Any]) -> Projection:
     return Projection("perspective", float(stated["span"])) if stated.get("kind") == "perspective" else VIEW
 
 
-def _metres(path: Path, kind: DepthKind) -> NDArray[np.float32] | None:
-    """Distances (H, W) of a file that holds them in metres, infinite for the sky; `None` if it does not."""
-    from jointnet_cli.output.maps import depth_numbers, kind_of_channel, kind_of_range, with_endless_sky
+def _metres(path: Path, kind: DepthKind, channel: str | None) -> tuple[NDArray[np.float32], str] | None:
+    """Distances (H, W) of a file that holds them in metres, infinite for the sky, and what they were taken for.
 
-    if kind == "disparity":
+    `None` if it does not: of whole numbers nobody knows how many metres 1 is.
+    """
+    from jointnet_cli.output.maps import depth_numbers, with_endless_sky
+
+    numbers = depth_numbers(path, channel)
+    if numbers.whole is not None or (numbers.kind if kind == "auto" else kind) != "distance":
         return None
-    values, channel = depth_numbers(path)
-    named = kind_of_channel(channel)
-    # Whole numbers come as parts of full scale: what 1 is in metres is not known of them.
-    if "distance" not in (named, kind_of_range(values)) or (named == "disparity" and kind == "auto"):
-        return None
-    return with_endless_sky(values)
+    origin = f" (channel {numbers.channel})" if numbers.channel else ""
+    words = ["distance, taken for metres" + origin, *numbers.notes]
+    return with_endless_sky(numbers.values), "; ".join(words)
 
 
 def _metric_scene(image: NDArray[np.float32], distance: NDArray[np.float32], projection: Projection) -> Scene:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -57,23 +58,32 @@ class ProjectionOptions:
     def projection(self, *files: Path) -> Projection | None:
         """The projection by these flags and, where they are silent, by the first file that says one.
 
-        `None` is a perspective picture.
+        `None` is a perspective picture, or one of which nothing is known.
 
         Raises:
-            UserError: a ring that is no full circle.
+            UserError: a ring that is no full circle, or a file that shows a sphere.
         """
-        stated = next(filter(None, map(_stated, files)), None)
+        stated = next(filter(None, map(stated_panorama, files)), None)
         if self.span is None and (self.wrap is None or (stated is None and not self.wrap)):
             return stated
-        span = self.span or (stated.span if stated else FULL_CIRCLE)
+        stated_span = stated.span if stated else FULL_CIRCLE
+        span = stated_span if self.span is None else self.span
         return Projection("cylindrical", span, closes(span, self.wrap))
 
 
-def _stated(path: Path) -> Projection | None:
-    """The projection of a panorama that a file of ours says it is."""
-    from jointnet_cli.output.metadata import read_record
+def stated_panorama(path: Path) -> Projection | None:
+    """The projection of a panorama that a file says it is, in its record or in GPano; `None` for any other picture.
 
-    stated = read_record(path).get("projection", {})
-    if stated.get("kind") != "cylindrical":
-        return None
-    return Projection("cylindrical", float(stated["span"]), bool(stated["wrap"]))
+    Raises:
+        UserError: the file shows a sphere, whose rows are no heights on a cylinder.
+    """
+    from jointnet_cli.convert.stated import view_of
+
+    view = view_of(path)
+    if isinstance(view, Projection):
+        return view if view.kind == "cylindrical" else None
+    if view is not None:
+        to = "exr" if path.suffix.lower() == ".exr" else "png"
+        command = shlex.join(["jointnet", "convert", str(path), "--to", to, "--projection", "cylindrical"])
+        raise UserError(f"{path} shows a sphere (equirectangular)", f"make a cylinder of it first: {command}")
+    return None

@@ -12,9 +12,9 @@ import typer
 
 from jointnet_cli.cli.batch import HOPELESS
 from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, progress, show_fault
-from jointnet_cli.cli.options import INPUT_PANEL, OUTPUT_PANEL, DepthKind, ModelOptions, OutputOptions, option
+from jointnet_cli.cli.options import INPUT_PANEL, OUTPUT_PANEL, Channel, DepthKind, ModelOptions, OutputOptions, option
 from jointnet_cli.cli.scene import ViewedSceneOptions
-from jointnet_cli.cli.scene_inputs import SceneFiles, find_scene, read_scene
+from jointnet_cli.cli.scene_inputs import SceneFiles, find_scene, read_scene, scene_projection
 from jointnet_cli.cli.view import ProjectionOptions
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.find import find_model
@@ -44,6 +44,7 @@ def view(
     *,
     depth: Depth = None,
     depth_kind: DepthKind = "auto",
+    channel: Channel = None,
     browse: Open = False,
     projection: ProjectionOptions,
     output: OutputOptions,
@@ -60,6 +61,7 @@ def view(
     wanted = replace(wanted, viewer=scene.viewer is not False)
     if not wanted.files(""):
         raise UserError("nothing is asked for", "leave --no-viewer out, or add --mesh, --stereo or --orbit")
+    scene.refuse_unused([wanted])
     if depth and len(paths) > 1:
         raise UserError(f"--depth belongs to one picture, not to {len(paths)}", "name one picture at a time")
     if scene.known and len(paths) > 1:
@@ -72,7 +74,7 @@ def view(
             files = find_scene(path, depth)
             if (other := taken.setdefault(files.stem, path)) != path:
                 raise UserError(f"its files would be called as those of {other}", "give one of them another --out")
-            _make(path, files, wanted, projection, scene, depth_kind, output, browse, paint)
+            _make(path, files, wanted, projection, scene, depth_kind, channel, output, browse, paint)
         except Exception as fault:
             if isinstance(fault, OSError) and fault.errno in HOPELESS:
                 raise
@@ -109,6 +111,7 @@ def _make(
     projection: ProjectionOptions,
     scene: ViewedSceneOptions,
     depth_kind: DepthKind,
+    channel: str | None,
     output: OutputOptions,
     browse: bool,
     paint: Callable[[Scene], Scene] | None,
@@ -116,9 +119,10 @@ def _make(
     """Write what is wanted of one picture, and print the paths."""
     names = {key: output.out / name for key, name in wanted.files(files.stem).items()}
     check_free(names.values(), output.overwrite)
+    seen = scene_projection(files, projection)
     if not output.dry_run:
         with progress(files.title, output.quiet):
-            made = read_scene(files, projection, scene, depth_kind, quiet=output.quiet)
+            made = read_scene(files, seen, scene, depth_kind, channel, quiet=output.quiet)
             made = paint(made) if paint else made
             output.out.mkdir(parents=True, exist_ok=True)
             record = files.record if output.metadata and files.record else None

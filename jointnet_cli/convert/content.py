@@ -83,6 +83,11 @@ class Content:
     """By part, in words, what the file was taken for."""
     left_out: tuple[str, ...] = ()
     """Channels that are none of these parts."""
+    notes: tuple[str, ...] = ()
+    """What had to be decided to read the file."""
+    used: set[str] = field(default_factory=set)
+    """The channels that were read, and the flags that had an effect: `--step`, `--from-white`, and `scale` of all that
+    state one."""
     coverage: Coverage | None = None
     """Of a sphere's picture, what is known."""
 

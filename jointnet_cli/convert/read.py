@@ -11,18 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.convert.content import Axis, Code, Content, DepthMap, Kind, Part, Quantity, View, kind_of
-from jointnet_cli.convert.stated import Stated, axis_words, read_stated, record_of
+from jointnet_cli.convert.stated import Stated, axis_words, read_stated, record_of, unstated_view
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.color import srgb_to_linear
-from jointnet_cli.output.exr import Exr, is_exr, read_exr
-from jointnet_cli.output.gpano import Equirectangular, read_gpano
+from jointnet_cli.output.exr import PICTURE_LAYERS, Exr, is_exr, read_exr
+from jointnet_cli.output.gpano import Equirectangular
 from jointnet_cli.output.image import read_image, read_text
-from jointnet_cli.output.maps import depth_numbers, kind_of_channel, kind_of_range, read_map, unit_normals
+from jointnet_cli.output.maps import (
+    NORMAL_LAYERS,
+    DepthNumbers,
+    bounded_disparity,
+    depth_numbers,
+    kind_of_channel,
+    normal_channels,
+    read_map,
+    refuse_channel,
+    unit_normals,
+)
 from jointnet_cli.output.pixels import read_raster
 from jointnet_cli.output.scene import DepthScale
 from jointnet_cli.tasks import Projection
 
-FULL_16 = 65535
+FULL_CIRCLE = 360.0
+"""Degrees, of a panorama that does not say."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,11 @@ class Reading:
     raw: bool = False
     """Whether `scale` is about the numbers of the file, also where they are not in [0, 1]."""
     step: float | None = None
-    """Metres a step of 16 bits stands for in files of distance."""
+    """Metres that 1 stands for in files of distance in whole numbers."""
+    channel: str | None = None
+    """The channel of an EXR that is depth."""
+    normal_layer: str | None = None
+    """The layer of an EXR that is normals."""
 
 
 def read_content(path: Path, reading: Reading) -> Content:
@@ -56,9 +71,14 @@ def read_content(path: Path, reading: Reading) -> Content:
     record = record_of(path)
     stated = read_stated(path, record)
     exr = read_exr(path) if is_exr(path) else None
-    content = Content(None, record=record, left_out=_others(exr) if exr else ())
-    for part in _parts(path, reading.part, stated, exr):
+    content = Content(None, record=record, notes=exr.notes if exr else ())
+    for part in _parts(path, reading, stated, exr):
         _READERS[part](path, content, reading, stated, exr)
+    if exr is None:
+        refuse_channel(path, reading.channel)
+        refuse_channel(path, reading.normal_layer)
+    else:
+        content.left_out = tuple(name for name in exr.channels if name not in content.used)
     if exr is None and path.suffix.lower() == ".png":
         content.texts = {key: text for key, text in read_text(path).items() if key == "parameters"}
     elif exr is not None and isinstance(comments := exr.attributes.get("comments"), str):
@@ -73,19 +93,22 @@ def read_content(path: Path, reading: Reading) -> Content:
     return content
 
 
-def _parts(path: Path, wanted: Part | None, stated: Stated, exr: Exr | None) -> list[Part]:
+def _parts(path: Path, reading: Reading, stated: Stated, exr: Exr | None) -> list[Part]:
     """Which parts a file holds: all of an EXR's, and one of any other file."""
+    wanted = reading.part
     if exr is None:
         return [wanted or stated.part or _guess(path)]
-    depth = any(map(kind_of_channel, exr.channels)) or len(exr.channels) == 1
     there: dict[Part, bool] = {
-        "image": exr.layer("RGB", "", "combined") is not None,
-        "depth": depth,
-        "normal": exr.layer("XYZ", "normal", "n") is not None,
+        "image": bool(exr.layers("RGB", *PICTURE_LAYERS)),
+        "depth": reading.channel is not None or bool(exr.depths()),
+        "normal": reading.normal_layer is not None or bool(exr.layers("XYZ", *NORMAL_LAYERS)),
     }
     parts = [part for part, found in there.items() if found and wanted in (None, part)]
     if not parts:
-        raise UserError(f"{path} holds no {wanted or 'picture or map'}", f"its channels are {', '.join(exr.channels)}")
+        raise UserError(
+            f"{path} holds no {wanted or 'picture or map'}",
+            f"its channels are {', '.join(exr.channels)}; --channel NAME takes one as depth",
+        )
     return parts
 
 
@@ -104,8 +127,9 @@ def _guess(path: Path) -> Part:
 
 def _read_image(path: Path, content: Content, reading: Reading, stated: Stated, exr: Exr | None) -> None:
     if exr is not None:
-        layer = exr.layer("RGB", "", "combined")
-        content.image = np.maximum(np.nan_to_num(exr.stack(layer or "", "RGB")), 0)
+        channels = exr.layers("RGB", *PICTURE_LAYERS)[0]
+        content.used |= set(channels)
+        content.image = np.maximum(np.nan_to_num(exr.stack(channels)), 0)
         content.taken_for["image"] = "picture in linear light"
         return
     if (colours := _float_colours(path)) is not None:
@@ -117,20 +141,25 @@ def _read_image(path: Path, content: Content, reading: Reading, stated: Stated, 
 
 
 def _read_depth(path: Path, content: Content, reading: Reading, stated: Stated, exr: Exr | None) -> None:
-    stored, channel = depth_numbers(path)
+    numbers = depth_numbers(path, reading.channel)
+    stored, channel = numbers.values, numbers.channel
+    if channel:
+        content.used.add(channel)
+    content.notes = tuple(dict.fromkeys([*content.notes, *numbers.notes]))
     of_channel = kind_of_channel(channel)
-    fraction = _is_fraction(path)
-    guess = "disparity" if fraction else kind_of_range(stored)
-    told = reading.quantity or (None if of_channel else stated.quantity) or of_channel or guess
+    told = reading.quantity or (None if of_channel else stated.quantity) or of_channel or numbers.kind
     quantity: Quantity = "distance" if told == "distance" else "disparity"
-    code = _code(path, quantity, fraction, reading, stated)
+    code = _code(path, quantity, numbers, reading, stated, content.used)
     values, scale = code.decode(stored), reading.scale or stated.scale
     note = f"{quantity}{f' (channel {channel})' if channel else ''}"
     if quantity == "disparity":
         note += ", white is near" if code.white > code.black else ", white is far"
         values, scale, moved = _relative(path, values, scale, reading.raw)
         note += moved
-    elif fraction:
+        content.used |= {"--from-white", "scale"}
+    elif numbers.whole == 1:
+        note += f", steps of {code.white - code.black:g} m"
+    elif numbers.whole:
         note += f", black is {code.black:g} m and white {code.white:g} m"
     else:
         note += " in metres"
@@ -138,21 +167,33 @@ def _read_depth(path: Path, content: Content, reading: Reading, stated: Stated, 
     content.taken_for["depth"] = note
 
 
-def _code(path: Path, quantity: Quantity, fraction: bool, reading: Reading, stated: Stated) -> Code:
-    """What black and white mean: by the user's word on white, else by the record, else by the other flags."""
+def _code(
+    path: Path, quantity: Quantity, numbers: DepthNumbers, reading: Reading, stated: Stated, used: set[str]
+) -> Code:
+    """What 0 and 1 of the numbers mean: by the user's word on white, else by the record, else by the other flags.
+
+    The flags that decided are added to `used`.
+    """
     if stated.code is not None and reading.white is None and stated.quantity == quantity:
         return stated.code
     if quantity == "disparity":
         return Code(1, 0) if reading.white == "far" else Code()
-    if not fraction:
+    if numbers.whole is None:
         return Code()
     if reading.step is not None:
-        return Code(0, reading.step * FULL_16)
+        used.add("--step")
+        return Code(0, reading.step * numbers.whole)
+    if numbers.whole == 1:
+        raise UserError(
+            f"{path} holds distance in whole numbers, and does not say of which unit",
+            "give --step in metres: 0.001 for millimetres, 1 for metres",
+        )
     if reading.scale is None:
         raise UserError(
             f"{path} holds distance as grey, and does not say which",
             "give --step (0.001 for millimetres), or the metres of black and white with --near and --far",
         )
+    used |= {"--from-white", "scale"}
     near, far = reading.scale.near, reading.scale.far
     return Code(far, near) if reading.white == "near" else Code(near, far)
 
@@ -161,13 +202,10 @@ def _relative(
     path: Path, values: NDArray[np.float32], scale: DepthScale | None, raw: bool
 ) -> tuple[NDArray[np.float32], DepthScale | None, str]:
     """Disparity in [0, 1], what it means in metres, and in words what was done for it."""
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        raise UserError(f"{path} holds no finite numbers")
-    low, high = float(finite.min()), float(finite.max())
-    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
-    if low >= 0 and high <= 1:
+    values, moved = bounded_disparity(path, values)
+    if moved is None:
         return values, scale, ""
+    low, high = moved
     extent = max(high - low, 1e-12)
     if scale is not None and raw:
         scale = DepthScale(scale.scale * extent, scale.scale * low + scale.shift, scale.origin)
@@ -177,7 +215,12 @@ def _relative(
 
 def _read_normal(path: Path, content: Content, reading: Reading, stated: Stated, exr: Exr | None) -> None:
     floats = _array(path) if path.suffix.lower() == ".npy" else None if exr else _float_colours(path)
-    if floats is None:
+    if exr is not None:
+        channels, notes = normal_channels(path, exr, reading.normal_layer)
+        content.used |= set(channels)
+        content.notes = tuple(dict.fromkeys([*content.notes, *notes]))
+        normal = unit_normals(exr.stack(channels))
+    elif floats is None:
         normal = read_map(path, "normal").values
     elif floats.ndim == 3 and floats.shape[-1] == 3:
         normal = unit_normals(_fractions(path) * 2 - 1 if floats.dtype.kind == "u" else floats.astype(np.float32))
@@ -198,18 +241,18 @@ _READERS: dict[Part, Callable[[Path, Content, Reading, Stated, Exr | None], None
 def _view(path: Path, size: tuple[int, int], reading: Reading, stated: Stated, exr: Exr | None) -> View | None:
     """The view by the user's word, the record, XMP, and what OpenEXR says of environment maps."""
     height, width = size
-    known = stated.view or (read_gpano(path) if exr is None and path.suffix.lower() != ".npy" else None)
-    if known is None and exr is not None and "envmap" in exr.attributes and width == 2 * height:
-        known = Equirectangular(width)
-    kind = reading.kind or kind_of(known) or ("perspective" if reading.span else None)
+    known = stated.view or unstated_view(path)
+    kind = reading.kind or kind_of(known) or ("perspective" if reading.span is not None else None)
     if kind == "equirectangular":
-        known = known if kind_of(known) == kind and reading.span is None else _centred(reading.span or 360, size)
+        if kind_of(known) != kind or reading.span is not None:
+            known = _centred(FULL_CIRCLE if reading.span is None else reading.span, size)
     elif kind is not None:
-        span = reading.span or (known.span if isinstance(known, Projection) and known.kind == kind else None)
+        span = known.span if isinstance(known, Projection) and known.kind == kind else None
+        span = span if reading.span is None else reading.span
         if span is None and kind == "perspective":
             raise UserError(f"{path} does not say how wide it looks", "give --from-span, in degrees")
-        span = span or 360.0
-        known = Projection(kind, span, kind == "cylindrical" and span == 360)
+        span = FULL_CIRCLE if span is None else span
+        known = Projection(kind, span, kind == "cylindrical" and span == FULL_CIRCLE)
     if isinstance(known, Equirectangular) and not (
         0 <= known.left <= known.full_width - width and 0 <= known.top <= known.full_height - height
     ):
@@ -226,30 +269,6 @@ def _centred(span: float, size: tuple[int, int]) -> Equirectangular:
     height, width = size
     around = 2 * round(width * 180 / span)
     return Equirectangular(around, (around - width) // 2, (around // 2 - height) // 2)
-
-
-def _others(exr: Exr) -> tuple[str, ...]:
-    """The channels that no part is read from."""
-    layers = [exr.layer("RGB", "", "combined"), exr.layer("XYZ", "normal", "n")]
-    used = {
-        f"{layer}{axis}"
-        for layer, axes in zip(layers, ("RGB", "XYZ"), strict=True)
-        if layer is not None
-        for axis in axes
-    }
-    depths = sorted(filter(kind_of_channel, exr.channels), key=lambda name: (kind_of_channel(name) == "distance", name))
-    if len(exr.channels) == 1:
-        return ()
-    return tuple(name for name in exr.channels if name not in used and name not in depths[:1])
-
-
-def _is_fraction(path: Path) -> bool:
-    """Whether a file's numbers are whole ones, of which the largest means 1."""
-    if is_exr(path):
-        return False
-    if path.suffix.lower() == ".npy":
-        return _array(path).dtype in (np.uint8, np.uint16)
-    return read_raster(path).has_scale
 
 
 def _array(path: Path) -> NDArray[Any]:

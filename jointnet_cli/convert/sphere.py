@@ -95,7 +95,7 @@ def to_sphere(cylinder: Projection, height: int, width: int, full_width: int | N
         crop: whether the new picture ends where the old one does; otherwise it shows the whole sphere.
     """
     focal = focal_length(cylinder, width)
-    around = full_width or 2 * round(np.pi * focal)
+    around = 2 * round(np.pi * focal) if full_width is None else full_width
     if around % 2:
         raise UserError(f"a sphere of {around} pixels has no exact half", "give an even --width")
     steep = float(np.degrees(np.arctan(height / 2 / focal)))
@@ -139,11 +139,14 @@ def to_cylinder(
     outermost = max(sphere.full_width / 2 - sphere.left, sphere.left + width - sphere.full_width / 2)
     span = known.horizontal if known else 360.0 if wrap else min(360.0, 720 * outermost / sphere.full_width)
     view = Projection("cylindrical", span, span == 360)
-    across = columns or max(1, round(sphere.full_width * span / 360))
+    across = max(1, round(sphere.full_width * span / 360)) if columns is None else columns
     focal = focal_length(view, across)
-    upright = vertical or (known.vertical if known else UPRIGHT)
+    stated = known.vertical if known else UPRIGHT
+    upright = stated if vertical is None else vertical
     if not 0 < upright <= _STEEPEST:
-        raise UserError(f"a cylinder cannot be {upright:g} degrees high", f"--vertical is at most {_STEEPEST:g}")
+        raise UserError(
+            f"a cylinder cannot be {upright:g} degrees high", f"--vertical is above 0 and at most {_STEEPEST:g}"
+        )
     rows = max(1, round(2 * focal * np.tan(np.radians(upright / 2))))
     heights = (rows / 2 - np.arange(rows + 1)) / focal
     middles = (heights[:-1] + heights[1:]) / 2

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from jointnet_cli.convert.content import PARTS, Axis, Code, Coverage, DepthMap, Part, Quantity, View, kind_of
-from jointnet_cli.output.gpano import Equirectangular
+from jointnet_cli.errors import UserError
+from jointnet_cli.output.exr import is_exr, read_attributes
+from jointnet_cli.output.gpano import Equirectangular, read_gpano
 from jointnet_cli.output.metadata import read_record
 from jointnet_cli.output.scene import DepthScale
 from jointnet_cli.tasks import Projection
@@ -85,6 +87,25 @@ def read_stated(path: Path, record: Mapping[str, Any]) -> Stated:
         view=_view(view),
         coverage=Coverage(across, upright) if across and upright else None,
     )
+
+
+def view_of(path: Path) -> View | None:
+    """The view that a file states: its record, GPano, or OpenEXR's `envmap`; `None` if none does."""
+    return read_stated(path, record_of(path)).view or unstated_view(path)
+
+
+def unstated_view(path: Path) -> View | None:
+    """The view of a file without a record of ours, by GPano or by OpenEXR's `envmap` of a latitude-longitude map."""
+    if not is_exr(path):
+        return None if path.suffix.lower() == ".npy" else read_gpano(path)
+    try:
+        attributes = read_attributes(path)
+    except UserError:
+        return None
+    (left, top), (right, bottom) = attributes["displayWindow"]
+    width, height = int(right - left) + 1, int(bottom - top) + 1
+    latlong = "LATLONG" in str(attributes.get("envmap")) and width == 2 * height
+    return Equirectangular(width) if latlong else None
 
 
 def axis_words(axis: Axis, view: View | None) -> str:

@@ -11,25 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.output.maps import DepthKind, depth_numbers, is_hit, kind_of_channel, kind_of_range
+from jointnet_cli.output.maps import DepthKind, DepthNumbers, depth_numbers, is_hit, kind_of_channel
 
-METRES = 65.535
-"""Of full scale in a 16-bit PNG, the millimetres of depth cameras."""
+MILLIMETRE = 0.001
+"""Metres that whole numbers are taken for, as depth cameras write them."""
 
 
 def read_true_depth(path: Path, kind: DepthKind = "auto") -> NDArray[np.float32]:
     """(H, W) inverse depth of a ground truth, 0 where there is none.
 
     EXR, npy, PNG, TIFF, and MegaDepth's HDF5 with the data set `depth`. The numbers are distances unless the channel's
-    name or `kind` says disparity. Without a unit of its own a PNG holds millimetres.
+    name or `kind` says disparity. Whole numbers, which have no unit of their own, are millimetres.
 
     Raises:
         UserError: a file that cannot be read or holds no depth.
     """
-    values, channel = _read(path)
+    numbers = _read(path)
     if kind == "auto":
-        kind = kind_of_channel(channel) or "distance"
-    return inverse(values * METRES if path.suffix.lower() == ".png" else values, kind)
+        kind = kind_of_channel(numbers.channel) or "distance"
+    unit = 1 if numbers.whole is None else numbers.whole * MILLIMETRE
+    return inverse(numbers.values * np.float32(unit), kind)
 
 
 def read_predicted_depth(path: Path, kind: DepthKind = "auto") -> NDArray[np.float32]:
@@ -37,10 +38,8 @@ def read_predicted_depth(path: Path, kind: DepthKind = "auto") -> NDArray[np.flo
 
     The same files; without `kind` what they hold is decided as by `jointnet_cli.output.maps.read_map`.
     """
-    values, channel = _read(path)
-    if kind == "auto":
-        kind = kind_of_channel(channel) or kind_of_range(values)
-    return inverse(values, kind)
+    numbers = _read(path)
+    return inverse(numbers.values, numbers.kind if kind == "auto" else kind)
 
 
 def inverse(values: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
@@ -51,11 +50,11 @@ def inverse(values: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
     return np.where(hit, 1 / np.where(hit, values, 1).astype(np.float64), 0).astype(np.float32)
 
 
-def _read(path: Path) -> tuple[NDArray[np.float32], str | None]:
+def _read(path: Path) -> DepthNumbers:
     return _read_hdf5(path) if path.suffix.lower() == ".h5" else depth_numbers(path)
 
 
-def _read_hdf5(path: Path) -> tuple[NDArray[np.float32], None]:
+def _read_hdf5(path: Path) -> DepthNumbers:
     try:
         import h5py
     except ImportError as error:
@@ -64,6 +63,6 @@ def _read_hdf5(path: Path) -> tuple[NDArray[np.float32], None]:
         with h5py.File(path) as file:
             if "depth" not in file:
                 raise UserError(f"{path} has no data set depth", hint=f"it has {', '.join(file) or 'none'}")
-            return np.asarray(file["depth"], np.float32).squeeze(), None
+            return DepthNumbers(np.asarray(file["depth"], np.float32).squeeze(), None)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}") from error

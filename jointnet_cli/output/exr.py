@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,31 +16,104 @@ from jointnet_cli.output.atomic import atomic_path
 from jointnet_cli.output.color import srgb_to_linear
 from jointnet_cli.tasks import Projection
 
+PICTURE_LAYERS = ("", "combined")
+"""Names of layers that hold the picture, in lower case; "" has none."""
 _MAGIC = b"\x76\x2f\x31\x01"
 
 
+_COLOURS = {"r": 0.0, "g": 0.0, "b": 0.0, "a": 1.0}
+"""What channels of these names hold outside of the data window: opaque black. Others hold NaN, which means unknown."""
+_PICTURE_PARTS = ("rgba", "rgb", "beauty", "combined", "main", "color", "c", "")
+"""Names of parts that hold the picture, where several parts have `R`, `G`, `B`."""
+
+
 class Exr(NamedTuple):
-    """What a file holds: (H, W) arrays by channel name, and the header's other attributes."""
+    """What a file holds: arrays by channel name, and the headers' other attributes."""
 
     channels: dict[str, NDArray[Any]]
+    """(H, W) of the display window. Outside of its data window a channel of colour is black, any other NaN."""
     attributes: dict[str, Any]
+    views: tuple[str, ...] = ()
+    """The names of the eyes of a stereo file; the first is the one that is read."""
+    notes: tuple[str, ...] = ()
+    """For the user: what had to be decided to make one picture of the file."""
 
-    def layer(self, axes: str, *names: str) -> str | None:
-        """The prefix of the first layer that is called one of `names` and has a channel for each of `axes`.
+    def depths(self) -> list[str]:
+        """The channels whose name means depth, best first.
 
-        `ViewLayer.Normal.X` is the channel `X` of the layer `Normal` of `ViewLayer`; its prefix is `ViewLayer.Normal.`.
-        Case is ignored; the layer without a name is called "".
+        In this order: `disparity` (alone, or with `.Y`, `.V`, `.Z`), `Z`, and `depth` (the same). Of equals the one with the
+        fewest layers in its name comes first, then the alphabet decides. A layer with all of `X`, `Y`, `Z`
+        is a vector (a normal, a position, a motion), and no depth. The only channel of a file counts under any
+        name without a layer but `A` and `X`.
         """
-        prefixes = sorted(name[:-1] for name in self.channels if name.endswith(axes[0]))
-        for prefix in prefixes:
-            name = prefix.removesuffix(".").rpartition(".")[-1].lower()
-            if name in names and all(prefix + axis in self.channels for axis in axes):
-                return prefix
-        return None
+        ranked = sorted((rank, name) for name in self.channels if (rank := self._depth_rank(name)) is not None)
+        if not ranked and len(self.channels) == 1:
+            (name,) = self.channels
+            return [] if "." in name or name in ("A", "X") else [name]
+        return [name for _, name in ranked]
 
-    def stack(self, prefix: str, axes: str) -> NDArray[np.float32]:
-        """The channels of a layer as (H, W, len(axes))."""
-        return np.stack([self.channels[prefix + axis] for axis in axes], axis=-1).astype(np.float32)
+    def layers(self, axes: str, *names: str) -> list[tuple[str, ...]]:
+        """The channels, in the order of `axes`, of each layer that is called one of `names`, best first.
+
+        `ViewLayer.Normal.X` is the channel `X` of the layer `Normal` of `ViewLayer`. Case is ignored; the layer without a name
+        is called "". Layers with the fewest dots come first, then the order of `names`, then the alphabet.
+        """
+        found = []
+        for prefix, channels in self._prefixes(axes).items():
+            words = self._words(prefix.removesuffix("."))
+            if words is not None and (name := words[-1] if words else "") in names:
+                found.append((len(words), names.index(name), channels))
+        return [channels for *_, channels in sorted(found)]
+
+    def channel(self, name: str) -> str:
+        """The channel of that name. Raises `UserError` with the nearest name if there is none."""
+        if name not in self.channels:
+            raise UserError(f"no channel {name}", _known(name, self.channels))
+        return name
+
+    def vector_layer(self, name: str) -> tuple[str, ...]:
+        """The channels `X`, `Y`, `Z` of the layer of that name. Raises `UserError` with the nearest if there is none."""
+        vectors = {prefix.removesuffix("."): channels for prefix, channels in self._prefixes("XYZ").items()}
+        if name not in vectors:
+            raise UserError(f"no layer {name} with channels X, Y and Z", _known(name, vectors or self.channels))
+        return vectors[name]
+
+    def stack(self, channels: Iterable[str]) -> NDArray[np.float32]:
+        """These channels as (H, W, C)."""
+        return np.stack([self.channels[name] for name in channels], axis=-1).astype(np.float32)
+
+    def _prefixes(self, axes: str) -> dict[str, tuple[str, ...]]:
+        """By prefix, with its dot, the channels of every layer that has all of `axes`, in any case."""
+        by_prefix: dict[str, dict[str, str]] = {}
+        for name in self.channels:
+            layer, dot, axis = name.rpartition(".")
+            by_prefix.setdefault(layer + dot, {})[axis.lower()] = name
+        wanted = axes.lower()
+        return {
+            prefix: tuple(there[axis] for axis in wanted)
+            for prefix, there in by_prefix.items()
+            if set(wanted) <= there.keys()
+        }
+
+    def _words(self, name: str) -> list[str] | None:
+        """The parts of a name in lower case, without the view that is read; `None` in the name of another view."""
+        words = name.split(".") if name else []
+        if any(word in self.views[1:] for word in words):
+            return None
+        return [word.lower() for word in words if word not in self.views[:1]]
+
+    def _depth_rank(self, name: str) -> tuple[int, int, int] | None:
+        """Smaller is better; `None` is no depth."""
+        words = self._words(name)
+        if not words or any(name in vector for vector in self._prefixes("XYZ").values()):
+            return None
+        if words == ["z"]:
+            return 1, 1, 0
+        axis = "zvy".find(words[-1]) if len(words[-1]) == 1 else -1
+        quantity = words[-1] if len(words) == 1 else words[-2] if axis >= 0 else ""
+        if quantity not in ("disparity", "depth"):
+            return None
+        return 0 if quantity == "disparity" else 2, len(words), axis
 
 
 def write_exr(
@@ -109,18 +184,174 @@ def is_exr(path: Path) -> bool:
 
 
 def read_exr(path: Path) -> Exr:
-    """Read the channels of the first part, one array each, and the attributes. Raises `UserError` if it is not EXR."""
+    """Read all parts of a file as channels of one size, the display window's.
+
+    The names are those of the file. Of several parts, a channel without a layer gets its part's name as its layer, and so
+    does one whose name is taken. `R`, `G`, `B`, `A` of the picture's part stay as they are (one called `rgba`, `beauty` or
+    the like, else the first with them), and so does a `Z` that belongs to no vector. Of a stereo file the first view is
+    read under these names, and the others have the view's name before them. Values of a channel that has fewer samples
+    than pixels are repeated.
+
+    Raises:
+        UserError: a file that is not OpenEXR, is damaged, holds deep data only, or shows nothing of its display window.
+    """
+    with _opened(path) as file:
+        flat, deep = _flat_and_deep(file)
+        if not flat:
+            names = ", ".join(part.name() or "1" for part in deep)
+            raise UserError(f"{path} holds deep data only (part {names})", "flatten it to one sample a pixel")
+        views = _views(flat)
+        channels = {
+            name: _placed(path, part, name, channel)
+            for part, own in _named_channels(flat, views)
+            for name, channel in own.items()
+        }
+        return Exr(channels, _attributes(file), views, _notes(file))
+
+
+def exr_notes(path: Path) -> tuple[str, ...]:
+    """What `read_exr` decides to make one picture of a file, in words; empty for a file that is not OpenEXR.
+
+    Reads the headers alone. Raises `UserError` for a damaged file.
+    """
+    if not is_exr(path):
+        return ()
+    with _opened(path, header_only=True) as file:
+        return _notes(file)
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """Read the attributes in the headers of a file, of the first part that has each. Raises `UserError` as `read_exr` does."""
+    with _opened(path, header_only=True) as file:
+        return _attributes(file)
+
+
+@contextmanager
+def _opened(path: Path, *, header_only: bool = False) -> Iterator[Any]:
     import OpenEXR
 
     try:
         if not is_exr(path):  # asked here, because the library prints its own complaint to stderr
             raise UserError(f"{path} is not an OpenEXR file")
-        with OpenEXR.File(str(path), separate_channels=True) as file:
-            channels = {name: channel.pixels for name, channel in file.channels().items()}
-            attributes = {name: value for name, value in file.header().items() if name != "channels"}
+        with OpenEXR.File(str(path), separate_channels=True, header_only=header_only) as file:
+            yield file
     except (OSError, RuntimeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-    return Exr(channels, attributes)
+
+
+def _attributes(file: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for part in file.parts:
+        found = part.header | found
+    return {name: value for name, value in found.items() if name != "channels"}
+
+
+def _flat_and_deep(file: Any) -> tuple[list[Any], list[Any]]:
+    import OpenEXR
+
+    flat = [part for part in file.parts if part.type() in (OpenEXR.scanlineimage, OpenEXR.tiledimage)]
+    return flat, [part for part in file.parts if part not in flat]
+
+
+def _notes(file: Any) -> tuple[str, ...]:
+    flat, deep = _flat_and_deep(file)
+    notes = [f"part {part.name()} holds deep data and is left out" for part in deep]
+    if len(views := _views(flat) if flat else ()) > 1:
+        notes.append(f"of the views {', '.join(views)}, {views[0]} is read")
+    for part in flat:
+        if note := _window_note(part):
+            notes.append(note)
+        for channel in part.header["channels"]:
+            if (channel.xSampling, channel.ySampling) != (1, 1):
+                pixels = f"{channel.xSampling} x {channel.ySampling}"
+                notes.append(f"channel {channel.name} has one sample for {pixels} pixels, which is repeated")
+    return tuple(dict.fromkeys(notes))
+
+
+def _views(parts: list[Any]) -> tuple[str, ...]:
+    """The views of a stereo file, the default one first: of the attribute `multiView`, or of the parts' `view`."""
+    stated = parts[0].header.get("multiView") or [part.header["view"] for part in parts if part.header.get("view")]
+    return tuple(dict.fromkeys(map(str, stated)))
+
+
+def _named_channels(parts: list[Any], views: tuple[str, ...]) -> list[tuple[Any, dict[str, Any]]]:
+    """The channels of each part by the names that `read_exr` gives them, each once."""
+    if len(parts) == 1:
+        return [(parts[0], dict(parts[0].channels))]
+    picture = min(
+        (
+            part
+            for part in parts
+            if {"R", "G", "B"} <= part.channels.keys() and part.header.get("view") in (None, *views[:1])
+        ),
+        key=lambda part: part.name().rpartition(".")[-1].lower() not in _PICTURE_PARTS,
+        default=None,
+    )
+    taken: set[str] = set()
+    named = []
+    for part in sorted(parts, key=lambda part: part is not picture):
+        own = {}
+        for channel_name, channel in part.channels.items():
+            name = channel_name
+            kept = (part is picture and name in "RGBA") or (name == "Z" and not {"X", "Y"} <= part.channels.keys())
+            if "." not in name and not kept:
+                name = f"{part.name()}.{name}"
+            if (view := part.header.get("view")) in views[1:]:
+                name = f"{view}.{name}"
+            while name in taken:
+                name = f"{part.name()}.{name}"
+            taken.add(name)
+            own[name] = channel
+        named.append((part, own))
+    return named
+
+
+def _placed(path: Path, part: Any, name: str, channel: Any) -> NDArray[Any]:
+    """A channel's values in the display window."""
+    (left, top), (right, bottom) = _corners(part, "dataWindow")
+    (first, upper), (last, lower) = _corners(part, "displayWindow")
+    pixels = channel.pixels
+    across, down = channel.xSampling, channel.ySampling
+    if (across, down) != (1, 1):
+        pixels = pixels.repeat(down, axis=0).repeat(across, axis=1)[: bottom - top + 1, : right - left + 1]
+    if (left, top, right, bottom) == (first, upper, last, lower):
+        return np.asarray(pixels)
+    if left > last or right < first or top > lower or bottom < upper:
+        raise UserError(f"{path} shows nothing: the data window of {name} lies outside of the display window")
+    outside = _COLOURS.get(name.rpartition(".")[-1].lower(), np.nan if pixels.dtype.kind == "f" else 0)
+    placed = np.full((lower - upper + 1, last - first + 1), outside, pixels.dtype)
+    rows, columns = _overlap(top, bottom, upper, lower), _overlap(left, right, first, last)
+    placed[rows[0], columns[0]] = pixels[rows[1], columns[1]]
+    return placed
+
+
+def _overlap(begin: int, end: int, first: int, last: int) -> tuple[slice, slice]:
+    """Where both ranges, ends included, lie in the second one, and where in the first."""
+    low, high = max(begin, first), min(end, last) + 1
+    return slice(low - first, high - first), slice(low - begin, high - begin)
+
+
+def _window_note(part: Any) -> str | None:
+    (left, top), (right, bottom) = _corners(part, "dataWindow")
+    (first, upper), (last, lower) = _corners(part, "displayWindow")
+    if (left, top, right, bottom) == (first, upper, last, lower):
+        return None
+    where = f"{right - left + 1} x {bottom - top + 1} pixels at {left - first}, {top - upper}"
+    within = f"in the display window of {last - first + 1} x {lower - upper + 1}"
+    unknown = left > first or top > upper or right < last or bottom < lower
+    return f"data window of {where} {within}: {'unknown outside of it' if unknown else 'cut to it'}"
+
+
+def _corners(part: Any, window: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The first and the last pixel, column and row."""
+    (left, top), (right, bottom) = part.header[window]
+    return (int(left), int(top)), (int(right), int(bottom))
+
+
+def _known(name: str, known: Iterable[str]) -> str:
+    """A hint: the nearest of the names that there are, and all of them."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"{f'did you mean {near[0]}? ' if near else ''}it has {', '.join(known)}"
 
 
 def _planes(name: str, values: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:

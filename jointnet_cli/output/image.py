@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.atomic import atomic_path
 from jointnet_cli.output.color import linear_to_srgb
-from jointnet_cli.output.exr import is_exr, read_exr
+from jointnet_cli.output.exr import PICTURE_LAYERS, is_exr, read_exr
 from jointnet_cli.output.gpano import PNG_KEY
 from jointnet_cli.output.pixels import open_picture, read_raster, to_srgb
 
@@ -116,11 +116,11 @@ def read_text(path: Path) -> dict[str, str]:
 
 def _exr_image(path: Path) -> NDArray[np.float32]:
     exr = read_exr(path)
-    layer = exr.layer("RGB", "", "combined")
-    if layer is None:
+    found = exr.layers("RGB", *PICTURE_LAYERS)
+    if not found:
         raise UserError(f"{path} holds no picture", hint=f"its channels are {', '.join(exr.channels)}")
-    linear = exr.stack(layer, "RGB")
-    if (alpha := exr.channels.get(f"{layer}A")) is not None:
+    linear = exr.stack(found[0])
+    if (alpha := exr.channels.get(f"{found[0][0][:-1]}A")) is not None:
         linear += 1 - alpha[..., None]  # OpenEXR's colours are multiplied by alpha already
     return linear_to_srgb(np.clip(np.nan_to_num(linear), 0, 1))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.output.exr import is_exr, read_exr
-from jointnet_cli.output.pixels import read_samples
+from jointnet_cli.output.exr import Exr, is_exr, read_exr
+from jointnet_cli.output.pixels import read_raster, read_samples
 
 DepthKind = Literal["auto", "disparity", "distance"]
 DEPTH_KINDS: tuple[str, ...] = get_args(DepthKind)
@@ -24,8 +24,8 @@ UNIT_TOLERANCE = 0.01
 """Normals whose length differs by less from 1 are kept as they are: 8 bits round a length by up to 0.007."""
 NO_NORMAL = 0.3
 """As in `jointnet_cli.modality`: a vector shorter than this says that there is no surface."""
-
-_DISTANCE_CHANNEL = re.compile(r"(?:.*\.)?(?:Depth\.[ZV]|Z)", re.IGNORECASE)
+NORMAL_LAYERS = ("normal", "n")
+"""Names of an EXR's layers of normals, in lower case."""
 
 
 class MapFile(NamedTuple):
@@ -37,19 +37,40 @@ class MapFile(NamedTuple):
     """For the user, such as `distance (channel Z), turned into disparity`."""
 
 
-def read_map(path: Path, modality: str, kind: DepthKind = "auto") -> MapFile:
+class DepthNumbers(NamedTuple):
+    """The numbers of a depth file as they are stored."""
+
+    values: NDArray[np.float32]
+    """(H, W): of grey pictures of 8 and 16 bits in [0, 1], full scale = 1; of any other file its own numbers."""
+    whole: int | None
+    """Of whole numbers, what 1 in `values` is in the file: 255 or 65535 of a grey picture, 1 of any other file. `None` of
+    floating-point numbers, whose distances are metres."""
+    channel: str | None = None
+    """Of an EXR."""
+    notes: tuple[str, ...] = ()
+    """What had to be decided to read it."""
+
+    @property
+    def kind(self) -> DepthKind:
+        """Disparity or distance: by the channel's name; without one disparity if nothing exceeds 1."""
+        if named := kind_of_channel(self.channel):
+            return named
+        return "distance" if np.nan_to_num(self.values, nan=0.0).max(initial=0) > 1 else "disparity"
+
+
+def read_map(path: Path, modality: str, kind: DepthKind = "auto", channel: str | None = None) -> MapFile:
     """Read a map of the modality `depth` or `normal`.
 
-    Depth: grey PNG and TIFF of 8 and 16 bits (or grey stored as colour), 32-bit TIFF, `.npy`, and EXR with the channel
-    `disparity.Y`, `Z`, `<layer>.Depth.Z`, or a single one. `kind` says whether the numbers are disparity (near is large)
-    or distance (near is small); `auto` goes by the channel's name, takes integers for disparity, and floating-point
-    numbers without a name for disparity within [0, 1] and for distance beyond. Normals: RGB of 8 and 16 bits,
-    `(n + 1) / 2`, and EXR with `normal.X`, `.Y`, `.Z` of any layer, in camera space.
+    Depth: grey pictures of 8 and 16 bits (or grey stored as colour), 32-bit TIFF, `.npy`, and EXR (`Exr.depths` says which
+    channel). `kind` says whether the numbers are disparity (near is large) or distance (near is small); `auto` goes by the
+    channel's name, takes grey of 8 and 16 bits for disparity, and all other numbers, of whatever type, for disparity within
+    [0, 1] and for distance beyond. Normals: RGB of 8 and 16 bits, `(n + 1) / 2`, and EXR with `X`, `Y`, `Z` of a layer
+    `normal` or `N`, in camera space. `channel` names another channel of an EXR, of normals the layer.
 
     Raises:
-        UserError: a file that cannot be read, or that holds no such map.
+        UserError: a file that cannot be read, or that holds no such map; a `channel` that it does not have.
     """
-    return _read_normal(path) if modality == "normal" else _read_depth(path, kind)
+    return _read_normal(path, channel) if modality == "normal" else _read_depth(path, kind, channel)
 
 
 def read_mask(path: Path) -> NDArray[np.float32]:
@@ -109,53 +130,94 @@ def unit_normals(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(length > NO_NORMAL, scaled, 0).astype(np.float32)
 
 
-def _read_depth(path: Path, kind: DepthKind) -> MapFile:
-    values, channel = depth_numbers(path)
-    origin = f" (channel {channel})" if channel else ""
-    if kind == "auto":
-        kind = kind_of_channel(channel) or kind_of_range(values)
-    if kind == "distance":
-        return MapFile(disparity_of_distance(values), f"distance{origin}, turned into disparity")
-    if np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1:
-        return MapFile(values, f"disparity{origin}, near is bright")
+def bounded_disparity(
+    path: Path, values: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], tuple[float, float] | None]:
+    """A file's disparity (H, W) without what is not finite, and its lowest and highest number if they are not in [0, 1].
+
+    Not a number means unknown and becomes the lowest number, which is 0 in [0, 1]; infinite is the end of the range.
+    Raises `UserError` if no number is finite.
+    """
     finite = values[np.isfinite(values)]
     if not finite.size:
         raise UserError(f"{path} holds no finite numbers")
-    bounded = np.nan_to_num(np.clip(values, finite.min(), finite.max()), nan=finite.min())
-    return MapFile(relative_disparity(bounded), f"disparity{origin}, brought to the range 0 to 1")
+    low, high = float(finite.min()), float(finite.max())
+    if low >= 0 and high <= 1:
+        return np.nan_to_num(values, nan=0, posinf=high, neginf=low), None
+    return np.nan_to_num(values, nan=low, posinf=high, neginf=low), (low, high)
+
+
+def _read_depth(path: Path, kind: DepthKind, channel: str | None) -> MapFile:
+    numbers = depth_numbers(path, channel)
+    origin = f" (channel {numbers.channel})" if numbers.channel else ""
+    notes = "".join(f"; {note}" for note in numbers.notes)
+    if (numbers.kind if kind == "auto" else kind) == "distance":
+        return MapFile(disparity_of_distance(numbers.values), f"distance{origin}, turned into disparity{notes}")
+    values, moved = bounded_disparity(path, numbers.values)
+    if moved is None:
+        return MapFile(values, f"disparity{origin}, near is bright{notes}")
+    return MapFile(relative_disparity(values), f"disparity{origin}, brought to the range 0 to 1{notes}")
 
 
 def kind_of_channel(channel: str | None) -> DepthKind | None:
-    if channel is None:
-        return None
-    if _DISTANCE_CHANNEL.fullmatch(channel):
-        return "distance"
-    return "disparity" if channel.startswith("disparity.") else None
+    """What a channel's name says of its numbers; `None` is nothing."""
+    words = (channel or "").lower().split(".")
+    if "disparity" in words:
+        return "disparity"
+    return "distance" if words[-1] == "z" or "depth" in words else None
 
 
-def kind_of_range(values: NDArray[np.float32]) -> DepthKind:
-    return "distance" if np.nan_to_num(values, nan=0.0).max() > 1 else "disparity"
+def depth_numbers(path: Path, channel: str | None = None) -> DepthNumbers:
+    """The numbers of a depth file; `channel` names the channel of an EXR.
 
-
-def depth_numbers(path: Path) -> tuple[NDArray[np.float32], str | None]:
-    """The numbers of a file, (H, W), those of 8 and 16 bits in [0, 1]; and their channel's name, if they have one."""
-    if path.suffix.lower() == ".npy":
-        return _npy_numbers(path), None
+    Raises:
+        UserError: a file that cannot be read or holds no depth; a `channel` that it does not have.
+    """
     if is_exr(path):
-        channels = read_exr(path).channels
-        # Disparity before distance: where a file has both, nothing need be assumed.
-        named = sorted(filter(kind_of_channel, channels), key=lambda name: (kind_of_channel(name) == "distance", name))
-        if not named and len(channels) != 1:
-            raise UserError(f"{path} holds no depth", hint=f"its channels are {', '.join(channels)}")
-        name = next(iter(named or channels))
-        return channels[name].astype(np.float32), name
-    samples = read_samples(path)
+        return _exr_numbers(path, channel)
+    refuse_channel(path, channel)
+    if path.suffix.lower() == ".npy":
+        return _npy_numbers(path)
+    raster = read_raster(path)
+    samples = raster.fractions()
     if samples.shape[-1] > 2 and np.ptp(samples[..., :3], axis=-1).max() > 0:
         raise UserError(f"{path} is a colour picture, not a depth map", hint="depth is read from grey PNG, TIFF or EXR")
-    return np.ascontiguousarray(samples[..., 0]), None
+    stored = raster.samples.dtype
+    whole = None if stored.kind == "f" else int(np.iinfo(stored).max) if raster.has_scale else 1
+    return DepthNumbers(np.ascontiguousarray(samples[..., 0]), whole)
 
 
-def _npy_numbers(path: Path) -> NDArray[np.float32]:
+def refuse_channel(path: Path, channel: str | None) -> None:
+    """Raise `UserError` where a channel was asked for of a file that is no EXR."""
+    if channel is not None:
+        raise UserError(f"{path} has no channel {channel}: only OpenEXR files have named channels", "leave it out")
+
+
+def _exr_numbers(path: Path, channel: str | None) -> DepthNumbers:
+    exr = read_exr(path)
+    found = exr.depths()
+    if channel is not None:
+        try:
+            name = exr.channel(channel)
+        except UserError as fault:
+            raise UserError(f"{path} has {fault}", fault.hint) from None
+    elif not found:
+        raise UserError(
+            f"{path} holds no depth", f"its channels are {', '.join(exr.channels)}; --channel NAME takes one as depth"
+        )
+    else:
+        name = found[0]
+    stored = exr.channels[name]
+    whole = 1 if stored.dtype.kind in "ui" else None
+    notes = exr.notes if channel is not None else exr.notes + _other_choices("--channel", found[1:])
+    return DepthNumbers(stored.astype(np.float32), whole, name, notes)
+
+
+def _other_choices(flag: str, others: Sequence[str]) -> tuple[str, ...]:
+    return (f"{flag} takes {' or '.join(others)} instead",) if others else ()
+
+
+def _npy_numbers(path: Path) -> DepthNumbers:
     try:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -164,18 +226,37 @@ def _npy_numbers(path: Path) -> NDArray[np.float32]:
         values = values.squeeze(tuple(axis for axis in (0, 2) if values.shape[axis] == 1)[:1])
     if values.ndim != 2 or values.dtype.kind not in "fui":
         raise UserError(f"{path} holds no depth: its array is {values.dtype} of shape {values.shape}")
-    scale = np.iinfo(values.dtype).max if values.dtype in (np.uint8, np.uint16) else 1
-    return (values / scale).astype(np.float32)
+    return DepthNumbers(values.astype(np.float32), None if values.dtype.kind == "f" else 1)
 
 
-def _read_normal(path: Path) -> MapFile:
+def normal_channels(path: Path, exr: Exr, layer: str | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The channels of an EXR's normals, x, y, z, and what had to be decided; `layer` names another layer than the best.
+
+    Raises:
+        UserError: there are none, or no such layer.
+    """
+    if layer is not None:
+        try:
+            return exr.vector_layer(layer), exr.notes
+        except UserError as fault:
+            raise UserError(f"{path} has {fault}", fault.hint) from None
+    found = exr.layers("XYZ", *NORMAL_LAYERS)
+    if not found:
+        raise UserError(
+            f"{path} holds no normals",
+            f"its channels are {', '.join(exr.channels)}; --normal-layer NAME takes the X, Y, Z of one",
+        )
+    others = [channels[0].rpartition(".")[0] for channels in found[1:]]
+    return found[0], exr.notes + _other_choices("--normal-layer", others)
+
+
+def _read_normal(path: Path, layer: str | None) -> MapFile:
     if is_exr(path):
         exr = read_exr(path)
-        layer = exr.layer("XYZ", "normal", "n")
-        if layer is None:
-            raise UserError(f"{path} holds no normals", hint=f"its channels are {', '.join(exr.channels)}")
-        channels = ", ".join(layer + axis for axis in "XYZ")
-        return MapFile(unit_normals(exr.stack(layer, "XYZ")), f"normals (channels {channels}), taken as camera space")
+        channels, notes = normal_channels(path, exr, layer)
+        meaning = f"normals (channels {', '.join(channels)}), taken as camera space"
+        return MapFile(unit_normals(exr.stack(channels)), meaning + "".join(f"; {note}" for note in notes))
+    refuse_channel(path, layer)
     samples = read_samples(path)
     if samples.shape[-1] < 3:
         raise UserError(f"{path} is grey, not a normal map", hint="normals are red, green and blue: (n + 1) / 2")

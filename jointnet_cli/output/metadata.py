@@ -66,11 +66,11 @@ def describe(result: Result, files: Mapping[str, Path]) -> dict[str, Any]:
 
 def read_record(path: Path) -> dict[str, Any]:
     """The record that a PNG or EXR of ours carries; empty for any other file, and for one that cannot be read."""
-    from jointnet_cli.output.exr import is_exr, read_exr
+    from jointnet_cli.output.exr import is_exr, read_attributes
     from jointnet_cli.output.image import read_text
 
     try:
-        text = read_exr(path).attributes if is_exr(path) else read_text(path)
+        text = read_attributes(path) if is_exr(path) else read_text(path)
         stated = json.loads(text.get("jointnet", "{}"))
     except (UserError, ValueError):
         return {}
@@ -122,7 +122,7 @@ def _spoken(result: Result) -> tuple[list[str], dict[str, Any]]:
     """The arguments of the command line, and the options of the task's own verb."""
     task, height, width = result.task, *result.image.shape[:2]
     files = {name: path for name, path in getattr(task, "sources", {}).items() if name != "image"}
-    files["depth_kind"] = result.settings.get("depth_kind")
+    files |= {name: result.settings.get(name) for name in ("depth_kind", "channel", "normal_layer")}
     image = str(source(task) or "IMAGE")
     match task:
         case Depth():

@@ -57,7 +57,8 @@ def write_orbit(
         from imageio_ffmpeg import write_frames
     except ImportError as error:
         raise UserError("a clip needs imageio-ffmpeg", hint="pip install imageio-ffmpeg") from error
-    seconds = seconds or (ROUND if scene.projection.wrap else LOOP)
+    if seconds is None:
+        seconds = ROUND if scene.projection.wrap else LOOP
     cameras = list(path_through(scene, max(2, round(seconds * fps)), width))
     reprojector = Reprojector(scene)
     filled = []
@@ -133,7 +134,7 @@ def frame_of(scene: Scene, width: int | None = None) -> Camera:
     else:
         across, up = columns / 2 / focal, height / 2 / focal
     across, up = (1 - 2 * SWAY) * across, (1 - 2 * SWAY) * up
-    columns = width or max(NARROWEST, round(2 * across * focal))
+    columns = max(NARROWEST, round(2 * across * focal)) if width is None else width
     size = _even(columns * up / across), _even(columns)
     return Camera(Projection("perspective", float(np.degrees(2 * np.arctan(across)))), *size)
 

@@ -49,7 +49,7 @@ def write_stereo(
     Raises:
         ValueError: another layout.
     """
-    left, right = (eye(scene, layout, side * baseline / 2, width or WIDEST) for side in (-1, 1))
+    left, right = (eye(scene, layout, side * baseline / 2, WIDEST if width is None else width) for side in (-1, 1))
     reprojector = Reprojector(scene)
     views = [reprojector.see(viewpoint, samples=2) for viewpoint in (left, right)]
     pictures = [view.image for view in views]

@@ -75,6 +75,56 @@ def test_a_mistake_is_said_before_a_model_is_loaded(invoke, arguments, words, hi
     assert not Path("outputs").exists()
 
 
+def _spheres() -> None:
+    from jointnet_cli.output.exr import write_channels
+    from jointnet_cli.output.gpano import PNG_KEY, Equirectangular, gpano_xmp
+    from jointnet_cli.output.image import write_grey_png
+
+    record = {"projection": {"kind": "equirectangular", "span": 360, "full_width": 40, "left": 0, "top": 0}}
+    grey = np.linspace(0, 1, 40 * 20, dtype=np.float32).reshape(20, 40)
+    Image.new("RGB", (40, 20)).save("gpano.jpg", xmp=gpano_xmp(Equirectangular(40), 40, 20).encode())
+    write_grey_png(Path("record.png"), grey, {"jointnet": json.dumps(record)})
+    write_grey_png(Path("gpano.png"), grey, {PNG_KEY: gpano_xmp(Equirectangular(40), 40, 20)})
+    write_channels(Path("envmap.exr"), {"Z": grey + 1}, {}, sphere=True)
+    np.save("sidecar.npy", grey)
+    Path("sidecar.npy.json").write_text(json.dumps(record))
+    Image.new("RGB", (40, 20)).save("flat.png")
+
+
+@pytest.mark.parametrize("name", ["gpano.jpg", "record.png", "gpano.png", "envmap.exr", "sidecar.npy"])
+def test_a_sphere_is_refused_by_every_task(invoke, name):
+    _spheres()
+    commands = [
+        ["generate", "sea", "--depth", name],
+        ["inpaint", "flat.png", "sea", "--mask", "white.png", "--depth", name],
+        ["refine", "flat.png", name],
+        ["view", "flat.png", "--depth", name],
+        *([["inpaint", name, "sea", "--mask", "white.png"], ["refine", name]] if name == "gpano.jpg" else []),
+    ]
+    for command in commands:
+        ran = invoke(*command, "--dry-run")
+        assert (ran.exit_code, ran.stdout) == (2, ""), command
+        assert f"{name} shows a sphere (equirectangular)" in ran.stderr and "--projection cylindrical" in ran.stderr
+
+
+def test_what_an_exr_needed_is_said_of_pictures_and_maps(invoke, untrained):
+    import OpenEXR
+
+    values = np.full((12, 20), 0.5, np.float32)
+    windows = {"dataWindow": (np.array([2, 3], np.int32), np.array([21, 14], np.int32))}
+    windows |= {"displayWindow": (np.array([0, 0], np.int32), np.array([31, 31], np.int32))}
+    with OpenEXR.File({"type": OpenEXR.scanlineimage, **windows}, dict.fromkeys(["R", "G", "B", "Z"], values)) as file:
+        file.write("cut.exr")
+    for arguments in (["depth", "cut.exr"], ["generate", "sea", "--depth", "cut.exr"]):
+        ran = invoke(*arguments, "--model", str(untrained), "--steps", "1", "--out", arguments[0])
+        assert ran.exit_code == 0, ran.stderr
+        assert "data window of 20 x 12 pixels at 2, 3 in the display window of 32 x 32" in ran.stderr
+    from jointnet_cli.output.exr import read_exr
+
+    red = read_exr(next(Path("depth").glob("*.exr"))).channels["R"]
+    assert red.shape == (32, 32) and not red[:3].any() and red[3:15, 2:22].all() and not red[15:].any()
+
+
 PLANS = {
     "generate": (["generate", "sea", "--depth", "a.depth.png"], {"prompt": "sea", "seed": 0}),
     "inpaint": (

@@ -90,6 +90,74 @@ def test_metres_stay_metres(invoke: Callable[..., Result]) -> None:
     assert data("outputs/render.view.html")["scale"]["origin"] == "given"
 
 
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i4"])
+def test_whole_numbers_are_distances_of_an_unknown_unit(invoke: Callable[..., Result], dtype: str) -> None:
+    np.save("whole.npy", (1000 * np.load("metres.npy")).astype(dtype))
+    ran = invoke("photo.jpg", "--depth", "whole.npy")
+    assert ran.exit_code == 0 and "whole.npy: distance, turned into disparity" in ran.stderr
+    assert data("outputs/photo.view.html")["scale"]["origin"] == "assumed"
+
+
+def test_metres_below_one_are_metres_where_that_is_said(invoke: Callable[..., Result]) -> None:
+    np.save("close.npy", np.linspace(0.2, 0.9, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH))
+    assert invoke("photo.jpg", "--depth", "close.npy", "--depth-kind", "distance").exit_code == 0
+    layer = data("outputs/photo.view.html")["layers"][0]
+    assert (layer["low"], layer["high"]) == pytest.approx((0.2, 0.9))
+
+
+def test_a_channel_is_chosen(invoke: Callable[..., Result]) -> None:
+    near, far = (np.full((HEIGHT, WIDTH), metres, np.float32) for metres in (2, 9))
+    near[0], far[0] = 3, 10
+    exr("two.exr", np.full((HEIGHT, WIDTH, 3), 0.5), {"Z": near, "far.Z": far, "depth.Z": far, "N.Z": near})
+    ran = invoke("two.exr")
+    assert "two.exr: distance, taken for metres (channel Z); --channel takes depth.Z instead" in ran.stderr
+    ran = invoke("two.exr", "--channel", "far.Z", "--overwrite")
+    assert "taken for metres (channel far.Z)\n" in ran.stderr
+    layer = data("outputs/two.view.html")["layers"][0]
+    assert (layer["low"], layer["high"]) == pytest.approx((9, 10))
+    ran = invoke("two.exr", "--channel", "Far.Z", "--overwrite")
+    assert ran.exit_code == 2 and "did you mean far.Z?" in ran.stderr
+
+
+def converted(*arguments: str) -> None:
+    from typer.testing import CliRunner
+
+    from jointnet_cli.cli import app
+
+    ran = CliRunner().invoke(app, ["convert", *arguments, "--out", "c"])
+    assert ran.exit_code == 0, ran.stderr
+
+
+@pytest.mark.parametrize("to", ["exr", "png", "tiff", "npy"])
+def test_a_record_says_what_the_depth_is(invoke: Callable[..., Result], to: str) -> None:
+    given = np.load("metres.npy")
+    flags = ["--from-projection", "perspective", "--from-span", "90", "--axis", "radial"]
+    converted("metres.npy", "--to", to, *flags, *(["--bits", "16"] if to == "tiff" else []))
+    assert invoke("photo.jpg", "--depth", f"c/metres.{to}").exit_code == 0
+    layer = data("outputs/photo.view.html")["layers"][0]
+    assert (layer["low"], layer["high"]) == pytest.approx((given.min(), given.max()), rel=1e-3)
+
+
+def test_a_record_says_which_end_is_near_and_what_it_means(invoke: Callable[..., Result]) -> None:
+    assert invoke("photo.jpg", "--depth", "0_reef.depth.png", "--near", "2", "--far", "8").exit_code == 0
+    expected = data("outputs/photo.view.html")
+    converted("0_reef.depth.png", "--to", "png", "--white", "far", "--near", "2", "--far", "8")
+    assert invoke("photo.jpg", "--depth", "c/0_reef.depth.png", "--overwrite").exit_code == 0
+    shown = data("outputs/photo.view.html")
+    assert shown["scale"] == pytest.approx(expected["scale"])
+    assert shown["layers"][0]["low"] == pytest.approx(expected["layers"][0]["low"], rel=1e-4)
+
+
+@pytest.mark.parametrize("to", ["exr", "png"])
+def test_a_sphere_is_refused(invoke: Callable[..., Result], to: str) -> None:
+    converted("0_reef.rgbd.exr", "--to", to, "--projection", "equirectangular")
+    names = ["c/0_reef.rgbd.exr"] if to == "exr" else ["c/0_reef.image.png", "--depth", "c/0_reef.depth.png"]
+    for more in ([], ["--dry-run"], ["--span", "360"]):
+        ran = invoke(*names, *more)
+        assert (ran.exit_code, ran.stdout) == (2, "") and "shows a sphere (equirectangular)" in ran.stderr
+        assert f"jointnet convert {names[0]} --to {to} --projection cylindrical" in ran.stderr
+
+
 def test_a_wall_has_one_distance(invoke: Callable[..., Result]) -> None:
     exr("wall.exr", np.full((HEIGHT, WIDTH, 3), 0.5), {"Z": np.full((HEIGHT, WIDTH), 3, np.float32)})
     assert invoke("wall.exr").exit_code == 0

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import OpenEXR
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +14,8 @@ from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.color import linear_to_srgb, srgb_to_linear
-from jointnet_cli.output.exr import read_exr, write_exr
+from jointnet_cli.output.exr import exr_notes, read_attributes, read_exr, write_channels, write_exr
+from jointnet_cli.output.image import read_image
 from jointnet_cli.tasks import Projection
 
 FLAT = Projection("perspective", 60.0)
@@ -86,3 +89,183 @@ def test_what_is_no_exr_is_a_users_mistake(tmp_path: Path, content: bytes | None
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"bad\.exr"):
         read_exr(path)
+
+
+GRID = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+
+def part(name: str, channels: dict[str, NDArray[np.float32]], **header: Any) -> OpenEXR.Part:
+    return OpenEXR.Part({"type": OpenEXR.scanlineimage, **header}, channels, name=name)
+
+
+def write_parts(path: Path, *parts: OpenEXR.Part) -> Path:
+    with OpenEXR.File(list(parts)) as file:
+        file.write(str(path))
+    return path
+
+
+def window(left: int, top: int, right: int, bottom: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    return np.array([left, top], np.int32), np.array([right, bottom], np.int32)
+
+
+def deep(name: str) -> OpenEXR.Part:
+    samples = np.empty((3, 4), object)
+    for place in np.ndindex(samples.shape):
+        samples[place] = np.ones(2, np.float32)
+    return OpenEXR.Part(
+        {"type": OpenEXR.deepscanline, "compression": OpenEXR.ZIPS_COMPRESSION}, {"Z": samples}, name=name
+    )
+
+
+def test_all_parts_are_read(folder: Path) -> None:
+    path = write_parts(
+        folder / "parts.exr",
+        part("diffuse", {"R": GRID, "G": GRID, "B": GRID}),
+        part("beauty", {"R": 2 * GRID, "G": GRID, "B": GRID, "A": GRID}, owner="Ann"),
+        part("N", {"X": GRID, "Y": GRID, "Z": GRID}),
+        part("zbuffer", {"Z": 3 * GRID}),
+        part("far", {"Z": 4 * GRID, "ViewLayer.Depth.Z": GRID}),
+        part("luma", {"Y": GRID}),
+    )
+    exr = read_exr(path)
+    beauty = ["A", "B", "G", "R"]
+    diffuse = ["diffuse.B", "diffuse.G", "diffuse.R"]
+    rest = ["N.X", "N.Y", "N.Z", "Z", "ViewLayer.Depth.Z", "far.Z", "luma.Y"]
+    assert sorted(exr.channels) == sorted([*beauty, *diffuse, *rest])
+    assert np.array_equal(exr.channels["R"], 2 * GRID) and np.array_equal(exr.channels["diffuse.R"], GRID)
+    assert np.array_equal(exr.channels["Z"], 3 * GRID) and np.array_equal(exr.channels["far.Z"], 4 * GRID)
+    assert exr.depths() == ["Z", "ViewLayer.Depth.Z"]
+    assert exr.layers("XYZ", "normal", "n") == [("N.X", "N.Y", "N.Z")]
+    assert exr.attributes["owner"] == read_attributes(path)["owner"] == "Ann"
+
+
+def test_the_first_view_of_a_stereo_file_is_read(folder: Path) -> None:
+    path = write_parts(
+        folder / "views.exr", part("a", {"Z": GRID}, view="left"), part("b", {"Z": 2 * GRID}, view="right")
+    )
+    exr = read_exr(path)
+    assert list(exr.channels) == ["Z", "right.Z"] and exr.depths() == ["Z"]
+    assert exr.notes == exr_notes(path) == ("of the views left, right, left is read",)
+    header = {"type": OpenEXR.scanlineimage, "multiView": ["main", "other"]}
+    names = ["Layer.Depth.main.Z", "Layer.Depth.other.Z", "other.Z"]
+    with OpenEXR.File(header, dict.fromkeys(names, GRID)) as file:
+        file.write(str(folder / "one.exr"))
+    assert read_exr(folder / "one.exr").depths() == ["Layer.Depth.main.Z"]
+
+
+def test_deep_parts_are_left_out_by_name(folder: Path) -> None:
+    flat_and_deep = write_parts(folder / "mixed.exr", part("flat", {"Z": GRID}), deep("smoke"))
+    exr = read_exr(flat_and_deep)
+    assert list(exr.channels) == ["Z"] and exr.notes == ("part smoke holds deep data and is left out",)
+    with pytest.raises(UserError, match=r"deep\.exr holds deep data only \(part smoke\)"):
+        read_exr(write_parts(folder / "deep.exr", deep("smoke")))
+
+
+@pytest.mark.parametrize(
+    ("data", "display", "rows", "columns", "note"),
+    [
+        (
+            (2, 1, 5, 3),
+            (0, 0, 9, 7),
+            slice(1, 4),
+            slice(2, 6),
+            "4 x 3 pixels at 2, 1 in the display window of 10 x 8: unk",
+        ),
+        (
+            (12, 11, 15, 13),
+            (10, 10, 15, 13),
+            slice(1, 4),
+            slice(2, 6),
+            "4 x 3 pixels at 2, 1 in the display window of 6 x",
+        ),
+        (
+            (-2, -1, 1, 1),
+            (0, 0, 4, 4),
+            slice(0, 2),
+            slice(0, 2),
+            "4 x 3 pixels at -2, -1 in the display window of 5 x 5",
+        ),
+    ],
+)
+def test_a_data_window_lies_in_the_display_window(folder: Path, data, display, rows, columns, note) -> None:
+    header = {"type": OpenEXR.scanlineimage, "dataWindow": window(*data), "displayWindow": window(*display)}
+    channels = {"R": GRID, "G": GRID, "B": GRID, "A": np.ones_like(GRID), "Z": GRID, "id": GRID.astype(np.uint32)}
+    with OpenEXR.File(header, channels) as file:
+        file.write(str(folder / "window.exr"))
+    exr = read_exr(folder / "window.exr")
+    size = display[3] - display[1] + 1, display[2] - display[0] + 1
+    shown = GRID[3 - (rows.stop - rows.start) :, 4 - (columns.stop - columns.start) :]
+    for name, outside in (("R", 0), ("Z", np.nan), ("id", 0)):
+        expected = np.full(size, outside, np.float32)
+        expected[rows, columns] = shown
+        np.testing.assert_array_equal(exr.channels[name], expected)
+    assert len(exr.notes) == 1 and note in exr.notes[0]
+    assert exr.notes[0].endswith("unknown outside of it")
+    picture = read_image(folder / "window.exr")
+    black = np.ones(size, bool)
+    black[rows, columns] = False
+    assert not picture[black].any() and picture[rows, columns][-1, -1] == pytest.approx(1)
+
+
+def test_what_lies_beyond_the_display_window_is_cut_off(folder: Path) -> None:
+    header = {"type": OpenEXR.scanlineimage, "dataWindow": window(-1, -1, 2, 1), "displayWindow": window(0, 0, 1, 1)}
+    with OpenEXR.File(header, {"Z": GRID}) as file:
+        file.write(str(folder / "over.exr"))
+    exr = read_exr(folder / "over.exr")
+    assert exr.channels["Z"].tolist() == [[5, 6], [9, 10]]
+    assert exr.notes == ("data window of 4 x 3 pixels at -1, -1 in the display window of 2 x 2: cut to it",)
+    header["displayWindow"] = window(5, 5, 8, 8)
+    with OpenEXR.File(header, {"Z": GRID}) as file:
+        file.write(str(folder / "nothing.exr"))
+    with pytest.raises(UserError, match="lies outside of the display window"):
+        read_exr(folder / "nothing.exr")
+
+
+def test_parts_of_several_windows_have_one_size(folder: Path) -> None:
+    small = part("depth", {"Z": GRID[:2, :2].copy()}, dataWindow=window(1, 1, 2, 2), displayWindow=window(0, 0, 3, 2))
+    exr = read_exr(write_parts(folder / "sizes.exr", part("rgb", {"R": GRID, "G": GRID, "B": GRID}), small))
+    assert {plane.shape for plane in exr.channels.values()} == {(3, 4)}
+    np.testing.assert_array_equal(exr.channels["Z"][1:, 1:3], GRID[:2, :2])
+    assert np.isnan(exr.channels["Z"]).sum() == 8
+
+
+def test_a_subsampled_channel_is_repeated(folder: Path) -> None:
+    luma = OpenEXR.Channel("Y", np.zeros((4, 6), np.float32))
+    chroma = OpenEXR.Channel("RY", np.arange(24, dtype=np.float32).reshape(4, 6), 2, 2)  # the first six are written
+    with OpenEXR.File({"type": OpenEXR.scanlineimage}, {"Y": luma, "RY": chroma}) as file:
+        file.write(str(folder / "chroma.exr"))
+    exr = read_exr(folder / "chroma.exr")
+    rows = [[0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 2, 2], [3, 3, 4, 4, 5, 5], [3, 3, 4, 4, 5, 5]]
+    assert exr.channels["RY"].tolist() == rows
+    assert exr.notes == ("channel RY has one sample for 2 x 2 pixels, which is repeated",)
+
+
+def test_openexr_itself_reads_what_is_written(folder: Path) -> None:
+    image = np.array([[[0, 0.5, 1], [1, 0.25, 0]]], np.float32)
+    maps = {"depth": np.array([[0.125, 1]], np.float32), "normal": np.array([[[0, 0, 1], [0.6, -0.8, 0]]], np.float32)}
+    uncertainty = {"depth": np.array([[0.5, 0.25]], np.float32), "normal": np.array([[0.1, 0.2]], np.float32)}
+    write_exr(folder / "own.exr", image, maps, {"software": "x"}, RING, uncertainty)
+    with OpenEXR.File(str(folder / "own.exr"), separate_channels=True) as file:
+        assert len(file.parts) == 1
+        planes = {name: channel.pixels for name, channel in file.channels().items()}
+        header = dict(file.header())
+    assert header["compression"] == OpenEXR.ZIP_COMPRESSION and header["type"] == OpenEXR.scanlineimage
+    assert (header["wrapmodes"], header["software"]) == ("periodic,clamp", "x") and "envmap" not in header
+    # The sRGB curve: 0.5 is 0.21404, 0.25 is 0.05088.
+    for name, values in {"R": [0, 1], "G": [0.21404, 0.05088], "B": [1, 0]}.items():
+        assert planes[name].dtype == np.float16
+        np.testing.assert_allclose(planes[name], [values], rtol=1e-3)
+    assert planes["disparity.Y"].tolist() == [[0.125, 1]]
+    for axis, values in {"X": [0, 0.6], "Y": [0, -0.8], "Z": [1, 0]}.items():
+        np.testing.assert_allclose(planes[f"normal.{axis}"], [values], rtol=1e-6)
+    assert planes["uncertainty.disparity"].tolist() == [[0.5, 0.25]]
+    np.testing.assert_allclose(planes["uncertainty.normal"], [[0.1, 0.2]], rtol=1e-6)
+    assert len(planes) == 9
+
+
+def test_a_sphere_is_exactly_twice_as_wide_as_high(folder: Path) -> None:
+    write_channels(folder / "sphere.exr", {"Z": np.ones((2, 4), np.float32)}, {}, sphere=True)
+    with OpenEXR.File(str(folder / "sphere.exr")) as file:
+        assert file.header()["envmap"] == OpenEXR.ENVMAP_LATLONG
+    with pytest.raises(ValueError, match="twice as wide as high, not 4 x 3"):
+        write_channels(folder / "sphere.exr", {"Z": GRID}, {}, sphere=True)

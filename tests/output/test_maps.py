@@ -16,7 +16,7 @@ from PIL import Image
 from jointnet_cli import modality
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.image import write_grey_png, write_normal_png
-from jointnet_cli.output.maps import disparity_of_distance, read_map, read_mask, unit_normals
+from jointnet_cli.output.maps import depth_numbers, disparity_of_distance, read_map, read_mask, unit_normals
 
 SKY = 1e10
 """What Blender writes where a ray hits nothing."""
@@ -53,8 +53,8 @@ def test_disparity_is_never_stretched(folder: Path) -> None:
     levels = np.array([[100, 120]], np.uint8)
     Image.fromarray(levels).save(folder / "grey.png")
     Image.fromarray(np.repeat(levels[..., None], 3, axis=-1)).save(folder / "as-colour.png")
-    np.save(folder / "grey.npy", levels)
-    for name in ("grey.png", "as-colour.png", "grey.npy"):
+    Image.fromarray(levels).save(folder / "grey.tiff")
+    for name in ("grey.png", "as-colour.png", "grey.tiff"):
         np.testing.assert_allclose(read_map(folder / name, "depth").values, levels / 255, rtol=1e-6)
 
 
@@ -82,7 +82,7 @@ def test_our_own_exr_is_disparity_even_beside_a_distance(folder: Path) -> None:
     path = exr(folder / "own.exr", disparity__Y=disparity, R=disparity, Z=DISTANCE)
     read = read_map(path, "depth")
     assert np.array_equal(read.values, disparity)
-    assert read.meaning == "disparity (channel disparity.Y), near is bright"
+    assert read.meaning == "disparity (channel disparity.Y), near is bright; --channel takes Z instead"
 
 
 def test_numbers_without_a_name_are_disparity_up_to_one_and_distance_beyond(folder: Path) -> None:
@@ -105,6 +105,138 @@ def test_the_kind_can_be_said(folder: Path) -> None:
     read = read_map(folder / "midas.npy", "depth", "disparity")
     assert read.meaning == "disparity, brought to the range 0 to 1"
     np.testing.assert_allclose(read.values, [[1, 0], [0, 0.5]], atol=0.03)
+
+
+MILLIMETRES = np.array([[2000, 4000], [8000, 0]])
+"""0: nothing was measured."""
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i4", ">i4", "<u4", ">i8", "<u8", "<i2", "<f4", ">f4", ">f8", "<f2"])
+def test_the_meaning_of_an_array_does_not_depend_on_its_type(folder: Path, dtype: str) -> None:
+    np.save(folder / "array.npy", MILLIMETRES.astype(dtype))
+    numbers = depth_numbers(folder / "array.npy")
+    assert (numbers.kind, numbers.whole) == ("distance", None if "f" in dtype else 1)
+    assert np.array_equal(numbers.values, MILLIMETRES) and numbers.values.dtype == np.float32
+    read = read_map(folder / "array.npy", "depth")
+    assert read.meaning == "distance, turned into disparity"
+    np.testing.assert_allclose(read.values, NEAR_TO_SKY, atol=0.03)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1"])
+def test_small_integers_are_numbers_too(folder: Path, dtype: str) -> None:
+    np.save(folder / "small.npy", np.array([[20, 40], [80, 0]], dtype))
+    np.testing.assert_allclose(read_map(folder / "small.npy", "depth").values, NEAR_TO_SKY, atol=0.03)
+
+
+@pytest.mark.parametrize("dtype", ["?", "c8", "U3"])
+def test_what_is_no_number_is_no_depth(folder: Path, dtype: str) -> None:
+    np.save(folder / "odd.npy", np.ones((2, 2)).astype(dtype))
+    with pytest.raises(UserError, match="holds no depth: its array is"):
+        read_map(folder / "odd.npy", "depth")
+
+
+def test_whole_numbers_say_what_one_is_in_the_file(folder: Path) -> None:
+    Image.fromarray(MILLIMETRES.astype(np.uint16)).save(folder / "deep.png")
+    Image.fromarray(MILLIMETRES.astype(np.uint16)).save(folder / "deep.tiff")
+    Image.fromarray(np.full((2, 2), 200, np.uint8)).save(folder / "grey.png")
+    Image.fromarray(MILLIMETRES.astype(np.int32)).save(folder / "int.tiff")
+    Image.fromarray(MILLIMETRES.astype(np.float32)).save(folder / "float.tiff")
+    exr(folder / "uint.exr", Z=MILLIMETRES.astype(np.uint32))
+    exr(folder / "half.exr", Z=MILLIMETRES.astype(np.float16))
+    found = {path.name: depth_numbers(path) for path in map(folder.joinpath, FULL_SCALE)}
+    assert {name: numbers.whole for name, numbers in found.items()} == FULL_SCALE
+    for name in ("deep.png", "deep.tiff"):
+        np.testing.assert_allclose(found[name].values * 65535, MILLIMETRES, rtol=1e-6)
+        assert found[name].kind == "disparity"
+    for name in ("int.tiff", "float.tiff", "uint.exr", "half.exr"):
+        assert np.array_equal(found[name].values, MILLIMETRES) and found[name].kind == "distance"
+
+
+FULL_SCALE = {
+    "deep.png": 65535,
+    "deep.tiff": 65535,
+    "grey.png": 255,
+    "int.tiff": 1,
+    "float.tiff": None,
+    "uint.exr": 1,
+    "half.exr": None,
+}
+
+
+def test_unknown_disparity_is_far_and_the_rest_is_not_stretched(folder: Path) -> None:
+    path = exr(folder / "hole.exr", disparity__Y=np.array([[0.2, np.nan, 0.6]], np.float32))
+    np.testing.assert_allclose(read_map(path, "depth").values, [[0.2, 0, 0.6]], rtol=1e-6)
+
+
+VECTOR = {f"{layer}__{axis}": DISTANCE for layer in ("N", "P", "Position", "Vector", "Normal") for axis in "XYZ"}
+
+
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        (["Z", *VECTOR], "Z"),
+        (["Z", "ViewLayer__Depth__Z", "depth__Z", *VECTOR], "Z"),
+        (["ViewLayer__Depth__Z", "depth__V", *VECTOR], "depth.V"),
+        (["A__Mist__Z", "B__Depth__Z", "A__Vector__Z", *VECTOR], "B.Depth.Z"),
+        (["A__Depth__Z", "B__Depth__Z"], "A.Depth.Z"),
+        (["depth__V", "depth__Y", "Z__Z"], "depth.V"),
+        (["depth", *VECTOR], "depth"),
+        (["disparity__Y", "uncertainty__disparity", "Z", *VECTOR], "disparity.Y"),
+        (["Scene__disparity__Z", "depth__Z"], "Scene.disparity.Z"),
+        (["N__Z", "N__X", "N__Y", "Depth__Z"], "Depth.Z"),
+    ],
+)
+def test_only_names_that_mean_depth_are_depth(folder: Path, names: list[str], taken: str) -> None:
+    path = exr(folder / "named.exr", **dict.fromkeys(names, DISTANCE), R=DISTANCE)
+    assert depth_numbers(path).channel == taken
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *([f"{layer}__Z"] for layer in ("N", "P", "Normal", "normal", "Position", "Vector", "Mist", "ViewLayer__Mist")),
+        [*VECTOR],
+        ["X", "Y", "Z"],
+        ["x", "y", "z"],
+        ["depth__X", "depth__Y", "depth__Z"],
+        ["A"],
+        ["R", "G", "B", "uncertainty__disparity"],
+        ["DenoisingDepth__Z", "R"],
+    ],
+)
+def test_a_part_of_a_vector_is_never_depth(folder: Path, names: list[str]) -> None:
+    path = exr(folder / "vector.exr", **dict.fromkeys(names, DISTANCE))
+    with pytest.raises(UserError, match="holds no depth") as raised:
+        read_map(path, "depth")
+    assert raised.value.hint is not None and "--channel NAME" in raised.value.hint
+
+
+def test_the_channel_can_be_named(folder: Path) -> None:
+    path = exr(folder / "choice.exr", Z=DISTANCE, depth__Z=2 * DISTANCE, P__X=DISTANCE, P__Z=3 * DISTANCE)
+    assert depth_numbers(path).notes == ("--channel takes depth.Z instead",)
+    for name, times in (("Z", 1), ("depth.Z", 2), ("P.Z", 3)):
+        numbers = depth_numbers(path, name)
+        assert (numbers.channel, numbers.notes, numbers.kind) == (name, (), "distance")
+        assert np.array_equal(numbers.values, times * DISTANCE)
+    with pytest.raises(UserError, match=r"choice\.exr has no channel depht\.Z") as raised:
+        read_map(path, "depth", channel="depht.Z")
+    assert raised.value.hint == "did you mean depth.Z? it has P.X, P.Z, Z, depth.Z"
+    np.save(folder / "plain.npy", DISTANCE)
+    with pytest.raises(UserError, match="only OpenEXR files have named channels"):
+        read_map(folder / "plain.npy", "depth", channel="Z")
+
+
+def test_the_layer_of_normals_can_be_named(folder: Path) -> None:
+    one, zero = np.ones((2, 2), np.float32), np.zeros((2, 2), np.float32)
+    axes = {"ViewLayer.Normal": "X", "N": "Y", "Other": "Z", "Denoising Normal": "X"}
+    planes = {f"{layer}.{axis}": one if axis == along else zero for layer, along in axes.items() for axis in "XYZ"}
+    path = exr(folder / "normals.exr", **planes)
+    for layer, vector in ((None, [0, 1, 0]), ("ViewLayer.Normal", [1, 0, 0]), ("Other", [0, 0, 1])):
+        assert read_map(path, "normal", channel=layer).values[0, 0].tolist() == vector
+    assert "--normal-layer takes ViewLayer.Normal instead" in read_map(path, "normal").meaning
+    with pytest.raises(UserError, match="no layer Othr with channels X, Y and Z") as raised:
+        read_map(path, "normal", channel="Othr")
+    assert raised.value.hint is not None and raised.value.hint.startswith("did you mean Other?")
 
 
 @given(DISTANCES, st.floats(1e-3, 1e3))

@@ -1,0 +1,161 @@
+"""Flags have an effect or are refused; zero is a value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jointnet_cli.output.exr import write_channels
+from jointnet_cli.output.image import write_normal_png
+
+METRES = np.linspace(1, 5, 32, dtype=np.float32).reshape(4, 8)
+RANGE = ["--near", "1", "--far", "30"]
+
+
+@pytest.fixture(autouse=True)
+def _files() -> None:
+    Image.fromarray(np.rint(METRES * 1000).astype(np.uint16)).save("grey.png")
+    Image.new("RGB", (8, 4), (200, 100, 50)).save("photo.png")
+    write_normal_png(Path("n.normal.png"), np.tile(np.array([0, 0, 1], np.float32), (4, 8, 1)))
+    np.save("metres.npy", METRES)
+    np.save("whole.npy", np.rint(METRES * 1000).astype(np.int32))
+    write_channels(Path("z.exr"), {"Z": METRES, "depth.Z": 2 * METRES}, {})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "metres.npy --to exr --step 0.001: --step has no effect: its distances are metres",
+        "metres.npy --to exr --near 1 --far 9: --near and --far have no effect",
+        "metres.npy --to npy --scale 1 --shift 1: --scale and --shift have no effect",
+        "metres.npy --to npy --from-white near: --from-white has no effect",
+        "z.exr --to npy --step 1: --step has no effect",
+        "grey.png --to npy --step 1: --step has no effect: it is disparity",
+        "grey.png --to png --step 1: --step has no effect: it is disparity",
+        "grey.png --to npy --from-as distance --step 1 --near 1 --far 9: --near and --far have no effect",
+        "grey.png --to npy --from-as distance --step 1 --from-white near: --from-white has no effect",
+        "whole.npy --to png --from-as disparity --step 1: --step has no effect: it is disparity",
+        "photo.png --to png --as distance: --as has no effect: the file holds no depth",
+        "photo.png --to png --axis radial: --axis has no effect",
+        "photo.png --to png --step 1: --step has no effect",
+        "photo.png --to png --near 1 --far 2: --near and --far have no effect",
+        "photo.png --to png --white near: --white has no effect",
+        "photo.png --to png --normals directx: --normals has no effect: the file holds no normal",
+        "photo.png --to png --from-normals opengl: --from-normals has no effect",
+        "photo.png --to png --from-axis planar: --from-axis has no effect",
+        "photo.png --to png --channel Z: photo.png has no channel Z",
+        "n.normal.png --to png --normal-layer N: has no channel N",
+        "n.normal.png --to png --from-as distance: --from-as has no effect",
+        "photo.png --to png --crop: --crop has no effect",
+        "photo.png --to png --width 8: --width has no effect",
+        "photo.png --to png --vertical 8: --vertical has no effect",
+        "photo.png --to png --projection equirectangular --vertical 8 --from-projection cylindrical: --vertical has no",
+        "photo.png --to png --projection cylindrical --crop --from-projection equirectangular: --crop has no effect",
+        "photo.png --to png --projection cylindrical --vertical 0 --from-projection equirectangular: cannot be 0 degrees",
+        "whole.npy --to exr: holds distance in whole numbers, and does not say of which unit",
+        "grey.png --to exr --step 0 --from-as distance: a step of 0 metres",
+        "grey.png --to exr --near 0 --far 3 --from-as distance: near 0 and far 3 are no range",
+    ],
+)
+def test_convert_refuses_what_has_no_effect(invoke, words: str) -> None:
+    arguments, _, fault = words.partition(": ")
+    ran = invoke("convert", *arguments.split())
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert fault in ran.stderr and "hint: " in ran.stderr
+    assert not Path("outputs").exists()
+
+
+def test_of_several_files_each_takes_the_flags_of_what_it_holds(invoke) -> None:
+    ran = invoke("convert", "photo.png", "metres.npy", "--to", "exr", "--as", "disparity", *RANGE)
+    assert ran.exit_code == 0, ran.stderr
+    ran = invoke("convert", "photo.png", "metres.npy", "--to", "exr", "--step", "0.001", "--out", "b")
+    assert ran.exit_code == 1 and "metres.npy: --step has no effect" in ran.stderr
+
+
+@pytest.mark.parametrize("name", ["grey.png", "whole.npy", "uint.npy", "big.npy", "uint.exr", "grey.tiff", "int.tiff"])
+def test_a_step_is_metres_of_one_in_whole_numbers_of_any_type(invoke, name: str) -> None:
+    levels = np.rint(METRES * 1000)
+    np.save("uint.npy", levels.astype(np.uint16))
+    np.save("big.npy", levels.astype(">i8"))
+    write_channels(Path("uint.exr"), {"Z": levels.astype(np.uint32)}, {})
+    Image.fromarray(levels.astype(np.uint16)).save("grey.tiff")
+    Image.fromarray(levels.astype(np.int32)).save("int.tiff")
+    ran = invoke("convert", name, "--to", "npy", "--from-as", "distance", "--step", "0.001", "--out", "o")
+    assert ran.exit_code == 0, ran.stderr
+    np.testing.assert_allclose(np.load(f"o/{Path(name).stem}.npy"), METRES, atol=0.00051)
+
+
+def test_a_step_of_eight_bits_is_one_level(invoke) -> None:
+    Image.fromarray(np.array([[0, 10, 255]], np.uint8)).save("byte.png")
+    assert invoke("convert", "byte.png", "--to", "npy", "--from-as", "distance", "--step", "0.1").exit_code == 0
+    np.testing.assert_allclose(np.load("outputs/byte.npy"), [[0, 1, 25.5]], rtol=1e-6)
+
+
+def test_white_is_near_in_distances_between_near_and_far(invoke) -> None:
+    Image.fromarray(np.array([[0, 65535, 13107]], np.uint16)).save("white.png")
+    flags = ["--to", "npy", "--from-as", "distance", "--near", "2", "--far", "12"]
+    assert invoke("convert", "white.png", *flags, "--from-white", "near", "--out", "near").exit_code == 0
+    assert invoke("convert", "white.png", *flags, "--from-white", "far", "--out", "far").exit_code == 0
+    assert invoke("convert", "white.png", *flags, "--out", "bare").exit_code == 0
+    np.testing.assert_allclose(np.load("near/white.npy"), [[12, 2, 10]], rtol=1e-6)
+    for folder in ("far", "bare"):
+        np.testing.assert_allclose(np.load(f"{folder}/white.npy"), [[2, 12, 4]], rtol=1e-6)
+
+
+def test_convert_says_which_channel_it_took_and_takes_another(invoke) -> None:
+    ran = invoke("convert", "z.exr", "--to", "npy")
+    assert "read distance (channel Z)" in ran.stderr and "--channel takes depth.Z instead" in ran.stderr
+    ran = invoke("convert", "z.exr", "--to", "npy", "--channel", "depth.Z", "--out", "b")
+    assert "left out Z" in ran.stderr
+    assert np.array_equal(np.load("b/z.npy"), 2 * METRES)
+    ran = invoke("convert", "z.exr", "--to", "npy", "--channel", "depth.z", "--out", "c")
+    assert ran.exit_code == 2 and "z.exr has no channel depth.z" in ran.stderr and "did you mean depth.Z?" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--near", "5"], "--near has no effect: no scene is made"),
+        (["--far", "5"], "--far has no effect: no scene is made"),
+        (["--depth-scale", "1", "--depth-shift", "1"], "--depth-scale has no effect"),
+        (["--known", "known.csv"], "--known has no effect"),
+        (["--sharpen"], "--sharpen has no effect: no scene is made"),
+        (["--skirt"], "--skirt has no effect: no mesh is made"),
+        (["--viewer", "--skirt"], "--skirt has no effect: no mesh is made"),
+        (["--mesh", "points", "--max-triangles", "500"], "--max-triangles has no effect: no mesh is made"),
+        (["--near", "0", "--viewer"], "near 0 and far 30 are no range"),
+        (["--far", "0", "--viewer"], "near 1 and far 0 are no range"),
+        (["--channel", "Z"], "--channel names a channel of the depth file, and none is given"),
+        (["--depth", "z.exr", "--channel", "Y"], "z.exr has no channel Y"),
+        (["--depth", "z.exr", "--normal-layer", "N"], "--normal-layer names a channel of the normal file"),
+        (["--depth", "grey.png", "--channel", "Z"], "only OpenEXR files have named channels"),
+    ],
+)
+def test_image_commands_refuse_flags_without_an_effect(invoke, arguments: list[str], words: str) -> None:
+    Path("known.csv").write_text("0,0,1\n1,1,2\n")
+    ran = invoke("generate", "sea", *arguments, "--device", "no-such-device")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert words in ran.stderr and "hint: " in ran.stderr
+    assert not Path("outputs").exists()
+
+
+def test_a_panorama_has_a_scene_by_itself(invoke) -> None:
+    assert invoke("panorama", "sea", "--near", "5", "--skirt", "--dry-run").exit_code == 0
+    ran = invoke("panorama", "sea", "--no-viewer", "--mesh", "points", "--skirt", "--dry-run")
+    assert ran.exit_code == 2 and "--skirt has no effect" in ran.stderr
+
+
+def test_view_refuses_flags_without_an_effect(invoke) -> None:
+    ran = invoke("view", "photo.png", "--depth", "z.exr", "--skirt")
+    assert ran.exit_code == 2 and "--skirt has no effect: no mesh is made" in ran.stderr
+    ran = invoke("view", "photo.png", "--depth", "z.exr", "--near", "0")
+    assert ran.exit_code == 2 and "near 0 and far 30 are no range" in ran.stderr
+
+
+def test_a_table_names_channels_too(invoke, untrained: Path) -> None:
+    Path("rows.csv").write_text("prompt,depth,channel\nsea,z.exr,Q\n")
+    ran = invoke("generate", "--prompts", "rows.csv", "--model", str(untrained))
+    assert ran.exit_code == 2 and "z.exr has no channel Q" in ran.stderr
