@@ -267,3 +267,42 @@ def test_the_sidecar_of_a_result_is_read(convert, disparity):
     ran = convert("0_0_reef.depth.png", "--to", "npy")
     assert "cylindrical 360 degrees" in ran.stderr
     assert json.loads(Path("outputs/0_0_reef.depth.npy.json").read_text())["origin"]["prompt"] == "ocean reef"
+
+
+def test_all_parts_of_a_file_are_converted(convert):
+    import OpenEXR
+
+    window = {"dataWindow": (np.array([1, 0], np.int32), np.array([2, 0], np.int32))}
+    window |= {"displayWindow": (np.array([0, 0], np.int32), np.array([3, 1], np.int32))}
+    colour, metres = np.full((1, 2), 0.25, np.float32), np.array([[2, 4]], np.float32)
+    normal = {"N.X": 0 * colour, "N.Y": 0 * colour, "N.Z": 1 + 0 * colour}
+    parts = {"beauty": dict.fromkeys("RGB", colour), "depth": {"Z": metres}, "N": normal}
+    header = {"type": OpenEXR.scanlineimage, **window}
+    with OpenEXR.File([OpenEXR.Part({**header}, planes, name=name) for name, planes in parts.items()]) as file:
+        file.write("parts.exr")
+    ran = convert("parts.exr", "--to", "tiff", "--json")
+    assert ran.exit_code == 0, ran.stderr
+    note = "data window of 2 x 1 pixels at 1, 0 in the display window of 4 x 2: unknown outside of it"
+    assert json.loads(ran.stdout)["notes"] == [note] and f"parts.exr: {note}" in ran.stderr
+    import tifffile
+
+    image, depth, normals = (tifffile.imread(f"outputs/parts.{part}.tiff") for part in ("image", "depth", "normal"))
+    assert image[..., 0].tolist() == [[0, 137, 137, 0], [0, 0, 0, 0]]  # sRGB of a quarter of the light
+    np.testing.assert_array_equal(depth, [[np.nan, 2, 4, np.nan], [np.nan] * 4])
+    assert normals[..., 2].tolist() == [[0, 1, 1, 0], [0, 0, 0, 0]]
+    ran = convert("parts.exr", "--to", "png", "--what", "depth", "--step", "0.001", "--out", "p")
+    assert np.asarray(Image.open("p/parts.png")).tolist() == [[0, 2000, 4000, 0], [0] * 4]
+
+
+def test_a_tiff_by_another_reader(convert, disparity):
+    import tifffile
+
+    write_grey_png(Path("d.depth.png"), disparity)
+    assert convert("d.depth.png", "--to", "tiff", "--as", "distance", *RANGE, "--bits", "16").exit_code == 0
+    with tifffile.TiffFile("outputs/d.depth.tiff") as file:
+        page = file.pages.first
+        stored, record = page.asarray(), json.loads(page.description)
+    assert (stored.dtype, record["maps"]["depth"]["black"]) == (np.uint16, pytest.approx(1))
+    metres = 1 + stored / 65535 * 29
+    given = np.rint(disparity * 65535) / 65535
+    np.testing.assert_allclose(metres, 1 / (given * (1 - 1 / 30) + 1 / 30), atol=0.51 * 29 / 65535)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -30,6 +31,40 @@ def test_a_cylinder_counts_its_rows_from_the_horizon(view: Projection) -> None:
     assert 'ProjectionType="cylindrical"' in packet
     assert 'CroppedAreaTopPixels="-4"' in packet
     assert parse_gpano(packet, 32, 8) == view
+
+
+def fields(packet: str) -> dict[str, str]:
+    """The GPano attributes of a packet, by the XML parser alone."""
+    namespace = "{http://ns.google.com/photos/1.0/panorama/}"
+    root = ElementTree.fromstring(packet.split("?>", 1)[1].rsplit("<?", 1)[0])
+    (description,) = root.iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")
+    return {name.removeprefix(namespace): value for name, value in description.attrib.items() if namespace in name}
+
+
+@pytest.mark.parametrize(
+    ("view", "size", "kind", "cropped", "full", "corner"),
+    [
+        # Of 360 degrees in 4000 columns a quarter and more: the picture starts at column 700 and row 450 of the whole.
+        (Equirectangular(4000, 700, 450), (2000, 1000), "equirectangular", (2000, 1000), (4000, 2000), (700, 450)),
+        (Equirectangular(64), (64, 32), "equirectangular", (64, 32), (64, 32), (0, 0)),
+        # 180 of 360 degrees in the middle: a quarter of the circle lies to its left. Rows count from the horizon.
+        (Projection("cylindrical", 180.0), (1000, 400), "cylindrical", (1000, 400), (2000, 400), (500, -200)),
+        (Projection("cylindrical", 90.0), (300, 101), "cylindrical", (300, 101), (1200, 101), (450, -50)),
+        (RING, (32, 8), "cylindrical", (32, 8), (32, 8), (0, -4)),
+    ],
+)
+def test_the_fields_are_those_of_the_specification(view, size, kind, cropped, full, corner) -> None:
+    assert fields(gpano_xmp(view, *size, heading=12.25)) == {
+        "UsePanoramaViewer": "True",
+        "ProjectionType": kind,
+        "PoseHeadingDegrees": "12.2",
+        "CroppedAreaImageWidthPixels": str(cropped[0]),
+        "CroppedAreaImageHeightPixels": str(cropped[1]),
+        "FullPanoWidthPixels": str(full[0]),
+        "FullPanoHeightPixels": str(full[1]),
+        "CroppedAreaLeftPixels": str(corner[0]),
+        "CroppedAreaTopPixels": str(corner[1]),
+    }
 
 
 def test_a_perspective_picture_is_no_panorama() -> None:

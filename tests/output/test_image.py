@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, JpegImagePlugin
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.output.gpano import PNG_KEY
 from jointnet_cli.output.image import (
     read_disparity_png,
     read_image,
@@ -104,6 +107,81 @@ def test_what_is_not_a_number_is_not_written(tmp_path: Path, write: Callable[...
     with pytest.raises(ValueError, match="finite"):
         write(tmp_path / "nan.png", np.full((2, 2, 3), np.nan, np.float32))
     assert list(tmp_path.iterdir()) == []
+
+
+def chunks(path: Path) -> list[tuple[bytes, bytes]]:
+    """The chunks of a PNG, their checksums compared."""
+    data, at, found = path.read_bytes(), 8, []
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    while at < len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        name, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        assert struct.unpack_from(">I", data, at + 8 + length) == (zlib.crc32(name + body),)
+        found.append((name, body))
+        at += 12 + length
+    return found
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_a_deep_png_by_its_bytes(folder: Path, width: int) -> None:
+    levels = np.random.default_rng(width).integers(0, 65536, (3, width, 3), np.uint16)
+    levels[0, 0] = (0, 1, 65535)
+    write_deep_png(folder / "deep.png", (levels / 65535).astype(np.float32), {"Title": "é", PNG_KEY: "<海/>"})
+    found = chunks(folder / "deep.png")
+    assert [name for name, _ in found] == [b"IHDR", b"tEXt", b"iTXt", b"IDAT", b"IEND"]
+    assert found[0][1] == struct.pack(">IIBBBBB", width, 3, 16, 2, 0, 0, 0)
+    assert found[1][1] == b"Title\0\xe9" and found[2][1] == PNG_KEY.encode() + b"\0\0\0\0\0" + "<海/>".encode()
+    lines = zlib.decompress(found[3][1])
+    assert len(lines) == 3 * (1 + 6 * width)
+    for row in range(3):
+        line = bytearray(lines[row * (1 + 6 * width) :][: 1 + 6 * width])
+        assert line[0] == 1  # the filter `Sub`
+        for place in range(7, len(line)):
+            line[place] = (line[place] + line[place - 6]) % 256
+        assert struct.unpack(f">{3 * width}H", line[1:]) == tuple(levels[row].ravel())
+    # Pillow shows the high bytes.
+    assert np.array_equal(np.asarray(Image.open(folder / "deep.png")), levels >> 8)
+
+
+def test_other_readers_see_grey_and_normals_as_they_are(folder: Path) -> None:
+    write_grey_png(folder / "grey.png", np.array([[0, 0.25, 1, 1.5, -1]], np.float32), {"Title": "a"})
+    picture = Image.open(folder / "grey.png")
+    assert picture.mode == "I;16" and picture.text == {"Title": "a"}
+    assert np.asarray(picture).tolist() == [[0, 16384, 65535, 65535, 0]]
+    assert chunks(folder / "grey.png")[0][1] == struct.pack(">IIBBBBB", 5, 1, 16, 0, 0, 0, 0)
+    write_normal_png(folder / "n.png", np.array([[[0, 0, 1], [-1, 1, 0], [0.6, -0.84, 0]]], np.float32), {"Title": "b"})
+    picture = Image.open(folder / "n.png")
+    assert picture.mode == "RGB" and picture.text == {"Title": "b"}
+    assert np.asarray(picture).tolist() == [[[128, 128, 255], [0, 255, 128], [204, 20, 128]]]
+    write_png(folder / "rgb.png", np.array([[[0, 0.2, 1], [-1, 2, 0.5]]], np.float32), {PNG_KEY: "<海/>"})
+    assert np.asarray(Image.open(folder / "rgb.png")).tolist() == [[[0, 51, 255], [0, 255, 128]]]
+    assert (b"iTXt", PNG_KEY.encode() + b"\0\0\0\0\0" + "<海/>".encode()) in chunks(folder / "rgb.png")
+
+
+def test_a_jpeg_keeps_the_full_resolution_of_its_colours(folder: Path) -> None:
+    stripes = np.zeros((16, 16, 3), np.float32)
+    stripes[:, ::2, 0], stripes[:, 1::2, 2] = 1, 1
+    write_jpeg(folder / "stripes.jpg", stripes, "<xmp/>", "a comment")
+    with Image.open(folder / "stripes.jpg") as picture:
+        assert JpegImagePlugin.get_sampling(picture) == 0  # 4:4:4
+        # The first entry of the standard's tables, 16 and 17, at a quality of 95: a tenth.
+        assert [table[0] for table in picture.quantization.values()] == [2, 2]
+        assert (picture.info["comment"], picture.info["xmp"]) == (b"a comment", b"<xmp/>")
+        np.testing.assert_allclose(np.asarray(picture) / 255, stripes, atol=0.06)
+    data = (folder / "stripes.jpg").read_bytes()
+    frame = data.index(b"\xff\xc0") + 10
+    assert [data[frame + 3 * component + 1] for component in range(3)] == [0x11, 0x11, 0x11]
+
+
+def test_a_jpeg_leaves_out_what_it_has_no_room_for(folder: Path) -> None:
+    image = np.zeros((8, 8, 3), np.float32)
+    for size, kept in ((65_500, True), (65_501, False)):
+        write_jpeg(folder / "long.jpg", image, comment="c" * size)
+        with Image.open(folder / "long.jpg") as picture:
+            assert ("comment" in picture.info) == kept
+    write_jpeg(folder / "long.jpg", image, comment="é" * 32_751)  # 65,502 bytes
+    with Image.open(folder / "long.jpg") as picture:
+        assert "comment" not in picture.info and "xmp" not in picture.info
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp", "tiff", "bmp"])

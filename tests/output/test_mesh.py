@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from jointnet_cli.output.dome import dome_of
 from jointnet_cli.output.mesh import scene_mesh
 from jointnet_cli.output.rays import pixels_of
 from jointnet_cli.output.scene import DepthScale, Scene, Surface, scene_of
@@ -211,6 +212,26 @@ def test_the_sky_is_a_dome_beyond_everything() -> None:
         clear = np.isinf(whole.front.distance)
         assert np.array_equal(texture[margin : margin + len(disparity)][clear], np.rint(whole.front.image * 255)[clear])
     assert "sky" not in scene_mesh(scene(noise(0.4, 0.6), FLAT)).geometry
+
+
+@pytest.mark.parametrize(("projection", "margin"), [(RING, 16), (FLAT, 0)])
+def test_the_dome_shows_each_pixel_of_the_sky_where_it_is(projection: Projection, margin: int) -> None:
+    height, width = 24, 64
+    disparity = np.full((height, width), 0.5, np.float32)
+    disparity[:10] = 0
+    dome = dome_of(scene_of(picture(height, width), disparity, projection, DepthScale.from_range()), 50, 10_000)
+    assert dome is not None and dome.image.shape == (height + 2 * margin, width, 3)
+    x, y, z = dome.points.T.astype(np.float64)
+    open_end = np.hypot(x, z) > 1  # the poles of a ring have no column
+    assert np.isclose(np.hypot(x, z)[open_end] if margin else -z, 50, rtol=1e-6).all()
+    focal = width / (2 * np.pi) if margin else width / 2 / np.tan(np.radians(projection.span / 2))
+    row = height / 2 - y / 50 * focal - 0.5
+    column = width / 2 + (np.arctan2(x, -z) if margin else x / 50) * focal - 0.5
+    texture_row = (1 - dome.uv[:, 1]) * len(dome.image) - 0.5
+    np.testing.assert_allclose(texture_row[open_end], (row + margin)[open_end], atol=1e-3)
+    turned = (dome.uv[:, 0] * width - 0.5 - column + width / 2) % width - width / 2
+    np.testing.assert_allclose(turned[open_end], 0, atol=1e-3)
+    assert len(np.unique(np.round(row[open_end], 3))) > 5
 
 
 def test_the_dome_of_a_ring_is_closed_at_its_poles() -> None:

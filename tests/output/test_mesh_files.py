@@ -106,6 +106,16 @@ def test_an_obj_reads_back_with_its_textures(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         corners, np.concatenate([mesh.vertices for mesh in made.geometry.values()]), rtol=1e-6, atol=1e-6
     )
+    turns = np.array([line.split()[1:] for line in text.splitlines() if line.startswith("vt ")], float)
+    np.testing.assert_allclose(turns, np.concatenate([mesh.visual.uv for mesh in made.geometry.values()]), atol=1e-6)
+    words = [line.split()[1:] for line in text.splitlines() if line.startswith("f ")]
+    assert all(corner.split("/")[0] == corner.split("/")[1] for face in words for corner in face)
+    faces = np.array([[int(corner.split("/")[0]) for corner in face] for face in words])
+    parts = list(made.geometry.values())
+    starts = np.cumsum([1, *(len(part.vertices) for part in parts[:-1])])
+    assert np.array_equal(
+        faces, np.concatenate([part.faces + start for part, start in zip(parts, starts, strict=True)])
+    )
     front = np.asarray(Image.open(tmp_path / "place.mesh.front.png"))
     assert np.array_equal(front, np.rint(scene().front.image * 255))
 
