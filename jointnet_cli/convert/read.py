@@ -99,9 +99,9 @@ def _parts(path: Path, reading: Reading, stated: Stated, exr: Exr | None) -> lis
     if exr is None:
         return [wanted or stated.part or _guess(path)]
     there: dict[Part, bool] = {
-        "image": bool(exr.layers("RGB", *PICTURE_LAYERS)),
+        "image": bool(exr.layers("rgb", *PICTURE_LAYERS)),
         "depth": reading.channel is not None or bool(exr.depths()),
-        "normal": reading.normal_layer is not None or bool(exr.layers("XYZ", *NORMAL_LAYERS)),
+        "normal": reading.normal_layer is not None or bool(exr.layers("xyz", *NORMAL_LAYERS)),
     }
     parts = [part for part, found in there.items() if found and wanted in (None, part)]
     if not parts:
@@ -127,7 +127,7 @@ def _guess(path: Path) -> Part:
 
 def _read_image(path: Path, content: Content, reading: Reading, stated: Stated, exr: Exr | None) -> None:
     if exr is not None:
-        channels = exr.layers("RGB", *PICTURE_LAYERS)[0]
+        channels = exr.layers("rgb", *PICTURE_LAYERS)[0]
         content.used |= set(channels)
         content.image = np.maximum(np.nan_to_num(exr.stack(channels)), 0)
         content.taken_for["image"] = "picture in linear light"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ PICTURE_LAYERS = ("", "combined")
 _MAGIC = b"\x76\x2f\x31\x01"
 
 
+_DEPTHS = ("disparity", "z", "depth")
+"""What a channel of depth, or its layer, is called, best first."""
 _COLOURS = {"r": 0.0, "g": 0.0, "b": 0.0, "a": 1.0}
 """What channels of these names hold outside of the data window: opaque black. Others hold NaN, which means unknown."""
 _PICTURE_PARTS = ("rgba", "rgb", "beauty", "combined", "main", "color", "c", "")
@@ -53,7 +56,7 @@ class Exr(NamedTuple):
         return [name for _, name in ranked]
 
     def layers(self, axes: str, *names: str) -> list[tuple[str, ...]]:
-        """The channels, in the order of `axes`, of each layer that is called one of `names`, best first.
+        """The channels, in the order of `axes`, of each layer that is called one of `names`, best first; all in lower case.
 
         `ViewLayer.Normal.X` is the channel `X` of the layer `Normal` of `ViewLayer`. Case is ignored; the layer without a name
         is called "". Layers with the fewest dots come first, then the order of `names`, then the alphabet.
@@ -73,7 +76,7 @@ class Exr(NamedTuple):
 
     def vector_layer(self, name: str) -> tuple[str, ...]:
         """The channels `X`, `Y`, `Z` of the layer of that name. Raises `UserError` with the nearest if there is none."""
-        vectors = {prefix.removesuffix("."): channels for prefix, channels in self._prefixes("XYZ").items()}
+        vectors = {prefix.removesuffix("."): channels for prefix, channels in self._prefixes("xyz").items()}
         if name not in vectors:
             raise UserError(f"no layer {name} with channels X, Y and Z", _known(name, vectors or self.channels))
         return vectors[name]
@@ -83,37 +86,34 @@ class Exr(NamedTuple):
         return np.stack([self.channels[name] for name in channels], axis=-1).astype(np.float32)
 
     def _prefixes(self, axes: str) -> dict[str, tuple[str, ...]]:
-        """By prefix, with its dot, the channels of every layer that has all of `axes`, in any case."""
+        """By prefix, with its dot, the channels of every layer that has all of `axes` (lower case), in any case."""
         by_prefix: dict[str, dict[str, str]] = {}
         for name in self.channels:
             layer, dot, axis = name.rpartition(".")
             by_prefix.setdefault(layer + dot, {})[axis.lower()] = name
-        wanted = axes.lower()
         return {
-            prefix: tuple(there[axis] for axis in wanted)
+            prefix: tuple(there[axis] for axis in axes)
             for prefix, there in by_prefix.items()
-            if set(wanted) <= there.keys()
+            if set(axes) <= there.keys()
         }
 
     def _words(self, name: str) -> list[str] | None:
         """The parts of a name in lower case, without the view that is read; `None` in the name of another view."""
-        words = name.split(".") if name else []
+        words = name.split(".")
         if any(word in self.views[1:] for word in words):
             return None
-        return [word.lower() for word in words if word not in self.views[:1]]
+        return [word.lower() for word in words if word not in self.views]
 
-    def _depth_rank(self, name: str) -> tuple[int, int, int] | None:
+    def _depth_rank(self, name: str) -> tuple[int, int] | None:
         """Smaller is better; `None` is no depth."""
         words = self._words(name)
-        if not words or any(name in vector for vector in self._prefixes("XYZ").values()):
+        if not words or any(name in vector for vector in self._prefixes("xyz").values()):
             return None
-        if words == ["z"]:
-            return 1, 1, 0
-        axis = "zvy".find(words[-1]) if len(words[-1]) == 1 else -1
-        quantity = words[-1] if len(words) == 1 else words[-2] if axis >= 0 else ""
-        if quantity not in ("disparity", "depth"):
+        alone = len(words) == 1
+        quantity = words[-1] if alone else words[-2] if words[-1] in ("z", "v", "y") else None
+        if quantity not in _DEPTHS or (quantity == "z" and not alone):
             return None
-        return 0 if quantity == "disparity" else 2, len(words), axis
+        return _DEPTHS.index(quantity), len(words)
 
 
 def write_exr(
@@ -233,7 +233,11 @@ def _opened(path: Path, *, header_only: bool = False) -> Iterator[Any]:
     try:
         if not is_exr(path):  # asked here, because the library prints its own complaint to stderr
             raise UserError(f"{path} is not an OpenEXR file")
-        with OpenEXR.File(str(path), separate_channels=True, header_only=header_only) as file:
+        with redirect_stdout(StringIO()) as said:  # the library drops a damaged part, and says so on stdout
+            opened = OpenEXR.File(str(path), separate_channels=True, header_only=header_only)
+        if words := said.getvalue().strip():
+            raise UserError(f"{path} cannot be read: {words}")
+        with opened as file:
             yield file
     except (OSError, RuntimeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
@@ -293,7 +297,8 @@ def _named_channels(parts: list[Any], views: tuple[str, ...]) -> list[tuple[Any,
         own = {}
         for channel_name, channel in part.channels.items():
             name = channel_name
-            kept = (part is picture and name in "RGBA") or (name == "Z" and not {"X", "Y"} <= part.channels.keys())
+            vector = {"X", "Y", "Z"} <= part.channels.keys()
+            kept = (part is picture and name in ("R", "G", "B", "A")) or (name == "Z" and not vector)
             if "." not in name and not kept:
                 name = f"{part.name()}.{name}"
             if (view := part.header.get("view")) in views[1:]:
@@ -313,7 +318,7 @@ def _placed(path: Path, part: Any, name: str, channel: Any) -> NDArray[Any]:
     pixels = channel.pixels
     across, down = channel.xSampling, channel.ySampling
     if (across, down) != (1, 1):
-        pixels = pixels.repeat(down, axis=0).repeat(across, axis=1)[: bottom - top + 1, : right - left + 1]
+        pixels = pixels.repeat(down, axis=0).repeat(across, axis=1)
     if (left, top, right, bottom) == (first, upper, last, lower):
         return np.asarray(pixels)
     if left > last or right < first or top > lower or bottom < upper:
@@ -350,7 +355,7 @@ def _corners(part: Any, window: str) -> tuple[tuple[int, int], tuple[int, int]]:
 
 def _known(name: str, known: Iterable[str]) -> str:
     """A hint: the nearest of the names that there are, and all of them."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, list(known))
     return f"{f'did you mean {near[0]}? ' if near else ''}it has {', '.join(known)}"
 
 

@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,14 +50,14 @@ def write_deep_png(path: Path, samples: NDArray[np.float32], text: Mapping[str, 
     """
     pixels = _quantize(samples, np.uint16).astype(">u2")
     height, width = pixels.shape[:2]
-    rows = pixels.reshape(height, -1).view(np.uint8)
+    rows = pixels.reshape(height, 3 * width).view(np.uint8)
     differences = rows.copy()
     differences[:, 6:] -= rows[:, :-6]  # PNG's filter `Sub`: each byte less that of the pixel before
     lines = np.insert(differences, 0, 1, axis=1)
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),
         *((chunk[0], chunk[1]) for chunk in _png_info(text).chunks),
-        (b"IDAT", zlib.compress(lines.tobytes(), 6)),
+        (b"IDAT", zlib.compress(lines.tobytes())),
         (b"IEND", b""),
     ]
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
@@ -72,9 +73,11 @@ def write_jpeg(path: Path, image: NDArray[np.float32], xmp: str | None = None, c
     of [0, 1] are clipped.
     """
     segments = {"xmp": xmp, "comment": comment}
-    given = {name: data for name, text in segments.items() if text and len(data := text.encode()) <= _SEGMENT}
+    given: dict[str, Any] = {
+        name: data for name, text in segments.items() if text and len(data := text.encode()) <= _SEGMENT
+    }
     with atomic_path(path) as temporary:
-        Image.fromarray(_quantize(image, np.uint8)).save(temporary, format="JPEG", quality=95, subsampling=0, **given)
+        Image.fromarray(_quantize(image, np.uint8)).save(temporary, quality=95, subsampling=0, **given)
 
 
 def write_normal_png(path: Path, normal: NDArray[np.float32], text: Mapping[str, str] | None = None) -> None:
@@ -116,12 +119,13 @@ def read_text(path: Path) -> dict[str, str]:
 
 def _exr_image(path: Path) -> NDArray[np.float32]:
     exr = read_exr(path)
-    found = exr.layers("RGB", *PICTURE_LAYERS)
+    found = exr.layers("rgb", *PICTURE_LAYERS)
     if not found:
         raise UserError(f"{path} holds no picture", hint=f"its channels are {', '.join(exr.channels)}")
     linear = exr.stack(found[0])
-    if (alpha := exr.channels.get(f"{found[0][0][:-1]}A")) is not None:
-        linear += 1 - alpha[..., None]  # OpenEXR's colours are multiplied by alpha already
+    for *colours, alpha in exr.layers("rgba", *PICTURE_LAYERS):
+        if tuple(colours) == found[0]:
+            linear += 1 - exr.stack([alpha])  # OpenEXR's colours are multiplied by alpha already
     return linear_to_srgb(np.clip(np.nan_to_num(linear), 0, 1))
 
 

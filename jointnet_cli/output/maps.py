@@ -240,7 +240,7 @@ def normal_channels(path: Path, exr: Exr, layer: str | None = None) -> tuple[tup
             return exr.vector_layer(layer), exr.notes
         except UserError as fault:
             raise UserError(f"{path} has {fault}", fault.hint) from None
-    found = exr.layers("XYZ", *NORMAL_LAYERS)
+    found = exr.layers("xyz", *NORMAL_LAYERS)
     if not found:
         raise UserError(
             f"{path} holds no normals",

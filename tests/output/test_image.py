@@ -109,6 +109,11 @@ def test_what_is_not_a_number_is_not_written(tmp_path: Path, write: Callable[...
     assert list(tmp_path.iterdir()) == []
 
 
+def test_other_pictures_have_no_text(folder: Path) -> None:
+    Image.new("RGB", (2, 2)).save(folder / "none.jpg")
+    assert read_text(folder / "none.jpg") == {}
+
+
 def chunks(path: Path) -> list[tuple[bytes, bytes]]:
     """The chunks of a PNG, their checksums compared."""
     data, at, found = path.read_bytes(), 8, []
@@ -139,6 +144,7 @@ def test_a_deep_png_by_its_bytes(folder: Path, width: int) -> None:
         for place in range(7, len(line)):
             line[place] = (line[place] + line[place - 6]) % 256
         assert struct.unpack(f">{3 * width}H", line[1:]) == tuple(levels[row].ravel())
+    assert found[4][1] == b""
     # Pillow shows the high bytes.
     assert np.array_equal(np.asarray(Image.open(folder / "deep.png")), levels >> 8)
 

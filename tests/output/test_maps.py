@@ -181,6 +181,8 @@ VECTOR = {f"{layer}__{axis}": DISTANCE for layer in ("N", "P", "Position", "Vect
         (["A__Depth__Z", "B__Depth__Z"], "A.Depth.Z"),
         (["depth__V", "depth__Y", "Z__Z"], "depth.V"),
         (["depth", *VECTOR], "depth"),
+        (["Z", "depth"], "Z"),
+        (["disparity", "Z"], "disparity"),
         (["disparity__Y", "uncertainty__disparity", "Z", *VECTOR], "disparity.Y"),
         (["Scene__disparity__Z", "depth__Z"], "Scene.disparity.Z"),
         (["N__Z", "N__X", "N__Y", "Depth__Z"], "Depth.Z"),
@@ -200,6 +202,7 @@ def test_only_names_that_mean_depth_are_depth(folder: Path, names: list[str], ta
         ["x", "y", "z"],
         ["depth__X", "depth__Y", "depth__Z"],
         ["A"],
+        ["X"],
         ["R", "G", "B", "uncertainty__disparity"],
         ["DenoisingDepth__Z", "R"],
     ],
@@ -236,7 +239,10 @@ def test_the_layer_of_normals_can_be_named(folder: Path) -> None:
     assert "--normal-layer takes ViewLayer.Normal instead" in read_map(path, "normal").meaning
     with pytest.raises(UserError, match="no layer Othr with channels X, Y and Z") as raised:
         read_map(path, "normal", channel="Othr")
-    assert raised.value.hint is not None and raised.value.hint.startswith("did you mean Other?")
+    assert raised.value.hint is not None and raised.value.hint.startswith("did you mean Other? it has ")
+    with pytest.raises(UserError, match="no channel Q") as raised:
+        read_map(path, "depth", channel="Q")
+    assert raised.value.hint is not None and raised.value.hint.startswith("it has Denoising Normal.X, ")
 
 
 @given(DISTANCES, st.floats(1e-3, 1e3))
