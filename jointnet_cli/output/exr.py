@@ -64,7 +64,7 @@ class Exr(NamedTuple):
         found = []
         for prefix, channels in self._prefixes(axes).items():
             words = self._words(prefix.removesuffix("."))
-            if words is not None and (name := words[-1] if words else "") in names:
+            if words is not None and (name := "".join(words[-1:])) in names:
                 found.append((len(words), names.index(name), channels))
         return [channels for *_, channels in sorted(found)]
 
@@ -163,7 +163,6 @@ def write_channels(
     header: dict[str, Any] = {
         **attributes,
         "compression": OpenEXR.ZIP_COMPRESSION,
-        "type": OpenEXR.scanlineimage,
     }
     if wrap:
         header["wrapmodes"] = "periodic,clamp"

@@ -245,6 +245,27 @@ def test_deep_parts_are_left_out_by_name(folder: Path) -> None:
             "4 x 3 pixels at 2, 1 in the display window of 6 x",
         ),
         (
+            (12, 11, 15, 13),
+            (5, 7, 29, 33),
+            slice(4, 7),
+            slice(7, 11),
+            "4 x 3 pixels at 7, 4 in the display window of 25 x 27:",
+        ),
+        (
+            (-3, 0, 0, 2),
+            (0, 0, 3, 2),
+            slice(0, 3),
+            slice(0, 1),
+            "4 x 3 pixels at -3, 0 in the display window of 4 x 3:",
+        ),
+        (
+            (0, -2, 3, 0),
+            (0, 0, 3, 2),
+            slice(0, 1),
+            slice(0, 4),
+            "4 x 3 pixels at 0, -2 in the display window of 4 x 3:",
+        ),
+        (
             (-2, -1, 1, 1),
             (0, 0, 4, 4),
             slice(0, 2),

@@ -104,7 +104,7 @@ def test_pictures_state_srgb_and_carry_no_profile_while_maps_state_nothing(folde
 
 @pytest.mark.parametrize("write", [write_png, write_grey_png, write_normal_png])
 def test_what_is_not_a_number_is_not_written(tmp_path: Path, write: Callable[..., None]) -> None:
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(ValueError, match="^the image holds values that are not finite$"):
         write(tmp_path / "nan.png", np.full((2, 2, 3), np.nan, np.float32))
     assert list(tmp_path.iterdir()) == []
 
@@ -313,8 +313,9 @@ def test_floating_point_pixels_are_refused(folder: Path) -> None:
 
 def test_disparity_of_eight_bits_is_refused(folder: Path) -> None:
     Image.new("L", (2, 2)).save(folder / "eight.png")
-    with pytest.raises(UserError, match="16-bit"):
+    with pytest.raises(UserError, match="is not a 16-bit grey image") as raised:
         read_disparity_png(folder / "eight.png")
+    assert raised.value.hint == "disparity is read from 16-bit grey PNG"
 
 
 def test_text_of_a_record_is_json_again(folder: Path) -> None:

@@ -203,6 +203,7 @@ def test_only_names_that_mean_depth_are_depth(folder: Path, names: list[str], ta
         ["depth__X", "depth__Y", "depth__Z"],
         ["A"],
         ["X"],
+        ["depth__R", "depth__G"],
         ["R", "G", "B", "uncertainty__disparity"],
         ["DenoisingDepth__Z", "R"],
     ],
