@@ -104,7 +104,7 @@ def test_pictures_state_srgb_and_carry_no_profile_while_maps_state_nothing(folde
 
 @pytest.mark.parametrize("write", [write_png, write_grey_png, write_normal_png])
 def test_what_is_not_a_number_is_not_written(tmp_path: Path, write: Callable[..., None]) -> None:
-    with pytest.raises(ValueError, match="^the image holds values that are not finite$"):
+    with pytest.raises(ValueError, match=r"^the image holds values that are not finite$"):
         write(tmp_path / "nan.png", np.full((2, 2, 3), np.nan, np.float32))
     assert list(tmp_path.iterdir()) == []
 
