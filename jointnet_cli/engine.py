@@ -368,6 +368,7 @@ class Engine:
 
     def _settings(self, job: Job) -> dict[str, Any]:
         unknown = self.model.unknown_words(job.prompt, job.negative_prompt)
+        cut = self.model.cut_words(job.prompt, job.negative_prompt)
         return {
             "model": self.name,
             **({} if self.base is None else {"base": self.base}),
@@ -383,6 +384,7 @@ class Engine:
             "device": self.device.type,
             "dtype": str(self.dtype).removeprefix("torch."),
             **({"unknown_words": unknown} if unknown else {}),
+            **({"cut_words": cut} if cut else {}),
         }
 
     def _known(self, arrays: Mapping[str, Tensor], layout: Layout, timings: Timings) -> dict[str, Region]:

@@ -191,7 +191,7 @@ def _make(engine: Engine, item: Item, count: int, output: OutputOptions, scene: 
 
     with progress(f"{item.index + 1}/{count} {item.subject}", output.quiet) as advance:
         task = item.load()
-        _say_unknown_words(engine, task, output.quiet, said)
+        _say_ignored_words(engine, task, output.quiet, said)
         result = getattr(engine, kind(task))(task, advance)
         result.settings |= item.settings
         products = scene.products(panorama=item.panorama)
@@ -224,9 +224,13 @@ def _scene(engine: Engine, result: Result, options: SceneOptions) -> Scene:
     return engine.layered(scene, seed=result.task.seed, maps=others, sampling=result.task.sampling)
 
 
-def _say_unknown_words(engine: Engine, task: Task, quiet: bool, said: set[str]) -> None:
+def _say_ignored_words(engine: Engine, task: Task, quiet: bool, said: set[str]) -> None:
     prompts = [task.prompt, getattr(task, "negative_prompt", "")]
     key = "\n".join(prompts)
-    if (unknown := engine.model.unknown_words(*prompts)) and key not in said:
-        said.add(key)
+    if key in said:
+        return
+    said.add(key)
+    if unknown := engine.model.unknown_words(*prompts):
         note(f"{engine.name} does not know and ignores: {', '.join(unknown)}", quiet)
+    if cut := engine.model.cut_words(*prompts):
+        note(f"{engine.name} cannot read a prompt this long and ignores its end: {' '.join(cut)}", quiet)

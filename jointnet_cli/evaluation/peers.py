@@ -14,6 +14,7 @@ from torch import Tensor
 from jointnet_cli.device import choose_device, choose_dtype
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.wishes import Made, Making, Wish
+from jointnet_cli.model.prompt import ClipText
 from jointnet_cli.sampling.resample import resize, to_tensor
 from jointnet_cli.sampling.schedule import make_scheduler
 
@@ -68,14 +69,26 @@ class Pipeline:
         return rounded[0], rounded[1]
 
     def __call__(self, wish: Wish, **inputs: Any) -> Any:
-        """The pipeline's answer; noise is drawn on the CPU from the wish's seed."""
+        """The pipeline's answer; noise is drawn on the CPU from the wish's seed.
+
+        A prompt that the pipeline would cut is encoded in chunks, as for our models.
+        """
         return self.pipeline(
-            prompt=wish.prompt,
+            **self._text(wish.prompt),
             num_inference_steps=self.steps,
             guidance_scale=self.guidance,
             generator=torch.Generator().manual_seed(wish.seed),
             **inputs,
         )
+
+    @torch.inference_mode()
+    def _text(self, prompt: str) -> dict[str, Any]:
+        """The pipeline's arguments for a prompt and the empty negative prompt."""
+        text = ClipText(self.pipeline.tokenizer, self.pipeline.text_encoder)
+        if not text.beyond([prompt])[0]:
+            return {"prompt": prompt}
+        states = text([prompt, ""]).text
+        return {"prompt_embeds": states[:1], "negative_prompt_embeds": states[1:]}
 
     def made(self, image: NDArray[np.float32], disparity: NDArray[np.float32] | None = None) -> Made:
         """A picture (H, W, 3) in [0, 1] with the settings it was made with."""

@@ -14,6 +14,7 @@ all modalities, and `control.safetensors` holds what a ControlNet adds to it.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -96,14 +97,25 @@ class JointModel:
             network.to(device)
         return self
 
-    def encode_text(self, prompts: list[str]) -> Conditioning:
-        """What the branches are told of B prompts. Unknown words are left out."""
-        given: Conditioning = self.text([self.words.keep(prompt) for prompt in prompts] if self.words else prompts)
+    def encode_text(self, prompts: list[str], *, cut: bool = False) -> Conditioning:
+        """Encode B prompts as conditions of the branches, without unknown words; `cut` as in `TextSide.forward`."""
+        given: Conditioning = self.text(self._known(prompts), cut=cut)
         return given
 
     def unknown_words(self, *prompts: str) -> list[str]:
         """The words of prompts that `encode_text` leaves out."""
         return self.words.unknown(*prompts) if self.words else []
+
+    def cut_words(self, *prompts: str) -> list[str]:
+        """The words at the ends of prompts that `encode_text` cuts off, where it cannot encode them in chunks."""
+        return [] if self.text.chunked else [word for words in self.text.beyond(self._known(prompts)) for word in words]
+
+    def count_cut(self, captions: Sequence[str]) -> int:
+        """The number of captions that `encode_text` with `cut` does not read to their end."""
+        return sum(map(bool, self.text.beyond(self._known(captions))))
+
+    def _known(self, prompts: Iterable[str]) -> list[str]:
+        return [self.words.keep(prompt) for prompt in prompts] if self.words else list(prompts)
 
     def encode(self, maps: Tensor) -> Tensor:
         """Maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w) of the branches' type and device."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,9 +27,25 @@ IF_TOKENS = 77
 """DeepFloyd-IF was trained on prompts of this length, though T5 reads longer ones."""
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int | None = None) -> Tensor:
-    """Token numbers (B, L) of texts, padded or cut to a length, by default the tokenizer's."""
-    return _tokens(tokenizer, texts, length or tokenizer.model_max_length)["input_ids"]
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Tensor:
+    """Token numbers (B, L) of texts, padded or cut to the tokenizer's length L."""
+    return _tokens(tokenizer, texts, tokenizer.model_max_length)["input_ids"]
+
+
+def tokenize_in_chunks(tokenizers: Iterable[PreTrainedTokenizerBase], texts: list[str]) -> list[Tensor]:
+    """Token numbers of whole texts in chunks of the tokenizer's length, (B, chunks, L) for each tokenizer.
+
+    Every chunk has a start mark, up to L - 2 tokens, an end mark and padding. Shorter texts have empty chunks at the end, so
+    that all texts and tokenizers have equally many. A chunk ends between words; a word is split only if it fits in no chunk.
+    """
+    split = [(tokenizer, _split(tokenizer, texts)) for tokenizer in tokenizers]
+    count = max(len(chunks) for _, all_chunks in split for chunks in all_chunks)
+    return [
+        torch.tensor(
+            [[_marked(tokenizer, chunk) for chunk in [*chunks, *[[]] * count][:count]] for chunks in all_chunks]
+        )
+        for tokenizer, all_chunks in split
+    ]
 
 
 class TextSide(nn.Module, ABC):
@@ -38,10 +55,33 @@ class TextSide(nn.Module, ABC):
     """
 
     family: ClassVar[Family]
+    chunked: ClassVar[bool] = True
+    """Whether prompts longer than the encoder reads at once are encoded in chunks; otherwise they are cut."""
 
     @abstractmethod
-    def forward(self, prompts: list[str]) -> Conditioning:
-        """What the branches are told of B prompts. An empty prompt stands for no condition."""
+    def forward(self, prompts: list[str], *, cut: bool = False) -> Conditioning:
+        """Encode B prompts as conditions of the branches. An empty prompt stands for no condition.
+
+        Args:
+            prompts: of any length.
+            cut: keep only what fits in one chunk, as in training. Otherwise the states of all chunks are concatenated along
+                the sequence, and the pooled output is that of the first chunk.
+        """
+
+    def beyond(self, texts: list[str]) -> list[list[str]]:
+        """For each text the words that do not fit in one chunk, a word that is split there included."""
+        found = [_beyond(tokenizer, texts, tokenizer.model_max_length) for tokenizer in self.tokenizers.values()]
+        return [max(words, key=len) for words in zip(*found, strict=True)]
+
+    def tokens(self, texts: list[str], *, cut: bool) -> list[Tensor]:
+        """For each CLIP the token numbers (B, chunks, L) of texts, on the encoders' device."""
+        tokenizers = self.tokenizers.values()
+        if cut:
+            chunks = [tokenize(tokenizer, texts)[:, None] for tokenizer in tokenizers]
+        else:
+            chunks = tokenize_in_chunks(tokenizers, texts)
+        device = next(self.parameters()).device
+        return [tokens.to(device) for tokens in chunks]
 
     @property
     def encoders(self) -> dict[str, PreTrainedModel]:
@@ -73,9 +113,10 @@ class ClipText(TextSide):
         super().__init__()
         self.tokenizer, self.text_encoder = tokenizer, text_encoder
 
-    def forward(self, prompts: list[str]) -> Conditioning:
-        tokens = tokenize(self.tokenizer, prompts).to(self.text_encoder.device)
-        return Conditioning(self.text_encoder(tokens).last_hidden_state)
+    def forward(self, prompts: list[str], *, cut: bool = False) -> Conditioning:
+        (tokens,) = self.tokens(prompts, cut=cut)
+        states = self.text_encoder(tokens.flatten(0, 1)).last_hidden_state
+        return Conditioning(states.reshape(len(prompts), -1, states.shape[-1]))
 
 
 class TwoClipText(TextSide):
@@ -107,37 +148,43 @@ class TwoClipText(TextSide):
     def settings(self) -> dict[str, Any]:
         return {"force_zeros_for_empty_prompt": self.zero_empty}
 
-    def forward(self, prompts: list[str]) -> Conditioning:
-        device = self.text_encoder.device
+    def forward(self, prompts: list[str], *, cut: bool = False) -> Conditioning:
+        count, device = len(prompts), self.text_encoder.device
         outputs = [
-            encoder(tokenize(tokenizer, prompts).to(device), output_hidden_states=True)
-            for tokenizer, encoder in zip(self.tokenizers.values(), self.encoders.values(), strict=True)
+            encoder(tokens.flatten(0, 1), output_hidden_states=True)
+            for tokens, encoder in zip(self.tokens(prompts, cut=cut), self.encoders.values(), strict=True)
         ]
-        text, pooled = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), outputs[-1].text_embeds
+        text = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+        text = text.reshape(count, -1, text.shape[-1])
+        pooled = outputs[-1].text_embeds.unflatten(0, (count, -1))[:, 0]
         if self.zero_empty:
             empty = torch.tensor([not prompt for prompt in prompts], device=device)
             text = text.masked_fill(empty[:, None, None], 0)
             pooled = pooled.masked_fill(empty[:, None], 0)
         # Height and width of the original, top and left of the crop, height and width wanted.
         sizes = torch.tensor([self.side, self.side, 0, 0, self.side, self.side], dtype=text.dtype, device=device)
-        return Conditioning(text, {"text_embeds": pooled, "time_ids": sizes.expand(len(prompts), -1)})
+        return Conditioning(text, {"text_embeds": pooled, "time_ids": sizes.expand(count, -1)})
 
 
 class T5Text(TextSide):
-    """DeepFloyd-IF: the hidden states of T5, which is told where the prompt ends."""
+    """DeepFloyd-IF: the hidden states of T5, which is told where the prompt ends. Longer prompts are cut."""
 
     family = DEEPFLOYD_IF
+    chunked = False
 
     def __init__(self, tokenizer: T5Tokenizer, text_encoder: T5EncoderModel) -> None:
         super().__init__()
         self.tokenizer, self.text_encoder = tokenizer, text_encoder
 
-    def forward(self, prompts: list[str]) -> Conditioning:
-        tokens = _tokens(self.tokenizer, [prompt.lower().strip() for prompt in prompts], IF_TOKENS)
+    def forward(self, prompts: list[str], *, cut: bool = False) -> Conditioning:
+        tokens = _tokens(self.tokenizer, _plain(prompts), IF_TOKENS)
         device = self.text_encoder.device
         mask = tokens["attention_mask"].to(device)
         states = self.text_encoder(tokens["input_ids"].to(device), attention_mask=mask).last_hidden_state
         return Conditioning(states.to(self.text_encoder.dtype))
+
+    def beyond(self, texts: list[str]) -> list[list[str]]:
+        return _beyond(self.tokenizer, _plain(texts), IF_TOKENS)
 
 
 TEXT_SIDES: dict[str, type[TextSide]] = {kind.family.name: kind for kind in (ClipText, TwoClipText, T5Text)}
@@ -153,3 +200,53 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) -> dict[str, Tensor]:
     return tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+
+
+def _plain(texts: list[str]) -> list[str]:
+    """Texts as DeepFloyd-IF's T5 was trained on them."""
+    return [text.lower().strip() for text in texts]
+
+
+def _split(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[list[int]]]:
+    """For each text its token numbers without marks, in chunks that leave room for two marks."""
+    found = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    room = tokenizer.model_max_length - 2
+    return [
+        _chunks(numbers, offsets, found.word_ids(row), room)
+        for row, (numbers, offsets) in enumerate(zip(found["input_ids"], found["offset_mapping"], strict=True))
+    ]
+
+
+def _chunks(numbers: list[int], offsets: list[tuple[int, int]], words: list[int | None], room: int) -> list[list[int]]:
+    """Token numbers in chunks of at most `room`, at least one.
+
+    A chunk ends as late as it can, at best before white space, else between the tokenizer's own words, else between
+    characters.
+    """
+
+    def preference(cut: int) -> tuple[bool, bool, bool, int]:
+        start, end = offsets[cut][0], offsets[cut - 1][1]
+        return start > end, words[cut] != words[cut - 1], start == end, cut
+
+    chunks, begin = [], 0
+    while len(numbers) - begin > room:
+        cut = max(range(begin + 1, begin + room + 1), key=preference)
+        chunks.append(numbers[begin:cut])
+        begin = cut
+    return [*chunks, numbers[begin:]]
+
+
+def _marked(tokenizer: PreTrainedTokenizerBase, chunk: list[int]) -> list[int]:
+    """A chunk with start mark, end mark and padding."""
+    padding = [tokenizer.pad_token_id] * (tokenizer.model_max_length - 2 - len(chunk))
+    return [tokenizer.bos_token_id, *chunk, tokenizer.eos_token_id, *padding]
+
+
+def _beyond(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) -> list[list[str]]:
+    """For each text the words that are not whole within `length` tokens, marks counted."""
+    found = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    room = length - tokenizer.num_special_tokens_to_add()
+    return [
+        [word.group() for word in re.finditer(r"\S+", text) if len(offsets) > room and word.end() > offsets[room][0]]
+        for text, offsets in zip(texts, found["offset_mapping"], strict=True)
+    ]

@@ -54,7 +54,8 @@ def run(
         (N, C, H, W) clean latents, a row a branch. Seconds for `text` and `denoise` are added to `timings`.
     """
     clock = time.perf_counter()
-    texts = model.encode_text([job.prompt, job.negative_prompt])
+    # Without guidance the negative prompt is not read, so its length must not change the prompt's chunks.
+    texts = model.encode_text([job.prompt, "" if job.guidance == 1 else job.negative_prompt])
     timings = {} if timings is None else timings
     clock = lap(timings, "text", clock)
     generator = torch.Generator().manual_seed(job.seed)

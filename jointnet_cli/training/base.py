@@ -29,6 +29,7 @@ from jointnet_cli.training.previews import preview_prompts
 from jointnet_cli.training.recipe import BaseRecipe, Noise, TextEncoder, Train, Unet
 from jointnet_cli.training.share import Share
 from jointnet_cli.training.stage import copy_weights, kept_near, training_device
+from jointnet_cli.training.texts import cut_warning
 from jointnet_cli.training.vae import read_facts
 
 Log = Callable[[dict[str, Any]], None]
@@ -122,6 +123,8 @@ class BaseStage:
         self.source = CachedSource(replace(data, latents=kept_near(data.latents)), recipe.train.seed)
         self.rows = {caption: row for row, caption in enumerate(dict.fromkeys(["", *data.captions]))}
         self.tokens = kept_near(tokenize(tokenizer, list(self.rows)))
+        if cut := sum(map(bool, self.model.text.beyond(list(self.rows)))):
+            log({"warning": cut_warning(cut, len(self.rows) - 1)})
 
     @property
     def settings(self) -> Train:

@@ -117,7 +117,9 @@ def _cached(recipe: JointRecipe, facts: ModelFolder, model: JointModel, log: Log
         progress=lambda done, count: log({"encoded": done, "shards": count}),
     )
     near = replace(data, latents=kept_near(data.latents))
-    return CachedSource(near, recipe.train.seed), Texts(model, data.captions)
+    return CachedSource(near, recipe.train.seed), Texts(
+        model, data.captions, warn=lambda words: log({"warning": words})
+    )
 
 
 def _streamed(recipe: JointRecipe, facts: ModelFolder, model: JointModel, log: Log) -> tuple[Source, Texts]:
@@ -130,4 +132,4 @@ def _streamed(recipe: JointRecipe, facts: ModelFolder, model: JointModel, log: L
         warn=lambda words: log({"warning": words}),
         progress=lambda done, count: log({"counted": done, "shards": count}),
     )
-    return source, Texts(model, side=source.size)
+    return source, Texts(model, side=source.size, warn=lambda words: log({"warning": words}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -20,16 +20,29 @@ class Texts:
     """Encodes captions with a model's frozen text encoders, in the encoders' own type even where training is in mixed
     precision: the larger ones overflow in float16.
 
+    Captions are cut to one chunk of the encoder, as in the paper. A warning says once how many were cut: of those encoded now,
+    or of those seen up to the first batch that has one.
+
     Args:
         model: whose encoders are asked, on their device.
         captions: encoded now and kept in float16, with the empty one, on the device if they fit; `None` encodes every batch
             anew.
         side: of the training pictures in pixels; `None` is the model's own.
+        warn: receives the warning.
     """
 
-    def __init__(self, model: JointModel, captions: Iterable[str] | None = None, *, side: int | None = None) -> None:
-        self._model, self._side = model, side
+    def __init__(
+        self,
+        model: JointModel,
+        captions: Iterable[str] | None = None,
+        *,
+        side: int | None = None,
+        warn: Callable[[str], None] = lambda words: None,
+    ) -> None:
+        self._model, self._side, self._warn = model, side, warn
+        self._seen, self._warned = 0, False
         self._rows = {} if captions is None else {text: row for row, text in enumerate(dict.fromkeys(["", *captions]))}
+        self._count_cut(self._rows)
         self._kept = self._encode_all(list(self._rows)) if self._rows else None
 
     @torch.no_grad()
@@ -46,6 +59,7 @@ class Texts:
             KeyError: a caption that was not among those encoded at first.
         """
         if self._kept is None:
+            self._count_cut(captions)
             given = _converted(self._encode(list(captions)), device, torch.float32)
         else:
             given = _converted(self._kept.rows([self._rows[text] for text in captions]), device, torch.float32)
@@ -64,7 +78,15 @@ class Texts:
     def _encode(self, texts: list[str]) -> Conditioning:
         device = next(self._model.text.parameters()).device
         with torch.autocast(device.type, enabled=False):
-            return self._model.encode_text(texts)
+            return self._model.encode_text(texts, cut=True)
+
+    def _count_cut(self, captions: Iterable[str]) -> None:
+        """Warn about captions that are cut, unless that was done. Empty ones, which were dropped, do not count."""
+        said = [caption for caption in captions if caption]
+        self._seen += len(said)
+        if said and not self._warned and (cut := self._model.count_cut(said)):
+            self._warned = True
+            self._warn(cut_warning(cut, self._seen))
 
     @torch.no_grad()
     def _encode_all(self, texts: list[str]) -> Conditioning:
@@ -78,6 +100,11 @@ class Texts:
             kept_near(torch.cat([part.text for part in parts])),
             None if added is None else {name: torch.cat([part.added[name] for part in parts]) for name in added},  # type: ignore[index]
         )
+
+
+def cut_warning(cut: int, captions: int) -> str:
+    """The warning about captions that are longer than a text encoder reads at once."""
+    return f"{cut:,} of {captions:,} captions are longer than the text encoder reads and are cut"
 
 
 def _converted(given: Conditioning, device: torch.device, dtype: torch.dtype) -> Conditioning:
