@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
-from jointnet_cli.tasks import METHODS, Generate, Panorama, Projection
+from jointnet_cli.tasks import METHODS, Depth, Generate, Inpaint, Panorama, Projection, Refine
 
-from .conftest import QUICK, Engines, check, disparity, facing
+from .conftest import QUICK, Engines, check, disparity, facing, photo
 
 
 @pytest.mark.parametrize(
@@ -114,3 +115,38 @@ def test_sizes_are_refused_before_work(engines: Engines) -> None:
         engines("depth").generate(Generate(prompt="sea", seed=0, width=33))
     with pytest.raises(UserError, match="leaves gaps"):
         engines("depth").panorama(Panorama(prompt="sea", seed=0, width=128, stride=40))
+
+
+LONG = "snowy hills by the sea ocean reef snowy hills by the sea a lake by the "
+"""15 tokens; the tiny encoder reads 14 at once."""
+
+
+def longest_difference(engine: Engine, task: Any, **changes: Any) -> float:
+    """How far a changed task is from it, in any pixel."""
+    images = [getattr(engine, type(asked).__name__.lower())(asked).image for asked in (task, replace(task, **changes))]
+    return float(np.abs(images[0] - images[1]).max())
+
+
+def test_the_end_of_a_long_prompt_changes_the_pixels_of_every_task(engines: Engines) -> None:
+    engine = engines("masked")
+    maps, sampling = {"depth": disparity()}, replace(QUICK, steps=1, guidance=5.0)
+    given: dict[str, Any] = {"prompt": LONG + "sea", "seed": 3, "sampling": sampling}
+    mask = np.ones((24, 40), np.float32)
+    tasks = [
+        Generate(**given),
+        Panorama(**given, width=48),
+        Inpaint(**given, image=photo(), maps=maps, masks={"rgb": mask}),
+        Refine(**given, image=photo(), maps=maps, scale=1.5),
+    ]
+    for task in tasks:
+        assert longest_difference(engine, task, prompt=LONG + "reef") > 1e-4, task
+    depth = Depth(**given, image=photo())
+    found = [engine.depth(replace(depth, prompt=LONG + end)).maps["depth"] for end in ("sea", "reef")]
+    assert np.abs(found[0] - found[1]).max() > 1e-4
+
+
+def test_the_end_of_a_long_negative_prompt_counts_only_with_guidance(engines: Engines) -> None:
+    task = Generate(prompt="sea", seed=3, negative_prompt=LONG + "sea", sampling=replace(QUICK, guidance=5.0))
+    assert longest_difference(engines("depth"), task, negative_prompt=LONG + "reef") > 1e-4
+    plain = replace(task, sampling=replace(QUICK, guidance=1.0))
+    assert longest_difference(engines("depth"), plain, negative_prompt="") == 0

@@ -129,6 +129,14 @@ def test_peers_see_the_depth(kind: Any, sd2_depth: Path, controlnet: tuple[Path,
     assert np.abs(up - painter(Wish("a lake", 5, ramp())).image).max() > 1e-3, "another seed"
 
 
+@pytest.mark.parametrize("kind", [Sd2Depth, ControlNetDepth])
+def test_peers_read_long_prompts_to_their_end(kind: Any, sd2_depth: Path, controlnet: tuple[Path, Path]) -> None:
+    """The tiny text encoder reads 14 tokens at once."""
+    painter = kind(str(sd2_depth if kind is Sd2Depth else controlnet[1]), HOW)
+    lake, reef = (painter(Wish("snowy hills by the " * 4 + end, 4, ramp())).image for end in ("lake", "reef"))
+    assert np.abs(lake - reef).max() > 1e-4
+
+
 def test_a_controlnet_beside_its_base_is_the_whole_pipeline(
     controlnet: tuple[Path, Path], tiny_pipeline: Folders
 ) -> None:

@@ -285,6 +285,13 @@ def test_ldm3d_is_diffusers_picture_and_our_disparity(ldm3d: Callable[[int], Pat
         )
 
 
+def test_ldm3d_reads_long_prompts_to_their_end(ldm3d: Callable[[int], Path]) -> None:
+    """The tiny text encoder reads 14 tokens at once."""
+    maker = Ldm3d(str(ldm3d(4)), Making(Sampling(steps=2, guidance=3.0), "cpu"))
+    lake, reef = (maker(Wish("snowy hills by the " * 4 + end, 5)).image for end in ("lake", "reef"))
+    assert np.abs(lake - reef).max() > 1e-4
+
+
 def test_ldm3d_keeps_sixteen_bits(tmp_path: Path, judge: Path, ldm3d: Callable[[int], Path]) -> None:
     (tmp_path / "list.txt").write_text("a lake\n")
     save_noise(tmp_path / "real")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import load_model
+from jointnet_cli.training.base import BaseStage
 from jointnet_cli.training.joint import JointStage
 from jointnet_cli.training.recipe import to_toml_record
 from jointnet_cli.training.run import train
@@ -143,6 +144,22 @@ def test_the_base_model_folder(tiny: Tiny, base_run: Path) -> None:
     assert untrained.is_file() and model.encode_text(["a hut"]).text.shape == (1, 16, 16)
     assert model.words and "a" in model.words.known
     assert Image.open(base_run / f"previews/{STEPS:07}.png").size == (2 * SIZE, SIZE)
+
+
+def test_training_logs_how_many_captions_are_cut(tiny: Tiny, base_run: Path, tmp_path: Path) -> None:
+    lines: list[dict[str, Any]] = []
+    stage = BaseStage(tiny("base", "text_encoder.tokens=8"), lines.append, tmp_path)
+    tokenize = stage.model.text.tokenizers["tokenizer"].tokenize
+    cut = sum(len(tokenize(caption)) > 6 for caption in stage.rows)
+    assert 0 < cut <= len(stage.rows) - 1
+    warning = f"{cut} of {len(stage.rows) - 1} captions are longer than the text encoder reads and are cut"
+    assert [line for line in lines if "warning" in line] == [{"warning": warning}]
+
+    joint: list[dict[str, Any]] = []
+    model = load_model(base_run / "model")
+    JointStage(tiny("joint-depth"), joint.append)
+    cut = model.count_cut(list(stage.rows))
+    assert [line["warning"].split()[0] for line in joint if "warning" in line] == ([str(cut)] if cut else [])
 
 
 def test_the_joint_model_folder(tiny: Tiny, joint_run: Path) -> None:

@@ -86,3 +86,21 @@ def test_framing_is_nothing_to_models_that_are_not_told(tiny_pipeline: Callable[
 def test_a_caption_that_was_not_encoded_is_an_error(sdxl: JointModel) -> None:
     with pytest.raises(KeyError):
         Texts(sdxl, ["a lake"])(["ocean reef"], CPU)
+
+
+LONG = "a lake " * 40
+"""80 tokens, more than any of the tiny encoders reads."""
+
+
+@torch.no_grad()
+def test_captions_are_cut_and_counted_once(model: JointModel) -> None:
+    said: list[str] = []
+    captions = ["a lake", LONG, "", LONG + "reef"]
+    streamed, cached = Texts(model, warn=said.append), Texts(model, captions, warn=said.append)
+    assert said == ["2 of 3 captions are longer than the text encoder reads and are cut"]
+    streamed(["a lake", "", "ocean reef"], CPU)
+    given = [streamed(captions, CPU), streamed(captions, CPU), cached(captions, CPU)]
+    assert said[1:] == ["2 of 5 captions are longer than the text encoder reads and are cut"]
+    for texts in given:
+        assert texts.text.shape == (4, *model.encode_text(["a lake"]).text.shape[1:])
+        assert torch.equal(texts.text[1], texts.text[3])
