@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from jointnet_cli.data.claim import claim
+from jointnet_cli.data.column_types import literal
 from jointnet_cli.data.commit import (
     commit,
     is_unsettled,
@@ -35,7 +36,6 @@ from jointnet_cli.data.members import Entry, Member, read_entries, write_entry
 from jointnet_cli.data.plan import Plan
 from jointnet_cli.data.rows import RESULTS, Row, shard_name
 from jointnet_cli.data.shards import is_complete, stats_path
-from jointnet_cli.data.sources import literal
 from jointnet_cli.strict_json import to_json
 
 if TYPE_CHECKING:

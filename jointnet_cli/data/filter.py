@@ -80,6 +80,12 @@ def conditions(wanted: Filter, columns: Collection[str]) -> dict[str, str]:
     return found
 
 
+def needed_columns(wanted: Filter) -> frozenset[str]:
+    """Return the columns that the bounds of a filter need."""
+    asked = (criterion.columns for name, criterion in CRITERIA.items() if getattr(wanted, name) is not None)
+    return frozenset(column for columns in asked for column in columns)
+
+
 def check_columns(needed: Collection[str], columns: Collection[str], purpose: str) -> None:
     """Refuse what needs a column that is not there.
 

@@ -20,6 +20,8 @@ HIDDEN = frozenset({TAR, OFFSET, SIZE})
 files of this machine."""
 EARLIER = frozenset(RESULTS) - {"width", "height"}
 """What an earlier download said of its own results; width and height are those of the image that is there."""
+CAPTIONS = ("caption", "text")
+"""Fields of a record that may hold the caption, the first one first."""
 Scalar = str | int | float | bool | None
 
 
@@ -43,7 +45,9 @@ def images_below(folder: Path) -> Iterator[dict[str, Scalar]]:
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in IMAGES and not any(part.startswith(".") for part in path.relative_to(folder).parts):
             text, record = path.with_suffix(".txt"), path.with_suffix(".json")
-            fields = _record(record.read_bytes(), str(record)) if record.is_file() else {}
+            fields = (
+                _record(record.read_bytes(), str(record), caption_needed=not text.is_file()) if record.is_file() else {}
+            )
             caption = _text(text.read_bytes()) if text.is_file() else _caption(fields)
             yield {**fields, "url": str(path.resolve()), "caption": caption}
 
@@ -80,7 +84,10 @@ def _image_of(
     image = next((sample[name] for name in sample if f".{name}" in IMAGES), None)
     if image is None:
         return
-    fields = _record(_read(tar, sample["json"]), f"{shard}: {key}.json") if "json" in sample else {}
+    fields: dict[str, Scalar] = {}
+    if "json" in sample:
+        data = _read(tar, sample["json"])
+        fields = _record(data, f"{shard}: {key}.json", caption_needed="txt" not in sample)
     fields = {name: value for name, value in fields.items() if name not in EARLIER}
     caption = _text(_read(tar, sample["txt"])) if "txt" in sample else _caption(fields)
     place: dict[str, Scalar] = {TAR: str(shard.resolve()), OFFSET: image.offset_data, SIZE: image.size}
@@ -105,10 +112,10 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _text(data: bytes) -> str:
-    return data.decode("utf-8", errors="replace").strip()
+    return data.decode("utf-8-sig", errors="replace").strip()
 
 
-def _record(data: bytes, name: str) -> dict[str, Scalar]:
+def _record(data: bytes, name: str, *, caption_needed: bool) -> dict[str, Scalar]:
     """The plain values of a JSON object, which alone can become columns, by names in lower case: SQL's have no case, and no
     `URL` of a record shall stand for ours."""
     try:
@@ -117,9 +124,19 @@ def _record(data: bytes, name: str) -> dict[str, Scalar]:
         raise UserError(f"{name}: not valid JSON: {error}") from error
     if not isinstance(record, dict):
         raise UserError(f"{name}: not a JSON object")
-    plain = {key.lower(): value for key, value in record.items() if isinstance(value, str | int | float | bool)}
+    lower = {key.lower(): value for key, value in record.items()}
+    caption = next((lower[key] for key in CAPTIONS if lower.get(key) not in (None, "")), None)
+    if caption_needed and isinstance(caption, list | dict):
+        raise UserError(
+            f"{name}: the caption is a list or an object, which cannot be read as plain text",
+            hint="write the caption as a string, or put a .txt file beside the image",
+        )
+    plain = {key: value for key, value in lower.items() if isinstance(value, str | int | float | bool)}
     return {key: value for key, value in plain.items() if key not in HIDDEN}
 
 
 def _caption(fields: dict[str, Scalar]) -> str:
-    return str(fields.get("caption") or fields.get("text") or "")
+    for name in CAPTIONS:
+        if (value := fields.get(name, "")) != "":
+            return value if isinstance(value, str) else to_json(value)
+    return ""

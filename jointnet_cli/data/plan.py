@@ -20,9 +20,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.data.claim import claim
+from jointnet_cli.data.column_types import literal, quoted
 from jointnet_cli.data.filter import Filter, conditions, verdict
 from jointnet_cli.data.rows import PLACE_DIGITS, RESULTS, SHARD_DIGITS, Row, row_key
-from jointnet_cli.data.sources import Table, literal, open_table, quoted
+from jointnet_cli.data.sources import Table, open_table
 from jointnet_cli.errors import UserError
 from jointnet_cli.strict_json import to_json
 
@@ -187,9 +188,10 @@ def make_plan(sifting: Sifting, folder: Path) -> Plan:
     with TemporaryDirectory(dir=folder, prefix="scratch-") as name:
         scratch = Path(name)
         connection = connect(scratch / "work.db")
+        connection.execute("SET parquet_metadata_cache = true")
         connection.execute(f"SET temp_directory = {literal(str(scratch / 'spill'))}")
         try:
-            table = open_table(connection, sifting.source, sifting.columns, scratch)
+            table = open_table(connection, sifting.source, sifting.columns, scratch, sifting.filter)
             funnel = _sift(connection, table, sifting, scratch / "passed.parquet")
             stored = _stored_names(table.columns)
             unique = {column: stored[column] for column in sifting.filter.dedupe}

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jointnet_cli.data.filter import BOUNDED, check_columns
+from jointnet_cli.data.column_types import Purpose, groups_of, is_identifier, is_number, quoted, spellings, unified
+from jointnet_cli.data.filter import BOUNDED, Filter, check_columns, needed_columns
 from jointnet_cli.data.folders import HIDDEN, IMAGES, images_below, images_in_shards, write_index
 from jointnet_cli.data.remote import connect_remote, is_remote, remote_files
 from jointnet_cli.errors import UserError
@@ -17,19 +18,13 @@ from jointnet_cli.errors import UserError
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-READERS = {
-    "parquet": "read_parquet({})",
-    "csv": "read_csv({}, sample_size = -1)",
-    "tsv": "read_csv({}, sample_size = -1)",
-    # Every line is looked at, so that no late key is lost.
-    "jsonl": "read_json({}, sample_size = -1, maximum_depth = 2, format = 'newline_delimited')",
-    "ndjson": "read_json({}, sample_size = -1, maximum_depth = 2, format = 'newline_delimited')",
-}
+CSV = "read_csv({}, all_varchar = true, header = true, union_by_name = true, sample_size = -1)"
+# Every line of every file is looked at, so that no late key is lost. Numbers keep all their digits in JSON columns.
+JSON = "read_json({}, sample_size = -1, maximum_depth = 1, union_by_name = true, format = 'newline_delimited')"
+READERS = {"parquet": "read_parquet({})", "csv": CSV, "tsv": CSV, "jsonl": JSON, "ndjson": JSON}
 GUESSES = {"url": ("url", "image_url", "link"), "caption": ("caption", "text", "alt", "title")}
 """Under which names the two columns that are needed go, where `--columns` does not say."""
 INDEX = "index.jsonl"
-NESTED = ("STRUCT", "MAP", "UNION", "VARIANT", "JSON", "BLOB", "BIT", "GEOMETRY")
-"""Types that are left out of the records; so are lists, whose names end in `]`."""
 
 
 @dataclass(frozen=True)
@@ -43,50 +38,55 @@ class Table:
     """Whether its addresses have to be web addresses."""
 
 
-def open_table(connection: DuckDBPyConnection, spec: str, names: Mapping[str, str], scratch: Path) -> Table:
-    """Open a source.
+def open_table(
+    connection: DuckDBPyConnection, spec: str, names: Mapping[str, str], scratch: Path, wanted: Filter
+) -> Table:
+    """Open a source. Not-a-number is read as NULL, and columns with a bound as numbers.
 
     Args:
         connection: what will query the table.
         spec: files, a folder or a pattern; `hf://`, `s3://` or `https://`; a folder of images or of shards.
         names: our column -> the source's, where they differ.
         scratch: a folder for the index of a folder.
+        wanted: the bounds and the columns without duplicates that will be asked for.
 
     Raises:
-        UserError: nothing there, an unknown kind of file, a file that cannot be read, a column that is not there.
+        UserError: nothing there, an unknown kind of file, a file that cannot be read, a column that is not there; a column
+            that is needed and has nested values, or types that no common type keeps exactly.
     """
     import duckdb
 
-    relation = _relation(connection, spec, scratch)
+    kind, files = _files(connection, spec, scratch)
+    bounded = needed_columns(wanted)
     try:
-        described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
+        groups = groups_of(connection, READERS[kind], files, same=kind != "parquet")
+        hidden = frozenset() if (scratch / INDEX).exists() else HIDDEN
+        given = [column for lower, column in spellings(groups).items() if lower not in hidden]
+        ours = _our_names(spec, given, names)
+        used = {*GUESSES, *names, *bounded, *wanted.dedupe}
+        purpose = Purpose(
+            text={ours[name].lower() for name in GUESSES if name in ours},
+            identifiers={
+                column.lower()
+                for name, column in ours.items()
+                if name in wanted.dedupe or is_identifier(name) or is_identifier(column)
+            },
+            wanted={ours[name].lower() for name in used if name in ours},
+        )
+        relation, types = unified(connection, groups, purpose, untyped=kind != "parquet")
     except duckdb.Error as error:
         raise UserError(f"{spec}: {str(error).splitlines()[0]}") from error
-    hidden = frozenset() if (scratch / INDEX).exists() else HIDDEN
-    given = {column: kind for column, kind, *_ in described if column.lower() not in hidden}
-    ours = _our_names(spec, given, names)
-    found = {name: quoted(column) for name, column in ours.items() if _is_plain(given[column])}
+    found = {name: quoted(column) for name, column in ours.items() if column in types}
+    for name in bounded - GUESSES.keys():
+        if name in found and not is_number(types[ours[name]]):
+            found[name] = f"nullif(TRY_CAST(trim(CAST({found[name]} AS VARCHAR)) AS DOUBLE), 'nan')"
     for name in GUESSES:
-        found[name] = f"CAST({found[name]} AS VARCHAR)" if name in found else "''"
+        found[name] = f"ltrim({found[name]}, chr(65279))" if name in found else "''"  # a byte-order mark
     selected = ", ".join(f"{column} AS {quoted(name)}" for name, column in found.items())
     return Table(f"(SELECT {selected} FROM {relation})", tuple(found), is_remote(spec))
 
 
-def _is_plain(kind: str) -> bool:
-    return not kind.startswith(NESTED) and not kind.endswith("]")
-
-
-def quoted(name: str) -> str:
-    """A column's name in SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """A string in SQL."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _our_names(spec: str, given: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
+def _our_names(spec: str, given: Sequence[str], names: Mapping[str, str]) -> dict[str, str]:
     """Our names and the source's columns that they stand for; one column may have several."""
     for name, column in names.items():
         if column not in given:
@@ -96,7 +96,7 @@ def _our_names(spec: str, given: Mapping[str, str], names: Mapping[str, str]) ->
                 hint=f"did you mean {near[0]}?" if near else None,
             )
     theirs = dict(names)
-    lower = {column.lower(): column for column in reversed(list(given))}
+    lower = {column.lower(): column for column in reversed(given)}
     for name, guesses in GUESSES.items():
         found = [lower[guess] for guess in guesses if guess in lower]
         if name not in theirs and found:
@@ -108,38 +108,40 @@ def _our_names(spec: str, given: Mapping[str, str], names: Mapping[str, str]) ->
     return theirs | {column.lower() if column.lower() in BOUNDED else column: column for column in rest}
 
 
-def _relation(connection: DuckDBPyConnection, spec: str, scratch: Path) -> str:
+def _files(connection: DuckDBPyConnection, spec: str, scratch: Path) -> tuple[str, Sequence[str]]:
+    """The tables that a source names, and their kind."""
     if is_remote(spec):
         connect_remote(connection, spec)
-        return _reader(spec, remote_files(connection, spec if _kind(spec) else f"{spec.rstrip('/')}/**/*.parquet"))
+        pattern = spec if _kind(spec) else f"{spec.rstrip('/')}/**/*.parquet"
+        return _of_one_kind(spec, remote_files(connection, pattern))
     path = Path(spec)
     if path.is_dir():
         return _folder(path, scratch)
     files = [spec] if path.is_file() else sorted(glob.glob(spec, recursive=True))  # noqa: PTH207 - a pattern may be absolute
     if files and all(file.endswith(".tar") for file in files):
         return _index(images_in_shards(map(Path, files)), scratch)
-    return _reader(spec, files)
+    return _of_one_kind(spec, files)
 
 
-def _folder(folder: Path, scratch: Path) -> str:
+def _folder(folder: Path, scratch: Path) -> tuple[str, Sequence[str]]:
     """What lies in a folder: shards before tables, because tables also lie beside shards; then images."""
     if shards := sorted(folder.glob("*.tar")):
         return _index(images_in_shards(shards), scratch)
     for kind in READERS:
         if tables := sorted(str(path) for path in folder.rglob(f"*.{kind}")):
-            return _reader(str(folder), tables)
+            return kind, tables
     if any(path.suffix.lower() in IMAGES for path in folder.rglob("*")):
         return _index(images_below(folder), scratch)
     raise UserError(f"{folder}: no tables, shards or images in it", hint=f"tables are {', '.join(READERS)}")
 
 
-def _index(entries: object, scratch: Path) -> str:
+def _index(entries: object, scratch: Path) -> tuple[str, Sequence[str]]:
     path = scratch / INDEX
     write_index(entries, path)  # type: ignore[arg-type]
-    return _reader(str(path), [str(path)])
+    return "jsonl", [str(path)]
 
 
-def _reader(spec: str, files: Sequence[str]) -> str:
+def _of_one_kind(spec: str, files: Sequence[str]) -> tuple[str, Sequence[str]]:
     if not files:
         raise UserError(
             f"there is no source {spec!r}",
@@ -148,8 +150,7 @@ def _reader(spec: str, files: Sequence[str]) -> str:
     kinds = {_kind(file) for file in files}
     if len(kinds) > 1 or None in kinds:
         raise UserError(f"{spec}: cannot tell what kind of table this is", hint=f"tables are {', '.join(READERS)}")
-    listed = "[" + ", ".join(map(literal, files)) + "]"
-    return READERS[str(kinds.pop())].format(listed)
+    return str(kinds.pop()), files
 
 
 def _kind(file: str) -> str | None:

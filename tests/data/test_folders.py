@@ -54,6 +54,19 @@ def test_a_folder_of_images_with_captions_from_either_file(photos: Path, tmp_pat
     assert "boxes" not in rows[0].fields
 
 
+def test_captions_beside_images_are_text(photos: Path, tmp_path: Path) -> None:
+    (photos / "a.txt").write_text("a cat", encoding="utf-8-sig")
+    (photos / "a.json").write_text('{"text": ["not", "needed"]}')
+    (photos / "b.json").write_text('{"caption": 0, "phash": 9223372036854775815}', encoding="utf-8-sig")
+    (photos / "deep" / "c.json").write_text('{"Text": true}')
+    rows = sift(photos, tmp_path / "out").read(0)
+    assert [row.caption for row in rows] == ["a cat", "0", "true"]
+    assert [row.fields["phash"] for row in rows] == [None, 9223372036854775815, None]
+    (photos / "b.json").write_text('{"caption": ["a", "dog"]}')
+    with pytest.raises(UserError, match=r"b\.json: the caption is a list or an object"):
+        sift(photos, tmp_path / "again")
+
+
 def test_no_record_takes_the_place_of_its_image(photos: Path, tmp_path: Path) -> None:
     record = {"URL": "http://a", "Text": "a dog", "__TAR": "/etc/hostname", "Score": 1}
     (photos / "b.json").write_text(json.dumps(record))

@@ -1,0 +1,308 @@
+"""Columns of tables: every value arrives as the file has it, whatever its type and in whichever file it lies."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from jointnet_cli.data.filter import Filter
+from jointnet_cli.data.plan import Plan, Sifting, make_plan
+from jointnet_cli.data.rows import Row
+from jointnet_cli.errors import UserError
+
+SCORE = "aesthetic_score_laion_v2"
+NAN = float("nan")
+
+
+def planned(source: Path, wanted: Filter | None = None, **columns: str) -> Plan:
+    folder = source.parent / "plan"
+    folder.mkdir(exist_ok=True)
+    return make_plan(Sifting(str(source), columns, wanted or Filter(), 50), folder)
+
+
+def rows_of(source: Path, wanted: Filter | None = None, **columns: str) -> list[Row]:
+    plan = planned(source, wanted, **columns)
+    return [row for shard in plan.shards() for row in plan.read(shard)]
+
+
+def write_jsonl(path: Path, lines: Sequence[str]) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def write_parquet(path: Path, columns: dict[str, str], rows: Sequence[tuple[Any, ...]]) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    with duckdb.connect() as connection:
+        typed = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+        connection.execute(f"CREATE TABLE t ({typed})")
+        connection.executemany(f"INSERT INTO t VALUES ({', '.join('?' * len(columns))})", rows)
+        connection.execute(f"COPY t TO '{path}' (FORMAT parquet)")
+    return path
+
+
+def urls(count: int) -> list[str]:
+    return [f"http://a/{number}" for number in range(count)]
+
+
+def test_captions_of_several_json_types_are_text(tmp_path: Path) -> None:
+    values = [
+        '"a red boat"',
+        "42",
+        "true",
+        "1.5",
+        "null",
+        '"null"',
+        '"007"',
+        '"2020-01-01"',
+        '" x "',
+        '"True"',
+        '"\\ufeffq"',
+    ]
+    lines = [f'{{"url": "{url}", "caption": {value}}}' for url, value in zip(urls(11), values, strict=True)]
+    found = [row.caption for row in rows_of(write_jsonl(tmp_path / "t.jsonl", [*lines, '{"url": "http://b"}']))]
+    assert found == ["a red boat", "42", "true", "1.5", "", "null", "007", "2020-01-01", " x ", "True", "q", ""]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "text"),
+    [
+        ("INTEGER", 42, "42"),
+        ("DOUBLE", 1.5, "1.5"),
+        ("DOUBLE", NAN, ""),
+        ("BOOLEAN", True, "true"),
+        ("DATE", "2020-01-02", "2020-01-02"),
+        ("DECIMAL(5, 2)", "1.50", "1.50"),
+        ("JSON", '"a boat"', "a boat"),
+        ("JSON", "42", "42"),
+    ],
+)
+def test_captions_of_any_plain_parquet_type_are_text(tmp_path: Path, kind: str, value: Any, text: str) -> None:
+    table = write_parquet(tmp_path / "t.parquet", {"url": "VARCHAR", "caption": kind}, [("http://a", value)])
+    assert [row.caption for row in rows_of(table)] == [text]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("VARCHAR[]", ["a"]),
+        ("STRUCT(a INTEGER)", {"a": 1}),
+        ("BLOB", b"a"),
+        ("JSON", "[1]"),
+        ("MAP(VARCHAR, INTEGER)", {"a": 1}),
+    ],
+)
+def test_captions_without_a_text_form_are_refused_by_file(tmp_path: Path, kind: str, value: Any) -> None:
+    folder = tmp_path / "source"
+    write_parquet(folder / "a.parquet", {"url": "VARCHAR", "caption": "VARCHAR"}, [("http://a", "words")])
+    write_parquet(folder / "b.parquet", {"url": "VARCHAR", "caption": kind}, [("http://b", value)])
+    with pytest.raises(UserError, match=r"b\.parquet: column caption has .*cannot be read as plain text"):
+        planned(folder)
+
+
+def test_nested_json_is_refused_where_it_is_wanted_and_left_out_elsewhere(tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    write_jsonl(folder / "a.jsonl", ['{"url": "http://a", "tags": "x", "caption": "one", "LINES": 1}'])
+    write_jsonl(folder / "b.jsonl", ['{"url": "http://b", "tags": ["x"], "caption": "two"}'])
+    assert [(row.caption, row.fields) for row in rows_of(folder)] == [("one", {"LINES": 1}), ("two", {"LINES": None})]
+    for wanted, columns in (
+        (Filter(), {"caption": "tags"}),
+        (Filter(dedupe=["tags"]), {}),
+        (Filter(), {"words": "tags"}),
+    ):
+        with pytest.raises(UserError, match=r"b\.jsonl: column tags has lists or objects"):
+            planned(folder, wanted, **columns)
+    with pytest.raises(UserError, match=r"b\.jsonl: column tags has lists or objects"):
+        planned(folder, Filter(aesthetic_above=1), **{SCORE: "tags"})
+
+
+@pytest.mark.parametrize("kind", ["DOUBLE", "FLOAT", "VARCHAR", "csv", "jsonl"])
+def test_not_a_number_passes_no_bound(tmp_path: Path, kind: str) -> None:
+    names = [SCORE, "clip_similarity_vitl14", "width", "height", "watermark_score"]
+    scores = [NAN, 4.0, 6.0, None, 5.5, NAN, float("inf"), 5.0]
+    cells = [None if score is None else str(score) if kind in ("VARCHAR", "csv") else score for score in scores]
+    if kind == "csv":
+        table = tmp_path / "t.csv"
+        lines = [",".join([url, *[cell or ""] * 5]) for url, cell in zip(urls(8), cells, strict=True)]
+        table.write_text("\n".join([",".join(["url", *names]), *lines]))
+    elif kind == "jsonl":
+        lines = [
+            json.dumps({"url": url} | dict.fromkeys(names, cell)) for url, cell in zip(urls(8), cells, strict=True)
+        ]
+        table = write_jsonl(tmp_path / "t.jsonl", lines)
+    else:
+        rows = [(url, *[cell] * 5) for url, cell in zip(urls(8), cells, strict=True)]
+        table = write_parquet(tmp_path / "t.parquet", {"url": "VARCHAR"} | dict.fromkeys(names, kind), rows)
+    for bound in ({"aesthetic_above": 5}, {"clip_above": 5}, {"side_above": 5}):
+        assert [row.url[-1] for row in rows_of(table, Filter(**bound))] == ["2", "4", "6"], bound
+    assert [row.url[-1] for row in rows_of(table, Filter(watermark_below=5))] == ["1"]
+    assert [row.url[-1] for row in rows_of(table, Filter(aspect_below=2))][:4] == ["1", "2", "4", "7"]
+    assert len(rows_of(table, Filter(dedupe=[SCORE]))) == 8  # rows without a value are all kept
+
+
+@pytest.mark.parametrize(
+    ("bound", "columns"),
+    [
+        ({"side_above": 512}, {"width": (511, 512, 513), "height": (600, 600, 600)}),
+        ({"side_above": 512}, {"height": (511, 512, 513), "width": (600, 600, 600)}),
+        ({"aesthetic_above": 0.5}, {SCORE: (0.4, 0.5, 0.6)}),
+        ({"clip_above": 0.5}, {"clip_similarity_vitl14": (0.4, 0.5, 0.6)}),
+        ({"watermark_below": 0.5}, {"watermark_score": (0.6, 0.5, 0.4)}),
+        ({"nsfw_below": 0.5}, {"nsfw_score_opennsfw2": (0.6, 0.5, 0.4), "nsfw_score_gantman": (0.1, 0.1, 0.1)}),
+        ({"nsfw_below": 0.5}, {"nsfw_score_gantman": (0.6, 0.5, 0.4), "nsfw_score_opennsfw2": (0.1, 0.1, 0.1)}),
+        ({"aspect_below": 1.5}, {"width": (151, 150, 149), "height": (100, 100, 100)}),
+        ({"aspect_below": 1.5}, {"height": (151, 150, 149), "width": (100, 100, 100)}),
+        ({"caption_above": 4}, {"caption": ("čtr", "čtyř", "čtyři")}),
+        ({"caption_below": 4}, {"caption": ("čtyři", "čtyř", "čtr")}),
+    ],
+)
+def test_every_bound_is_strict(tmp_path: Path, bound: dict[str, Any], columns: dict[str, tuple[Any, ...]]) -> None:
+    lines = [
+        json.dumps({"url": f"http://a/{n}"} | {name: values[n] for name, values in columns.items()}) for n in range(3)
+    ]
+    table = write_jsonl(tmp_path / "t.jsonl", lines)
+    assert [row.url for row in rows_of(table, Filter(**bound))] == ["http://a/2"]
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_integers_and_fractions_in_several_files(tmp_path: Path, first: str) -> None:
+    folder, second = tmp_path / "source", {"a": "b", "b": "a"}[first]
+    write_parquet(
+        folder / f"{first}.parquet", {"url": "VARCHAR", SCORE: "BIGINT"}, [("http://a/0", 4), ("http://a/1", 6)]
+    )
+    scores = [(f"http://b/{n}", score) for n, score in enumerate((5.4, 4.6, 6.2))]
+    write_parquet(
+        folder / f"{second}.parquet",
+        {"url": "VARCHAR", SCORE: "DOUBLE", "id": "INTEGER"},
+        [(*row, 7) for row in scores],
+    )
+    write_parquet(folder / "c.parquet", {"URL": "VARCHAR"}, [("http://c",)])
+    found = {row.url: row.fields for row in rows_of(folder, Filter(aesthetic_above=5))}
+    assert found == {
+        "http://a/1": {SCORE: 6.0, "id": None},
+        "http://b/0": {SCORE: 5.4, "id": 7},
+        "http://b/2": {SCORE: 6.2, "id": 7},
+    }
+    assert [row.url for row in rows_of(folder)][-1] == "http://c"
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_text_files_are_joined_by_name(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    tables = [
+        [{"url": "http://a", "score": 4}],
+        [{"score": 5.4, "caption": "x", "url": "http://b"}],
+        [{"url": "http://c"}],
+    ]
+    for number, rows in enumerate(tables):
+        if kind == "csv":
+            lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+        else:
+            lines = [json.dumps(row) for row in rows]
+        (folder / f"{number}.{kind}").write_text("\n".join(lines) + "\n")
+    found = [(row.url, row.caption, row.fields["score"]) for row in rows_of(folder)]
+    assert found == [("http://a", "", 4.0), ("http://b", "x", 5.4), ("http://c", "", None)]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "values", "expected"),
+    [
+        (("BIGINT", "DOUBLE"), (2**63 - 1, 3.0), [2**63 - 1, 3]),
+        (("BIGINT", "DOUBLE"), (2**63 - 1, NAN), [2**63 - 1, None]),
+        (("INTEGER", "UBIGINT"), (3, 2**64 - 1), [3, 2**64 - 1]),
+        (("BIGINT", "UBIGINT"), (-3, 2**63 - 1), [-3, 2**63 - 1]),
+        (("BIGINT", "UBIGINT"), (-3, 2**64 - 1), ["-3", str(2**64 - 1)]),
+        (("FLOAT", "DOUBLE"), (0.5, 0.1), [0.5, 0.1]),
+        (("VARCHAR", "BIGINT"), ("007", 2**62 + 1), ["007", str(2**62 + 1)]),
+        (("BOOLEAN", "INTEGER"), (True, 1), ["true", "1"]),
+    ],
+)
+def test_one_type_keeps_every_value(tmp_path: Path, kinds: Any, values: Any, expected: list[Any]) -> None:
+    for order in (1, -1):
+        folder = tmp_path / f"source{order}"
+        for number, (kind, value) in enumerate(list(zip(kinds, values, strict=True))[::order]):
+            write_parquet(folder / f"{number}.parquet", {"url": "VARCHAR", "what": kind}, [(f"http://{number}", value)])
+        found = [row.fields["what"] for row in rows_of(folder)]
+        assert found == expected[::order] and [type(v) for v in found] == [type(v) for v in expected[::order]]
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "values"),
+    [
+        ("what", ("BIGINT", "DOUBLE"), (2**62 + 1, 0.5)),
+        ("id", ("BIGINT", "DOUBLE"), (1, 0.5)),
+        ("image_phash", ("VARCHAR", "DOUBLE"), ("a", 0.5)),
+    ],
+)
+def test_types_without_a_common_one_are_refused(tmp_path: Path, name: str, kinds: Any, values: Any) -> None:
+    folder = tmp_path / "source"
+    for number, (kind, value) in enumerate(zip(kinds, values, strict=True)):
+        write_parquet(folder / f"{number}.parquet", {"url": "VARCHAR", name: kind}, [(f"http://{number}", value)])
+    with pytest.raises(UserError, match=rf"column {name} has types that no common type keeps exactly: .*1\.parquet"):
+        planned(folder)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "jsonl.gz", "parquet"])
+@pytest.mark.parametrize("column", ["phash", "id", "anything"])
+def test_large_integers_keep_all_digits(tmp_path: Path, kind: str, column: str) -> None:
+    numbers = [2**63 + 7 * n for n in range(6)]
+    table = tmp_path / f"t.{kind}"
+    if kind == "parquet":
+        write_parquet(table, {"url": "VARCHAR", column: "UBIGINT"}, list(zip(urls(6), numbers, strict=True)))
+    elif kind == "csv":
+        table.write_text("\n".join([f"url,{column}", *(f"{u},{n}" for u, n in zip(urls(6), numbers, strict=True))]))
+    else:
+        lines = [json.dumps({"url": u, column: n}) for u, n in zip(urls(6), numbers, strict=True)]
+        text = "\n".join(lines).encode()
+        table.write_bytes(gzip.compress(text) if kind.endswith("gz") else text)
+    wanted = Filter(dedupe=[column])
+    found = [row.fields[column] for row in rows_of(table, wanted)]
+    assert found == (list(map(str, numbers)) if (kind, column) == ("csv", "phash") else numbers)
+
+
+def test_integers_of_any_size_are_distinct(tmp_path: Path) -> None:
+    numbers = [-(2**63) - 1, 2**64 + 1, 2**64 + 2, 2**200, 2**200 + 1]
+    lines = [json.dumps({"url": u, "hash": n}) for u, n in zip(urls(5), numbers, strict=True)]
+    found = rows_of(write_jsonl(tmp_path / "t.jsonl", lines), Filter(dedupe=["hash"]))
+    assert [row.fields["hash"] for row in found] == list(map(str, numbers))
+
+
+def test_text_columns_of_csv_files_are_spelled_as_in_the_file(tmp_path: Path) -> None:
+    words = ["True", "007", "1e5", "1.50", "2020-01-01", " null ", "NULL", "nan", "12:30"]
+    for words in (words, *([word] for word in words)):  # noqa: B020 - also a column of one kind alone
+        table = tmp_path / "t.csv"
+        lines = [f"{word},http://a/{n},{word}" for n, word in enumerate(words)]
+        table.write_text("\n".join(["TEXT,url,md5", *lines]), encoding="utf-8-sig")
+        found = rows_of(table, caption="TEXT")
+        assert [row.caption for row in found] == words
+        assert [row.fields["md5"] for row in found] == words
+
+
+def test_other_columns_of_csv_files_are_numbers_only_where_nothing_is_lost(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text(
+        "url,n,code,score,flag,day,big,junk\n"
+        "http://a,1,007,0.5,true,2020-01-01,9007199254740993,4\n"
+        "http://b,-2,010,1e-3,false,2020-01-02,0.5,n/a\n"
+    )
+    assert [row.fields for row in rows_of(table)] == [
+        {
+            "n": 1,
+            "code": "007",
+            "score": 0.5,
+            "flag": True,
+            "day": "2020-01-01",
+            "big": "9007199254740993",
+            "junk": "4",
+        },
+        {"n": -2, "code": "010", "score": 0.001, "flag": False, "day": "2020-01-02", "big": "0.5", "junk": "n/a"},
+    ]
+    kept = rows_of(table, Filter(aesthetic_above=3), **{SCORE: "junk"})
+    assert [(row.url, row.fields[SCORE]) for row in kept] == [("http://a", 4.0)]
