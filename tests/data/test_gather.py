@@ -190,12 +190,28 @@ def test_only_the_failed_are_tried_again(whole: Path, copy: Path, table: Path, w
     before, after = content(whole), content(copy)
     assert after.items() >= before.items()
     assert after.keys() - before.keys() == {"000010003.jpg", "000010003.json", "000010003.txt"}
+    keys = [name.partition(".")[0] for name in after if name.startswith("00001")]
+    assert keys == sorted(keys) and len(keys) == 9
     assert json.loads(stats_path(copy / "00001.tar").read_text())["status_dict"] == {
         "http_404": 1,
         "http_503": 1,
         "success": 3,
     }
     assert run(copy, table, retry=("5xx",)).total == 1
+
+
+def test_samples_kept_and_samples_retried_lie_in_the_order_of_their_keys(
+    whole: Path, table: Path, tmp_path: Path, web: Web
+) -> None:
+    before = dict(web.answers)
+    web.answers["5"] = reply(code=503)  # before the sample that is kept
+    run(tmp_path, table, limit=7)
+    web.answers |= before
+    assert [name for name in content(tmp_path) if name.startswith("00001") and name.endswith("jpg")] == [
+        "000010001.jpg"
+    ]
+    run(tmp_path, table, retry=("5xx",))
+    assert files(tmp_path) == files(whole)
 
 
 @pytest.mark.usefixtures("healing")
