@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.text_file import decode_text
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -79,7 +80,7 @@ def read_rows(source: str) -> list[Row]:
         UserError: a file that cannot be read, is malformed, or holds no row.
     """
     place = "stdin" if source == "-" else source
-    text = sys.stdin.read() if source == "-" else _read_text(Path(source))
+    text = sys.stdin.read().removeprefix("\N{BYTE ORDER MARK}") if source == "-" else _read_text(Path(source))
     suffix = Path(source).suffix.lower()
     if suffix == ".csv":
         rows = list(_csv_rows(text, place))
@@ -94,7 +95,7 @@ def read_rows(source: str) -> list[Row]:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return decode_text(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"no file {path}", "--prompts takes a .txt, .csv or .jsonl file, or - for stdin") from None
     except IsADirectoryError:

@@ -12,6 +12,7 @@ from typing import Any
 from jointnet_cli.data.rows import RESULTS, Row
 from jointnet_cli.errors import UserError
 from jointnet_cli.strict_json import to_json
+from jointnet_cli.text_file import decode_text
 
 IMAGES = frozenset({".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 TAR, OFFSET, SIZE = "__tar", "__offset", "__size"
@@ -112,7 +113,7 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _text(data: bytes) -> str:
-    return data.decode("utf-8-sig", errors="replace").strip()
+    return decode_text(data, errors="replace").strip()
 
 
 def _record(data: bytes, name: str, *, caption_needed: bool) -> dict[str, Scalar]:

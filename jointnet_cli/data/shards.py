@@ -21,6 +21,7 @@ from jointnet_cli.data.maps import encode_depth, encode_normal, png
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.orientation import SIDEWAYS, turned, turned_vectors
 from jointnet_cli.strict_json import to_json
+from jointnet_cli.text_file import decode_text
 
 IMAGES = ("png", "jpg", "jpeg", "webp")
 """What the image of a sample may be called."""
@@ -147,7 +148,7 @@ def unpack(raw: Mapping[str, Any], maps: Collection[str]) -> Sample:
         normal = read_raster(raw["normal.png"], f"the normal map of sample {key}").fractions()[..., :3] * 2 - 1
         if _lies_across(normal, image):
             normal = turned_vectors(normal, sideways)
-    return Sample(key, image, raw.get("txt", b"").decode(), depth, normal, record)
+    return Sample(key, image, decode_text(raw.get("txt", b"")), depth, normal, record)
 
 
 def _lies_across(values: NDArray[np.float32], image: NDArray[np.uint8]) -> bool:

@@ -12,6 +12,7 @@ from jointnet_cli.data.worlds import phrases
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.labels import TIMES, UNKNOWN, Labels, label, place_pattern
 from jointnet_cli.evaluation.prompts import fixed_prompts
+from jointnet_cli.text_file import decode_text
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def fixed_captions() -> list[Caption]:
 
 def shard_caption(raw: Mapping[str, Any]) -> Caption:
     """The caption of an undecoded sample of shards; of a world with what it says of it."""
-    text, record = raw.get("txt", b"").decode(), json.loads(raw.get("json", b"{}"))
+    text, record = decode_text(raw.get("txt", b"")), json.loads(raw.get("json", b"{}"))
     return Caption(text, said(text, label(record["scene"], text)) if "scene" in record else None)
 
 
@@ -61,7 +62,7 @@ def read_coco(path: Path) -> list[Caption]:
         UserError: the file cannot be read or holds no captions.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(decode_text(path.read_bytes()))
     except FileNotFoundError as error:
         raise UserError(f"no file {path}") from error
     except (OSError, ValueError) as error:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.edges import sharpened
 from jointnet_cli.tasks import Projection
+from jointnet_cli.text_file import decode_text
 
 NEAR, FAR = 1.0, 30.0
 """Metres at which disparity 1 and 0 are taken to lie where nothing is known: an assumption that shapes the scene."""
@@ -182,7 +183,7 @@ def read_known(path: Path) -> NDArray[np.float64]:
         UserError: a file that cannot be read, is empty, or has a line that is something else.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = decode_text(path.read_bytes()).splitlines()
     except (OSError, UnicodeDecodeError) as fault:
         raise UserError(
             f"{path} cannot be read: {fault}", "a text file with a line x,y,distance for each point"

@@ -39,6 +39,14 @@ def test_a_byte_order_mark_is_no_part_of_a_prompt(invoke):
     assert [item["prompt"] for item in plan] == ["sea", "lake"]
 
 
+def test_prompts_of_other_encodings_are_read(invoke):
+    Path("prompts.csv").write_bytes("prompt,seed\r\nbœuf,3\r\n".encode("utf-16"))
+    plan = lines(invoke("generate", "--prompts", "prompts.csv", "--dry-run", "--json"))
+    assert [(item["prompt"], item["seed"]) for item in plan] == [("bœuf", 3)]
+    plan = lines(invoke("generate", "--prompts", "-", "--dry-run", "--json", stdin="\N{BYTE ORDER MARK}sea\n"))
+    assert plan[0]["prompt"] == "sea"
+
+
 def test_files_and_sizes_are_named(invoke):
     (item,) = lines(invoke("panorama", "Ocean reef!", "--width", "1024", "-o", "here", "--dry-run", "--json"))
     assert item["width"] == 1024

@@ -7,13 +7,15 @@ import json
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from gallery import SETTINGS, content, image_bytes
 
 from jointnet_cli.data.filter import Filter
 from jointnet_cli.data.gather import Job, Tally, gather
+from jointnet_cli.data.maps import png
 from jointnet_cli.data.plan import FOLDER, Plan, Sifting, make_plan, obtain_plan
-from jointnet_cli.data.shards import read_shards
+from jointnet_cli.data.shards import read_shards, unpack
 from jointnet_cli.errors import UserError
 
 
@@ -65,6 +67,14 @@ def test_captions_beside_images_are_text(photos: Path, tmp_path: Path) -> None:
     (photos / "b.json").write_text('{"caption": ["a", "dog"]}')
     with pytest.raises(UserError, match=r"b\.json: the caption is a list or an object"):
         sift(photos, tmp_path / "again")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_is_no_part_of_a_caption(photos: Path, tmp_path: Path, encoding: str) -> None:
+    (photos / "a.txt").write_text("a bœuf", encoding=encoding)
+    assert sift(photos, tmp_path / "out").read(0)[0].caption == "a bœuf"
+    sample = {"__key__": "a", "png": png(np.zeros((2, 2, 3), np.uint8)), "txt": "a bœuf".encode(encoding)}
+    assert unpack(sample, ()).caption == "a bœuf"
 
 
 def test_no_record_takes_the_place_of_its_image(photos: Path, tmp_path: Path) -> None:

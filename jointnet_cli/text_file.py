@@ -1,0 +1,22 @@
+"""Text of other people's files: captions, prompts, tables."""
+
+from __future__ import annotations
+
+import codecs
+
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16's, which it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def decode_text(data: bytes, errors: str = "strict") -> str:
+    """Decode UTF-8, or what a byte-order mark names; the mark is no part of the text.
+
+    Raises:
+        UnicodeDecodeError: with `errors` "strict", bytes that are no text in that encoding.
+    """
+    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8-sig")
+    return data.decode(encoding, errors)
