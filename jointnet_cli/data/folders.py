@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jointnet_cli.data.rows import RESULTS, Row
+from jointnet_cli.data.shards import overlooked_images, warn_of_overlooked
 from jointnet_cli.errors import UserError
 from jointnet_cli.strict_json import to_json
 from jointnet_cli.text_file import decode_text
@@ -56,14 +57,17 @@ def images_below(folder: Path) -> Iterator[dict[str, Scalar]]:
 def images_in_shards(shards: Iterable[Path]) -> Iterator[dict[str, Scalar]]:
     """Every image in tar files, with its caption, the plain values of its record, and where its bytes lie."""
     for shard in shards:
+        overlooked: list[str] = []
         try:
             with tarfile.open(shard, "r:") as tar:
-                yield from _images_in(tar, shard)
+                yield from _images_in(tar, shard, overlooked)
         except tarfile.TarError as error:
             raise UserError(f"{shard}: not a plain tar file: {error}") from error
+        warn_of_overlooked(len(overlooked), shard)
 
 
-def _images_in(tar: tarfile.TarFile, shard: Path) -> Iterator[dict[str, Scalar]]:
+def _images_in(tar: tarfile.TarFile, shard: Path, overlooked: list[str]) -> Iterator[dict[str, Scalar]]:
+    """The images of a tar file; images that no reader finds are added to `overlooked`."""
     sample: dict[str, tarfile.TarInfo] = {}
     before = ""
     for member in tar:
@@ -73,9 +77,11 @@ def _images_in(tar: tarfile.TarFile, shard: Path) -> Iterator[dict[str, Scalar]]
         stem, _, extension = name.partition(".")
         key = f"{folder}{slash}{stem}"
         if key != before:
+            overlooked += overlooked_images(sample)
             yield from _image_of(tar, shard, before, sample)
             sample, before = {}, key
         sample[extension.lower()] = member
+    overlooked += overlooked_images(sample)
     yield from _image_of(tar, shard, before, sample)
 
 

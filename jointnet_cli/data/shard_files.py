@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jointnet_cli.data.remote_file import BLOCK, RemoteFile, file_system, is_url, patiently
-from jointnet_cli.data.shards import IMAGES, find_shards, sample_count
+from jointnet_cli.data.shards import IMAGES, find_shards, overlooked_images, sample_count, warn_of_overlooked
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.places import cache_home
 from jointnet_cli.output.atomic import write_text
@@ -62,11 +62,14 @@ def count_samples(places: Sequence[str], progress: Progress | None = None) -> li
     """
     stated = _stated(places)
     index = _Index()
-    shards = []
+    shards, overlooked = [], 0
     for number, place in enumerate(places):
-        shards.append(Shard(place, stated[place] if place in stated else index.count(place)))
+        count, lost = (stated[place], 0) if place in stated else index.count(place)
+        shards.append(Shard(place, count))
+        overlooked += lost
         if progress:
             progress(number + 1, len(places))
+    warn_of_overlooked(overlooked, f"{places[0]}{' …' if len(places) > 1 else ''}")
     if not sum(shard.count for shard in shards):
         raise UserError(f"no samples with an image in {places[0]}{' …' if len(places) > 1 else ''}")
     return shards
@@ -90,18 +93,24 @@ def read_samples(place: str, start: int = 0) -> Iterator[Raw]:
     Raises:
         UserError: the shard cannot be read, or is damaged.
     """
+    begin = 0
+    if start and not is_url(place):
+        offsets, _ = _offsets(place, Path(place).stat().st_mtime_ns)
+        if start >= len(offsets):
+            return
+        begin, start = offsets[start], 0
+    yield from islice((sample for sample in _all_samples(place, begin) if _has_image(sample)), start, None)
+
+
+def _all_samples(place: str, begin: int = 0) -> Iterator[Raw]:
+    """Stream the samples of a shard, those without an image too, from a byte on where one begins."""
     from webdataset.tariterators import group_by_keys, tar_file_iterator
 
     try:
         with _open(place) as stream:
-            if start and not is_url(place):
-                offsets = _offsets(place, Path(place).stat().st_mtime_ns)
-                if start >= len(offsets):
-                    return
-                stream.seek(offsets[start])
-                start = 0
-            members = ({"__url__": place, **member} for member in tar_file_iterator(stream))
-            yield from islice((sample for sample in group_by_keys(members) if _has_image(sample)), start, None)
+            if begin:
+                stream.seek(begin)
+            yield from group_by_keys({"__url__": place, **member} for member in tar_file_iterator(stream))
     except (tarfile.TarError, ValueError, EOFError) as error:
         raise UserError(f"{place} is damaged: {str(error.args[0]) if error.args else error}") from error
     except OSError as error:
@@ -115,14 +124,16 @@ class _Index:
         self._path = cache_home() / "shard-counts.json"
         self._known: dict[str, list[Any]] | None = None
 
-    def count(self, place: str) -> int:
+    def count(self, place: str) -> tuple[int, int]:
+        """Count a shard's samples with an image, and the images that no reader finds."""
         if self._known is None:
             self._known = self._load()
         name, state = place if is_url(place) else str(Path(place).resolve()), _state_of(place)
-        if name not in self._known or self._known[name][0] != state:
-            self._known[name] = [state, _count(place)]
+        if name not in self._known or self._known[name][0] != state or len(self._known[name]) != 3:
+            self._known[name] = [state, *_count(place)]
             self._save()
-        return int(self._known[name][1])
+        _, count, lost = self._known[name]
+        return int(count), int(lost)
 
     def _load(self) -> dict[str, list[Any]]:
         try:
@@ -139,22 +150,32 @@ class _Index:
             return
 
 
-def _count(place: str) -> int:
+def _count(place: str) -> tuple[int, int]:
     if is_url(place):
-        return sum(1 for _ in read_samples(place))
+        count = lost = 0
+        for sample in _all_samples(place):
+            count += _has_image(sample)
+            lost += len(overlooked_images(sample))
+        return count, lost
     try:
-        return len(_offsets(place, Path(place).stat().st_mtime_ns))
+        begins, lost = _offsets(place, Path(place).stat().st_mtime_ns)
+        return len(begins), lost
     except tarfile.TarError as error:
         raise UserError(f"{place} is damaged: {error}") from error
 
 
 @lru_cache(maxsize=64)
-def _offsets(place: str, changed: int) -> list[int]:
-    """Where the samples of a local shard begin, in bytes, found by its headers alone; `changed` tells versions apart."""
+def _offsets(place: str, changed: int) -> tuple[list[int], int]:
+    """Where the samples of a local shard begin, in bytes, and how many images no reader finds.
+
+    Found by its headers alone; `changed` tells versions of a file apart.
+    """
     from webdataset.tariterators import base_plus_ext
 
     begins: list[int] = []
-    current, begin, counted = None, 0, False
+    current: str | None = None
+    suffixes: list[str] = []
+    begin = lost = 0
     with tarfile.open(place, "r:") as tar:
         for info in tar:
             tar.members = []  # type: ignore[attr-defined]
@@ -162,11 +183,12 @@ def _offsets(place: str, changed: int) -> list[int]:
             if not info.isreg() or key is None or info.name.startswith("__"):
                 continue
             if key != current:
-                current, begin, counted = key, info.offset, False
-            if not counted and suffix.lower() in IMAGES:
+                lost += len(overlooked_images(suffixes))
+                current, begin, suffixes = key, info.offset, []
+            if suffix.lower() in IMAGES and not any(name in IMAGES for name in suffixes):
                 begins.append(begin)
-                counted = True
-    return begins
+            suffixes.append(suffix.lower())
+    return begins, lost + len(overlooked_images(suffixes))
 
 
 def _open(place: str) -> BinaryIO:

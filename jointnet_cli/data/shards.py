@@ -9,6 +9,7 @@ Beside each shard `00012.tar` lies `00012_stats.json`, written last: a shard wit
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,28 @@ def sample_count(shard: Path) -> int:
     stats = json.loads(stats_path(shard).read_text())
     # Of a download `count` is how many were wanted (img2dataset's meaning).
     return int(stats.get("successes", stats["count"]))
+
+
+def overlooked_images(suffixes: Iterable[str]) -> list[str]:
+    """Return the suffixes of a sample's images that no reader finds, because the file's name has another dot.
+
+    webdataset ends a sample's key at the first dot: `a.b.jpg` has the key `a` and the suffix `b.jpg`. Empty for a sample that
+    has an image, whose other members are nobody's loss.
+    """
+    names = [suffix.lower() for suffix in suffixes]
+    if any(name in IMAGES for name in names):
+        return []
+    return [name for name in names if name.rpartition(".")[2] in IMAGES and name not in ("depth.png", "normal.png")]
+
+
+def warn_of_overlooked(count: int, source: str | Path) -> None:
+    """Say on stderr how many images of shards are not read, and why."""
+    if count:
+        print(
+            f"warning: {count} images in {source} are not read: the key of a sample ends at the first dot of a file's name\n"
+            "hint: write a.b.jpg as a_b.jpg, and the files that belong to it likewise",
+            file=sys.stderr,
+        )
 
 
 def find_shards(source: str | Path, *, evaluation: bool = False) -> list[Path]:

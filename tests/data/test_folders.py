@@ -15,6 +15,7 @@ from jointnet_cli.data.filter import Filter
 from jointnet_cli.data.gather import Job, Tally, gather
 from jointnet_cli.data.maps import png
 from jointnet_cli.data.plan import FOLDER, Plan, Sifting, make_plan, obtain_plan
+from jointnet_cli.data.shard_files import count_samples
 from jointnet_cli.data.shards import read_shards, unpack
 from jointnet_cli.errors import UserError
 
@@ -127,6 +128,20 @@ def test_shards_of_others_are_a_source(tmp_path: Path) -> None:
     assert records[0]["score"] == 3 and records[0]["original_width"] == 24
     assert not any(name.startswith("__") for record in records for name in record)
     assert not list(out.glob(".0*"))
+
+
+def test_images_with_another_dot_in_their_name_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = image_bytes(1)
+    members = {"a.jpg": image, "a.mask.png": image, "b.v1.jpg": image, "b.v1.txt": b"", "c.v1.JPEG": image}
+    members |= {"d.depth.png": image, "e.png": image}
+    tar = write_tar(tmp_path / "dots.tar", members)
+    said = "2 images in {} are not read: the key of a sample ends at the first dot of a file's name"
+    assert [shard.count for shard in count_samples([str(tar)])] == [2]
+    assert said.format(tar) in capsys.readouterr().err
+    count_samples([str(tar)])  # a count that is kept
+    assert said.format(tar) in capsys.readouterr().err
+    assert len(sift(tar, tmp_path / "out").read(0)) == 2
+    assert said.format(tar) in capsys.readouterr().err
 
 
 def test_our_own_shards_can_be_sifted_again_and_again(photos: Path, tmp_path: Path) -> None:
