@@ -9,7 +9,13 @@ _MARKS = {
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
+    codecs.BOM_UTF8: "utf-8-sig",
 }
+
+
+def marked_encoding(data: bytes) -> str | None:
+    """Name the encoding of the byte-order mark that text begins with; `None` without a mark."""
+    return next((name for mark, name in _MARKS.items() if data.startswith(mark)), None)
 
 
 def decode_text(data: bytes, errors: str = "strict") -> str:
@@ -18,5 +24,4 @@ def decode_text(data: bytes, errors: str = "strict") -> str:
     Raises:
         UnicodeDecodeError: with `errors` "strict", bytes that are no text in that encoding.
     """
-    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8-sig")
-    return data.decode(encoding, errors)
+    return data.decode(marked_encoding(data) or "utf-8", errors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from jointnet_cli.data.filter import BOUNDED, Filter, check_columns, needed_colu
 from jointnet_cli.data.folders import HIDDEN, IMAGES, images_below, images_in_shards, write_index
 from jointnet_cli.data.remote import connect_remote, is_remote, remote_files
 from jointnet_cli.errors import UserError
+from jointnet_cli.text_file import marked_encoding
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -57,6 +59,10 @@ def open_table(
     import duckdb
 
     kind, files = _files(connection, spec, scratch)
+    if kind != "parquet" and not is_remote(spec):
+        files = [
+            _without_mark(Path(file), scratch / f"{number}-{Path(file).name}") for number, file in enumerate(files)
+        ]
     bounded = needed_columns(wanted)
     try:
         groups = groups_of(connection, READERS[kind], files, same=kind != "parquet")
@@ -151,6 +157,20 @@ def _of_one_kind(spec: str, files: Sequence[str]) -> tuple[str, Sequence[str]]:
     if len(kinds) > 1 or None in kinds:
         raise UserError(f"{spec}: cannot tell what kind of table this is", hint=f"tables are {', '.join(READERS)}")
     return str(kinds.pop()), files
+
+
+def _without_mark(file: Path, copy: Path) -> str:
+    """A table of text as DuckDB reads it: the file, or where it begins with a byte-order mark a copy in UTF-8 without it."""
+    with file.open("rb") as stream:
+        encoding = marked_encoding(stream.read(4))
+    if encoding is None:
+        return str(file)
+    try:
+        with file.open(encoding=encoding, newline="") as source, copy.open("w", encoding="utf-8", newline="") as target:
+            shutil.copyfileobj(source, target)
+    except UnicodeError as error:
+        raise UserError(f"{file} is not text in {encoding}: {error}", hint="save it as UTF-8") from error
+    return str(copy)
 
 
 def _kind(file: str) -> str | None:

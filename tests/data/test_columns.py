@@ -307,3 +307,20 @@ def test_other_columns_of_csv_files_are_numbers_only_where_nothing_is_lost(tmp_p
     ]
     kept = rows_of(table, Filter(aesthetic_above=3), **{SCORE: "junk"})
     assert [(row.url, row.fields[SCORE]) for row in kept] == [("http://a", 4.0)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_tables_may_begin_with_a_byte_order_mark(tmp_path: Path, encoding: str, suffix: str) -> None:
+    table = tmp_path / f"t.{suffix}"
+    row = {"url": "http://a/0", "caption": 'a bœuf, "red"'}
+    text = json.dumps(row) if suffix == "jsonl" else 'url,caption\nhttp://a/0,"a bœuf, ""red"""'
+    table.write_text(f"{text}\n", encoding=encoding)
+    assert [(row.url, row.caption) for row in rows_of(table)] == [(row["url"], row["caption"])]
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    table = tmp_path / "t.jsonl"
+    table.write_bytes(b"\xff\xfeabc")
+    with pytest.raises(UserError, match=r"t\.jsonl is not text in utf-16"):
+        rows_of(table)
