@@ -320,7 +320,9 @@ class Engine:
     ) -> tuple[list[dict[str, Tensor]], Job]:
         """The ensemble's members, each the maps that are not given, at the layout's size; and the last one's job."""
         given = self._known(known, layout, timings)
-        steps = task.sampling.steps or self.folder.defaults.get("depth_steps")
+        steps = task.sampling.steps
+        if steps is None:
+            steps = self.folder.defaults.get("depth_steps")
         guidance = 1.0 if task.sampling.guidance is None else task.sampling.guidance
         task = replace(task, sampling=replace(task.sampling, steps=steps, guidance=guidance))
         members = []
@@ -359,8 +361,8 @@ class Engine:
             negative_prompt=getattr(task, "negative_prompt", ""),
             seed=task.seed,
             layout=layout,
-            scheduler=sampling.scheduler or defaults["scheduler"],
-            steps=sampling.steps or defaults["steps"],
+            scheduler=defaults["scheduler"] if sampling.scheduler is None else sampling.scheduler,
+            steps=defaults["steps"] if sampling.steps is None else sampling.steps,
             guidance=defaults["guidance"] if sampling.guidance is None else sampling.guidance,
             tile_batch=sampling.tile_batch,
             **more,

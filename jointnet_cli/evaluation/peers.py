@@ -52,7 +52,7 @@ class Pipeline:
         if sampling.scheduler is not None:
             pipeline.scheduler = make_scheduler(sampling.scheduler, pipeline.scheduler.config)
         defaults = inspect.signature(pipeline.__call__).parameters
-        steps = sampling.steps or defaults["num_inference_steps"].default
+        steps = defaults["num_inference_steps"].default if sampling.steps is None else sampling.steps
         guidance = defaults["guidance_scale"].default if sampling.guidance is None else sampling.guidance
         return cls(source, pipeline, steps, guidance)
 

@@ -150,3 +150,9 @@ def test_the_end_of_a_long_negative_prompt_counts_only_with_guidance(engines: En
     assert longest_difference(engines("depth"), task, negative_prompt=LONG + "reef") > 1e-4
     plain = replace(task, sampling=replace(QUICK, guidance=1.0))
     assert longest_difference(engines("depth"), plain, negative_prompt="") == 0
+
+
+@pytest.mark.parametrize("settings", [{"steps": 0}, {"scheduler": ""}])
+def test_zero_and_empty_settings_are_not_taken_for_the_defaults(engines: Engines, settings: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="0 steps: choose between|unknown scheduler"):
+        engines("depth").generate(Generate(prompt="sea", sampling=Sampling(**settings)))
