@@ -77,6 +77,8 @@ def prepare(module: str) -> Path:
         "pytest_add_cli_args_test_selection": TESTS[module],
         # unraisableexception collects garbage twice a session, half a second each.
         "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "no:unraisableexception"],
+        "timeout_multiplier": 5.0,
+        "timeout_constant": 2.0,
         "process_isolation": "forkserver",  # a process that has run torch's backward pass cannot fork
         "use_git_change_detection": False,
         "on_dependency_change": "ignore",
