@@ -67,6 +67,16 @@ class SceneOptions:
         bool,
         option("--evaluation", panel=WORLDS_PANEL, help="Use the seeds reserved for evaluation; never train on these."),
     ] = False
+    tilted: Annotated[
+        float | None,
+        option(
+            "--tilted",
+            panel=WORLDS_PANEL,
+            metavar="SHARE",
+            help="Share of the scenes whose camera looks up, down or wide, 0 to 1.",
+            show_default="0.25, 0 with --evaluation",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,7 @@ def prepare(
     elif labelling:
         _refuse(wanted, fetch)
     else:
-        _refuse_flags(scenes, {"seed", "evaluation"}, "images from elsewhere")
+        _refuse_flags(scenes, {"seed", "evaluation", "tilted"}, "images from elsewhere")
         download = read_download(scenes.source, shards.out, scenes.count, scenes.size, shards.shard_size, wanted, fetch)
         if shards.dry_run:
             print_plan(download, shards.json)
@@ -153,6 +163,7 @@ def _prepare_worlds(scenes: SceneOptions, shards: ShardOptions) -> None:
         count=scenes.count,
         seed=scenes.seed,
         evaluation=scenes.evaluation,
+        tilted=scenes.tilted,
         workers=shards.workers,
         **sizes,
     )

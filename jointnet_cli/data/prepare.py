@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from jointnet_cli.data.shards import sample_count, write_shard
 from jointnet_cli.data.worlds import EVALUATION_SEEDS
+from jointnet_cli.data.worlds.grammar import TILTED
 from jointnet_cli.errors import UserError
 from jointnet_cli.strict_json import to_json
 
@@ -42,8 +43,12 @@ class PrepareWorlds:
     workers: int | None = None
     """Processes; `None` takes one a core."""
     shard_size: int = 500
+    tilted: float | None = None
+    """Share of the worlds whose camera looks up, down or wide; `None` is `TILTED`, and 0 for an evaluation set."""
 
     def __post_init__(self) -> None:
+        if self.tilted is not None and not 0 <= self.tilted <= 1:
+            raise UserError(f"--tilted must be between 0 and 1, got {self.tilted:g}")
         if self.count < 1 or self.size < 16 or self.shard_size < 1 or self.first_seed < 0:
             raise UserError("count and shard size must be at least 1, size at least 16, seed at least 0")
         if not self.evaluation and self.first_seed + self.count > EVALUATION_SEEDS:
@@ -64,6 +69,13 @@ class PrepareWorlds:
         if self.seed is None:
             return EVALUATION_SEEDS if self.evaluation else 0
         return self.seed
+
+    @property
+    def tilted_share(self) -> float:
+        """Share of the worlds with a tilted camera."""
+        if self.tilted is None:
+            return 0.0 if self.evaluation else TILTED
+        return self.tilted
 
     def shards(self) -> list[tuple[Path, range]]:
         """Every shard with the world seeds in it."""
@@ -115,18 +127,18 @@ def _render_all(missing: list[tuple[Path, range]], request: PrepareWorlds) -> It
     workers = min(request.workers or os.cpu_count() or 1, len(missing))
     if workers <= 1:
         for shard, seeds in missing:
-            yield write_shard(shard, render_samples(seeds, request.size))
+            yield _render_shard(shard, seeds, request)
         return
     # Spawned, not forked: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
         # A few at a time: a pool that is handed thousands of jobs at once can lock itself up on its own pipe.
         waiting = iter(missing)
-        jobs = {pool.submit(_render_shard, *shard, request.size) for shard in islice(waiting, 2 * workers)}
+        jobs = {pool.submit(_render_shard, *shard, request) for shard in islice(waiting, 2 * workers)}
         try:
             while jobs:
                 done, jobs = wait(jobs, return_when=FIRST_COMPLETED)
-                jobs |= {pool.submit(_render_shard, *shard, request.size) for shard in islice(waiting, len(done))}
+                jobs |= {pool.submit(_render_shard, *shard, request) for shard in islice(waiting, len(done))}
                 yield from (job.result() for job in done)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -145,18 +157,18 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
-def _render_shard(shard: Path, seeds: range, size: int) -> int:
-    return write_shard(shard, render_samples(seeds, size))
+def _render_shard(shard: Path, seeds: range, request: PrepareWorlds) -> int:
+    return write_shard(shard, render_samples(seeds, request.size, request.tilted_share))
 
 
-def render_samples(seeds: range, size: int) -> Iterator[Sample]:
-    """Render worlds in batches and turn each into a sample."""
+def render_samples(seeds: range, size: int, tilted: float) -> Iterator[Sample]:
+    """Render worlds in batches, a share of them with a tilted camera, and turn each into a sample."""
     from jointnet_cli.data.shards import Sample
     from jointnet_cli.data.worlds import caption, render, sample_world
     from jointnet_cli.modality import inverse_depth
 
     for start in range(seeds.start, seeds.stop, RENDER_BATCH):
-        worlds = [sample_world(seed) for seed in range(start, min(start + RENDER_BATCH, seeds.stop))]
+        worlds = [sample_world(seed, tilted) for seed in range(start, min(start + RENDER_BATCH, seeds.stop))]
         pictures = render(worlds, size)
         images = (pictures.rgb * 255).round().byte().permute(0, 2, 3, 1).numpy()
         depths = inverse_depth(pictures.depth).numpy()
@@ -172,9 +184,11 @@ def _check_same_set(request: PrepareWorlds) -> None:
     import json
 
     marker = request.out / "worlds.json"
-    facts = {"seed": request.first_seed, "size": request.size, "shard_size": request.shard_size}
+    facts = {
+        "seed": request.first_seed, "size": request.size, "shard_size": request.shard_size, "tilted": request.tilted_share
+    }  # fmt: skip
     if marker.exists():
-        before = json.loads(marker.read_text())
+        before = {"tilted": 0.0, **json.loads(marker.read_text())}  # older sets have no tilted cameras
         if before != facts:
             raise UserError(f"{request.out} holds another set of worlds: {before}", hint="choose another --out")
     else:

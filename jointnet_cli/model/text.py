@@ -44,7 +44,10 @@ def _write_tokenizer(folder: Path, symbols: list[str], merges: list[tuple[str, .
     """Write the files of a CLIP tokenizer and read them."""
     entries = [*symbols, *(symbol + WORD_END for symbol in symbols), *("".join(merge) for merge in merges)]
     entries = [*dict.fromkeys(entries), START, END]
-    vocabulary = {entry: number for number, entry in enumerate(entries)}
+    return _write_files(folder, {entry: number for number, entry in enumerate(entries)}, merges, tokens)
+
+
+def _write_files(folder: Path, vocabulary: dict[str, int], merges: list[tuple[str, ...]], tokens: int) -> CLIPTokenizer:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(to_json(vocabulary, ensure_ascii=False), encoding="utf-8")
     lines = ["#version: 0.2", *(" ".join(merge) for merge in merges)]
@@ -60,6 +63,34 @@ def _write_tokenizer(folder: Path, symbols: list[str], merges: list[tuple[str, .
     }
     (folder / "tokenizer_config.json").write_text(to_json(settings, indent=2))
     return CLIPTokenizer.from_pretrained(folder)
+
+
+def add_words(tokenizer: CLIPTokenizer, words: Iterable[str], folder: Path) -> CLIPTokenizer:
+    """Write a CLIP tokenizer that has a token of its own for each of some words, and read it.
+
+    Tokens keep their numbers; the new ones come after them. Texts of words that were whole before are cut as before: the
+    new merges come last.
+    """
+    kept = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    vocabulary: dict[str, int] = dict(kept["vocab"])
+    merges = [tuple(merge) for merge in kept["merges"]]
+    for word in words:
+        first, *others = tokenizer.tokenize(word)
+        for piece in others:
+            if (first, piece) not in merges:
+                merges.append((first, piece))
+            first += piece
+            vocabulary.setdefault(first, len(vocabulary))
+    return _write_files(folder, vocabulary, merges, tokenizer.model_max_length)
+
+
+def grow_vocabulary(encoder: CLIPTextModel, size: int) -> CLIPTextModel:
+    """A copy of a text encoder for a vocabulary of `size` tokens; new rows of the table are as at the start of a training."""
+    grown = CLIPTextModel(CLIPTextConfig.from_dict({**encoder.config.to_dict(), "vocab_size": size}))
+    state = encoder.state_dict()
+    for name, value in grown.state_dict().items():
+        value[: len(state[name])] = state[name]
+    return grown.eval()
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer, *, width: int, layers: int, heads: int) -> CLIPTextModel:

@@ -59,8 +59,8 @@ class MuonWithAdamW(Optimizer):
     """Muon for matrices and for convolutions, which it takes for matrices of output channels by all else; AdamW for the rest.
 
     Muon's step is a matrix with all singular values near one, scaled to have the root mean square of AdamW's, so that both
-    take the same learning rate and weight decay. `torch.optim.Muon` works it out; it takes matrices alone, so each
-    convolution lends it a view.
+    take the same learning rate and weight decay. `torch.optim.Muon` works it out, on a CPU in float32; it takes matrices
+    alone, so each convolution lends it a view.
 
     Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; the scale of Liu et al., "Muon is
     Scalable for LLM Training", 2025.
@@ -80,7 +80,7 @@ class MuonWithAdamW(Optimizer):
         self._parts: list[Optimizer] = []
         if matrices:
             views = [view for _, view in self._views]
-            self._parts.append(torch.optim.Muon(views, lr, weight_decay, adjust_lr_fn="match_rms_adamw"))
+            self._parts.append(_Muon(views, lr, weight_decay, adjust_lr_fn="match_rms_adamw"))
         if others:
             self._parts.append(torch.optim.AdamW(others, lr, betas, weight_decay=weight_decay, fused=True))
 
@@ -110,6 +110,41 @@ class MuonWithAdamW(Optimizer):
         """Let the views show the weights where they are now: a network that is moved has its weights elsewhere."""
         for parameter, view in self._views:
             view.data = _as_matrix(parameter)
+
+
+class _Muon(torch.optim.Muon):
+    """`torch.optim.Muon` that orthogonalises in float32 on a CPU, where bfloat16 is up to twenty times slower."""
+
+    @torch.no_grad()
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        """One step; on a GPU torch's own, in bfloat16."""
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                if matrix.device.type != "cpu":
+                    super().step()
+                    return
+                if matrix.grad is not None:
+                    self._step_matrix(matrix, group)
+
+    def _step_matrix(self, matrix: Tensor, group: dict[str, Any]) -> None:
+        gradient: Tensor = matrix.grad  # type: ignore[assignment]
+        average = self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(gradient))
+        average.lerp_(gradient, 1 - group["momentum"])
+        update = orthogonal(gradient.lerp(average, group["momentum"]), group["ns_coefficients"], group["ns_steps"])
+        matrix.mul_(1 - group["lr"] * group["weight_decay"])
+        matrix.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))
+
+
+def orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], steps: int) -> Tensor:
+    """A matrix (m, n) with its singular values near one: the quintic Newton-Schulz iteration of Jordan et al., 2024."""
+    a, b, c = coefficients
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if tall else x
 
 
 def _as_matrix(parameter: Tensor) -> Tensor:

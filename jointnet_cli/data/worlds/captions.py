@@ -11,9 +11,15 @@ from . import phrases
 from .phrases import Place, plural
 from .raycast import Surface
 from .renderer import Rendering
-from .world import World, stream
+from .world import Camera, World, stream
 
 _LEAST_SHARE = 0.0016  # of the image's pixels, for an object to be worth a word
+# Degrees from which a camera's pitch and field of view are worth a word: other cameras never reach them.
+_STEEP, _WIDE = 15, 80
+_AIRBORNE = ("balloon", "fish")
+_GROUNDS = {"beach": "sand", "desert": "sand", "snow": "snowy ground", "hills": "grassy ground", "canyon": "red rock",
+            "forest": "forest floor"}  # fmt: skip
+"""Biome to the key into `PLACES` of its ground, seen alone."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,35 @@ def _facts(world: World, rendering: Rendering, index: int) -> _Facts:
     masks = (surface == Surface.SKY, surface == Surface.WATER, surface == Surface.TERRAIN, distant)
     sky, water, ground, far = (float(mask.float().mean()) for mask in masks)
     return _Facts(sky, water, ground, far, _moon_shows(world, rendering, index))
+
+
+def _is_tilted(camera: Camera) -> bool:
+    return abs(camera.pitch) >= _STEEP or camera.fov >= _WIDE
+
+
+def _air(world: World) -> str:
+    """Key into `PLACES` of what a camera sees above the ground."""
+    if world.biome == "reef":
+        return "dark water" if world.time == "night" else "bright water"
+    if world.weather == "clear":
+        return {"noon": "blue sky", "night": "starry sky"}.get(world.time, "clear sky")
+    return f"{world.weather} sky"
+
+
+def _tilted_scene(world: World, facts: _Facts, seen: list[Visible]) -> str:
+    """Key into `PLACES` of what a tilted camera sees: air alone, ground alone, or a place."""
+    if facts.ground < 0.03 and facts.water < 0.01:
+        return _air(world)
+    dry, level = facts.water < 0.01, facts.distant <= 0.02 and facts.sky < 0.03
+    if world.biome == "beach" and (dry or facts.ground < 0.03):
+        return "sand" if dry else "open water"
+    if world.biome == "lake" and (dry or facts.ground < 0.03) and facts.distant <= 0.02:
+        return "ground" if dry else "open water"
+    if world.biome in ("ocean", "reef") or not (dry and level):
+        return _scene(world, facts, seen)
+    if world.theme == "wheat":
+        return "wheat ground"
+    return _GROUNDS.get(world.biome, "ground")
 
 
 def _scene(world: World, facts: _Facts, seen: list[Visible]) -> str:
@@ -177,6 +212,8 @@ def caption(world: World, rendering: Rendering, index: int, seed: int | None = N
     """A caption of image `index` of a rendering; another `seed` words the same content another way."""
     rng = stream(world.seed, "caption" if seed is None else f"caption {seed}")
     facts, seen = _facts(world, rendering, index), visible_objects(world, rendering, index)
+    if _is_tilted(world.camera):
+        return _tilted_caption(rng, world, facts, seen)
     place = rng.choice(phrases.PLACES[_scene(world, facts, seen)])
     place = place._replace(name=place.name.format((world.theme or "").split(" ")[0]))  # the colour of its flowers
     things, kinds = _objects(rng, world, seen)
@@ -195,3 +232,36 @@ def caption(world: World, rendering: Rendering, index: int, seed: int | None = N
         return " ".join(f"{hour}, {text} {weather}".split())
     opening = rng.choice(phrases.OPENINGS) if rng.random() < 0.35 else ""
     return " ".join(f"{opening} {text} {hour} {weather}".split())
+
+
+def _tilted_caption(rng: random.Random, world: World, facts: _Facts, seen: list[Visible]) -> str:
+    """A caption of a view up, down or wide, which also says how the camera looks."""
+    scene = _tilted_scene(world, facts, seen)
+    place = rng.choice(phrases.PLACES[scene])
+    place = place._replace(name=place.name.format((world.theme or "").split(" ")[0]))
+    things, kinds = _objects(rng, world, seen)
+    hour, weather = _hour(rng, world, facts), _weather(rng, world, facts, "")
+    if scene == _air(world):  # which its name describes
+        hour, weather = rng.choice(phrases.HOURS[world.time]), ""
+        if world.biome == "reef":
+            hour = rng.choice(phrases.BENEATH[:1])
+        elif facts.moon and rng.random() < 0.25:
+            hour = phrases.MOON[-1]
+        if things and kinds[0] not in _AIRBORNE:  # what stands on ground that does not show
+            place = place._replace(prepositions=("under",))
+        text = f"{things} {rng.choice(place.prepositions)} {place.name}" if things else place.name
+    else:
+        text = _sentence(rng, things, kinds, place)
+        if "sky" in hour or "star" in hour:
+            weather = ""
+    pitch, draw, opening, closing = world.camera.pitch, rng.random(), "", ""
+    if pitch >= _STEEP:
+        opening = phrases.UPWARD if draw < 0.75 else ""
+    elif pitch <= -_STEEP:
+        opening = phrases.DOWNWARD if draw < 0.5 else ""
+        closing = phrases.FROM_ABOVE if 0.5 <= draw < 0.8 else ""
+    else:
+        opening = phrases.WIDE if draw < 0.5 else ""
+    if not opening and not closing and rng.random() < 0.35:
+        opening = rng.choice(phrases.OPENINGS[:4])
+    return " ".join(f"{opening} {text} {closing} {hour if rng.random() < 0.85 else ''} {weather}".split())

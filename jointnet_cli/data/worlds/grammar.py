@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .world import Camera, Thing, World, stream
 
@@ -13,6 +13,10 @@ TIMES = {"noon": 0.34, "sunset": 0.24, "night": 0.24, "dawn": 0.18}
 WEATHERS = {"clear": 0.60, "cloudy": 0.25, "foggy": 0.15}
 SUN_ELEVATION = {"noon": (38, 65), "sunset": (3, 8), "night": (14, 28), "dawn": (5, 13)}  # degrees; the moon at night
 WATERY = ("ocean", "beach", "lake")
+TILTED = 0.25
+"""Share of training worlds with a tilted camera."""
+TILTED_PITCH, TILTED_FOV = (-90.0, 90.0), (40.0, 100.0)
+"""Ranges of a tilted camera, in degrees."""
 
 # Overall height in metres, except for a fish: its length.
 SIZES = {
@@ -257,8 +261,22 @@ def _furnish(rng: random.Random, rule: Rule, theme: str | None, layout: _Layout)
         layout.placed.append(Thing(len(layout.placed) + 1, kind, colour, (x, altitude, z), size, turn))
 
 
-def sample_world(seed: int) -> World:
-    """The world of a seed: cheap, reproducible anywhere, and never touching global random state."""
+def _tilted(seed: int, camera: Camera, share: float) -> Camera:
+    """The camera, turned up or down and with another field of view in a share of the worlds."""
+    rng = stream(seed, "tilt")
+    if rng.random() >= share:
+        return camera
+    return replace(camera, pitch=rng.uniform(*TILTED_PITCH), fov=rng.uniform(*TILTED_FOV))
+
+
+def sample_world(seed: int, tilted: float = 0.0) -> World:
+    """The world of a seed: cheap, reproducible anywhere, and never touching global random state.
+
+    Args:
+        seed: of the world.
+        tilted: share of the worlds, in [0, 1], whose camera looks up or down at any pitch, with a field of view of 40 to
+            100 degrees. What stands in a world does not depend on it, nor do the other worlds.
+    """
     rng = stream(seed, "grammar")
     biome = _pick(rng, {name: spec.weight for name, spec in BIOMES.items()})
     time = _pick(rng, TIMES)
@@ -272,4 +290,5 @@ def sample_world(seed: int) -> World:
     layout = _Layout(rng, camera, _ground_kind(biome, theme, anchor), [])
     for rule in _rules(rng, biome, theme):
         _furnish(rng, rule, theme, layout)
+    camera = _tilted(seed, camera, tilted)
     return World(seed, biome, time, weather, theme, anchor, (azimuth, elevation), camera, tuple(layout.placed))

@@ -72,6 +72,22 @@ _PLACES = {
     "volcano": ("a volcano | near by", "an erupting volcano | near by", "a volcano with lava | near by",
         "a fiery volcano | near by", "the volcano | near by"),
     "ash": ("a volcanic landscape | in", "volcanic rock | on"),
+    # What a tilted camera may be left with: ground alone, or air alone.
+    "sand": ("the sand | on", "sand | on", "sandy ground | on"),
+    "snowy ground": ("the snow | in on", "snow | in on", "snowy ground | on"),
+    "grassy ground": ("a meadow | in on", "a grassy field | in on", "grassy ground | on"),
+    "wheat ground": ("a wheat field | in", "a golden field | in", "a yellow field | in"),
+    "red rock": ("red rock | on", "rocky ground | on", "the ground | on"),
+    "forest floor": ("the forest floor | on", "the ground | on"),
+    "ground": ("the ground | on",),
+    "open water": ("the water | by near | on", "water | by near | on"),
+    "blue sky": ("a blue sky | in", "the sky | in", "a clear sky | in"),
+    "starry sky": ("a starry sky | in", "the stars | under", "the sky | in", "a clear sky | in"),
+    "clear sky": ("the sky | in", "a clear sky | in"),
+    "cloudy sky": ("a cloudy sky | in", "the clouds | under", "the sky | in"),
+    "foggy sky": ("the fog | in", "the mist | in"),
+    "bright water": ("the water | in", "bright water | in"),
+    "dark water": ("the water | in", "dark water | in"),
 }  # fmt: skip
 HOURS = {
     "noon": ("at noon", "during the day", "in daylight", "by day"),
@@ -102,6 +118,7 @@ DEEP_HOURS = {
 }  # fmt: skip
 OPENINGS = ("a photo of", "a view of", "a picture of", "a scene of", "a landscape with")
 AIRBORNE = ("over", "above")
+UPWARD, DOWNWARD, FROM_ABOVE, WIDE = "looking up at", "looking down at", "from above", "a wide view of"
 
 
 class Place(NamedTuple):
@@ -137,6 +154,7 @@ def vocabulary() -> list[str]:
         *BENEATH,
         *OPENINGS,
         *AIRBORNE,
+        *(UPWARD, DOWNWARD, FROM_ABOVE, WIDE),
         *SPANS.values(),
     ]
     tables: tuple[Iterable[tuple[str, ...]], ...] = (

@@ -72,7 +72,9 @@ def make_sky(world: World, device: str = "cpu") -> Sky:
 
 def _stars(sky: Sky, rays: Tensor) -> Tensor:
     """Brightness (n,) of stars: a hash of small cells of direction."""
-    cells = torch.floor(rays[:, 0] * 105) * 12.9898 + torch.floor(rays[:, 1] * 105) * 78.233 + sky.drift[0] * 9
+    # Near the zenith, where the height hardly changes, cells are cut along z.
+    second = torch.where(rays[:, 1] > 0.75, rays[:, 2], rays[:, 1])
+    cells = torch.floor(rays[:, 0] * 105) * 12.9898 + torch.floor(second * 105) * 78.233 + sky.drift[0] * 9
     chance = (torch.sin(cells) * 43758.5453).frac().abs()
     return ((chance > 0.982) * smoothstep(rays[:, 1], 0.03, 0.2) * (chance - 0.97) * 32).clamp(max=0.95)
 
@@ -104,7 +106,8 @@ def radiance(sky: Sky, rays: Tensor, *, full: bool = True) -> Tensor:
         bearing = torch.atan2(rays[:, 0], rays[:, 2]) * 0.35 + sky.drift[0]
         noise = texture("detail", str(rays.device))
         shafts = (read(noise, bearing, rays[:, 1] * 0.02 + sky.drift[1]) * 0.5).clamp(-0.5, 1)
-        return colour * (1 + 0.4 * shafts * smoothstep(rays[:, 1], -0.1, 0.5))[:, None]
+        ahead = smoothstep(rays[:, 2], 0.0, 0.25)  # bearings meet at the zenith, and break off behind the camera
+        return colour * (1 + 0.4 * shafts * smoothstep(rays[:, 1], -0.1, 0.5) * ahead)[:, None]
     if sky.disc:
         face = colour.new_tensor(_MOON) if sky.night else (sky.sunlight * 1.25 + 0.35).clamp(max=1.6)
         colour = mix(colour, face, smoothstep(near_sun, math.cos(0.062), math.cos(0.050)))

@@ -1,0 +1,401 @@
+"""Train the embedded model `diorama` on for days, in pieces, at the lowest rank beside other work on the machine.
+
+    python recipes/diorama/forever.py --out FOLDER                   # start, or go on where it stopped
+    python recipes/diorama/forever.py --out FOLDER --status          # how far it is
+    kill $(cat FOLDER/pid)                                           # stop; the same command goes on
+    python recipes/diorama/forever.py --out FOLDER --cool-down 60    # the model of now, in FOLDER/model
+
+It starts from the weights that are shipped, whose autoencoder stays as it is. Before every piece further worlds are rendered;
+after it the averaged weights are exported to FOLDER/<stage>/model and their loss on held-out worlds, at the same noise every
+time, is added to FOLDER/progress.jsonl. Learning rates are constant, so that a stage can end at any time: a cool-down lets
+the rate fall in a few minutes, then trains the stages that are left. It does not disturb the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+SHARES = {"base": 0.7, "joint": 0.08, "inpaint": 0.22}
+"""Of the hours of training. The last stage goes on after its share."""
+COOL_SHARES = {"base": 0.3, "joint": 0.25, "inpaint": 0.45}
+"""Of the minutes of a cool-down, for the stages that are left."""
+SETTINGS: dict[str, dict[str, object]] = {
+    "base": {"train.batch_size": 64, "train.learning_rate": 4e-3},
+    "joint": {"train.batch_size": 32, "train.learning_rate": 2e-3},
+    "inpaint": {"train.batch_size": 32, "train.learning_rate": 2e-3},
+}
+CONSTANT = {"train.schedule": "constant", "train.ema": 0.9993}
+EVERY = {"train.checkpoint_minutes": 10, "train.preview_minutes": 10_000, "train.log_every": 20}
+FIRST_SEED, HELD_OUT_SEED, HELD_OUT = 200_000, 1_000_100_000, 256
+MEASURED = 512
+"""Samples of the held-out loss: each held-out world twice, at other timesteps."""
+ATTEMPTS = 3
+FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16")
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A folder that is taken, and the rank of what works in it."""
+
+    file: int
+    nice: int
+
+
+def main() -> None:
+    options = _options()
+    if options.status:
+        print(status(options.out, options.hours))
+    elif options.measure:
+        print(json.dumps(measure(options, options.measure)))
+    elif options.begin:
+        begin(options.start, options.begin)
+    else:
+        signal.signal(signal.SIGTERM, _stop)
+        options.out.mkdir(parents=True, exist_ok=True)
+        if options.cool_down:
+            lock = _claim(options.out / "cool-down.pid", options.nice)
+            cool_down(options, lock)
+        else:
+            go_on(options, _claim(options.out / "pid", options.nice))
+
+
+def go_on(options: argparse.Namespace, lock: Lock) -> None:
+    """Train, a piece after the other, until a signal comes; without --endless until the hours are over."""
+    out: Path = options.out
+    if not (out / "start").is_dir():
+        partial = out / "start.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        _own(options, lock, "--begin", partial, log="start.log")
+        partial.rename(out / "start")
+    held_out = ["--evaluation", "--seed", HELD_OUT_SEED, "--count", options.held_out, "--tilted", options.tilted]
+    _render(options, lock, "held-out", held_out)
+    failures = 0
+    while failures < ATTEMPTS:
+        name = current_stage(out, options.hours)
+        end = _minutes(out / name) + options.piece
+        if name != list(SHARES)[-1] or not options.endless:
+            end = min(end, options.hours * 60 * SHARES[name])
+        try:
+            _render_more(options, lock)
+            if not _history(out):
+                _note_loss(options, lock, "base")
+            _train(options, lock, name, out / name, _source(out, name), end, CONSTANT)
+            _note_loss(options, lock, name)
+        except subprocess.CalledProcessError as failure:
+            failures += 1
+            _say(f"failed ({failures} of {ATTEMPTS}): {failure}")
+            time.sleep(options.pause * failures)
+            continue
+        failures = 0
+        if not options.endless and end >= options.hours * 60 * SHARES[name] and name == list(SHARES)[-1]:
+            return
+    sys.exit("forever.py: gave up; the logs are in " + str(out))
+
+
+def cool_down(options: argparse.Namespace, lock: Lock) -> None:
+    """Train the stages that are left with a falling rate, and write the model in float16 to FOLDER/model."""
+    out: Path = options.out
+    stages = list(SHARES)
+    left = stages[stages.index(current_stage(out, options.hours)) :]
+    source = _newest(out)
+    for name in left:
+        minutes = options.cool_down * COOL_SHARES[name] / sum(COOL_SHARES[stage] for stage in left)
+        falling = {"train.schedule": "cosine", "train.warmup_steps": 20, "train.ema": 0.99}
+        _train(options, lock, name, out / "cool-down" / name, source, minutes, falling)
+        source = out / "cool-down" / name / "model"
+    code = "import sys; from jointnet_cli.model.checkpoint import load_model, save_model; "
+    code += "save_model(load_model(sys.argv[1]), sys.argv[2], shard_size='15MB')"
+    shutil.rmtree(out / "model", ignore_errors=True)
+    _run(["-c", code, source, out / "model"], out / "cool-down.log", lock)
+    shutil.rmtree(out / "cool-down")
+    print(out / "model")
+
+
+def begin(start: str, folder: Path) -> None:
+    """Write the model to start from: that of `start` in float32, with a token for every word of today's captions."""
+    import torch
+
+    from jointnet_cli.data.worlds import vocabulary
+    from jointnet_cli.model.checkpoint import load_model, save_model
+    from jointnet_cli.model.find import find_model
+    from jointnet_cli.model.prompt import ClipText
+    from jointnet_cli.model.text import add_words, grow_vocabulary
+
+    torch.manual_seed(0)
+    model = load_model(find_model(start))
+    tokenizer, encoder = model.text.tokenizers["tokenizer"], model.text.encoders["text_encoder"]
+    new = [word for word in vocabulary() if not model.words or word not in model.words.known]
+    tokenizer = add_words(tokenizer, new, folder / "tokenizer")
+    save_model(
+        replace(model, text=ClipText(tokenizer, grow_vocabulary(encoder, len(tokenizer)))), folder, torch.float32
+    )
+
+
+def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
+    """The mean loss of a stage's newest averaged weights on held-out worlds, branch by branch, at fixed noise."""
+    import tempfile
+
+    import torch
+
+    from jointnet_cli.training.draws import Draws
+    from jointnet_cli.training.recipe import load_recipe
+    from jointnet_cli.training.run import open_stage
+    from jointnet_cli.training.share import Share
+
+    torch.set_num_threads(1)
+    out: Path = options.out
+    folder = out / name / "model"
+    source = folder if folder.is_dir() else _source(out, name)
+    settings = {**_settings(options, name, source, CONSTANT), "data.shards": out / "held-out"}
+    settings |= {"objective.text_dropout": 0, "train.mixed_precision": "no"}
+    recipe = load_recipe(f"diorama/{name}", [f"{key}={value}" for key, value in settings.items()])
+    with tempfile.TemporaryDirectory() as scratch:
+        stage = open_stage(recipe, Path(scratch), lambda line: None)
+    share = Share(32)
+    batches, sums = stage.batches(share, 0), {}
+    stage.network.eval()
+    with torch.inference_mode():
+        for _ in range(MEASURED // share.batch):
+            batch = next(batches)
+            for branch, loss in stage.loss(stage.network, batch, Draws(0, batch.places, "held-out")).items():
+                sums[branch] = sums.get(branch, 0.0) + float(loss) * share.batch / MEASURED
+    return {branch: round(value, 5) for branch, value in sums.items()}
+
+
+def status(out: Path, hours: float) -> str:
+    """What was done so far, stage by stage."""
+    worlds = sum(json.loads(path.read_text())["count"] for path in (out / "worlds").glob("*_stats.json"))
+    lines = [f"{_runner(out)}, stage {current_stage(out, hours)}, {worlds} worlds rendered"]
+    for name in SHARES:
+        clock = _clock(out / name)
+        seen = [entry for entry in _history(out) if entry["stage"] == name]
+        if not clock and not seen:
+            lines.append(f"{name:8} not begun; {SHARES[name] * hours:.1f} hours planned")
+            continue
+        samples = clock.get("step", 0) * clock.get("samples_a_step", 0)
+        log = [line for line in _records(out / name / "log.jsonl") if "loss" in line]
+        text = f"{name:8} {clock.get('minutes', 0) / 60:.2f} of {SHARES[name] * hours:.1f} hours, {samples} samples"
+        if log:
+            recent = log[-50:]
+            text += f" ({log[-1]['step'] * clock.get('samples_a_step', 0)} in the log)"
+            text += f", {log[-1]['samples_per_second']:.1f} a second, training loss "
+            text += f"{sum(line['loss'] for line in recent) / len(recent):.4f} over the last {len(recent)} lines"
+        lines.append(text)
+        lines += [
+            f"{'':8} held-out loss at {entry['samples']:>9} samples, {entry['hours']:6.2f} hours: "
+            + ", ".join(f"{branch} {value:.4f}" for branch, value in entry["held_out"].items())
+            for entry in (seen if len(seen) <= 12 else [*seen[:2], *seen[-10:]])
+        ]
+    return "\n".join(lines)
+
+
+def current_stage(out: Path, hours: float) -> str:
+    """The first stage whose share of the hours is not over, or the last one."""
+    return next((name for name, share in SHARES.items() if _minutes(out / name) < share * hours * 60), list(SHARES)[-1])
+
+
+def _source(out: Path, name: str) -> Path:
+    """What a stage starts from."""
+    before = list(SHARES).index(name) - 1
+    return out / list(SHARES)[before] / "model" if before >= 0 else out / "start"
+
+
+def _newest(out: Path) -> Path:
+    """The latest model of the run."""
+    folders = [out / name / "model" for name in reversed(SHARES)]
+    return next((folder for folder in folders if folder.is_dir()), out / "start")
+
+
+def _settings(options: argparse.Namespace, name: str, source: Path, changes: dict[str, object]) -> dict[str, object]:
+    bfloat16 = any(flag in _processor() for flag in FAST_BFLOAT16)
+    settings: dict[str, object] = {
+        "data.shards": options.out / "worlds",
+        "train.mixed_precision": "bf16" if bfloat16 else "no",
+        **SETTINGS[name], **EVERY, **changes,
+    }  # fmt: skip
+    settings |= {"start": source, "vae": options.out / "start/vae"} if name == "base" else {"model": source}
+    own = (setting.partition("=") for setting in options.set)
+    return settings | {key.removeprefix(f"{name}."): value for key, _, value in own if key.startswith(f"{name}.")}
+
+
+def _train(
+    options: argparse.Namespace, lock: Lock, name: str, run: Path, source: Path, end: float,
+    changes: dict[str, object],
+) -> None:  # fmt: skip
+    """Train a stage until it has had so many minutes in all."""
+    _say(f"{run.name}: to {end:.1f} minutes")
+    settings = _settings(options, name, source, changes)
+    words = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    run.parent.mkdir(exist_ok=True)
+    command = ["-m", "jointnet_cli", "train", f"diorama/{name}", "--out", run, "--max-minutes", end, *words]
+    _run(command, run.with_suffix(".log"), lock)
+
+
+def _render_more(options: argparse.Namespace, lock: Lock) -> None:
+    shards = options.out / "worlds"
+    there = sum(1 for _ in shards.glob("*_stats.json")) * options.shard
+    count = min(options.worlds, max(options.first, there + options.more))
+    if there < count:
+        _render(options, lock, "worlds", ["--seed", FIRST_SEED, "--count", count, "--tilted", options.tilted])
+
+
+def _render(options: argparse.Namespace, lock: Lock, folder: str, which: list[object]) -> None:
+    own = ["--size", options.size, "--shard-size", options.shard, "--workers", 1, "--quiet"]
+    command = ["-m", "jointnet_cli", "prepare", "--source", "worlds", *which, "--out", options.out / folder, *own]
+    _run(command, options.out / "render.log", lock)
+
+
+def _note_loss(options: argparse.Namespace, lock: Lock, name: str) -> None:
+    """Measure a stage and add the answer to FOLDER/progress.jsonl."""
+    out: Path = options.out
+    answer = _own(options, lock, "--measure", name, log="measure.log")
+    clock = _clock(out / name)
+    entry = {
+        "stage": name,
+        "samples": clock.get("step", 0) * clock.get("samples_a_step", 0),
+        "hours": round(clock.get("minutes", 0) / 60, 3),
+        "held_out": json.loads(answer),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
+    }
+    with (out / "progress.jsonl").open("a") as file:
+        file.write(json.dumps(entry) + "\n")
+    _say(f"{name}: held-out loss {entry['held_out']} after {entry['samples']} samples")
+
+
+def _own(options: argparse.Namespace, lock: Lock, *arguments: object, log: str) -> str:
+    """Run another part of this script and return what it prints."""
+    settings = [part for setting in options.set for part in ("--set", setting)]
+    command = [__file__, "--out", options.out, "--start", options.start, *settings, *arguments]
+    return _run(command, options.out / log, lock, answers=True)
+
+
+def _run(arguments: list[Any], log: Path, lock: Lock, *, answers: bool = False) -> str:
+    """Run Python in a session of its own, which automatic groups of processes are ranked by, with the lock's rank.
+
+    The lock is inherited: as long as the process lives, the folder is taken.
+    """
+    command = [sys.executable, *map(str, arguments)]
+    few = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE if answers else file, stderr=file, env={**os.environ, **few},
+            start_new_session=True, preexec_fn=lambda: _take_rank(lock.nice), pass_fds=[lock.file],
+        )  # fmt: skip
+    try:
+        answer = process.communicate()[0]
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, f"{' '.join(command)} (see {log})")
+    return answer.decode().strip().rpartition("\n")[2] if answers else ""
+
+
+def _take_rank(nice: int) -> None:
+    os.nice(nice)
+    with suppress(OSError):  # no automatic groups here
+        Path("/proc/self/autogroup").write_text(str(nice))
+
+
+def _claim(path: Path, nice: int) -> Lock:
+    """Hold a lock and write this process's number into its file."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit(f"forever.py: process {path.read_text()} or what it started works in {path.parent} already")
+    os.ftruncate(file, 0)
+    os.write(file, str(os.getpid()).encode())
+    return Lock(file, nice)
+
+
+def _runner(out: Path) -> str:
+    """Whether something works in a folder."""
+    path = out / "pid"
+    if not path.exists():
+        return "not started"
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return f"running, process {file.read()}"
+    return "stopped"
+
+
+def _clock(run: Path) -> dict[str, Any]:
+    """Step and minutes of a run's newest checkpoint."""
+    newest = max((path for path in run.glob("state/*/clock.json") if path.parent.name.isdecimal()), default=None)
+    return json.loads(newest.read_text()) if newest else {}
+
+
+def _minutes(run: Path) -> float:
+    return float(_clock(run).get("minutes", 0))
+
+
+def _history(out: Path) -> list[dict[str, Any]]:
+    return _records(out / "progress.jsonl")
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file of JSON records."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text() if path.exists() else ""
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
+def _say(words: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {words}", file=sys.stderr, flush=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run, outside of the checkout")
+    parser.add_argument("--status", action="store_true", help="print how far it is and stop")
+    parser.add_argument("--cool-down", type=float, metavar="MINUTES", help="make a model of the run as it is now")
+    parser.add_argument(
+        "--hours", type=float, default=72, help="hours of training, of which the stages take shares (72)"
+    )
+    parser.add_argument("--endless", action=argparse.BooleanOptionalAction, default=True, help="go on after the hours")
+    parser.add_argument("--piece", type=float, default=45, help="minutes of training between two measurements (45)")
+    parser.add_argument("--worlds", type=int, default=60_000, help="worlds to render in all (60000)")
+    parser.add_argument("--first", type=int, default=4000, help="worlds to render before the training begins (4000)")
+    parser.add_argument("--more", type=int, default=2000, help="worlds to render before every piece (2000)")
+    parser.add_argument("--held-out", type=int, default=HELD_OUT, help=f"worlds to measure on ({HELD_OUT})")
+    parser.add_argument("--tilted", type=float, default=0.25, help="share of worlds that look up, down or wide (0.25)")
+    parser.add_argument("--size", type=int, default=128, help="pixels of a side (128)")
+    parser.add_argument("--shard", type=int, default=500, help="worlds of a shard (500)")
+    parser.add_argument("--start", default="diorama", help="model to start from (the embedded one)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="STAGE.KEY=VALUE", help="setting of a stage's recipe"
+    )
+    parser.add_argument("--nice", type=int, default=19, help="rank in the queue for the cores (19, the last)")
+    parser.add_argument("--pause", type=float, default=60, help="seconds after a failure (60)")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--begin", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
