@@ -66,19 +66,21 @@ def _write_files(folder: Path, vocabulary: dict[str, int], merges: list[tuple[st
 
 
 def add_words(tokenizer: CLIPTokenizer, words: Iterable[str], folder: Path) -> CLIPTokenizer:
-    """Write a CLIP tokenizer that has a token of its own for each of some words, and read it.
+    """Write a CLIP tokenizer that has a token of its own for each of some words of plain letters, and read it.
 
     Tokens keep their numbers; the new ones come after them. Texts of words that were whole before are cut as before: the
     new merges come last.
     """
+    from tokenizers.models import BPE
+
     kept = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     vocabulary: dict[str, int] = dict(kept["vocab"])
     merges = [tuple(merge) for merge in kept["merges"]]
     for word in words:
-        first, *others = tokenizer.tokenize(word)
+        # Cut as the merges that were added for the words before it leave it.
+        first, *others = (token.value for token in BPE(vocabulary, merges, end_of_word_suffix=WORD_END).tokenize(word))
         for piece in others:
-            if (first, piece) not in merges:
-                merges.append((first, piece))
+            merges.append((first, piece))
             first += piece
             vocabulary.setdefault(first, len(vocabulary))
     return _write_files(folder, vocabulary, merges, tokenizer.model_max_length)

@@ -22,10 +22,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 SHARES = {"base": 0.7, "joint": 0.08, "inpaint": 0.22}
 """Of the hours of training. The last stage goes on after its share."""
@@ -46,17 +47,48 @@ FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 
 
 @dataclass(frozen=True)
-class Lock:
-    """A folder that is taken, and the rank of what works in it."""
+class Worker:
+    """Runs Python in processes of their own, one at a time, for a run whose folder is taken."""
 
-    file: int
-    nice: int
+    lock: int
+    """The open file that is locked. Processes inherit it: as long as one lives, the folder is taken."""
+    nice: int = 19
+
+    def run(self, arguments: Sequence[object], log: Path) -> str:
+        """Run Python and return the last line that it prints; the rest goes to a log.
+
+        Every process has a session of its own, which automatic groups of processes are ranked by.
+
+        Raises:
+            CalledProcessError: it failed.
+        """
+        command = [sys.executable, *map(str, arguments)]
+        few = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+        with log.open("ab") as file:
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=file, env={**os.environ, **few},
+                start_new_session=True, preexec_fn=self._take_rank, pass_fds=[self.lock],
+            )  # fmt: skip
+        try:
+            answer = process.communicate()[0].decode().strip()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, f"{' '.join(command)}, see {log}")
+        return answer.rpartition("\n")[2]
+
+    def _take_rank(self) -> None:
+        os.nice(self.nice)
+        with suppress(OSError):  # no automatic groups here
+            Path("/proc/self/autogroup").write_text(str(self.nice))
 
 
-def main() -> None:
-    options = _options()
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = read_options(arguments)
     if options.status:
-        print(status(options.out, options.hours))
+        print(status(options))
     elif options.measure:
         print(json.dumps(measure(options, options.measure)))
     elif options.begin:
@@ -65,60 +97,53 @@ def main() -> None:
         signal.signal(signal.SIGTERM, _stop)
         options.out.mkdir(parents=True, exist_ok=True)
         if options.cool_down:
-            lock = _claim(options.out / "cool-down.pid", options.nice)
-            cool_down(options, lock)
+            cool_down(options, Worker(claim(options.out / "cool-down.pid"), options.nice))
         else:
-            go_on(options, _claim(options.out / "pid", options.nice))
+            go_on(options, Worker(claim(options.out / "pid"), options.nice))
 
 
-def go_on(options: argparse.Namespace, lock: Lock) -> None:
-    """Train, a piece after the other, until a signal comes; without --endless until the hours are over."""
+def go_on(options: argparse.Namespace, worker: Worker) -> None:
+    """Train, a piece after the other, until a signal comes; with --no-endless until the hours are over."""
     out: Path = options.out
     if not (out / "start").is_dir():
         partial = out / "start.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        _own(options, lock, "--begin", partial, log="start.log")
+        _own(options, worker, "--begin", partial, log="start.log")
         partial.rename(out / "start")
     held_out = ["--evaluation", "--seed", HELD_OUT_SEED, "--count", options.held_out, "--tilted", options.tilted]
-    _render(options, lock, "held-out", held_out)
+    _render(options, worker, "held-out", held_out)
     failures = 0
-    while failures < ATTEMPTS:
-        name = current_stage(out, options.hours)
-        end = _minutes(out / name) + options.piece
-        if name != list(SHARES)[-1] or not options.endless:
-            end = min(end, options.hours * 60 * SHARES[name])
+    while (piece := next_piece(options)) and failures < ATTEMPTS:
         try:
-            _render_more(options, lock)
+            _render_more(options, worker)
             if not _history(out):
-                _note_loss(options, lock, "base")
-            _train(options, lock, name, out / name, _source(out, name), end, CONSTANT)
-            _note_loss(options, lock, name)
+                _note_loss(options, worker, piece.stage)
+            _train(options, worker, piece.stage, out / piece.stage, _source(out, piece.stage), piece.end, CONSTANT)
+            _note_loss(options, worker, piece.stage)
+            failures = 0
         except subprocess.CalledProcessError as failure:
             failures += 1
             _say(f"failed ({failures} of {ATTEMPTS}): {failure}")
-            time.sleep(options.pause * failures)
-            continue
-        failures = 0
-        if not options.endless and end >= options.hours * 60 * SHARES[name] and name == list(SHARES)[-1]:
-            return
-    sys.exit("forever.py: gave up; the logs are in " + str(out))
+            time.sleep(options.pause)
+    if piece:
+        sys.exit(f"forever.py: gave up after {ATTEMPTS} failures in a row; the logs are in {out}")
 
 
-def cool_down(options: argparse.Namespace, lock: Lock) -> None:
+def cool_down(options: argparse.Namespace, worker: Worker) -> None:
     """Train the stages that are left with a falling rate, and write the model in float16 to FOLDER/model."""
     out: Path = options.out
-    stages = list(SHARES)
-    left = stages[stages.index(current_stage(out, options.hours)) :]
+    stages, piece = list(SHARES), next_piece(options)
+    left = stages[stages.index(piece.stage if piece else stages[-1]) :]
     source = _newest(out)
     for name in left:
         minutes = options.cool_down * COOL_SHARES[name] / sum(COOL_SHARES[stage] for stage in left)
         falling = {"train.schedule": "cosine", "train.warmup_steps": 20, "train.ema": 0.99}
-        _train(options, lock, name, out / "cool-down" / name, source, minutes, falling)
+        _train(options, worker, name, out / "cool-down" / name, source, minutes, falling)
         source = out / "cool-down" / name / "model"
     code = "import sys; from jointnet_cli.model.checkpoint import load_model, save_model; "
     code += "save_model(load_model(sys.argv[1]), sys.argv[2], shard_size='15MB')"
     shutil.rmtree(out / "model", ignore_errors=True)
-    _run(["-c", code, source, out / "model"], out / "cool-down.log", lock)
+    worker.run(["-c", code, source, out / "model"], out / "cool-down.log")
     shutil.rmtree(out / "cool-down")
     print(out / "model")
 
@@ -174,10 +199,11 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
     return {branch: round(value, 5) for branch, value in sums.items()}
 
 
-def status(out: Path, hours: float) -> str:
+def status(options: argparse.Namespace) -> str:
     """What was done so far, stage by stage."""
+    out, hours, piece = options.out, options.hours, next_piece(options)
     worlds = sum(json.loads(path.read_text())["count"] for path in (out / "worlds").glob("*_stats.json"))
-    lines = [f"{_runner(out)}, stage {current_stage(out, hours)}, {worlds} worlds rendered"]
+    lines = [f"{_runner(out)}, {f'stage {piece.stage}' if piece else 'finished'}, {worlds} worlds rendered"]
     for name in SHARES:
         clock = _clock(out / name)
         seen = [entry for entry in _history(out) if entry["stage"] == name]
@@ -201,9 +227,20 @@ def status(out: Path, hours: float) -> str:
     return "\n".join(lines)
 
 
-def current_stage(out: Path, hours: float) -> str:
-    """The first stage whose share of the hours is not over, or the last one."""
-    return next((name for name, share in SHARES.items() if _minutes(out / name) < share * hours * 60), list(SHARES)[-1])
+class Piece(NamedTuple):
+    """A stage, and after how many minutes of training in all its next piece ends."""
+
+    stage: str
+    end: float
+
+
+def next_piece(options: argparse.Namespace) -> Piece | None:
+    """What to train next: the first stage that has not had its share of the hours; the last one goes on after it, if asked."""
+    for name, share in SHARES.items():
+        done, whole = _minutes(options.out / name), share * options.hours * 60
+        if done < whole:
+            return Piece(name, min(done + options.piece, whole))
+    return Piece(name, done + options.piece) if options.endless else None
 
 
 def _source(out: Path, name: str) -> Path:
@@ -231,7 +268,7 @@ def _settings(options: argparse.Namespace, name: str, source: Path, changes: dic
 
 
 def _train(
-    options: argparse.Namespace, lock: Lock, name: str, run: Path, source: Path, end: float,
+    options: argparse.Namespace, worker: Worker, name: str, run: Path, source: Path, end: float,
     changes: dict[str, object],
 ) -> None:  # fmt: skip
     """Train a stage until it has had so many minutes in all."""
@@ -240,27 +277,27 @@ def _train(
     words = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     run.parent.mkdir(exist_ok=True)
     command = ["-m", "jointnet_cli", "train", f"diorama/{name}", "--out", run, "--max-minutes", end, *words]
-    _run(command, run.with_suffix(".log"), lock)
+    worker.run(command, run.with_suffix(".log"))
 
 
-def _render_more(options: argparse.Namespace, lock: Lock) -> None:
+def _render_more(options: argparse.Namespace, worker: Worker) -> None:
     shards = options.out / "worlds"
     there = sum(1 for _ in shards.glob("*_stats.json")) * options.shard
     count = min(options.worlds, max(options.first, there + options.more))
     if there < count:
-        _render(options, lock, "worlds", ["--seed", FIRST_SEED, "--count", count, "--tilted", options.tilted])
+        _render(options, worker, "worlds", ["--seed", FIRST_SEED, "--count", count, "--tilted", options.tilted])
 
 
-def _render(options: argparse.Namespace, lock: Lock, folder: str, which: list[object]) -> None:
+def _render(options: argparse.Namespace, worker: Worker, folder: str, which: list[object]) -> None:
     own = ["--size", options.size, "--shard-size", options.shard, "--workers", 1, "--quiet"]
     command = ["-m", "jointnet_cli", "prepare", "--source", "worlds", *which, "--out", options.out / folder, *own]
-    _run(command, options.out / "render.log", lock)
+    worker.run(command, options.out / "render.log")
 
 
-def _note_loss(options: argparse.Namespace, lock: Lock, name: str) -> None:
+def _note_loss(options: argparse.Namespace, worker: Worker, name: str) -> None:
     """Measure a stage and add the answer to FOLDER/progress.jsonl."""
     out: Path = options.out
-    answer = _own(options, lock, "--measure", name, log="measure.log")
+    answer = _own(options, worker, "--measure", name, log="measure.log")
     clock = _clock(out / name)
     entry = {
         "stage": name,
@@ -274,43 +311,14 @@ def _note_loss(options: argparse.Namespace, lock: Lock, name: str) -> None:
     _say(f"{name}: held-out loss {entry['held_out']} after {entry['samples']} samples")
 
 
-def _own(options: argparse.Namespace, lock: Lock, *arguments: object, log: str) -> str:
-    """Run another part of this script and return what it prints."""
+def _own(options: argparse.Namespace, worker: Worker, *arguments: object, log: str) -> str:
+    """Run another part of this script and return what it prints last."""
     settings = [part for setting in options.set for part in ("--set", setting)]
     command = [__file__, "--out", options.out, "--start", options.start, *settings, *arguments]
-    return _run(command, options.out / log, lock, answers=True)
+    return worker.run(command, options.out / log)
 
 
-def _run(arguments: list[Any], log: Path, lock: Lock, *, answers: bool = False) -> str:
-    """Run Python in a session of its own, which automatic groups of processes are ranked by, with the lock's rank.
-
-    The lock is inherited: as long as the process lives, the folder is taken.
-    """
-    command = [sys.executable, *map(str, arguments)]
-    few = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-    with log.open("ab") as file:
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE if answers else file, stderr=file, env={**os.environ, **few},
-            start_new_session=True, preexec_fn=lambda: _take_rank(lock.nice), pass_fds=[lock.file],
-        )  # fmt: skip
-    try:
-        answer = process.communicate()[0]
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, f"{' '.join(command)} (see {log})")
-    return answer.decode().strip().rpartition("\n")[2] if answers else ""
-
-
-def _take_rank(nice: int) -> None:
-    os.nice(nice)
-    with suppress(OSError):  # no automatic groups here
-        Path("/proc/self/autogroup").write_text(str(nice))
-
-
-def _claim(path: Path, nice: int) -> Lock:
+def claim(path: Path) -> int:
     """Hold a lock and write this process's number into its file."""
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -319,7 +327,7 @@ def _claim(path: Path, nice: int) -> Lock:
         sys.exit(f"forever.py: process {path.read_text()} or what it started works in {path.parent} already")
     os.ftruncate(file, 0)
     os.write(file, str(os.getpid()).encode())
-    return Lock(file, nice)
+    return file
 
 
 def _runner(out: Path) -> str:
@@ -369,7 +377,8 @@ def _say(words: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {words}", file=sys.stderr, flush=True)
 
 
-def _options() -> argparse.Namespace:
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run, outside of the checkout")
     parser.add_argument("--status", action="store_true", help="print how far it is and stop")
@@ -378,7 +387,7 @@ def _options() -> argparse.Namespace:
         "--hours", type=float, default=72, help="hours of training, of which the stages take shares (72)"
     )
     parser.add_argument("--endless", action=argparse.BooleanOptionalAction, default=True, help="go on after the hours")
-    parser.add_argument("--piece", type=float, default=45, help="minutes of training between two measurements (45)")
+    parser.add_argument("--piece", type=float, default=120, help="minutes of training between two measurements (120)")
     parser.add_argument("--worlds", type=int, default=60_000, help="worlds to render in all (60000)")
     parser.add_argument("--first", type=int, default=4000, help="worlds to render before the training begins (4000)")
     parser.add_argument("--more", type=int, default=2000, help="worlds to render before every piece (2000)")
@@ -394,7 +403,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--pause", type=float, default=60, help="seconds after a failure (60)")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--begin", type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
