@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 
-.PHONY: demo test mutants lint diorama clean
+.PHONY: demo test mutants lint diorama diorama-forever diorama-forever-status clean
 
 demo: $(VENV)/.installed
 	$(BIN)/jointnet panorama "ocean reef" --width 2048 --out outputs --overwrite
@@ -26,6 +26,14 @@ MINUTES ?= 600
 SCENES ?= 20000
 diorama: $(VENV)/.installed
 	$(BIN)/python recipes/diorama/make.py --minutes $(MINUTES) --scenes $(SCENES) --out runs/diorama
+
+# The embedded model trained on for days, beside other work: make diorama-forever OUT=~/diorama-forever
+OUT ?= $(HOME)/diorama-forever
+diorama-forever: $(VENV)/.installed
+	exec $(BIN)/python recipes/diorama/forever.py --out $(OUT)
+
+diorama-forever-status: $(VENV)/.installed
+	$(BIN)/python recipes/diorama/forever.py --out $(OUT) --status
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

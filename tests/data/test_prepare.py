@@ -14,7 +14,7 @@ import pytest
 
 from jointnet_cli.data.prepare import PrepareReport, PrepareWorlds, prepare_worlds
 from jointnet_cli.data.shards import is_complete, read_shards, stats_path
-from jointnet_cli.data.worlds import EVALUATION_SEEDS
+from jointnet_cli.data.worlds import EVALUATION_SEEDS, sample_world
 from jointnet_cli.errors import UserError
 
 PROJECT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ COUNT, SIZE = 6, 32
 Content = list[tuple[str, str, bytes, bytes, bytes]]
 
 
-def request(out: Path, **changes: int | bool) -> PrepareWorlds:
+def request(out: Path, **changes: float | bool) -> PrepareWorlds:
     return PrepareWorlds(out, **{"count": COUNT, "size": SIZE, "shard_size": 2, "workers": 1, **changes})  # type: ignore[arg-type]
 
 
@@ -183,3 +183,38 @@ def test_ctrl_c_ends_the_workers_and_leaves_whole_shards(rendered: PrepareReport
     # What two processes rendered is what one renders.
     common = [path for path in rendered.shards if is_complete(out / path.name)]
     assert common and content(*common) == content(*(out / path.name for path in common))
+
+
+def cameras(report: PrepareReport) -> list[float]:
+    return [sample.record["scene"]["camera"]["pitch"] for sample in read_shards(report.shards)]
+
+
+def test_a_share_of_training_worlds_is_tilted_and_no_evaluation_world_unless_asked(tmp_path: Path) -> None:
+    def pitches(name: str, **changes: float | bool) -> list[float]:
+        return cameras(prepare_worlds(request(tmp_path / name, size=16, count=2, **changes)))
+
+    def made(seed: int, share: float) -> list[float]:
+        return [sample_world(seed + i, share).camera.pitch for i in range(2)]
+
+    seed, reserved = next(seed for seed in range(99) if made(seed, 0.25) != made(seed, 0)), EVALUATION_SEEDS + 40
+    assert pitches("training", seed=seed) == made(seed, 0.25)
+    assert pitches("level", seed=seed, tilted=0.0) == made(seed, 0)
+    assert pitches("reserved", seed=reserved, evaluation=True) == made(reserved, 0) != made(reserved, 1)
+    assert pitches("asked", seed=reserved, evaluation=True, tilted=1.0) == made(reserved, 1)
+
+
+def test_a_folder_keeps_to_one_share_of_tilted_cameras(copy: Path) -> None:
+    with pytest.raises(UserError, match=r"another set of worlds: .*'tilted': 0\.25"):
+        prepare_worlds(request(copy, tilted=0.5))
+    marker = json.loads((copy / "worlds.json").read_text())
+    del marker["tilted"]  # as it was before there were any
+    (copy / "worlds.json").write_text(json.dumps(marker))
+    with pytest.raises(UserError, match=r"another set of worlds: .*'tilted': 0\.0"):
+        prepare_worlds(request(copy))
+    assert prepare_worlds(request(copy, tilted=0.0)).skipped == COUNT
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_a_share_is_between_0_and_1(tmp_path: Path, share: float) -> None:
+    with pytest.raises(UserError, match="--tilted must be between 0 and 1"):
+        request(tmp_path, tilted=share)

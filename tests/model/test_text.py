@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
-from jointnet_cli.model.text import END, START, build_text_encoder, learn_tokenizer
+from jointnet_cli.model.text import END, START, add_words, build_text_encoder, grow_vocabulary, learn_tokenizer
 
 CAPTIONS = [
     "a snow-covered hill at night",
@@ -108,3 +108,30 @@ def test_the_text_encoder_fits_the_tokenizer(tokenizer: CLIPTokenizer) -> None:
     assert states.shape == (2, LENGTH, 24)
     assert not torch.equal(states[0], states[1])
     assert encoder.config.eos_token_id == tokenizer.eos_token_id
+
+
+def test_added_words_are_one_token_each_and_leave_the_others_as_they_were(
+    tokenizer: CLIPTokenizer, tmp_path: Path
+) -> None:
+    # The pieces of `sunset` and `sun` are those of `sunrise`; `overlooking` is begun by `over` and ended by `looking`.
+    added = ["looking", "over", "overlooking", "sun", "sunset", "up", "x"]
+    grown = add_words(tokenizer, added, tmp_path)
+    assert [grown.tokenize(word) for word in added] == [[f"{word}</w>"] for word in added]
+    assert grown.get_vocab().items() >= tokenizer.get_vocab().items()
+    assert sorted(grown.get_vocab().values()) == list(range(len(grown)))
+    for caption in CAPTIONS:
+        assert encode(grown, caption) == encode(tokenizer, caption)
+    assert CLIPTokenizer.from_pretrained(tmp_path).tokenize("looking up") == ["looking</w>", "up</w>"]
+
+
+def test_a_grown_text_encoder_reads_old_words_as_before(tokenizer: CLIPTokenizer, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder = build_text_encoder(tokenizer, width=16, layers=1, heads=2).eval()
+    words = add_words(tokenizer, ["looking"], tmp_path)
+    grown = grow_vocabulary(encoder, len(words))
+    known = torch.tensor([encode(tokenizer, CAPTIONS[0])])
+    for one, other in zip(encoder(known)[:2], grown(known)[:2], strict=True):
+        assert torch.equal(one, other)
+    table = grown.get_input_embeddings().weight
+    assert len(table) == len(words) > len(tokenizer)
+    assert 0.01 < float(table[len(tokenizer) :].detach().std()) < 0.03  # the initial deviation is 0.02

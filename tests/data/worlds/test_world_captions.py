@@ -36,6 +36,11 @@ WEATHER_WORDS = {
     "cloudy": "cloudy|clouds",
     "foggy": "fog|foggy|mist",
 }
+PINNED = [
+    "a picture of a green cabin and a palm tree on the beach in the dark",
+    "a red house and three rocks near the volcano at night",
+    "a blue hot air balloon over the coast at dawn in clear weather",
+]
 SKY_WORDS = "stars|starry|blue sky|orange sky|pink sky|clear sky|cloudy sky|morning sky|sunset sky|clouds"
 
 
@@ -173,3 +178,68 @@ def test_captions_vary_and_repeat_with_their_seed(
     lengths = [len(text.split()) for _, text in captions]
     assert min(lengths) <= 3 and max(lengths) <= 30
     assert all("  " not in text and text == text.strip() and "{" not in text for _, text in captions)
+
+
+@pytest.fixture(scope="module")
+def tilted() -> tuple[list[World], Rendering]:
+    worlds = [sample_world(seed, 1.0) for seed in range(41_000, 41_048)]
+    return worlds, render(worlds, SIZE // 2)
+
+
+@pytest.fixture(scope="module")
+def tilted_captions(tilted: tuple[list[World], Rendering]) -> list[tuple[int, str]]:
+    worlds, rendering = tilted
+    return [(i, caption(w, rendering, i, seed)) for i, w in enumerate(worlds) for seed in (None, *range(WORDINGS - 1))]
+
+
+def test_how_a_camera_looks_is_said_as_it_is(
+    tilted: tuple[list[World], Rendering], tilted_captions: list[tuple[int, str]]
+) -> None:
+    said = dict.fromkeys(("looking up at", "looking down at", "from above", "a wide view of"), 0)
+    for i, text in tilted_captions:
+        camera = tilted[0][i].camera
+        for words, true in {
+            "looking up at": camera.pitch >= 15,
+            "looking down at|from above": camera.pitch <= -15,
+            "a wide view of": camera.fov >= 80 and abs(camera.pitch) < 15,
+        }.items():
+            assert true or not says(text, words), (camera, text)
+        for words in said:
+            said[words] += says(text, words)
+    assert min(said.values()) > 4, said
+    assert said["looking up at"] > 0.25 * len(tilted_captions)
+
+
+def test_tilted_captions_name_only_what_shows(
+    tilted: tuple[list[World], Rendering], tilted_captions: list[tuple[int, str]]
+) -> None:
+    worlds, rendering = tilted
+    known, skies, grounds = set(vocabulary()), 0, 0
+    for i, text in tilted_captions:
+        assert set(re.findall(r"[^\s,]+", text)) <= known, text
+        assert "  " not in text and text == text.strip() and "{" not in text
+        share = {s: float((rendering.surface[i] == s).float().mean()) for s in Surface}
+        groups = visible_objects(worlds[i], rendering, i)
+        for kind, colour, _, _ in mentions(text):
+            assert any(g.kind == kind and colour in (None, g.colour) for g in groups), (text, groups)
+        if share[Surface.SKY] > 0.999:  # nothing tells where this is
+            skies += 1
+            place = "ocean|desert|snow|snowy|hill|hills|forest|woods|lake|canyon|volcano|beach|shore|meadow|ground|sand"
+            assert worlds[i].biome == "reef" or not says(text, place), text
+            assert worlds[i].biome == "reef" or says(text, "sky|stars|clouds|fog|mist"), text
+        if share[Surface.SKY] == 0:
+            grounds += 1
+            assert not says(text, "sky|stars|starry|clouds|moon"), text
+            assert (
+                worlds[i].biome == "snow"
+                or not says(text, "mountains|mountain|hills|dunes")
+                or ((rendering.depth[i] > 40).float().mean() > 0.02)
+            ), text
+        if says(text, "lake|river|ocean|sea|water|island") and worlds[i].biome != "reef":
+            assert share[Surface.WATER] > 0.005, text
+    assert skies > 40 and grounds > 40
+
+
+def test_level_worlds_keep_their_captions(scenes: tuple[list[World], Rendering]) -> None:
+    worlds, rendering = scenes
+    assert [caption(worlds[i], rendering, i) for i in (0, 1, 2)] == PINNED

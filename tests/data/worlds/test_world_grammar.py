@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -98,3 +99,17 @@ def test_named_objects_are_near_and_central(worlds: list[World]) -> None:
 def test_cameras_look_nearly_level_except_under_water(worlds: list[World]) -> None:
     for world in worlds:
         assert (-12 <= world.camera.pitch <= 0) if world.biome == "reef" else abs(world.camera.pitch) <= 6
+
+
+def test_a_tilted_share_turns_the_camera_of_some_worlds_alone(worlds: list[World]) -> None:
+    tilted = [sample_world(seed, 0.25) for seed in range(COUNT)]
+    turned = [pair for pair in zip(worlds, tilted, strict=True) if pair[0] != pair[1]]
+    assert len(turned) == pytest.approx(0.25 * COUNT, abs=0.02 * COUNT)
+    for level, other in turned:
+        assert replace(other, camera=level.camera) == level
+        assert other.camera.height == level.camera.height
+        assert -90 <= other.camera.pitch <= 90 and 40 <= other.camera.fov <= 100
+    pitches = sorted(other.camera.pitch for _, other in turned)
+    assert pitches[0] < -85 and pitches[-1] > 85 and abs(pitches[len(pitches) // 2]) < 8
+    more = [sample_world(seed, 0.5) for seed in range(200)]
+    assert all(one == other or world == one for world, one, other in zip(worlds, tilted, more, strict=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from jointnet_cli.data.worlds import Rendering, Surface, World, render, sample_world
 from jointnet_cli.data.worlds.grammar import BIOMES
 from jointnet_cli.data.worlds.noise import texture
+from jointnet_cli.data.worlds.terrain import Terrain
 
 SIZE = 96
 
@@ -167,3 +169,74 @@ def test_rendering_leaves_global_random_state_alone(worlds: list[World]) -> None
 def test_no_worlds_is_refused() -> None:
     with pytest.raises(ValueError, match="no worlds"):
         render([], 16)
+
+
+def looking(world: World, pitch: float, fov: float) -> World:
+    return replace(world, camera=replace(world.camera, pitch=pitch, fov=fov))
+
+
+@pytest.fixture(scope="module")
+def empty_sea() -> World:
+    """Water to the horizon and nothing on it."""
+    sea = next(w for w in map(sample_world, range(200)) if w.biome == "ocean" and w.theme is None)
+    return replace(sea, objects=(), weather="clear")
+
+
+@pytest.mark.parametrize("fov", [40.0, 100.0])
+@pytest.mark.parametrize("pitch", [-90.0, -89.0, -45.0, -10.0, 20.0, 60.0, 90.0])
+def test_a_plane_seen_at_any_pitch(empty_sea: World, pitch: float, fov: float) -> None:
+    """Planar depth and normals of the level sea, worked out in camera space: x right, y up, z towards the viewer."""
+    made = render([looking(empty_sea, pitch, fov)], 33)
+    angle, focal = math.radians(pitch), 16.5 / math.tan(math.radians(fov) / 2)
+    up = (16.5 - (np.arange(33) + 0.5))[:, None].repeat(33, 1) / focal
+    fall = -(math.sin(angle) + up * math.cos(angle))  # metres down for a metre along the camera's axis
+    sea = fall > 1e-5
+    expected = np.where(sea, empty_sea.camera.height / np.where(sea, fall, 1), np.inf)
+    near = expected < 2000  # beyond, the sea ends
+    np.testing.assert_allclose(made.depth[0].numpy()[near], expected[near], rtol=2e-5)
+    assert np.isinf(made.depth[0].numpy()[~sea]).all()
+    level = [0.0, math.cos(angle), -math.sin(angle)]
+    normals = made.normals[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(normals[near], np.broadcast_to(level, normals.shape)[near], atol=1e-6)
+    assert (normals[~sea] == 0).all()
+
+
+def test_straight_down_depth_is_the_height_and_normals_face_the_viewer(empty_sea: World) -> None:
+    made = render([looking(empty_sea, -90, 60)], 16)
+    assert torch.equal(made.depth, torch.full((1, 16, 16), empty_sea.camera.height))
+    torch.testing.assert_close(made.normals[0].permute(1, 2, 0), torch.tensor([0.0, 0, 1]).expand(16, 16, 3))
+    up = render([looking(empty_sea, 90, 60)], 16)
+    assert up.depth.isinf().all() and not up.normals.any() and not up.surface.any()
+
+
+@pytest.mark.parametrize("pitch", [-90.0, -70.0, -40.0, 25.0])
+def test_hills_are_hit_where_they_are_at_any_pitch(pitch: float) -> None:
+    hills = next(w for w in map(sample_world, range(200)) if w.biome == "hills" and w.theme is None)
+    world = looking(replace(hills, objects=()), pitch, 90)
+    made, terrain = render([world], 48), Terrain(world)
+    x, y, toward = points(made)[0]
+    c, s = math.cos(math.radians(pitch)), math.sin(math.radians(pitch))
+    ahead, high = -toward * c - y * s, -toward * s + y * c
+    land = made.surface[0] == Surface.TERRAIN
+    assert land.float().mean() > (0.1 if pitch > 0 else 0.5)
+    eye = float(terrain.at(torch.zeros(1), torch.zeros(1))) + world.camera.height
+    miss = (terrain.at(x[land], ahead[land]) - eye - high[land]).abs() / made.depth[0][land]
+    assert miss.median() < 1e-4 and miss.quantile(0.95) < 5e-3
+    assert (made.normals[0][:, land].norm(dim=0) - 1).abs().max() < 1e-4
+
+
+def test_stars_at_the_zenith_are_points(empty_sea: World) -> None:
+    """Where elevation hardly changes, cells cut along it would be lines."""
+    night = looking(replace(empty_sea, time="night", sun=(180.0, 20.0)), 90, 60)
+    bright = render([night], 128).rgb[0].mean(0)
+    stars = bright > bright.median() + 0.2
+    rows, columns = (stars[1:] & stars[:-1]).sum(), (stars[:, 1:] & stars[:, :-1]).sum()
+    assert stars.sum() > 30
+    assert rows < 2 * columns + 10 and columns < 2 * rows + 10
+
+
+def test_light_under_water_has_no_seam_behind_the_camera() -> None:
+    reef = looking(next(w for w in map(sample_world, range(200)) if w.biome == "reef"), 90, 60)
+    rgb = render([replace(reef, objects=())], 64).rgb[0]
+    across = (rgb[:, :, 32] - rgb[:, :, 31]).abs()  # the upper half of the picture is behind
+    assert across[:, :30].max() < 0.02
