@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from jointnet_cli.data.rows import RESULTS, Row
-from jointnet_cli.data.shards import overlooked_images, warn_of_overlooked
 from jointnet_cli.errors import UserError
 from jointnet_cli.strict_json import to_json
 from jointnet_cli.text_file import decode_text
@@ -56,6 +55,8 @@ def images_below(folder: Path) -> Iterator[dict[str, Scalar]]:
 
 def images_in_shards(shards: Iterable[Path]) -> Iterator[dict[str, Scalar]]:
     """Every image in tar files, with its caption, the plain values of its record, and where its bytes lie."""
+    from jointnet_cli.data.shards import warn_of_overlooked
+
     for shard in shards:
         overlooked: list[str] = []
         try:
@@ -68,6 +69,8 @@ def images_in_shards(shards: Iterable[Path]) -> Iterator[dict[str, Scalar]]:
 
 def _images_in(tar: tarfile.TarFile, shard: Path, overlooked: list[str]) -> Iterator[dict[str, Scalar]]:
     """The images of a tar file; images that no reader finds are added to `overlooked`."""
+    from jointnet_cli.data.shards import overlooked_images
+
     sample: dict[str, tarfile.TarInfo] = {}
     before = ""
     for member in tar:
