@@ -133,9 +133,8 @@ def _folder(folder: Path, scratch: Path) -> tuple[str, Sequence[str]]:
     """What lies in a folder: shards before tables, because tables also lie beside shards; then images."""
     if shards := sorted(folder.glob("*.tar")):
         return _index(images_in_shards(shards), scratch)
-    for kind in READERS:
-        if tables := sorted(str(path) for path in folder.rglob(f"*.{kind}")):
-            return kind, tables
+    if tables := sorted(str(path) for path in folder.rglob("*") if path.is_file() and _kind(path.name)):
+        return _of_one_kind(str(folder), tables)
     if any(path.suffix.lower() in IMAGES for path in folder.rglob("*")):
         return _index(images_below(folder), scratch)
     raise UserError(f"{folder}: no tables, shards or images in it", hint=f"tables are {', '.join(READERS)}")
@@ -153,10 +152,15 @@ def _of_one_kind(spec: str, files: Sequence[str]) -> tuple[str, Sequence[str]]:
             f"there is no source {spec!r}",
             hint="name files, a folder, a pattern, hf://, s3:// or https://, or `worlds`",
         )
-    kinds = {_kind(file) for file in files}
-    if len(kinds) > 1 or None in kinds:
+    kinds = sorted({_kind(file) or "" for file in files})
+    if not kinds[0]:
         raise UserError(f"{spec}: cannot tell what kind of table this is", hint=f"tables are {', '.join(READERS)}")
-    return str(kinds.pop()), files
+    if len(kinds) > 1:
+        raise UserError(
+            f"{spec} has tables of several kinds: {', '.join(kinds)}",
+            hint=f"name those of one kind by a pattern in quotes, such as 'FOLDER/*.{kinds[0]}'",
+        )
+    return kinds[0], files
 
 
 def _without_mark(file: Path, copy: Path) -> str:

@@ -117,7 +117,7 @@ def mean_disparity(shards: str | Path, limit: int | None = 2000) -> Tensor:
         UserError: no shards, or samples without depth.
     """
     total, count = torch.zeros(()), 0
-    for sample in samples_with_depth(shards, limit):
+    for sample in samples_with_depth(shards, limit, evaluation=False):
         total = total + relative_disparity(true_disparity(sample)[None])[0]
         count += 1
     return total / count
@@ -134,9 +134,9 @@ def true_disparity(sample: Sample) -> Tensor:
     return torch.from_numpy(sample.inverse_depth)
 
 
-def samples_with_depth(shards: str | Path, limit: int | None) -> Iterator[Sample]:
-    """The first samples of shards, with their depth."""
-    for number, sample in enumerate(read_shards(find_shards(shards), ("depth",))):
+def samples_with_depth(shards: str | Path, limit: int | None, *, evaluation: bool = True) -> Iterator[Sample]:
+    """Stream the first samples of shards with their depth; `evaluation` as in `find_shards`."""
+    for number, sample in enumerate(read_shards(find_shards(shards, evaluation=evaluation), ("depth",))):
         if number == limit:
             return
         yield sample

@@ -40,14 +40,8 @@ class ShardSamples:
 
     @cached_property
     def has_training_seeds(self) -> bool:
-        """Whether they are rendered worlds with seeds that are not reserved for evaluation."""
-        first = next((shard for shard in self._shards if shard.count), None)
-        raw = {} if first is None else next(read_samples(first.place))
-        try:
-            record = json.loads(raw.get("json", b"{}"))
-            return "scene" in record and int(record["seed"]) < EVALUATION_SEEDS
-        except (ValueError, TypeError, KeyError):  # no record of a world
-            return False
+        """Whether a shard begins with a rendered world whose seed is not reserved for evaluation."""
+        return any(_begins_with_training_seed(shard.place) for shard in self._shards if shard.count)
 
     @property
     def origin(self) -> dict[str, str]:
@@ -74,3 +68,12 @@ class ShardSamples:
         counts = "\n".join(f"{Path(shard.place).name} {shard.count}" for shard in self._shards)
         first = next(read_samples(self._shards[0].place))["__key__"]
         return hashlib.sha256(f"{first}\n{counts}".encode()).hexdigest()[:12]
+
+
+def _begins_with_training_seed(place: str) -> bool:
+    """Whether the first sample of a shard is such a world. The worlds of one shard have consecutive seeds."""
+    try:
+        record = json.loads(next(read_samples(place)).get("json", b"{}"))
+        return "scene" in record and int(record["seed"]) < EVALUATION_SEEDS
+    except (ValueError, TypeError, KeyError):  # no record of a world
+        return False

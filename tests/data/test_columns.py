@@ -212,6 +212,19 @@ def test_text_files_are_joined_by_name(tmp_path: Path, kind: str) -> None:
     assert found == [("http://a", "", 4.0), ("http://b", "x", 5.4), ("http://c", "", None)]
 
 
+def test_a_folder_is_all_its_tables(tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    write_jsonl(folder / "b.jsonl", ['{"url": "http://b"}'])
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress(b'{"url": "http://a"}'))
+    assert [row.url for row in rows_of(folder)] == ["http://a", "http://b"]
+    write_parquet(folder / "c.parquet", {"url": "VARCHAR"}, [("http://c",)])
+    for source in (folder, folder / "*.*"):
+        with pytest.raises(UserError, match="has tables of several kinds: jsonl, parquet") as caught:
+            rows_of(source)
+        assert caught.value.hint == "name those of one kind by a pattern in quotes, such as 'FOLDER/*.jsonl'"
+    assert [row.url for row in rows_of(folder / "*.parquet")] == ["http://c"]
+
+
 @pytest.mark.parametrize(
     ("kinds", "values", "expected"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -397,3 +398,17 @@ def test_what_a_killed_filter_left_is_cleared(tmp_path: Path) -> None:
     (tmp_path / "out" / ".plan.building" / "rows.parquet").write_text("half")
     assert obtain_plan(tmp_path / "out", sifting(table, filter=Filter())).rows == 1
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".plan"]
+
+
+def test_a_table_with_damaged_values_is_refused_by_name(tmp_path: Path) -> None:
+    table = tmp_path / "t.parquet"
+    duckdb.execute(
+        f"COPY (SELECT 'http://a/' || range AS url FROM range(100)) TO '{table}' (FORMAT parquet, COMPRESSION snappy)"
+    )
+    data = bytearray(table.read_bytes())
+    data[40:200] = bytes(160)  # values of the one column: the schema at the end is whole
+    table.write_bytes(data)
+    with pytest.raises(UserError, match=rf"^{re.escape(str(table))}: \S.*") as caught:
+        make_plan(Sifting(str(table), {}, Filter(), 10), tmp_path)
+    assert isinstance(caught.value.__cause__, duckdb.Error)
+    assert str(caught.value) == f"{table}: {str(caught.value.__cause__).splitlines()[0]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from typer.testing import CliRunner, Result
 
 from jointnet_cli.cli import app
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.depth import depth_errors
+from jointnet_cli.evaluation.depth import depth_errors, samples_with_depth
 from jointnet_cli.evaluation.depth_rows import Predicting, at_size, open_predictor
 from jointnet_cli.evaluation.numbers import read_predicted_depth, read_true_depth
 from jointnet_cli.evaluation.pictures import ShardPictures
@@ -214,8 +215,21 @@ def test_worlds_with_training_seeds_are_named(
     with pytest.raises(UserError, match="no complete shards") as caught:
         ShardScenes("nowhere", "depth")
     assert caught.value.hint == "make some: jointnet prepare --source worlds --evaluation --count 1000 --out nowhere"
+    with pytest.raises(UserError, match="no complete shards") as caught:
+        next(samples_with_depth("nowhere", 1))
+    assert caught.value.hint == "make some: jointnet prepare --source worlds --evaluation --count 1000 --out nowhere"
     assert "worlds" not in ShardScenes(evaluation_shards, "depth").facts
     assert capsys.readouterr().err == ""
+
+
+def test_training_seeds_in_a_later_shard_are_named(
+    tmp_path: Path, training_shards: Path, evaluation_shards: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, folder in enumerate((evaluation_shards, training_shards)):
+        for ending in (".tar", "_stats.json"):
+            shutil.copy(folder / f"00000{ending}", tmp_path / f"0000{number}{ending}")
+    assert ShardScenes(tmp_path, "depth").facts["worlds"] == "training seeds"
+    assert capsys.readouterr().err.count("have training seeds") == 1
 
 
 def test_every_row_on_reserved_worlds(
