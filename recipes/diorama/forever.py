@@ -43,6 +43,7 @@ FIRST_SEED, HELD_OUT_SEED, HELD_OUT = 200_000, 1_000_100_000, 256
 MEASURED = 512
 """Samples of the held-out loss: each held-out world twice, at other timesteps."""
 ATTEMPTS = 3
+STOPS = (signal.SIGTERM, signal.SIGINT)
 FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 
 
@@ -64,12 +65,19 @@ class Worker:
         """
         command = [sys.executable, *map(str, arguments)]
         few = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-        with log.open("ab") as file:
-            process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=file, env={**os.environ, **few},
-                start_new_session=True, preexec_fn=self._take_rank, pass_fds=[self.lock],
-            )  # fmt: skip
+        # A signal that came while the process starts would leave it behind: it waits until the process is known.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         try:
+            with log.open("ab") as file:
+                process = subprocess.Popen(
+                    command, stdout=subprocess.PIPE, stderr=file, env={**os.environ, **few},
+                    start_new_session=True, preexec_fn=self._take_rank, pass_fds=[self.lock],
+                )  # fmt: skip
+        except BaseException:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+            raise
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
             answer = process.communicate()[0].decode().strip()
         except BaseException:
             process.terminate()
@@ -80,6 +88,7 @@ class Worker:
         return answer.rpartition("\n")[2]
 
     def _take_rank(self) -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         os.nice(self.nice)
         with suppress(OSError):  # no automatic groups here
             Path("/proc/self/autogroup").write_text(str(self.nice))
