@@ -76,4 +76,5 @@ def test_sharded_runs(tiny: Tiny, base_run: Path, tmp_path: Path) -> None:
     for file in files:
         before, after, reference = (load_file(run / file) for run in (whole, resumed, alone))
         assert all(torch.equal(before[key], after[key]) for key in before), file
-        assert {key: value.shape for key, value in before.items()} == {k: v.shape for k, v in reference.items()}
+        # The weights that train are 6e-5 from their average, which is what is exported.
+        torch.testing.assert_close(before, reference, rtol=0, atol=1e-5)

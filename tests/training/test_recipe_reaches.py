@@ -1,0 +1,105 @@
+"""The settings of `[objective]` reach the losses of the stages that train a denoiser."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jointnet_cli.training.base import BaseStage
+from jointnet_cli.training.draws import Draws
+from jointnet_cli.training.joint import JointStage
+from jointnet_cli.training.objective import noised
+from jointnet_cli.training.recipe import Objective
+from jointnet_cli.training.share import Share
+from jointnet_cli.training.stage import Stage
+
+from .conftest import Tiny
+from .test_objective import scheduler
+
+COUNT = 4000
+Opened = tuple[Any, Callable[[], Tensor]]
+"""A stage, and a function that says which samples of its last loss had no caption."""
+
+
+class Zeros(nn.Module):
+    """Predicts zeros, and keeps what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.given: list[Any] = []
+
+    def forward(self, latents: Tensor, *given: Any) -> Tensor:
+        self.given = [latents, *given]
+        return torch.zeros_like(latents)
+
+
+def base_stage(tiny: Tiny, run: Path, network: Zeros, *settings: str) -> Opened:
+    stage = BaseStage(tiny("base", *settings), lambda line: None, run)
+    return stage, lambda: (network.given[2] == stage.tokens[stage.rows[""]]).all(dim=1)
+
+
+def joint_stage(tiny: Tiny, run: Path, network: Zeros, *settings: str) -> Opened:
+    stage = JointStage(tiny("joint-depth", *settings), lambda line: None)
+    empty = stage.texts([""], torch.device("cpu")).text
+    return stage, lambda: (network.given[2].text == empty).flatten(1).all(dim=1)
+
+
+STAGES = pytest.mark.parametrize("opened", [base_stage, joint_stage])
+
+
+def loss_of(stage: Stage, network: nn.Module, count: int) -> dict[str, Tensor]:
+    batch = next(stage.batches(Share(count), 0))
+    with torch.no_grad():
+        return stage.loss(network, batch, Draws(stage.settings.seed, batch.places))
+
+
+@pytest.mark.usefixtures("base_run")
+@STAGES
+@pytest.mark.parametrize("share", [0, 0.15, 1])
+def test_the_share_of_samples_without_a_caption(
+    tiny: Tiny, tmp_path: Path, opened: Callable[..., Opened], share: float
+) -> None:
+    network = Zeros()
+    stage, dropped = opened(tiny, tmp_path, network, f"objective.text_dropout={share}")
+    loss_of(stage, network, COUNT)
+    deviation = math.sqrt(share * (1 - share) / COUNT)
+    assert len(dropped()) == COUNT
+    assert abs(dropped().double().mean().item() - share) <= 4 * deviation
+
+
+@pytest.mark.usefixtures("base_run")
+@STAGES
+def test_noise_offset_and_min_snr_gamma(tiny: Tiny, tmp_path: Path, opened: Callable[..., Opened]) -> None:
+    network = Zeros()
+    settings = ("objective.noise_offset=0.5", "objective.min_snr_gamma=2.0", "objective.text_dropout=0", "train.seed=3")
+    stage, _ = opened(tiny, tmp_path, network, *settings)
+    losses = loss_of(stage, network, 64)
+    batch, draws = next(stage.batches(Share(64), 0)), Draws(3, range(64))
+    draws.uniform()  # for the captions
+    noise = draws.normal(*batch.clean.shape[1:]) + 0.5 * draws.normal(*batch.clean.shape[1:3], 1, 1)
+    timestep = draws.integers(1000)
+    schedule = scheduler("v_prediction")
+    assert torch.equal(network.given[1], timestep)
+    assert torch.allclose(network.given[0], schedule.add_noise(batch.clean, noise, timestep), atol=1e-6)
+    velocity = schedule.get_velocity(batch.clean, noise, timestep)
+    ratio = schedule.alphas_cumprod[timestep].double()
+    ratio = ratio / (1 - ratio) + 1
+    weight = ratio.clamp(max=2) / ratio
+    wanted = (velocity.double().square().mean(dim=(2, 3, 4)) * weight[:, None]).mean(dim=0)
+    assert [loss.item() for loss in losses.values()] == pytest.approx(wanted.tolist(), rel=1e-4)
+
+
+def test_every_timestep_is_drawn_alike_often() -> None:
+    schedule = scheduler("v_prediction")
+    clean = torch.zeros(100_000, 1, 1, 1, 1)
+    counts = noised(clean, schedule, Objective(), Draws(0, range(len(clean)))).timestep.bincount(minlength=1000)
+    assert len(counts) == 1000 and counts[0] > 0 and counts[-1] > 0
+    # 100 of each with a standard deviation of 10.
+    assert counts.min() > 50 and counts.max() < 150
