@@ -33,7 +33,9 @@ def program() -> Run:
             timeout=SECONDS,
             env={**os.environ, **environment},
         )
-        assert ran.returncode == 0, f"{name}: {ran.stdout}\n{ran.stderr}"
+        # The exit status of exrinfo 3.1.5 is a random number; what it finds it says on stderr.
+        failed = bool(ran.stderr) if name == "exrinfo" else ran.returncode != 0
+        assert not failed, f"{name}: {ran.stdout}\n{ran.stderr}"
         return ran.stdout
 
     return run

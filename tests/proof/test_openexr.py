@@ -92,7 +92,7 @@ def test_exrenvmap_sees_directions_where_we_say_they_are(program, tmp_path):
     }
     write_channels(tmp_path / "sphere.exr", channels, {}, sphere=True)
     program("exrenvmap", "-c", "-w", str(side), tmp_path / "sphere.exr", tmp_path / "cube.exr")
-    cube = read_exr(tmp_path / "cube.exr").stack("", "RGB") * 2 - 1
+    cube = read_exr(tmp_path / "cube.exr").stack("RGB") * 2 - 1
     middles = cube[side // 2 :: side, side // 2]  # of the faces +x, -x, +y, -y, +z, -z, one below the other
     # OpenEXR's middle of the picture is +z, ours -z: turned about y, not mirrored.
     expected = np.array([[-1, 0, 0], [1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, -1], [0, 0, 1]])
