@@ -2,64 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
+import random
+import shutil
+import signal
+import time
 from pathlib import Path
-from typing import Any
 
+import forks
 import pytest
 
 from jointnet_cli.data.prepare import PrepareWorlds, prepare_worlds
 from jointnet_cli.training.recipe import to_toml_record
+from jointnet_cli.training.run import train
 
 from .conftest import SIZE, Tiny, log_of
 from .test_resume import assert_same_end
 
 KILLS = int(os.environ.get("JOINTNET_KILLS", "2"))
-NURSERY = """
-import json, os, random, shutil, signal, sys, time, torch
-from pathlib import Path
-from jointnet_cli.training.recipe import read_record
-from jointnet_cli.training.run import train
-import jointnet_cli.training.base, jointnet_cli.training.joint, jointnet_cli.training.trainer, jointnet_cli.training.sketch
-
-torch.set_num_threads(1)
-record, whole, killed, kills, seed = json.loads(sys.argv[1])
-dice = random.Random(seed)
-
-def start(out):
-    child = os.fork()
-    if child == 0:
-        try:
-            train(read_record(record), out=Path(out))
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return child
-
-began = time.monotonic()
-assert os.waitpid(start(whole), 0)[1] == 0
-seconds = time.monotonic() - began
-died = 0
-while died < kills:
-    child = start(killed)
-    time.sleep(dice.uniform(0.1, 0.9) * seconds)
-    os.kill(child, signal.SIGKILL)
-    status = os.waitpid(child, 0)[1]
-    if status == signal.SIGKILL:
-        died += 1
-    else:
-        assert status == 0
-        shutil.rmtree(killed)
-        seconds *= 0.9
-assert os.waitpid(start(killed), 0)[1] == 0
-"""
-"""Trains once whole and once killed; where the end came before the kill, from the beginning, with a shorter fuse."""
-STEPS = ["train.max_steps=16", "train.checkpoint_minutes=0.002", "train.preview_minutes=1e9"]
+STEPS = ["train.max_steps=8", "train.checkpoint_minutes=0.002", "preview_prompts=[]"]
 STREAM = ["data.cache=false", "data.workers=2", "data.shards=uneven", "data.shuffle=3"]
 RECIPES: dict[str, tuple[str, list[str]]] = {
     "cached": ("joint-depth", STEPS),
@@ -77,18 +38,24 @@ def _uneven(workspace: Path) -> None:
 @pytest.mark.parametrize("source", RECIPES)
 def test_killed_at_random(tiny: Tiny, base_run: Path, tmp_path: Path, source: str) -> None:
     name, settings = RECIPES[source]
-    record: dict[str, Any] = to_toml_record(tiny(name, *settings))
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", NURSERY, json.dumps([record, str(whole), str(killed), KILLS, 5])],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    recipe = tiny(name, *settings)
+    whole, killed, log, dice = tmp_path / "whole", tmp_path / "killed", tmp_path / "log", random.Random(5)
+    started = time.monotonic()
+    train(recipe, out=whole)
+    seconds, died = time.monotonic() - started, 0
+    while died < KILLS:
+        process = forks.start(forks.train_record, to_toml_record(recipe), killed, log=log)
+        process.join(dice.uniform(0.1, 0.9) * seconds)
+        process.kill()
+        process.join()
+        if process.exitcode == -signal.SIGKILL:
+            died += 1
+        else:  # it ended before the kill: begin again and wait a shorter time
+            assert process.exitcode == 0, log.read_text()
+            shutil.rmtree(killed)
+            seconds *= 0.9
+    train(recipe, out=killed)
     assert_same_end(whole, killed)
     steps = [line["step"] for line in log_of(killed)]
-    assert steps == list(range(1, 17))
+    assert steps == list(range(1, 9))
     assert not list(killed.rglob("*.partial"))

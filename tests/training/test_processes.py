@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -56,25 +55,17 @@ def test_micro_batches(tiny: Tiny, whole: Path, tmp_path: Path) -> None:
 
 
 def test_two_processes(whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
     settings = [*TRAIN, *TINY["vae"], *SMALL, "train.batch_size=1", "train.accumulation=2"]
     words = [word for setting in settings for word in ("--set", setting)]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    source = str(Path(__file__).parents[2])
-    done = subprocess.run(
-        [*launch, "-m", "jointnet_cli", "train", "diorama/vae", *words, "--out", str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines() == [str(tmp_path / "model")]  # only the main process speaks
-    assert done.stderr.count("step 3") == 1
-    assert_same_run(whole, tmp_path)
-    states = {path.name for path in (tmp_path / "state/000000003").iterdir()}
+    command = ["train", "diorama/vae", *words, "--out", str(run)]
+    stdout, stderr = forks.launch(forks.jointnet, command, processes=2, folder=tmp_path / "logs")
+    assert stdout.splitlines() == [str(run / "model")]  # only the main process prints
+    assert stderr.count("step 3") == 1
+    assert_same_run(whole, run)
+    states = {path.name for path in (run / "state/000000003").iterdir()}
     assert {"random_states_0.pkl", "random_states_1.pkl", "model.safetensors", "manifest.json"} <= states
-    assert len(list((tmp_path / "state").iterdir())) == 2
+    assert len(list((run / "state").iterdir())) == 2
 
 
 @pytest.mark.usefixtures("process_group", "tiny")
