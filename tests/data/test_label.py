@@ -135,7 +135,7 @@ def test_maps_of_another_origin_are_replaced_on_request_only(tmp_path: Path, inv
     shard = tmp_path / "00000.tar"
     write_shard(shard, [make_sample(number, exact=True) for number in range(3)])
     before = shard.read_bytes()
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError, match=r"has depth maps from elsewhere$") as caught:
         label_shards([shard], [inverting])
     assert caught.value.hint is not None and "--relabel" in caught.value.hint
     assert shard.read_bytes() == before and not list(tmp_path.glob(".*"))

@@ -124,7 +124,7 @@ def test_an_onnx_file_states_its_size_its_normalisation_and_its_kind(tmp_path: P
 
 def test_what_cannot_be_known_is_asked_for(tmp_path: Path) -> None:
     path = save_onnx(tmp_path / "silent.onnx", *INVERTED)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError, match=r"silent.onnx does not say how images are normalised$") as caught:
         open_labeller(f"depth=onnx:{path}", "cpu")
     assert caught.value.hint is not None and "?mean=" in caught.value.hint
 

@@ -127,7 +127,7 @@ def test_shards_are_found_in_order_without_the_unfinished(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("place", ["missing", "missing.tar", "."])
 def test_no_shards_says_how_to_make_some(tmp_path: Path, place: str) -> None:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError, match=r"^no complete shards in ") as caught:
         find_shards(tmp_path / place)
     assert str(tmp_path / place) in str(caught.value)
     assert caught.value.hint is not None and "jointnet prepare" in caught.value.hint

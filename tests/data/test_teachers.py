@@ -81,7 +81,10 @@ def test_teachers_by_path(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_name_the_remedy(text: str, told: str) -> None:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(
+        UserError,
+        match=r"^(--label .* does not say|no teacher|omnidata labels|midas-dpt-hybrid labels|the teacher|a teacher of)",
+    ) as caught:
         parse_spec(text)
     assert told in (caught.value.hint or "")
 

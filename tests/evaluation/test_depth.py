@@ -52,6 +52,13 @@ def test_no_prediction_is_farther_than_the_cap() -> None:
     assert errors_of(PREDICTED, TRUTH, depth_cap=cap).abs_rel == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("ratio", "delta1"), [(1.24, 1.0), (1.26, 2 / 3)])
+def test_delta1_counts_ratios_below_1_25(ratio: float, delta1: float) -> None:
+    """A constant prediction becomes the truth's mean, 1: one of three pixels is nearer by `ratio`."""
+    truth = torch.tensor([[ratio, 1 - (ratio - 1) / 2, 1 - (ratio - 1) / 2]])
+    assert errors_of(torch.full((1, 3), 0.37), truth).delta1 == pytest.approx(delta1)
+
+
 def test_a_constant_becomes_the_mean() -> None:
     truth = torch.tensor([[1.0, 2.0, 3.0, 6.0]])  # mean 3
     errors = errors_of(torch.full((1, 4), 0.37), truth)

@@ -165,9 +165,10 @@ def test_coco_captions_are_one_an_image(tmp_path: Path) -> None:
     assert [caption.text for caption in read_coco(path)] == ["four", "nine"]
     path.write_text(json.dumps(["a", "b"]))
     assert [caption.text for caption in read_coco(path)] == ["a", "b"]
-    for content in ("{}", "[]", "3", '[{"text": 1}]', "{"):
+    faults = dict.fromkeys(("{}", "[]", "3", '[{"text": 1}]'), "has no captions$") | {"{": "is not JSON: "}
+    for content, fault in faults.items():
         path.write_text(content)
-        with pytest.raises(UserError):
+        with pytest.raises(UserError, match=fault):
             read_coco(path)
 
 

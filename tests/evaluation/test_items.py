@@ -108,7 +108,7 @@ def test_more_items_are_added_to_what_is_there(tmp_path: Path) -> None:
 
 
 def test_a_fault_of_the_program_is_not_swallowed(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
         Items(tmp_path, {}).run("row", 1, lambda number: {"n": 1 / number})
 
 
@@ -129,7 +129,7 @@ def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
         Items(tmp_path, {"steps": 3, "sizes": (1, 2)})
     assert "--out" in (fault.value.hint or "")
     Items(tmp_path / "prompts", {"prompts": ["a lake"] * 200})
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError, match=r"holds items of prompts .*, not ") as fault:
         Items(tmp_path / "prompts", {"prompts": ["a reef"] * 200})
     assert len(str(fault.value).replace(str(tmp_path), "")) < 200
 

@@ -33,7 +33,7 @@ def test_an_unknown_kind_names_the_nearest() -> None:
     with pytest.raises(UserError, match="no kind 'jointnett'") as fault:
         parse_row("jointnett:diorama", KINDS)
     assert fault.value.hint == "did you mean jointnet?"
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError, match=r"^row zzz: no kind 'zzz'$") as fault:
         parse_row("zzz", KINDS)
     assert "constant, folder" in (fault.value.hint or "")
 

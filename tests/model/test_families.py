@@ -236,6 +236,6 @@ def test_weights_as_older_and_larger_models_have_them(
 def test_a_sentencepiece_tokenizer_says_what_it_needs(tiny_pipeline: Folders, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_pipeline("if"), tmp_path / "if"))
     (folder / "tokenizer" / "tokenizer.json").rename(folder / "tokenizer" / "spiece.model")
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError, match=r"/tokenizer needs sentencepiece$") as fault:
         load_model(folder)
     assert find_spec("sentencepiece") or fault.value.hint == "pip install sentencepiece protobuf"

@@ -123,9 +123,9 @@ def test_an_obj_reads_back_with_its_textures(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     made = scene_mesh(scene())
     made.geometry["front"].visual.material.baseColorTexture = None
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match="no attribute 'convert'"):
         write_ply(tmp_path / "place.ply", made)
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match="no attribute"):
         write_obj(tmp_path / "place.obj", made)
     assert not list(tmp_path.iterdir())
 

@@ -68,9 +68,9 @@ def test_going_round_leaves_the_model_as_it_was(tiny_model: Models) -> None:
     maps = picture(16, 40)
     encoded = encode_canvas(model, maps)
     encode_canvas(model, maps, wrap=True)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="to have 5 channels, but got 4"):
         decode_canvas(model, draw(1, 4, 8, 20), wrap=True)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="to have 3 channels, but got 4"):
         encode_canvas(model, draw(1, 4, 16, 40), wrap=True)
     assert torch.equal(decode_canvas(model, latents), before)
     assert torch.equal(encode_canvas(model, maps), encoded)

@@ -27,7 +27,9 @@ NAMES = pytest.mark.parametrize("name", SCHEDULERS)
 SPACINGS = pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
 STRENGTHS = st.floats(0, 1)
 WRONG_TRAILING = [61, 103, 121, 122, 201, 206, 242, 244, 402, 412, 484, 488, 994, 995, 998]
-"""Some of the 62 numbers of steps of which diffusers 0.42 makes one timestep more, of 1,000 in trailing spacing."""
+"""Step counts for which diffusers 0.42 returns one timestep too many (trailing spacing, 1,000 training timesteps).
+
+62 of the 1,000 counts are wrong; these are some of them."""
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -109,7 +111,7 @@ def test_every_number_of_steps_is_exact_and_goes_down(name: str, spacing: str, t
 
 @pytest.mark.parametrize("trained", [1000, 999, 250, 61, 7, 2, 1])
 def test_the_arithmetic_of_all_numbers_of_steps(trained: int) -> None:
-    """Every number of steps, from what the formulas of diffusers give."""
+    """Mend the timesteps of each spacing formula of diffusers, for every number of steps."""
     for steps in range(1, trained + 1):
         ratio, more = trained // steps, trained // (steps + 1)
         found = {
@@ -130,7 +132,7 @@ def test_the_arithmetic_of_all_numbers_of_steps(trained: int) -> None:
 
 @NAMES
 def test_sixty_one_trailing_steps(name: str) -> None:
-    """The rounding error: 61 * (1000 / 61) is a little less than 1000, and a 62nd timestep of -1 came after the last."""
+    """61 steps give 61 timesteps. A rounding error in diffusers (61 * (1000 / 61) < 1000) adds a 62nd timestep of -1."""
     schedule = make_schedule(name, CONFIG, 61)
     assert schedule.steps == 61
     assert schedule.scheduler.timesteps[:4].tolist() == [999, 983, 966, 950]
@@ -273,7 +275,7 @@ def test_unknown_names() -> None:
     with pytest.raises(UserError, match="unknown scheduler ddmi") as fault:
         make_schedule("ddmi", CONFIG, 5)
     assert fault.value.hint == "did you mean ddim?"
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError, match=r"^unknown scheduler lms") as fault:
         check_scheduler("lms")
     assert all(name in str(fault.value.hint) for name in SCHEDULERS)
     assert check_scheduler("euler") == "euler"

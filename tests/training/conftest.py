@@ -63,7 +63,7 @@ class Interrupt:
 
     def __call__(self, line: dict[str, Any]) -> None:
         if line.get("step") == self.step:
-            raise self.error
+            raise self.error(f"after step {self.step}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -97,7 +97,7 @@ def test_muon_goes_on_where_it_was(tiny: Tiny, tmp_path: Path) -> None:
 def test_a_kill_between_checkpoints(tiny: Tiny, base_run: Path, tmp_path: Path) -> None:
     """Nothing is saved at the moment of death; previews in between change nothing either."""
     often = tiny("base", "train.checkpoint_minutes=1e-9", "train.preview_minutes=1e-9")
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="after step 3"):
         train(often, out=tmp_path, log=Interrupt(3, RuntimeError))
     assert [path.name for path in sorted((tmp_path / "previews").iterdir())] == ["0000001.png", "0000002.png"]
     assert newest(tmp_path) == 2
@@ -171,7 +171,7 @@ def test_a_base_run_keeps_its_vocabulary(tiny: Tiny, vae_run: Path, tmp_path: Pa
 
 
 def test_a_damaged_newest_checkpoint_costs_only_its_steps(tiny: Tiny, joint_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="after step 3"):
         train(tiny("joint-depth", "train.checkpoint_minutes=1e-9", "train.preview_minutes=1e9"), out=tmp_path,
               log=Interrupt(3, RuntimeError))  # fmt: skip
     damaged = tmp_path / "state/000000002/optimizer.bin"

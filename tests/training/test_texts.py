@@ -84,7 +84,7 @@ def test_framing_is_nothing_to_models_that_are_not_told(tiny_pipeline: Callable[
 
 
 def test_a_caption_that_was_not_encoded_is_an_error(sdxl: JointModel) -> None:
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="ocean reef"):
         Texts(sdxl, ["a lake"])(["ocean reef"], CPU)
 
 
