@@ -48,7 +48,7 @@ def written(folder: Path, text: str) -> str:
     return str(path)
 
 
-def refusal(name: str, *overrides: str, match: str = "mine.toml: |mine.toml is not a valid TOML file") -> UserError:
+def refusal(name: str, *overrides: str, match: str = r"mine\.toml(: | is not a valid TOML file)") -> UserError:
     with pytest.raises(UserError, match=match) as caught:
         load_recipe(name, overrides)
     return caught.value
@@ -264,7 +264,7 @@ def test_an_override_keeps_characters_of_every_plane(joint: str) -> None:
 
 @pytest.mark.parametrize("override", ["train.seed", "=3", "description.x=3", "data.maps.0='rgb'"])
 def test_an_override_that_is_none_is_refused(joint: str, override: str) -> None:
-    assert override in str(refusal(joint, override))
+    assert override in str(refusal(joint, override, match=r"^--set .*: (expected table.key=value|\w+ is not a table)$"))
 
 
 def test_a_missing_recipe_hints_at_the_nearest() -> None:

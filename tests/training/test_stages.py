@@ -21,6 +21,7 @@ from jointnet_cli.training.recipe import to_toml_record
 from jointnet_cli.training.run import train
 
 from .conftest import SIZE, STEPS, Tiny, log_of, losses_at
+from .test_masks import kind as kind_of
 
 UNET = "diffusion_pytorch_model.safetensors"
 
@@ -77,6 +78,23 @@ def test_known_regions_reach_the_network_and_are_not_counted(tiny: Tiny, base_ru
     latents = stage.source.data.latents[0].float()
     assert all((latents[:, 0] == item).all(dim=(1, 2, 3)).any() for item in content[:, 0])
     assert not content[:, 1].any()
+
+
+@pytest.mark.parametrize("name", ["image_known", "maps_known", "equal", "unequal"])
+def test_the_masks_of_a_recipe_reach_the_network(tiny: Tiny, base_run: Path, name: str) -> None:
+    class Watcher(Apart):
+        def forward(self, latents: Tensor, timestep: Tensor, given: Conditioning, known: Any = None) -> Tensor:
+            self.masks = known[:, :, :1]
+            return torch.zeros_like(latents)
+
+    none = dict.fromkeys(("image_known", "maps_known", "equal", "unequal"), 0)
+    masks = [f"masks.{kind}={share}" for kind, share in {**none, name: 1}.items()]
+    settings = ("model=runs/base/model", "data.maps=['rgb', 'depth', 'normal']", "train.batch_size=32", *masks)
+    stage = JointStage(tiny("inpaint", *settings), lambda line: None)
+    watcher = Watcher(load_model(base_run / "model").joint.unet("rgb"))
+    losses_of(stage, watcher)
+    kinds = [kind_of(item) for item in watcher.masks]
+    assert kinds.count(name) >= 30  # a rectangle covers the whole image now and then
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
@@ -180,7 +198,9 @@ def test_the_log_has_the_losses_of_every_branch(joint_run: Path) -> None:
 
 
 def test_masked_input_goes_on_from_the_first_stage(tiny: Tiny, joint_run: Path, tmp_path: Path) -> None:
-    recipe = tiny("inpaint", "train.max_steps=2", "train.ema=0.5")
+    stated = {"scheduler": "euler", "steps": 7, "guidance": 3.5, "depth_steps": 3}
+    inference = [f"inference.{name}={value}" for name, value in stated.items()]
+    recipe = tiny("inpaint", "train.max_steps=2", "train.ema=0.5", *inference)
     model = load_model(train(recipe, out=tmp_path / "inpaint"))
     before = load_model(joint_run / "model")
     assert model.joint.names == ["rgb", "depth"] and model.joint.has_masked_input
@@ -188,7 +208,6 @@ def test_masked_input_goes_on_from_the_first_stage(tiny: Tiny, joint_run: Path, 
     assert not torch.equal(model.joint.unet("rgb").conv_in.weight, before.joint.unet("rgb").conv_in.weight)
     stages = [stage["recipe"]["description"] for stage in model.provenance["joint"]]
     assert stages == [tiny("joint-depth").description, recipe.description]
-    stated = recipe.inference.model_dump(exclude_none=True)
     assert {name: model.defaults[name] for name in stated} == stated
 
 
