@@ -19,7 +19,7 @@ def marked_encoding(data: bytes) -> str | None:
 
 
 def decode_text(data: bytes, errors: str = "strict") -> str:
-    """Decode UTF-8, or what a byte-order mark names; the mark is no part of the text.
+    """Decode UTF-8, or the encoding that a byte-order mark names, and remove the mark.
 
     Raises:
         UnicodeDecodeError: with `errors` "strict", bytes that are no text in that encoding.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from jointnet_cli.output.maps import (
     depth_numbers,
     kind_of_channel,
     normal_channels,
+    read_array,
     read_map,
     refuse_channel,
     unit_normals,
@@ -105,17 +106,17 @@ def _parts(path: Path, reading: Reading, stated: Stated, exr: Exr | None) -> lis
     }
     parts = [part for part, found in there.items() if found and wanted in (None, part)]
     if not parts:
-        raise UserError(
-            f"{path} holds no {wanted or 'picture or map'}",
-            f"its channels are {', '.join(exr.channels)}; --channel NAME takes one as depth",
-        )
+        remedies = {"image": "", "normal": "; --normal-layer NAME takes the X, Y, Z of one"}
+        remedy = remedies.get(wanted or "", "; --channel NAME takes one as depth")
+        message = f"{path} holds no {wanted or 'picture or map'}"
+        raise UserError(message, f"its channels are {', '.join(exr.channels)}{remedy}")
     return parts
 
 
 def _guess(path: Path) -> Part:
     """Grey is depth and colour is a picture; of arrays three numbers a pixel are normals if some are negative."""
     if path.suffix.lower() == ".npy":
-        values = _array(path)
+        values = read_array(path)
         if values.ndim == 3 and values.shape[-1] == 3:
             return "normal" if values.min(initial=0) < 0 else "image"
         return "depth"
@@ -214,9 +215,9 @@ def _relative(
 
 
 def _read_normal(path: Path, content: Content, reading: Reading, stated: Stated, exr: Exr | None) -> None:
-    floats = _array(path) if path.suffix.lower() == ".npy" else None if exr else _float_colours(path)
+    floats = read_array(path) if path.suffix.lower() == ".npy" else None if exr else _float_colours(path)
     if exr is not None:
-        channels, notes = normal_channels(path, exr, reading.normal_layer)
+        channels, notes = normal_channels(exr, reading.normal_layer)
         content.used |= set(channels)
         content.notes = tuple(dict.fromkeys([*content.notes, *notes]))
         normal = unit_normals(exr.stack(channels))
@@ -271,20 +272,17 @@ def _centred(span: float, size: tuple[int, int]) -> Equirectangular:
     return Equirectangular(around, (around - width) // 2, (around // 2 - height) // 2)
 
 
-def _array(path: Path) -> NDArray[Any]:
-    try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-
-
 def _fractions(path: Path) -> NDArray[np.float32]:
     """An array (H, W, 3) in [0, 1], full scale = 1."""
-    values = _array(path)
+    values = read_array(path)
     if values.ndim != 3 or values.shape[-1] != 3 or values.dtype.kind not in "fu":
         raise UserError(f"{path} holds no picture: its array is {values.dtype} of shape {values.shape}")
     scale = np.iinfo(values.dtype).max if values.dtype.kind == "u" else 1
-    return (values / scale).astype(np.float32)
+    fractions: NDArray[np.float32] = (values / scale).astype(np.float32)
+    if not ((fractions >= 0) & (fractions <= 1)).all():
+        message = f"{path} holds numbers that are not from 0 to 1, as a picture in floating point has them"
+        raise UserError(message, "divide it by its full scale, or give --what normal for vectors")
+    return fractions
 
 
 def _float_colours(path: Path) -> NDArray[np.float32] | None:

@@ -20,8 +20,6 @@ from jointnet_cli.tasks import Projection
 PICTURE_LAYERS = ("", "combined")
 """Names of layers that hold the picture, in lower case; "" has none."""
 _MAGIC = b"\x76\x2f\x31\x01"
-
-
 _DEPTHS = ("disparity", "z", "depth")
 """What a channel of depth, or its layer, is called, best first."""
 _COLOURS = {"r": 0.0, "g": 0.0, "b": 0.0, "a": 1.0}
@@ -33,6 +31,7 @@ _PICTURE_PARTS = ("rgba", "rgb", "beauty", "combined", "main", "color", "c", "")
 class Exr(NamedTuple):
     """What a file holds: arrays by channel name, and the headers' other attributes."""
 
+    path: Path
     channels: dict[str, NDArray[Any]]
     """(H, W) of the display window. Outside of its data window a channel of colour is black, any other NaN."""
     attributes: dict[str, Any]
@@ -68,17 +67,17 @@ class Exr(NamedTuple):
                 found.append((len(words), names.index(name), channels))
         return [channels for *_, channels in sorted(found)]
 
-    def channel(self, name: str) -> str:
-        """The channel of that name. Raises `UserError` with the nearest name if there is none."""
+    def require_channel(self, name: str) -> None:
+        """Raise `UserError` with the nearest name if there is no such channel."""
         if name not in self.channels:
-            raise UserError(f"no channel {name}", _known(name, self.channels))
-        return name
+            raise UserError(f"{self.path} has no channel {name}", _nearest(name, self.channels))
 
     def vector_layer(self, name: str) -> tuple[str, ...]:
-        """The channels `X`, `Y`, `Z` of the layer of that name. Raises `UserError` with the nearest if there is none."""
+        """Return the channels `X`, `Y`, `Z` of a layer. Raises `UserError` with the nearest name if there is no such layer."""
         vectors = {prefix.removesuffix("."): channels for prefix, channels in self._prefixes("xyz").items()}
         if name not in vectors:
-            raise UserError(f"no layer {name} with channels X, Y and Z", _known(name, vectors or self.channels))
+            message = f"{self.path} has no layer {name} with channels X, Y and Z"
+            raise UserError(message, _nearest(name, vectors or self.channels))
         return vectors[name]
 
     def stack(self, channels: Iterable[str]) -> NDArray[np.float32]:
@@ -105,7 +104,7 @@ class Exr(NamedTuple):
         return [word.lower() for word in words if word not in self.views]
 
     def _depth_rank(self, name: str) -> tuple[int, int] | None:
-        """Smaller is better; `None` is no depth."""
+        """Return a sort key, the best name first; `None` if the name does not mean depth."""
         words = self._words(name)
         if not words or any(name in vector for vector in self._prefixes("xyz").values()):
             return None
@@ -136,7 +135,13 @@ def write_exr(
     for name, values in maps.items():
         if values.shape[:2] != image.shape[:2]:
             raise ValueError(f"the map {name} is {values.shape[:2]} and the image {image.shape[:2]}")
-        planes |= _planes(name, values)
+        values = np.asarray(values, np.float32)
+        if name == "depth":
+            planes["disparity.Y"] = values
+        elif name == "normal":
+            planes |= {f"normal.{axis}": values[..., channel] for channel, axis in enumerate("XYZ")}
+        else:
+            raise ValueError(f"no EXR channels are defined for a map named {name}")
     for name, values in (uncertainty or {}).items():
         planes["uncertainty.disparity" if name == "depth" else f"uncertainty.{name}"] = np.asarray(values, np.float32)
     write_channels(path, planes, attributes, wrap=projection.wrap)
@@ -160,10 +165,7 @@ def write_channels(
     height, width = next(iter(channels.values())).shape
     if sphere and width != 2 * height:
         raise ValueError(f"a sphere is twice as wide as high, not {width} x {height}")
-    header: dict[str, Any] = {
-        **attributes,
-        "compression": OpenEXR.ZIP_COMPRESSION,
-    }
+    header: dict[str, Any] = {**attributes, "compression": OpenEXR.ZIP_COMPRESSION}
     if wrap:
         header["wrapmodes"] = "periodic,clamp"
     if sphere:
@@ -187,7 +189,8 @@ def read_exr(path: Path) -> Exr:
 
     The names are those of the file. Of several parts, a channel without a layer gets its part's name as its layer, and so
     does one whose name is taken. `R`, `G`, `B`, `A` of the picture's part stay as they are (one called `rgba`, `beauty` or
-    the like, else the first with them), and so does a `Z` that belongs to no vector. Of a stereo file the first view is
+    the like, else the first with them), and so do a `Z` that belongs to no vector and a channel that is called as its part.
+    Of a stereo file the first view is
     read under these names, and the others have the view's name before them. Values of a channel that has fewer samples
     than pixels are repeated.
 
@@ -205,7 +208,7 @@ def read_exr(path: Path) -> Exr:
             for part, own in _named_channels(flat, views)
             for name, channel in own.items()
         }
-        return Exr(channels, _attributes(file), views, _notes(file))
+        return Exr(path, channels, _attributes(file), views, _notes(file))
 
 
 def exr_notes(path: Path) -> tuple[str, ...]:
@@ -281,15 +284,10 @@ def _named_channels(parts: list[Any], views: tuple[str, ...]) -> list[tuple[Any,
     """The channels of each part by the names that `read_exr` gives them, each once."""
     if len(parts) == 1:
         return [(parts[0], dict(parts[0].channels))]
-    picture = min(
-        (
-            part
-            for part in parts
-            if {"R", "G", "B"} <= part.channels.keys() and part.header.get("view") in (None, *views[:1])
-        ),
-        key=lambda part: part.name().rpartition(".")[-1].lower() not in _PICTURE_PARTS,
-        default=None,
-    )
+    seen = [part for part in parts if part.header.get("view") in (None, *views[:1])]
+    pictures = [part for part in seen if {"R", "G", "B"} <= part.channels.keys()]
+    pictures.sort(key=lambda part: part.name().rpartition(".")[-1].lower() not in _PICTURE_PARTS)
+    picture = pictures[0] if pictures else None
     taken: set[str] = set()
     named = []
     for part in sorted(parts, key=lambda part: part is not picture):
@@ -297,8 +295,8 @@ def _named_channels(parts: list[Any], views: tuple[str, ...]) -> list[tuple[Any,
         for channel_name, channel in part.channels.items():
             name = channel_name
             vector = {"X", "Y", "Z"} <= part.channels.keys()
-            kept = (part is picture and name in ("R", "G", "B", "A")) or (name == "Z" and not vector)
-            if "." not in name and not kept:
+            colour = part is picture and name in ("R", "G", "B", "A")
+            if not (colour or "." in name or name == part.name() or (name == "Z" and not vector)):
                 name = f"{part.name()}.{name}"
             if (view := part.header.get("view")) in views[1:]:
                 name = f"{view}.{name}"
@@ -312,56 +310,42 @@ def _named_channels(parts: list[Any], views: tuple[str, ...]) -> list[tuple[Any,
 
 def _placed(path: Path, part: Any, name: str, channel: Any) -> NDArray[Any]:
     """A channel's values in the display window."""
-    (left, top), (right, bottom) = _corners(part, "dataWindow")
-    (first, upper), (last, lower) = _corners(part, "displayWindow")
-    pixels = channel.pixels
-    across, down = channel.xSampling, channel.ySampling
-    if (across, down) != (1, 1):
-        pixels = pixels.repeat(down, axis=0).repeat(across, axis=1)
-    if (left, top, right, bottom) == (first, upper, last, lower):
-        return np.asarray(pixels)
-    if left > last or right < first or top > lower or bottom < upper:
+    data, display = _window(part, "dataWindow"), _window(part, "displayWindow")
+    pixels = np.asarray(channel.pixels)
+    if (channel.xSampling, channel.ySampling) != (1, 1):
+        pixels = pixels.repeat(channel.ySampling, axis=0).repeat(channel.xSampling, axis=1)
+    if np.array_equal(data, display):
+        return pixels
+    first, last = np.maximum(data[0], display[0]), np.minimum(data[1], display[1])
+    if (first > last).any():
         raise UserError(f"{path} shows nothing: the data window of {name} lies outside of the display window")
     outside = _COLOURS.get(name.rpartition(".")[-1].lower(), np.nan if pixels.dtype.kind == "f" else 0)
-    placed = np.full((lower - upper + 1, last - first + 1), outside, pixels.dtype)
-    rows, columns = _overlap(top, bottom, upper, lower), _overlap(left, right, first, last)
-    placed[rows[0], columns[0]] = pixels[rows[1], columns[1]]
+    placed = np.full(display[1] - display[0] + 1, outside, pixels.dtype)
+    placed[_between(first - display[0], last - display[0])] = pixels[_between(first - data[0], last - data[0])]
     return placed
 
 
-def _overlap(begin: int, end: int, first: int, last: int) -> tuple[slice, slice]:
-    """Where both ranges, ends included, lie in the second one, and where in the first."""
-    low, high = max(begin, first), min(end, last) + 1
-    return slice(low - first, high - first), slice(low - begin, high - begin)
+def _between(first: NDArray[np.int_], last: NDArray[np.int_]) -> tuple[slice, ...]:
+    return tuple(slice(low, high + 1) for low, high in zip(first, last, strict=True))
 
 
 def _window_note(part: Any) -> str | None:
-    (left, top), (right, bottom) = _corners(part, "dataWindow")
-    (first, upper), (last, lower) = _corners(part, "displayWindow")
-    if (left, top, right, bottom) == (first, upper, last, lower):
+    data, display = _window(part, "dataWindow"), _window(part, "displayWindow")
+    if np.array_equal(data, display):
         return None
-    where = f"{right - left + 1} x {bottom - top + 1} pixels at {left - first}, {top - upper}"
-    within = f"in the display window of {last - first + 1} x {lower - upper + 1}"
-    unknown = left > first or top > upper or right < last or bottom < lower
-    return f"data window of {where} {within}: {'unknown outside of it' if unknown else 'cut to it'}"
+    (height, width), (rows, columns) = (window[1] - window[0] + 1 for window in (data, display))
+    top, left = data[0] - display[0]
+    unknown = (data[0] > display[0]).any() or (data[1] < display[1]).any()
+    where = f"{width} x {height} pixels at {left}, {top} in the display window of {columns} x {rows}"
+    return f"data window of {where}: {'unknown outside of it' if unknown else 'cut to it'}"
 
 
-def _corners(part: Any, window: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The first and the last pixel, column and row."""
-    (left, top), (right, bottom) = part.header[window]
-    return (int(left), int(top)), (int(right), int(bottom))
+def _window(part: Any, name: str) -> NDArray[np.int_]:
+    """(2, 2): the first and the last pixel, each as row and column."""
+    return np.array(part.header[name], int)[:, ::-1]
 
 
-def _known(name: str, known: Iterable[str]) -> str:
-    """A hint: the nearest of the names that there are, and all of them."""
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """A hint: the nearest of the known names, and all of them."""
     near = difflib.get_close_matches(name, list(known))
     return f"{f'did you mean {near[0]}? ' if near else ''}it has {', '.join(known)}"
-
-
-def _planes(name: str, values: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    values = np.asarray(values, np.float32)
-    if name == "depth":
-        return {"disparity.Y": values}
-    if name == "normal":
-        return {f"normal.{axis}": values[..., channel] for channel, axis in enumerate("XYZ")}
-    raise ValueError(f"no EXR channels are defined for a map named {name}")

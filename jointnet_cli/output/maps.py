@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +43,8 @@ class DepthNumbers(NamedTuple):
     values: NDArray[np.float32]
     """(H, W): of grey pictures of 8 and 16 bits in [0, 1], full scale = 1; of any other file its own numbers."""
     whole: int | None
-    """Of whole numbers, what 1 in `values` is in the file: 255 or 65535 of a grey picture, 1 of any other file. `None` of
-    floating-point numbers, whose distances are metres."""
+    """Of whole numbers, what 1 in `values` is in the file: full scale of a grey picture, such as 255, 4095 or 65535, and 1
+    of any other file. `None` of floating-point numbers, whose distances are metres."""
     channel: str | None = None
     """Of an EXR."""
     notes: tuple[str, ...] = ()
@@ -82,8 +82,9 @@ def read_mask(path: Path) -> NDArray[np.float32]:
     """
     samples = read_samples(path)
     channels = samples.shape[-1]
-    if samples.max() > 1:
-        raise UserError(f"{path} has 32 bits a pixel, of no known range", hint="convert it to 8 or 16 bits")
+    if not ((samples >= 0) & (samples <= 1)).all():
+        hint = "a mask is a picture of 8 or 16 bits, or holds numbers from 0 to 1"
+        raise UserError(f"{path} holds numbers that are not from 0 to 1, and they have no known range", hint)
     colour = samples[..., :3].mean(axis=-1) if channels > 2 else samples[..., 0]
     if channels in (1, 3) or (samples[..., -1] == 1).all():
         return colour
@@ -182,13 +183,15 @@ def depth_numbers(path: Path, channel: str | None = None) -> DepthNumbers:
     samples = raster.fractions()
     if samples.shape[-1] > 2 and np.ptp(samples[..., :3], axis=-1).max() > 0:
         raise UserError(f"{path} is a colour picture, not a depth map", hint="depth is read from grey PNG, TIFF or EXR")
-    stored = raster.samples.dtype
-    whole = None if stored.kind == "f" else int(np.iinfo(stored).max) if raster.has_scale else 1
-    return DepthNumbers(np.ascontiguousarray(samples[..., 0]), whole)
+    values = np.ascontiguousarray(samples[..., 0])
+    if raster.has_scale:
+        full = raster.full_scale
+        return DepthNumbers((np.rint(values * full) / full).astype(np.float32), full)
+    return DepthNumbers(values, None if raster.samples.dtype.kind == "f" else 1)
 
 
 def refuse_channel(path: Path, channel: str | None) -> None:
-    """Raise `UserError` where a channel was asked for of a file that is no EXR."""
+    """Raise `UserError` if a channel is named, for a file that is not an EXR."""
     if channel is not None:
         raise UserError(f"{path} has no channel {channel}: only OpenEXR files have named channels", "leave it out")
 
@@ -197,16 +200,12 @@ def _exr_numbers(path: Path, channel: str | None) -> DepthNumbers:
     exr = read_exr(path)
     found = exr.depths()
     if channel is not None:
-        try:
-            name = exr.channel(channel)
-        except UserError as fault:
-            raise UserError(f"{path} has {fault}", fault.hint) from None
+        exr.require_channel(channel)
     elif not found:
         raise UserError(
             f"{path} holds no depth", f"its channels are {', '.join(exr.channels)}; --channel NAME takes one as depth"
         )
-    else:
-        name = found[0]
+    name = found[0] if channel is None else channel
     stored = exr.channels[name]
     whole = 1 if stored.dtype.kind in "ui" else None
     notes = exr.notes if channel is not None else exr.notes + _other_choices("--channel", found[1:])
@@ -217,33 +216,39 @@ def _other_choices(flag: str, others: Sequence[str]) -> tuple[str, ...]:
     return (f"{flag} takes {' or '.join(others)} instead",) if others else ()
 
 
-def _npy_numbers(path: Path) -> DepthNumbers:
+def read_array(path: Path) -> NDArray[Any]:
+    """Open the array of an `.npy` file, mapped into memory. Raises `UserError` if the file holds anything else."""
     try:
-        values = np.load(path, allow_pickle=False)
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
+    if not isinstance(values, np.ndarray):
+        raise UserError(f"{path} is an archive of arrays (npz)", "save the one array with numpy.save")
+    return values
+
+
+def _npy_numbers(path: Path) -> DepthNumbers:
+    values = read_array(path)
     if values.ndim == 3:  # with an axis for the batch or the channel, of length one
         values = values.squeeze(tuple(axis for axis in (0, 2) if values.shape[axis] == 1)[:1])
     if values.ndim != 2 or values.dtype.kind not in "fui":
         raise UserError(f"{path} holds no depth: its array is {values.dtype} of shape {values.shape}")
-    return DepthNumbers(values.astype(np.float32), None if values.dtype.kind == "f" else 1)
+    with np.errstate(over="ignore"):  # beyond float32 lies infinity
+        return DepthNumbers(values.astype(np.float32), None if values.dtype.kind == "f" else 1)
 
 
-def normal_channels(path: Path, exr: Exr, layer: str | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def normal_channels(exr: Exr, layer: str | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The channels of an EXR's normals, x, y, z, and what had to be decided; `layer` names another layer than the best.
 
     Raises:
         UserError: there are none, or no such layer.
     """
     if layer is not None:
-        try:
-            return exr.vector_layer(layer), exr.notes
-        except UserError as fault:
-            raise UserError(f"{path} has {fault}", fault.hint) from None
+        return exr.vector_layer(layer), exr.notes
     found = exr.layers("xyz", *NORMAL_LAYERS)
     if not found:
         raise UserError(
-            f"{path} holds no normals",
+            f"{exr.path} holds no normals",
             f"its channels are {', '.join(exr.channels)}; --normal-layer NAME takes the X, Y, Z of one",
         )
     others = [channels[0].rpartition(".")[0] for channels in found[1:]]
@@ -253,7 +258,7 @@ def normal_channels(path: Path, exr: Exr, layer: str | None = None) -> tuple[tup
 def _read_normal(path: Path, layer: str | None) -> MapFile:
     if is_exr(path):
         exr = read_exr(path)
-        channels, notes = normal_channels(path, exr, layer)
+        channels, notes = normal_channels(exr, layer)
         meaning = f"normals (channels {', '.join(channels)}), taken as camera space"
         return MapFile(unit_normals(exr.stack(channels)), meaning + "".join(f"; {note}" for note in notes))
     refuse_channel(path, layer)

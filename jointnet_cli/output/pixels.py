@@ -21,6 +21,8 @@ from jointnet_cli.output.srgb import find_space, png_chunks
 _LITTLE = sys.byteorder == "little"
 _OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B" if _LITTLE else "16L"}
 """The raw modes of 16-bit colour by byte order; the partner in each pair names the other byte of the sample."""
+_NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
+"""The machine's byte order instead of big-endian. libtiff decodes to it, and Pillow would exchange the bytes once more."""
 _GREY_ALPHA = "LA;16B"
 """The raw mode of a PNG of 16-bit grey with alpha: four bytes, as `RGBA` has them."""
 _GREY_MODES = ("1", "L", "LA", "La")
@@ -41,11 +43,19 @@ class Raster:
     """What a PNG states before its pixels."""
     orientation: int = 1
     """As EXIF or TIFF stated it; the samples are turned by it already."""
+    maximum: int | None = None
+    """The number that means full scale in the file, such as 4095 of 12 bits, where it is not that of the samples' type:
+    fewer bits are scaled up to 8 or 16."""
 
     @property
     def has_scale(self) -> bool:
         """Whether the largest sample value means 1."""
         return self.samples.dtype in (np.uint8, np.uint16)
+
+    @property
+    def full_scale(self) -> int:
+        """The number that means full scale in the file. Call it only where `has_scale`."""
+        return self.maximum or int(np.iinfo(self.samples.dtype).max)
 
     def fractions(self) -> NDArray[np.float32]:
         """Samples in [0, 1], full scale = 1; numbers without a range as they are."""
@@ -139,7 +149,7 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def has_deep_colour(picture: Image.Image) -> bool:
-    """Whether a picture that is opened and not yet decoded has colours of 16 bits, of which Pillow keeps 8."""
+    """Return whether an opened, undecoded picture has 16 bits a colour sample, which Pillow alone reduces to 8."""
     return _other_tiles(picture) is not None
 
 
@@ -159,8 +169,8 @@ def _user_errors(name: str) -> Iterator[None]:
 
 
 def _tiff_raster(data: bytes) -> Raster:
-    samples, profile, orientation = tiff.read_page(data)
-    return Raster(samples, profile, orientation=orientation)
+    samples, profile, orientation, maximum = tiff.read_page(data)
+    return Raster(samples, profile, orientation=orientation, maximum=maximum)
 
 
 def _pillow_raster(data: bytes) -> Raster:
@@ -169,6 +179,9 @@ def _pillow_raster(data: bytes) -> Raster:
     split = [tile.args for tile in picture.tile] == [_GREY_ALPHA]
     if split:
         picture.tile = [picture.tile[0]._replace(args="RGBA")]
+    elif picture.format == "TIFF":
+        picture.tile = [_in_native_order(tile) for tile in picture.tile]
+    maximum = _stated_maximum(picture, data)
     orientation = _load_upright(picture)
     profile = picture.info.get("icc_profile")
     samples: NDArray[Any]
@@ -183,7 +196,7 @@ def _pillow_raster(data: bytes) -> Raster:
         samples = _with_key(samples, picture.info.get("transparency"))
     elif picture.mode.startswith("I;16"):
         samples = np.asarray(picture, np.uint16)[..., None]
-        if _tiff_bits(picture) == 12:
+        if maximum == 4095:
             samples = np.rint(samples * (65535 / 4095)).astype(np.uint16)
         samples = _with_key(samples, picture.info.get("transparency"))
     elif picture.mode in ("I", "F"):
@@ -197,7 +210,7 @@ def _pillow_raster(data: bytes) -> Raster:
     else:
         samples = _eight_bit_samples(picture, data)
         profile = None if picture.mode == "LAB" else profile
-    return Raster(samples, profile, png_chunks(data), orientation)
+    return Raster(samples, profile, png_chunks(data), orientation, maximum)
 
 
 def _load_upright(picture: Image.Image) -> int:
@@ -248,8 +261,26 @@ def _eight_bit_samples(picture: Image.Image, data: bytes) -> NDArray[np.uint8]:
     return samples.reshape(*samples.shape[:2], len(mode))
 
 
-def _tiff_bits(picture: Image.Image) -> int | None:
-    return picture.tag_v2.get(ExifTags.Base.BitsPerSample, (None,))[0] if picture.format == "TIFF" else None  # type: ignore[attr-defined]
+def _in_native_order(tile: Any) -> Any:
+    if tile.codec_name != "libtiff":
+        return tile
+    mode, *rest = tile.args
+    return tile._replace(args=(_NATIVE.get(mode, mode), *rest))
+
+
+def _stated_maximum(picture: Image.Image, data: bytes) -> int | None:
+    """The number of full scale that an undecoded grey picture states; `None` where Pillow gives the file's own numbers."""
+    if picture.mode not in _GREY_MODES and not picture.mode.startswith("I"):
+        return None
+    if picture.format == "PPM":
+        arguments = picture.tile[0].args  # type: ignore[attr-defined]
+        return next((number for number in arguments if isinstance(number, int) and number > 0), None)
+    if picture.format == "PNG":
+        return 2 ** data[_DEPTH] - 1
+    if picture.format == "TIFF":
+        bits: int = picture.tag_v2.get(ExifTags.Base.BitsPerSample, (1,))[0]  # type: ignore[attr-defined]
+        return 2**bits - 1
+    return None
 
 
 def _fractions(samples: NDArray[Any]) -> NDArray[np.float32]:

@@ -35,7 +35,7 @@ def pillow_reads(data: bytes) -> bool:
     plain = form == _INTEGER and bits == 16 and page.planarconfig == 1
     if page.photometric == RGB:
         return plain and extra in ((), (0,), (_UNASSOCIATED,)) and page.samplesperpixel <= 4
-    return plain and page.photometric == 5  # inks, of which Pillow keeps 8 bits
+    return plain and page.photometric == 5  # CMYK, which Pillow reduces to 8 bits
 
 
 def page_size(data: bytes) -> tuple[int, int]:
@@ -44,8 +44,8 @@ def page_size(data: bytes) -> tuple[int, int]:
     return page.imagewidth, page.imagelength
 
 
-def read_page(data: bytes) -> tuple[NDArray[Any], bytes | None, int]:
-    """Decode the first page: samples (H, W, C) upright as its tag says, ICC profile, orientation.
+def read_page(data: bytes) -> tuple[NDArray[Any], bytes | None, int, int]:
+    """Decode the first page: samples (H, W, C) upright as its tag says, ICC profile, orientation, the file's full scale.
 
     C is 1 for grey, 3 for colour, one more with alpha, by which colours are no longer multiplied. Unsigned samples of up to
     16 bits are uint16 at full scale, black is 0; others come as they are, float32.
@@ -75,7 +75,7 @@ def read_page(data: bytes) -> tuple[NDArray[Any], bytes | None, int]:
         samples = _full_scale(values, page, colours)
     tag = page.tags.get("Orientation")
     orientation = int(tag.value) if tag is not None else 1
-    return turned(samples, orientation), page.iccprofile, orientation
+    return turned(samples, orientation), page.iccprofile, orientation, 2**page.bitspersample - 1
 
 
 def _first_page(data: bytes) -> TiffPage:
@@ -85,7 +85,7 @@ def _first_page(data: bytes) -> TiffPage:
     try:
         with tifffile.TiffFile(BytesIO(data)) as file:
             return file.pages.first
-    except Exception as error:  # a damaged file makes tifffile raise whatever its parsing stumbles over
+    except Exception as error:  # tifffile raises exceptions of many types for damaged files
         raise ValueError(f"damaged TIFF: {error}") from error
 
 

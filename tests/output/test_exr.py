@@ -148,6 +148,20 @@ def test_all_parts_are_read(folder: Path) -> None:
     assert "channels" not in exr.attributes
 
 
+def test_a_channel_that_is_called_as_its_part_keeps_its_name(folder: Path) -> None:
+    path = write_parts(
+        folder / "same.exr",
+        part("rgba", {"R": GRID, "G": GRID, "B": GRID}),
+        part("depth", {"depth": 3 * GRID}),
+        part("Pz", {"Pz": GRID}),
+        part("R", {"R": 2 * GRID}),
+    )
+    exr = read_exr(path)
+    assert set(exr.channels) == {"R", "G", "B", "depth", "Pz", "R.R"}
+    assert exr.depths() == ["depth"] and np.array_equal(exr.channels["depth"], 3 * GRID)
+    assert np.array_equal(exr.channels["R"], GRID)
+
+
 def test_the_part_of_the_picture_is_found(folder: Path) -> None:
     colours = {"R": GRID, "G": GRID, "B": GRID}
     path = write_parts(

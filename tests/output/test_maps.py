@@ -152,6 +152,25 @@ def test_whole_numbers_say_what_one_is_in_the_file(folder: Path) -> None:
         assert np.array_equal(found[name].values, MILLIMETRES) and found[name].kind == "distance"
 
 
+def test_full_scale_is_that_of_the_file(folder: Path) -> None:
+    """Pillow scales whatever the file calls full scale up to 8 or 16 bits."""
+    levels = np.array([[0, 7], [50, 99]])
+    for maximum, dtype in ((100, "u1"), (99, "u1"), (5000, ">u2"), (1023, ">u2"), (65535, ">u2"), (255, "u1")):
+        (folder / "grey.pgm").write_bytes(b"P5\n2 2\n%d\n" % maximum + levels.astype(dtype).tobytes())
+        numbers = depth_numbers(folder / "grey.pgm")
+        assert numbers.whole == maximum
+        np.testing.assert_allclose(numbers.values, levels / maximum, rtol=1e-6)
+    Image.fromarray(np.array([[True, False]])).save(folder / "bits.png")
+    assert depth_numbers(folder / "bits.png").whole == 1
+
+
+def test_an_archive_is_no_array(folder: Path) -> None:
+    np.savez(folder / "archive.npz", depth=np.ones((2, 2)))
+    (folder / "archive.npz").rename(folder / "archive.npy")
+    with pytest.raises(UserError, match=r"archive\.npy is an archive of arrays \(npz\)"):
+        read_map(folder / "archive.npy", "depth")
+
+
 FULL_SCALE = {
     "deep.png": 65535,
     "deep.tiff": 65535,
@@ -337,6 +356,15 @@ def test_a_mask_is_white_where_it_is_repainted(folder: Path, mode: str) -> None:
     black_and_white = Image.fromarray(np.array([[0, 255, 0]], np.uint8))
     black_and_white.convert(mode).save(folder / "mask.png")
     assert read_mask(folder / "mask.png").tolist() == [[0, 1, 0]]
+
+
+@pytest.mark.parametrize("number", [np.nan, -0.5, 1.5, np.inf])
+def test_a_mask_has_numbers_from_zero_to_one(folder: Path, number: float) -> None:
+    Image.fromarray(np.array([[0, number], [1, 0.25]], np.float32)).save(folder / "mask.tiff")
+    with pytest.raises(UserError, match="holds numbers that are not from 0 to 1"):
+        read_mask(folder / "mask.tiff")
+    Image.fromarray(np.array([[0, 0.5], [1, 0.25]], np.float32)).save(folder / "mask.tiff")
+    assert read_mask(folder / "mask.tiff").tolist() == [[0, 0.5], [1, 0.25]]
 
 
 def test_a_mask_of_sixteen_bits(folder: Path) -> None:
