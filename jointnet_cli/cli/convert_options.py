@@ -128,7 +128,7 @@ class ScaleOptions:
         """What was given.
 
         Raises:
-            UserError: half of it, both ways, or no range.
+            UserError: one flag of a pair, flags of both pairs, or numbers that give no distances.
         """
         from jointnet_cli.output.scene import DepthScale
 
@@ -136,13 +136,15 @@ class ScaleOptions:
         if any(value is not None for value in ranged) and any(value is not None for value in fitted):
             raise UserError("--near and --far say the same as --scale and --shift", "give one of the two pairs")
         if self.step is not None and self.step <= 0:
-            raise UserError(f"a step of {self.step:g} metres is none", "--step 0.001 for millimetres")
+            raise UserError(f"--step must be above 0, got {self.step:g}", "--step 0.001 for millimetres")
         if self.scale is not None and self.shift is not None:
             return DepthScale.from_scale(self.scale, self.shift)
         if self.near is not None and self.far is not None:
             return DepthScale.from_range(self.near, self.far, "given")
         if any(value is not None for value in (*ranged, *fitted)):
-            raise UserError("half a scale", "--near and --far, or --scale and --shift, are given together")
+            raise UserError(
+                "only half of the scale is given", "pass both --near and --far, or both --scale and --shift"
+            )
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,9 +20,15 @@ INPUT_PANEL = "Inputs"
 
 
 def option(*names: str, env: str | None = None, panel: str | None = None, **settings: Any) -> Any:
-    """A Typer option in a help panel; `env` is the part of the variable's name after `JOINTNET_`."""
+    """A Typer option in a help panel; `env` is the part of the variable's name after `JOINTNET_`. Numbers are finite."""
     variable = f"JOINTNET_{env}" if env else None
-    return typer.Option(*names, envvar=variable, rich_help_panel=panel, **settings)
+    return typer.Option(*names, envvar=variable, rich_help_panel=panel, callback=_finite, **settings)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
 
 
 MaxSide = Annotated[
@@ -282,17 +289,19 @@ class MapOptions:
         return self.channel if modality == "depth" else self.normal_layer
 
     def check(self) -> None:
-        """Refuse the name of a channel of a file that is not given.
+        """Refuse flags about a file that is not given.
 
         Raises:
             UserError: there is one.
         """
-        for flag, modality in (("--channel", "depth"), ("--normal-layer", "normal")):
-            if self.channel_of(modality) is not None and modality not in self.files():
-                raise UserError(f"{flag} names a channel of the {modality} file, and none is given", "leave it out")
+        flags = {"depth_kind": "depth", "channel": "depth", "normal_layer": "normal"}
+        for name in self.settings():
+            if flags[name] not in self.files():
+                flag = f"--{name.replace('_', '-')}"
+                raise UserError(f"{flag} has no effect: no {flags[name]} file is given", "leave it out")
 
     def settings(self) -> dict[str, str]:
-        """What decides how the files are read, where it is not their own word."""
+        """The flags that decide how the files are read, where they differ from their defaults."""
         stated = {name: getattr(self, name) for name in ("depth_kind", "channel", "normal_layer")}
         return {name: value for name, value in stated.items() if value not in (None, "auto")}
 

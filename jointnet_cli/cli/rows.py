@@ -6,6 +6,7 @@ import csv
 import difflib
 import io
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -49,12 +50,14 @@ class Row:
         kind: type = type(group)
         checked = {}
         for name in (field.name for field in fields(group) if field.name in self.values):
+            wrong = f"{self.place}: {name} {self.values[name]!r}"
             try:
-                checked[name] = _checker(kind, name).validate_python(self.values[name])
+                value = checked[name] = _checker(kind, name).validate_python(self.values[name])
             except ValidationError as error:
                 reason = error.errors()[0]["msg"]
-                wrong = f"{self.place}: {name} {self.values[name]!r}"
                 raise UserError(f"{wrong}: {reason[0].lower()}{reason[1:]}") from None
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{wrong}: not a finite number")
         return checked
 
 

@@ -185,10 +185,10 @@ class SceneOptions(ScaleOptions):
         """Refuse flags that nothing of what is wanted takes account of.
 
         Raises:
-            UserError: a scale, edges or a number of triangles for a scene or mesh that nobody asked for.
+            UserError: a scale, layers, edges or a number of triangles for a scene or mesh that nobody asked for.
         """
         unused: tuple[str, ...]
-        of_scenes = ("near", "far", "depth_scale", "depth_shift", "known", "sharpen")
+        of_scenes = ("near", "far", "depth_scale", "depth_shift", "known", "layers", "sharpen")
         of_meshes = ("skirt", "max_triangles")
         if not any(wanted.files("") for wanted in products):
             unused, hint = of_scenes + of_meshes, "add --viewer, --mesh, --stereo or --orbit, or leave it out"
@@ -200,7 +200,8 @@ class SceneOptions(ScaleOptions):
         for name in unused:
             if getattr(self, name) != defaults[name]:
                 thing = "no mesh" if name in of_meshes else "no scene"
-                raise UserError(f"--{name.replace('_', '-')} has no effect: {thing} is made", hint)
+                flag = "--no-layers" if name == "layers" else f"--{name.replace('_', '-')}"
+                raise UserError(f"{flag} has no effect: {thing} is made", hint)
 
     def products(self, *, panorama: bool) -> Products:
         """What is wanted; a panorama has a GLB and a page to look around in unless flags say otherwise.

@@ -1,4 +1,4 @@
-"""How wide a picture looks, and whether it closes to a ring."""
+"""The horizontal field of view of pictures, and whether panoramas wrap."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ FULL_CIRCLE = 360.0
 
 
 def closes(span: float, wrap: bool | None) -> bool:
-    """Whether a panorama of that span in degrees closes to a ring; by itself a full circle does.
+    """Return whether a panorama of that span in degrees wraps; without `wrap` it does at 360.
 
     Raises:
-        UserError: a ring was asked for that is no full circle.
+        UserError: `wrap` with a span other than 360.
     """
     full = span == FULL_CIRCLE
     if wrap and not full:
@@ -61,7 +61,7 @@ class ProjectionOptions:
         `None` is a perspective picture, or one of which nothing is known.
 
         Raises:
-            UserError: a ring that is no full circle, or a file that shows a sphere.
+            UserError: `--wrap` with a span other than 360, or a file that shows a sphere.
         """
         stated = next(filter(None, map(stated_panorama, files)), None)
         if self.span is None and (self.wrap is None or (stated is None and not self.wrap)):

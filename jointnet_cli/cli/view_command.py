@@ -62,6 +62,8 @@ def view(
     if not wanted.files(""):
         raise UserError("nothing is asked for", "leave --no-viewer out, or add --mesh, --stereo or --orbit")
     scene.refuse_unused([wanted])
+    if browse and not wanted.viewer:
+        raise UserError("--open has no effect: no page is made", "leave --no-viewer or --open out")
     if depth and len(paths) > 1:
         raise UserError(f"--depth belongs to one picture, not to {len(paths)}", "name one picture at a time")
     if scene.known and len(paths) > 1:

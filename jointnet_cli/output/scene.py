@@ -39,10 +39,11 @@ class DepthScale:
         """Disparity 1 lies at `near` metres and 0 at `far`.
 
         Raises:
-            UserError: not 0 < near < far.
+            UserError: not 0 < near < far, or `far` is infinite.
         """
-        if not 0 < near < far:
-            raise UserError(f"near {near:g} and far {far:g} are no range", "near is above 0 and below far")
+        if not 0 < near < far < math.inf:
+            message = f"--near must be positive and less than --far, got {near:g} and {far:g}"
+            raise UserError(message, f"give both in metres, such as --near {NEAR:g} --far {FAR:g}")
         return cls(1 / near - 1 / far, 1 / far, origin)
 
     @classmethod

@@ -174,7 +174,7 @@ def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:
     """The canvas of a panorama, tiled as its method and its own wishes say.
 
     Raises:
-        UserError: sizes, a stride or a span that do not fit.
+        UserError: sizes, a stride, a taper or a span that do not fit, or settings of tiles for the method `direct`.
     """
     if not 0 < task.span <= 360 or (task.wrap and task.span != 360):
         raise UserError("span is at most 360 degrees, and exactly 360 with wrap", hint="--span 360, or --no-wrap")
@@ -184,6 +184,10 @@ def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:
     if width < window or height < window:
         raise UserError(f"a panorama is at least {folder.size} pixels wide and high", hint="or use: jointnet generate")
     if task.method == "direct":
+        for name in ("stride", "taper", "whole_image_until", "whole_image_weight"):
+            if getattr(task, name) is not None:
+                flag = f"--{name.replace('_', '-')}"
+                raise UserError(f"{flag} has no effect: the method direct has no tiles", hint="leave it out")
         return single_tile(height, width)
     layout = tiled(height, width, window, METHODS[task.method], wrap=task.wrap)
     if task.stride is not None:
@@ -193,6 +197,9 @@ def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:
             f"stride {task.stride} leaves gaps between tiles of {folder.size}", hint=f"--stride {folder.size // 2}"
         )
     if task.taper is not None:
+        if task.taper % folder.factor:
+            nearest = folder.factor * round(task.taper / folder.factor)
+            raise UserError(f"taper {task.taper} is not a multiple of {folder.factor}", hint=f"--taper {nearest}")
         layout = replace(layout, taper=task.taper // folder.factor)
     if task.whole_image_until is not None:
         layout = replace(layout, whole_image_until=task.whole_image_until)

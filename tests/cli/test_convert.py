@@ -203,7 +203,7 @@ def test_blender_and_anonymous_files_are_read(convert, disparity):
         (["--to", "png", "--bits", "8"], "--bits 16"),
         (["--to", "png", "--near", "1"], "given together"),
         (["--to", "png", "--near", "1", "--shift", "1"], "one of the two pairs"),
-        (["--to", "png", "--near", "3", "--far", "1"], "no range"),
+        (["--to", "png", "--near", "3", "--far", "1"], "--near must be positive and less than --far, got 3 and 1"),
         (["--to", "tiff", "--as", "distance", *RANGE, "--white", "near"], "has no white"),
         (["--to", "png", "--out", "."], "written over"),
         (["--to", "png", "--projection", "cylindrical"], "perspective"),

@@ -56,8 +56,8 @@ def _files() -> None:
         "photo.png --to png --projection cylindrical --crop --from-projection equirectangular: --crop has no effect",
         "photo.png --to png --projection cylindrical --vertical 0 --from-projection equirectangular: cannot be 0 degrees",
         "whole.npy --to exr: holds distance in whole numbers, and does not say of which unit",
-        "grey.png --to exr --step 0 --from-as distance: a step of 0 metres",
-        "grey.png --to exr --near 0 --far 3 --from-as distance: near 0 and far 3 are no range",
+        "grey.png --to exr --step 0 --from-as distance: --step must be above 0, got 0",
+        "grey.png --to exr --near 0 --far 3 --from-as distance: --near must be positive and less than --far, got 0 and 3",
     ],
 )
 def test_convert_refuses_what_has_no_effect(invoke, words: str) -> None:
@@ -94,6 +94,28 @@ def test_a_step_of_eight_bits_is_one_level(invoke) -> None:
     np.testing.assert_allclose(np.load("outputs/byte.npy"), [[0, 1, 25.5]], rtol=1e-6)
 
 
+def test_a_step_is_a_level_of_the_file_whatever_its_full_scale(invoke) -> None:
+    levels = np.rint(METRES * 1000).astype(">u2")
+    Path("camera.pgm").write_bytes(b"P5\n8 4\n5000\n" + levels.tobytes())
+    assert invoke("convert", "camera.pgm", "--to", "npy", "--from-as", "distance", "--step", "0.001").exit_code == 0
+    np.testing.assert_allclose(np.load("outputs/camera.npy"), levels / 1000, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("number", "dtype"), [(np.nan, "f4"), (255, "f8"), (-1, "i2")])
+def test_convert_refuses_pictures_of_an_unknown_range(invoke, number: float, dtype: str) -> None:
+    np.save("colours.npy", np.full((4, 8, 3), number).astype(dtype))
+    ran = invoke("convert", "colours.npy", "--what", "image", "--to", "png")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "colours.npy holds n" in ran.stderr
+
+
+def test_convert_hints_at_the_flag_of_what_is_missing(invoke) -> None:
+    write_channels(Path("p.exr"), {f"P.{axis}": METRES for axis in "XYZ"}, {})
+    for part, flag in (("depth", "--channel NAME"), ("normal", "--normal-layer NAME"), ("image", "P.X, P.Y, P.Z\n")):
+        ran = invoke("convert", "p.exr", "--to", "npy", "--what", part)
+        assert ran.exit_code == 2 and f"p.exr holds no {part}" in ran.stderr and flag in ran.stderr
+
+
 def test_white_is_near_in_distances_between_near_and_far(invoke) -> None:
     Image.fromarray(np.array([[0, 65535, 13107]], np.uint16)).save("white.png")
     flags = ["--to", "npy", "--from-as", "distance", "--near", "2", "--far", "12"]
@@ -123,14 +145,16 @@ def test_convert_says_which_channel_it_took_and_takes_another(invoke) -> None:
         (["--depth-scale", "1", "--depth-shift", "1"], "--depth-scale has no effect"),
         (["--known", "known.csv"], "--known has no effect"),
         (["--sharpen"], "--sharpen has no effect: no scene is made"),
+        (["--no-layers"], "--no-layers has no effect: no scene is made"),
+        (["--depth-kind", "distance"], "--depth-kind has no effect: no depth file is given"),
         (["--skirt"], "--skirt has no effect: no mesh is made"),
         (["--viewer", "--skirt"], "--skirt has no effect: no mesh is made"),
         (["--mesh", "points", "--max-triangles", "500"], "--max-triangles has no effect: no mesh is made"),
-        (["--near", "0", "--viewer"], "near 0 and far 30 are no range"),
-        (["--far", "0", "--viewer"], "near 1 and far 0 are no range"),
-        (["--channel", "Z"], "--channel names a channel of the depth file, and none is given"),
+        (["--near", "0", "--viewer"], "must be positive and less than --far, got 0 and 30"),
+        (["--far", "0", "--viewer"], "must be positive and less than --far, got 1 and 0"),
+        (["--channel", "Z"], "--channel has no effect: no depth file is given"),
         (["--depth", "z.exr", "--channel", "Y"], "z.exr has no channel Y"),
-        (["--depth", "z.exr", "--normal-layer", "N"], "--normal-layer names a channel of the normal file"),
+        (["--depth", "z.exr", "--normal-layer", "N"], "--normal-layer has no effect: no normal file is given"),
         (["--depth", "grey.png", "--channel", "Z"], "only OpenEXR files have named channels"),
     ],
 )
@@ -152,7 +176,58 @@ def test_view_refuses_flags_without_an_effect(invoke) -> None:
     ran = invoke("view", "photo.png", "--depth", "z.exr", "--skirt")
     assert ran.exit_code == 2 and "--skirt has no effect: no mesh is made" in ran.stderr
     ran = invoke("view", "photo.png", "--depth", "z.exr", "--near", "0")
-    assert ran.exit_code == 2 and "near 0 and far 30 are no range" in ran.stderr
+    assert ran.exit_code == 2 and "must be positive and less than --far, got 0 and 30" in ran.stderr
+
+
+def test_view_opens_no_page_that_it_does_not_make(invoke) -> None:
+    ran = invoke("view", "photo.png", "--depth", "z.exr", "--no-viewer", "--mesh", "glb", "--open")
+    assert ran.exit_code == 2 and "--open has no effect: no page is made" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--method", "direct", "--stride", "64"], "--stride has no effect: the method direct has no tiles"),
+        (["--method", "direct", "--taper", "0"], "--taper has no effect"),
+        (["--method", "direct", "--whole-image-until", "0"], "--whole-image-until has no effect"),
+        (["--method", "direct", "--whole-image-weight", "0"], "--whole-image-weight has no effect"),
+        (["--taper", "13"], "taper 13 is not a multiple of 8"),
+    ],
+)
+def test_panorama_refuses_settings_of_tiles_that_it_does_not_use(invoke, arguments: list[str], words: str) -> None:
+    ran = invoke("panorama", "sea", *arguments, "--dry-run")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert words in ran.stderr and "hint: " in ran.stderr
+
+
+NUMBERS = {
+    "generate sea": "--guidance --near --far --depth-scale --depth-shift",
+    "depth photo.png": "--guidance --near",
+    "refine photo.png": "--scale --strength --guidance --span --far",
+    "inpaint photo.png sea": "--strength --guidance --span --near",
+    "panorama sea": "--span --whole-image-until --whole-image-weight --guidance --far",
+    "view photo.png": "--span --near --far --scale --shift",
+    "convert grey.png --to png": "--near --far --scale --shift --step --from-span --vertical",
+    "prepare": "--aspect-below --aesthetic-above",
+}
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.parametrize("command", NUMBERS)
+def test_numbers_of_flags_are_finite(invoke, command: str, value: str) -> None:
+    for flag in NUMBERS[command].split():
+        ran = invoke(*command.split(), flag, value)
+        assert (ran.exit_code, ran.stdout) == (2, "")
+        assert f"Invalid value for '{flag}'" in ran.stderr
+        assert "is not a finite number" in ran.stderr or "Input should be" in ran.stderr
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", '"inf"'])
+def test_numbers_of_tables_are_finite(invoke, value: str) -> None:
+    Path("rows.jsonl").write_text(f'{{"prompt": "sea", "guidance": {value}}}\n')
+    ran = invoke("generate", "--prompts", "rows.jsonl", "--dry-run")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "rows.jsonl line 1: guidance " in ran.stderr and ("finite" in ran.stderr or "greater" in ran.stderr)
 
 
 def test_a_table_names_channels_too(invoke, untrained: Path) -> None:

@@ -79,7 +79,7 @@ def test_without_layers_nothing_is_painted_behind(invoke):
 @pytest.mark.parametrize(
     ("flags", "fault"),
     [
-        (["--near", "5", "--far", "2"], "no range"),
+        (["--near", "5", "--far", "2"], "--near must be positive and less than --far, got 5 and 2"),
         (["--near", "2", "--depth-scale", "1", "--depth-shift", "1"], "stated twice"),
         (["--depth-scale", "1"], "belong together"),
         (["--known", "nowhere.csv", "--viewer"], "nowhere.csv"),

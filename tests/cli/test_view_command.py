@@ -175,7 +175,7 @@ def test_a_wall_has_one_distance(invoke: Callable[..., Result]) -> None:
         (["bad.metadata.json"], "is no record of a result"),
         (["photo.jpg", "--depth", "small.png"], "small.png is 4 x 4 pixels, and photo.jpg is 20 x 12 pixels"),
         (["photo.jpg", "0_reef.image.png", "--depth", "0_reef.depth.png"], "--depth belongs to one picture"),
-        (["0_reef.image.png", "--near", "9", "--far", "3"], "near 9 and far 3 are no range"),
+        (["0_reef.image.png", "--near", "9", "--far", "3"], "--near must be positive and less than --far, got 9 and 3"),
         (["0_reef.image.png", "--no-viewer"], "nothing is asked for"),
         (["0_reef.image.png", "--out", "photo.jpg"], "photo.jpg is not a folder"),
     ],
