@@ -77,6 +77,7 @@ Seed = Annotated[
         env="SEED",
         panel=PROMPT_PANEL,
         min=0,
+        max=2**64 - 1,
         metavar="N",
         help="Seed of the first item; item n of a batch uses seed + n. The same command gives the same bytes.",
     ),

@@ -8,6 +8,7 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.text_file import decode_text
 
 PHOTO_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """What counts as a photo inside a folder; a file that is named itself may have any suffix."""
@@ -28,7 +29,9 @@ def list_photos(names: Iterable[str]) -> list[Path]:
 def _with_stdin(names: Iterable[str]) -> Iterable[str]:
     for name in names:
         if name == "-":
-            yield from (line.strip() for line in sys.stdin if line.strip())
+            # As the file system has names: what is not UTF-8 stays what it is.
+            lines = decode_text(sys.stdin.buffer.read(), "surrogateescape").split("\n")
+            yield from (line.strip() for line in lines if line.strip())
         else:
             yield name
 

@@ -83,7 +83,7 @@ def read_rows(source: str) -> list[Row]:
         UserError: a file that cannot be read, is malformed, or holds no row.
     """
     place = "stdin" if source == "-" else source
-    text = sys.stdin.read().removeprefix("\N{BYTE ORDER MARK}") if source == "-" else _read_text(Path(source))
+    text = _read_text(source, place)
     suffix = Path(source).suffix.lower()
     if suffix == ".csv":
         rows = list(_csv_rows(text, place))
@@ -96,15 +96,18 @@ def read_rows(source: str) -> list[Row]:
     return rows
 
 
-def _read_text(path: Path) -> str:
+def _read_text(source: str, place: str) -> str:
     try:
-        return decode_text(path.read_bytes())
+        text = decode_text(sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes())
     except FileNotFoundError:
-        raise UserError(f"no file {path}", "--prompts takes a .txt, .csv or .jsonl file, or - for stdin") from None
+        raise UserError(f"no file {source}", "--prompts takes a .txt, .csv or .jsonl file, or - for stdin") from None
     except IsADirectoryError:
-        raise UserError(f"{path} is a folder", "--prompts takes a .txt, .csv or .jsonl file") from None
+        raise UserError(f"{source} is a folder", "--prompts takes a .txt, .csv or .jsonl file") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text", "save it as UTF-8") from None
+        text = "\0"
+    if "\0" in text:  # such as UTF-16 without a byte-order mark
+        raise UserError(f"{place} is not UTF-8 text", "save it as UTF-8")
+    return text
 
 
 def _lines(text: str, place: str) -> Iterator[tuple[str, str]]:
@@ -115,15 +118,19 @@ def _lines(text: str, place: str) -> Iterator[tuple[str, str]]:
 
 
 def _csv_rows(text: str, place: str) -> Iterator[Row]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
     try:
+        names = [_column(name) for name in reader.fieldnames or ()]
+        if twice := [name for name in dict.fromkeys(names) if name and names.count(name) > 1]:
+            raise UserError(f"{place}: the column {twice[0]} occurs twice", "leave one of them out")
         for cells in reader:
             where = f"{place} line {reader.line_num}"
             if None in cells:
                 raise UserError(f"{where}: more cells than the header has", "put text with commas in double quotes")
             yield _row(where, ((name, cell.strip()) for name, cell in cells.items() if cell and cell.strip()))
     except csv.Error as error:
-        raise UserError(f"{place} line {reader.line_num}: not CSV: {error}") from None
+        hint = "close every double quote, and write a quote inside of quoted text twice"
+        raise UserError(f"{place}, after line {reader.line_num}: not CSV: {error}", hint) from None
 
 
 def _json_rows(text: str, place: str) -> Iterator[Row]:
@@ -139,4 +146,12 @@ def _json_rows(text: str, place: str) -> Iterator[Row]:
 
 def _row(place: str, values: Iterable[tuple[str, Any]]) -> Row:
     """A row whose columns may be written as flags are: `negative-prompt`."""
-    return Row(place, {name.strip().replace("-", "_"): value for name, value in values})
+    row = {_column(name): value for name, value in values}
+    for name, value in row.items():
+        if not str(value).isascii() and any("\ud800" <= character <= "\udfff" for character in str(value)):
+            raise UserError(f"{place}: {name} holds half of a surrogate pair, which is not text")
+    return Row(place, row)
+
+
+def _column(name: str) -> str:
+    return name.strip().replace("-", "_")

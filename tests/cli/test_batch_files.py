@@ -47,6 +47,44 @@ def test_jsonl_comes_from_stdin_too(invoke):
     assert [(item["prompt"], item["width"]) for item in items] == [("sea", 512)]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_stdin_is_read_as_files_are(invoke, encoding):
+    ran = invoke("generate", "--prompts", "-", "--dry-run", "--json", stdin="méer\nreef\n".encode(encoding))
+    assert [json.loads(line)["prompt"] for line in ran.stdout.splitlines()] == ["méer", "reef"], ran.stderr
+    Image.new("RGB", (8, 8)).save("é.png")
+    ran = invoke("depth", "-", "--dry-run", "--json", stdin="é.png\r\n".encode(encoding))
+    assert [json.loads(line)["source"] for line in ran.stdout.splitlines()] == ["é.png"], ran.stderr
+
+
+@pytest.mark.parametrize("data", ["sea\n".encode("utf-16-le"), b"caf\xe9\n"])
+def test_text_that_is_not_utf8_is_refused(invoke, data):
+    Path("items.txt").write_bytes(data)
+    for source, place in (("items.txt", "items.txt"), ("-", "stdin")):
+        ran = invoke("generate", "--prompts", source, "--dry-run", stdin=data)
+        assert ran.exit_code == 2 and f"{place} is not UTF-8 text" in ran.stderr and "hint: save it" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("items.csv", "prompt,seed,seed\nsea,1,2\n", "items.csv: the column seed occurs twice"),
+        ("items.csv", "prompt,negative-prompt,negative_prompt\nsea,a,b\n", "the column negative_prompt occurs twice"),
+        ("items.csv", 'prompt,seed\n"sea,1\nreef,2\n', "items.csv, after line 1: not CSV: unexpected end of data"),
+        ("items.jsonl", '{"prompt": "sea \\ud83d"}\n', "items.jsonl line 1: prompt holds half of a surrogate pair"),
+        (
+            "items.jsonl",
+            '{"prompt": "sea", "seed": 18446744073709551616}\n',
+            "less than or equal to 18446744073709551615",
+        ),
+    ],
+)
+def test_rows_that_would_be_read_wrongly_are_refused(invoke, name, text, words):
+    Path(name).write_text(text)
+    ran = invoke("generate", "--prompts", name, "--dry-run")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert words in ran.stderr
+
+
 def test_repeats_of_a_row_count_up_from_its_seed(invoke):
     Path("items.csv").write_text("prompt,seed\nreef,7\nhills,\n")
     items = plan(invoke, "generate", "--prompts", "items.csv", "--count", "2")

@@ -201,7 +201,7 @@ def test_blender_and_anonymous_files_are_read(convert, disparity):
         (["--to", "exr", "--white", "far"], "holds the values themselves"),
         (["--to", "exr", "--bits", "16"], "no choice of bits"),
         (["--to", "png", "--bits", "8"], "--bits 16"),
-        (["--to", "png", "--near", "1"], "given together"),
+        (["--to", "png", "--near", "1"], "pass both --near and --far, or both --scale and --shift"),
         (["--to", "png", "--near", "1", "--shift", "1"], "one of the two pairs"),
         (["--to", "png", "--near", "3", "--far", "1"], "--near must be positive and less than --far, got 3 and 1"),
         (["--to", "tiff", "--as", "distance", *RANGE, "--white", "near"], "has no white"),
