@@ -129,7 +129,7 @@ def read_scene(
     note(f"{files.depth}: {meaning}", quiet)
     require_one_size((files.image, image), (files.depth, values))
     if metres:
-        return _metric_scene(image, values, projection)
+        return _metric_scene(image, values, projection, sharpen=scale.sharpen)
     return scene_of(image, values, projection, known or scale.scale(values), sharpen=scale.sharpen)
 
 
@@ -168,11 +168,19 @@ def _metres(path: Path, kind: DepthKind, channel: str | None) -> tuple[NDArray[n
     return with_endless_sky(numbers.values), "; ".join(words)
 
 
-def _metric_scene(image: NDArray[np.float32], distance: NDArray[np.float32], projection: Projection) -> Scene:
+def _metric_scene(
+    image: NDArray[np.float32], distance: NDArray[np.float32], projection: Projection, *, sharpen: bool
+) -> Scene:
     import numpy as np
 
+    from jointnet_cli.output.edges import sharpened
     from jointnet_cli.output.scene import FAR, NEAR, DepthScale, Scene, Surface
 
+    if sharpen:
+        inverse = (1 / distance).astype(np.float32)  # 0 for the sky
+        edges = sharpened(inverse, lambda nearness: nearness, wrap=projection.wrap)
+        with np.errstate(divide="ignore"):
+            distance = np.where(edges == inverse, distance, 1 / edges)
     hits = distance[np.isfinite(distance)]
     near, far = (float(hits.min()), float(hits.max())) if hits.size else (NEAR, FAR)
     # A wall straight ahead has one distance, and a scale two.

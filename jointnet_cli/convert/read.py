@@ -130,15 +130,21 @@ def _read_image(path: Path, content: Content, reading: Reading, stated: Stated, 
     if exr is not None:
         channels = exr.layers("rgb", *PICTURE_LAYERS)[0]
         content.used |= set(channels)
-        content.image = np.maximum(np.nan_to_num(exr.stack(channels)), 0)
-        content.taken_for["image"] = "picture in linear light"
+        _take_linear(content, exr.stack(channels), "picture in linear light")
         return
     if (colours := _float_colours(path)) is not None:
-        content.image = np.maximum(np.nan_to_num(colours[..., :3]), 0)
-        content.taken_for["image"] = "picture in floating point, taken for linear light"
+        _take_linear(content, colours[..., :3], "picture in floating point, taken for linear light")
         return
     content.image = srgb_to_linear(_fractions(path) if path.suffix.lower() == ".npy" else read_image(path))
     content.taken_for["image"] = "picture in sRGB"
+
+
+def _take_linear(content: Content, linear: NDArray[np.float32], words: str) -> None:
+    """Take colours in linear light, (H, W, 3), as the picture; what is below 0 or not a number becomes 0."""
+    content.image = np.maximum(np.nan_to_num(linear), 0)
+    content.taken_for["image"] = words
+    if lost := np.count_nonzero(~(linear >= 0).all(axis=-1)):
+        content.notes += (f"{lost} pixels have colours below 0 or not a number, which become 0",)
 
 
 def _read_depth(path: Path, content: Content, reading: Reading, stated: Stated, exr: Exr | None) -> None:

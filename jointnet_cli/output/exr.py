@@ -246,10 +246,8 @@ def _opened(path: Path, *, header_only: bool = False) -> Iterator[Any]:
 
 
 def _attributes(file: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for part in file.parts:
-        found = part.header | found
-    return {name: value for name, value in found.items() if name != "channels"}
+    stated = [(name, value) for part in reversed(file.parts) for name, value in part.header.items()]
+    return {name: value for name, value in stated if name != "channels"}
 
 
 def _flat_and_deep(file: Any) -> tuple[list[Any], list[Any]]:

@@ -183,11 +183,13 @@ def depth_numbers(path: Path, channel: str | None = None) -> DepthNumbers:
     samples = raster.fractions()
     if samples.shape[-1] > 2 and np.ptp(samples[..., :3], axis=-1).max() > 0:
         raise UserError(f"{path} is a colour picture, not a depth map", hint="depth is read from grey PNG, TIFF or EXR")
+    transparent = samples.shape[-1] in (2, 4) and samples[..., -1].min() < 1
+    notes = ("its transparency is ignored",) if transparent else ()
     values = np.ascontiguousarray(samples[..., 0])
     if raster.has_scale:
         full = raster.full_scale
-        return DepthNumbers((np.rint(values * full) / full).astype(np.float32), full)
-    return DepthNumbers(values, None if raster.samples.dtype.kind == "f" else 1)
+        return DepthNumbers((np.rint(values * full) / full).astype(np.float32), full, notes=notes)
+    return DepthNumbers(values, None if raster.samples.dtype.kind == "f" else 1, notes=notes)
 
 
 def refuse_channel(path: Path, channel: str | None) -> None:

@@ -109,6 +109,16 @@ def test_convert_refuses_pictures_of_an_unknown_range(invoke, number: float, dty
     assert "colours.npy holds n" in ran.stderr
 
 
+def test_convert_counts_the_colours_that_it_cuts_off(invoke) -> None:
+    planes = {name: METRES.copy() for name in "RGB"}
+    planes["G"][0, :3], planes["B"][0, 2:5] = -0.5, np.nan
+    write_channels(Path("wide.exr"), planes, {})
+    ran = invoke("convert", "wide.exr", "--to", "npy")
+    assert "wide.exr: 5 pixels have colours below 0 or not a number, which become 0" in ran.stderr
+    shown = [[1, 0, 1], [1, 0, 1], [1, 0, 0], [1, 1, 0], [1, 1, 0], [1, 1, 1]]
+    np.testing.assert_allclose(np.load("outputs/wide.npy")[0, :6], shown, rtol=1e-6)
+
+
 def test_convert_hints_at_the_flag_of_what_is_missing(invoke) -> None:
     write_channels(Path("p.exr"), {f"P.{axis}": METRES for axis in "XYZ"}, {})
     for part, flag in (("depth", "--channel NAME"), ("normal", "--normal-layer NAME"), ("image", "P.X, P.Y, P.Z\n")):

@@ -13,7 +13,11 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
+from jointnet_cli.cli.scene import ViewedSceneOptions
+from jointnet_cli.cli.scene_inputs import SceneFiles, read_scene
 from jointnet_cli.output.image import write_grey_png, write_png
+from jointnet_cli.output.scene import DepthScale, scene_of
+from jointnet_cli.tasks import Projection
 
 HEIGHT, WIDTH = 12, 20
 RECORD = {"prompt": "ocean reef", "seed": 3, "projection": {"kind": "cylindrical", "span": 360.0, "wrap": True}}
@@ -222,3 +226,20 @@ def test_the_page_is_opened(invoke: Callable[..., Result]) -> None:
     webbrowser.register("shown", None, shown, preferred=True)
     assert invoke("0_reef.image.png", "--open").exit_code == 0
     assert Path("opened").read_text() == Path("outputs/0_reef.view.html").resolve().as_uri()
+
+
+def test_edges_of_distances_in_metres_are_sharpened_as_those_of_disparity(capsys: pytest.CaptureFixture[str]) -> None:
+    scale = DepthScale.from_range(1, 30)
+    row = np.interp(np.arange(32), [12, 18], [0.9, 0.1])
+    disparity = np.tile(row, (16, 1)).astype(np.float32)
+    metres = scale.distance(disparity)
+    image = np.zeros((16, 32, 3), np.float32)
+    write_png(Path("step.png"), image)
+    np.save("step.npy", metres)
+    files, view = SceneFiles("step", Path("step.png"), Path("step.npy")), Projection("perspective", 60.0)
+    for sharpen in (True, False):
+        made = read_scene(files, view, ViewedSceneOptions(sharpen=sharpen)).front.distance
+        wanted = scene_of(image, disparity, view, scale, sharpen=sharpen).front.distance
+        np.testing.assert_allclose(made, wanted, rtol=1e-5)
+        assert len(np.unique(made.round(3))) == (3 if sharpen else 7)
+    assert "distance, taken for metres" in capsys.readouterr().err

@@ -164,6 +164,17 @@ def test_full_scale_is_that_of_the_file(folder: Path) -> None:
     assert depth_numbers(folder / "bits.png").whole == 1
 
 
+def test_transparency_of_depth_is_ignored_and_said(folder: Path) -> None:
+    pairs = np.array([[[100, 255], [50, 255]]], np.uint8)
+    Image.fromarray(pairs, "LA").save(folder / "pairs.png")
+    assert depth_numbers(folder / "pairs.png").notes == ()
+    pairs[0, 1, 1] = 0
+    Image.fromarray(pairs, "LA").save(folder / "pairs.png")
+    read = read_map(folder / "pairs.png", "depth")
+    assert read.meaning == "disparity, near is bright; its transparency is ignored"
+    np.testing.assert_allclose(read.values, [[100 / 255, 50 / 255]])
+
+
 def test_an_archive_is_no_array(folder: Path) -> None:
     np.savez(folder / "archive.npz", depth=np.ones((2, 2)))
     (folder / "archive.npz").rename(folder / "archive.npy")
