@@ -204,6 +204,11 @@ def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:
     if task.whole_image_until is not None:
         layout = replace(layout, whole_image_until=task.whole_image_until)
     if task.whole_image_weight is not None:
+        if layout.whole_image_until == 0:
+            raise UserError(
+                "--whole-image-weight has no effect: the whole image takes part in no step",
+                hint="add --whole-image-until 0.4, or leave it out",
+            )
         layout = replace(layout, whole_image_weight=task.whole_image_weight)
     return layout
 

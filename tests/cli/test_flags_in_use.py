@@ -201,6 +201,8 @@ def test_view_opens_no_page_that_it_does_not_make(invoke) -> None:
         (["--method", "direct", "--taper", "0"], "--taper has no effect"),
         (["--method", "direct", "--whole-image-until", "0"], "--whole-image-until has no effect"),
         (["--method", "direct", "--whole-image-weight", "0"], "--whole-image-weight has no effect"),
+        (["--method", "multidiffusion", "--whole-image-weight", "2"], "--whole-image-weight has no effect: the whole"),
+        (["--whole-image-until", "0", "--whole-image-weight", "2"], "--whole-image-weight has no effect: the whole"),
         (["--taper", "13"], "taper 13 is not a multiple of 8"),
     ],
 )

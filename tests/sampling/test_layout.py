@@ -160,8 +160,9 @@ def test_a_panorama_takes_square_tiles_and_half_of_one_as_stride(folder: ModelFo
     )
     expected = Layout(24, 48, (16, 16), 5, whole_image_until=0.1, whole_image_weight=2, taper=4)
     assert panorama_layout(asked, folder) == expected
-    nothing = replace(asked, taper=0, whole_image_until=0.0)
-    assert panorama_layout(nothing, folder) == replace(expected, taper=0, whole_image_until=0.0)
+    nothing = replace(asked, taper=0, whole_image_until=0.0, whole_image_weight=None)
+    unweighted = replace(expected, taper=0, whole_image_until=0.0, whole_image_weight=5.0)
+    assert panorama_layout(nothing, folder) == unweighted
 
 
 @pytest.mark.parametrize(("method", "stride"), [("jointnet", 32), ("multidiffusion", 8), ("syncdiffusion", 16)])
@@ -182,9 +183,11 @@ def test_rivals_tile_plainly(folder: ModelFolder, method: Any) -> None:
     assert panorama_layout(asked, folder) == replace(layout, stride=8, taper=2)
 
 
-def test_direct_is_one_tile_whatever_is_asked_of_tiles(folder: ModelFolder) -> None:
-    asked = Panorama(prompt="", seed=0, width=128, height=48, method="direct", stride=10, whole_image_until=0.5)
+def test_direct_is_one_tile(folder: ModelFolder) -> None:
+    asked = Panorama(prompt="", seed=0, width=128, height=48, method="direct")
     assert panorama_layout(asked, folder) == single_tile(24, 64)
+    with pytest.raises(UserError, match="--stride has no effect: the method direct has no tiles"):
+        panorama_layout(replace(asked, stride=10), folder)
 
 
 @settings(max_examples=30, deadline=None)
