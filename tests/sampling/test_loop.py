@@ -15,7 +15,7 @@ from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel
 from jointnet_cli.sampling.job import Job, run
 from jointnet_cli.sampling.known import Known, Region
-from jointnet_cli.sampling.layout import Layout, single_tile
+from jointnet_cli.sampling.layout import Layout, Tile, single_tile
 from jointnet_cli.sampling.loop import Guide, denoise
 from jointnet_cli.sampling.schedule import SCHEDULERS, Schedule, make_schedule
 
@@ -111,6 +111,23 @@ def test_tile_offsets_come_from_the_seed(tiny_model: Models) -> None:
     assert not torch.allclose(made(1, BAND), made(2, BAND), atol=1e-4)
     fixed = replace(BAND, random_offset=False)
     assert torch.equal(made(1, fixed), made(2, fixed))
+
+
+def test_tile_offsets_are_two_numbers_of_thirty_bits_a_step(tiny_model: Models) -> None:
+    model, drawn = tiny_model("depth"), []
+
+    class Noted(Layout):
+        def at(self, step: int, steps: int, offset: tuple[int, int]) -> list[Tile]:
+            drawn.append(list(offset))
+            return super().at(step, steps, offset)
+
+    layout = Noted(8, 40, (8, 8), 4)
+    with torch.inference_mode():
+        guide = Guide(model.encode_text(["sea"]), 1)
+    schedule = make_schedule("ddim", VELOCITY, 3)
+    denoise(model.joint, draw(2, 5, 8, 40), schedule, guide, layout, generator=Generator().manual_seed(5))
+    generator = Generator().manual_seed(5)
+    assert drawn == [torch.randint(2**30, (2,), generator=generator).tolist() for _ in range(3)]
 
 
 def test_tile_batches_change_nothing(tiny_model: Models) -> None:

@@ -241,11 +241,26 @@ def test_tapered_tiles_merge_by_these_weights() -> None:
     assert merged.flatten().tolist() == [0, 0, 2, 6, 8, 8]
 
 
+def test_a_merged_canvas_keeps_its_type_and_device() -> None:
+    layout, tiles = Layout(1, 6, (1, 4), 2, taper=2), [Tile(0, 0, 1, 4), Tile(0, 2, 1, 4)]
+    for canvas in (torch.zeros(1, 1, 1, 6, dtype=torch.float16), torch.zeros(1, 1, 1, 6, device="meta")):
+        merged = merge(canvas, tiles, layout, lambda x: x + 1)
+        assert (merged.dtype, merged.device, merged.shape) == (canvas.dtype, canvas.device, canvas.shape)
+
+
+def test_weights_are_single_precision_whatever_torch_s_default_is() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert tile_weights(Tile(0, 0, 1, 4), 2).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_a_closed_crop_reaches_over_the_edge() -> None:
     canvas = torch.arange(10.0).view(2, 5)
     assert crop(canvas, Tile(1, 3, 1, 4)).tolist() == [[8, 9, 5, 6]]
 
 
 def test_no_tiles_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="no tiles"):
+    with pytest.raises(ValueError, match="^no tiles$"):
         merge(draw(1, 1, 4, 9), [], Layout(4, 9, (4, 4), 2), network)
