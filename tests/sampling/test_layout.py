@@ -19,13 +19,14 @@ from jointnet_cli.sampling.layout import (
     Layout,
     Tile,
     generate_layout,
+    inpaint_layout,
     panorama_layout,
     photo_layout,
     refine_layout,
     single_tile,
     tiled,
 )
-from jointnet_cli.tasks import Generate, Panorama
+from jointnet_cli.tasks import Generate, Panorama, Projection
 
 SIDES = st.integers(1, 4000)
 DRAWS = st.tuples(st.integers(0, 2**30 - 1), st.integers(0, 2**30 - 1))
@@ -253,6 +254,11 @@ def test_given_maps_say_the_size_unless_it_is_asked_for(folder: ModelFolder) -> 
     assert generate_layout(task, folder) == photo_layout(100, 400, folder) == single_tile(8, 32)
     assert generate_layout(replace(task, width=50, height=20), folder) == single_tile(10, 25)
     assert generate_layout(replace(task, width=48), folder) == single_tile(6, 24)
+    assert generate_layout(replace(task, height=12), folder) == single_tile(6, 24)
+    narrow = replace(task, maps={"normal": np.zeros((100, 1, 3), np.float32)}, height=12)
+    assert generate_layout(narrow, folder) == single_tile(6, 1)
+    wide = replace(task, maps={"depth": np.zeros((100, 360), np.float32)}, height=16)
+    assert generate_layout(wide, replace(folder, multiple=4)) == single_tile(8, 28)
 
 
 def test_half_of_an_odd_tile_is_rounded(folder: ModelFolder) -> None:
@@ -285,3 +291,60 @@ def test_sizes_that_cannot_be(folder: ModelFolder) -> None:
         generate_layout(Generate(prompt="", seed=0, width=33), folder)
     with pytest.raises(UserError, match="height 1 "):
         generate_layout(Generate(prompt="", seed=0, height=1), folder)
+
+
+def test_a_photo_in_need_of_paint_is_laid_out_as_for_depth(folder: ModelFolder) -> None:
+    for height, width, max_side in ((30, 40, None), (300, 400, 200)):
+        assert inpaint_layout(height, width, folder, max_side) == photo_layout(height, width, folder, max_side)
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+def test_a_panorama_in_need_of_paint_keeps_its_size(folder: ModelFolder, wrap: bool) -> None:
+    projection = Projection("cylindrical", 360.0, wrap=wrap)
+    for size, max_side, canvas in [
+        ((64, 200), None, (32, 100)),
+        ((64, 200), 4000, (32, 100)),
+        ((64, 200), 100, (16, 50)),
+        ((200, 64), 100, (50, 16)),
+        ((200, 64), None, (32, 10)),
+    ]:
+        layout = inpaint_layout(*size, folder, max_side, projection)
+        assert layout == tiled(*canvas, folder.window, wrap=wrap), (size, max_side)
+
+
+def test_canvases_are_open_unless_it_is_said(folder: ModelFolder) -> None:
+    assert not tiled(16, 40, 16).wrap and not refine_layout(16, 40, 16).wrap
+
+
+def test_a_plan_decides_the_weight_of_the_whole_image_and_a_stride_of_at_least_one() -> None:
+    layout = tiled(2, 9, 2, replace(METHODS["jointnet"], whole_image_weight=3.0, tiles_per_window=4))
+    assert (layout.whole_image_weight, layout.stride) == (3.0, 1)
+
+
+def test_a_taper_is_a_whole_number_of_latent_pixels(folder: ModelFolder) -> None:
+    taper = tiled(64, 128, 20).taper
+    assert (taper, type(taper)) == (2, int)
+
+
+def test_the_largest_canvas_of_one_tile(folder: ModelFolder) -> None:
+    """One and a half of the model's areas: 16 x 24 latent pixels."""
+    assert photo_layout(32, 48, folder, 48) == single_tile(16, 24)
+    assert photo_layout(32, 52, folder, 52) == tiled(16, 26, 16)
+
+
+def test_the_smallest_panorama_and_the_widest_stride(folder: ModelFolder) -> None:
+    smallest = Panorama(prompt="", seed=0, width=32, height=32, span=0.5, wrap=False)
+    assert panorama_layout(smallest, folder) == tiled(16, 16, 16)
+    assert panorama_layout(replace(smallest, width=64, stride=32), folder).stride == 16
+
+
+def test_what_is_said_of_panoramas_that_cannot_be(folder: ModelFolder) -> None:
+    words = {
+        ("span is at most 360 degrees, and exactly 360 with wrap", "--span 360, or --no-wrap"): {"span": 180.0},
+        ("a panorama is at least 32 pixels wide and high", "or use: jointnet generate"): {"width": 30},
+        ("stride 34 leaves gaps between tiles of 32", "--stride 16"): {"stride": 34},
+    }
+    for (message, hint), asked in words.items():
+        with pytest.raises(UserError) as fault:
+            panorama_layout(Panorama(**{"prompt": "", "seed": 0, "width": 128, **asked}), folder)
+        assert (str(fault.value), fault.value.hint) == (message, hint)

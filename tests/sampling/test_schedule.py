@@ -188,7 +188,9 @@ def test_ddim_steps_are_diffusers_own(steps: int, spacing: str) -> None:
         assert torch.equal(schedule.step(prediction, canvas, step), expected), step
 
 
-@pytest.mark.parametrize(("spacing", "steps"), [("linspace", 2), ("linspace", 7), ("linspace", 23), ("trailing", 7), ("leading", 600)])
+@pytest.mark.parametrize(
+    ("spacing", "steps"), [("linspace", 2), ("linspace", 7), ("linspace", 23), ("trailing", 7), ("leading", 600)]
+)
 def test_ddim_steps_to_the_schedule_s_next_noise_level(spacing: str, steps: int) -> None:
     """diffusers steps to the timestep 1000 // steps earlier, which need not be the next one."""
     config = {**stable_diffusion("epsilon"), "timestep_spacing": spacing, "clip_sample": False, "steps_offset": 1}
