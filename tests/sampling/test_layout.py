@@ -312,6 +312,15 @@ def test_a_panorama_in_need_of_paint_keeps_its_size(folder: ModelFolder, wrap: b
         assert layout == tiled(*canvas, folder.window, wrap=wrap), (size, max_side)
 
 
+def test_tiles_without_a_random_offset_begin_at_the_corner() -> None:
+    layout = Layout(4, 12, (4, 4), 3, wrap=True, random_offset=False)
+    assert [(tile.top, tile.left) for tile in layout.at(0, 10, (7, 8))] == [(0, 0), (0, 3), (0, 6), (0, 9)]
+
+
+def test_a_single_tile_is_its_own_window() -> None:
+    assert single_tile(16, 20) == Layout(16, 20, (16, 20), 16)
+
+
 def test_canvases_are_open_unless_it_is_said(folder: ModelFolder) -> None:
     assert not tiled(16, 40, 16).wrap and not refine_layout(16, 40, 16).wrap
 

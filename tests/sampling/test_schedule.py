@@ -241,7 +241,7 @@ def test_no_strength_starts_and_ends_with_what_is_there(name: str) -> None:
 
 @pytest.mark.parametrize("strength", [0.0, 0.5])
 def test_a_run_that_joins_late_needs_a_start(strength: float) -> None:
-    with pytest.raises(ValueError, match="^a run that joins late needs latents to start from$"):
+    with pytest.raises(ValueError, match=r"^a run that joins late needs latents to start from$"):
         make_schedule("ddim", CONFIG, 4, strength).start(draw(1, 1, 2, 2))
 
 

@@ -262,5 +262,5 @@ def test_a_closed_crop_reaches_over_the_edge() -> None:
 
 
 def test_no_tiles_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="^no tiles$"):
+    with pytest.raises(ValueError, match=r"^no tiles$"):
         merge(draw(1, 1, 4, 9), [], Layout(4, 9, (4, 4), 2), network)
