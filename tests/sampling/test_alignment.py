@@ -109,3 +109,39 @@ def test_a_member_without_a_surface_is_a_right_angle_off_and_sky_is_certain() ->
     assert torch.allclose(mean, turned(0))
     assert torch.allclose(uncertainty, torch.full((1, 4, 4), torch.pi / 4), atol=1e-3)
     assert not any(answer.any() for answer in align_members([sky, sky], "normal"))
+
+
+def directions(seed: int = 0) -> torch.Tensor:
+    """Unit normals (1, 3, 32, 32) in every direction."""
+    return torch.nn.functional.normalize(draw(1, 3, 32, 32, seed=seed) - 0.5, dim=1)
+
+
+def test_rounding_makes_no_angle_undefined() -> None:
+    """The dot product of a unit vector with itself, or with its opposite, may lie just outside of [-1, 1]."""
+    normals = directions()
+    _, certain = align_members([normals] * 3, "normal")
+    assert certain.max() < 2e-3
+    _, doubtful = align_members([normals, normals, normals, -normals], "normal")
+    assert torch.allclose(doubtful, torch.full((1, 32, 32), torch.pi / 2), atol=2e-3)
+
+
+def test_the_uncertainty_of_normals_is_each_pixel_s_own() -> None:
+    first, second = (torch.cat([turned(s * 10), turned(s * 40), turned(0) * 0], dim=-1) for s in (1, -1))
+    _, uncertainty = align_members([first, second], "normal")
+    expected = torch.tensor([10.0, 40.0, 0.0]).deg2rad().repeat_interleave(4).expand(1, 4, 12)
+    assert torch.allclose(uncertainty, expected, atol=1e-3)
+
+
+def test_the_median_is_taken_at_every_pixel() -> None:
+    first = draw(1, 8, 8)
+    members = [first, first + 0.3 * draw(1, 8, 8, seed=1), first - 0.3 * draw(1, 8, 8, seed=2)]
+    fits = [fit_scale_shift(member.flatten(), first.flatten()) for member in members[1:]]
+    aligned = torch.stack([first, *(m * scale + shift for m, (scale, shift) in zip(members[1:], fits, strict=True))])
+    merged, _ = align_members(members, "depth")
+    assert torch.allclose(merged, aligned.median(dim=0).values.clamp(0, 1))
+
+
+def test_what_alignment_carries_beyond_the_nearest_is_the_nearest() -> None:
+    members = [torch.tensor([[[0.0, 1.0, 1.0, 1.0]]]), torch.tensor([[[0.0, 0.2, 0.2, 1.0]]])]
+    merged, _ = align_members(members, "depth")
+    assert merged[0, 0, 3] == 1

@@ -135,6 +135,19 @@ def test_large_canvases_go_in_pieces(tiny_model: Models, monkeypatch: pytest.Mon
     assert max(seen) <= 256
 
 
+def test_pieces_meet_over_the_seam_of_a_closed_canvas(tiny_model: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, latents, maps = tiny_model("depth"), draw(1, 5, 4, 70), draw(1, 3, 8, 140)
+
+    def both(wrap: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        return decode_canvas(model, latents, wrap=wrap)[0], encode_canvas(model, maps, wrap=wrap)
+
+    whole = both(True)
+    monkeypatch.setattr("jointnet_cli.sampling.pieces.AREA", 256)
+    for made, opened, expected in zip(both(True), both(False), whole, strict=True):
+        near, torn = ((one - expected)[..., [0, -1]].abs().max() for one in (made, opened))
+        assert near < torn / 4
+
+
 @pytest.mark.parametrize("wrap", [False, True])
 def test_pixel_models_have_nothing_to_decode(tiny_model: Models, wrap: bool) -> None:
     model = replace(tiny_model("depth"), vae=None)
@@ -143,3 +156,11 @@ def test_pixel_models_have_nothing_to_decode(tiny_model: Models, wrap: bool) -> 
     assert torch.equal(decode_canvas(model, maps, wrap=wrap), maps)
     unknown = (draw(16, 80) > 0).float()
     assert torch.equal(encode_region(model, maps, unknown).mask[0], unknown)
+
+
+def test_the_given_region_of_a_closed_map_is_encoded_closed(tiny_model: Models) -> None:
+    model, maps = tiny_model("depth"), draw(1, 3, 16, 40)
+    regions = [encode_region(model, maps, torch.zeros(16, 40), wrap=wrap) for wrap in (False, True)]
+    for region, wrap in zip(regions, (False, True), strict=True):
+        assert torch.equal(region.latents, encode_canvas(model, maps, wrap=wrap))
+    assert not torch.equal(regions[0].latents, regions[1].latents)

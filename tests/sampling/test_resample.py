@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 
 from jointnet_cli.sampling.resample import enlarge, resize, shrink_mask, to_array, to_tensor
@@ -122,3 +123,31 @@ def test_shrunk_masks_mark_every_pixel_that_stands_for_a_marked_one(
 def test_half_grey_is_not_marked(value: float) -> None:
     assert not shrink_mask(torch.full((9, 7), value), (4, 4)).any()
     assert shrink_mask(torch.full((9, 7), value + 0.51), (4, 4)).all()
+
+
+def test_arrays_of_any_number_become_single_precision() -> None:
+    tensor = to_tensor(np.arange(6).reshape(2, 3))
+    assert tensor.dtype == torch.float32 and tensor.tolist() == [[[0, 1, 2], [3, 4, 5]]]
+
+
+def test_a_smaller_map_has_read_every_pixel() -> None:
+    """Without antialiasing the first column of eight would not be read for one of two."""
+    dot = torch.zeros(1, 3, 1, 8)
+    dot[..., 0] = 1
+    assert resize(dot, (1, 2), "rgb")[0, 0, 0, 0] > 0.1
+    assert resize(dot[:, 0], (1, 2), "depth")[0, 0, 0] > 0.1
+    facing = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1).repeat(1, 1, 1, 8)
+    facing[0, :, 0, 0] = torch.tensor([1.0, 0.0, 0.0])
+    assert resize(facing, (1, 2), "normal")[0, 0, 0, 0] > 0.1
+
+
+def test_the_nearest_pixel_is_that_below_the_centre() -> None:
+    assert enlarge(torch.tensor([[[0.0, 1.0, 2.0]]]), (1, 5), "depth").tolist() == [[[0, 0, 1, 2, 2]]]
+
+
+def test_images_are_enlarged_as_by_pillow() -> None:
+    tensor = values("rgb", 4, 6)
+    made = enlarge(tensor, (9, 15), "rgb")
+    for plane, enlarged in zip(tensor[0], made[0], strict=True):
+        picture = Image.fromarray(plane.numpy()).resize((15, 9), Image.Resampling.LANCZOS)
+        np.testing.assert_array_equal(enlarged.numpy(), np.asarray(picture).clip(0, 1))
