@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.errors import UserError
@@ -18,6 +18,8 @@ FLOATS = frozenset({"FLOAT", "DOUBLE"})
 SIGNED = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT"})
 UNSIGNED = frozenset({"UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"})
 INTEGERS = SIGNED | UNSIGNED
+ZONED = "TIMESTAMP WITH TIME ZONE"
+"""Read as text in UTC: DuckDB hands it to Python only where the package pytz is installed."""
 LARGEST = {"BIGINT": 2**63 - 1, "UBIGINT": 2**64 - 1}
 DESCRIBED_AT_ONCE = 8
 """Files, which may be far away."""
@@ -51,6 +53,8 @@ class Purpose:
     """Columns whose integers never become floating-point numbers."""
     wanted: Collection[str]
     """Columns that must not be left out."""
+    earlier: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Column -> columns that are preferred to it: it is used in the rows where they have no value."""
 
 
 def quoted(name: str) -> str:
@@ -134,7 +138,7 @@ def unified(
         column.lower()
         for group in groups
         for column, kind in group.kinds.items()
-        if (kind == "JSON" and (untyped or column.lower() in purpose.wanted))
+        if (kind == "JSON" and (untyped or column.lower() in {*purpose.wanted, *purpose.earlier}))
         or (kind == "VARCHAR" and untyped and column.lower() not in purpose.text)
     }
     seen = _values(connection, groups, looked_at)
@@ -158,14 +162,23 @@ def unified(
 def _cast(column: str, kind: str, wanted: str) -> str:
     value = _value(column, kind)
     cast = value if kind == wanted else f"CAST({value} AS {wanted})"
-    return f"nullif({cast}, 'nan')" if wanted in FLOATS and kind not in FLOATS else cast
+    return without_nan(cast) if wanted in FLOATS and kind not in FLOATS else cast
 
 
 def _value(column: str, kind: str) -> str:
     """SQL of a plain value; JSON scalars as text, NULL for not-a-number."""
     if kind == "JSON":
         return f"({quoted(column)} ->> '$')"
-    return f"nullif({quoted(column)}, 'nan')" if kind in FLOATS else quoted(column)
+    return without_nan(quoted(column)) if kind in FLOATS else quoted(column)
+
+
+def without_nan(value: str) -> str:
+    """SQL of a number, NULL for not-a-number.
+
+    DuckDB answers `isnan` and a comparison with 'nan' from a parquet file's minimum and maximum, which leave NaN out. It does
+    not answer `isfinite` from them.
+    """
+    return f"if(isfinite({value}) OR isinf({value}), {value}, NULL)"
 
 
 def _type(
@@ -187,7 +200,8 @@ def _type(
     if seen and seen["nested"]:
         nested = f"{_file_of_nested(connection, having)}: column {name} has lists or objects"
     if nested or unseen:
-        if lower in purpose.wanted:
+        earlier = purpose.earlier.get(lower)
+        if lower in purpose.wanted or (earlier and _stands_alone(connection, having, earlier)):
             raise UserError(
                 f"{nested}, which cannot be read as plain text or a number",
                 hint="name another column with --columns, or leave out what needs this one",
@@ -196,6 +210,8 @@ def _type(
     if lower in purpose.text:
         return "VARCHAR"
     kinds = {kind for *_, kind in having}
+    if ZONED in kinds:
+        return "VARCHAR"
     if seen is not None:
         is_hash = kinds == {"VARCHAR"} and any(word in lower for word in HASHES)
         return "VARCHAR" if len(kinds) > 1 or is_hash else _inferred(seen, identifier=lower in purpose.identifiers)
@@ -208,6 +224,19 @@ def _type(
     if kinds & FLOATS and lower in purpose.identifiers:
         raise _no_common_type(having, name)
     return "VARCHAR"
+
+
+def _stands_alone(
+    connection: DuckDBPyConnection, having: Sequence[tuple[Group, str, str]], earlier: Collection[str]
+) -> bool:
+    """Whether a row has a value in a column, and none in the columns that are preferred to it."""
+    for group, column, kind in having:
+        before = [_value(name, other) for name, other in group.kinds.items() if name.lower() in earlier]
+        absent = [f"coalesce(CAST({value} AS VARCHAR), '') = ''" for value in before]
+        alone = " AND ".join([f"{_value(column, kind)} IS NOT NULL", *absent])
+        if connection.execute(f"SELECT 1 FROM {group.relation} WHERE {alone} LIMIT 1").fetchall():
+            return True
+    return False
 
 
 def _inferred(seen: dict[str, Any], *, identifier: bool) -> str:

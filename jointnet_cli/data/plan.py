@@ -23,7 +23,7 @@ from jointnet_cli.data.claim import claim
 from jointnet_cli.data.column_types import literal, quoted
 from jointnet_cli.data.filter import Filter, conditions, verdict
 from jointnet_cli.data.rows import PLACE_DIGITS, RESULTS, SHARD_DIGITS, Row, row_key
-from jointnet_cli.data.sources import Table, open_table
+from jointnet_cli.data.sources import Table, open_table, unreadable
 from jointnet_cli.errors import UserError
 from jointnet_cli.strict_json import to_json
 
@@ -123,6 +123,7 @@ def connect(path: Path | None = None, threads: int | None = None) -> DuckDBPyCon
     connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
     connection.execute(f"SET threads = {threads or min(os.cpu_count() or 1, THREADS)}")
     connection.execute("SET enable_progress_bar = false")
+    connection.execute("SET TimeZone = 'UTC'")  # the text of a date must not depend on the machine
     return connection
 
 
@@ -230,7 +231,7 @@ def _sift(connection: DuckDBPyConnection, table: Table, sifting: Sifting, passed
             f"TO {literal(str(passed))} (FORMAT parquet, COMPRESSION snappy)"
         ).fetchall()
     except duckdb.Error as error:
-        raise UserError(f"{sifting.source}: {str(error).splitlines()[0]}") from error
+        raise unreadable(sifting.source, error) from error
     left = sum(by_check.values())
     funnel = {"read": left}
     for number, name in enumerate(checks, 1):

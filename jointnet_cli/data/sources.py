@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import difflib
 import glob
+import re
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jointnet_cli.data.column_types import Purpose, groups_of, is_identifier, is_number, quoted, spellings, unified
+from jointnet_cli.data.column_types import (
+    Purpose,
+    groups_of,
+    is_identifier,
+    is_number,
+    quoted,
+    spellings,
+    unified,
+    without_nan,
+)
 from jointnet_cli.data.filter import BOUNDED, Filter, check_columns, needed_columns
 from jointnet_cli.data.folders import HIDDEN, IMAGES, images_below, images_in_shards, write_index
 from jointnet_cli.data.remote import connect_remote, is_remote, remote_files
@@ -20,13 +31,17 @@ from jointnet_cli.text_file import marked_encoding
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-CSV = "read_csv({}, all_varchar = true, header = true, union_by_name = true, sample_size = -1)"
+# The first line is the header: no line is skipped, and none is a comment, because captions may begin with #.
+CSV = "read_csv({}, all_varchar = true, header = true, union_by_name = true, sample_size = -1, skip = 0, comment = '')"
 # Every line of every file is looked at, so that no late key is lost. Numbers keep all their digits in JSON columns.
 JSON = "read_json({}, sample_size = -1, maximum_depth = 1, union_by_name = true, format = 'newline_delimited')"
 READERS = {"parquet": "read_parquet({})", "csv": CSV, "tsv": CSV, "jsonl": JSON, "ndjson": JSON}
 GUESSES = {"url": ("url", "image_url", "link"), "caption": ("caption", "text", "alt", "title")}
-"""Under which names the two columns that are needed go, where `--columns` does not say."""
+"""Names of the two columns that are needed, where `--columns` does not say. A row takes the first that has a value there."""
 INDEX = "index.jsonl"
+LINES = (
+    "give every line as many values as the header, quote values with delimiters or line breaks, and end all lines alike"
+)
 
 
 @dataclass(frozen=True)
@@ -65,31 +80,75 @@ def open_table(
         ]
     bounded = needed_columns(wanted)
     try:
-        groups = groups_of(connection, READERS[kind], files, same=kind != "parquet")
+        groups = groups_of(connection, READERS[kind], files, same=READERS[kind] is CSV)
         hidden = frozenset() if (scratch / INDEX).exists() else HIDDEN
         given = [column for lower, column in spellings(groups).items() if lower not in hidden]
+        _check_header(spec, kind, given)
         ours = _our_names(spec, given, names)
+        lower = {column.lower(): column for column in reversed(given)}
+        guessed = {name: [lower[guess] for guess in GUESSES[name] if guess in lower] for name in GUESSES.keys() - names}
         used = {*GUESSES, *names, *bounded, *wanted.dedupe}
         purpose = Purpose(
-            text={ours[name].lower() for name in GUESSES if name in ours},
+            text={ours[name].lower() for name in GUESSES if name in ours}
+            | {column.lower() for columns in guessed.values() for column in columns},
             identifiers={
                 column.lower()
                 for name, column in ours.items()
                 if name in wanted.dedupe or is_identifier(name) or is_identifier(column)
             },
             wanted={ours[name].lower() for name in used if name in ours},
+            earlier={
+                column.lower(): {before.lower() for before in columns[:number]}
+                for columns in guessed.values()
+                for number, column in enumerate(columns)
+                if number
+            },
         )
         relation, types = unified(connection, groups, purpose, untyped=kind != "parquet")
     except duckdb.Error as error:
-        raise UserError(f"{spec}: {str(error).splitlines()[0]}") from error
+        raise unreadable(spec, error) from error
     found = {name: quoted(column) for name, column in ours.items() if column in types}
     for name in bounded - GUESSES.keys():
         if name in found and not is_number(types[ours[name]]):
-            found[name] = f"nullif(TRY_CAST(trim(CAST({found[name]} AS VARCHAR)) AS DOUBLE), 'nan')"
+            found[name] = _as_number(connection, spec, name, found[name], relation)
     for name in GUESSES:
-        found[name] = f"ltrim({found[name]}, chr(65279))" if name in found else "''"  # a byte-order mark
+        columns = [quoted(column) for column in guessed.get(name, [ours.get(name, "")]) if column in types]
+        text = ", ".join(f"nullif(ltrim({column}, chr(65279)), '')" for column in columns)  # without a byte-order mark
+        found[name] = f"coalesce({text}, '')" if text else "''"
     selected = ", ".join(f"{column} AS {quoted(name)}" for name, column in found.items())
     return Table(f"(SELECT {selected} FROM {relation})", tuple(found), is_remote(spec))
+
+
+def _as_number(connection: DuckDBPyConnection, spec: str, name: str, column: str, relation: str) -> str:
+    """SQL of a column of text as numbers. Warn on stderr of values that are not numbers: they pass no bound."""
+    text = f"trim(CAST({column} AS VARCHAR))"
+    number = f"TRY_CAST({text} AS DOUBLE)"
+    count, example = connection.execute(
+        f"SELECT count(*), min({text}) FROM {relation} WHERE {number} IS NULL AND {text} <> ''"
+    ).fetchall()[0]
+    if count:
+        print(
+            f"warning: {spec}: {count} values of {name} are not numbers, such as {example!r}; no bound keeps them",
+            file=sys.stderr,
+        )
+    return without_nan(number)
+
+
+def unreadable(spec: str, error: Exception) -> UserError:
+    """Say what DuckDB finds wrong with a source, and what to do about it."""
+    lines, text = str(error).splitlines(), str(error).lower()
+    if "unicode" in text or "utf-8 encoding in" in text:
+        where = re.search(r"\bline:? (\d+)", text)
+        return UserError(f"{spec} is not UTF-8 text{f', line {where[1]}' if where else ''}", hint="save it as UTF-8")
+    return UserError(f"{spec}: {lines[0]}", hint=LINES if "sniffing" in lines[0] else None)
+
+
+def _check_header(spec: str, kind: str, given: Sequence[str]) -> None:
+    """Refuse text that was read as one column because its lines do not fit together."""
+    if READERS[kind] is CSV and len(given) == 1 and any(mark in given[0] for mark in ",;|\t"):
+        raise UserError(f"{spec}: lines do not have as many values as the header {given[0]}", hint=LINES)
+    if READERS[kind] is JSON and given == ["json"]:  # DuckDB's name for values that are no objects
+        raise UserError(f"{spec}: there are no JSON objects in it", hint="write one JSON object a line")
 
 
 def _our_names(spec: str, given: Sequence[str], names: Mapping[str, str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from jointnet_cli.data.filter import Filter
 from jointnet_cli.data.plan import Plan, Sifting, make_plan
 from jointnet_cli.data.rows import Row
+from jointnet_cli.data.sources import LINES
 from jointnet_cli.errors import UserError
 
 SCORE = "aesthetic_score_laion_v2"
@@ -337,3 +339,103 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     table.write_bytes(b"\xff\xfeabc")
     with pytest.raises(UserError, match=r"t\.jsonl is not text in utf-16"):
         rows_of(table)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_each_row_takes_the_first_name_that_has_a_value_there(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    tables = [
+        (["url", "caption", "title"], [["http://a", "one", "no"], ["http://b", "", "two"]]),
+        (["LINK", "Text"], [["http://c", "three"]]),
+        (["Image_URL", "url", "CAPTION"], [["http://d", "", "four"]]),
+    ]
+    for number, (names, rows) in enumerate(tables):
+        path = folder / f"{number}.{kind}"
+        if kind == "parquet":
+            write_parquet(path, dict.fromkeys(names, "VARCHAR"), [tuple(row) for row in rows])
+        elif kind == "csv":
+            path.write_text("\n".join(",".join(row) for row in [names, *rows]))
+        else:
+            write_jsonl(path, [json.dumps(dict(zip(names, row, strict=True))) for row in rows])
+    found = [(row.url, row.caption) for row in rows_of(folder)]
+    assert found == [("http://a", "one"), ("http://b", "two"), ("http://c", "three"), ("http://d", "four")]
+    assert [row.caption for row in rows_of(folder, caption="title")] == ["no", "two", "", ""]
+
+
+def test_a_further_caption_without_a_text_form_is_refused_only_where_it_is_needed(tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    write_jsonl(folder / "a.jsonl", ['{"url": "http://a", "caption": "one", "text": ["x"]}'])
+    assert [(row.caption, row.fields) for row in rows_of(folder)] == [("one", {})]
+    for lines in (['{"url": "http://b", "text": ["x"]}'], ['{"url": "http://b", "caption": "", "text": "two"}']):
+        write_jsonl(folder / "b.jsonl", lines)
+        with pytest.raises(UserError, match=r"\.jsonl: column text has lists or objects"):
+            planned(folder)
+    assert [row.caption for row in rows_of(folder, caption="caption")] == ["one", ""]
+
+
+def test_not_a_number_passes_no_bound_where_the_file_states_a_minimum_and_maximum(tmp_path: Path) -> None:
+    for kind, code in (("DOUBLE", "<d"), ("FLOAT", "<f")):
+        table = tmp_path / f"{kind}.parquet"
+        scores = [4.0, 5.25, 5.5]
+        with duckdb.connect() as connection:
+            listed = f"unnest({list(urls(3))}) AS url, unnest({scores})::{kind} AS {SCORE}"
+            connection.execute(f"COPY (SELECT {listed}) TO '{table}' (FORMAT parquet, COMPRESSION uncompressed)")
+        # Other writers leave NaN out of the minimum and maximum. DuckDB does not, so it is put in afterwards.
+        content = table.read_bytes()
+        assert content.count(struct.pack(code, 5.25)) == 1
+        table.write_bytes(content.replace(struct.pack(code, 5.25), struct.pack(code, NAN)))
+        assert [row.fields[SCORE] for row in rows_of(table)] == [4.0, None, 5.5]
+        assert [row.url for row in rows_of(table, Filter(aesthetic_above=5))] == ["http://a/2"]
+        assert len(rows_of(table, Filter(dedupe=[SCORE]))) == 3
+
+
+def test_values_that_are_no_numbers_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "t.csv"
+    cells = ["5.4", "n/a", " 7 ", "", "nan", '"1,024"', "-inf", "1e1"]
+    lines = [f"{url},{cell}" for url, cell in zip(urls(8), cells, strict=True)]
+    table.write_text("\n".join([f"url,{SCORE}", *lines]))
+    assert [row.fields[SCORE] for row in rows_of(table, Filter(aesthetic_above=5))] == [5.4, 7.0, 10.0]
+    expected = f"{table}: 2 values of {SCORE} are not numbers, such as '1,024'; no bound keeps them"
+    assert capsys.readouterr().err == f"warning: {expected}\n"
+    rows_of(table)
+    assert capsys.readouterr().err == ""
+
+
+def test_times_with_a_zone_are_text_in_utc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    rows = [("http://a", "2020-01-01 01:02:03+02"), ("http://b", None)]
+    for name in ("taken", "caption"):
+        table = write_parquet(tmp_path / f"{name}.parquet", {"url": "VARCHAR", name: "TIMESTAMPTZ"}, rows)
+        found = [(row.fields | {"caption": row.caption or None})[name] for row in rows_of(table, Filter(dedupe=[name]))]
+        assert found == ["2019-12-31 23:02:03+00", None]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("more.csv", b"url,caption\nh:1,a\nh:2,b,c\n", "lines do not have as many values as the header url,caption"),
+        ("fewer.csv", b"url,caption\nh:1,a\nh:2\n", "lines do not have as many values as the header url,caption"),
+        ("two.csv", b"url,caption\nh:1,a\nurl,caption,n\nh:2,b,3\n", "as many values as the header url,caption"),
+        ("ends.csv", b"url,caption\nh:1,a\r\nh:2,b\n", "Error when sniffing"),
+        ("latin.csv", "url,caption\nh:1,caf\xe9\n".encode("latin-1"), r"latin\.csv is not UTF-8 text, line 2"),
+        ("latin.jsonl", '{"url":"h:1","caption":"\xe9"}\n'.encode("latin-1"), r"latin\.jsonl is not UTF-8 text, line"),
+        ("array.jsonl", b'[{"url":"h:1"}]', "there are no JSON objects in it"),
+        ("empty.jsonl", b"", "there are no JSON objects in it"),
+    ],
+)
+def test_text_that_is_no_table_is_refused_with_the_fault(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        planned(tmp_path / name)
+    assert caught.value.hint in (LINES, "save it as UTF-8", "write one JSON object a line")
+
+
+def test_csv_files_have_neither_comments_nor_guessed_delimiters_within_values(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("url,caption\nhttp://a/0,#a\n#b,c\n#d,e\n")
+    assert [(row.url, row.caption) for row in rows_of(table)] == [("http://a/0", "#a"), ("#b", "c"), ("#d", "e")]
+    table.write_text("url\nhttp://a;b\nhttp://c;d\n")
+    assert [row.url for row in rows_of(table)] == ["http://a;b", "http://c;d"]
