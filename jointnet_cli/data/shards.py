@@ -101,6 +101,13 @@ def warn_of_overlooked(count: int, source: str | Path) -> None:
         )
 
 
+def worlds_command(out: str | Path, *, evaluation: bool) -> str:
+    """Return the command that makes worlds in a folder, with reserved seeds for an evaluation."""
+    return (
+        f"jointnet prepare --source worlds {'--evaluation --count 512' if evaluation else '--count 1000'} --out {out}"
+    )
+
+
 def find_shards(source: str | Path, *, evaluation: bool = False) -> list[Path]:
     """List the complete shards of a folder, in order, or the one tar file that `source` names.
 
@@ -114,7 +121,7 @@ def find_shards(source: str | Path, *, evaluation: bool = False) -> list[Path]:
     if not shards:
         raise UserError(
             f"no complete shards in {root}",
-            hint=f"make some: jointnet prepare --source worlds {'--evaluation ' * evaluation}--count 1000 --out {root}",
+            hint=f"make some: {worlds_command(root, evaluation=evaluation)}",
         )
     return shards
 
@@ -151,10 +158,10 @@ def unpack(raw: Mapping[str, Any], maps: Collection[str]) -> Sample:
     Raises:
         UserError: no image; an image or a map that cannot be decoded.
     """
-    record = json.loads(raw.get("json", b"{}"))
-    depth = normal = None
     from jointnet_cli.output.pixels import eight_bits, read_raster, to_srgb
 
+    record = json.loads(raw.get("json", b"{}"))
+    depth = normal = None
     key = raw["__key__"]
     name = next((name for name in IMAGES if name in raw), None)
     if name is None:

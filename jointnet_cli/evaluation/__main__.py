@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jointnet_cli.cli.console import guarded, hush_libraries
+from jointnet_cli.cli.console import RUN_FAILED, guarded, hush_libraries
 from jointnet_cli.cli.groups import spread
 from jointnet_cli.cli.options import ModelOptions, SamplingOptions
 from jointnet_cli.strict_json import to_json
@@ -49,7 +49,10 @@ def attributes(
     from jointnet_cli.evaluation.attributes import load_labelled, train_judge
 
     trained = train_judge(
-        load_labelled(training, limit), load_labelled(held_out), epochs=epochs, progress=_steps("training steps")
+        load_labelled(training, limit),
+        load_labelled(held_out, evaluation=True),
+        epochs=epochs,
+        progress=_steps("training steps"),
     )
     trained.save(judge)
     _print(trained.facts)
@@ -133,17 +136,17 @@ def refinement(
     """Errors of reduced depth maps before and after refinement."""
     from jointnet_cli.evaluation.refinement import evaluate_refinement
 
-    _print(
-        evaluate_refinement(
-            _open(model),
-            shards,
-            reduction=reduction,
-            strength=strength,
-            sampling=sampling.request(),
-            limit=limit,
-            progress=_steps("pictures"),
-        )
+    report = evaluate_refinement(
+        _open(model),
+        shards,
+        reduction=reduction,
+        strength=strength,
+        sampling=sampling.request(),
+        limit=limit,
+        progress=_steps("pictures"),
     )
+    _print(report)
+    _fail_if(report["left_out"])
 
 
 def progression(
@@ -178,10 +181,11 @@ def progression(
     if figure:
         draw_figure(snapshots, figure)
     rows = [
-        {"run": each.run, "step": each.step, "frechet": each.frechet, "abs_rel": each.abs_rel} for each in snapshots
+        {name: getattr(each, name) for name in ("run", "step", "frechet", "abs_rel", "left_out")} for each in snapshots
     ]
     settings = {"pictures": pictures, "depths": depths, **run_facts(snapshots[0].shown[0].settings)}
     _print({**settings, "models": rows})
+    _fail_if(any(each.left_out for each in snapshots))
 
 
 def resources(
@@ -226,6 +230,12 @@ def _steps(what: str) -> Progress:
             print(f"{done}/{total} {what}, {now - started:.0f} s", file=sys.stderr, flush=True)
 
     return say
+
+
+def _fail_if(left_out: object) -> None:
+    """Exit with code 1 if pictures could not be measured, after the report."""
+    if left_out:
+        raise typer.Exit(RUN_FAILED)
 
 
 def _print(report: dict[str, Any]) -> None:

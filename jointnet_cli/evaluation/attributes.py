@@ -22,6 +22,7 @@ from jointnet_cli.data.shards import find_shards, read_shards
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN, label
 from jointnet_cli.evaluation.report import Progress
+from jointnet_cli.evaluation.shard_samples import evaluation_shards
 from jointnet_cli.strict_json import to_json
 
 SIZE = 64
@@ -140,14 +141,14 @@ def shrink(images: Tensor) -> Tensor:
     return F.interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
 
 
-def load_labelled(shards: str | Path, limit: int | None = None) -> Labelled:
-    """Read the pictures of shards and label them.
+def load_labelled(shards: str | Path, limit: int | None = None, *, evaluation: bool = False) -> Labelled:
+    """Read the pictures of shards and label them; with `evaluation` warn of training seeds.
 
     Raises:
         UserError: no shards there, or shards of another source than worlds.
     """
     images, labels, keys = [], [], []
-    for sample in read_shards(find_shards(shards), ()):
+    for sample in read_shards(evaluation_shards(shards) if evaluation else find_shards(shards), ()):
         if "scene" not in sample.record:
             raise UserError(f"sample {sample.key} has no scene record", hint="labels come from shards of worlds")
         picture = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)[None].float() / 255

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from jointnet_cli.data.dataset import sample_map
-from jointnet_cli.data.shards import find_shards, read_shards
+from jointnet_cli.data.shards import read_shards
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.report import Progress
+from jointnet_cli.evaluation.shard_samples import evaluation_shards
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
@@ -46,7 +47,7 @@ def evaluate_autoencoder(
     """
     if engine.model.vae is None:
         raise UserError(f"{engine.name} works on pixels: it has no autoencoder to measure")
-    samples = list(islice(read_shards(find_shards(shards, evaluation=True), MAPS[1:]), limit))
+    samples = list(islice(read_shards(evaluation_shards(shards), MAPS[1:]), limit))
     found: dict[str, list[float]] = {name: [] for name in MAPS}
     for number, sample in enumerate(samples):
         for name in MAPS:

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from jointnet_cli.data.shards import Sample, find_shards, read_shards
 from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.shard_samples import evaluation_shards
 from jointnet_cli.modality import NEAR_QUANTILE, from_map, relative_disparity, to_map
 from jointnet_cli.sampling.alignment import fit_scale_shift
 
@@ -135,8 +136,9 @@ def true_disparity(sample: Sample) -> Tensor:
 
 
 def samples_with_depth(shards: str | Path, limit: int | None, *, evaluation: bool = True) -> Iterator[Sample]:
-    """Stream the first samples of shards with their depth; `evaluation` as in `find_shards`."""
-    for number, sample in enumerate(read_shards(find_shards(shards, evaluation=evaluation), ("depth",))):
+    """Stream the first samples of shards with their depth; with `evaluation` warn of training seeds."""
+    found = evaluation_shards(shards) if evaluation else find_shards(shards)
+    for number, sample in enumerate(read_shards(found, ("depth",))):
         if number == limit:
             return
         yield sample

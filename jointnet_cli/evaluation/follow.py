@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointnet_cli.data.shards import find_shards, read_shards
+from jointnet_cli.data.shards import read_shards
 from jointnet_cli.data.worlds import grammar
 from jointnet_cli.evaluation.attributes import Answers, Judge, accuracy, load_labelled, shrink
 from jointnet_cli.evaluation.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN
 from jointnet_cli.evaluation.prompts import Prompt, evenly, fixed_prompts
 from jointnet_cli.evaluation.report import Progress, run_facts
+from jointnet_cli.evaluation.shard_samples import evaluation_shards
 from jointnet_cli.evaluation.sheet import write_sheet
 from jointnet_cli.modality import from_map, to_map
 from jointnet_cli.tasks import Generate, Result, Sampling
@@ -112,7 +113,7 @@ def _softened(engine: Engine, shards: Path) -> Tensor:
     """The pictures of shards through the model's VAE and back, at the size that the classifier sees."""
     model, size = engine.model, engine.folder.size
     parts = []
-    for samples in _batched(read_shards(find_shards(shards, evaluation=True), ()), VAE_BATCH):
+    for samples in _batched(read_shards(evaluation_shards(shards), ()), VAE_BATCH):
         pictures = torch.stack([torch.from_numpy(np.array(sample.image)) for sample in samples])
         images = pictures.permute(0, 3, 1, 2).float() / 255
         if images.shape[-2:] != (size, size):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -39,8 +39,10 @@ class Snapshot:
     frechet: float
     """Distance of its pictures from the reserved worlds."""
     abs_rel: float | None
-    """Error of the depth it predicts; `None` of a model without depth."""
+    """Error of the depth it predicts; `None` of a model without depth, or if no prediction could be measured."""
     shown: list[Result]
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Samples whose depth could not be measured -> the reason."""
 
 
 def find_snapshots(run: Path) -> dict[int, Path]:
@@ -88,22 +90,27 @@ def evaluate_progression(
             for seed, sample in enumerate(samples[:pictures])
         ]
         distance = real.distance(_features(judge, [result.image for result in made]))
-        error = _depth_error(engine, samples[:depths], sampling) if "depth" in engine.folder.branches else None
-        found.append(Snapshot(run, step, distance, error, made[:SHOWN]))
+        predicted = samples[:depths] if "depth" in engine.folder.branches else []
+        error, left_out = _depth_error(engine, predicted, sampling)
+        found.append(Snapshot(run, step, distance, error, made[:SHOWN], left_out))
         if progress:
             progress(number + 1, len(models))
     return found
 
 
-def _depth_error(engine: Engine, samples: Sequence[Sample], sampling: Sampling) -> float:
-    """Mean AbsRel of depth predicted from the picture alone."""
+def _depth_error(engine: Engine, samples: Sequence[Sample], sampling: Sampling) -> tuple[float | None, dict[str, str]]:
+    """Mean AbsRel of depth predicted from the picture alone, and the samples left out with the reason."""
     errors = []
+    left_out: dict[str, str] = {}
     for seed, sample in enumerate(samples):
         photo = sample.image.astype(np.float32) / np.float32(255)
         result = engine.depth(Depth(image=photo, seed=seed, sampling=replace(sampling, guidance=1.0)))
         depth, truth = torch.from_numpy(result.maps["depth"]), true_disparity(sample)
-        errors.append(depth_errors(depth, truth, depth_cap=WORLDS_CAP, seed=seed)[0].abs_rel)
-    return fmean(errors)
+        try:
+            errors.append(depth_errors(depth, truth, depth_cap=WORLDS_CAP, seed=seed)[0].abs_rel)
+        except UserError as error:
+            left_out[sample.key] = str(error)
+    return fmean(errors) if errors else None, left_out
 
 
 def _features(judge: Judge, images: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.depth import DepthErrors, depth_errors, means, samples_with_depth, true_disparity
 from jointnet_cli.evaluation.report import Progress, run_facts
 from jointnet_cli.evaluation.scenes import WORLDS_CAP
@@ -44,10 +45,17 @@ def evaluate_refinement(
         sampling: steps and guidance; the default is the model's.
         limit: use only the first worlds.
         progress: called with the worlds done and their number.
+
+    Returns:
+        Ready for JSON: the mean errors before and after, and of every world that could not be measured the reason.
+
+    Raises:
+        UserError: no world could be measured.
     """
     samples = list(samples_with_depth(shards, limit))
     before: list[DepthErrors] = []
     after: list[DepthErrors] = []
+    left_out: dict[str, str] = {}
     settings: dict[str, Any] = {}
     for number, sample in enumerate(samples):
         truth = true_disparity(sample)
@@ -65,15 +73,21 @@ def evaluate_refinement(
         refined = engine.refine(task)
         settings = refined.settings
         height, width = truth.shape
-        for errors, depth in (
-            (before, enlarge(reduced, (height, width), "depth")[0]),
-            (after, torch.from_numpy(refined.maps["depth"])),
-        ):
-            errors.append(depth_errors(depth, truth, depth_cap=WORLDS_CAP, seed=number)[0])
+        depths = enlarge(reduced, (height, width), "depth")[0], torch.from_numpy(refined.maps["depth"])
+        try:
+            pair = [depth_errors(depth, truth, depth_cap=WORLDS_CAP, seed=number)[0] for depth in depths]
+        except UserError as error:
+            left_out[sample.key] = str(error)
+        else:
+            before.append(pair[0])
+            after.append(pair[1])
         if progress:
             progress(number + 1, len(samples))
+    if not before:
+        raise UserError(f"no picture could be measured: {next(iter(left_out.values()), 'there is none')}")
     return {
-        "pictures": len(samples),
+        "pictures": len(before),
+        "left_out": left_out,
         "reduction": reduction,
         "settings": run_facts(settings),
         "before": means(before),

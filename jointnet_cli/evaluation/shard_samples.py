@@ -11,11 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from jointnet_cli.data.shard_files import count_samples, list_shards, read_samples
-from jointnet_cli.data.shards import Sample, unpack
+from jointnet_cli.data.shards import Sample, find_shards, unpack, worlds_command
 from jointnet_cli.data.worlds import EVALUATION_SEEDS
 
-EVALUATION_COMMAND = "jointnet prepare --source worlds --evaluation --count 512 --out shards/evaluation"
+EVALUATION_COMMAND = worlds_command("shards/evaluation", evaluation=True)
 """Makes worlds that no training set contains."""
+
+
+def evaluation_shards(source: str | Path) -> list[Path]:
+    """List the complete shards of a folder on this machine. Warn on stderr as `ShardSamples` does.
+
+    Raises:
+        UserError: no complete shards.
+    """
+    shards = find_shards(source, evaluation=True)
+    if any(_begins_with_training_seed(str(shard)) for shard in shards):
+        _warn_of_training_seeds(source)
+    return shards
 
 
 class ShardSamples:
@@ -29,11 +41,7 @@ class ShardSamples:
         self.source = str(source)
         self._shards = count_samples(list_shards(self.source, evaluation=True))
         if self.has_training_seeds:
-            print(
-                f"warning: the worlds in {self.source} have training seeds: a model may have seen them\n"
-                f"hint: {EVALUATION_COMMAND}",
-                file=sys.stderr,
-            )
+            _warn_of_training_seeds(self.source)
 
     def __len__(self) -> int:
         return sum(shard.count for shard in self._shards)
@@ -70,10 +78,18 @@ class ShardSamples:
         return hashlib.sha256(f"{first}\n{counts}".encode()).hexdigest()[:12]
 
 
+def _warn_of_training_seeds(source: str | Path) -> None:
+    print(
+        f"warning: the worlds in {source} have training seeds: a model may have seen them\nhint: {EVALUATION_COMMAND}",
+        file=sys.stderr,
+    )
+
+
 def _begins_with_training_seed(place: str) -> bool:
     """Whether the first sample of a shard is such a world. The worlds of one shard have consecutive seeds."""
     try:
-        record = json.loads(next(read_samples(place)).get("json", b"{}"))
+        first = next(read_samples(place), {})
+        record = json.loads(first.get("json", b"{}"))
         return "scene" in record and int(record["seed"]) < EVALUATION_SEEDS
     except (ValueError, TypeError, KeyError):  # no record of a world
         return False

@@ -74,22 +74,23 @@ class Schedule:
         return after
 
     def _set_interval(self, step: int) -> None:
-        """Let DDIM step to the schedule's own next timestep.
+        """Set the interval that DDIM subtracts from the current timestep to get the next one.
 
-        diffusers' DDIM steps to the timestep N // n earlier, of N training timesteps and n steps. Where N is no multiple of n
-        that may be one timestep off, which is kept so that pictures equal diffusers'. It may also be far off (`linspace`), or
-        leave noise in after the last step.
+        diffusers always subtracts N // n, for N training timesteps and n steps. The next timestep of the schedule can differ
+        from the result. A difference of one timestep is kept, so that pictures equal those of diffusers. A larger difference
+        (`linspace` with few steps) is corrected. The last step goes to timestep -1, the end.
         """
         trained, timesteps = self.scheduler.config.num_train_timesteps, self.scheduler.timesteps
         last = step == self.steps - 1
         interval = int(timesteps[step]) - (-1 if last else int(timesteps[step + 1]))
         usual = trained // self.steps
-        if last or abs(interval - usual) > 1:
-            usual = interval
-        self.scheduler.num_inference_steps = Fraction(trained, usual)  # N // (N / interval) is the interval
+        taken = interval if last or abs(interval - usual) > 1 else usual
+        self.scheduler.num_inference_steps = Fraction(trained, taken)  # diffusers computes N // (N / taken) = taken
 
     def foresee(self, seen: Tensor, prediction: Tensor, step: int) -> Tensor:
         """The clean latents that noisy ones, as the network sees them, and its prediction amount to."""
+        if self.scheduler.config.prediction_type == "sample":
+            return prediction
         level = self.scheduler.alphas_cumprod[self.scheduler.timesteps[step].long().cpu()].to(seen)
         signal, noise = level.sqrt(), (1 - level).sqrt()
         if self.scheduler.config.prediction_type == "v_prediction":
@@ -140,6 +141,8 @@ def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
     import diffusers
 
     class_name, settings = SCHEDULERS[check_scheduler(name)]
+    # diffusers' DDIM clips clean latents to [-1, 1] where the configuration does not say; latents are not in that range.
+    settings = {"clip_sample": config.get("clip_sample", False), **settings} if name == "ddim" else settings
     scheduler = getattr(diffusers, class_name).from_config(config, **settings)
     scheduler.set_timesteps = partial(_set_timesteps, scheduler, scheduler.set_timesteps)
     return scheduler

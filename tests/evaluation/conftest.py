@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jointnet_cli.data.prepare import PrepareWorlds, prepare_worlds
+from jointnet_cli.data.shards import read_shards, write_shard
 from jointnet_cli.data.worlds import EVALUATION_SEEDS
 from jointnet_cli.engine import Engine
 
@@ -23,6 +26,18 @@ def training_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluation_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluation")
     prepare_worlds(PrepareWorlds(folder, 8, size=48, seed=EVALUATION_SEEDS, evaluation=True, workers=1))
+    return folder
+
+
+@pytest.fixture
+def without_depth(tmp_path: Path, evaluation_shards: Path) -> Path:
+    """The first of the worlds, and another in which nothing has a depth, as if it were all sky."""
+    folder = tmp_path / "without"
+    folder.mkdir()
+    sample = next(read_shards([evaluation_shards / "00000.tar"]))
+    assert sample.inverse_depth is not None
+    empty = replace(sample, key="empty", inverse_depth=np.zeros_like(sample.inverse_depth))
+    write_shard(folder / "00000.tar", [sample, empty])
     return folder
 
 

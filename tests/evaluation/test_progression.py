@@ -45,6 +45,22 @@ def test_progression_of_a_run(
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_world_without_a_measurable_pixel_is_left_out(
+    judge: Judge, tiny_folder: Callable[[str], Path], without_depth: Path
+) -> None:
+    (found,) = evaluate_progression(
+        [("run", 0, tiny_folder("depth"))],
+        lambda folder: Engine.open(str(folder), device="cpu"),
+        judge,
+        without_depth,
+        pictures=2,
+        depths=2,
+        sampling=Sampling(steps=1, scheduler="ddim", guidance=1.0),
+    )
+    assert found.left_out == {"empty": "prediction and truth have no valid pixel in common"}
+    assert found.abs_rel is not None and found.abs_rel > 0
+
+
 def test_a_run_without_snapshots(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no snapshots"):
         find_snapshots(tmp_path)

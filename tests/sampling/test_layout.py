@@ -272,6 +272,8 @@ def test_half_of_an_odd_tile_is_rounded(folder: ModelFolder) -> None:
         ({"width": 129}, "width 129 is no multiple of 2", "--width 128"),
         ({"height": 35}, "height 35 is no multiple of 2", "--height 36"),
         ({"stride": 7}, "stride 7 is no multiple of 2", "--stride 8"),
+        ({"taper": 7}, "taper 7 is no multiple of 2", "--taper 8"),
+        ({"taper": 1}, "taper 1 is no multiple of 2", "--taper 0"),
         ({"width": 30}, "at least 32 pixels", "generate"),
         ({"height": 16}, "at least 32 pixels", "generate"),
         ({"stride": 34}, "leaves gaps", "--stride 16"),

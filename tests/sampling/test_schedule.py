@@ -215,6 +215,23 @@ def test_schedulers_with_noise_levels_step_as_in_diffusers(name: str) -> None:
     assert schedule.scheduler.num_inference_steps == 7
 
 
+@NAMES
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_exact_predictions_lead_to_the_clean_latents_and_foresee_them(name: str, prediction: str) -> None:
+    """Values far beyond 1, which a scheduler that clips would not reach; the configuration does not speak of clipping."""
+    schedule = make_schedule(name, {**CONFIG, "prediction_type": prediction}, 20, strength=0.5)
+    clean, noise = 3 * draw(1, 4, 2, 2), draw(1, 4, 2, 2, seed=1)
+    canvas = schedule.start(noise, clean)
+    for step in range(schedule.begin, schedule.steps):
+        level = schedule.scheduler.alphas_cumprod[schedule.scheduler.timesteps[step].long()]
+        velocity = level.sqrt() * noise - (1 - level).sqrt() * clean
+        answer = {"epsilon": noise, "v_prediction": velocity, "sample": clean}[prediction]
+        seen = schedule.scheduler.scale_model_input(canvas, schedule.scheduler.timesteps[step])
+        assert torch.allclose(schedule.foresee(seen, answer, step), clean, atol=2e-4)
+        canvas = schedule.step(answer, canvas, step)
+    assert torch.allclose(canvas, clean, atol=2e-4)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(list(SCHEDULERS)), st.integers(1, 60), STRENGTHS)
 def test_strength_is_the_fraction_of_steps_at_the_clean_end_that_run(name: str, steps: int, strength: float) -> None:
