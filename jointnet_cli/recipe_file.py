@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.strict_json import to_json
+from jointnet_cli.text_file import decode_text
 
 
 class Settings(BaseModel):
@@ -62,7 +63,7 @@ def read_values(
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(decode_text(path.read_bytes()))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: not a valid TOML file: {error}") from error
     for override in overrides:
@@ -90,7 +91,8 @@ def _override(values: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise UserError(f"--set {override}: expected table.key=value", hint="for example --set train.max_minutes=10")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        parsed = tomllib.loads(f"value = {text}")
+        value = parsed["value"] if len(parsed) == 1 else text  # text with line breaks may hold further keys
     except tomllib.TOMLDecodeError:
         value = text
     *tables, last = key.strip().split(".")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 
+from jointnet_cli.errors import UserError
+
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16's, which it begins with
     codecs.BOM_UTF32_BE: "utf-32",
@@ -25,3 +27,15 @@ def decode_text(data: bytes, errors: str = "strict") -> str:
         UnicodeDecodeError: with `errors` "strict", bytes that are no text in that encoding.
     """
     return data.decode(marked_encoding(data) or "utf-8", errors)
+
+
+def read_text(data: bytes, name: str) -> str:
+    """Decode as `decode_text` does.
+
+    Raises:
+        UserError: bytes that are no text; `name` says what they are.
+    """
+    try:
+        return decode_text(data)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is not UTF-8 text", hint="save it as UTF-8") from error

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.text_file import decode_text
+from jointnet_cli.text_file import read_text
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -98,13 +98,12 @@ def read_rows(source: str) -> list[Row]:
 
 def _read_text(source: str, place: str) -> str:
     try:
-        text = decode_text(sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes())
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except FileNotFoundError:
         raise UserError(f"no file {source}", "--prompts takes a .txt, .csv or .jsonl file, or - for stdin") from None
     except IsADirectoryError:
         raise UserError(f"{source} is a folder", "--prompts takes a .txt, .csv or .jsonl file") from None
-    except UnicodeDecodeError:
-        text = "\0"
+    text = read_text(data, place)
     if "\0" in text:  # such as UTF-16 without a byte-order mark
         raise UserError(f"{place} is not UTF-8 text", "save it as UTF-8")
     return text

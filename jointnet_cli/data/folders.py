@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,32 +44,38 @@ def write_index(entries: Iterable[dict[str, Scalar]], path: Path) -> None:
 
 def images_below(folder: Path) -> Iterator[dict[str, Scalar]]:
     """Every image below a folder in the order of its path, captioned by the `.txt` or `.json` beside it."""
+    garbled: list[str] = []
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in IMAGES and not any(part.startswith(".") for part in path.relative_to(folder).parts):
             text, record = path.with_suffix(".txt"), path.with_suffix(".json")
             fields = (
                 _record(record.read_bytes(), str(record), caption_needed=not text.is_file()) if record.is_file() else {}
             )
-            caption = _text(text.read_bytes()) if text.is_file() else _caption(fields)
+            caption = _text(text.read_bytes(), str(text), garbled) if text.is_file() else _caption(fields)
             yield {**fields, "url": str(path.resolve()), "caption": caption}
+    _warn_of_garbled(garbled)
 
 
 def images_in_shards(shards: Iterable[Path]) -> Iterator[dict[str, Scalar]]:
     """Every image in tar files, with its caption, the plain values of its record, and where its bytes lie."""
     from jointnet_cli.data.shards import warn_of_overlooked
 
+    garbled: list[str] = []
     for shard in shards:
         overlooked: list[str] = []
         try:
             with tarfile.open(shard, "r:") as tar:
-                yield from _images_in(tar, shard, overlooked)
+                yield from _images_in(tar, shard, overlooked, garbled)
         except tarfile.TarError as error:
             raise UserError(f"{shard}: not a plain tar file: {error}") from error
         warn_of_overlooked(len(overlooked), shard)
+    _warn_of_garbled(garbled)
 
 
-def _images_in(tar: tarfile.TarFile, shard: Path, overlooked: list[str]) -> Iterator[dict[str, Scalar]]:
-    """The images of a tar file; images that no reader finds are added to `overlooked`."""
+def _images_in(
+    tar: tarfile.TarFile, shard: Path, overlooked: list[str], garbled: list[str]
+) -> Iterator[dict[str, Scalar]]:
+    """The images of a tar file. `overlooked` receives images that no reader finds, `garbled` captions that are no text."""
     from jointnet_cli.data.shards import overlooked_images
 
     sample: dict[str, tarfile.TarInfo] = {}
@@ -81,15 +88,15 @@ def _images_in(tar: tarfile.TarFile, shard: Path, overlooked: list[str]) -> Iter
         key = f"{folder}{slash}{stem}"
         if key != before:
             overlooked += overlooked_images(sample)
-            yield from _image_of(tar, shard, before, sample)
+            yield from _image_of(tar, shard, before, sample, garbled)
             sample, before = {}, key
         sample[extension.lower()] = member
     overlooked += overlooked_images(sample)
-    yield from _image_of(tar, shard, before, sample)
+    yield from _image_of(tar, shard, before, sample, garbled)
 
 
 def _image_of(
-    tar: tarfile.TarFile, shard: Path, key: str, sample: dict[str, tarfile.TarInfo]
+    tar: tarfile.TarFile, shard: Path, key: str, sample: dict[str, tarfile.TarInfo], garbled: list[str]
 ) -> Iterator[dict[str, Scalar]]:
     image = next((sample[name] for name in sample if f".{name}" in IMAGES), None)
     if image is None:
@@ -99,7 +106,8 @@ def _image_of(
         data = _read(tar, sample["json"])
         fields = _record(data, f"{shard}: {key}.json", caption_needed="txt" not in sample)
     fields = {name: value for name, value in fields.items() if name not in EARLIER}
-    caption = _text(_read(tar, sample["txt"])) if "txt" in sample else _caption(fields)
+    text = sample.get("txt")
+    caption = _text(_read(tar, text), f"{shard}: {text.name}", garbled) if text else _caption(fields)
     place: dict[str, Scalar] = {TAR: str(shard.resolve()), OFFSET: image.offset_data, SIZE: image.size}
     address = fields.get("url") or f"{shard.name}/{image.name}"
     yield {**fields, "url": str(address), "caption": caption, **place}
@@ -121,8 +129,22 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return file.read() if file else b""
 
 
-def _text(data: bytes) -> str:
-    return decode_text(data, errors="replace").strip()
+def _text(data: bytes, name: str, garbled: list[str]) -> str:
+    """A caption; the names of those that are no text are added to `garbled`."""
+    try:
+        return decode_text(data).strip()
+    except UnicodeDecodeError:
+        garbled.append(name)
+        return decode_text(data, errors="replace").strip()
+
+
+def _warn_of_garbled(names: Sequence[str]) -> None:
+    if names:
+        print(
+            f"warning: {len(names)} captions are not UTF-8 text, such as {names[0]}: unreadable bytes become U+FFFD\n"
+            "hint: save them as UTF-8",
+            file=sys.stderr,
+        )
 
 
 def _record(data: bytes, name: str, *, caption_needed: bool) -> dict[str, Scalar]:

@@ -22,7 +22,7 @@ from jointnet_cli.data.maps import encode_depth, encode_normal, png
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.orientation import SIDEWAYS, turned, turned_vectors
 from jointnet_cli.strict_json import to_json
-from jointnet_cli.text_file import decode_text
+from jointnet_cli.text_file import read_text
 
 IMAGES = ("png", "jpg", "jpeg", "webp")
 """What the image of a sample may be called."""
@@ -156,13 +156,13 @@ def unpack(raw: Mapping[str, Any], maps: Collection[str]) -> Sample:
     across an image turned by 90 degrees was stored like the image, and is turned with it; any other map is upright already.
 
     Raises:
-        UserError: no image; an image or a map that cannot be decoded.
+        UserError: no image; an image, a map, a caption or a record that cannot be decoded.
     """
     from jointnet_cli.output.pixels import eight_bits, read_raster, to_srgb
 
-    record = json.loads(raw.get("json", b"{}"))
-    depth = normal = None
     key = raw["__key__"]
+    record = _record(raw.get("json", b"{}"), key)
+    depth = normal = None
     name = next((name for name in IMAGES if name in raw), None)
     if name is None:
         raise UserError(f"sample {key} has no image", hint=f"a shard's images are {', '.join(IMAGES)}")
@@ -171,14 +171,34 @@ def unpack(raw: Mapping[str, Any], maps: Collection[str]) -> Sample:
     sideways = raster.orientation if raster.orientation in SIDEWAYS else 1
     if "depth" in maps and "depth.png" in raw:
         stored = read_raster(raw["depth.png"], f"the depth map of sample {key}").samples[..., 0]
-        depth = stored.astype(np.float32) * np.float32(record["depth"]["scale"])
+        depth = stored.astype(np.float32) * _depth_scale(record, key)
         if _lies_across(depth, image):
             depth = turned(depth, sideways)
     if "normal" in maps and "normal.png" in raw:
         normal = read_raster(raw["normal.png"], f"the normal map of sample {key}").fractions()[..., :3] * 2 - 1
         if _lies_across(normal, image):
             normal = turned_vectors(normal, sideways)
-    return Sample(key, image, decode_text(raw.get("txt", b"")), depth, normal, record)
+    return Sample(key, image, read_text(raw.get("txt", b""), f"the caption of sample {key}"), depth, normal, record)
+
+
+def _record(data: bytes, key: str) -> dict[str, Any]:
+    try:
+        record = json.loads(data)
+    except ValueError as error:
+        raise UserError(f"the record of sample {key} is not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise UserError(f"the record of sample {key} is not a JSON object")
+    return record
+
+
+def _depth_scale(record: Mapping[str, Any], key: str) -> np.float32:
+    try:
+        return np.float32(record["depth"]["scale"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"the record of sample {key} does not say the scale of its depth map",
+            hint="write depth.scale, the inverse depth of one step of the 16-bit map",
+        ) from error
 
 
 def _lies_across(values: NDArray[np.float32], image: NDArray[np.uint8]) -> bool:

@@ -12,7 +12,7 @@ from jointnet_cli.data.worlds import phrases
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.labels import TIMES, UNKNOWN, Labels, label, place_pattern
 from jointnet_cli.evaluation.prompts import fixed_prompts
-from jointnet_cli.text_file import decode_text
+from jointnet_cli.text_file import decode_text, read_text
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,10 @@ def fixed_captions() -> list[Caption]:
 
 def shard_caption(raw: Mapping[str, Any]) -> Caption:
     """The caption of an undecoded sample of shards; of a world with what it says of it."""
-    text, record = decode_text(raw.get("txt", b"")), json.loads(raw.get("json", b"{}"))
+    text, record = (
+        read_text(raw.get("txt", b""), f"the caption of sample {raw['__key__']}"),
+        json.loads(raw.get("json", b"{}")),
+    )
     return Caption(text, said(text, label(record["scene"], text)) if "scene" in record else None)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.metadata import read_record
-from jointnet_cli.text_file import decode_text
+from jointnet_cli.text_file import read_text
 
 MatchBy = Literal["auto", "name", "prompt", "order"]
 MATCH_BY: tuple[str, ...] = get_args(MatchBy)
@@ -116,7 +116,7 @@ def _sample(folder: Path, name: str, image: Path, maps: Mapping[str, Path]) -> S
     caption = folder / f"{name}.txt"
     prompt = record.get("prompt")
     if prompt is None:
-        prompt = decode_text(caption.read_bytes(), errors="replace") if caption.is_file() else ""
+        prompt = read_text(caption.read_bytes(), str(caption)) if caption.is_file() else ""
     seed = record.get("seed")
     return Sample(name, image, dict(maps), " ".join(str(prompt).split()), seed if isinstance(seed, int) else 0)
 

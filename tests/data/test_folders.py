@@ -78,6 +78,20 @@ def test_a_byte_order_mark_is_no_part_of_a_caption(photos: Path, tmp_path: Path,
     assert unpack(sample, ()).caption == "a bœuf"
 
 
+def test_captions_that_are_no_text_are_counted(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    latin = "a bœuf caf\xe9".replace("œ", "oe").encode("latin-1")
+    (photos / "a.txt").write_bytes(latin)
+    (photos / "deep" / "c.txt").write_bytes(latin)
+    assert sift(photos, tmp_path / "out").read(0)[0].caption == "a boeuf caf\ufffd"
+    said = capsys.readouterr().err
+    assert f"warning: 2 captions are not UTF-8 text, such as {photos / 'a.txt'}: unreadable bytes become U+FFFD" in said
+    shard = write_tar(tmp_path / "0.tar", {"1.jpg": image_bytes(0), "1.txt": latin})
+    assert sift(shard, tmp_path / "again").read(0)[0].caption == "a boeuf caf\ufffd"
+    assert f"warning: 1 captions are not UTF-8 text, such as {shard}: 1.txt" in capsys.readouterr().err
+
+
 def test_no_record_takes_the_place_of_its_image(photos: Path, tmp_path: Path) -> None:
     record = {"URL": "http://a", "Text": "a dog", "__TAR": "/etc/hostname", "Score": 1}
     (photos / "b.json").write_text(json.dumps(record))

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jointnet_cli.data.shards import Sample, find_shards, is_complete, read_shards, stats_path, write_shard
+from jointnet_cli.data.maps import png
+from jointnet_cli.data.shards import Sample, find_shards, is_complete, read_shards, stats_path, unpack, write_shard
 from jointnet_cli.errors import UserError
 
 HEIGHT, WIDTH = 12, 20
@@ -145,3 +146,21 @@ def test_an_interrupted_write_leaves_no_shard(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.tar")) and not stats_path(path).exists()
     write_shard(path, [make_sample(0)])
     assert is_complete(path) and not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"txt": b"caf\xe9", "json": b'{"depth": {"scale": 1}}'}, "the caption of sample 7 is not UTF-8 text"),
+        ({"json": b"{"}, "the record of sample 7 is not JSON"),
+        ({"json": b"\xe9"}, "the record of sample 7 is not JSON"),
+        ({"json": b"[]"}, "the record of sample 7 is not a JSON object"),
+        ({"json": b"{}"}, "the record of sample 7 does not say the scale of its depth map"),
+        ({"json": b'{"depth": {"scale": "x"}}'}, "the record of sample 7 does not say the scale of its depth map"),
+    ],
+)
+def test_samples_that_are_damaged_are_refused_by_name(members: dict[str, bytes], message: str) -> None:
+    pixels = np.zeros((2, 2, 3), np.uint8)
+    sample = {"__key__": "7", "png": png(pixels), "depth.png": png(np.zeros((2, 2), np.uint16)), **members}
+    with pytest.raises(UserError, match=message):
+        unpack(sample, ("depth",))

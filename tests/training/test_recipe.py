@@ -257,6 +257,19 @@ def test_flags_are_values_and_no_toml(joint: str) -> None:
     }
 
 
+def test_an_override_of_several_lines_is_one_value(joint: str) -> None:
+    for text in ("1\nextra = 2", "'a'\n[data]\nlimit = 3", "two\nlines"):
+        recipe = load_recipe(joint, [f"description={text}"])
+        assert recipe.description == text
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path, joint: str) -> None:
+    plain = Path(joint).read_text(encoding="utf-8")
+    for encoding in ("utf-8-sig", "utf-16"):
+        (tmp_path / "mine.toml").write_text(plain, encoding=encoding)
+        assert load_recipe(str(tmp_path / "mine.toml")) == load_recipe(joint)
+
+
 def test_an_override_keeps_characters_of_every_plane(joint: str) -> None:
     assert load_recipe(joint, ["description=\U0001f600 sea"]).description == "\U0001f600 sea"
     assert load_recipe(joint, ["description='\U0001f600'"]).description == "\U0001f600"
