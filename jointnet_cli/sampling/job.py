@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from jointnet_cli.errors import UserError
 from jointnet_cli.model.checkpoint import JointModel
 from jointnet_cli.sampling.known import Known, Region
 from jointnet_cli.sampling.layout import Layout
@@ -52,7 +53,12 @@ def run(
 
     Returns:
         (N, C, H, W) clean latents, a row a branch. Seconds for `text` and `denoise` are added to `timings`.
+
+    Raises:
+        UserError: a seed that does not fit into 64 bits.
     """
+    if not 0 <= job.seed < 2**64:
+        raise UserError(f"seed {job.seed} does not fit into 64 bits", hint=f"choose between 0 and {2**64 - 1}")
     clock = time.perf_counter()
     # Without guidance the negative prompt is not read, so its length must not change the prompt's chunks.
     texts = model.encode_text([job.prompt, "" if job.guidance == 1 else job.negative_prompt])

@@ -11,6 +11,10 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_valid
 from jointnet_cli.recipe_file import Settings, find_recipe, read_values, refusal, shipped_files, telling_fault
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+"""Decay of one of Adam's averages."""
+
+
 class Data(Settings):
     """Where the samples come from."""
 
@@ -49,22 +53,22 @@ class Train(Settings):
     """AdamW; bitsandbytes' with its state in 8 bits (needs a GPU); or Muon, with AdamW for what is not a matrix."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass rather than keep them: less memory, about a third more time."""
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, allow_inf_nan=False)
     max_steps: int = Field(ge=1)
     max_minutes: float | None = Field(None, gt=0)
     warmup_steps: int = Field(100, ge=0)
     schedule: Literal["constant", "cosine"] = "constant"
     final_learning_rate: float = Field(0.02, ge=0, le=1)
     """What is left of the learning rate at the end of the cosine, as a fraction."""
-    weight_decay: float = Field(0.01, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(0.01, ge=0, allow_inf_nan=False)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     gradient_clip: float = Field(1.0, gt=0)
     ema: float | None = Field(None, gt=0, lt=1)
     """Decay of the exponential moving average of the weights; the average is what is saved."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     compile: bool = False
     """Compile the network (`torch.compile`): a minute or two at the start, then fewer and larger kernels on a GPU."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     log_every: int = Field(50, ge=1)
     """Steps between two lines of `log.jsonl`."""
     checkpoint_minutes: float = Field(5.0, gt=0)

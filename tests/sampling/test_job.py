@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from jointnet_cli.errors import UserError
 from jointnet_cli.model.checkpoint import JointModel
 from jointnet_cli.sampling.job import Job, run
 from jointnet_cli.sampling.known import Region
@@ -49,6 +50,14 @@ def test_the_canvas_starts_as_the_noise_of_the_seed(tiny_model: Callable[[str], 
     expected = torch.randn(3, model.joint.channels, SIDE, SIDE, generator=torch.Generator().manual_seed(7))
     assert torch.equal(first_canvas(model, job(7)), expected)
     assert torch.equal(first_canvas(model, job(7)), expected)
+
+
+def test_seeds_are_those_that_the_generator_takes(tiny_model: Callable[[str], JointModel]) -> None:
+    model = tiny_model("depth")
+    assert run(model, job(2**64 - 1)).isfinite().all()
+    for seed in (2**64, -1):
+        with pytest.raises(UserError, match=f"seed {seed} does not fit into 64 bits"):
+            run(model, job(seed))
 
 
 @pytest.mark.parametrize("start", ["noise", "SDEdit"])
