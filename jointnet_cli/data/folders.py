@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,9 @@ def images_below(folder: Path) -> Iterator[dict[str, Scalar]]:
             fields = (
                 _record(record.read_bytes(), str(record), caption_needed=not text.is_file()) if record.is_file() else {}
             )
-            caption = _text(text.read_bytes(), str(text), garbled) if text.is_file() else _caption(fields)
+            caption = (
+                _text(text.read_bytes(), str(text), garbled) if text.is_file() else record_caption(fields, str(record))
+            )
             yield {**fields, "url": str(path.resolve()), "caption": caption}
     _warn_of_garbled(garbled)
 
@@ -107,7 +109,11 @@ def _image_of(
         fields = _record(data, f"{shard}: {key}.json", caption_needed="txt" not in sample)
     fields = {name: value for name, value in fields.items() if name not in EARLIER}
     text = sample.get("txt")
-    caption = _text(_read(tar, text), f"{shard}: {text.name}", garbled) if text else _caption(fields)
+    caption = (
+        _text(_read(tar, text), f"{shard}: {text.name}", garbled)
+        if text
+        else record_caption(fields, f"{shard}: {key}.json")
+    )
     place: dict[str, Scalar] = {TAR: str(shard.resolve()), OFFSET: image.offset_data, SIZE: image.size}
     address = fields.get("url") or f"{shard.name}/{image.name}"
     yield {**fields, "url": str(address), "caption": caption, **place}
@@ -156,19 +162,23 @@ def _record(data: bytes, name: str, *, caption_needed: bool) -> dict[str, Scalar
         raise UserError(f"{name}: not valid JSON: {error}") from error
     if not isinstance(record, dict):
         raise UserError(f"{name}: not a JSON object")
+    if caption_needed:
+        record_caption(record, name)
+    plain = {key.lower(): value for key, value in record.items() if isinstance(value, str | int | float | bool)}
+    return {key: value for key, value in plain.items() if key not in HIDDEN}
+
+
+def record_caption(record: Mapping[str, Any], name: str) -> str:
+    """Return the first caption in a record that is not empty; an empty one if there is none.
+
+    Raises:
+        UserError: the caption has no plain text form; `name` says whose it is.
+    """
     lower = {key.lower(): value for key, value in record.items()}
-    caption = next((lower[key] for key in CAPTIONS if lower.get(key) not in (None, "")), None)
-    if caption_needed and isinstance(caption, list | dict):
+    caption = next((lower[key] for key in CAPTIONS if lower.get(key) not in (None, "")), "")
+    if isinstance(caption, list | dict):
         raise UserError(
             f"{name}: the caption is a list or an object, which cannot be read as plain text",
             hint="write the caption as a string, or put a .txt file beside the image",
         )
-    plain = {key: value for key, value in lower.items() if isinstance(value, str | int | float | bool)}
-    return {key: value for key, value in plain.items() if key not in HIDDEN}
-
-
-def _caption(fields: dict[str, Scalar]) -> str:
-    for name in CAPTIONS:
-        if (value := fields.get(name, "")) != "":
-            return value if isinstance(value, str) else to_json(value)
-    return ""
+    return caption if isinstance(caption, str) else to_json(caption)

@@ -1,8 +1,8 @@
 """Training shards: webdataset tar files with an image, its dense maps, a caption and a JSON record per sample.
 
 A sample holds `.png` or `.jpg` (8-bit sRGB), `.depth.png` (16-bit inverse depth), `.normal.png` (8-bit `(n + 1) / 2`), `.txt`
-(caption) and `.json` (for a world `seed` and `scene`, for a download img2dataset's fields; and `depth` with the `scale` that
-turns the 16-bit values into inverse depth).
+(caption; without it the record's `caption` or `text`) and `.json` (for a world `seed` and `scene`, for a download
+img2dataset's fields; and `depth` with the `scale` that turns the 16-bit values into inverse depth).
 Beside each shard `00012.tar` lies `00012_stats.json`, written last: a shard with it is complete (img2dataset's layout).
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jointnet_cli.data.folders import record_caption
 from jointnet_cli.data.maps import encode_depth, encode_normal, png
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.orientation import SIDEWAYS, turned, turned_vectors
@@ -178,7 +179,18 @@ def unpack(raw: Mapping[str, Any], maps: Collection[str]) -> Sample:
         normal = read_raster(raw["normal.png"], f"the normal map of sample {key}").fractions()[..., :3] * 2 - 1
         if _lies_across(normal, image):
             normal = turned_vectors(normal, sideways)
-    return Sample(key, image, read_text(raw.get("txt", b""), f"the caption of sample {key}"), depth, normal, record)
+    return Sample(key, image, sample_caption(raw, record), depth, normal, record)
+
+
+def sample_caption(raw: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    """Return the text of a sample's `.txt`, or without one the caption in its record.
+
+    Raises:
+        UserError: bytes that are no text, or a caption that has no plain text form.
+    """
+    if "txt" in raw:
+        return read_text(raw["txt"], f"the caption of sample {raw['__key__']}")
+    return record_caption(record, f"the record of sample {raw['__key__']}")
 
 
 def _record(data: bytes, key: str) -> dict[str, Any]:

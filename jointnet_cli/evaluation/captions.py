@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jointnet_cli.data.shards import sample_caption
 from jointnet_cli.data.worlds import phrases
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.labels import TIMES, UNKNOWN, Labels, label, place_pattern
 from jointnet_cli.evaluation.prompts import fixed_prompts
-from jointnet_cli.text_file import decode_text, read_text
+from jointnet_cli.text_file import decode_text
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,8 @@ def fixed_captions() -> list[Caption]:
 
 def shard_caption(raw: Mapping[str, Any]) -> Caption:
     """The caption of an undecoded sample of shards; of a world with what it says of it."""
-    text, record = (
-        read_text(raw.get("txt", b""), f"the caption of sample {raw['__key__']}"),
-        json.loads(raw.get("json", b"{}")),
-    )
+    record = json.loads(raw.get("json", b"{}"))
+    text = sample_caption(raw, record)
     return Caption(text, said(text, label(record["scene"], text)) if "scene" in record else None)
 
 

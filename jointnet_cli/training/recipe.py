@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_valid
 
 from jointnet_cli.recipe_file import Settings, find_recipe, read_values, refusal, shipped_files, telling_fault
 
-
 Beta = Annotated[float, Field(ge=0, lt=1)]
 """Decay of one of Adam's averages."""
 

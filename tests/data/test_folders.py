@@ -15,9 +15,10 @@ from jointnet_cli.data.filter import Filter
 from jointnet_cli.data.gather import Job, Tally, gather
 from jointnet_cli.data.maps import png
 from jointnet_cli.data.plan import FOLDER, Plan, Sifting, make_plan, obtain_plan
-from jointnet_cli.data.shard_files import count_samples
+from jointnet_cli.data.shard_files import count_samples, read_samples
 from jointnet_cli.data.shards import read_shards, unpack
 from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.captions import shard_caption
 
 
 def sift(source: Path, out: Path, **bounds: object) -> Plan:
@@ -76,6 +77,20 @@ def test_a_byte_order_mark_is_no_part_of_a_caption(photos: Path, tmp_path: Path,
     assert sift(photos, tmp_path / "out").read(0)[0].caption == "a bœuf"
     sample = {"__key__": "a", "png": png(np.zeros((2, 2, 3), np.uint8)), "txt": "a bœuf".encode(encoding)}
     assert unpack(sample, ()).caption == "a bœuf"
+
+
+def test_without_a_text_file_the_record_has_the_caption(tmp_path: Path) -> None:
+    members = {"1.jpg": image_bytes(0), "1.json": b'{"Caption": "", "TEXT": "a dog"}'}
+    members |= {"2.jpg": image_bytes(1), "2.json": b'{"caption": 7, "text": "no"}'}
+    members |= {"3.jpg": image_bytes(2), "3.json": b'{"caption": "no"}', "3.txt": b"a cat"}
+    shard = write_tar(tmp_path / "0.tar", {**members, "4.jpg": image_bytes(3)})
+    captions = ["a dog", "7", "a cat", ""]
+    assert [row.caption for row in sift(shard, tmp_path / "out").read(0)] == captions
+    assert [sample.caption for sample in read_shards([shard], ())] == captions
+    assert [shard_caption(raw).text for raw in read_samples(str(shard))] == captions
+    sample = {"__key__": "5", "jpg": image_bytes(0), "json": b'{"caption": ["a"]}'}
+    with pytest.raises(UserError, match="the record of sample 5: the caption is a list or an object"):
+        unpack(sample, ())
 
 
 def test_captions_that_are_no_text_are_counted(
