@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ def write_index(entries: Iterable[dict[str, Scalar]], path: Path) -> None:
         UserError: there is none.
     """
     count = 0
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8", errors="replace") as file:  # names of files may be no text
         for entry in entries:
             file.write(to_json(entry, ensure_ascii=False) + "\n")
             count += 1
@@ -78,23 +79,28 @@ def _images_in(
     tar: tarfile.TarFile, shard: Path, overlooked: list[str], garbled: list[str]
 ) -> Iterator[dict[str, Scalar]]:
     """The images of a tar file. `overlooked` receives images that no reader finds, `garbled` captions that are no text."""
-    from jointnet_cli.data.shards import overlooked_images
+    from jointnet_cli.data.shards import count_scattered, overlooked_images, warn_of_scattered
 
     sample: dict[str, tarfile.TarInfo] = {}
     before = ""
+    keys: Counter[str] = Counter()
     for member in tar:
         if not member.isfile():
             continue
         folder, slash, name = member.name.rpartition("/")
         stem, _, extension = name.partition(".")
+        if not stem:  # hidden, such as what macOS writes before each file: no reader takes it for a part of a sample
+            continue
         key = f"{folder}{slash}{stem}"
         if key != before:
+            keys[key] += 1
             overlooked += overlooked_images(sample)
             yield from _image_of(tar, shard, before, sample, garbled)
             sample, before = {}, key
         sample[extension.lower()] = member
     overlooked += overlooked_images(sample)
     yield from _image_of(tar, shard, before, sample, garbled)
+    warn_of_scattered(count_scattered(keys), shard)
 
 
 def _image_of(

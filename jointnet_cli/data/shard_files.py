@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +15,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jointnet_cli.data.remote_file import BLOCK, RemoteFile, file_system, is_url, patiently
-from jointnet_cli.data.shards import IMAGES, find_shards, overlooked_images, sample_count, warn_of_overlooked
+from jointnet_cli.data.shards import (
+    IMAGES,
+    count_scattered,
+    find_shards,
+    overlooked_images,
+    sample_count,
+    warn_of_overlooked,
+    warn_of_scattered,
+)
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.places import cache_home
 from jointnet_cli.output.atomic import write_text
@@ -21,6 +31,8 @@ from jointnet_cli.strict_json import to_json
 
 Raw = dict[str, Any]
 """The undecoded members of a sample by their suffixes, and its `__key__`."""
+_META = "__[^/]*__($|/)"
+"""Names of metadata, which webdataset passes over."""
 Progress = Callable[[int, int], None]
 
 
@@ -62,16 +74,18 @@ def count_samples(places: Sequence[str], progress: Progress | None = None) -> li
     """
     stated = _stated(places)
     index = _Index()
-    shards, overlooked = [], 0
+    shards, overlooked, scattered = [], 0, 0
     for number, place in enumerate(places):
-        count, lost = (stated[place], 0) if place in stated else index.count(place)
+        count, lost, torn = (stated[place], 0, 0) if place in stated else index.count(place)
         shards.append(Shard(place, count))
-        overlooked += lost
+        overlooked, scattered = overlooked + lost, scattered + torn
         if progress:
             progress(number + 1, len(places))
-    warn_of_overlooked(overlooked, f"{places[0]}{' …' if len(places) > 1 else ''}")
+    named = f"{places[0]}{' …' if len(places) > 1 else ''}"
+    warn_of_overlooked(overlooked, named)
+    warn_of_scattered(scattered, named)
     if not sum(shard.count for shard in shards):
-        raise UserError(f"no samples with an image in {places[0]}{' …' if len(places) > 1 else ''}")
+        raise UserError(f"no samples with an image in {named}")
     return shards
 
 
@@ -95,7 +109,7 @@ def read_samples(place: str, start: int = 0) -> Iterator[Raw]:
     """
     begin = 0
     if start and not is_url(place):
-        offsets, _ = _offsets(place, Path(place).stat().st_mtime_ns)
+        offsets, *_ = _offsets(place, Path(place).stat().st_mtime_ns)
         if start >= len(offsets):
             return
         begin, start = offsets[start], 0
@@ -124,16 +138,16 @@ class _Index:
         self._path = cache_home() / "shard-counts.json"
         self._known: dict[str, list[Any]] | None = None
 
-    def count(self, place: str) -> tuple[int, int]:
-        """Count a shard's samples with an image, and the images that no reader finds."""
+    def count(self, place: str) -> tuple[int, int, int]:
+        """Count a shard's samples with an image, the images that no reader finds, and the samples that are torn apart."""
         if self._known is None:
             self._known = self._load()
         name, state = place if is_url(place) else str(Path(place).resolve()), _state_of(place)
-        if name not in self._known or self._known[name][0] != state or len(self._known[name]) != 3:
+        if name not in self._known or self._known[name][0] != state or len(self._known[name]) != 4:
             self._known[name] = [state, *_count(place)]
             self._save()
-        _, count, lost = self._known[name]
-        return int(count), int(lost)
+        _, count, lost, torn = self._known[name]
+        return int(count), int(lost), int(torn)
 
     def _load(self) -> dict[str, list[Any]]:
         try:
@@ -150,23 +164,25 @@ class _Index:
             return
 
 
-def _count(place: str) -> tuple[int, int]:
+def _count(place: str) -> tuple[int, int, int]:
     if is_url(place):
         count = lost = 0
+        keys: Counter[str] = Counter()
         for sample in _all_samples(place):
             count += _has_image(sample)
             lost += len(overlooked_images(sample))
-        return count, lost
+            keys[sample["__key__"]] += 1
+        return count, lost, count_scattered(keys)
     try:
-        begins, lost = _offsets(place, Path(place).stat().st_mtime_ns)
-        return len(begins), lost
+        begins, lost, torn = _offsets(place, Path(place).stat().st_mtime_ns)
+        return len(begins), lost, torn
     except tarfile.TarError as error:
         raise UserError(f"{place} is damaged: {error}") from error
 
 
 @lru_cache(maxsize=64)
-def _offsets(place: str, changed: int) -> tuple[list[int], int]:
-    """Where the samples of a local shard begin, in bytes, and how many images no reader finds.
+def _offsets(place: str, changed: int) -> tuple[list[int], int, int]:
+    """Where the samples of a local shard begin, in bytes; how many images no reader finds; how many samples are torn apart.
 
     Found by its headers alone; `changed` tells versions of a file apart.
     """
@@ -175,20 +191,22 @@ def _offsets(place: str, changed: int) -> tuple[list[int], int]:
     begins: list[int] = []
     current: str | None = None
     suffixes: list[str] = []
+    keys: Counter[str] = Counter()
     begin = lost = 0
     with tarfile.open(place, "r:") as tar:
         for info in tar:
             tar.members = []  # type: ignore[attr-defined]
             key, suffix = base_plus_ext(info.name)
-            if not info.isreg() or key is None or info.name.startswith("__"):
+            if not info.isreg() or key is None or re.match(_META, info.name):
                 continue
             if key != current:
                 lost += len(overlooked_images(suffixes))
                 current, begin, suffixes = key, info.offset, []
+                keys[key] += 1
             if suffix.lower() in IMAGES and not any(name in IMAGES for name in suffixes):
                 begins.append(begin)
             suffixes.append(suffix.lower())
-    return begins, lost + len(overlooked_images(suffixes))
+    return begins, lost + len(overlooked_images(suffixes)), count_scattered(keys)
 
 
 def _open(place: str) -> BinaryIO:

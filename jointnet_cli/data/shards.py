@@ -102,6 +102,21 @@ def warn_of_overlooked(count: int, source: str | Path) -> None:
         )
 
 
+def count_scattered(begins: Mapping[str, int]) -> int:
+    """Count the keys whose files do not follow one another, from how often files of each key begin."""
+    return sum(number > 1 for number in begins.values())
+
+
+def warn_of_scattered(count: int, source: str | Path) -> None:
+    """Say on stderr how many samples of shards are torn apart."""
+    if count:
+        print(
+            f"warning: {count} samples in {source} are incomplete: their files do not follow one another, and captions or maps "
+            "are not found\nhint: write the files sorted by name, as `tar --sort=name` does",
+            file=sys.stderr,
+        )
+
+
 def worlds_command(out: str | Path, *, evaluation: bool) -> str:
     """Return the command that makes worlds in a folder, with reserved seeds for an evaluation."""
     return (

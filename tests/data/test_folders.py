@@ -93,6 +93,39 @@ def test_without_a_text_file_the_record_has_the_caption(tmp_path: Path) -> None:
         unpack(sample, ())
 
 
+@pytest.mark.parametrize(
+    ("names", "captions", "torn"),
+    [
+        (["0.jpg", "1.jpg", "0.txt", "1.txt"], ["", ""], 2),
+        (["0.jpg", "0.txt", "1.jpg", "2.jpg", "1.txt"], ["text", "", ""], 1),
+        (["._0.jpg", "0.jpg", "._0.txt", "0.txt"], ["text"], 0),
+        (["__0.jpg", "__0.txt", "__meta__", "1.txt", "1.jpg"], ["text", "text"], 0),
+    ],
+)
+def test_every_reader_finds_the_same_samples(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], names: list[str], captions: list[str], torn: int
+) -> None:
+    shard = write_tar(tmp_path / "0.tar", {name: b"text" if name.endswith("txt") else image_bytes(0) for name in names})
+    assert [row.caption for row in sift(shard, tmp_path / "out").read(0)] == captions
+    message = f"warning: {torn} samples in {shard} are incomplete: their files do not follow one another"
+    assert capsys.readouterr().err.count(message) == bool(torn)
+    (found,) = count_samples([str(shard)])
+    assert found.count == len(captions)
+    assert capsys.readouterr().err.count(message) == bool(torn)
+    assert [shard_caption(raw).text for raw in read_samples(str(shard)) if "jpg" in raw] == captions
+
+
+def test_names_that_are_no_text_are_read(tmp_path: Path) -> None:
+    shard = tmp_path / "0.tar"
+    with tarfile.open(shard, "w", format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape") as tar:
+        for name, data in (("caf\udce9.jpg", image_bytes(0)), ("caf\udce9.txt", b"a cat")):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    (row,) = sift(shard, tmp_path / "out").read(0)
+    assert (row.url, row.caption) == ("0.tar/caf?.jpg", "a cat")
+
+
 def test_captions_that_are_no_text_are_counted(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
