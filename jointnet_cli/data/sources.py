@@ -81,12 +81,16 @@ def open_table(
     bounded = needed_columns(wanted)
     try:
         groups = groups_of(connection, READERS[kind], files, same=READERS[kind] is CSV)
-        hidden = frozenset() if (scratch / INDEX).exists() else HIDDEN
+        is_index = (scratch / INDEX).exists()  # its captions are decided already
+        hidden = frozenset() if is_index else HIDDEN
         given = [column for lower, column in spellings(groups).items() if lower not in hidden]
         _check_header(spec, kind, given)
         ours = _our_names(spec, given, names)
         lower = {column.lower(): column for column in reversed(given)}
-        guessed = {name: [lower[guess] for guess in GUESSES[name] if guess in lower] for name in GUESSES.keys() - names}
+        guessed = {
+            name: [lower[guess] for guess in GUESSES[name] if guess in lower][: 1 if is_index else None]
+            for name in GUESSES.keys() - names
+        }
         used = {*GUESSES, *names, *bounded, *wanted.dedupe}
         purpose = Purpose(
             text={ours[name].lower() for name in GUESSES if name in ours}

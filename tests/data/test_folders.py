@@ -66,6 +66,9 @@ def test_captions_beside_images_are_text(photos: Path, tmp_path: Path) -> None:
     rows = sift(photos, tmp_path / "out").read(0)
     assert [row.caption for row in rows] == ["a cat", "0", "true"]
     assert [row.fields["phash"] for row in rows] == [None, 9223372036854775815, None]
+    (photos / "a.txt").write_text("")
+    (photos / "a.json").write_text('{"text": "not", "title": "needed"}')
+    assert sift(photos, tmp_path / "empty").read(0)[0].caption == ""
     (photos / "b.json").write_text('{"caption": ["a", "dog"]}')
     with pytest.raises(UserError, match=r"b\.json: the caption is a list or an object"):
         sift(photos, tmp_path / "again")
