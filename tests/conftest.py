@@ -30,6 +30,10 @@ CHANNELS, WINDOW, TEXT = 5, 16, 16
 """Latent channels, latent side and text width: none of them Stable Diffusion's."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _listening_to_ctrl_c() -> None:
     """A shell starts background jobs deaf to SIGINT, and their children inherit it: tests of Ctrl-C must hear it."""

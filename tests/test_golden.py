@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from jointnet_cli.model.find import find_model
 from jointnet_cli.model.published import export_model
 
+pytestmark = pytest.mark.slow
+
 WINDOW, CHANNELS, TEXT, SIDE = 8, 5, 16, 16
 
 

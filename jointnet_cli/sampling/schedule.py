@@ -141,8 +141,6 @@ def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
     import diffusers
 
     class_name, settings = SCHEDULERS[check_scheduler(name)]
-    # diffusers' DDIM clips clean latents to [-1, 1] where the configuration does not say; latents are not in that range.
-    settings = {"clip_sample": config.get("clip_sample", False), **settings} if name == "ddim" else settings
     scheduler = getattr(diffusers, class_name).from_config(config, **settings)
     scheduler.set_timesteps = partial(_set_timesteps, scheduler, scheduler.set_timesteps)
     return scheduler

@@ -141,7 +141,7 @@ MISTAKES = {
     "a setting of another table": (["--set", "fetch.size=3"], "unknown key fetch.size"),
     "wrong type": (["--set", "fetch.retries=often"], "retries"),
     "no number": (["--set", "filter.side_above=big"], "filter.side_above"),
-    "no finite number": (["--watermark-below", "nan"], "watermark_below"),
+    "no finite number": (["--watermark-below", "nan"], "watermark-below"),
     "columns": (["--columns", "url"], "expected NAME=COLUMN"),
     "columns after a space": (["--columns", "url=url", "caption"], "caption: expected NAME=COLUMN"),
     "worker 0": (["--worker", "0/4"], "I from 1 to N"),

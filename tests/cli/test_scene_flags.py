@@ -12,6 +12,8 @@ import trimesh
 from jointnet_cli.output.exr import read_exr
 from jointnet_cli.output.products import MeshFormat, StereoLayout
 
+pytestmark = pytest.mark.slow
+
 EVERYTHING = [
     *(word for name in MeshFormat for word in ("--mesh", name.value)),
     *(word for name in StereoLayout for word in ("--stereo", name.value)),

@@ -11,6 +11,8 @@ from jointnet_cli.data.filter import Filter
 from jointnet_cli.data.gather import Job, Tally, gather
 from jointnet_cli.data.plan import Sifting, obtain_plan
 
+pytestmark = pytest.mark.slow
+
 COUNT = 60
 
 

@@ -13,9 +13,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from gallery import content, files, gallery, write_table
 
 from jointnet_cli.data.shards import find_shards
+
+pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("JOINTNET_KILLS", "4"))
 COUNT, SHARD = 120, 8

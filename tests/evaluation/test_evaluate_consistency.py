@@ -19,6 +19,8 @@ from jointnet_cli.evaluation.normal import pinhole
 from jointnet_cli.evaluation.prompts import fixed_prompts
 from jointnet_cli.output.image import write_grey_png, write_png
 
+pytestmark = pytest.mark.slow
+
 Evaluate = Callable[..., Result]
 
 

@@ -18,6 +18,8 @@ from jointnet_cli.evaluation.features.perceptual import Perceptual, open_percept
 from jointnet_cli.evaluation.panorama_rows import Motif
 from jointnet_cli.output.image import write_png
 
+pytestmark = pytest.mark.slow
+
 INTRA = "intra ST-LPIPS (AlexNet)"
 
 

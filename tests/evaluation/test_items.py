@@ -16,6 +16,8 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.items import Items
 from jointnet_cli.evaluation.rows import RowFault, needed_by_all
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[2]
 SCRIPT = """
 import os, signal, sys

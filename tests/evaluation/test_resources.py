@@ -10,6 +10,8 @@ import pytest
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.resources import measure
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_command_by_phases(tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
     where = ["--out", str(tmp_path), "--model", str(tiny_folder("masked"))]

@@ -218,8 +218,8 @@ def test_schedulers_with_noise_levels_step_as_in_diffusers(name: str) -> None:
 @NAMES
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 def test_exact_predictions_lead_to_the_clean_latents_and_foresee_them(name: str, prediction: str) -> None:
-    """Values far beyond 1, which a scheduler that clips would not reach; the configuration does not speak of clipping."""
-    schedule = make_schedule(name, {**CONFIG, "prediction_type": prediction}, 20, strength=0.5)
+    """Values far beyond 1, which a scheduler that clips would not reach."""
+    schedule = make_schedule(name, {**CONFIG, "prediction_type": prediction, "clip_sample": False}, 20, strength=0.5)
     clean, noise = 3 * draw(1, 4, 2, 2), draw(1, 4, 2, 2, seed=1)
     canvas = schedule.start(noise, clean)
     for step in range(schedule.begin, schedule.steps):

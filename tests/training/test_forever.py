@@ -27,6 +27,8 @@ from jointnet_cli.model.checkpoint import load_model
 
 from .conftest import SIZE, TINY, TRAIN
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[2] / "recipes/diorama/forever.py"
 HOURS = 0.0001
 TINY_RUN = [

@@ -18,6 +18,8 @@ from jointnet_cli.training.run import train
 
 from .conftest import TINY, TRAIN, Tiny, log_of
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["train.optimizer=adamw", "train.max_steps=3", "train.preview_steps=2", "train.checkpoint_minutes=1e-9"]
 """Muon rounds to bfloat16: what another order of additions changes, it enlarges."""
 SPLIT = ["train.batch_size=2", "train.accumulation=2"]

@@ -23,6 +23,8 @@ from jointnet_cli.training.trainer import Trainer
 
 from .conftest import STEPS, VAE_STEPS, Interrupt, Tiny, log_of
 
+pytestmark = pytest.mark.slow
+
 
 def tensors(state: Any, place: str = "") -> dict[str, torch.Tensor]:
     """All tensors of a nested state by their place in it."""

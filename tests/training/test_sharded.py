@@ -14,6 +14,8 @@ from jointnet_cli.training.run import train
 
 from .conftest import TINY, TRAIN, Tiny, log_of
 
+pytestmark = pytest.mark.slow
+
 SHARDED = {
     "ACCELERATE_USE_FSDP": "true",
     "FSDP_VERSION": "2",

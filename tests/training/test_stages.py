@@ -23,6 +23,8 @@ from jointnet_cli.training.run import train
 from .conftest import SIZE, STEPS, Tiny, log_of, losses_at
 from .test_masks import kind as kind_of
 
+pytestmark = pytest.mark.slow
+
 UNET = "diffusion_pytorch_model.safetensors"
 
 
