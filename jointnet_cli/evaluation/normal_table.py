@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jointnet_cli.engine import NOMINAL_FOV
-from jointnet_cli.evaluation import depth_rows
+
 from jointnet_cli.evaluation.depth import align
+from jointnet_cli.evaluation.depth_rows import KINDS as DEPTH_KINDS
 from jointnet_cli.evaluation.depth_rows import JointNet, Predicting, Prediction, Predictor, at_size, open_predictor
 from jointnet_cli.evaluation.files import digest, find_maps, match
 from jointnet_cli.evaluation.items import Items
@@ -78,7 +79,7 @@ class FromDepth:
 def _from_depth(value: str, how: Predicting) -> Predictor:
     """`MODEL`, or the spec of any row of `jointnet evaluate depth`."""
     kind, _, rest = value.partition(":")
-    row = Row(value, kind, rest) if kind in depth_rows.KINDS else Row(value, "jointnet", value)
+    row = Row(value, kind, rest) if kind in DEPTH_KINDS else Row(value, "jointnet", value)
     return FromDepth(open_predictor(row, how))
 
 

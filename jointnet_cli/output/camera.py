@@ -8,7 +8,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.output import rays
+from jointnet_cli.output.rays import focal_length, pixels_of
 from jointnet_cli.tasks import Projection
 
 Point = tuple[float, float, float]
@@ -60,10 +60,10 @@ class Camera:
 
     def pixels_of(self, points: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         turned = (points - np.asarray(self.position, np.float32)) @ self._axes().T
-        return rays.pixels_of(turned, self.projection, self.height, self.width)
+        return pixels_of(turned, self.projection, self.height, self.width)
 
     def directions(self, column: NDArray[np.float32], row: NDArray[np.float32]) -> NDArray[np.float32]:
-        focal = rays.focal_length(self.projection, self.width)
+        focal = focal_length(self.projection, self.width)
         across, up = (column + (0.5 - self.width / 2)) / focal, ((self.height / 2 - 0.5) - row) / focal
         if self.projection.kind == "cylindrical":
             return _together(np.sin(across), up, -np.cos(across)) @ self._axes()

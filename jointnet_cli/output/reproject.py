@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.output import rays
+from jointnet_cli.output.rays import focal_length, pixels_of
 from jointnet_cli.output.camera import Viewpoint
 from jointnet_cli.output.fill import fill
 from jointnet_cli.output.holes import farther_neighbour, summed
@@ -117,7 +117,7 @@ class Reprojector:
         height, width = self.scene.front.distance.shape
         rows, columns = np.divmod(pixels.astype(np.int32), np.int32(camera.width))
         directions = camera.directions(columns.astype(np.float32), rows.astype(np.float32))
-        column, row, ahead = rays.pixels_of(directions, self.scene.projection, height, width)
+        column, row, ahead = pixels_of(directions, self.scene.projection, height, width)
         if self.scene.projection.wrap:
             column = np.mod(column + 0.5, width) - 0.5
         inside = (ahead > 0) & (np.abs(row - height / 2 + 0.5) <= height / 2)

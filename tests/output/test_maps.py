@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from jointnet_cli import modality
+from jointnet_cli.modality import inverse_depth, relative_disparity as trained_disparity
 from jointnet_cli.errors import UserError
 from jointnet_cli.output.image import write_grey_png, write_normal_png
 from jointnet_cli.output.maps import depth_numbers, disparity_of_distance, read_map, read_mask, unit_normals
@@ -289,7 +289,7 @@ def test_the_unit_of_a_distance_does_not_matter(distance: NDArray[np.float32], u
 @given(DISTANCES)
 def test_distance_is_treated_as_in_training(distance: NDArray[np.float32]) -> None:
     distance[0] = np.inf
-    trained = modality.relative_disparity(modality.inverse_depth(torch.from_numpy(distance))[None])[0]
+    trained = trained_disparity(inverse_depth(torch.from_numpy(distance))[None])[0]
     np.testing.assert_allclose(disparity_of_distance(distance), trained.numpy(), atol=1e-5)
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .grammar import sample_world
-from .world import World
+from jointnet_cli.data.worlds.grammar import sample_world
+from jointnet_cli.data.worlds.world import World
 
 if TYPE_CHECKING:
-    from .captions import Visible, caption, visible_objects
-    from .phrases import vocabulary
-    from .raycast import Surface
-    from .renderer import Rendering, render
+    from jointnet_cli.data.worlds.captions import Visible, caption, visible_objects
+    from jointnet_cli.data.worlds.phrases import vocabulary
+    from jointnet_cli.data.worlds.raycast import Surface
+    from jointnet_cli.data.worlds.renderer import Rendering, render
 
 EVALUATION_SEEDS = 1_000_000_000
 """World seeds from here on are reserved for evaluation and never rendered for training."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .noise import mix, read, smoothstep, texture
-from .palette import PALETTE
-from .world import World, stream
+from jointnet_cli.data.worlds.noise import mix, read, smoothstep, texture
+from jointnet_cli.data.worlds.palette import PALETTE
+from jointnet_cli.data.worlds.world import World, stream
 
 TILE = 400.0  # metres per noise period
 

@@ -7,11 +7,11 @@ import random
 import re
 from dataclasses import dataclass
 
-from . import phrases
-from .phrases import Place, plural
-from .raycast import Surface
-from .renderer import Rendering
-from .world import Camera, World, stream
+from jointnet_cli.data.worlds import phrases
+from jointnet_cli.data.worlds.phrases import Place, plural
+from jointnet_cli.data.worlds.raycast import Surface
+from jointnet_cli.data.worlds.renderer import Rendering
+from jointnet_cli.data.worlds.world import Camera, World, stream
 
 _LEAST_SHARE = 0.0016  # of the image's pixels, for an object to be worth a word
 # Degrees from which a camera's pitch and field of view are worth a word: other cameras never reach them.

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from .world import Camera, Thing, World, stream
+from jointnet_cli.data.worlds.world import Camera, Thing, World, stream
 
 TIMES = {"noon": 0.34, "sunset": 0.24, "night": 0.24, "dawn": 0.18}
 WEATHERS = {"clear": 0.60, "cloudy": 0.25, "foggy": 0.15}

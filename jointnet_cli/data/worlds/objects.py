@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .palette import PALETTE
-from .shapes import BALL, BOX, CONE, GABLE, PYRAMID, Colour, Kit, Part, Primitives, bounding_radii, turn_y, turn_z
-from .world import Thing, World, stream
+from jointnet_cli.data.worlds.palette import PALETTE
+from jointnet_cli.data.worlds.shapes import BALL, BOX, CONE, GABLE, PYRAMID, Colour, Kit, Part, Primitives, bounding_radii, turn_y, turn_z
+from jointnet_cli.data.worlds.world import Thing, World, stream
 
 TRUNK, BARK, STONE, DARK = (0.30, 0.20, 0.12), (0.45, 0.33, 0.20), (0.48, 0.47, 0.45), (0.12, 0.10, 0.10)
 WHITE, SNOW, GLASS, LAMP = (0.93, 0.92, 0.89), (0.90, 0.92, 0.97), (0.50, 0.66, 0.78), (1.0, 0.85, 0.42)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .grammar import kinds_in_groups
-from .palette import PALETTE
+from jointnet_cli.data.worlds.grammar import kinds_in_groups
+from jointnet_cli.data.worlds.palette import PALETTE
 
 NAMES = {
     "hut": ("hut", "house", "cabin", "cottage"),

@@ -12,8 +12,8 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from .shapes import BALL, BOX, CONE, GABLE, PYRAMID, Primitives
-from .terrain import Terrain
+from jointnet_cli.data.worlds.shapes import BALL, BOX, CONE, GABLE, PYRAMID, Primitives
+from jointnet_cli.data.worlds.terrain import Terrain
 
 FAR = 1e9
 NEAR, HORIZON, WATER_END = 0.8, 430.0, 2500.0  # metres

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .objects import primitives
-from .raycast import Hits, trace
-from .shade import Shader
-from .sky import make_sky
-from .terrain import Terrain
-from .world import Camera, World, image_size, intrinsics
+from jointnet_cli.data.worlds.objects import primitives
+from jointnet_cli.data.worlds.raycast import Hits, trace
+from jointnet_cli.data.worlds.shade import Shader
+from jointnet_cli.data.worlds.sky import make_sky
+from jointnet_cli.data.worlds.terrain import Terrain
+from jointnet_cli.data.worlds.world import Camera, World, image_size, intrinsics
 
 # Extra samples at edges, symmetric about the pixel's centre, where depth and normals are taken.
 _JITTER = ((0.36, 0.22), (-0.36, -0.22))

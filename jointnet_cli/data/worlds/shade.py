@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from .noise import mix, read, smoothstep, texture
-from .raycast import Hits, Surface, shadowed
-from .shapes import Primitives
-from .sky import Sky, radiance
-from .terrain import Terrain
+from jointnet_cli.data.worlds.noise import mix, read, smoothstep, texture
+from jointnet_cli.data.worlds.raycast import Hits, Surface, shadowed
+from jointnet_cli.data.worlds.shapes import Primitives
+from jointnet_cli.data.worlds.sky import Sky, radiance
+from jointnet_cli.data.worlds.terrain import Terrain
 
 _SHADOW_REACH = 90.0  # metres: beyond, shadows of objects are not looked for
 _EXPOSURE, _WHITE, _GAMMA = 1.35, 1.5, 1.6

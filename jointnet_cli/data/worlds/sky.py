@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .noise import mix, read, smoothstep, texture
-from .world import World, stream
+from jointnet_cli.data.worlds.noise import mix, read, smoothstep, texture
+from jointnet_cli.data.worlds.world import World, stream
 
 # zenith, horizon, sunlight, ambient light: linear radiance
 _HOURS = {

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .biomes import Ground, ground
-from .grammar import FIRM, WATERY
-from .world import World
+from jointnet_cli.data.worlds.biomes import Ground, ground
+from jointnet_cli.data.worlds.grammar import FIRM, WATERY
+from jointnet_cli.data.worlds.world import World
 
 SIDE = 256
 HALF_WIDTH, DEPTH, BEHIND = 300.0, 400.0, 8.0  # metres: to each side, ahead of and behind the camera
