@@ -66,7 +66,7 @@ def make_metadata(folder: Path, rows: int, parts: int) -> Path:
 def measure(source: Path) -> dict[str, object]:
     """Filter one source in this process."""
     from jointnet_cli.data.plan import make_plan
-    from jointnet_cli.data.prepare_recipe import load_prepare_recipe
+    from jointnet_cli.data.settings import load_prepare_recipe
 
     sifting = load_prepare_recipe("prepare/coyo").sifting(str(source))
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:

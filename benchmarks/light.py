@@ -24,7 +24,8 @@ def measure(folder: str, images: int) -> dict[str, object]:
 
     import jointnet_cli.sampling.job  # noqa: F401 - before the memory is read
     from jointnet_cli.engine import Engine
-    from jointnet_cli.tasks import Generate, Sampling
+    from jointnet_cli.sampling.presets import Sampling
+    from jointnet_cli.tasks import Generate
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     engine = Engine.open(folder)
@@ -61,7 +62,7 @@ def _files(place: Path) -> list[Path]:
 def _training_memory(folder: str, architecture: str) -> int:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from jointnet_cli.training.memory import estimate, without_values
+    from jointnet_cli.training.preflight import estimate, without_values
     from jointnet_cli.training.recipe import load_recipe
     from jointnet_cli.training.sketch import draw
 

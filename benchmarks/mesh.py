@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from trimesh import Trimesh
 
-    from jointnet_cli.output.scene import Scene
-    from jointnet_cli.output.simplify import Sheet
+    from jointnet_cli.scene.scene import Scene
+    from jointnet_cli.scene.simplify import Sheet
 
 WORLDS = range(2_000_000, 2_000_012)
 
@@ -36,9 +36,9 @@ def ring(width: int, height: int) -> Scene:
     """A floor with columns under a sky, with relief and a second layer that carries on what is beside the columns."""
     from dataclasses import replace
 
-    from jointnet_cli.output.occlusion import CUT, behind_surface, continued, hidden
-    from jointnet_cli.output.scene import DepthScale, scene_of
-    from jointnet_cli.tasks import Projection
+    from jointnet_cli.projection import Projection
+    from jointnet_cli.scene.layers import CUT, behind_surface, continued, hidden
+    from jointnet_cli.scene.scene import DepthScale, scene_of
 
     azimuth = np.linspace(0, 2 * np.pi, width, endpoint=False, dtype=np.float32)
     down = (np.arange(height, dtype=np.float32)[:, None] + 0.5 - height / 2) * np.float32(2 * np.pi / width)
@@ -67,10 +67,10 @@ def cost(path: Path, max_triangles: int) -> dict[str, Any]:
     """The mesh of a saved ring, in this process."""
     import trimesh.exchange.gltf  # noqa: F401 - before the memory is read
 
-    from jointnet_cli.output.mesh import scene_mesh
-    from jointnet_cli.output.mesh_files import write_glb
-    from jointnet_cli.output.scene import DepthScale, Scene, Surface
-    from jointnet_cli.tasks import Projection
+    from jointnet_cli.projection import Projection
+    from jointnet_cli.scene.mesh import scene_mesh
+    from jointnet_cli.scene.mesh_files import write_glb
+    from jointnet_cli.scene.scene import DepthScale, Scene, Surface
 
     with np.load(path) as saved:
         front = Surface(saved["image"], saved["distance"])
@@ -109,9 +109,10 @@ def seam_edges(front: Trimesh) -> int:
 
 def error(seed: int, fraction: int, size: int = 512) -> list[dict[str, Any]]:
     """Both ways to a fraction of one world's triangles."""
-    from jointnet_cli.data.worlds import render, sample_world
-    from jointnet_cli.output.simplify import _grid, sheet_of
-    from jointnet_cli.tasks import Projection
+    from jointnet_cli.data.worlds.grammar import sample_world
+    from jointnet_cli.data.worlds.renderer import render
+    from jointnet_cli.projection import Projection
+    from jointnet_cli.scene.simplify import _grid, sheet_of
 
     picture = render([sample_world(seed)], size=size)
     distance = picture.depth[0].numpy().astype(np.float32)

@@ -20,10 +20,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jointnet_cli.output.camera import Camera, Equirectangular, Viewpoint
-from jointnet_cli.output.reproject import Reprojector
-from jointnet_cli.output.scene import DepthScale, Scene, Surface
-from jointnet_cli.tasks import Projection
+from jointnet_cli.projection import Projection
+from jointnet_cli.scene.cameras import Camera, Equirectangular, Viewpoint
+from jointnet_cli.scene.render import Reprojector
+from jointnet_cli.scene.scene import DepthScale, Scene, Surface
 
 RING = Projection("cylindrical", 360.0, wrap=True)
 FLAT = Projection("perspective", 75.0)

@@ -42,8 +42,8 @@ def make_random(folder: Path) -> None:
 
     from jointnet_cli.model.checkpoint import JointModel, save_model
     from jointnet_cli.model.joint import JointUNet
-    from jointnet_cli.model.prompt import ClipText
-    from jointnet_cli.model.text import build_text_encoder, learn_tokenizer
+    from jointnet_cli.model.text import ClipText
+    from jointnet_cli.training.stages.from_scratch import build_text_encoder, learn_tokenizer
 
     if (folder / "model_index.json").exists():
         return
@@ -75,7 +75,7 @@ def flops_a_sample(model: str) -> int:
 
     from jointnet_cli.model.branch import Conditioning
     from jointnet_cli.model.checkpoint import load_model
-    from jointnet_cli.model.find import find_model
+    from jointnet_cli.model.hub import find_model
     from jointnet_cli.model.joint import extend
 
     loaded = load_model(find_model(model))
@@ -114,7 +114,7 @@ def plain(model: str, shards: str, batch: int, steps: int) -> float:
     from diffusers import DDPMScheduler
 
     from jointnet_cli.model.checkpoint import load_model
-    from jointnet_cli.model.find import find_model
+    from jointnet_cli.model.hub import find_model
     from jointnet_cli.model.joint import extend
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -144,8 +144,8 @@ def _samples(model: JointModel, shards: str, batch: int) -> Iterator[tuple[Tenso
     """Latents (B, 2, C, h, w) and captions, read and encoded as they are needed."""
     import torch
 
-    from jointnet_cli.data.dataset import sample_map
-    from jointnet_cli.data.shards import find_shards, read_shards
+    from jointnet_cli.data.shards.format import find_shards, read_shards
+    from jointnet_cli.data.shards.samples import sample_map
 
     device = next(model.joint.parameters()).device
     while True:

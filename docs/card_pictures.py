@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pictures import panorama_picture
 from PIL import Image
 
-from jointnet_cli.output.color import colorize
-from jointnet_cli.output.image import read_disparity_png, read_image
+from jointnet_cli.files.color import colorize
+from jointnet_cli.files.images import read_disparity_png, read_image
 
 COLUMNS, QUALITY = 6, 88
 

@@ -23,12 +23,11 @@ from numpy.typing import NDArray
 from pictures import panorama_picture
 from PIL import Image
 
-from jointnet_cli.output.camera import Camera
-from jointnet_cli.output.color import colorize
-from jointnet_cli.output.image import read_disparity_png, read_image
-from jointnet_cli.output.patches import Patch
-from jointnet_cli.output.reproject import draw
-from jointnet_cli.tasks import Projection
+from jointnet_cli.files.color import colorize
+from jointnet_cli.files.images import read_disparity_png, read_image
+from jointnet_cli.projection import Projection
+from jointnet_cli.scene.cameras import Camera
+from jointnet_cli.scene.rasterize import Patch, draw
 
 WIDEST, QUALITY = 1024, 82
 """Columns of a picture at most, and the quality of its JPEG."""

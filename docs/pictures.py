@@ -13,8 +13,8 @@ import trimesh
 from numpy.typing import NDArray
 from PIL import Image
 
-from jointnet_cli.output.color import colorize
-from jointnet_cli.output.image import read_disparity_png, read_image, write_png
+from jointnet_cli.files.color import colorize
+from jointnet_cli.files.images import read_disparity_png, read_image, write_png
 
 VIEWS = (-60.0, 60.0)
 """Azimuths of the mesh views, degrees."""

@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from jointnet_cli.data.shards import Sample
+from jointnet_cli.data.shards.format import Sample
 from jointnet_cli.engine import Engine
-from jointnet_cli.evaluation.depth import samples_with_depth, true_disparity
-from jointnet_cli.modality import relative_disparity
-from jointnet_cli.output.color import colorize
-from jointnet_cli.output.image import write_png
-from jointnet_cli.tasks import METHODS, Depth, Generate, Inpaint, Panorama, Refine
+from jointnet_cli.evaluation.cases import samples_with_depth, true_disparity
+from jointnet_cli.files.color import colorize
+from jointnet_cli.files.images import write_png
+from jointnet_cli.sampling.presets import METHODS
+from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Refine
+from jointnet_cli.tensors import relative_disparity
 
 Picture = NDArray[np.float32]
 NUMBERS = (0, 1, 3, 5, 6, 7, 8, 9)

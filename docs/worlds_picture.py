@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from card_pictures import grid, save
 
-from jointnet_cli.data.worlds import render, sample_world
-from jointnet_cli.modality import inverse_depth, relative_disparity
-from jointnet_cli.output.color import colorize
+from jointnet_cli.data.worlds.grammar import sample_world
+from jointnet_cli.data.worlds.renderer import render
+from jointnet_cli.files.color import colorize
+from jointnet_cli.tensors import inverse_depth, relative_disparity
 
 SEEDS = range(2_000_000, 2_000_024)
 COLUMNS = 12

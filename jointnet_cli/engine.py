@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from jointnet_cli.device import choose_device, choose_dtype
+from jointnet_cli.devices import choose_device, choose_dtype
 from jointnet_cli.errors import UserError
-from jointnet_cli.modality import from_map, to_map
 from jointnet_cli.model.checkpoint import JointModel, load_model
-from jointnet_cli.model.find import find_model
 from jointnet_cli.model.folder import RGB, ModelFolder
-from jointnet_cli.output.occlusion import CUT, behind_surface, continued, hidden, widened
-from jointnet_cli.output.rays import focal_length
-from jointnet_cli.output.scene import Scene
-from jointnet_cli.sampling.alignment import align_members
-from jointnet_cli.sampling.autoencode import decode_canvas, encode_canvas, encode_region
+from jointnet_cli.model.hub import find_model
+from jointnet_cli.model.vae import decode_canvas, encode_canvas
+from jointnet_cli.projection import Projection
+from jointnet_cli.results import Result
 from jointnet_cli.sampling.job import Job, lap, run
-from jointnet_cli.sampling.known import Region
+from jointnet_cli.sampling.known import Region, encode_region
 from jointnet_cli.sampling.layout import (
     Layout,
     generate_layout,
@@ -32,19 +29,12 @@ from jointnet_cli.sampling.layout import (
     photo_layout,
     refine_layout,
 )
-from jointnet_cli.sampling.resample import enlarge, resize, shrink_mask, to_array, to_tensor
-from jointnet_cli.tasks import (
-    Depth,
-    Generate,
-    Inpaint,
-    Maps,
-    Panorama,
-    Projection,
-    Refine,
-    Result,
-    Sampling,
-    Task,
-)
+from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.scene.cameras import focal_length
+from jointnet_cli.scene.layers import CUT, behind_surface, continued, hidden, widened
+from jointnet_cli.scene.scene import Scene
+from jointnet_cli.tasks import Depth, Generate, Inpaint, Maps, Panorama, Refine, Task
+from jointnet_cli.tensors import align_members, enlarge, from_map, resize, shrink_mask, to_array, to_map, to_tensor
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,8 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.strict_json import to_json
-from jointnet_cli.text_file import decode_text
+from jointnet_cli.files.text import decode_text, to_json
 
 
 class Settings(BaseModel):

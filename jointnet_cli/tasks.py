@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.projection import Projection
+from jointnet_cli.sampling.presets import Method, Sampling
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How to denoise. `None` means the default that the model's folder states (`jointnet.json`)."""
-
-    steps: int | None = None
-    """Number of denoising steps, at least 1."""
-    guidance: float | None = None
-    """Classifier-free guidance scale; 1 switches guidance off."""
-    scheduler: str | None = None
-    """A name of `jointnet_cli.sampling.schedule.SCHEDULERS`, such as `ddim`."""
-    tile_batch: int | None = None
-    """How many tiles go through the network at once; `None` decides by the device."""
-
-    def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise UserError("steps must be at least 1")
-
-
 Maps = Mapping[str, "NDArray[np.float32]"]
 """Arrays by modality: `depth` (H, W) relative disparity in [0, 1], near = 1; `normal` (H, W, 3) camera-space unit vectors."""
-
-Method = Literal["jointnet", "multidiffusion", "syncdiffusion", "direct"]
-METHODS: tuple[str, ...] = get_args(Method)
 
 What = Literal["both", "image", "depth", "normal"]
 
@@ -146,7 +127,7 @@ class Panorama:
     wrap: bool = True
     """Whether the left edge continues the right edge; needs a span of 360."""
     method: Method = "jointnet"
-    """Decides what the next four are when they are `None`; see `jointnet_cli.sampling.layout.METHODS`."""
+    """Decides what the next four are when they are `None`; see `jointnet_cli.sampling.presets.TILINGS`."""
     stride: int | None = None
     """Pixels between tiles."""
     taper: int | None = None
@@ -159,41 +140,25 @@ class Panorama:
 
 Task = Generate | Depth | Inpaint | Refine | Panorama
 
+_OWN_NAME = re.compile(r"\d{5,}_\d+_(.+)\.(?:image|rgb[dn]*)")
+"""The stem of a picture that is itself a result: `00000_7_ocean-reef.image`."""
 
-@dataclass(frozen=True)
-class Projection:
-    """How pixels map to directions.
 
-    `cylindrical`: column x looks at azimuth `(x + 0.5) / width * span - span / 2` degrees, row y at height
-    `(height / 2 - y - 0.5) / f` on a unit cylinder with `f = width / radians(span)` pixels; depth is the distance
-    from the axis. `perspective`: pinhole with `span` as the horizontal field of view, depth is planar Z.
+def kind(task: Task) -> str:
+    """The task's verb at the command line: `generate`, `depth`, `inpaint`, `refine` or `panorama`."""
+    return type(task).__name__.lower()
+
+
+def source(task: Task) -> Path | None:
+    """The file of the picture that a task starts from, if it starts from one."""
+    return task.source if isinstance(task, Depth) else getattr(task, "sources", {}).get("image")
+
+
+def title(kind: str, prompt: str, image: Path | None) -> str:
+    """What a result is about: the prompt, for `depth` the picture's name, and for `refine` that with a word before it.
+
+    Without the word, refining a result beside it would write over it: `00000_7_reef.image.png` is called `refined reef`.
     """
-
-    kind: Literal["perspective", "cylindrical"]
-    span: float
-    """Horizontal field of view in degrees."""
-    wrap: bool = False
-
-
-@dataclass
-class Result:
-    """One finished item, in memory."""
-
-    task: Task
-    image: NDArray[np.float32]
-    """(H, W, 3) sRGB in [0, 1]."""
-    maps: dict[str, NDArray[np.float32]]
-    """`depth`: (H, W) relative disparity in [0, 1], near = 1; `normal`: (H, W, 3) camera-space unit vectors."""
-    projection: Projection
-    settings: dict[str, Any]
-    """Everything that decides the pixels, resolved: model name and hash, steps, guidance, scheduler, size, dtype …"""
-    timings: dict[str, float]
-    """Seconds by phase: `text`, `encode`, `denoise`, `decode`."""
-    uncertainty: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    """Of an ensemble, by map, (H, W): the members' standard deviation in disparity, or for normals their RMS angle to the
-    mean in radians."""
-
-    @property
-    def seconds(self) -> float:
-        """Seconds from the request to the pixels."""
-        return sum(self.timings.values())
+    if image is None or kind not in ("depth", "refine"):
+        return prompt
+    return image.stem if kind == "depth" else "refined " + _OWN_NAME.sub(r"\1", image.stem)

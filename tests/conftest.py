@@ -88,8 +88,8 @@ def tiny_folder(
 
     from jointnet_cli.model.checkpoint import JointModel, save_model
     from jointnet_cli.model.joint import JointUNet
-    from jointnet_cli.model.prompt import ClipText
-    from jointnet_cli.model.text import build_text_encoder, learn_tokenizer
+    from jointnet_cli.model.text import ClipText
+    from jointnet_cli.training.stages.from_scratch import build_text_encoder, learn_tokenizer
 
     @cache
     def make(variant: str) -> Path:
@@ -294,7 +294,7 @@ def _vae(scaling_factor: float) -> object:
 
 
 def _clip_tokenizer(folder: Path) -> CLIPTokenizer:
-    from jointnet_cli.model.text import learn_tokenizer
+    from jointnet_cli.training.stages.from_scratch import learn_tokenizer
 
     return learn_tokenizer(CAPTIONS, 600, 16, folder)
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel, load_model
-from jointnet_cli.model.find import find_model
+from jointnet_cli.model.hub import find_model
 from jointnet_cli.sampling.known import Known
 from jointnet_cli.sampling.layout import Layout, single_tile
 from jointnet_cli.sampling.loop import Guide, denoise

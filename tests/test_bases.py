@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from jointnet_cli.engine import Engine
-from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Refine, Result, Sampling
+from jointnet_cli.results import Result
+from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Refine
 
 Engines = Callable[[str], Engine]
 FAMILIES = ["sd1", "sd2", "sdxl", "if"]

@@ -10,7 +10,7 @@ import torch
 from golden import INPUTS, Golden, main
 from safetensors.torch import load_file, save_file
 
-from jointnet_cli.model.find import find_model
+from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.published import export_model
 
 pytestmark = pytest.mark.slow

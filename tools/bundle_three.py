@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "tools/three"
-TARGET = ROOT / "jointnet_cli/output/viewer"
+TARGET = ROOT / "jointnet_cli/scene/viewer"
 BUNDLE, LICENSE = "three.min.js", "three.LICENSE"
 FLAGS = ["--bundle", "--minify", "--format=iife", "--global-name=THREE", "--target=es2021", "--legal-comments=none"]
 

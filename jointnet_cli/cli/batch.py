@@ -17,16 +17,17 @@ from jointnet_cli.cli.inputs import require_files
 from jointnet_cli.cli.options import ModelOptions, OutputOptions, SamplingOptions
 from jointnet_cli.cli.scene import SceneOptions
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.find import find_model
+from jointnet_cli.files.paths import check_free, stem
+from jointnet_cli.files.text import to_json
 from jointnet_cli.model.folder import ModelFolder
-from jointnet_cli.output.naming import check_free, expected_files, kind, stem, title
+from jointnet_cli.model.hub import find_model
+from jointnet_cli.results import Result, expected_files
 from jointnet_cli.sampling.layout import generate_layout, panorama_layout
-from jointnet_cli.strict_json import to_json
-from jointnet_cli.tasks import Generate, Inpaint, Panorama, Refine, Result, Task
+from jointnet_cli.tasks import Generate, Inpaint, Panorama, Refine, Task, kind, title
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
-    from jointnet_cli.output.scene import Scene
+    from jointnet_cli.scene.scene import Scene
 
 Kind = Literal["generate", "depth", "inpaint", "refine", "panorama"]
 
@@ -187,7 +188,7 @@ def _print_plan(item: Item, files: dict[str, Path], size: dict[str, int], output
 
 def _make(engine: Engine, item: Item, count: int, output: OutputOptions, scene: SceneOptions, said: set[str]) -> None:
     """Make and write one item. `said` holds the notes about prompts that were printed, each of which is said once."""
-    from jointnet_cli.output.bundle import write_result
+    from jointnet_cli.results import write_result
 
     with progress(f"{item.index + 1}/{count} {item.subject}", output.quiet) as advance:
         task = item.load()
@@ -214,7 +215,7 @@ def _make(engine: Engine, item: Item, count: int, output: OutputOptions, scene: 
 
 def _scene(engine: Engine, result: Result, options: SceneOptions) -> Scene:
     """The place that a result shows, with what its foreground hides where that is wanted."""
-    from jointnet_cli.output.scene import scene_of
+    from jointnet_cli.scene.scene import scene_of
 
     depth = result.maps["depth"]
     scene = scene_of(result.image, depth, result.projection, options.scale(depth), sharpen=options.sharpen)

@@ -13,17 +13,16 @@ import typer
 from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, note, show_fault
 from jointnet_cli.cli.convert_options import ScaleOptions, SourceOptions, WishOptions
 from jointnet_cli.cli.options import OutputOptions
-from jointnet_cli.cli.photos import list_photos
 from jointnet_cli.errors import UserError
-from jointnet_cli.output.naming import check_free
-from jointnet_cli.strict_json import to_json
+from jointnet_cli.files.paths import check_free, list_photos
+from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:
     from jointnet_cli.convert.change import Wish
     from jointnet_cli.convert.content import Content
     from jointnet_cli.convert.read import Reading
     from jointnet_cli.convert.write import Plan
-    from jointnet_cli.output.scene import DepthScale
+    from jointnet_cli.scene.scene import DepthScale
 
 SUFFIXES = frozenset({".exr", ".jpeg", ".jpg", ".npy", ".png", ".tif", ".tiff", ".webp", ".bmp"})
 """What is taken of a folder."""
@@ -202,7 +201,7 @@ def _view_words(content: Content) -> str:
 
 
 def _span(content: Content) -> float:
-    from jointnet_cli.tasks import Projection
+    from jointnet_cli.projection import Projection
 
     view = content.view
     assert view is not None

@@ -9,7 +9,7 @@ from jointnet_cli.cli.options import INPUT_PANEL, OUTPUT_PANEL, Channel, NormalL
 from jointnet_cli.errors import UserError
 
 if TYPE_CHECKING:
-    from jointnet_cli.output.scene import DepthScale
+    from jointnet_cli.scene.scene import DepthScale
 
 CONVENTION_PANEL = "Conventions of the result"
 SCALE_PANEL = "Metres"
@@ -130,7 +130,7 @@ class ScaleOptions:
         Raises:
             UserError: one flag of a pair, flags of both pairs, or numbers that give no distances.
         """
-        from jointnet_cli.output.scene import DepthScale
+        from jointnet_cli.scene.scene import DepthScale
 
         ranged, fitted = (self.near, self.far), (self.scale, self.shift)
         if any(value is not None for value in ranged) and any(value is not None for value in fitted):

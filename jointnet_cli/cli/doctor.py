@@ -13,7 +13,7 @@ import typer
 import jointnet_cli
 from jointnet_cli.cli.console import RUN_FAILED, progress
 from jointnet_cli.cli.options import Json, ModelOptions, Quiet
-from jointnet_cli.strict_json import to_json
+from jointnet_cli.files.text import to_json
 
 PACKAGES = (
     "torch",
@@ -91,7 +91,7 @@ def _model(options: ModelOptions) -> Facts:
     facts: Facts = {"model": options.model, "loads": False}
     try:
         from jointnet_cli.engine import Engine
-        from jointnet_cli.model.find import find_model
+        from jointnet_cli.model.hub import find_model
 
         found = find_model(options.model, options.base)
         folder = found.path

@@ -13,12 +13,12 @@ from jointnet_cli.cli.console import RUN_FAILED, note, progress
 from jointnet_cli.cli.live import live, say_causes, say_funnel, size
 from jointnet_cli.cli.wanted import BOUNDS, FetchOptions, SourceOptions
 from jointnet_cli.errors import UserError
-from jointnet_cli.strict_json import to_json
+from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:
-    from jointnet_cli.data.gather import Job, Tally
+    from jointnet_cli.data.job import Job, Tally
     from jointnet_cli.data.plan import Plan
-    from jointnet_cli.data.prepare_recipe import PrepareRecipe
+    from jointnet_cli.data.settings import PrepareRecipe
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def read_download(
     Raises:
         UserError: a wrong recipe, setting or flag.
     """
-    from jointnet_cli.data.gather import Job
-    from jointnet_cli.data.prepare_recipe import load_prepare_recipe
+    from jointnet_cli.data.job import Job
+    from jointnet_cli.data.settings import load_prepare_recipe
 
     bounds = {name: getattr(wanted, name) for name in BOUNDS}
     flags: dict[str, dict[str, Any]] = {
@@ -74,8 +74,8 @@ def print_plan(download: Download, as_json: bool) -> None:
     """Print the funnel and what the download is expected to take; nothing is fetched and nothing kept."""
     from tempfile import TemporaryDirectory
 
-    from jointnet_cli.data.estimate import estimate
     from jointnet_cli.data.plan import make_plan
+    from jointnet_cli.data.report import estimate
 
     with TemporaryDirectory(prefix="jointnet-") as folder:
         plan = make_plan(download.recipe.sifting(download.source), Path(folder))
@@ -99,9 +99,10 @@ def run_download(download: Download, as_json: bool, quiet: bool) -> None:
     Raises:
         typer.Exit: code 1 if images were fetched and none came; a retry may heal nothing.
     """
-    from jointnet_cli.data.gather import Tally, gather, share, to_fetch
+    from jointnet_cli.data.job import Tally
     from jointnet_cli.data.plan import obtain_plan
     from jointnet_cli.data.report import write_report, write_sheet
+    from jointnet_cli.data.web.download import gather, share, to_fetch
 
     with progress(f"filtering {download.source}", quiet):
         plan = obtain_plan(download.out, download.recipe.sifting(download.source))
@@ -113,7 +114,7 @@ def run_download(download: Download, as_json: bool, quiet: bool) -> None:
         if download.address is None:
             gather(job, numbers, tally, watch)
         else:
-            from jointnet_cli.data.cluster import gather_on_ray
+            from jointnet_cli.data.prepare import gather_on_ray
 
             gather_on_ray(job, numbers, tally, download.address, watch)
     report = write_report(download.out, plan, job.limit)
@@ -128,8 +129,8 @@ def run_download(download: Download, as_json: bool, quiet: bool) -> None:
 
 
 def _print_result(download: Download, plan: Plan, tally: Tally, as_json: bool) -> None:
-    from jointnet_cli.data.gather import share
-    from jointnet_cli.data.shards import is_complete, sample_count
+    from jointnet_cli.data.shards.format import is_complete, sample_count
+    from jointnet_cli.data.web.download import share
 
     own = share(plan.shards(download.job.limit), download.worker)
     shards = [shard for shard in map(download.job.shard, own) if is_complete(shard)]
@@ -147,7 +148,7 @@ def _print_result(download: Download, plan: Plan, tally: Tally, as_json: bool) -
 
 
 def _say_the_rest(job: Job, numbers: Sequence[int], quiet: bool) -> None:
-    from jointnet_cli.data.shards import is_complete
+    from jointnet_cli.data.shards.format import is_complete
 
     missing = sum(not is_complete(job.shard(number)) for number in numbers)
     if missing:

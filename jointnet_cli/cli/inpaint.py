@@ -24,7 +24,8 @@ from jointnet_cli.cli.options import (
 from jointnet_cli.cli.scene import SceneOptions
 from jointnet_cli.cli.view import ProjectionOptions
 from jointnet_cli.errors import UserError
-from jointnet_cli.tasks import Inpaint, Projection
+from jointnet_cli.projection import Projection
+from jointnet_cli.tasks import Inpaint
 
 MASKS = {"rgb": "mask", "depth": "depth_mask", "normal": "normal_mask"}
 """The masks' flags by modality."""

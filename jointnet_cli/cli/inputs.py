@@ -27,8 +27,8 @@ class Inputs:
 
     def image(self, path: Path) -> NDArray[np.float32]:
         """A photo, (H, W, 3) sRGB in [0, 1]."""
-        from jointnet_cli.output.exr import exr_notes
-        from jointnet_cli.output.image import read_image
+        from jointnet_cli.files.exr import exr_notes
+        from jointnet_cli.files.images import read_image
 
         image = read_image(path)
         for words in exr_notes(path):
@@ -45,12 +45,12 @@ class Inputs:
 
     def masks(self, files: Mapping[str, Path]) -> dict[str, NDArray[np.float32]]:
         """Masks by modality, (H, W) in [0, 1], 1 = repaint."""
-        from jointnet_cli.output.maps import read_mask
+        from jointnet_cli.files.maps import read_mask
 
         return {name: read_mask(path) for name, path in files.items()}
 
     def _map(self, path: Path, modality: str, kind: DepthKind, channel: str | None) -> NDArray[np.float32]:
-        from jointnet_cli.output.maps import disparity_of_distance, read_map
+        from jointnet_cli.files.maps import disparity_of_distance, read_map
 
         recorded = recorded_depth(path, kind, channel) if modality == "depth" else None
         if recorded is None:
@@ -75,9 +75,9 @@ def recorded_depth(path: Path, kind: DepthKind, channel: str | None) -> tuple[De
     Raises:
         UserError: the file cannot be read.
     """
-    from jointnet_cli.convert.depth import change_depth
+    from jointnet_cli.convert.change import change_depth
+    from jointnet_cli.convert.conventions import read_stated, record_of
     from jointnet_cli.convert.read import Reading, read_content
-    from jointnet_cli.convert.stated import read_stated, record_of
 
     if kind != "auto" or channel is not None or read_stated(path, record_of(path)).quantity is None:
         return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from jointnet_cli.cli.options import option
 
 if TYPE_CHECKING:
-    from jointnet_cli.data.teachers import LabelSpec
+    from jointnet_cli.data.labels.specs import LabelSpec
 
 LABEL_PANEL = "Labels"
 
@@ -52,6 +52,6 @@ class LabelOptions:
         Raises:
             UserError: a wrong one, or two for one map.
         """
-        from jointnet_cli.data.teachers import parse_specs
+        from jointnet_cli.data.labels.specs import parse_specs
 
         return parse_specs(self.label or ())

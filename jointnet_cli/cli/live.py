@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jointnet_cli.cli.console import note, stderr
 
 if TYPE_CHECKING:
-    from jointnet_cli.data.gather import Tally
+    from jointnet_cli.data.job import Tally
 
 MOST_CAUSES = 4
 BAR = 40

@@ -11,7 +11,7 @@ import typer
 from jointnet_cli.cli.console import progress
 from jointnet_cli.cli.groups import command_group
 from jointnet_cli.cli.options import Quiet, option
-from jointnet_cli.strict_json import to_json
+from jointnet_cli.files.text import to_json
 
 Base = Annotated[
     str | None,
@@ -40,7 +40,7 @@ Facts = dict[str, Any]
 
 def list_(json_output: AsJson = False) -> None:
     """List the models at hand: the built-in one, imported ones, and those in the hub's cache."""
-    from jointnet_cli.model.catalog import list_models
+    from jointnet_cli.model.hub import list_models
 
     rows: list[Facts] = [
         {
@@ -66,8 +66,8 @@ def list_(json_output: AsJson = False) -> None:
 
 def show(model: Model, base: Base = None, modality: Modality = "depth", json_output: AsJson = False) -> None:
     """Show what a model is. Of a model on the hub only the configuration is fetched."""
-    from jointnet_cli.model.catalog import describe
-    from jointnet_cli.model.find import find_model
+    from jointnet_cli.model.folder import describe
+    from jointnet_cli.model.hub import find_model
 
     facts = describe(model, find_model(model, base, modality=modality, weights=False))
     print(to_json(facts) if json_output else "\n".join(_lines(facts)))
@@ -87,8 +87,7 @@ def import_(
     quiet: Quiet = False,
 ) -> None:
     """Turn a checkpoint in the published layout into a model folder that needs no `--base`, and print the folder."""
-    from jointnet_cli.model.find import find_model
-    from jointnet_cli.model.places import models_home
+    from jointnet_cli.model.hub import find_model, models_home
     from jointnet_cli.model.published import import_model
 
     folder = out or models_home() / Path(model).resolve().name.removesuffix(".zip")
@@ -105,7 +104,7 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write a model of two branches in the published layout, without its base, and print the folder."""
-    from jointnet_cli.model.find import find_model
+    from jointnet_cli.model.hub import find_model
     from jointnet_cli.model.published import export_model
 
     with progress("exporting", quiet):

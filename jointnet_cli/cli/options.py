@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.tasks import Sampling
+from jointnet_cli.sampling.presets import Sampling
 
 MODEL_PANEL = "Model"
 SAMPLING_PANEL = "Sampling"

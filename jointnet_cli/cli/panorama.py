@@ -17,8 +17,10 @@ from jointnet_cli.cli.options import (
     option,
 )
 from jointnet_cli.cli.scene import SceneOptions
-from jointnet_cli.cli.view import FULL_CIRCLE, VIEW_PANEL, closes
-from jointnet_cli.tasks import Method, Panorama
+from jointnet_cli.cli.view import VIEW_PANEL
+from jointnet_cli.projection import FULL_CIRCLE, closes
+from jointnet_cli.sampling.presets import Method
+from jointnet_cli.tasks import Panorama
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from jointnet_cli.cli.labels import LabelOptions
 from jointnet_cli.cli.options import DryRun, Json, Quiet, option
 from jointnet_cli.cli.wanted import FetchOptions, SourceOptions
 from jointnet_cli.errors import UserError
-from jointnet_cli.strict_json import to_json
+from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:
-    from jointnet_cli.data.prepare import PrepareWorlds
+    from jointnet_cli.data.worlds.dataset import PrepareWorlds
 
 WORLDS = "worlds"
 WORLDS_PANEL = "Worlds"
@@ -153,7 +153,7 @@ def _is_labelling(scenes: SceneOptions, shards: ShardOptions, labels: LabelOptio
 
 
 def _prepare_worlds(scenes: SceneOptions, shards: ShardOptions) -> None:
-    from jointnet_cli.data.prepare import PrepareWorlds, prepare_worlds
+    from jointnet_cli.data.worlds.dataset import PrepareWorlds, prepare_worlds
 
     if scenes.count is None:
         raise UserError("worlds need --count", hint="for example --count 1000")
@@ -189,7 +189,7 @@ def _print_plan(request: PrepareWorlds, as_json: bool) -> None:
 
 
 def _print_labels(shards: ShardOptions, labels: LabelOptions) -> None:
-    from jointnet_cli.data.shards import find_shards, sample_count
+    from jointnet_cli.data.shards.format import find_shards, sample_count
 
     wanted = {spec.modality: spec.name for spec in labels.specs()}
     for shard in find_shards(shards.out):
@@ -206,8 +206,9 @@ def _label(shards: ShardOptions, labels: LabelOptions, alone: bool) -> None:
     Raises:
         typer.Exit: code 1 if some map could not be made.
     """
-    from jointnet_cli.data.label import label_shards, open_teacher
-    from jointnet_cli.data.shards import find_shards
+    from jointnet_cli.data.labels.labelling import label_shards
+    from jointnet_cli.data.labels.teachers import open_teacher
+    from jointnet_cli.data.shards.format import find_shards
 
     paths = find_shards(shards.out)
     with progress(f"labelling {shards.out}", shards.quiet) as advance:

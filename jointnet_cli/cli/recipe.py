@@ -12,10 +12,10 @@ from jointnet_cli.cli.console import USER_FAULT, note, show_fault
 from jointnet_cli.cli.groups import command_group
 from jointnet_cli.cli.options import Quiet, option
 from jointnet_cli.errors import UserError
-from jointnet_cli.strict_json import to_json
+from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:
-    from jointnet_cli.data.prepare_recipe import PrepareRecipe
+    from jointnet_cli.data.settings import PrepareRecipe
     from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe
 
     Recipe = VaeRecipe | BaseRecipe | JointRecipe | PrepareRecipe
@@ -78,7 +78,7 @@ def copy(
     overwrite: Annotated[bool, option("--overwrite", help="Replace a file that exists.")] = False,
 ) -> None:
     """Write a copy of a recipe to change, and print its path."""
-    from jointnet_cli.output.atomic import atomic_path
+    from jointnet_cli.files.atomic import atomic_path
 
     path = _find(name)
     target = file or Path(path.name)
@@ -129,7 +129,7 @@ def _load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         from jointnet_cli.training.recipe import load_recipe
 
         return load_recipe(str(path), overrides)
-    from jointnet_cli.data.prepare_recipe import load_prepare_recipe
+    from jointnet_cli.data.settings import load_prepare_recipe
 
     recipe = load_prepare_recipe(str(path), overrides)
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.text_file import read_text
+from jointnet_cli.files.text import read_text
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from jointnet_cli.cli.options import option
 from jointnet_cli.errors import UserError
-from jointnet_cli.output.products import MAX_TRIANGLES, MeshFormat, Products, StereoLayout
+from jointnet_cli.scene.exports import MeshFormat, Products, StereoLayout
+from jointnet_cli.scene.simplify import MAX_TRIANGLES
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from jointnet_cli.output.scene import DepthScale
+    from jointnet_cli.scene.scene import DepthScale
 
 SCENE_PANEL = "Scene"
 
@@ -115,12 +116,12 @@ class ScaleOptions:
         """
         if self.known is None:
             return self._stated()
-        from jointnet_cli.output.scene import DepthScale, read_known
+        from jointnet_cli.scene.scene import DepthScale, read_known
 
         return DepthScale.fit(disparity, read_known(self.known))
 
     def _stated(self) -> DepthScale:
-        from jointnet_cli.output.scene import FAR, NEAR, DepthScale
+        from jointnet_cli.scene.scene import FAR, NEAR, DepthScale
 
         if self.depth_scale is not None and self.depth_shift is not None:
             return DepthScale.from_scale(self.depth_scale, self.depth_shift)

@@ -14,13 +14,13 @@ from jointnet_cli.cli.options import DepthKind
 from jointnet_cli.cli.scene import SceneOptions
 from jointnet_cli.cli.view import ProjectionOptions
 from jointnet_cli.errors import UserError
-from jointnet_cli.tasks import Projection
+from jointnet_cli.projection import Projection
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from jointnet_cli.output.scene import Scene
+    from jointnet_cli.scene.scene import Scene
 
 SIDECAR = ".metadata.json"
 MESHES = frozenset({".glb", ".gltf", ".obj", ".ply", ".stl", ".usdz"})
@@ -63,8 +63,8 @@ def find_scene(path: Path, depth: Path | None = None) -> SceneFiles:
         return _of_result(path, depth)
     if path.name.endswith(MAPS):
         raise UserError(f"{path} is a map, not the picture", "name the image or the EXR beside it")
-    from jointnet_cli.output.exr import is_exr
-    from jointnet_cli.output.metadata import read_record
+    from jointnet_cli.files.exr import is_exr
+    from jointnet_cli.files.metadata import read_record
 
     stem = path.name.removesuffix(path.suffix)
     for end in (".image", ".rgbd", ".rgbdn"):
@@ -104,10 +104,10 @@ def read_scene(
     Raises:
         UserError: files that cannot be read or differ in size, and contradicting flags.
     """
-    from jointnet_cli.output.exr import exr_notes
-    from jointnet_cli.output.image import read_image
-    from jointnet_cli.output.maps import disparity_of_distance, read_map, with_endless_sky
-    from jointnet_cli.output.scene import scene_of
+    from jointnet_cli.files.exr import exr_notes
+    from jointnet_cli.files.images import read_image
+    from jointnet_cli.files.maps import disparity_of_distance, read_map, with_endless_sky
+    from jointnet_cli.scene.scene import scene_of
 
     scale.check()
     image = read_image(files.image)
@@ -158,7 +158,7 @@ def _metres(path: Path, kind: DepthKind, channel: str | None) -> tuple[NDArray[n
 
     `None` if it does not: of whole numbers nobody knows how many metres 1 is.
     """
-    from jointnet_cli.output.maps import depth_numbers, with_endless_sky
+    from jointnet_cli.files.maps import depth_numbers, with_endless_sky
 
     numbers = depth_numbers(path, channel)
     if numbers.whole is not None or (numbers.kind if kind == "auto" else kind) != "distance":
@@ -173,8 +173,8 @@ def _metric_scene(
 ) -> Scene:
     import numpy as np
 
-    from jointnet_cli.output.edges import sharpened
-    from jointnet_cli.output.scene import FAR, NEAR, DepthScale, Scene, Surface
+    from jointnet_cli.scene.edges import sharpened
+    from jointnet_cli.scene.scene import FAR, NEAR, DepthScale, Scene, Surface
 
     if sharpen:
         inverse = (1 / distance).astype(np.float32)  # 0 for the sky

@@ -12,7 +12,7 @@ import typer
 
 from jointnet_cli.cli.console import RUN_FAILED, note, show_fault
 from jointnet_cli.cli.options import Quiet, option
-from jointnet_cli.strict_json import to_json
+from jointnet_cli.files.text import to_json
 
 TERMINATED = 143
 """128 and the number of SIGTERM."""
@@ -67,8 +67,7 @@ def train(recipe: Recipe, *, overrides: Overrides = None, run: RunOptions) -> No
     budget = {} if run.max_minutes is None else {"train": {"max_minutes": run.max_minutes}}
     settings = load_recipe(recipe, overrides or [], budget)
 
-    from jointnet_cli.training.failure import RunFailed
-    from jointnet_cli.training.interrupt import Terminated
+    from jointnet_cli.training.interruptions import RunFailed, Terminated
     from jointnet_cli.training.run import train as run_recipe
 
     try:
@@ -86,7 +85,7 @@ def train(recipe: Recipe, *, overrides: Overrides = None, run: RunOptions) -> No
         note("terminated")
         raise typer.Exit(TERMINATED) from None
     if not run.dry_run:
-        from jointnet_cli.training.processes import leave
+        from jointnet_cli.processes import leave
 
         leave()
     if not _speaks():

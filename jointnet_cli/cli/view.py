@@ -9,24 +9,9 @@ from typing import Annotated
 
 from jointnet_cli.cli.options import option
 from jointnet_cli.errors import UserError
-from jointnet_cli.tasks import Projection
+from jointnet_cli.projection import FULL_CIRCLE, Projection, closes
 
 VIEW_PANEL = "View"
-FULL_CIRCLE = 360.0
-
-
-def closes(span: float, wrap: bool | None) -> bool:
-    """Return whether a panorama of that span in degrees wraps; without `wrap` it does at 360.
-
-    Raises:
-        UserError: `wrap` with a span other than 360.
-    """
-    full = span == FULL_CIRCLE
-    if wrap and not full:
-        raise UserError(
-            f"--wrap needs a span of 360, not {span:g}", "leave --span out for a full circle, or give --no-wrap"
-        )
-    return full if wrap is None else wrap
 
 
 @dataclass(frozen=True)
@@ -77,7 +62,7 @@ def stated_panorama(path: Path) -> Projection | None:
     Raises:
         UserError: the file shows a sphere, whose rows are no heights on a cylinder.
     """
-    from jointnet_cli.convert.stated import view_of
+    from jointnet_cli.convert.conventions import view_of
 
     view = view_of(path)
     if isinstance(view, Projection):

@@ -17,14 +17,14 @@ from jointnet_cli.cli.scene import ViewedSceneOptions
 from jointnet_cli.cli.scene_inputs import SceneFiles, find_scene, read_scene, scene_projection
 from jointnet_cli.cli.view import ProjectionOptions
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.find import find_model
-from jointnet_cli.output.naming import check_free
-from jointnet_cli.output.products import Products, writers
-from jointnet_cli.strict_json import to_json
+from jointnet_cli.files.paths import check_free
+from jointnet_cli.files.text import to_json
+from jointnet_cli.model.hub import find_model
+from jointnet_cli.scene.exports import Products, writers
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
-    from jointnet_cli.output.scene import Scene
+    from jointnet_cli.scene.scene import Scene
 
 Paths = Annotated[
     list[Path],

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.output.gpano import Equirectangular
-from jointnet_cli.output.scene import DepthScale
-from jointnet_cli.tasks import Projection
+from jointnet_cli.projection import Equirectangular, Projection
+from jointnet_cli.scene.scene import DepthScale
 
 Part = Literal["image", "depth", "normal"]
 PARTS: tuple[Part, ...] = get_args(Part)

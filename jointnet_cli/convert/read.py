@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.convert.content import Axis, Code, Content, DepthMap, Kind, Part, Quantity, View, kind_of
-from jointnet_cli.convert.stated import Stated, axis_words, read_stated, record_of, unstated_view
+from jointnet_cli.convert.conventions import Stated, axis_words, read_stated, record_of, unstated_view
 from jointnet_cli.errors import UserError
-from jointnet_cli.output.color import srgb_to_linear
-from jointnet_cli.output.exr import PICTURE_LAYERS, Exr, is_exr, read_exr
-from jointnet_cli.output.gpano import Equirectangular
-from jointnet_cli.output.image import read_image, read_text
-from jointnet_cli.output.maps import (
+from jointnet_cli.files.color import srgb_to_linear
+from jointnet_cli.files.decode import read_raster
+from jointnet_cli.files.exr import PICTURE_LAYERS, Exr, is_exr, read_exr
+from jointnet_cli.files.images import read_image, read_text
+from jointnet_cli.files.maps import (
     NORMAL_LAYERS,
     DepthNumbers,
     bounded_disparity,
@@ -29,9 +29,8 @@ from jointnet_cli.output.maps import (
     refuse_channel,
     unit_normals,
 )
-from jointnet_cli.output.pixels import read_raster
-from jointnet_cli.output.scene import DepthScale
-from jointnet_cli.tasks import Projection
+from jointnet_cli.projection import Equirectangular, Projection
+from jointnet_cli.scene.scene import DepthScale
 
 FULL_CIRCLE = 360.0
 """Degrees, of a panorama that does not say."""

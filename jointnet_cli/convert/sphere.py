@@ -8,17 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.convert.content import Coverage, View
-from jointnet_cli.convert.depth import latitudes
 from jointnet_cli.errors import UserError
-from jointnet_cli.output.gpano import Equirectangular
-from jointnet_cli.output.rays import focal_length
-from jointnet_cli.tasks import Projection
+from jointnet_cli.projection import Equirectangular, Projection
+from jointnet_cli.scene.cameras import focal_length
 
 FILTER = "triangle in linear light, as wide as two pixels of the finer grid; maps by the nearest pixel"
+
 UPRIGHT = 90.0
 """Degrees from bottom to top of a cylinder made from a sphere that says nothing of what it covers."""
+
 _STEEPEST = 170.0
+
 _ALIKE = 1e-6
+
 _ROUNDED = 0.501
 """Pixels of a sphere by which what is known may be smaller than the cylinder was, for it ends at whole pixels."""
 
@@ -227,3 +229,8 @@ def _averaged(values: NDArray[np.float32], line: Line) -> NDArray[np.float32]:
         total += weight
     mean /= np.maximum(total, np.finfo(np.float32).tiny).reshape(across)
     return mean
+
+
+def latitudes(view: Equirectangular, height: int) -> NDArray[np.float64]:
+    """(H,) of the centres of the rows, radians, up is positive."""
+    return np.pi * (0.5 - (view.top + np.arange(height) + 0.5) / view.full_height)

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.convert.change import Wish
+from jointnet_cli.convert.change import Wish, covering, distances
 from jointnet_cli.convert.content import Code, Content, DepthMap, kind_of
-from jointnet_cli.convert.depth import covering, distances
+from jointnet_cli.convert.conventions import SPACE, depth_convention, view_record
 from jointnet_cli.convert.sphere import FILTER
-from jointnet_cli.convert.stated import SPACE, depth_convention, view_record
 from jointnet_cli.errors import UserError
-from jointnet_cli.output.atomic import atomic_path, write_text
-from jointnet_cli.output.color import linear_to_srgb
-from jointnet_cli.output.exr import write_channels
-from jointnet_cli.output.gpano import PNG_KEY, Equirectangular, gpano_xmp
-from jointnet_cli.output.image import write_deep_png, write_grey_png, write_jpeg, write_png
-from jointnet_cli.output.metadata import SOFTWARE
-from jointnet_cli.strict_json import to_json
+from jointnet_cli.files.atomic import atomic_path, write_text
+from jointnet_cli.files.color import linear_to_srgb
+from jointnet_cli.files.exr import write_channels
+from jointnet_cli.files.images import write_deep_png, write_grey_png, write_jpeg, write_png
+from jointnet_cli.files.metadata import gpano_xmp
+from jointnet_cli.files.text import PNG_KEY, to_json
+from jointnet_cli.projection import Equirectangular
+from jointnet_cli.record import SOFTWARE
 
 SUFFIXES = {"exr": ".exr", "png": ".png", "tiff": ".tiff", "npy": ".npy", "jpg": ".jpg"}
 _OWN_SUFFIX = re.compile(r"\.rgb[dn]*$")

@@ -6,31 +6,8 @@ import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from pydantic import Field
-
+from jointnet_cli.data.settings import Filter
 from jointnet_cli.errors import UserError
-from jointnet_cli.recipe_file import Settings
-
-
-class Filter(Settings, allow_inf_nan=False):
-    """Bounds, all of them strict; `None` asks for nothing. A row without a value for a bound does not pass it."""
-
-    side_above: int | None = Field(None, ge=0)
-    """Pixels of the shorter side, by the source's word and again when the image has come."""
-    watermark_below: float | None = None
-    aesthetic_above: float | None = None
-    nsfw_below: float | None = None
-    """Both detectors of COYO have to agree."""
-    clip_above: float | None = None
-    """Similarity of image and caption (ViT-L/14)."""
-    aspect_below: float | None = Field(None, gt=1)
-    """Longer side over shorter side."""
-    caption_above: int | None = Field(None, ge=0)
-    """Characters of the caption."""
-    caption_below: int | None = Field(None, ge=1)
-    dedupe: list[str] = Field(["url"])
-    """Columns of which every value occurs once, one after the other; the first row in the source's order is kept. Rows
-    without a value are all kept."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +22,7 @@ class Criterion:
 
 
 SIZES = ("width", "height")
+
 CRITERIA = {
     "side_above": Criterion(SIZES, "width > {0} AND height > {0}"),
     "watermark_below": Criterion(("watermark_score",), "watermark_score < {0}"),
@@ -57,6 +35,7 @@ CRITERIA = {
     "caption_above": Criterion(("caption",), "length(caption) > {0}"),
     "caption_below": Criterion(("caption",), "length(caption) < {0}"),
 }
+
 BOUNDED = frozenset(column for criterion in CRITERIA.values() for column in criterion.columns)
 """The columns that have bounds."""
 

@@ -13,8 +13,7 @@ from typing import Any
 
 from jointnet_cli.data.rows import RESULTS, Row
 from jointnet_cli.errors import UserError
-from jointnet_cli.strict_json import to_json
-from jointnet_cli.text_file import decode_text
+from jointnet_cli.files.text import decode_text, to_json
 
 IMAGES = frozenset({".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 TAR, OFFSET, SIZE = "__tar", "__offset", "__size"
@@ -61,7 +60,7 @@ def images_below(folder: Path) -> Iterator[dict[str, Scalar]]:
 
 def images_in_shards(shards: Iterable[Path]) -> Iterator[dict[str, Scalar]]:
     """Every image in tar files, with its caption, the plain values of its record, and where its bytes lie."""
-    from jointnet_cli.data.shards import warn_of_overlooked
+    from jointnet_cli.data.shards.format import warn_of_overlooked
 
     garbled: list[str] = []
     for shard in shards:
@@ -79,7 +78,7 @@ def _images_in(
     tar: tarfile.TarFile, shard: Path, overlooked: list[str], garbled: list[str]
 ) -> Iterator[dict[str, Scalar]]:
     """The images of a tar file. `overlooked` receives images that no reader finds, `garbled` captions that are no text."""
-    from jointnet_cli.data.shards import count_scattered, overlooked_images, warn_of_scattered
+    from jointnet_cli.data.shards.format import count_scattered, overlooked_images, warn_of_scattered
 
     sample: dict[str, tarfile.TarInfo] = {}
     before = ""

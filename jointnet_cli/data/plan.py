@@ -14,52 +14,35 @@ import shutil
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from jointnet_cli.data.claim import claim
-from jointnet_cli.data.column_types import literal, quoted
-from jointnet_cli.data.filter import Filter, conditions, verdict
-from jointnet_cli.data.rows import PLACE_DIGITS, RESULTS, SHARD_DIGITS, Row, row_key
+from jointnet_cli.data.columns import literal, quoted
+from jointnet_cli.data.filter import conditions, verdict
+from jointnet_cli.data.rows import RESULTS, SHARD_DIGITS, Row, row_key
+from jointnet_cli.data.settings import Sifting
 from jointnet_cli.data.sources import Table, open_table, unreadable
 from jointnet_cli.errors import UserError
-from jointnet_cli.strict_json import to_json
+from jointnet_cli.files.atomic import claim
+from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 FOLDER = ".plan"
+
 MEMORY_LIMIT = "512MB"
 """Of DuckDB's working set; what does not fit is spilt to disk."""
+
 THREADS = 4
 """Every thread holds row groups of its own, so more of them need more memory."""
+
 BLOCK = 250_000
 """Rows that are numbered at a time, each with all its columns in memory."""
+
 ROW_GROUP = 20_480
 """Rows of the plan that are read at least to get one shard's."""
-
-
-@dataclass(frozen=True)
-class Sifting:
-    """All that decides the set."""
-
-    source: str
-    columns: dict[str, str]
-    filter: Filter
-    shard_size: int
-    image: dict[str, Any] = field(default_factory=dict)
-    """What becomes of an image: a set has images of one kind."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.shard_size <= 10**PLACE_DIGITS:
-            raise UserError(f"a shard of a download holds 1 to {10**PLACE_DIGITS} images, not {self.shard_size}")
-
-    def facts(self) -> dict[str, Any]:
-        """As it is recorded: the source by a name that means the same from every folder."""
-        source = self.source if "://" in self.source else str(Path(self.source).absolute())
-        return {**asdict(self), "source": source, "filter": self.filter.model_dump()}
 
 
 class Plan:

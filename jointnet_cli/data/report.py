@@ -1,22 +1,24 @@
-"""What became of a set: `report.json` and a contact sheet beside the shards."""
+"""Before and after a preparation: estimate, `report.json`, contact sheet."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from jointnet_cli.data.assembly import SUCCESS
-from jointnet_cli.data.members import read_entries
 from jointnet_cli.data.plan import Plan
-from jointnet_cli.data.shards import IMAGES, is_complete, stats_path
-from jointnet_cli.output.atomic import atomic_path, write_text
-from jointnet_cli.strict_json import to_json
+from jointnet_cli.data.rows import SUCCESS
+from jointnet_cli.data.settings import FetchSettings
+from jointnet_cli.data.shards.format import IMAGES, is_complete, read_entries, stats_path
+from jointnet_cli.files.atomic import atomic_path, write_text
+from jointnet_cli.files.text import to_json
 
 REPORT, SHEET = "report.json", "contact_sheet.png"
+
 CELL, COLUMNS, ROWS = 128, 8, 6
 
 
@@ -55,7 +57,7 @@ def write_sheet(out: Path) -> Path | None:
     """Write a PNG of images from all over the set, the first of as many shards as have a place; `None` if there are none."""
     from PIL import Image
 
-    from jointnet_cli.output.pixels import read_srgb8
+    from jointnet_cli.files.decode import read_srgb8
 
     cells = list(islice(_examples(complete_shards(out)), COLUMNS * ROWS))
     if not cells:
@@ -80,3 +82,43 @@ def _examples(shards: Sequence[Path]) -> Iterator[bytes]:
     for shard in chosen:
         images = (entry.find(*IMAGES) for entry in read_entries(shard))
         yield from islice(filter(None, images), -(-places // len(chosen)))
+
+
+SUCCESS_RATE = 0.7
+
+BYTES_PER_PIXEL = 0.3
+"""Of a JPEG of quality 95 that was made smaller."""
+
+SECONDS_PER_ANSWER = 1.0
+"""From the request to the image, on average, at every one of `concurrency` places."""
+
+IMAGES_PER_CORE = 40.0
+"""A second, decoded, resized and encoded."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Expected work and size of a set."""
+
+    shards: int
+    images: int
+    """That come."""
+    bytes: int
+    """Of the shards."""
+    hours: float
+    """On this machine."""
+    assuming: str
+
+
+def estimate(rows: int, shard_size: int, settings: FetchSettings) -> Estimate:
+    """What `rows` wanted images will take."""
+    images = round(rows * SUCCESS_RATE)
+    pixels = settings.size**2
+    rate = min(settings.concurrency / SECONDS_PER_ANSWER, settings.decoder_threads * IMAGES_PER_CORE)
+    return Estimate(
+        shards=-(-rows // shard_size),
+        images=images,
+        bytes=round(images * pixels * BYTES_PER_PIXEL),
+        hours=rows / rate / 3600,
+        assuming=f"{SUCCESS_RATE:.0%} of the images come, {BYTES_PER_PIXEL} bytes a pixel, {rate:.0f} images/s",
+    )

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SHARD_DIGITS = 5
+
 PLACE_DIGITS = 4
+
 RESULTS = {
     "key": "VARCHAR",
     "status": "VARCHAR",
@@ -48,3 +50,6 @@ def shard_name(shard: int) -> str:
 def shard_of(key: str) -> int:
     """The shard that a key belongs to."""
     return int(key[:-PLACE_DIGITS])
+
+
+SUCCESS = "success"

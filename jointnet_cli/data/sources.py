@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import os
 import re
 import shutil
 import sys
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jointnet_cli.data.column_types import (
+from jointnet_cli.data.columns import (
     Purpose,
     groups_of,
     is_identifier,
@@ -22,23 +23,28 @@ from jointnet_cli.data.column_types import (
     unified,
     without_nan,
 )
-from jointnet_cli.data.filter import BOUNDED, Filter, check_columns, needed_columns
+from jointnet_cli.data.filter import BOUNDED, check_columns, needed_columns
 from jointnet_cli.data.folders import HIDDEN, IMAGES, images_below, images_in_shards, write_index
-from jointnet_cli.data.remote import connect_remote, is_remote, remote_files
+from jointnet_cli.data.settings import Filter
 from jointnet_cli.errors import UserError
-from jointnet_cli.text_file import marked_encoding
+from jointnet_cli.files.text import marked_encoding
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 # The first line is the header: no line is skipped, and none is a comment, because captions may begin with #.
 CSV = "read_csv({}, all_varchar = true, header = true, union_by_name = true, sample_size = -1, skip = 0, comment = '')"
+
 # Every line of every file is looked at, so that no late key is lost. Numbers keep all their digits in JSON columns.
 JSON = "read_json({}, sample_size = -1, maximum_depth = 1, union_by_name = true, format = 'newline_delimited')"
+
 READERS = {"parquet": "read_parquet({})", "csv": CSV, "tsv": CSV, "jsonl": JSON, "ndjson": JSON}
+
 GUESSES = {"url": ("url", "image_url", "link"), "caption": ("caption", "text", "alt", "title")}
 """Names of the two columns that are needed, where `--columns` does not say. A row takes the first that has a value there."""
+
 INDEX = "index.jsonl"
+
 LINES = (
     "give every line as many values as the header, quote values with delimiters or line breaks, and end all lines alike"
 )
@@ -243,3 +249,68 @@ def _without_mark(file: Path, copy: Path) -> str:
 def _kind(file: str) -> str | None:
     name = file.removesuffix(".gz").removesuffix(".zst")
     return next((kind for kind in READERS if name.endswith(f".{kind}")), None)
+
+
+SCHEMES = ("hf://", "s3://", "https://", "http://")
+
+AWS = {
+    "KEY_ID": "AWS_ACCESS_KEY_ID",
+    "SECRET": "AWS_SECRET_ACCESS_KEY",
+    "SESSION_TOKEN": "AWS_SESSION_TOKEN",
+    "REGION": "AWS_REGION",
+    "ENDPOINT": "AWS_ENDPOINT",
+}
+"""Settings of an S3 secret and the variables that they come from."""
+
+
+def is_remote(spec: str) -> bool:
+    """Whether a source lies elsewhere."""
+    return spec.startswith(SCHEMES)
+
+
+def connect_remote(connection: DuckDBPyConnection, spec: str) -> None:
+    """Let a connection read `spec`; DuckDB fetches the extension on its first use.
+
+    Raises:
+        UserError: the extension cannot be had.
+    """
+    import duckdb
+
+    try:
+        connection.execute("LOAD httpfs")
+    except duckdb.Error:
+        try:
+            connection.execute("INSTALL httpfs; LOAD httpfs")
+        except duckdb.Error as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{spec}: DuckDB needs its extension httpfs for this source: {reason}",
+                hint="fetch the files with another tool (such as `hf download`) and name their folder",
+            ) from error
+    if spec.startswith("s3://"):
+        _make_secret(connection, "s3", {key: os.environ.get(name) for key, name in AWS.items()})
+    elif spec.startswith("hf://"):
+        from huggingface_hub import get_token
+
+        _make_secret(connection, "huggingface", {"TOKEN": get_token()})
+
+
+def remote_files(connection: DuckDBPyConnection, pattern: str) -> list[str]:
+    """The files of a pattern, in order.
+
+    Raises:
+        UserError: the place does not answer.
+    """
+    import duckdb
+
+    try:
+        found = connection.execute("SELECT file FROM glob(?) ORDER BY file", [pattern]).fetchall()
+    except duckdb.Error as error:
+        raise UserError(f"{pattern}: {str(error).splitlines()[0]}") from error
+    return [file for (file,) in found]
+
+
+def _make_secret(connection: DuckDBPyConnection, kind: str, settings: dict[str, str | None]) -> None:
+    given = "".join(f", {key} '{value.replace(chr(39), chr(39) * 2)}'" for key, value in settings.items() if value)
+    if given:
+        connection.execute(f"CREATE OR REPLACE SECRET (TYPE {kind}{given})")

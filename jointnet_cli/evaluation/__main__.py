@@ -12,8 +12,8 @@ import typer
 from jointnet_cli.cli.console import RUN_FAILED, guarded, hush_libraries
 from jointnet_cli.cli.groups import spread
 from jointnet_cli.cli.options import ModelOptions, SamplingOptions
-from jointnet_cli.strict_json import to_json
-from jointnet_cli.tasks import Method
+from jointnet_cli.files.text import to_json
+from jointnet_cli.sampling.presets import Method
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
@@ -46,7 +46,7 @@ def attributes(
     limit: Limit = None,
 ) -> None:
     """Train the classifier that judges pictures, keep it in a folder, and measure it on held-out worlds."""
-    from jointnet_cli.evaluation.attributes import load_labelled, train_judge
+    from jointnet_cli.evaluation.judge.classifier import load_labelled, train_judge
 
     trained = train_judge(
         load_labelled(training, limit),
@@ -70,9 +70,9 @@ def follow(
     sampling: SamplingOptions,
 ) -> None:
     """Do pictures show what their prompts ask for? Accuracy of biome, time of day, object and colour."""
-    from jointnet_cli.evaluation.attributes import Judge
     from jointnet_cli.evaluation.follow import evaluate_following
-    from jointnet_cli.evaluation.prompts import evenly, fixed_prompts
+    from jointnet_cli.evaluation.judge.classifier import Judge
+    from jointnet_cli.evaluation.judge.prompts import evenly, fixed_prompts
 
     trained = Judge.load(judge)
     prompts = fixed_prompts()
@@ -110,7 +110,7 @@ def seams(
     sampling: SamplingOptions,
 ) -> None:
     """Column steps of panoramas at tile borders and at the wrap, against elsewhere."""
-    from jointnet_cli.evaluation.seams import evaluate_seams
+    from jointnet_cli.evaluation.metrics.panoramas import evaluate_seams
 
     _print(
         evaluate_seams(
@@ -163,7 +163,7 @@ def progression(
 ) -> None:
     """Fréchet distance of pictures and error of depth over the steps of training runs (the paper's Fig. 8)."""
     from jointnet_cli.engine import Engine
-    from jointnet_cli.evaluation.attributes import Judge
+    from jointnet_cli.evaluation.judge.classifier import Judge
     from jointnet_cli.evaluation.progression import draw_figure, evaluate_progression, find_snapshots
     from jointnet_cli.evaluation.report import run_facts
 
@@ -203,7 +203,7 @@ def prompts() -> None:
     """The fixed prompts and what their pictures must show."""
     from dataclasses import asdict
 
-    from jointnet_cli.evaluation.prompts import fixed_prompts
+    from jointnet_cli.evaluation.judge.prompts import fixed_prompts
 
     _print({"prompts": [asdict(prompt) for prompt in fixed_prompts()]})
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from jointnet_cli.data.dataset import sample_map
-from jointnet_cli.data.shards import read_shards
+from jointnet_cli.data.shards.format import read_shards
+from jointnet_cli.data.shards.samples import sample_map
 from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.cases import evaluation_shards
 from jointnet_cli.evaluation.report import Progress
-from jointnet_cli.evaluation.shard_samples import evaluation_shards
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine

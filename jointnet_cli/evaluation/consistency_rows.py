@@ -13,18 +13,18 @@ import torch
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.agreement import OTHER_NOISE
-from jointnet_cli.evaluation.consistency import Sample
-from jointnet_cli.evaluation.files import WORDS, digest, find_pairs, take_apart
+from jointnet_cli.evaluation.cases import ShardScenes
+from jointnet_cli.evaluation.folders import WORDS, digest, find_pairs, take_apart
+from jointnet_cli.evaluation.joint_methods import Model
 from jointnet_cli.evaluation.measure import Record
-from jointnet_cli.evaluation.models import Model
+from jointnet_cli.evaluation.methods import Row
+from jointnet_cli.evaluation.metrics.consistency import OTHER_NOISE, Sample
 from jointnet_cli.evaluation.report import run_facts
-from jointnet_cli.evaluation.rows import Row
-from jointnet_cli.evaluation.scenes import ShardScenes
-from jointnet_cli.modality import relative_disparity
-from jointnet_cli.output.image import read_disparity_png, read_image, write_grey_png, write_normal_png, write_png
-from jointnet_cli.output.maps import read_map
-from jointnet_cli.tasks import Depth, Generate, Panorama, Sampling
+from jointnet_cli.files.images import read_disparity_png, read_image, write_grey_png, write_normal_png, write_png
+from jointnet_cli.files.maps import read_map
+from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.tasks import Depth, Generate, Panorama
+from jointnet_cli.tensors import relative_disparity
 
 Place = Callable[[int, str], Path]
 """From an item's number and a suffix to a file of it."""

@@ -8,16 +8,14 @@ from functools import partial
 from typing import Any
 
 from jointnet_cli.engine import NOMINAL_FOV
-from jointnet_cli.evaluation.agreement import partners
-from jointnet_cli.evaluation.consistency import consistency, wrap_seam
 from jointnet_cli.evaluation.consistency_rows import DEPTH, IMAGE, Place, Source
-from jointnet_cli.evaluation.edges import SHARE
 from jointnet_cli.evaluation.intervals import mean_estimate
-from jointnet_cli.evaluation.items import Items
 from jointnet_cli.evaluation.measure import Record, Watch, row_key
-from jointnet_cli.evaluation.rows import Row
-from jointnet_cli.evaluation.table import Cell, Column, Table
-from jointnet_cli.output.image import read_disparity_png, read_image
+from jointnet_cli.evaluation.methods import Row
+from jointnet_cli.evaluation.metrics.consistency import SHARE, consistency, partners, wrap_seam
+from jointnet_cli.evaluation.report import Cell, Column, Table
+from jointnet_cli.evaluation.runner import Items
+from jointnet_cli.files.images import read_disparity_png, read_image
 
 COLUMNS = {
     "edges": Column("edge AUC", "higher"),

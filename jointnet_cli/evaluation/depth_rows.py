@@ -7,25 +7,28 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import torch
 from torch import Tensor
 
-from jointnet_cli.data.labeller import Teacher, open_teacher
-from jointnet_cli.data.teachers import LabelSpec, parse_spec
+from jointnet_cli.data.labels.specs import LabelSpec, parse_spec
+from jointnet_cli.data.labels.teachers import Teacher, open_teacher
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.depth import mean_disparity, resized, round_trip
-from jointnet_cli.evaluation.files import digest, find_maps, match
-from jointnet_cli.evaluation.models import Model
-from jointnet_cli.evaluation.numbers import read_predicted_depth
+from jointnet_cli.evaluation.cases import Scene, samples_with_depth, true_disparity
+from jointnet_cli.evaluation.folders import digest, find_maps, match, read_predicted_depth
+from jointnet_cli.evaluation.joint_methods import Model
+from jointnet_cli.evaluation.methods import Row
+from jointnet_cli.evaluation.metrics.depth import resized
 from jointnet_cli.evaluation.report import run_facts
-from jointnet_cli.evaluation.rows import Row, needed_by_all
-from jointnet_cli.evaluation.scenes import Scene
-from jointnet_cli.modality import relative_disparity
-from jointnet_cli.output.maps import DepthKind
-from jointnet_cli.sampling.resample import to_tensor
-from jointnet_cli.tasks import Depth, Refine, Sampling
+from jointnet_cli.evaluation.runner import needed_by_all
+from jointnet_cli.files.maps import DepthKind
+from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.tasks import Depth, Refine
+from jointnet_cli.tensors import from_map, relative_disparity, to_map, to_tensor
+
+if TYPE_CHECKING:
+    from jointnet_cli.engine import Engine
 
 MIDAS = {"dpt_beit_large_512": "midas-beit-512", "dpt_hybrid_384": "midas-dpt-hybrid"}
 """MiDaS's own names for the networks of the paper, and ours."""
@@ -217,17 +220,30 @@ KINDS: dict[str, Callable[[str, Predicting], Predictor]] = {
 }
 
 
-def at_size(disparity: Tensor, height: int, width: int) -> Tensor:
-    """Disparity at the size of the truth; a pixel that would be mixed from missing values is missing."""
-    size = torch.Size((height, width))
-    if disparity.shape == size:
-        return disparity
-    there = resized((disparity > 0).float(), size)
-    return torch.where(there > 0.999, resized(disparity, size), 0.0)
-
-
 def _state(path: Path) -> str:
     """What changes with a file or the files of a folder."""
     files = sorted(path.glob("*")) if path.is_dir() else [path]
     facts = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:12]
+
+
+def mean_disparity(shards: str | Path, limit: int | None = 2000) -> Tensor:
+    """The mean (H, W) of the relative disparity of the first samples of shards.
+
+    Raises:
+        UserError: no shards, or samples without depth.
+    """
+    total, count = torch.zeros(()), 0
+    for sample in samples_with_depth(shards, limit, evaluation=False):
+        total = total + relative_disparity(true_disparity(sample)[None])[0]
+        count += 1
+    return total / count
+
+
+@torch.inference_mode()
+def round_trip(engine: Engine, truth: Tensor) -> Tensor:
+    """Relative disparity encoded and decoded by the model's VAE."""
+    model = engine.model
+    sides = [max(1, round(side / model.factor)) * model.factor for side in truth.shape]
+    maps = to_map(resized(relative_disparity(truth[None])[0], torch.Size(sides))[None], "depth")
+    return resized(from_map(model.decode(model.encode(maps)), "depth")[0].cpu(), truth.shape)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
-from jointnet_cli.evaluation.depth import FIT_PIXELS, FITS, depth_errors
-from jointnet_cli.evaluation.depth_rows import Predicting, Predictor, at_size, open_predictor
-from jointnet_cli.evaluation.items import Items
+from jointnet_cli.evaluation.cases import Scenes
+from jointnet_cli.evaluation.depth_rows import Predicting, Predictor, open_predictor
 from jointnet_cli.evaluation.measure import Metric, Record, Watch, measure
-from jointnet_cli.evaluation.rows import Row
-from jointnet_cli.evaluation.scenes import Scenes
-from jointnet_cli.evaluation.table import Column, Table
+from jointnet_cli.evaluation.methods import Row
+from jointnet_cli.evaluation.metrics.depth import FIT_PIXELS, FITS, at_size, depth_errors
+from jointnet_cli.evaluation.report import Column, Table
+from jointnet_cli.evaluation.runner import Items
 
 METRICS = (
     Metric(Column("AbsRel", "lower"), "abs_rel"),

@@ -13,20 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jointnet_cli.evaluation.agreement import OTHER_NOISE, partners, pearson, spearman
-from jointnet_cli.evaluation.depth import align, true_disparity
+from jointnet_cli.evaluation.cases import FolderPictures, PictureSet, Scene, ShardPictures, true_disparity
 from jointnet_cli.evaluation.depth_rows import Predicting, open_predictor
 from jointnet_cli.evaluation.intervals import mean_estimate
 from jointnet_cli.evaluation.makers import DEPTH_TO_IMAGE, FOLDER, open_maker
 from jointnet_cli.evaluation.measure import row_key
+from jointnet_cli.evaluation.methods import Making, Row, Wish
+from jointnet_cli.evaluation.metrics.consistency import OTHER_NOISE, partners, pearson, spearman
+from jointnet_cli.evaluation.metrics.depth import align
 from jointnet_cli.evaluation.picture_scores import REAL, Scoring, cells_of, make_pictures
-from jointnet_cli.evaluation.pictures import FolderPictures, PictureSet, ShardPictures
-from jointnet_cli.evaluation.rows import Row
-from jointnet_cli.evaluation.scenes import Scene
-from jointnet_cli.evaluation.table import Cell, Column, Table
-from jointnet_cli.evaluation.wishes import Making, Wish
-from jointnet_cli.modality import relative_disparity
-from jointnet_cli.sampling.resample import resize, to_array, to_tensor
+from jointnet_cli.evaluation.report import Cell, Column, Table
+from jointnet_cli.tensors import relative_disparity, resize, to_array, to_tensor
 
 KINDS = (*DEPTH_TO_IMAGE, FOLDER)
 PREDICTORS = ("jointnet", "midas", "midas+refine")

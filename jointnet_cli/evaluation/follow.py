@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointnet_cli.data.shards import read_shards
-from jointnet_cli.data.worlds import grammar
-from jointnet_cli.evaluation.attributes import Answers, Judge, accuracy, load_labelled, shrink
-from jointnet_cli.evaluation.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN
-from jointnet_cli.evaluation.prompts import Prompt, evenly, fixed_prompts
+from jointnet_cli.data.shards.format import read_shards
+from jointnet_cli.evaluation.cases import evaluation_shards
+from jointnet_cli.evaluation.figures import write_sheet
+from jointnet_cli.evaluation.judge.classifier import Judge, accuracy, asked_for, load_labelled, shrink
+from jointnet_cli.evaluation.judge.prompts import Prompt, evenly, fixed_prompts
 from jointnet_cli.evaluation.report import Progress, run_facts
-from jointnet_cli.evaluation.shard_samples import evaluation_shards
-from jointnet_cli.evaluation.sheet import write_sheet
-from jointnet_cli.modality import from_map, to_map
-from jointnet_cli.tasks import Generate, Result, Sampling
+from jointnet_cli.results import Result
+from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.tasks import Generate
+from jointnet_cli.tensors import from_map, to_map
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SHEET_PICTURES = 24
+
 VAE_BATCH = 16
 
 
@@ -83,29 +84,6 @@ def evaluate_following(
             judge(_softened(engine, held_out)), load_labelled(held_out).answers
         )
     return report
-
-
-def asked_for(prompts: Sequence[Prompt]) -> Answers:
-    """What the pictures of prompts must show."""
-    present = torch.tensor([[_asked(prompt, kind) for kind in KINDS] for prompt in prompts])
-    colour = torch.full((len(prompts), len(PAINTED)), UNKNOWN)
-    for row, prompt in zip(colour, prompts, strict=True):
-        if prompt.colour is not None:
-            row[list(PAINTED).index(prompt.kind)] = COLOURS.index(prompt.colour)
-    return Answers(
-        biome=torch.tensor([BIOMES.index(prompt.biome) for prompt in prompts]),
-        time=torch.tensor([TIMES.index(prompt.time) for prompt in prompts]),
-        present=present,
-        colour=colour,
-    )
-
-
-def _asked(prompt: Prompt, kind: str) -> int:
-    if kind == prompt.kind:
-        return 1
-    biome = grammar.BIOMES[prompt.biome]
-    may_hold = {rule.kind for rule in biome.heroes + biome.company} | ({"pine"} if prompt.biome == "forest" else set())
-    return UNKNOWN if kind in may_hold else 0
 
 
 @torch.inference_mode()

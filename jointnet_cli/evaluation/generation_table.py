@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.captions import Caption
+from jointnet_cli.evaluation.cases import Caption, FolderPictures, PictureSet, ShardPictures
 from jointnet_cli.evaluation.makers import FOLDER, GENERATION, open_maker
+from jointnet_cli.evaluation.methods import Making, Row, Wish
 from jointnet_cli.evaluation.picture_scores import REAL, Scoring, cells_of, make_pictures
-from jointnet_cli.evaluation.pictures import FolderPictures, PictureSet, ShardPictures
-from jointnet_cli.evaluation.rows import Row
-from jointnet_cli.evaluation.table import Cell, Table
-from jointnet_cli.evaluation.wishes import Making, Wish
-from jointnet_cli.output.metadata import read_record
+from jointnet_cli.evaluation.report import Cell, Table
+from jointnet_cli.files.metadata import read_record
 
 KINDS = (*GENERATION, FOLDER)
 

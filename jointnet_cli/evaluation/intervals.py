@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jointnet_cli.evaluation.report import Estimate
+
 TAILS = (0.025, 0.975)
 """The quantiles between which an interval lies."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A measured number with its interval. NaN is the interval of one item, and of none also the number."""
-
-    value: float
-    low: float
-    high: float
-    count: int
-    """Items that it is measured on."""
 
 
 def mean_estimate(values: Sequence[float], *, resamples: int = 1000, seed: int = 0) -> Estimate:

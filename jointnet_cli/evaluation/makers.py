@@ -7,12 +7,12 @@ from functools import cached_property
 from pathlib import Path
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.files import digest
-from jointnet_cli.evaluation.models import Model
-from jointnet_cli.evaluation.peers import ControlNetDepth, Ldm3d, Sd2Depth
+from jointnet_cli.evaluation.folders import digest
+from jointnet_cli.evaluation.joint_methods import Model
+from jointnet_cli.evaluation.methods import Made, Maker, Making, Row, Wish
+from jointnet_cli.evaluation.pipelines import ControlNetDepth, Ldm3d, Sd2Depth
 from jointnet_cli.evaluation.report import run_facts
-from jointnet_cli.evaluation.rows import Row, needed_by_all
-from jointnet_cli.evaluation.wishes import Made, Maker, Making, Wish
+from jointnet_cli.evaluation.runner import needed_by_all
 from jointnet_cli.model.folder import RGB
 from jointnet_cli.tasks import Generate
 

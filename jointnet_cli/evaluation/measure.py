@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from jointnet_cli.evaluation.cases import Scenes
 from jointnet_cli.evaluation.depth_rows import Predictor
 from jointnet_cli.evaluation.intervals import mean_estimate
-from jointnet_cli.evaluation.items import Items
-from jointnet_cli.evaluation.report import Progress
-from jointnet_cli.evaluation.rows import Row
-from jointnet_cli.evaluation.scenes import Scenes
-from jointnet_cli.evaluation.table import Cell, Column, Table
+from jointnet_cli.evaluation.methods import Row
+from jointnet_cli.evaluation.report import Cell, Column, Progress, Table
+from jointnet_cli.evaluation.runner import Items
 
 Watch = Callable[[str], AbstractContextManager[Progress]]
 """Shows the progress of a row by its name."""

@@ -12,20 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jointnet_cli.engine import NOMINAL_FOV
-
-from jointnet_cli.evaluation.depth import align
+from jointnet_cli.evaluation.cases import Scene, Scenes
 from jointnet_cli.evaluation.depth_rows import KINDS as DEPTH_KINDS
-from jointnet_cli.evaluation.depth_rows import JointNet, Predicting, Prediction, Predictor, at_size, open_predictor
-from jointnet_cli.evaluation.files import digest, find_maps, match
-from jointnet_cli.evaluation.items import Items
+from jointnet_cli.evaluation.depth_rows import JointNet, Predicting, Prediction, Predictor, open_predictor
+from jointnet_cli.evaluation.folders import digest, find_maps, match
 from jointnet_cli.evaluation.measure import Metric, Record, Watch, measure
-from jointnet_cli.evaluation.normal import normal_errors, normals_of, pinhole
-from jointnet_cli.evaluation.rows import Row
-from jointnet_cli.evaluation.scenes import Scene, Scenes
-from jointnet_cli.evaluation.table import Column, Table
-from jointnet_cli.output.maps import read_map
-from jointnet_cli.output.scene import DepthScale
-from jointnet_cli.sampling.resample import resize, to_array, to_tensor
+from jointnet_cli.evaluation.methods import Row
+from jointnet_cli.evaluation.metrics.depth import align, at_size
+from jointnet_cli.evaluation.metrics.normals import normal_errors, normals_of, pinhole
+from jointnet_cli.evaluation.report import Column, Table
+from jointnet_cli.evaluation.runner import Items
+from jointnet_cli.files.maps import read_map
+from jointnet_cli.scene.scene import DepthScale
+from jointnet_cli.tensors import resize, to_array, to_tensor
 
 METRICS = (
     Metric(Column("mean angle, °", "lower", digits=2), "mean"),

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 
 from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.coherence import count_crops
-from jointnet_cli.evaluation.files import PICTURES, WORDS, digest, take_apart
-from jointnet_cli.evaluation.models import Model
+from jointnet_cli.evaluation.folders import PICTURES, WORDS, digest, take_apart
+from jointnet_cli.evaluation.joint_methods import Model
+from jointnet_cli.evaluation.methods import Row
+from jointnet_cli.evaluation.metrics.panoramas import count_crops, panorama_seams
 from jointnet_cli.evaluation.report import run_facts
-from jointnet_cli.evaluation.rows import Row
-from jointnet_cli.evaluation.seams import panorama_seams
-from jointnet_cli.output.image import read_image
+from jointnet_cli.files.images import read_image
+from jointnet_cli.results import Result
 from jointnet_cli.sampling.layout import panorama_layout
-from jointnet_cli.tasks import METHODS, Method, Panorama, Result, Sampling
+from jointnet_cli.sampling.presets import METHODS, Method, Sampling
+from jointnet_cli.tasks import Panorama
 
 
 @dataclass(frozen=True)

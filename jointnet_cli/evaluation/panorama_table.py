@@ -11,20 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.coherence import intra_distance
-from jointnet_cli.evaluation.features.perceptual import Perceptual
+from jointnet_cli.evaluation.figures import Cell as Place
+from jointnet_cli.evaluation.figures import write_cells
 from jointnet_cli.evaluation.intervals import mean_estimate
-from jointnet_cli.evaluation.items import Items
 from jointnet_cli.evaluation.measure import Record, Watch, row_key
+from jointnet_cli.evaluation.methods import Row
+from jointnet_cli.evaluation.metrics.panoramas import intra_distance
 from jointnet_cli.evaluation.panorama_rows import Drawing, Painter
-from jointnet_cli.evaluation.rows import Row
-from jointnet_cli.evaluation.sheet import Cell as Place
-from jointnet_cli.evaluation.sheet import write_cells
-from jointnet_cli.evaluation.table import Cell, Column, Table
-from jointnet_cli.output.color import colorize
-from jointnet_cli.output.image import read_disparity_png, read_image, write_grey_png, write_png
-from jointnet_cli.sampling.resample import resize, to_array, to_tensor
-from jointnet_cli.sampling.rivals import DECAY, WEIGHT
+from jointnet_cli.evaluation.report import Cell, Column, Table
+from jointnet_cli.evaluation.runner import Items
+from jointnet_cli.files.color import colorize
+from jointnet_cli.files.images import read_disparity_png, read_image, write_grey_png, write_png
+from jointnet_cli.model.perceptual import Perceptual
+from jointnet_cli.sampling.syncdiffusion import DECAY, WEIGHT
+from jointnet_cli.tensors import resize, to_array, to_tensor
 
 IMAGE, DEPTH = ".image.png", ".depth.png"
 SHOWN = 6

@@ -10,21 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.attributes import Judge
-from jointnet_cli.evaluation.captions import Caption
-from jointnet_cli.evaluation.features.clip import Clip
-from jointnet_cli.evaluation.features.judge import QUESTIONS, count_answers, judge_key
-from jointnet_cli.evaluation.features.space import FeatureSpace
-from jointnet_cli.evaluation.intervals import Estimate, mean_estimate, set_estimate
-from jointnet_cli.evaluation.items import Items
+from jointnet_cli.evaluation.cases import Caption, PictureSet
+from jointnet_cli.evaluation.intervals import mean_estimate, set_estimate
+from jointnet_cli.evaluation.judge.classifier import Judge
 from jointnet_cli.evaluation.measure import Watch, row_key
-from jointnet_cli.evaluation.pictures import PictureSet
-from jointnet_cli.evaluation.rows import Row
-from jointnet_cli.evaluation.set_scores import RealFeatures, inception_score
-from jointnet_cli.evaluation.table import Cell, Column
-from jointnet_cli.evaluation.wishes import Maker, Wish
-from jointnet_cli.output.atomic import atomic_path
-from jointnet_cli.output.image import read_image, write_grey_png, write_png
+from jointnet_cli.evaluation.methods import Maker, Row, Wish
+from jointnet_cli.evaluation.metrics.captions import QUESTIONS, Clip, count_answers, judge_key
+from jointnet_cli.evaluation.metrics.distribution import RealFeatures, inception_score
+from jointnet_cli.evaluation.metrics.features import FeatureSpace
+from jointnet_cli.evaluation.report import Cell, Column, Estimate
+from jointnet_cli.evaluation.runner import Items
+from jointnet_cli.files.atomic import atomic_path
+from jointnet_cli.files.images import read_image, write_grey_png, write_png
 
 REAL = "real pictures"
 """The row of what the others are compared to."""

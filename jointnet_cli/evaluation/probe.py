@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jointnet_cli.strict_json import to_json
+from jointnet_cli.files.text import to_json
 
 IMAGE_COMMANDS = ("generate", "depth", "panorama")
 
@@ -28,7 +28,7 @@ def main(phases_path: str, started: str, *arguments: str) -> None:
 
     if arguments[0] in IMAGE_COMMANDS:
         from jointnet_cli import engine
-        from jointnet_cli.output import bundle
+        from jointnet_cli import results as bundle
 
         _time(engine.Engine, "open", "load", phases)
         _time(bundle, "write_result", "write", phases)

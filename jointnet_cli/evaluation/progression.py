@@ -12,15 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jointnet_cli.data.shards import Sample
+from jointnet_cli.data.shards.format import Sample
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.attributes import Judge, shrink
-from jointnet_cli.evaluation.depth import depth_errors, samples_with_depth, true_disparity
-from jointnet_cli.evaluation.features.judge import last_features
+from jointnet_cli.evaluation.cases import WORLDS_CAP, samples_with_depth, true_disparity
+from jointnet_cli.evaluation.judge.classifier import Judge, shrink
+from jointnet_cli.evaluation.metrics.captions import last_features
+from jointnet_cli.evaluation.metrics.depth import depth_errors
+from jointnet_cli.evaluation.metrics.distribution import RealFeatures
 from jointnet_cli.evaluation.report import Progress
-from jointnet_cli.evaluation.scenes import WORLDS_CAP
-from jointnet_cli.evaluation.set_scores import RealFeatures
-from jointnet_cli.tasks import Depth, Generate, Result, Sampling
+from jointnet_cli.results import Result
+from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.tasks import Depth, Generate
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
@@ -172,7 +174,7 @@ def draw_figure(snapshots: Sequence[Snapshot], path: Path) -> None:
 
 def _strip(snapshot: Snapshot) -> np.ndarray[Any, Any]:
     """The pictures of a snapshot side by side, each above its depth."""
-    from jointnet_cli.output.color import colorize
+    from jointnet_cli.files.color import colorize
 
     columns = [
         np.concatenate([result.image, *([colorize(result.maps["depth"])] if "depth" in result.maps else [])])

@@ -14,12 +14,12 @@ import torch
 from torch.nn import functional as F
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.depth import DepthErrors, depth_errors, means, samples_with_depth, true_disparity
+from jointnet_cli.evaluation.cases import WORLDS_CAP, samples_with_depth, true_disparity
+from jointnet_cli.evaluation.metrics.depth import DepthErrors, depth_errors, means
 from jointnet_cli.evaluation.report import Progress, run_facts
-from jointnet_cli.evaluation.scenes import WORLDS_CAP
-from jointnet_cli.modality import relative_disparity
-from jointnet_cli.sampling.resample import enlarge
-from jointnet_cli.tasks import Refine, Sampling
+from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.tasks import Refine
+from jointnet_cli.tensors import enlarge, relative_disparity
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine

@@ -9,7 +9,6 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from jointnet_cli.model.architecture import CONTROLNET_DIRECT_EXTEND, DIRECT_EXTEND
 from jointnet_cli.model.branch import (
     Conditioning,
     decode,
@@ -19,9 +18,8 @@ from jointnet_cli.model.branch import (
     skip_widths,
     text_states,
 )
-from jointnet_cli.model.folder import CONTROL, RGB
-from jointnet_cli.model.joint import received, zero_conv
-from jointnet_cli.model.network import JointNetwork
+from jointnet_cli.model.folder import CONTROL, CONTROLNET_DIRECT_EXTEND, DIRECT_EXTEND, RGB
+from jointnet_cli.model.joint import JointNetwork, received, zero_conv
 
 Output = Literal["copy", "zero", "random"]
 """How the output layer starts for further modalities; with `copy` it predicts RGB's noise for all (paper 3.1)."""

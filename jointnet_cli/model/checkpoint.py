@@ -30,13 +30,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.architecture import CONTROLNET_DIRECT_EXTEND, DIRECT_EXTEND, LIGHT
+from jointnet_cli.model.adapters import LightJointUNet, read_adapters
 from jointnet_cli.model.baselines import ControlNetDirectExtend, DirectExtend
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.codec import decode_latents, encode_maps, pixels_per_latent
 from jointnet_cli.model.family import Family
 from jointnet_cli.model.folder import (
+    CONTROLNET_DIRECT_EXTEND,
+    DIRECT_EXTEND,
     EXCHANGE,
+    JOINTNET,
+    LIGHT,
+    RANK,
     REMEDY,
     RGB,
     ModelFolder,
@@ -46,13 +50,11 @@ from jointnet_cli.model.folder import (
     write_json,
     write_record,
 )
-from jointnet_cli.model.joint import JointUNet
-from jointnet_cli.model.light import LightJointUNet, read_adapters
-from jointnet_cli.model.network import JointNetwork
-from jointnet_cli.model.prompt import TEXT_SIDES, TextSide, save_tokenizer
+from jointnet_cli.model.joint import JointNetwork, JointUNet
 from jointnet_cli.model.published import read_branches
+from jointnet_cli.model.text import TEXT_SIDES, TextSide, Words, save_tokenizer
+from jointnet_cli.model.vae import decode_latents, encode_maps, pixels_per_latent
 from jointnet_cli.model.weights import find_weights, read_tensors
-from jointnet_cli.model.words import Words
 
 SHARD_NAME = SAFETENSORS_WEIGHTS_NAME.replace(".", "{suffix}.")
 
@@ -294,3 +296,36 @@ def _save_network(network: Any, folder: Path, dtype: torch.dtype, shard_size: st
         save_torch_state_dict(tensors, folder, filename_pattern=SHARD_NAME, max_shard_size=shard_size)
     else:
         network.save_pretrained(folder, state_dict=tensors, max_shard_size=shard_size)
+
+
+def build(
+    architecture: str, unet: UNet2DConditionModel, modalities: Sequence[str], *, rank: int = RANK
+) -> JointNetwork:
+    """A network that extends a base UNet to further modalities, at the start of its training.
+
+    Args:
+        architecture: one of `ARCHITECTURES`.
+        unet: the base; `jointnet` and `light` take it as their RGB branch, the others copy it.
+        modalities: what is denoised beside RGB.
+        rank: of the adapters, for `light`.
+
+    Raises:
+        ValueError: no such architecture.
+        UserError: `light` without peft.
+    """
+    from jointnet_cli.model.adapters import LightJointUNet
+    from jointnet_cli.model.baselines import ControlNetDirectExtend, DirectExtend
+    from jointnet_cli.model.joint import extend
+
+    network: JointNetwork
+    if architecture == JOINTNET:
+        network = extend(unet, modalities)
+    elif architecture == LIGHT:
+        network = LightJointUNet.extend(unet, modalities, rank=rank)
+    elif architecture == DIRECT_EXTEND:
+        network = DirectExtend.extend(unet, modalities)
+    elif architecture == CONTROLNET_DIRECT_EXTEND:
+        network = ControlNetDirectExtend.extend(unet, modalities)
+    else:
+        raise ValueError(f"no architecture {architecture}")
+    return network.to(device=unet.device, dtype=unet.dtype)

@@ -1,26 +1,63 @@
-"""What a model folder says of itself, read without torch: enough to plan a run and to refuse what cannot work."""
+"""The architectures of a network: the paper's, its rivals, and a light one. Names are read without torch."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.architecture import ARCHITECTURES, CONTROLNET_DIRECT_EXTEND, JOINTNET, LIGHT
+from jointnet_cli.files.text import to_json
 from jointnet_cli.model.family import Family, find_family
-from jointnet_cli.strict_json import to_json
+from jointnet_cli.model.weights import count_parameters, find_weights, weights_hash
+
+if TYPE_CHECKING:
+    from jointnet_cli.model.joint import JointNetwork
+
+JOINTNET = "jointnet"
+
+LIGHT = "light"
+
+DIRECT_EXTEND = "direct-extend"
+
+CONTROLNET_DIRECT_EXTEND = "controlnet-direct-extend"
+
+ARCHITECTURES = {
+    JOINTNET: "a UNet a modality, exchanging features (paper 3.1)",
+    LIGHT: "the same, with the RGB branch's weights and low-rank adapters in place of further UNets",
+    DIRECT_EXTEND: "one UNet with more channels in and out (paper Fig. 2a)",
+    CONTROLNET_DIRECT_EXTEND: "a ControlNet for the input, more channels out (paper A.1)",
+}
+"""Name to what it is."""
+
+RANK = 16
+"""Rank of a light branch's adapters."""
+
+
+def checkpoint_gradients(network: JointNetwork) -> None:
+    """Let all UNets of a network recompute their blocks in the backward pass: less memory, the same gradients."""
+    from diffusers import UNet2DConditionModel
+
+    for module in network.modules():
+        if isinstance(module, UNet2DConditionModel):
+            module.enable_gradient_checkpointing()
+
 
 EMBEDDED = Path(__file__).parent / "diorama"
+
 FORMAT = 1
+
 RGB = "rgb"
+
 FALLBACK = {"scheduler": "ddim", "steps": 50, "guidance": 7.5}
 """Sampling defaults of a model whose folder states none: the paper's."""
+
 EXCHANGE = "exchange.safetensors"
+
 CONTROL = "control.safetensors"
+
 REMEDY = "the folder is incomplete or damaged: copy or export the whole model again"
 
 
@@ -212,19 +249,6 @@ def read_prediction(facts: ModelFolder) -> str:
     return str(read_json(facts.base / "scheduler" / "scheduler_config.json").get("prediction_type", "epsilon"))
 
 
-def weights_hash(*folders: str | Path) -> str:
-    """SHA-256 over the weights of folders, in order of path, cut to twelve hexadecimal digits."""
-    digest = hashlib.sha256()
-    for folder in folders:
-        files = [path for suffix in ("safetensors", "bin") for path in Path(folder).rglob(f"*.{suffix}")]
-        for path in sorted(files):
-            digest.update(path.relative_to(folder).as_posix().encode())
-            with path.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-    return digest.hexdigest()[:12]
-
-
 def _read_unet(folder: Path) -> dict[str, Any]:
     return read_json(folder / "config.json", "sample_size", "block_out_channels", "in_channels")
 
@@ -276,3 +300,56 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
         if not isinstance(content, dict) or content.get(key) is None:
             raise UserError(f"{path} does not say {key}", hint=REMEDY)
     return content
+
+
+def describe(name: str, facts: ModelFolder) -> dict[str, Any]:
+    """What a model is, ready for JSON; `parameters` and `hash` are `None` while weights are not on this machine."""
+    whole = all(find_weights(folder) is not None for folder in facts.networks)
+    return {
+        "model": name,
+        "path": str(facts.path),
+        "base": None if facts.base == facts.path else str(facts.base),
+        "family": facts.family.name,
+        "architecture": facts.architecture,
+        **({} if facts.rank is None else {"rank": facts.rank}),
+        "branches": facts.branches,
+        "masked_input": facts.masked_input,
+        "parameters": _parameters(facts) if whole else None,
+        "prediction": read_prediction(facts),
+        "size": facts.size,
+        "factor": facts.factor,
+        "bytes": sum(_disk_size(path) for path in {facts.path, facts.base}),
+        "hash": facts.weights_hash() if whole else None,
+        "defaults": facts.defaults,
+        "provenance": facts.provenance,
+    }
+
+
+def _parameters(facts: ModelFolder) -> int:
+    """Those of the joint network: all branches and what they exchange."""
+    files = [facts.path / name for name in facts.joint_files]
+    for place in facts.unets.values():
+        weights = find_weights(facts.path / place)
+        files += weights.files if weights else []
+    return sum(count_parameters(path) for path in files)
+
+
+def _disk_size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _cached() -> dict[str, Path]:
+    """Repositories in the hub's cache, each with its newest snapshot."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repositories = scan_cache_dir().repos
+    except CacheNotFound:
+        return {}
+    found = {}
+    for repository in sorted(repositories, key=lambda repository: repository.repo_id):
+        if repository.repo_type == "model" and repository.revisions:
+            newest = max(repository.revisions, key=lambda revision: revision.last_modified)
+            found[repository.repo_id] = newest.snapshot_path
+    return found

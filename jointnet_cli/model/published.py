@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from jointnet_cli import __version__
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.architecture import JOINTNET
-from jointnet_cli.model.folder import EXCHANGE, ModelFolder, read_json, unet_place, write_json, write_record
+from jointnet_cli.files.atomic import whole_folder
+from jointnet_cli.model.folder import EXCHANGE, JOINTNET, ModelFolder, read_json, unet_place, write_json, write_record
 from jointnet_cli.model.weights import find_weights, read_tensors
-from jointnet_cli.model.whole import whole_folder
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel

@@ -1,113 +1,326 @@
-"""A CLIP-format tokenizer learned from captions, and an untrained CLIP text encoder for it."""
+"""Prompts to conditioning: the text encoders of every family, and closed vocabularies."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+import re
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+import torch
+from torch import Tensor, nn
+from transformers import (
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
-from jointnet_cli.strict_json import to_json
+from jointnet_cli.files.atomic import write_text
+from jointnet_cli.model.branch import Conditioning
+from jointnet_cli.model.family import DEEPFLOYD_IF, STABLE_DIFFUSION, STABLE_DIFFUSION_XL, Family
 
-START, END = "<|startoftext|>", "<|endoftext|>"
-WORD_END = "</w>"
+IF_TOKENS = 77
+"""DeepFloyd-IF was trained on prompts of this length, though T5 reads longer ones."""
 
 
-def learn_tokenizer(captions: Iterable[str], vocabulary: int, tokens: int, folder: Path) -> CLIPTokenizer:
-    """Learn byte-pair merges from captions and write them as a `CLIPTokenizer` folder.
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Tensor:
+    """Token numbers (B, L) of texts, padded or cut to the tokenizer's length L."""
+    return _tokens(tokenizer, texts, tokenizer.model_max_length)["input_ids"]
 
-    Args:
-        captions: the training texts.
-        vocabulary: number of tokens, the 512 byte tokens of CLIP and the two marks included.
-        tokens: length every prompt is padded or cut to.
-        folder: where `vocab.json`, `merges.txt` and the configuration go.
+
+def tokenize_in_chunks(tokenizers: Iterable[PreTrainedTokenizerBase], texts: list[str]) -> list[Tensor]:
+    """Token numbers of whole texts in chunks of the tokenizer's length, (B, chunks, L) for each tokenizer.
+
+    Every chunk has a start mark, up to L - 2 tokens, an end mark and padding. Shorter texts have empty chunks at the end, so
+    that all texts and tokenizers have equally many. A chunk ends between words; a word is split only if it fits in no chunk.
     """
-    from tokenizers import Tokenizer
-    from tokenizers.models import BPE
-    from tokenizers.pre_tokenizers import ByteLevel
-    from tokenizers.trainers import BpeTrainer
-
-    symbols = sorted(ByteLevel.alphabet())
-    room = max(0, vocabulary - 2 * len(symbols) - 2)
-    # Merges are of use only if they are learned on the pieces that CLIP itself cuts a text into: words as bytes, single digits.
-    clip = _write_tokenizer(folder, symbols, [], tokens).backend_tokenizer
-    learner = Tokenizer(BPE(end_of_word_suffix=WORD_END))
-    learner.normalizer, learner.pre_tokenizer = clip.normalizer, clip.pre_tokenizer
-    trainer = BpeTrainer(vocab_size=vocabulary, end_of_word_suffix=WORD_END, show_progress=False)
-    learner.train_from_iterator(captions, trainer)
-    merges = [tuple(merge) for merge in json.loads(learner.to_str())["model"]["merges"]]
-    return _write_tokenizer(folder, symbols, merges[:room], tokens)
+    split = [(tokenizer, _split(tokenizer, texts)) for tokenizer in tokenizers]
+    count = max(len(chunks) for _, all_chunks in split for chunks in all_chunks)
+    return [
+        torch.tensor(
+            [[_marked(tokenizer, chunk) for chunk in [*chunks, *[[]] * count][:count]] for chunks in all_chunks]
+        )
+        for tokenizer, all_chunks in split
+    ]
 
 
-def _write_tokenizer(folder: Path, symbols: list[str], merges: list[tuple[str, ...]], tokens: int) -> CLIPTokenizer:
-    """Write the files of a CLIP tokenizer and read them."""
-    entries = [*symbols, *(symbol + WORD_END for symbol in symbols), *("".join(merge) for merge in merges)]
-    entries = [*dict.fromkeys(entries), START, END]
-    return _write_files(folder, {entry: number for number, entry in enumerate(entries)}, merges, tokens)
+class TextSide(nn.Module, ABC):
+    """The text encoders of a base model and their tokenizers.
 
-
-def _write_files(folder: Path, vocabulary: dict[str, int], merges: list[tuple[str, ...]], tokens: int) -> CLIPTokenizer:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(to_json(vocabulary, ensure_ascii=False), encoding="utf-8")
-    lines = ["#version: 0.2", *(" ".join(merge) for merge in merges)]
-    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    settings = {
-        "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": tokens,
-        "bos_token": START,
-        "eos_token": END,
-        "unk_token": END,
-        "pad_token": END,
-        "do_lower_case": True,
-    }
-    (folder / "tokenizer_config.json").write_text(to_json(settings, indent=2))
-    return CLIPTokenizer.from_pretrained(folder)
-
-
-def add_words(tokenizer: CLIPTokenizer, words: Iterable[str], folder: Path) -> CLIPTokenizer:
-    """Write a CLIP tokenizer that has a token of its own for each of some words of plain letters, and read it.
-
-    Tokens keep their numbers; the new ones come after them. Texts of words that were whole before are cut as before: the
-    new merges come last.
+    The encoders are submodules and the tokenizers attributes, each under the name of its folder.
     """
-    from tokenizers.models import BPE
 
-    kept = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    vocabulary: dict[str, int] = dict(kept["vocab"])
-    merges = [tuple(merge) for merge in kept["merges"]]
-    for word in words:
-        # Cut as the merges that were added for the words before it leave it.
-        first, *others = (token.value for token in BPE(vocabulary, merges, end_of_word_suffix=WORD_END).tokenize(word))
-        for piece in others:
-            merges.append((first, piece))
-            first += piece
-            vocabulary.setdefault(first, len(vocabulary))
-    return _write_files(folder, vocabulary, merges, tokenizer.model_max_length)
+    family: ClassVar[Family]
+    chunked: ClassVar[bool] = True
+    """Whether prompts longer than the encoder reads at once are encoded in chunks; otherwise they are cut."""
+
+    @abstractmethod
+    def forward(self, prompts: list[str], *, cut: bool = False) -> Conditioning:
+        """Encode B prompts as conditions of the branches. An empty prompt stands for no condition.
+
+        Args:
+            prompts: of any length.
+            cut: keep only what fits in one chunk, as in training. Otherwise the states of all chunks are concatenated along
+                the sequence, and the pooled output is that of the first chunk.
+        """
+
+    def beyond(self, texts: list[str]) -> list[list[str]]:
+        """For each text the words that do not fit in one chunk, a word that is split there included."""
+        found = [_beyond(tokenizer, texts, tokenizer.model_max_length) for tokenizer in self.tokenizers.values()]
+        return [max(words, key=len) for words in zip(*found, strict=True)]
+
+    def tokens(self, texts: list[str], *, cut: bool) -> list[Tensor]:
+        """For each CLIP the token numbers (B, chunks, L) of texts, on the encoders' device."""
+        tokenizers = self.tokenizers.values()
+        if cut:
+            chunks = [tokenize(tokenizer, texts)[:, None] for tokenizer in tokenizers]
+        else:
+            chunks = tokenize_in_chunks(tokenizers, texts)
+        device = next(self.parameters()).device
+        return [tokens.to(device) for tokens in chunks]
+
+    @property
+    def encoders(self) -> dict[str, PreTrainedModel]:
+        """Folder to text encoder."""
+        return {name: getattr(self, name) for name in self.family.encoders}
+
+    @property
+    def tokenizers(self) -> dict[str, PreTrainedTokenizerBase]:
+        """Folder to tokenizer."""
+        return {name: getattr(self, name) for name in self.family.tokenizers}
+
+    @classmethod
+    def options(cls, index: Mapping[str, Any], size: int) -> dict[str, Any]:
+        """Further arguments, from a `model_index.json` and the side of the model's own images in pixels."""
+        return {}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What `model_index.json` states beside the parts."""
+        return dict(self.family.settings)
 
 
-def grow_vocabulary(encoder: CLIPTextModel, size: int) -> CLIPTextModel:
-    """A copy of a text encoder for a vocabulary of `size` tokens; new rows of the table are as at the start of a training."""
-    grown = CLIPTextModel(CLIPTextConfig.from_dict({**encoder.config.to_dict(), "vocab_size": size}))
-    state = encoder.state_dict()
-    for name, value in grown.state_dict().items():
-        value[: len(state[name])] = state[name]
-    return grown.eval()
+class ClipText(TextSide):
+    """Stable Diffusion 1 and 2: the last hidden states of one CLIP."""
+
+    family = STABLE_DIFFUSION
+
+    def __init__(self, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> None:
+        super().__init__()
+        self.tokenizer, self.text_encoder = tokenizer, text_encoder
+
+    def forward(self, prompts: list[str], *, cut: bool = False) -> Conditioning:
+        (tokens,) = self.tokens(prompts, cut=cut)
+        states = self.text_encoder(tokens.flatten(0, 1)).last_hidden_state
+        return Conditioning(states.reshape(len(prompts), -1, states.shape[-1]))
 
 
-def build_text_encoder(tokenizer: CLIPTokenizer, *, width: int, layers: int, heads: int) -> CLIPTextModel:
-    """An untrained text encoder for a tokenizer."""
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=4 * width,
-        projection_dim=width,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        max_position_embeddings=tokenizer.model_max_length,
-        hidden_act="quick_gelu",
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return CLIPTextModel(config)
+class TwoClipText(TextSide):
+    """Stable Diffusion XL: the last hidden states but one of two CLIPs, the second's projection, and the image's size."""
+
+    family = STABLE_DIFFUSION_XL
+
+    def __init__(
+        self,
+        tokenizer: CLIPTokenizer,
+        text_encoder: CLIPTextModel,
+        tokenizer_2: CLIPTokenizer,
+        text_encoder_2: CLIPTextModelWithProjection,
+        *,
+        side: int,
+        zero_empty: bool = True,
+    ) -> None:
+        """`side` is that of the model's own images in pixels; with `zero_empty` an empty prompt is all zeros."""
+        super().__init__()
+        self.tokenizer, self.text_encoder = tokenizer, text_encoder
+        self.tokenizer_2, self.text_encoder_2 = tokenizer_2, text_encoder_2
+        self.side, self.zero_empty = side, zero_empty
+
+    @classmethod
+    def options(cls, index: Mapping[str, Any], size: int) -> dict[str, Any]:
+        return {"side": size, "zero_empty": index.get("force_zeros_for_empty_prompt", True)}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"force_zeros_for_empty_prompt": self.zero_empty}
+
+    def forward(self, prompts: list[str], *, cut: bool = False) -> Conditioning:
+        count, device = len(prompts), self.text_encoder.device
+        outputs = [
+            encoder(tokens.flatten(0, 1), output_hidden_states=True)
+            for tokens, encoder in zip(self.tokens(prompts, cut=cut), self.encoders.values(), strict=True)
+        ]
+        text = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+        text = text.reshape(count, -1, text.shape[-1])
+        pooled = outputs[-1].text_embeds.unflatten(0, (count, -1))[:, 0]
+        if self.zero_empty:
+            empty = torch.tensor([not prompt for prompt in prompts], device=device)
+            text = text.masked_fill(empty[:, None, None], 0)
+            pooled = pooled.masked_fill(empty[:, None], 0)
+        # Height and width of the original, top and left of the crop, height and width wanted.
+        sizes = torch.tensor([self.side, self.side, 0, 0, self.side, self.side], dtype=text.dtype, device=device)
+        return Conditioning(text, {"text_embeds": pooled, "time_ids": sizes.expand(count, -1)})
+
+
+class T5Text(TextSide):
+    """DeepFloyd-IF: the hidden states of T5, which is told where the prompt ends. Longer prompts are cut."""
+
+    family = DEEPFLOYD_IF
+    chunked = False
+
+    def __init__(self, tokenizer: T5Tokenizer, text_encoder: T5EncoderModel) -> None:
+        super().__init__()
+        self.tokenizer, self.text_encoder = tokenizer, text_encoder
+
+    def forward(self, prompts: list[str], *, cut: bool = False) -> Conditioning:
+        tokens = _tokens(self.tokenizer, _plain(prompts), IF_TOKENS)
+        device = self.text_encoder.device
+        mask = tokens["attention_mask"].to(device)
+        states = self.text_encoder(tokens["input_ids"].to(device), attention_mask=mask).last_hidden_state
+        return Conditioning(states.to(self.text_encoder.dtype))
+
+    def beyond(self, texts: list[str]) -> list[list[str]]:
+        return _beyond(self.tokenizer, _plain(texts), IF_TOKENS)
+
+
+TEXT_SIDES: dict[str, type[TextSide]] = {kind.family.name: kind for kind in (ClipText, TwoClipText, T5Text)}
+"""By the name of the family."""
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a tokenizer's folder."""
+    tokenizer.save_pretrained(folder)
+    if isinstance(tokenizer, CLIPTokenizer):
+        tokenizer.backend_tokenizer.model.save(str(folder))  # vocab.json and merges.txt, for older readers
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) -> dict[str, Tensor]:
+    return tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+
+
+def _plain(texts: list[str]) -> list[str]:
+    """Texts as DeepFloyd-IF's T5 was trained on them."""
+    return [text.lower().strip() for text in texts]
+
+
+def _split(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[list[int]]]:
+    """For each text its token numbers without marks, in chunks that leave room for two marks."""
+    found = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    room = tokenizer.model_max_length - 2
+    return [
+        _chunks(numbers, offsets, found.word_ids(row), room)
+        for row, (numbers, offsets) in enumerate(zip(found["input_ids"], found["offset_mapping"], strict=True))
+    ]
+
+
+def _chunks(numbers: list[int], offsets: list[tuple[int, int]], words: list[int | None], room: int) -> list[list[int]]:
+    """Token numbers in chunks of at most `room`, at least one.
+
+    A chunk ends as late as it can, at best before white space, else between the tokenizer's own words, else between
+    characters.
+    """
+
+    def preference(cut: int) -> tuple[bool, bool, bool, int]:
+        start, end = offsets[cut][0], offsets[cut - 1][1]
+        return start > end, words[cut] != words[cut - 1], start == end, cut
+
+    chunks, begin = [], 0
+    while len(numbers) - begin > room:
+        cut = max(range(begin + 1, begin + room + 1), key=preference)
+        chunks.append(numbers[begin:cut])
+        begin = cut
+    return [*chunks, numbers[begin:]]
+
+
+def _marked(tokenizer: PreTrainedTokenizerBase, chunk: list[int]) -> list[int]:
+    """A chunk with start mark, end mark and padding."""
+    padding = [tokenizer.pad_token_id] * (tokenizer.model_max_length - 2 - len(chunk))
+    return [tokenizer.bos_token_id, *chunk, tokenizer.eos_token_id, *padding]
+
+
+def _beyond(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) -> list[list[str]]:
+    """For each text the words that are not whole within `length` tokens, marks counted."""
+    found = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    room = length - tokenizer.num_special_tokens_to_add()
+    return [
+        [word.group() for word in re.finditer(r"\S+", text) if len(offsets) > room and word.end() > offsets[room][0]]
+        for text, offsets in zip(texts, found["offset_mapping"], strict=True)
+    ]
+
+
+FILE = "words.txt"
+"""Beside the tokenizer's files, one word or mark a line; a model without it knows all words."""
+
+MOST = 4096
+"""An encoder trained on more words than these makes sense of others by their pieces, and gets no list."""
+
+_PIECE = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[^\w\s]|_")
+"""A word or number, with what an apostrophe joins to it, or a single mark."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """A closed vocabulary: lower-case words, numbers and marks. A noun known in one number alone is read in the other too."""
+
+    known: frozenset[str]
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Words | None:
+        """What texts are made of; `None` if that is more than `MOST`."""
+        known: set[str] = set()
+        for text in texts:
+            known.update(_pieces(text))
+            if len(known) > MOST:
+                return None
+        return cls(frozenset(known))
+
+    @classmethod
+    def read(cls, folder: Path) -> Words | None:
+        """The list in a tokenizer's folder, if there is one."""
+        path = folder / FILE
+        return cls(frozenset(path.read_text(encoding="utf-8").split())) if path.is_file() else None
+
+    def write(self, folder: Path) -> None:
+        """Write the list into a tokenizer's folder."""
+        write_text(folder / FILE, "\n".join(sorted(self.known)) + "\n")
+
+    def unknown(self, *texts: str) -> list[str]:
+        """The words of texts that are not in the list, each once, in their order; marks do not count."""
+        pieces = (piece for text in texts for piece in _pieces(text))
+        return list(dict.fromkeys(piece for piece in pieces if self.read_as(piece) is None and piece[0].isalnum()))
+
+    def keep(self, text: str) -> str:
+        """The text as it is read: without what is not in the list, and without marks that then separate nothing."""
+        pieces = _pieces(text)
+        if self.known.issuperset(pieces):
+            return text
+        kept: list[str] = []
+        for piece in filter(None, map(self.read_as, pieces)):
+            if piece[0].isalnum() or (kept and kept[-1][0].isalnum()):
+                kept.append(piece)
+        if kept and not kept[-1][0].isalnum():
+            kept.pop()
+        return " ".join(kept)
+
+    def read_as(self, word: str) -> str | None:
+        """The word of the list that a word stands for: itself, else its singular or plural; `None` if there is neither."""
+        return next((form for form in (word, *_other_numbers(word)) if form in self.known), None)
+
+
+def _pieces(text: str) -> list[str]:
+    """Words, numbers and marks, as CLIP's tokenizer writes them: composed and in lower case."""
+    return _PIECE.findall(unicodedata.normalize("NFC", text).lower())
+
+
+def _other_numbers(word: str) -> list[str]:
+    """What the singular or the plural of an English word may be, neither shorter than three letters."""
+    endings = [("ies", "y"), ("es", ""), ("s", ""), ("y", "ies"), ("", "es"), ("", "s")]
+    forms = [word.removesuffix(end) + other for end, other in endings if word.endswith(end)]
+    return [form for form in forms if min(len(form), len(word)) >= 3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import pickle
@@ -14,6 +15,19 @@ from jointnet_cli.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def weights_hash(*folders: str | Path) -> str:
+    """SHA-256 over the weights of folders, in order of path, cut to twelve hexadecimal digits."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        files = [path for suffix in ("safetensors", "bin") for path in Path(folder).rglob(f"*.{suffix}")]
+        for path in sorted(files):
+            digest.update(path.relative_to(folder).as_posix().encode())
+            with path.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()[:12]
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from jointnet_cli.model.checkpoint import JointModel
 from jointnet_cli.sampling.known import Known, Region
 from jointnet_cli.sampling.layout import Layout
 from jointnet_cli.sampling.loop import Guide, Progress, denoise
-from jointnet_cli.sampling.rivals import Synchronize
 from jointnet_cli.sampling.schedule import make_schedule
+from jointnet_cli.sampling.syncdiffusion import Synchronize
 from jointnet_cli.sampling.tiles import Batch
 
 

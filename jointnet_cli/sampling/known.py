@@ -8,7 +8,10 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from jointnet_cli.model.checkpoint import JointModel
+from jointnet_cli.model.vae import encode_canvas
 from jointnet_cli.sampling.schedule import Schedule
 
 
@@ -62,3 +65,11 @@ class Known:
     def blend(self, canvas: Tensor, schedule: Schedule, step: int) -> Tensor:
         """The canvas before a step with the given region replaced by its own noised content; clean after the last one."""
         return torch.where(self.mask > 0.5, canvas, schedule.noised(self.latents, self.noise, step))
+
+
+def encode_region(model: JointModel, maps: Tensor, unknown: Tensor, *, wrap: bool = False) -> Region:
+    """The region of a map (1, 3, H, W) in [-1, 1] that is given outside of a mask (H, W), 1 = unknown.
+
+    A latent pixel is unknown if any of its pixels is. `wrap` as in `decode_canvas`.
+    """
+    return Region(encode_canvas(model, maps, wrap=wrap), F.max_pool2d((unknown > 0.5).float()[None], model.factor))

@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.folder import ModelFolder
-from jointnet_cli.tasks import Generate, Method, Panorama, Projection
+from jointnet_cli.projection import Projection
+from jointnet_cli.sampling.presets import TILINGS, Tiling
 
-
-@dataclass(frozen=True)
-class Tiling:
-    """How a method of the paper's Table 3 tiles, for a window of any size."""
-
-    tiles_per_window: int
-    """Tiles that begin within one window: the stride is the window divided by it."""
-    tapered: bool = False
-    """Whether weights fall off over an eighth of a window."""
-    random_offset: bool = False
-    whole_image_until: float = 0.0
-    whole_image_weight: float = 5.0
-
-
-METHODS: dict[Method, Tiling] = {
-    "jointnet": Tiling(2, tapered=True, random_offset=True, whole_image_until=0.4),
-    "multidiffusion": Tiling(8),
-    "syncdiffusion": Tiling(4),
-    "direct": Tiling(1),
-}
-"""Strides of 32, 8 and 16 latent pixels at Stable Diffusion's window of 64; `direct` sees the canvas as one tile."""
+if TYPE_CHECKING:
+    from jointnet_cli.tasks import Generate, Panorama
 
 
 @dataclass(frozen=True)
@@ -96,7 +79,7 @@ def single_tile(height: int, width: int) -> Layout:
     return Layout(height, width, (height, width), min(height, width))
 
 
-def tiled(height: int, width: int, window: int, plan: Tiling = METHODS["jointnet"], *, wrap: bool = False) -> Layout:
+def tiled(height: int, width: int, window: int, plan: Tiling = TILINGS["jointnet"], *, wrap: bool = False) -> Layout:
     """A canvas of any size in square tiles of the model's size; one tile where one is enough."""
     return Layout(
         height,
@@ -113,7 +96,7 @@ def tiled(height: int, width: int, window: int, plan: Tiling = METHODS["jointnet
 
 def refine_layout(height: int, width: int, window: int, *, wrap: bool = False) -> Layout:
     """A canvas whose content is there already: the paper's tiles without the whole image (paper 5.2)."""
-    return tiled(height, width, window, replace(METHODS["jointnet"], whole_image_until=0.0), wrap=wrap)
+    return tiled(height, width, window, replace(TILINGS["jointnet"], whole_image_until=0.0), wrap=wrap)
 
 
 def generate_layout(task: Generate, folder: ModelFolder) -> Layout:
@@ -189,7 +172,7 @@ def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:
                 flag = f"--{name.replace('_', '-')}"
                 raise UserError(f"{flag} has no effect: the method direct has no tiles", hint="leave it out")
         return single_tile(height, width)
-    layout = tiled(height, width, window, METHODS[task.method], wrap=task.wrap)
+    layout = tiled(height, width, window, TILINGS[task.method], wrap=task.wrap)
     if task.stride is not None:
         layout = replace(layout, stride=folder.latent_side(task.stride, "stride"))
     if layout.stride > window:

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.network import JointNetwork
+from jointnet_cli.model.joint import JointNetwork
 from jointnet_cli.sampling.known import Known
 from jointnet_cli.sampling.layout import Layout, Tile
 from jointnet_cli.sampling.schedule import Schedule

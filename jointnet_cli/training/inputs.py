@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jointnet_cli.data.shards import find_shards
-from jointnet_cli.data.teachers import parse_spec
+from jointnet_cli.data.labels.specs import parse_spec
+from jointnet_cli.data.shards.format import find_shards
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.folder import read_folder
-from jointnet_cli.model.hub import is_hub_id
-from jointnet_cli.model.places import models_home
+from jointnet_cli.model.hub import is_hub_id, models_home
 from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe
 
 

@@ -1,19 +1,19 @@
-"""The denoising objective (paper eq. 1): noise the latents, predict, compare."""
+"""Noise, targets, weights and losses, with learned variance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.training.draws import Draws
+from jointnet_cli.training.determinism import Draws
 from jointnet_cli.training.recipe import Objective
-from jointnet_cli.training.variance import LearnedVariance
 
 TARGETS = ("epsilon", "v_prediction")
 """What a network may predict: the noise, or the velocity."""
@@ -48,12 +48,6 @@ def training_schedule(config: Mapping[str, Any]) -> DDPMScheduler:
             hint=f"start from a model that predicts {' or '.join(TARGETS)}",
         )
     return schedule
-
-
-def drop(captions: Sequence[str], share: float, draws: Draws) -> list[str]:
-    """The captions, every one of them empty with probability `share` (classifier-free guidance)."""
-    kept = (draws.uniform(device="cpu") >= share).tolist()  # a list on the CPU never waits for a GPU
-    return [caption if keep else "" for caption, keep in zip(captions, kept, strict=True)]
 
 
 def noised(
@@ -110,3 +104,89 @@ def branch_losses(predicted: Tensor, batch: Noised, unknown: Tensor | None = Non
     if batch.variance and values.shape[2]:
         error = error + batch.variance.loss(answer, values)
     return (error if unknown is None else error * unknown).mean(dim=(0, 2, 3, 4))
+
+
+@dataclass(frozen=True)
+class LearnedVariance:
+    """What the variances predicted for a noised batch are compared with: the true step back, q(x_{t-1} | x_t, x_0)."""
+
+    clean: Tensor
+    """(B, N, C, h, w), in [-1, 1] where the model works on pixels."""
+    noisy: Tensor
+    timestep: Tensor
+    """(B,)."""
+    scheduler: DDPMScheduler
+    weight: float
+    """Of the bound's sum over all timesteps, which a batch samples one of."""
+
+    def loss(self, predicted: Tensor, values: Tensor) -> Tensor:
+        """The weighted bound, (B, N, C, h, w). No gradient reaches `predicted`, so that it trains on the noise alone.
+
+        Args:
+            predicted: (B, N, C, h, w) noise or velocity.
+            values: (B, N, C, h, w), about [-1, 1]: where the logarithm of the variance lies between its two bounds.
+        """
+        steps = self.scheduler.config.num_train_timesteps
+        return self.weight * steps * self.bits(predicted.detach(), values)
+
+    def bits(self, predicted: Tensor, values: Tensor) -> Tensor:
+        """The bound in bits a number: KL(q || p) of the two Gaussians, at timestep 0 the likelihood of 8-bit levels."""
+        step = self._step()
+        clean = self._clean_from(predicted)
+        mean = step.of_clean * clean + step.of_noisy * self.noisy
+        true_mean = step.of_clean * self.clean + step.of_noisy * self.noisy
+        log_variance = self.log_variance(values)
+        excess = (step.lower - log_variance).exp() + (true_mean - mean).square() * (-log_variance).exp()
+        divergence = 0.5 * (excess - 1 + log_variance - step.lower)
+        likelihood = level_log_likelihood(self.clean, mean, (0.5 * log_variance).exp())
+        first = (self.timestep == 0).view(-1, 1, 1, 1, 1)
+        return torch.where(first, -likelihood, divergence) / math.log(2)
+
+    def log_variance(self, values: Tensor) -> Tensor:
+        """The logarithm of the variance that the sampler reads from these values (`learned_range`)."""
+        step, part = self._step(), (values + 1) / 2
+        return part * step.upper + (1 - part) * step.lower
+
+    def _step(self) -> _Step:
+        beta = self.scheduler.betas.cpu().double()
+        signal = (1 - beta).cumprod(0)
+        before = torch.cat([signal.new_ones(1), signal[:-1]])
+        variance = beta * (1 - before) / (1 - signal)
+        variance[0] = variance[1]  # the first timestep's own is 0
+        of_clean = beta * before.sqrt() / (1 - signal)
+        of_noisy = (1 - beta).sqrt() * (1 - before) / (1 - signal)
+        return _Step(*(self._at(table) for table in (of_clean, of_noisy, variance.log(), beta.log())))
+
+    def _at(self, table: Tensor) -> Tensor:
+        """A number a timestep to one an item, (B, 1, 1, 1, 1)."""
+        return table.to(self.clean)[self.timestep].view(-1, 1, 1, 1, 1)
+
+    def _clean_from(self, predicted: Tensor) -> Tensor:
+        """The clean content that a prediction amounts to; it is not clipped."""
+        signal = self._at(self.scheduler.alphas_cumprod)
+        noise = (1 - signal).sqrt()
+        if self.scheduler.config.prediction_type == "v_prediction":
+            return signal.sqrt() * self.noisy - noise * predicted
+        return (self.noisy - noise * predicted) / signal.sqrt()
+
+
+class _Step(NamedTuple):
+    """The true step back of every item, each (B, 1, 1, 1, 1)."""
+
+    of_clean: Tensor
+    """Its mean's share of the clean content."""
+    of_noisy: Tensor
+    lower: Tensor
+    """The logarithm of its variance: of what may be predicted, the smallest."""
+    upper: Tensor
+    """The logarithm of beta, the largest."""
+
+
+def level_log_likelihood(pixels: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    """The logarithm of the probability of 8-bit pixels in [-1, 1] under Gaussians; the outer levels take all beyond."""
+    half = 1 / 255
+    upper = torch.special.ndtr((pixels + half - mean) / deviation)
+    lower = torch.special.ndtr((pixels - half - mean) / deviation)
+    upper = torch.where(pixels > 1 - half, 1.0, upper)
+    lower = torch.where(pixels < half - 1, 0.0, lower)
+    return (upper - lower).clamp(min=1e-12).log()

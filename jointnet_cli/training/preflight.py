@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jointnet_cli.data.shards import find_shards, sample_count
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from jointnet_cli.data.shards.format import find_shards, sample_count
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.find import find_model
+from jointnet_cli.model.hub import find_model
 from jointnet_cli.training.inputs import missing_vae
-from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe
+from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, Train, VaeRecipe
+from jointnet_cli.training.stages.stage import recompute_activations
 
 GIB = 2**30
+
 AnyRecipe = VaeRecipe | BaseRecipe | JointRecipe
 
 
@@ -40,8 +46,8 @@ def require_inputs(recipe: AnyRecipe) -> None:
     Raises:
         UserError: something is missing.
     """
-    from jointnet_cli.training.journal import require_trackers
-    from jointnet_cli.training.optimizer import require_optimizer
+    from jointnet_cli.training.optimizers import require_optimizer
+    from jointnet_cli.training.runs import require_trackers
 
     require_trackers(recipe.train)
     require_optimizer(recipe.train)
@@ -65,7 +71,7 @@ def check_data(recipe: AnyRecipe) -> Finding:
         UserError: there are none, or they lack a map.
     """
     if isinstance(recipe, JointRecipe) and not recipe.data.cache:
-        from jointnet_cli.training.streamed import inspect_shards
+        from jointnet_cli.training.batches import inspect_shards
 
         return Finding("data", str(inspect_shards(recipe.data)))
     shards = find_shards(recipe.data.shards)
@@ -86,7 +92,6 @@ def preflight(recipe: AnyRecipe, out: Path) -> Iterator[Finding]:
     yield check_data(recipe)
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from jointnet_cli.training.memory import estimate, without_values
     from jointnet_cli.training.sketch import draw, image_side
 
     try:
@@ -126,3 +131,86 @@ def _nearest(folder: Path) -> Path:
 
 def _size(value: int) -> str:
     return f"{value / GIB:.2f} GiB" if value > GIB / 100 else f"{value / 2**20:.1f} MiB"
+
+
+FLOAT = 4
+"""Bytes of a number of the weights, the gradients and the average."""
+
+STATE = {"adamw": 8, "adamw8bit": 2, "muon": 4}
+"""Bytes of the moments of a number, by optimizer; few numbers are not part of a matrix."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a process holds while it trains, without what is not trained beside the network, such as a VAE."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    average: int
+    activations: int
+    """What the backward pass of one micro-batch keeps of the forward pass."""
+
+    @property
+    def total(self) -> int:
+        """Bytes at once, at the end of a forward pass."""
+        return self.checkpoint + self.gradients + self.activations
+
+    @property
+    def checkpoint(self) -> int:
+        """Bytes of a checkpoint on disk."""
+        return self.weights + self.optimizer + self.average
+
+
+def estimate(train: Train, network: nn.Module, forward: Callable[[], Tensor]) -> Memory:
+    """The memory of training a network, which may be one of `FakeTensorMode`, on what `forward` computes with it."""
+    if train.gradient_checkpointing:
+        recompute_activations(network)
+    network.train()
+    trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    half = train.mixed_precision != "no"
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+        activations = saved_bytes(network, forward)
+    return Memory(
+        weights=FLOAT * sum(parameter.numel() for parameter in network.parameters()),
+        gradients=FLOAT * trained,
+        optimizer=STATE[train.optimizer] * trained,
+        average=FLOAT * trained if train.ema else 0,
+        activations=activations,
+    )
+
+
+def without_values(network: nn.Module) -> None:
+    """In a `FakeTensorMode`: let a network on the meta device have its parameters on the CPU, where operators are chosen as
+    they will be, and still without values. Branches that share parameters share them still."""
+    empty = {
+        parameter: nn.Parameter(torch.empty(parameter.shape, dtype=parameter.dtype), parameter.requires_grad)
+        for parameter in network.parameters()
+    }
+    for module in network.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                module._parameters[name] = empty[parameter]
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+
+
+def saved_bytes(network: nn.Module, forward: Callable[[], Tensor]) -> int:
+    """Bytes of the distinct storages that a forward pass keeps for its backward pass, beside the network's own."""
+    own = {_storage(tensor) for tensor in (*network.parameters(), *network.buffers())}
+    kept: dict[int, Tensor] = {}  # the tensors live on, so that no storage gets the number of an earlier one
+
+    def keep(tensor: Tensor) -> Tensor:
+        if _storage(tensor) not in own:
+            kept.setdefault(_storage(tensor), tensor)
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = forward()
+    del result
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jointnet_cli.modality import from_map
+from jointnet_cli.files.atomic import atomic_path
 from jointnet_cli.model.checkpoint import JointModel
-from jointnet_cli.output.atomic import atomic_path
 from jointnet_cli.sampling.job import Job, run
 from jointnet_cli.sampling.layout import single_tile
+from jointnet_cli.tensors import from_map
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jointnet_cli.errors import UserError
-from jointnet_cli.output.atomic import write_text
-from jointnet_cli.strict_json import to_json
+from jointnet_cli.files.atomic import write_text
+from jointnet_cli.files.text import to_json
 from jointnet_cli.training.preflight import preflight, require_inputs
-from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe, read_record, to_toml_record
+from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe, to_toml_record
+from jointnet_cli.training.runs import _check_run_folder
 
 if TYPE_CHECKING:
-    from jointnet_cli.training.stage import Stage
+    from jointnet_cli.training.stages.stage import Stage
 
-FREE = {
-    "train": {
-        *("max_steps", "max_minutes", "log_every", "checkpoint_minutes", "keep_checkpoints"),
-        *("preview_minutes", "preview_steps", "export_steps", "trackers"),
-        *("batch_size", "accumulation", "gradient_checkpointing"),
-    },
-    "data": {"workers"},
-}
-"""What may change between the pieces of a run; the samples of a step stay as many, which the trainer sees to."""
 Log = Callable[[dict[str, Any]], None]
 
 
@@ -52,7 +42,7 @@ def train(
         for finding in preflight(recipe, out):
             log(finding.record)
         return out / "model"
-    from jointnet_cli.training.processes import open_accelerator, require_shared_folder
+    from jointnet_cli.processes import open_accelerator, require_shared_folder
     from jointnet_cli.training.trainer import Trainer
 
     accelerator = open_accelerator(recipe.train, out)
@@ -74,37 +64,17 @@ def train(
 def open_stage(recipe: VaeRecipe | BaseRecipe | JointRecipe, run: Path, log: Log) -> Stage:
     """The stage that a recipe asks for, with its data and networks loaded."""
     if isinstance(recipe, VaeRecipe):
-        from jointnet_cli.training.vae import VaeStage
+        from jointnet_cli.training.stages.vae import VaeStage
 
         return VaeStage(recipe)
     if isinstance(recipe, BaseRecipe):
-        from jointnet_cli.training.base import BaseStage
+        from jointnet_cli.training.stages.base import BaseStage
 
         return BaseStage(recipe, log, run)
-    from jointnet_cli.training.joint import JointStage
+    from jointnet_cli.training.stages.joint import JointStage
 
     return JointStage(recipe, log)
 
 
 def _ignore(line: dict[str, Any]) -> None:
     pass
-
-
-def _fixed(record: dict[str, Any]) -> dict[str, Any]:
-    """A recipe less what may change between the pieces of a run."""
-    kept = {
-        table: {key: value for key, value in record[table].items() if key not in free} for table, free in FREE.items()
-    }
-    return {**record, **kept}
-
-
-def _check_run_folder(out: Path, record: dict[str, Any], resume: bool) -> None:
-    before = out / "recipe.json"
-    if not before.exists():
-        return
-    if not resume:
-        raise UserError(f"{out} holds a run already", hint="give --resume to go on with it, or another --out")
-    # Read as a recipe, so that a key that is new since then has its default.
-    old = to_toml_record(read_record(json.loads(before.read_text())))
-    if _fixed(old) != _fixed(record):
-        raise UserError(f"{out} holds a run of another recipe", hint="choose another --out")

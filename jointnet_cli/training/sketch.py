@@ -12,16 +12,16 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from jointnet_cli.data.shards import find_shards, read_shards
-from jointnet_cli.model.architecture import build
+from jointnet_cli.data.shards.format import find_shards, read_shards
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.find import find_model
+from jointnet_cli.model.checkpoint import build
 from jointnet_cli.model.folder import RGB, ModelFolder, read_json
+from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.joint import JointUNet
-from jointnet_cli.model.text import build_text_encoder
-from jointnet_cli.training.base import TextToImage, build_unet
 from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, TextEncoder, VaeRecipe
-from jointnet_cli.training.vae import Autoencoding, build_vae
+from jointnet_cli.training.stages.base import TextToImage
+from jointnet_cli.training.stages.from_scratch import build_text_encoder, build_unet, build_vae
+from jointnet_cli.training.stages.vae import Autoencoding
 
 TOKENS = 77
 

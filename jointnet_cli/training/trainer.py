@@ -19,27 +19,33 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.training.average import build_average, load_average, local_parts, save_average
-from jointnet_cli.training.batch import Batch
-from jointnet_cli.training.draws import Draws
-from jointnet_cli.training.failure import memory_faults_explained, not_finite
-from jointnet_cli.training.interrupt import interruption, terminable, uninterrupted
-from jointnet_cli.training.journal import Journal, Log
-from jointnet_cli.training.memory import recompute_activations
-from jointnet_cli.training.optimizer import build_optimizer, learning_rate, progress_of
-from jointnet_cli.training.previews import ProgressGrid, undisturbed_randomness
-from jointnet_cli.training.processes import Agreement, Moment, is_sharded, open_accelerator
-from jointnet_cli.training.share import Share
-from jointnet_cli.training.stage import Stage
-from jointnet_cli.training.state import (
+from jointnet_cli.processes import Agreement, Moment, is_sharded, open_accelerator
+from jointnet_cli.training.batches import Batch
+from jointnet_cli.training.checkpoints import (
     WEIGHTS,
     Checkpoints,
     Clock,
+    build_average,
     distinct_weights,
+    load_average,
     load_clock,
     load_weights,
+    local_parts,
+    save_average,
     save_clock,
 )
+from jointnet_cli.training.determinism import Draws, Share
+from jointnet_cli.training.interruptions import (
+    interruption,
+    memory_faults_explained,
+    not_finite,
+    terminable,
+    uninterrupted,
+)
+from jointnet_cli.training.optimizers import build_optimizer, learning_rate, progress_of
+from jointnet_cli.training.previews import ProgressGrid, undisturbed_randomness
+from jointnet_cli.training.runs import Journal, Log
+from jointnet_cli.training.stages.stage import Stage, recompute_activations
 
 CLOCK = "clock.json"
 

@@ -161,11 +161,11 @@ def begin(start: str, folder: Path) -> None:
     """Write the model to start from: that of `start` in float32, with a token for every word of today's captions."""
     import torch
 
-    from jointnet_cli.data.worlds import vocabulary
+    from jointnet_cli.data.worlds.vocabulary import vocabulary
     from jointnet_cli.model.checkpoint import load_model, save_model
-    from jointnet_cli.model.find import find_model
-    from jointnet_cli.model.prompt import ClipText
-    from jointnet_cli.model.text import add_words, grow_vocabulary
+    from jointnet_cli.model.hub import find_model
+    from jointnet_cli.model.text import ClipText
+    from jointnet_cli.training.stages.from_scratch import add_words, grow_vocabulary
 
     torch.manual_seed(0)
     model = load_model(find_model(start))
@@ -183,10 +183,9 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
 
     import torch
 
-    from jointnet_cli.training.draws import Draws
+    from jointnet_cli.training.determinism import Draws, Share
     from jointnet_cli.training.recipe import load_recipe
     from jointnet_cli.training.run import open_stage
-    from jointnet_cli.training.share import Share
 
     torch.set_num_threads(1)
     out: Path = options.out

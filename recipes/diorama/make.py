@@ -164,10 +164,10 @@ def encode_as_they_come(out: Path, number: int, encoders: int) -> None:
     """Encode every `encoders`-th shard as soon as it is there, until all of them are."""
     from diffusers import AutoencoderKL
 
-    from jointnet_cli.data.dataset import shard_latents
-    from jointnet_cli.model.codec import encode_maps
-    from jointnet_cli.model.folder import weights_hash
-    from jointnet_cli.training.stage import training_device
+    from jointnet_cli.data.shards.latents import shard_latents
+    from jointnet_cli.model.vae import encode_maps
+    from jointnet_cli.model.weights import weights_hash
+    from jointnet_cli.training.batches import training_device
 
     torch.set_num_threads(1)
     options = _options()

@@ -7,11 +7,11 @@ from collections import Counter
 from pathlib import Path
 
 import duckdb
-from badanswers import ANSWERS, ELSEWHERE, SETTINGS
-from badweb import Web, running
-from gallery import content
+from helpers.answers import ANSWERS, ELSEWHERE, SETTINGS
+from helpers.gallery import content
+from helpers.web import Web, running
 
-from jointnet_cli.data.shards import find_shards, read_shards
+from jointnet_cli.data.shards.format import find_shards, read_shards
 
 RECIPE = f"""
 [filter]

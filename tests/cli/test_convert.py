@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from jointnet_cli.output.exr import read_exr, write_channels, write_exr
-from jointnet_cli.output.image import read_text, write_grey_png, write_normal_png, write_png
-from jointnet_cli.output.maps import read_map
-from jointnet_cli.tasks import Projection
+from jointnet_cli.files.exr import read_exr, write_channels, write_exr
+from jointnet_cli.files.images import read_text, write_grey_png, write_normal_png, write_png
+from jointnet_cli.files.maps import read_map
+from jointnet_cli.projection import Projection
 
 RING = Projection("cylindrical", 360.0, wrap=True)
 RECORD = {

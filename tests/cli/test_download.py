@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from badweb import Web, reply
-from gallery import content, gallery, image_bytes, write_table
-from teachers_at_hand import INVERTED, save_onnx
+from helpers.gallery import content, gallery, image_bytes, write_table
+from helpers.teachers import INVERTED, save_onnx
+from helpers.web import Web, reply
 
-from jointnet_cli.data.prepare_recipe import load_prepare_recipe, prepare_recipes
+from jointnet_cli.data.settings import load_prepare_recipe, prepare_recipes
 from jointnet_cli.errors import UserError
 
 COUNT = 11

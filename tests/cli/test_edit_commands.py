@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jointnet_cli.output.exr import read_exr
+from jointnet_cli.files.exr import read_exr
 
 WIDTH, HEIGHT = 48, 32
 

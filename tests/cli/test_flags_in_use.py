@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jointnet_cli.output.exr import write_channels
-from jointnet_cli.output.image import write_normal_png
+from jointnet_cli.files.exr import write_channels
+from jointnet_cli.files.images import write_normal_png
 
 METRES = np.linspace(1, 5, 32, dtype=np.float32).reshape(4, 8)
 RANGE = ["--near", "1", "--far", "30"]

@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from jointnet_cli.cli.view import ProjectionOptions
 from jointnet_cli.errors import UserError
-from jointnet_cli.tasks import Projection
+from jointnet_cli.projection import Projection
 
 
 @pytest.fixture(autouse=True)
@@ -76,9 +76,11 @@ def test_a_mistake_is_said_before_a_model_is_loaded(invoke, arguments, words, hi
 
 
 def _spheres() -> None:
-    from jointnet_cli.output.exr import write_channels
-    from jointnet_cli.output.gpano import PNG_KEY, Equirectangular, gpano_xmp
-    from jointnet_cli.output.image import write_grey_png
+    from jointnet_cli.files.exr import write_channels
+    from jointnet_cli.files.images import write_grey_png
+    from jointnet_cli.files.metadata import gpano_xmp
+    from jointnet_cli.files.text import PNG_KEY
+    from jointnet_cli.projection import Equirectangular
 
     record = {"projection": {"kind": "equirectangular", "span": 360, "full_width": 40, "left": 0, "top": 0}}
     grey = np.linspace(0, 1, 40 * 20, dtype=np.float32).reshape(20, 40)
@@ -119,7 +121,7 @@ def test_what_an_exr_needed_is_said_of_pictures_and_maps(invoke, untrained):
         ran = invoke(*arguments, "--model", str(untrained), "--steps", "1", "--out", arguments[0])
         assert ran.exit_code == 0, ran.stderr
         assert "data window of 20 x 12 pixels at 2, 3 in the display window of 32 x 32" in ran.stderr
-    from jointnet_cli.output.exr import read_exr
+    from jointnet_cli.files.exr import read_exr
 
     red = read_exr(next(Path("depth").glob("*.exr"))).channels["R"]
     assert red.shape == (32, 32) and not red[:3].any() and red[3:15, 2:22].all() and not red[15:].any()

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 
 from jointnet_cli.cli.live import live, rates
-from jointnet_cli.data.gather import Tally
+from jointnet_cli.data.job import Tally
 
 STATUSES = Counter(success=840, http_404=90, timeout_connect=40, not_an_image=20, connection_reset=6, http_503=4)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jointnet_cli.model.find import find_model
+from jointnet_cli.model.hub import find_model
 
 COMMANDS = ["list", "show", "import", "export"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jointnet_cli.cli.prepare import SceneOptions, ShardOptions
-from jointnet_cli.data.prepare import PrepareWorlds
+from jointnet_cli.data.worlds.dataset import PrepareWorlds
 
 TINY = ["--count", "2", "--size", "32", "--workers", "1", "--out", "shards"]
 

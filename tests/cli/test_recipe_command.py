@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jointnet_cli.data.prepare_recipe import load_prepare_recipe
+from jointnet_cli.data.settings import load_prepare_recipe
 from jointnet_cli.recipe_file import shipped_files
 from jointnet_cli.training.recipe import load_recipe, shipped_recipes
 

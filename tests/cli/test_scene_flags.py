@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from jointnet_cli.output.exr import read_exr
-from jointnet_cli.output.products import MeshFormat, StereoLayout
+from jointnet_cli.files.exr import read_exr
+from jointnet_cli.scene.exports import MeshFormat, StereoLayout
 
 pytestmark = pytest.mark.slow
 

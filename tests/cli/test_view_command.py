@@ -15,9 +15,9 @@ from typer.testing import Result
 
 from jointnet_cli.cli.scene import ViewedSceneOptions
 from jointnet_cli.cli.scene_inputs import SceneFiles, read_scene
-from jointnet_cli.output.image import write_grey_png, write_png
-from jointnet_cli.output.scene import DepthScale, scene_of
-from jointnet_cli.tasks import Projection
+from jointnet_cli.files.images import write_grey_png, write_png
+from jointnet_cli.projection import Projection
+from jointnet_cli.scene.scene import DepthScale, scene_of
 
 HEIGHT, WIDTH = 12, 20
 RECORD = {"prompt": "ocean reef", "seed": 3, "projection": {"kind": "cylindrical", "span": 360.0, "wrap": True}}

@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from jointnet_cli.convert.change import change_depth, covering, distances, ray_lengths
 from jointnet_cli.convert.content import Code, DepthMap, View
-from jointnet_cli.convert.depth import change_depth, covering, distances, ray_lengths
 from jointnet_cli.errors import UserError
-from jointnet_cli.output.gpano import Equirectangular
-from jointnet_cli.output.scene import DepthScale
-from jointnet_cli.tasks import Projection
+from jointnet_cli.projection import Equirectangular, Projection
+from jointnet_cli.scene.scene import DepthScale
 
 RANGES = st.tuples(st.floats(0.01, 100), st.floats(1.01, 1000)).map(
     lambda pair: DepthScale.from_range(pair[0], pair[0] * pair[1])

@@ -17,10 +17,9 @@ from jointnet_cli.convert.change import Format, Wish
 from jointnet_cli.convert.content import Content, DepthMap
 from jointnet_cli.convert.read import Reading, read_content
 from jointnet_cli.convert.write import plan_files, write_plan
-from jointnet_cli.output.color import linear_to_srgb, srgb_to_linear
-from jointnet_cli.output.gpano import Equirectangular
-from jointnet_cli.output.scene import DepthScale
-from jointnet_cli.tasks import Projection
+from jointnet_cli.files.color import linear_to_srgb, srgb_to_linear
+from jointnet_cli.projection import Equirectangular, Projection
+from jointnet_cli.scene.scene import DepthScale
 
 RING = Projection("cylindrical", 360.0, wrap=True)
 FLAT = Projection("perspective", 47.5)

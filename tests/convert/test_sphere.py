@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from jointnet_cli.convert.change import Wish, change
+from jointnet_cli.convert.change import Wish, change, ray_lengths
 from jointnet_cli.convert.content import Content, DepthMap
-from jointnet_cli.convert.depth import ray_lengths
 from jointnet_cli.convert.sphere import to_cylinder, to_sphere
 from jointnet_cli.errors import UserError
-from jointnet_cli.output.gpano import Equirectangular
-from jointnet_cli.output.rays import rays
-from jointnet_cli.tasks import Projection
+from jointnet_cli.projection import Equirectangular, Projection
+from jointnet_cli.scene.cameras import rays
 
 RING = Projection("cylindrical", 360.0, wrap=True)
 HALF = Projection("cylindrical", 180.0)

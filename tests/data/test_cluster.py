@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from gallery import SETTINGS, files, gallery, write_table
+from helpers.gallery import SETTINGS, files, gallery, write_table
 
-from jointnet_cli.data.filter import Filter
-from jointnet_cli.data.gather import Job, Tally, gather
-from jointnet_cli.data.plan import Sifting, obtain_plan
+from jointnet_cli.data.job import Job, Tally
+from jointnet_cli.data.plan import obtain_plan
+from jointnet_cli.data.settings import Filter, Sifting
+from jointnet_cli.data.web.download import gather
 
 pytestmark = pytest.mark.slow
 
@@ -18,7 +19,7 @@ COUNT = 60
 
 def test_the_same_shards_from_two_ray_workers(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
-    from jointnet_cli.data.cluster import gather_on_ray
+    from jointnet_cli.data.prepare import gather_on_ray
 
     with gallery(COUNT, missing=range(3)) as web:
         table = write_table(tmp_path / "t.csv", web, COUNT)

@@ -12,9 +12,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from jointnet_cli.data.filter import Filter
-from jointnet_cli.data.plan import Plan, Sifting, make_plan
+from jointnet_cli.data.plan import Plan, make_plan
 from jointnet_cli.data.rows import Row
+from jointnet_cli.data.settings import Filter, Sifting
 from jointnet_cli.data.sources import LINES
 from jointnet_cli.errors import UserError
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gallery import SETTINGS, content, image_bytes
+from helpers.gallery import SETTINGS, content, image_bytes
 
-from jointnet_cli.data.filter import Filter
-from jointnet_cli.data.gather import Job, Tally, gather
-from jointnet_cli.data.maps import png
-from jointnet_cli.data.plan import FOLDER, Plan, Sifting, make_plan, obtain_plan
-from jointnet_cli.data.shard_files import count_samples, read_samples
-from jointnet_cli.data.shards import read_shards, unpack
+from jointnet_cli.data.job import Job, Tally
+from jointnet_cli.data.plan import FOLDER, Plan, make_plan, obtain_plan
+from jointnet_cli.data.settings import Filter, Sifting
+from jointnet_cli.data.shards.format import png, read_shards, unpack
+from jointnet_cli.data.shards.shard_set import count_samples, read_samples
+from jointnet_cli.data.web.download import gather
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.captions import shard_caption
+from jointnet_cli.evaluation.cases import shard_caption
 
 
 def sift(source: Path, out: Path, **bounds: object) -> Plan:

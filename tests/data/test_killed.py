@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 import pytest
-from gallery import content, files, gallery, write_table
+from helpers.gallery import content, files, gallery, write_table
 
-from jointnet_cli.data.shards import find_shards
+from jointnet_cli.data.shards.format import find_shards
 
 pytestmark = pytest.mark.slow
 

@@ -15,11 +15,12 @@ import duckdb
 import pytest
 
 from jointnet_cli.data import plan as plan_module
-from jointnet_cli.data.claim import claim
-from jointnet_cli.data.filter import Filter, conditions
-from jointnet_cli.data.plan import Plan, Sifting, make_plan, obtain_plan
+from jointnet_cli.data.filter import conditions
+from jointnet_cli.data.plan import Plan, make_plan, obtain_plan
+from jointnet_cli.data.settings import Filter, Sifting
 from jointnet_cli.data.sources import Table
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.atomic import claim
 
 COYO = Filter(side_above=512, watermark_below=0.5, aesthetic_above=5, dedupe=["image_phash", "url"])
 COLUMNS = {

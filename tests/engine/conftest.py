@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from jointnet_cli.engine import Engine
-from jointnet_cli.tasks import Result, Sampling
+from jointnet_cli.results import Result
+from jointnet_cli.sampling.presets import Sampling
 
 Engines = Callable[[str], Engine]
 QUICK = Sampling(steps=2, guidance=2.0)

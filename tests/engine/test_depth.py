@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.sampling.alignment import align_members
 from jointnet_cli.sampling.layout import photo_layout
-from jointnet_cli.tasks import Depth, Sampling
+from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.tasks import Depth
+from jointnet_cli.tensors import align_members
 
 from .conftest import QUICK, Engines, check, check_normals, photo
 

@@ -11,7 +11,8 @@ import pytest
 
 from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
-from jointnet_cli.tasks import Depth, Generate, Sampling
+from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.tasks import Depth, Generate
 
 from .conftest import QUICK, Engines, check, photo
 

@@ -10,7 +10,9 @@ import pytest
 
 from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
-from jointnet_cli.tasks import METHODS, Depth, Generate, Inpaint, Panorama, Projection, Refine, Sampling
+from jointnet_cli.projection import Projection
+from jointnet_cli.sampling.presets import METHODS, Sampling
+from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Refine
 
 from .conftest import QUICK, Engines, check, disparity, facing, photo
 

@@ -10,7 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.tasks import Inpaint, Projection, Sampling
+from jointnet_cli.projection import Projection
+from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.tasks import Inpaint
 
 from .conftest import QUICK, Engines, check, disparity, maps_for, photo
 

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from jointnet_cli.engine import PERSPECTIVE
-from jointnet_cli.output.scene import DepthScale, Scene, scene_of
-from jointnet_cli.tasks import Projection
+from jointnet_cli.projection import Projection
+from jointnet_cli.scene.scene import DepthScale, Scene, scene_of
 
 from .conftest import QUICK, Engines, facing, photo
 

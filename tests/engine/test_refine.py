@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.sampling.resample import enlarge, to_tensor
-from jointnet_cli.tasks import Projection, Refine, Sampling
+from jointnet_cli.projection import Projection
+from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.tasks import Refine
+from jointnet_cli.tensors import enlarge, to_tensor
 
 from .conftest import Engines, check, disparity, maps_for, photo
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jointnet_cli.data.prepare import PrepareWorlds, prepare_worlds
-from jointnet_cli.data.shards import read_shards, write_shard
-from jointnet_cli.data.worlds import EVALUATION_SEEDS
+from jointnet_cli.data.shards.format import read_shards, write_shard
+from jointnet_cli.data.worlds.dataset import PrepareWorlds, prepare_worlds
+from jointnet_cli.data.worlds.world import EVALUATION_SEEDS
 from jointnet_cli.engine import Engine
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio
 
-from jointnet_cli.data.shards import find_shards, read_shards
+from jointnet_cli.data.shards.format import find_shards, read_shards
 from jointnet_cli.engine import Engine
 from jointnet_cli.evaluation.autoencoder import evaluate_autoencoder, psnr
 

@@ -13,11 +13,17 @@ from typer.testing import CliRunner, Result
 from jointnet_cli.cli import app
 from jointnet_cli.cli.evaluate.prompts import listed_prompts
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.consistency import SHIFTS, angle_to_normals, wrap_seam
-from jointnet_cli.evaluation.edges import contrast, edge_auc, edge_strength
-from jointnet_cli.evaluation.normal import pinhole
-from jointnet_cli.evaluation.prompts import fixed_prompts
-from jointnet_cli.output.image import write_grey_png, write_png
+from jointnet_cli.evaluation.judge.prompts import fixed_prompts
+from jointnet_cli.evaluation.metrics.consistency import (
+    SHIFTS,
+    angle_to_normals,
+    contrast,
+    edge_auc,
+    edge_strength,
+    wrap_seam,
+)
+from jointnet_cli.evaluation.metrics.normals import pinhole
+from jointnet_cli.files.images import write_grey_png, write_png
 
 pytestmark = pytest.mark.slow
 

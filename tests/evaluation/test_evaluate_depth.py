@@ -14,23 +14,23 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from helpers.teachers import save_dpt
 from numpy.typing import NDArray
 from PIL import Image
-from teachers_at_hand import save_dpt
 from torch import distributed
 from torchmetrics.functional import mean_absolute_percentage_error, mean_squared_error
 from typer.testing import CliRunner, Result
 
 from jointnet_cli.cli import app
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.depth import depth_errors, samples_with_depth
-from jointnet_cli.evaluation.depth_rows import Predicting, at_size, open_predictor
-from jointnet_cli.evaluation.numbers import read_predicted_depth, read_true_depth
-from jointnet_cli.evaluation.pictures import ShardPictures
-from jointnet_cli.evaluation.rows import Row
-from jointnet_cli.evaluation.scenes import FolderScenes, Middlebury, ShardScenes
-from jointnet_cli.output.exr import write_exr
-from jointnet_cli.tasks import Projection, Sampling
+from jointnet_cli.evaluation.cases import FolderScenes, Middlebury, ShardPictures, ShardScenes, samples_with_depth
+from jointnet_cli.evaluation.depth_rows import Predicting, open_predictor
+from jointnet_cli.evaluation.folders import read_predicted_depth, read_true_depth
+from jointnet_cli.evaluation.methods import Row
+from jointnet_cli.evaluation.metrics.depth import at_size, depth_errors
+from jointnet_cli.files.exr import write_exr
+from jointnet_cli.projection import Projection
+from jointnet_cli.sampling.presets import Sampling
 
 SIDE = 40
 METRICS = ("AbsRel", "RMSE (disparity)", "delta1", "pixels compared")

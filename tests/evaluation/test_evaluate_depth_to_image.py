@@ -11,18 +11,17 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionDepth2ImgPipeline
+from helpers.pipelines import SIDE, save_controlnet, save_judge, save_sd2_depth
 from numpy.typing import NDArray
-from peers_at_hand import SIDE, save_controlnet, save_judge, save_sd2_depth
 from typer.testing import CliRunner, Result
 
 from jointnet_cli.cli import app
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.depth_to_image_table import aligned_error
 from jointnet_cli.evaluation.makers import DEPTH_TO_IMAGE, open_maker
-from jointnet_cli.evaluation.peers import ControlNetDepth, Pipeline, Sd2Depth
-from jointnet_cli.evaluation.rows import Row
-from jointnet_cli.evaluation.wishes import Making, Wish
-from jointnet_cli.tasks import Sampling
+from jointnet_cli.evaluation.methods import Making, Row, Wish
+from jointnet_cli.evaluation.pipelines import ControlNetDepth, Pipeline, Sd2Depth
+from jointnet_cli.sampling.presets import Sampling
 
 Folders = Callable[[str], Path]
 HOW = Making(Sampling(steps=2, guidance=2.0), "cpu")

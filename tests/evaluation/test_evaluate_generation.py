@@ -11,24 +11,22 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionLDM3DPipeline
-from peers_at_hand import SIDE, save_clip, save_judge, save_ldm3d
+from helpers.pipelines import SIDE, save_clip, save_judge, save_ldm3d
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from jointnet_cli.cli import app
-from jointnet_cli.data.worlds import phrases
+from jointnet_cli.data.worlds import vocabulary as phrases
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.captions import fixed_captions, read_coco
-from jointnet_cli.evaluation.labels import PAINTED, TIMES, UNKNOWN, named_objects
+from jointnet_cli.evaluation.cases import FolderPictures, ShardPictures, fixed_captions, read_coco
+from jointnet_cli.evaluation.judge.labels import PAINTED, TIMES, UNKNOWN, named_objects
 from jointnet_cli.evaluation.makers import GENERATION, open_maker
-from jointnet_cli.evaluation.peers import Ldm3d, unpack_disparity
-from jointnet_cli.evaluation.pictures import FolderPictures, ShardPictures
-from jointnet_cli.evaluation.rows import Row
-from jointnet_cli.evaluation.wishes import Making, Wish
-from jointnet_cli.model.architecture import CONTROLNET_DIRECT_EXTEND, DIRECT_EXTEND, build
-from jointnet_cli.model.checkpoint import load_model, save_model
-from jointnet_cli.output.pixels import read_samples
-from jointnet_cli.tasks import Sampling
+from jointnet_cli.evaluation.methods import Making, Row, Wish
+from jointnet_cli.evaluation.pipelines import Ldm3d, unpack_disparity
+from jointnet_cli.files.decode import read_samples
+from jointnet_cli.model.checkpoint import build, load_model, save_model
+from jointnet_cli.model.folder import CONTROLNET_DIRECT_EXTEND, DIRECT_EXTEND
+from jointnet_cli.sampling.presets import Sampling
 
 Folders = Callable[[str], Path]
 QUICK = ("--steps", "2", "--scheduler", "ddim", "--resamples", "5", "--device", "cpu", "--quiet")

@@ -15,9 +15,9 @@ from typer.testing import CliRunner, Result
 
 from jointnet_cli.cli import app
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.normal import normal_errors, normals_of, pinhole
-from jointnet_cli.evaluation.scenes import ShardScenes
-from jointnet_cli.output.image import write_normal_png
+from jointnet_cli.evaluation.cases import ShardScenes
+from jointnet_cli.evaluation.metrics.normals import normal_errors, normals_of, pinhole
+from jointnet_cli.files.images import write_normal_png
 
 
 def evaluate(*arguments: str) -> Result:

@@ -13,10 +13,10 @@ from typer.testing import CliRunner, Result
 
 from jointnet_cli.cli import app
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.coherence import intra_distance, square_crops
-from jointnet_cli.evaluation.features.perceptual import Perceptual, open_perceptual
+from jointnet_cli.evaluation.metrics.panoramas import intra_distance, square_crops
 from jointnet_cli.evaluation.panorama_rows import Motif
-from jointnet_cli.output.image import write_png
+from jointnet_cli.files.images import write_png
+from jointnet_cli.model.perceptual import Perceptual, open_perceptual
 
 pytestmark = pytest.mark.slow
 

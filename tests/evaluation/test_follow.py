@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 from jointnet_cli.engine import Engine
-from jointnet_cli.evaluation.attributes import AttributeNet, Judge
-from jointnet_cli.evaluation.follow import asked_for, evaluate_following
-from jointnet_cli.evaluation.labels import COLOURS, KINDS, PAINTED, UNKNOWN
-from jointnet_cli.evaluation.prompts import Prompt, evenly, fixed_prompts
-from jointnet_cli.tasks import Generate, Sampling
+from jointnet_cli.evaluation.follow import evaluate_following
+from jointnet_cli.evaluation.judge.classifier import AttributeNet, Judge, asked_for
+from jointnet_cli.evaluation.judge.labels import COLOURS, KINDS, PAINTED, UNKNOWN
+from jointnet_cli.evaluation.judge.prompts import Prompt, evenly, fixed_prompts
+from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.tasks import Generate
 
 QUICK = Sampling(steps=2)
 

@@ -11,9 +11,9 @@ import torch
 
 from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.attributes import AttributeNet, Judge
+from jointnet_cli.evaluation.judge.classifier import AttributeNet, Judge
 from jointnet_cli.evaluation.progression import draw_figure, evaluate_progression, find_snapshots
-from jointnet_cli.tasks import Sampling
+from jointnet_cli.sampling.presets import Sampling
 
 
 @pytest.fixture(scope="module")

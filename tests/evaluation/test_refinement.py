@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from jointnet_cli.data.shards import read_shards, write_shard
+from jointnet_cli.data.shards.format import read_shards, write_shard
 from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.refinement import evaluate_refinement
-from jointnet_cli.tasks import Sampling
+from jointnet_cli.sampling.presets import Sampling
 
 QUICK = Sampling(steps=2, guidance=1.0)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from jointnet_cli.model.network import JointNetwork
+    from jointnet_cli.model.joint import JointNetwork
 
 
 @pytest.fixture(scope="session")
@@ -36,8 +36,7 @@ def architecture_folder(
     """`architecture_folder(architecture)`: the base folder extended to depth and normals, then woken. Not to be changed."""
     import torch
 
-    from jointnet_cli.model.architecture import build
-    from jointnet_cli.model.checkpoint import load_model, save_model
+    from jointnet_cli.model.checkpoint import build, load_model, save_model
 
     @cache
     def make(architecture: str) -> Path:

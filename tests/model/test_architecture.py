@@ -15,15 +15,15 @@ from torch import Tensor
 
 from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.architecture import ARCHITECTURES, build, checkpoint_gradients
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.catalog import describe
-from jointnet_cli.model.checkpoint import load_model, save_model
-from jointnet_cli.model.find import find_model
-from jointnet_cli.model.folder import read_folder, weights_hash
-from jointnet_cli.model.network import JointNetwork
+from jointnet_cli.model.checkpoint import build, load_model, save_model
+from jointnet_cli.model.folder import ARCHITECTURES, checkpoint_gradients, describe, read_folder
+from jointnet_cli.model.hub import find_model
+from jointnet_cli.model.joint import JointNetwork
 from jointnet_cli.model.published import export_model
-from jointnet_cli.tasks import Generate, Panorama, Sampling
+from jointnet_cli.model.weights import weights_hash
+from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.tasks import Generate, Panorama
 
 MakeUnet = Callable[..., UNet2DConditionModel]
 Folders = Callable[[str], Path]

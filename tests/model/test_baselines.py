@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jointnet_cli.model.baselines import ControlNetDirectExtend, DirectExtend, Output
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.network import JointNetwork
+from jointnet_cli.model.joint import JointNetwork
 
 MakeUnet = Callable[..., UNet2DConditionModel]
 Kind = type[DirectExtend] | type[ControlNetDirectExtend]

@@ -16,10 +16,9 @@ from torch import Tensor
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.catalog import describe
 from jointnet_cli.model.checkpoint import JointModel, load_model, save_model
-from jointnet_cli.model.find import find_model
-from jointnet_cli.model.folder import read_folder
+from jointnet_cli.model.folder import describe, read_folder
+from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.joint import extend
 
 Folders = Callable[[str], Path]

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.find import find_model
-from jointnet_cli.model.folder import FALLBACK, read_folder, weights_hash
+from jointnet_cli.model.folder import FALLBACK, read_folder
+from jointnet_cli.model.hub import find_model
+from jointnet_cli.model.weights import weights_hash
 
 Folders = Callable[[str], Path]
 
@@ -151,7 +152,7 @@ def test_the_hash_depends_on_every_file_of_weights_and_its_place(tmp_path: Path,
 
 def test_reading_a_folder_imports_no_torch(tiny_folder: Folders) -> None:
     code = (
-        "import sys; from jointnet_cli.model.find import find_model; "
+        "import sys; from jointnet_cli.model.hub import find_model; "
         "find_model(sys.argv[1]).weights_hash(); "
         "print({'torch', 'diffusers', 'numpy', 'transformers'} & set(sys.modules))"
     )

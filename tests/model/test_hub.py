@@ -169,7 +169,7 @@ def test_only_what_is_needed_is_fetched(
 def test_a_base_is_fetched_without_its_unet(
     hub: Hub, find: Callable[..., dict[str, Any]], tiny_joint: Callable[..., Path], tmp_path: Path
 ) -> None:
-    from jointnet_cli.model.find import find_model
+    from jointnet_cli.model.hub import find_model
     from jointnet_cli.model.published import export_model
 
     export_model(find_model(str(tiny_joint("sd1", ["depth"]))), tmp_path / "published")

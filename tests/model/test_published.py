@@ -15,9 +15,9 @@ from torch import Tensor
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import load_model
-from jointnet_cli.model.find import find_model
-from jointnet_cli.model.folder import weights_hash
+from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.published import export_model, import_model
+from jointnet_cli.model.weights import weights_hash
 
 Folders = Callable[[str], Path]
 ORIGIN = {"source": "published", "base": "sd2"}

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from proven import HEIGHT, RING, SCALE, SECONDS, WIDTH, missing
+from helpers.proof_scene import HEIGHT, RING, SCALE, SECONDS, WIDTH, missing
 
-from jointnet_cli.output.exr import write_exr
-from jointnet_cli.output.scene import Scene, scene_of
+from jointnet_cli.files.exr import write_exr
+from jointnet_cli.scene.scene import Scene, scene_of
 
 Run = Callable[..., str]
 

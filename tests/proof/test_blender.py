@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from proven import HEIGHT, SCALE, WIDTH
+from helpers.proof_scene import HEIGHT, SCALE, WIDTH
 
-from jointnet_cli.output.color import srgb_to_linear
-from jointnet_cli.output.mesh import scene_mesh
-from jointnet_cli.output.mesh_files import write_glb
-from jointnet_cli.output.scene import scene_of
-from jointnet_cli.tasks import Projection
+from jointnet_cli.files.color import srgb_to_linear
+from jointnet_cli.projection import Projection
+from jointnet_cli.scene.mesh import scene_mesh
+from jointnet_cli.scene.mesh_files import write_glb
+from jointnet_cli.scene.scene import scene_of
 
 SCRIPT = Path(__file__).with_name("blender_reads.py")
 

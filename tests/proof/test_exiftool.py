@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from proven import WIDTH
+from helpers.proof_scene import WIDTH
 
 FIELDS = {
     "UsePanoramaViewer": True,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from jointnet_cli.output.orbit import write_orbit
+from jointnet_cli.scene.orbit import write_orbit
 
 
 def test_the_clip(program, panorama, tmp_path):

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from proven import CACHE, SCALE, missing
+from helpers.proof_scene import CACHE, SCALE, missing
 
-from jointnet_cli.output.mesh import scene_mesh
-from jointnet_cli.output.mesh_files import write_glb
-from jointnet_cli.output.scene import Scene, Surface, scene_of
-from jointnet_cli.tasks import Projection
+from jointnet_cli.projection import Projection
+from jointnet_cli.scene.mesh import scene_mesh
+from jointnet_cli.scene.mesh_files import write_glb
+from jointnet_cli.scene.scene import Scene, Surface, scene_of
 
 SCRIPT = """
 const fs = require('fs');

@@ -6,11 +6,11 @@ import re
 
 import numpy as np
 import pytest
-from proven import HEIGHT, SCALE, WIDTH
+from helpers.proof_scene import HEIGHT, SCALE, WIDTH
 
-from jointnet_cli.output.color import srgb_to_linear
-from jointnet_cli.output.exr import read_exr, write_channels
-from jointnet_cli.output.maps import depth_numbers
+from jointnet_cli.files.color import srgb_to_linear
+from jointnet_cli.files.exr import read_exr, write_channels
+from jointnet_cli.files.maps import depth_numbers
 
 METRES = ["--near", "1", "--far", "20"]
 

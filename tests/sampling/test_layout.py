@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.folder import ModelFolder, read_folder
+from jointnet_cli.projection import Projection
 from jointnet_cli.sampling.layout import (
-    METHODS,
     Layout,
     Tile,
     generate_layout,
@@ -26,7 +26,8 @@ from jointnet_cli.sampling.layout import (
     single_tile,
     tiled,
 )
-from jointnet_cli.tasks import Generate, Panorama, Projection
+from jointnet_cli.sampling.presets import TILINGS as METHODS
+from jointnet_cli.tasks import Generate, Panorama
 
 SIDES = st.integers(1, 4000)
 DRAWS = st.tuples(st.integers(0, 2**30 - 1), st.integers(0, 2**30 - 1))

@@ -12,12 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jointnet_cli.data.prepare import PrepareWorlds, prepare_worlds
-from jointnet_cli.training.draws import Draws
+from jointnet_cli.data.worlds.dataset import PrepareWorlds, prepare_worlds
+from jointnet_cli.training.determinism import Draws, Share
 from jointnet_cli.training.recipe import load_recipe
 from jointnet_cli.training.run import train
-from jointnet_cli.training.share import Share
-from jointnet_cli.training.stage import Stage
+from jointnet_cli.training.stages.stage import Stage
 
 SIZE, FACTOR = 32, 4
 VAE_STEPS, STEPS = 24, 4

@@ -21,8 +21,9 @@ import torch
 from typer.testing import CliRunner
 
 from jointnet_cli.cli import app
-from jointnet_cli.data.shards import read_shards
-from jointnet_cli.data.worlds import EVALUATION_SEEDS, vocabulary
+from jointnet_cli.data.shards.format import read_shards
+from jointnet_cli.data.worlds.vocabulary import vocabulary
+from jointnet_cli.data.worlds.world import EVALUATION_SEEDS
 from jointnet_cli.model.checkpoint import load_model
 
 from .conftest import SIZE, TINY, TRAIN

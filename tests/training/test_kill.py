@@ -9,10 +9,10 @@ import signal
 import time
 from pathlib import Path
 
-import forks
 import pytest
+from helpers import forks
 
-from jointnet_cli.data.prepare import PrepareWorlds, prepare_worlds
+from jointnet_cli.data.worlds.dataset import PrepareWorlds, prepare_worlds
 from jointnet_cli.training.recipe import to_toml_record
 from jointnet_cli.training.run import train
 

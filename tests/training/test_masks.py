@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from jointnet_cli.training.draws import Draws
-from jointnet_cli.training.masks import dense_prediction, random_masks, rectangles
+from jointnet_cli.training.determinism import Draws
 from jointnet_cli.training.recipe import Masks
+from jointnet_cli.training.stages.masks import dense_prediction, random_masks, rectangles
 
 COUNT, BRANCHES, SIDE = 4000, 3, 12
 KINDS = ("image_known", "maps_known", "equal", "unequal")

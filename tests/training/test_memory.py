@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from jointnet_cli.training.memory import Memory, estimate, recompute_activations, saved_bytes, without_values
+from jointnet_cli.training.preflight import Memory, estimate, saved_bytes, without_values
 from jointnet_cli.training.run import open_stage
 from jointnet_cli.training.sketch import draw, image_side
+from jointnet_cli.training.stages.stage import recompute_activations
 
 from .conftest import SIZE, Tiny, losses_at
 

@@ -9,11 +9,19 @@ from torch import Generator, Tensor
 from torch.distributions import Normal, kl_divergence
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.training.base import build_schedule
-from jointnet_cli.training.draws import Draws
-from jointnet_cli.training.objective import Noised, branch_losses, drop, noised, timestep_weights, training_schedule
+from jointnet_cli.training.captions import drop
+from jointnet_cli.training.determinism import Draws
+from jointnet_cli.training.objective import (
+    LearnedVariance,
+    Noised,
+    branch_losses,
+    level_log_likelihood,
+    noised,
+    timestep_weights,
+    training_schedule,
+)
 from jointnet_cli.training.recipe import Noise, Objective
-from jointnet_cli.training.variance import LearnedVariance, level_log_likelihood
+from jointnet_cli.training.stages.from_scratch import build_schedule
 
 ALL = torch.arange(1000)
 

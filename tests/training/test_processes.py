@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import forks
 import pytest
 import torch
+from helpers import forks
 from safetensors.torch import load_file
 from torch import distributed
 from typer.testing import CliRunner

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jointnet_cli.data.prepare_recipe import load_prepare_recipe
+from jointnet_cli.data.settings import load_prepare_recipe
 from jointnet_cli.errors import UserError
 from jointnet_cli.recipe_file import read_values, shipped_files, to_toml
 from jointnet_cli.training.recipe import (

@@ -11,13 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jointnet_cli.training.base import BaseStage
-from jointnet_cli.training.draws import Draws
-from jointnet_cli.training.joint import JointStage
+from jointnet_cli.training.determinism import Draws, Share
 from jointnet_cli.training.objective import noised
 from jointnet_cli.training.recipe import Objective
-from jointnet_cli.training.share import Share
-from jointnet_cli.training.stage import Stage
+from jointnet_cli.training.stages.base import BaseStage
+from jointnet_cli.training.stages.joint import JointStage
+from jointnet_cli.training.stages.stage import Stage
 
 from .conftest import Tiny
 from .test_objective import scheduler

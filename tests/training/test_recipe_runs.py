@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from jointnet_cli.model.architecture import JOINTNET, LIGHT
 from jointnet_cli.model.checkpoint import load_model
-from jointnet_cli.model.folder import read_folder
-from jointnet_cli.training.joint import JointStage
+from jointnet_cli.model.folder import JOINTNET, LIGHT, read_folder
 from jointnet_cli.training.recipe import JointRecipe, load_recipe
 from jointnet_cli.training.run import open_stage, train
+from jointnet_cli.training.stages.joint import JointStage
 
 from .conftest import log_of
 

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.training.base import BaseStage
-from jointnet_cli.training.failure import RunFailed
-from jointnet_cli.training.optimizer import MuonWithAdamW
+from jointnet_cli.training.checkpoints import Checkpoints
+from jointnet_cli.training.interruptions import RunFailed
+from jointnet_cli.training.optimizers import MuonWithAdamW
 from jointnet_cli.training.run import open_stage, train
-from jointnet_cli.training.state import Checkpoints
+from jointnet_cli.training.stages.base import BaseStage
 from jointnet_cli.training.trainer import Trainer
 
 from .conftest import STEPS, VAE_STEPS, Interrupt, Tiny, log_of

@@ -16,11 +16,10 @@ from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from jointnet_cli.training.batch import Batch
-from jointnet_cli.training.draws import Draws
-from jointnet_cli.training.optimizer import MuonWithAdamW
+from jointnet_cli.training.batches import Batch
+from jointnet_cli.training.determinism import Draws, Share
+from jointnet_cli.training.optimizers import MuonWithAdamW
 from jointnet_cli.training.recipe import Train
-from jointnet_cli.training.share import Share
 from jointnet_cli.training.trainer import Trainer
 
 from .conftest import log_of

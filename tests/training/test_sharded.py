@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import forks
 import pytest
 import torch
+from helpers import forks
 from safetensors.torch import load_file
 
 from jointnet_cli.training.recipe import to_toml_record

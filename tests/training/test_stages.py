@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import load_model
-from jointnet_cli.training.base import BaseStage
-from jointnet_cli.training.joint import JointStage
 from jointnet_cli.training.recipe import to_toml_record
 from jointnet_cli.training.run import train
+from jointnet_cli.training.stages.base import BaseStage
+from jointnet_cli.training.stages.joint import JointStage
 
 from .conftest import SIZE, STEPS, Tiny, log_of, losses_at
 from .test_masks import kind as kind_of

@@ -11,9 +11,9 @@ import torch
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.checkpoint import load_model
 from jointnet_cli.model.folder import RGB
-from jointnet_cli.training.base import BaseStage
 from jointnet_cli.training.run import train
-from jointnet_cli.training.vae import VaeStage, read_facts
+from jointnet_cli.training.stages.base import BaseStage
+from jointnet_cli.training.stages.vae import VaeStage, read_facts
 
 from .conftest import Tiny
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from jointnet_cli.training.optimizer import learning_rate, progress_of
+from jointnet_cli.training.checkpoints import Clock
+from jointnet_cli.training.optimizers import learning_rate, progress_of
 from jointnet_cli.training.recipe import Train
-from jointnet_cli.training.state import Clock
 
 BUDGET = Train(batch_size=1, learning_rate=2.0, max_steps=100, max_minutes=10, warmup_steps=4)
 

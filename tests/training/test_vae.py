@@ -10,10 +10,11 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch import nn
 
-from jointnet_cli.data.dataset import load_pixels
+from jointnet_cli.data.shards.latents import load_pixels
 from jointnet_cli.errors import UserError
 from jointnet_cli.training.recipe import Vae
-from jointnet_cli.training.vae import VaeStage, build_vae, fold_statistics, reconstruction_losses
+from jointnet_cli.training.stages.from_scratch import build_vae
+from jointnet_cli.training.stages.vae import VaeStage, fold_statistics, reconstruction_losses
 
 from .conftest import SIZE, VAE_STEPS, Tiny, log_of, losses_at
 

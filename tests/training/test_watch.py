@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from jointnet_cli.training.failure import RunFailed, memory_faults_explained
+from jointnet_cli.training.checkpoints import Checkpoints
+from jointnet_cli.training.interruptions import RunFailed, memory_faults_explained
 from jointnet_cli.training.previews import MARGIN
 from jointnet_cli.training.run import open_stage, train
-from jointnet_cli.training.state import Checkpoints
 from jointnet_cli.training.trainer import Trainer
 
 from .conftest import SIZE, STEPS, Interrupt, Tiny, log_of

@@ -9,7 +9,7 @@ import typer
 
 from jointnet_cli.cli.console import note, progress
 from jointnet_cli.cli.options import OUTPUT_PANEL, Json, Quiet, option
-from jointnet_cli.strict_json import to_json
+from jointnet_cli.files.text import to_json
 
 Folders = Annotated[
     list[str],
@@ -59,10 +59,10 @@ def compare(
     One file that needs no network: open it in a browser, vote, save the votes as JSON. The key, which says what method
     made what, is a file of its own; `jointnet evaluate tally` needs both.
     """
-    from jointnet_cli.evaluation import compare as study
-    from jointnet_cli.evaluation.matching import differ, parse_methods, read_samples
-    from jointnet_cli.evaluation.matching import match as match_samples
-    from jointnet_cli.output.naming import check_free
+    from jointnet_cli.evaluation.study import page as study
+    from jointnet_cli.evaluation.study.page import differ, parse_methods, read_samples
+    from jointnet_cli.evaluation.study.page import match as match_samples
+    from jointnet_cli.files.paths import check_free
 
     methods = parse_methods(folders)
     check_free([out / study.PAGE, out / study.KEY], overwrite)

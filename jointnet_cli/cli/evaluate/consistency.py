@@ -43,8 +43,8 @@ def consistency(
     """
     from jointnet_cli.evaluation.consistency_rows import KINDS, Sampled, open_source
     from jointnet_cli.evaluation.consistency_table import measure_consistency
-    from jointnet_cli.evaluation.items import Items
-    from jointnet_cli.evaluation.rows import parse_rows
+    from jointnet_cli.evaluation.methods import parse_rows
+    from jointnet_cli.evaluation.runner import Items
 
     rows = parse_rows(evaluation.rows or DEFAULT_ROWS, KINDS)
     listed = listed_prompts(prompts)

@@ -11,7 +11,7 @@ from jointnet_cli.cli.options import INPUT_PANEL, DepthKind, SamplingOptions, op
 from jointnet_cli.errors import UserError
 
 if TYPE_CHECKING:
-    from jointnet_cli.evaluation.scenes import Scenes
+    from jointnet_cli.evaluation.cases import Scenes
 
 DEFAULT_ROWS = ("jointnet:diorama", "constant", "autoencoder:diorama")
 
@@ -60,8 +60,8 @@ def depth(
     """
     from jointnet_cli.evaluation.depth_rows import KINDS, Predicting
     from jointnet_cli.evaluation.depth_table import measure_depth
-    from jointnet_cli.evaluation.items import Items
-    from jointnet_cli.evaluation.rows import parse_rows
+    from jointnet_cli.evaluation.methods import parse_rows
+    from jointnet_cli.evaluation.runner import Items
 
     rows = parse_rows(evaluation.rows or DEFAULT_ROWS, KINDS)
     scenes = _open_scenes(shards, truth, middlebury, depth_kind)
@@ -82,7 +82,7 @@ def depth(
 
 
 def _open_scenes(shards: str | None, truth: Path | None, middlebury: bool, kind: DepthKind) -> Scenes:
-    from jointnet_cli.evaluation.scenes import FolderScenes, Middlebury, ShardScenes
+    from jointnet_cli.evaluation.cases import FolderScenes, Middlebury, ShardScenes
 
     if sum((shards is not None, truth is not None, middlebury)) != 1:
         raise UserError("one ground truth is needed", hint="give --shards DIR, --truth DIR or --middlebury")

@@ -34,16 +34,15 @@ def depth_to_image(
     """
     from jointnet_cli.evaluation.depth_rows import Predicting
     from jointnet_cli.evaluation.depth_to_image_table import KINDS, PREDICTORS, measure_depth_to_image
-    from jointnet_cli.evaluation.items import Items
-    from jointnet_cli.evaluation.rows import parse_row, parse_rows
-    from jointnet_cli.evaluation.wishes import Making
-    from jointnet_cli.tasks import Sampling
+    from jointnet_cli.evaluation.methods import Making, parse_row, parse_rows
+    from jointnet_cli.evaluation.runner import Items
+    from jointnet_cli.sampling.presets import Sampling
 
     rows = parse_rows(evaluation.rows or DEFAULT_ROWS, KINDS)
     judging = parse_row(predictor, PREDICTORS)
     given = open_shards(shards)
     if given is None:
-        from jointnet_cli.evaluation.shard_samples import EVALUATION_COMMAND
+        from jointnet_cli.evaluation.cases import EVALUATION_COMMAND
 
         raise UserError("no depth to paint for", hint=f"give --shards DIR, such as those of {EVALUATION_COMMAND}")
     folder = evaluation.folder("depth-to-image")

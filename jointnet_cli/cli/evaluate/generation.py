@@ -15,10 +15,9 @@ from jointnet_cli.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jointnet_cli.evaluation.captions import Caption
-    from jointnet_cli.evaluation.items import Items
+    from jointnet_cli.evaluation.cases import Caption, FolderPictures, ShardPictures
     from jointnet_cli.evaluation.picture_scores import Scoring
-    from jointnet_cli.evaluation.pictures import FolderPictures, ShardPictures
+    from jointnet_cli.evaluation.runner import Items
 
 DEFAULT_ROWS = ("jointnet:diorama",)
 CAPTION_COLUMNS = ("prompt", "caption", "text")
@@ -72,10 +71,10 @@ class FeatureOptions:
         Raises:
             UserError: one is not there.
         """
-        from jointnet_cli.device import choose_device
-        from jointnet_cli.evaluation.attributes import Judge
-        from jointnet_cli.evaluation.features import EFFLITE, open_features
-        from jointnet_cli.evaluation.features.clip import Clip
+        from jointnet_cli.devices import choose_device
+        from jointnet_cli.evaluation.judge.classifier import Judge
+        from jointnet_cli.evaluation.metrics.captions import Clip
+        from jointnet_cli.evaluation.metrics.features import EFFLITE, open_features
         from jointnet_cli.evaluation.picture_scores import Scoring
 
         names = dict.fromkeys([*(self.features or [EFFLITE]), *([str(self.judge)] if self.judge else [])])
@@ -115,9 +114,8 @@ def generation(
     Without `--shards` or `--reference` there is no Fréchet distance.
     """
     from jointnet_cli.evaluation.generation_table import KINDS, measure_generation
-    from jointnet_cli.evaluation.items import Items
-    from jointnet_cli.evaluation.rows import parse_rows
-    from jointnet_cli.evaluation.wishes import Making
+    from jointnet_cli.evaluation.methods import Making, parse_rows
+    from jointnet_cli.evaluation.runner import Items
 
     rows = parse_rows(evaluation.rows or DEFAULT_ROWS, KINDS)
     given = open_shards(shards)
@@ -140,21 +138,21 @@ def generation(
 
 def open_shards(source: str | None) -> ShardPictures | None:
     """The shards that a flag names."""
-    from jointnet_cli.evaluation.pictures import ShardPictures
+    from jointnet_cli.evaluation.cases import ShardPictures
 
     return None if source is None else ShardPictures(source)
 
 
 def open_reference(folder: Path | None) -> FolderPictures | None:
     """The folder that a flag names."""
-    from jointnet_cli.evaluation.pictures import FolderPictures
+    from jointnet_cli.evaluation.cases import FolderPictures
 
     return None if folder is None else FolderPictures(folder)
 
 
 def _captions(prompts: Path | None, shards: ShardPictures | None) -> tuple[Sequence[Caption], dict[str, Any]]:
     """The captions, and what they are."""
-    from jointnet_cli.evaluation.captions import Caption, fixed_captions, read_coco
+    from jointnet_cli.evaluation.cases import Caption, fixed_captions, read_coco
 
     if prompts is not None and prompts.suffix.lower() == ".json":
         captions, source = read_coco(prompts), str(prompts)

@@ -12,7 +12,7 @@ from jointnet_cli.cli.options import SamplingOptions
 from jointnet_cli.errors import UserError
 
 if TYPE_CHECKING:
-    from jointnet_cli.evaluation.scenes import Scenes
+    from jointnet_cli.evaluation.cases import Scenes
 
 DEFAULT_ROWS = ("jointnet:diorama", "from-depth:diorama")
 
@@ -32,9 +32,9 @@ def normal(
     `jointnet evaluate depth`, as in `from-depth:midas:dpt_hybrid_384`), `folder:MAPS`.
     """
     from jointnet_cli.evaluation.depth_rows import Predicting
-    from jointnet_cli.evaluation.items import Items
+    from jointnet_cli.evaluation.methods import parse_rows
     from jointnet_cli.evaluation.normal_table import KINDS, measure_normal
-    from jointnet_cli.evaluation.rows import parse_rows
+    from jointnet_cli.evaluation.runner import Items
 
     rows = parse_rows(evaluation.rows or DEFAULT_ROWS, KINDS)
     scenes = _open_scenes(shards, truth)
@@ -53,7 +53,7 @@ def normal(
 
 
 def _open_scenes(shards: str | None, truth: Path | None) -> Scenes:
-    from jointnet_cli.evaluation.scenes import FolderScenes, ShardScenes
+    from jointnet_cli.evaluation.cases import FolderScenes, ShardScenes
 
     if (shards is None) == (truth is None):
         raise UserError("one ground truth is needed", hint="give --shards DIR or --truth DIR")

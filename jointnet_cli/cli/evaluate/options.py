@@ -12,9 +12,9 @@ from jointnet_cli.cli.console import RUN_FAILED, progress
 from jointnet_cli.cli.options import INPUT_PANEL, OUTPUT_PANEL, Device, Dtype, Json, Quiet, option
 
 if TYPE_CHECKING:
-    from jointnet_cli.evaluation.items import Items
     from jointnet_cli.evaluation.measure import Watch
-    from jointnet_cli.evaluation.table import Table
+    from jointnet_cli.evaluation.report import Table
+    from jointnet_cli.evaluation.runner import Items
 
 Shards = Annotated[
     str | None,
@@ -81,8 +81,8 @@ def conclude(table: Table, items: Items, folder: Path, options: EvaluateOptions)
     Raises:
         typer.Exit: code 1 if items failed.
     """
-    from jointnet_cli.evaluation.publish import publish
-    from jointnet_cli.training.processes import leave
+    from jointnet_cli.evaluation.figures import publish
+    from jointnet_cli.processes import leave
 
     if items.main:
         publish(table, folder, as_json=options.json, quiet=options.quiet)

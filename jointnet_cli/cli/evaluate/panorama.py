@@ -9,7 +9,8 @@ from jointnet_cli.cli.console import note
 from jointnet_cli.cli.evaluate.options import EvaluateOptions, conclude
 from jointnet_cli.cli.evaluate.prompts import Prompts, listed_prompts
 from jointnet_cli.cli.options import PROMPT_PANEL, ModelOptions, TiledSamplingOptions, option
-from jointnet_cli.cli.view import FULL_CIRCLE, VIEW_PANEL
+from jointnet_cli.cli.view import VIEW_PANEL
+from jointnet_cli.projection import FULL_CIRCLE
 
 METHODS = ("direct", "multidiffusion", "syncdiffusion", "jointnet")
 """The rows of Table 3, in its order."""
@@ -59,12 +60,12 @@ def panorama(
     Rows: `direct`, `multidiffusion`, `syncdiffusion`, `jointnet`, each also as `METHOD:MODEL`, and `folder:PICTURES`. The
     folder gets the panoramas, the table, its plot and a contact sheet.
     """
-    from jointnet_cli.device import choose_device
-    from jointnet_cli.evaluation.features.perceptual import open_perceptual
-    from jointnet_cli.evaluation.items import Items
+    from jointnet_cli.devices import choose_device
+    from jointnet_cli.evaluation.methods import parse_rows
     from jointnet_cli.evaluation.panorama_rows import KINDS, Canvas, Drawing, Motif, open_painter
     from jointnet_cli.evaluation.panorama_table import measure_panoramas
-    from jointnet_cli.evaluation.rows import parse_rows
+    from jointnet_cli.evaluation.runner import Items
+    from jointnet_cli.model.perceptual import open_perceptual
 
     rows = parse_rows(evaluation.rows or METHODS, KINDS)
     network = open_perceptual(perceptual, choose_device(model.device))

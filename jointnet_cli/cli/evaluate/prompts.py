@@ -26,7 +26,7 @@ def listed_prompts(source: str | None, count: int | None = None) -> list[str]:
     """
     from jointnet_cli.cli.rows import read_rows
     from jointnet_cli.errors import UserError
-    from jointnet_cli.evaluation.prompts import OBJECTS, evenly, fixed_prompts
+    from jointnet_cli.evaluation.judge.prompts import OBJECTS, evenly, fixed_prompts
 
     if source is None:
         fixed = [prompt.text for prompt in fixed_prompts()]

@@ -29,8 +29,8 @@ def tally(
     json_output: Json = False,
 ) -> None:
     """Count the votes of a blind comparison: wins of every method, and of every two, with intervals (Table 4)."""
-    from jointnet_cli.evaluation.publish import publish
-    from jointnet_cli.evaluation.tally import methods_table, pairs_table, read_key, read_votes
+    from jointnet_cli.evaluation.figures import publish
+    from jointnet_cli.evaluation.study.votes import methods_table, pairs_table, read_key, read_votes
 
     counted = read_votes(votes, read_key(key))
     publish(methods_table(counted, ties), out, as_json=json_output)

@@ -7,10 +7,10 @@ import random
 import re
 from dataclasses import dataclass
 
-from jointnet_cli.data.worlds import phrases
-from jointnet_cli.data.worlds.phrases import Place, plural
+from jointnet_cli.data.worlds import vocabulary as phrases
 from jointnet_cli.data.worlds.raycast import Surface
 from jointnet_cli.data.worlds.renderer import Rendering
+from jointnet_cli.data.worlds.vocabulary import Place, plural
 from jointnet_cli.data.worlds.world import Camera, World, stream
 
 _LEAST_SHARE = 0.0016  # of the image's pixels, for an object to be worth a word

@@ -1,4 +1,4 @@
-"""What a world contains: place, hour, weather, objects and camera, drawn from a seed. No pixels here."""
+"""The colours that captions name, as linear-ish albedo in [0, 1]."""
 
 from __future__ import annotations
 
@@ -9,12 +9,29 @@ from dataclasses import dataclass, replace
 
 from jointnet_cli.data.worlds.world import Camera, Thing, World, stream
 
+PALETTE = {
+    "red": (0.80, 0.07, 0.06),
+    "blue": (0.08, 0.22, 0.82),
+    "yellow": (0.95, 0.76, 0.05),
+    "white": (0.92, 0.92, 0.90),
+    "orange": (0.96, 0.42, 0.04),
+    "purple": (0.47, 0.12, 0.68),
+    "pink": (0.95, 0.40, 0.58),
+    "green": (0.10, 0.52, 0.14),
+    "brown": (0.40, 0.24, 0.12),
+}
+
 TIMES = {"noon": 0.34, "sunset": 0.24, "night": 0.24, "dawn": 0.18}
+
 WEATHERS = {"clear": 0.60, "cloudy": 0.25, "foggy": 0.15}
+
 SUN_ELEVATION = {"noon": (38, 65), "sunset": (3, 8), "night": (14, 28), "dawn": (5, 13)}  # degrees; the moon at night
+
 WATERY = ("ocean", "beach", "lake")
+
 TILTED = 0.25
 """Share of training worlds with a tilted camera."""
+
 TILTED_PITCH, TILTED_FOV = (-90.0, 90.0), (40.0, 100.0)
 """Ranges of a tilted camera, in degrees."""
 
@@ -24,7 +41,9 @@ SIZES = {
     "rock": (1.2, 2.2), "coral": (0.9, 1.8), "fish": (0.7, 1.2), "boat": (5.0, 6.5), "lighthouse": (10.0, 14.0),
     "pyramid": (14.0, 22.0), "sheep": (1.4, 1.7), "balloon": (8.0, 11.0), "windmill": (8.0, 10.5),
 }  # fmt: skip
+
 KINDS = tuple(SIZES)
+
 FIRM = ("hut", "lighthouse", "windmill", "pyramid", "boat")  # the ground is levelled, or dredged, under these
 
 COLOURS = {
@@ -69,6 +88,7 @@ class Biome:
 
 
 _FLOWERS = tuple((f"{colour} flowers", 0.06) for colour in ("red", "yellow", "purple", "pink", "white"))
+
 BIOMES = {
     "ocean": Biome(
         0.95,

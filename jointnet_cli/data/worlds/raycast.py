@@ -12,7 +12,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from jointnet_cli.data.worlds.shapes import BALL, BOX, CONE, GABLE, PYRAMID, Primitives
+from jointnet_cli.data.worlds.objects import BALL, BOX, CONE, GABLE, PYRAMID, Primitives
 from jointnet_cli.data.worlds.terrain import Terrain
 
 FAR = 1e9

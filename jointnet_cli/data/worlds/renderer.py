@@ -11,8 +11,7 @@ from torch import Tensor
 
 from jointnet_cli.data.worlds.objects import primitives
 from jointnet_cli.data.worlds.raycast import Hits, trace
-from jointnet_cli.data.worlds.shade import Shader
-from jointnet_cli.data.worlds.sky import make_sky
+from jointnet_cli.data.worlds.shading import Shader, make_sky
 from jointnet_cli.data.worlds.terrain import Terrain
 from jointnet_cli.data.worlds.world import Camera, World, image_size, intrinsics
 

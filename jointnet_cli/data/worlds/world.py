@@ -69,3 +69,7 @@ def intrinsics(camera: Camera, size: int | tuple[int, int]) -> list[list[float]]
     height, width = image_size(size)
     focal = height / 2 / math.tan(math.radians(camera.fov) / 2)
     return [[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]]
+
+
+EVALUATION_SEEDS = 1_000_000_000
+"""World seeds from here on are reserved for evaluation and never rendered for training."""

@@ -9,18 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from jointnet_cli.data.worlds import (
-    Rendering,
-    Surface,
-    World,
-    caption,
-    render,
-    sample_world,
-    visible_objects,
-    vocabulary,
-)
-from jointnet_cli.data.worlds.palette import PALETTE
-from jointnet_cli.data.worlds.phrases import NAMES, PLACES, plural
+from jointnet_cli.data.worlds.captions import caption, visible_objects
+from jointnet_cli.data.worlds.grammar import PALETTE, sample_world
+from jointnet_cli.data.worlds.raycast import Surface
+from jointnet_cli.data.worlds.renderer import Rendering, render
+from jointnet_cli.data.worlds.vocabulary import NAMES, PLACES, plural, vocabulary
+from jointnet_cli.data.worlds.world import World
 
 SIZE, WORLDS, WORDINGS = 64, 110, 6
 NUMBERS = {"a pair of": 2, "two": 2, "three": 3, "a few": 3, "four": 4, "several": 4, "some": 4, "many": 5}

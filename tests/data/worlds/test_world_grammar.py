@@ -14,9 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jointnet_cli.data.worlds import EVALUATION_SEEDS, World, sample_world
-from jointnet_cli.data.worlds.grammar import BIOMES, COLOURS, KINDS, TIMES, WEATHERS
-from jointnet_cli.data.worlds.palette import PALETTE
+from jointnet_cli.data.worlds.grammar import BIOMES, COLOURS, KINDS, PALETTE, TIMES, WEATHERS, sample_world
+from jointnet_cli.data.worlds.world import EVALUATION_SEEDS, World
 
 COUNT = 4000
 

@@ -10,13 +10,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from jointnet_cli.data.worlds import Surface, World, sample_world
-from jointnet_cli.data.worlds.biomes import ground
-from jointnet_cli.data.worlds.objects import BUILDERS, build, primitives
-from jointnet_cli.data.worlds.raycast import FAR, intersect, march, pairs, shadowed, trace
-from jointnet_cli.data.worlds.shapes import BALL, BOX, CONE, GABLE, PYRAMID, Primitives, bounding_radii, turn_y
-from jointnet_cli.data.worlds.terrain import SIDE, Terrain
-from jointnet_cli.data.worlds.world import Thing
+from jointnet_cli.data.worlds.grammar import sample_world
+from jointnet_cli.data.worlds.objects import (
+    BALL,
+    BOX,
+    BUILDERS,
+    CONE,
+    GABLE,
+    PYRAMID,
+    Primitives,
+    bounding_radii,
+    build,
+    primitives,
+    turn_y,
+)
+from jointnet_cli.data.worlds.raycast import FAR, Surface, intersect, march, pairs, shadowed, trace
+from jointnet_cli.data.worlds.terrain import SIDE, Terrain, ground
+from jointnet_cli.data.worlds.world import Thing, World
 
 ORIGIN = torch.tensor([0.0, 2.0, 0.0])
 

@@ -11,10 +11,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from jointnet_cli.data.worlds import Rendering, Surface, World, render, sample_world
-from jointnet_cli.data.worlds.grammar import BIOMES
+from jointnet_cli.data.worlds.grammar import BIOMES, sample_world
 from jointnet_cli.data.worlds.noise import texture
+from jointnet_cli.data.worlds.raycast import Surface
+from jointnet_cli.data.worlds.renderer import Rendering, render
 from jointnet_cli.data.worlds.terrain import Terrain
+from jointnet_cli.data.worlds.world import World
 
 SIZE = 96
 

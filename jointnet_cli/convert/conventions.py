@@ -1,0 +1,209 @@
+"""What records say of pictures and maps, and how what was converted is stated in them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from jointnet_cli.convert.content import PARTS, Axis, Code, Coverage, DepthMap, Part, Quantity, View, kind_of
+from jointnet_cli.errors import UserError
+from jointnet_cli.files.exr import is_exr, read_attributes
+from jointnet_cli.files.metadata import read_gpano, read_record
+from jointnet_cli.projection import Equirectangular, Projection
+from jointnet_cli.scene.scene import DepthScale
+
+AXES: dict[tuple[str, Axis], str] = {
+    ("perspective", "planar"): "planar Z",
+    ("cylindrical", "planar"): "distance from the vertical axis",
+    ("equirectangular", "planar"): "distance from the vertical axis",
+    ("perspective", "radial"): "distance from the viewer",
+    ("cylindrical", "radial"): "distance from the viewer",
+    ("equirectangular", "radial"): "distance from the viewer",
+}
+
+PLANAR_OR_RADIAL: dict[Axis, str] = {"planar": "planar", "radial": "distance from the viewer"}
+
+SPACE = {
+    "opengl": "camera: x right, y up, z towards the viewer",
+    "directx": "camera: x right, y down, z towards the viewer",
+}
+
+_PART_IN_NAME = re.compile(r"\.(image|depth|normal)(?:\.|$)")
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a file's record says; `None` for all that it does not."""
+
+    part: Part | None = None
+    quantity: Quantity | None = None
+    axis: Axis | None = None
+    scale: DepthScale | None = None
+    code: Code | None = None
+    down: bool = False
+    """Whether the green axis of normals points down."""
+    view: View | None = None
+    coverage: Coverage | None = None
+
+
+def record_of(path: Path) -> dict[str, Any]:
+    """The record in a PNG, EXR, TIFF or JPEG, else of the sidecar beside a file; empty if there is none."""
+    if path.suffix.lower() == ".npy":
+        return _json(_text(path.with_name(path.name + ".json"))) or _sidecar(path)
+    return read_record(path) or _json(_comment(path)) or _sidecar(path)
+
+
+def read_stated(path: Path, record: Mapping[str, Any]) -> Stated:
+    """What the record of a file, and its own name, say of it. What is not in a form we write is not used."""
+    depth, normal, view = (
+        _mapping(value)
+        for value in (
+            _mapping(record.get("maps")).get("depth"),
+            _mapping(record.get("maps")).get("normal"),
+            record.get("projection"),
+        )
+    )
+    named = _PART_IN_NAME.search(path.name.removesuffix(path.suffix))
+    quantity = str(depth.get("quantity", ""))
+    spoken = [*PLANAR_OR_RADIAL.items(), *((axis, words) for (_, axis), words in AXES.items())]
+    axis = next((axis for axis, words in spoken if words == depth.get("distance")), None)
+    scale, shift = _number(depth, "scale"), _number(depth, "shift")
+    black, white = _number(depth, "black"), _number(depth, "white")
+    covered = _mapping(view.get("covered"))
+    across, upright = _number(covered, "horizontal"), _number(covered, "vertical")
+    word = record.get("part") or (named and named.group(1))
+    part: Part | None = next((part for part in PARTS if part == word), None)
+    return Stated(
+        part=part,
+        quantity="disparity" if "disparity" in quantity else "distance" if "distance" in quantity else None,
+        axis=axis,
+        scale=DepthScale(scale, shift, str(depth.get("origin", "given"))) if scale and shift is not None else None,
+        code=Code(black, white) if black is not None and white is not None and black != white else None,
+        down=normal.get("space") == SPACE["directx"],
+        view=_view(view),
+        coverage=Coverage(across, upright) if across and upright else None,
+    )
+
+
+def view_of(path: Path) -> View | None:
+    """The view that a file states: its record, GPano, or OpenEXR's `envmap`; `None` if none does."""
+    return read_stated(path, record_of(path)).view or unstated_view(path)
+
+
+def unstated_view(path: Path) -> View | None:
+    """The view of a file without a record of ours, by GPano or by OpenEXR's `envmap` of a latitude-longitude map."""
+    if not is_exr(path):
+        return None if path.suffix.lower() == ".npy" else read_gpano(path)
+    try:
+        attributes = read_attributes(path)
+    except UserError:
+        return None
+    (left, top), (right, bottom) = attributes["displayWindow"]
+    width, height = int(right - left) + 1, int(bottom - top) + 1
+    latlong = "LATLONG" in str(attributes.get("envmap")) and width == 2 * height
+    return Equirectangular(width) if latlong else None
+
+
+def axis_words(axis: Axis, view: View | None) -> str:
+    """What distance is measured along; `planar` where the view is not known."""
+    kind = kind_of(view)
+    return AXES[kind, axis] if kind else PLANAR_OR_RADIAL[axis]
+
+
+def depth_convention(depth: DepthMap, view: View | None, stored: str, code: Code | None) -> dict[str, Any]:
+    """What the values of a depth map mean; `stored` is the format's own precision in words."""
+    facts: dict[str, Any] = {
+        "quantity": "distance" if depth.quantity == "distance" else "relative disparity (inverse depth)",
+        "distance": axis_words(depth.axis, view),
+        "scale": depth.scale.scale if depth.scale else "unknown",
+        "shift": depth.scale.shift if depth.scale else "unknown",
+        "stored": stored,
+    }
+    if depth.scale:
+        facts["origin"] = depth.scale.origin
+    if depth.quantity == "distance":
+        facts |= {"unit": "metres"} | ({"sky": "infinite", "unknown": 0.0} if code is None else {})
+    else:
+        facts |= {"near": 1.0, "far": 0.0}
+    return facts if code is None else facts | {"black": code.black, "white": code.white}
+
+
+def view_record(view: View, width: int, coverage: Coverage | None) -> dict[str, Any]:
+    """The projection as records hold it."""
+    if isinstance(view, Projection):
+        return {"kind": view.kind, "span": view.span, "wrap": view.wrap}
+    facts: dict[str, Any] = {
+        "kind": "equirectangular",
+        "span": 360 * width / view.full_width,
+        "wrap": width == view.full_width,
+        "full_width": view.full_width,
+        "left": view.left,
+        "top": view.top,
+    }
+    if coverage:
+        facts["covered"] = {"horizontal": coverage.horizontal, "vertical": coverage.vertical}
+    return facts
+
+
+def _view(stated: Mapping[str, Any]) -> View | None:
+    kind, span = stated.get("kind"), _number(stated, "span")
+    if kind == "equirectangular":
+        pixels = [_number(stated, name) for name in ("full_width", "left", "top")]
+        return Equirectangular(*(int(value or 0) for value in pixels)) if pixels[0] else None
+    if kind not in ("perspective", "cylindrical") or not span:
+        return None
+    return Projection(kind, span, bool(stated.get("wrap")))
+
+
+def _sidecar(path: Path) -> dict[str, Any]:
+    """The record of the `.metadata.json` beside a result of ours that names the file."""
+    for sidecar in path.parent.glob(f"{escape(path.name.partition('.')[0])}*.metadata.json"):
+        record = _json(_text(sidecar))
+        if path.name in _mapping(record.get("files")).values():
+            return record
+    return {}
+
+
+def _comment(path: Path) -> str:
+    """The description of a TIFF, also of one that Pillow does not read, or the comment of a JPEG."""
+    from PIL import Image
+
+    try:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            import tifffile
+
+            with tifffile.TiffFile(path) as file:
+                return file.pages.first.description
+        with Image.open(path) as picture:
+            comment = picture.info.get("comment") or ""
+    except (OSError, ValueError, SyntaxError):
+        return ""
+    return comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        return _mapping(json.loads(text))
+    except ValueError:
+        return {}
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _number(stated: Mapping[str, Any], name: str) -> float | None:
+    value = stated.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

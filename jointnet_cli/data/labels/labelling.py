@@ -1,0 +1,301 @@
+"""Add predicted maps to the samples of shards."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from jointnet_cli.data.labels.teachers import Labeller, open_labeller, open_teacher
+from jointnet_cli.data.shards.format import (
+    IMAGES,
+    MAP_SUFFIXES,
+    Entry,
+    encode_depth,
+    encode_normal,
+    read_entries,
+    sample_count,
+    stats_path,
+    write_entry,
+)
+from jointnet_cli.errors import UserError
+from jointnet_cli.files.atomic import claim, write_text
+from jointnet_cli.files.text import to_json
+
+__all__ = ["LabelReport", "Labeller", "label_shards", "open_labeller", "open_teacher"]
+
+WINDOW = 8
+"""Batches of samples in memory: images of one size are gathered from so many."""
+
+EXAMPLES = 20
+"""Failures that are reported in words; all are counted."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class LabelReport:
+    """What `label_shards` did."""
+
+    labelled: Counter[str] = field(default_factory=Counter)
+    """Maps made, by modality."""
+    failed: Counter[str] = field(default_factory=Counter)
+    """Maps that could not be made, by the class of the failure."""
+    examples: list[str] = field(default_factory=list)
+    """The first of these failures."""
+    written: list[Path] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
+    """Shards that had the maps of these very teachers before."""
+    busy: list[Path] = field(default_factory=list)
+    """Shards that another process was writing."""
+    hopeless: list[Path] = field(default_factory=list)
+    """Shards of which no sample could be labelled; they are as they were."""
+    seconds: float = 0.0
+
+
+@dataclass
+class Tally:
+    """How one shard stands with one labeller."""
+
+    labelled: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+
+
+def label_shards(
+    shards: Sequence[Path],
+    labellers: Sequence[Labeller],
+    *,
+    batch: int = 16,
+    replace: bool = False,
+    progress: Progress | None = None,
+) -> LabelReport:
+    """Add the labellers' maps to every sample of complete shards.
+
+    A shard is rewritten under a temporary name and renamed; members that are no label keep their order and bytes. What
+    was labelled by the same teacher in the same way is skipped, so that a run that was cut off goes on. A sample that
+    cannot be labelled stays without the map and is counted.
+
+    Args:
+        shards: tar files with their stats files.
+        labellers: at most one for each modality.
+        batch: images that a labeller gets at once.
+        replace: whether maps of another origin are replaced.
+        progress: called with the samples done and their number.
+
+    Raises:
+        UserError: a shard has such a map from elsewhere, and `replace` is not given.
+    """
+    started = time.monotonic()
+    report, done = LabelReport(), 0
+    counts = [sample_count(shard) for shard in shards]
+    for shard, count in zip(shards, counts, strict=True):
+
+        def advance(inside: int, before: int = done) -> None:
+            if progress:
+                progress(before + inside, sum(counts))
+
+        with claim(shard) as partial:
+            if partial is None:
+                report.busy.append(shard)
+            # Read only now: another process may have finished it meanwhile.
+            elif todo := [labeller for labeller in labellers if not _is_labelled(shard, labeller, replace)]:
+                _label_shard(shard, partial, todo, batch, report, advance)
+            else:
+                report.skipped.append(shard)
+        done += count
+        advance(count)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _is_labelled(shard: Path, labeller: Labeller, replace: bool) -> bool:
+    """Whether all of a shard is labelled by this labeller, as its stats say or, where a kill came before them, its samples."""
+    recorded = _read_stats(shard).get("labels", {}).get(labeller.modality, {})
+    if recorded.get("hash") == labeller.hash:
+        return True
+    origins = Counter(origin(entry, labeller.modality) for entry in read_entries(shard))
+    if origins.total() == origins[labeller.hash]:
+        _write_stats(shard, {labeller.modality: _summary(labeller, Tally(origins.total()))})
+        return True
+    if origins.keys() - {None, labeller.hash} and not replace:
+        raise UserError(
+            f"{shard} has {labeller.modality} maps from {recorded.get('teacher', 'elsewhere')}",
+            hint="leave that map out of --label, or give --relabel to replace them",
+        )
+    return False
+
+
+def _label_shard(
+    shard: Path,
+    partial: Path,
+    labellers: Sequence[Labeller],
+    batch: int,
+    report: LabelReport,
+    advance: Callable[[int], None],
+) -> None:
+    tallies = {labeller.modality: Tally() for labeller in labellers}
+    count = 0
+    with tarfile.open(partial, "w") as tar:
+        for entries in _windows(read_entries(shard), WINDOW * batch):
+            pictures = decode(entries)
+            for labeller in labellers:
+                done, tally = annotate(entries, pictures, labeller, batch), tallies[labeller.modality]
+                tally.labelled += done.kept + done.made
+                tally.failed.update(done.failures.values())
+                report.labelled[labeller.modality] += done.made
+                words = [f"{key}: no {labeller.modality}: {failure}" for key, failure in done.failures.items()]
+                report.examples += words[: EXAMPLES - len(report.examples)]
+            for entry in entries:
+                write_entry(tar, entry)
+            count += len(entries)
+            advance(count)
+    report.failed += sum((tally.failed for tally in tallies.values()), Counter())
+    if not any(tally.labelled for tally in tallies.values()):
+        report.hopeless.append(shard)
+        return
+    partial.replace(shard)
+    _write_stats(shard, {each.modality: _summary(each, tallies[each.modality]) for each in labellers})
+    report.written.append(shard)
+
+
+def _windows(entries: Iterator[Entry], size: int) -> Iterator[list[Entry]]:
+    while window := list(islice(entries, size)):
+        yield window
+
+
+def _summary(labeller: Labeller, tally: Tally) -> dict[str, Any]:
+    counts = {"labelled": tally.labelled, "failed": dict(tally.failed)}
+    return {"teacher": labeller.name, "hash": labeller.hash, **counts}
+
+
+def _read_stats(shard: Path) -> dict[str, Any]:
+    stats: dict[str, Any] = json.loads(stats_path(shard).read_text(encoding="utf-8"))
+    return stats
+
+
+def _write_stats(shard: Path, labels: dict[str, Any]) -> None:
+    stats = _read_stats(shard)
+    write_text(stats_path(shard), to_json(stats | {"labels": stats.get("labels", {}) | labels}))
+
+
+Picture = NDArray[np.uint8] | str
+"""An image (H, W, 3), or the failure that there is instead of it."""
+
+
+@dataclass
+class Annotated:
+    """What one labeller did to some samples."""
+
+    kept: int
+    """Samples that had a map of this very labeller before."""
+    made: int
+    failures: dict[str, str]
+    """Class of the failure by the sample's key."""
+
+
+def decode(entries: Sequence[Entry]) -> list[Picture]:
+    """The images of samples."""
+    return [_decode(entry) for entry in entries]
+
+
+def annotate(entries: Sequence[Entry], pictures: Sequence[Picture], labeller: Labeller, batch: int) -> Annotated:
+    """Put a map into every sample that can have one; the others lose what another teacher had said.
+
+    Images of one size go through the labeller together, at most `batch` of them.
+    """
+    kept = {place for place, entry in enumerate(entries) if origin(entry, labeller.modality) == labeller.hash}
+    failures: dict[int, str] = {}
+    sizes: dict[tuple[int, ...], list[int]] = {}
+    for place, picture in enumerate(pictures):
+        if place in kept:
+            continue
+        if isinstance(picture, str):
+            failures[place] = picture
+        else:
+            sizes.setdefault(picture.shape, []).append(place)
+    groups = (places[start : start + batch] for places in sizes.values() for start in range(0, len(places), batch))
+    for group in groups:
+        for place, values in zip(group, _ask(labeller, [pictures[place] for place in group]), strict=True):
+            if isinstance(values, str):
+                failures[place] = values
+            else:
+                _put(entries[place], labeller, values)
+    for place in failures:
+        _forget(entries[place], labeller.modality)
+    words = {entries[place].key: failure for place, failure in sorted(failures.items())}
+    return Annotated(len(kept), len(entries) - len(kept) - len(failures), words)
+
+
+def origin(entry: Entry, modality: str) -> str | None:
+    """The hash of the teacher that a sample's map is from: "" for none, as of exact maps; `None` without a map."""
+    if entry.find(MAP_SUFFIXES[modality]) is None:
+        return None
+    facts = _record(entry).get(modality)
+    return str(facts.get("hash", "")) if isinstance(facts, dict) else ""
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    try:
+        return entry.record
+    except ValueError:
+        return {}
+
+
+def _decode(entry: Entry) -> Picture:
+    from jointnet_cli.files.decode import read_srgb8
+
+    try:
+        entry.record  # noqa: B018 - a map needs a record that can be read
+    except ValueError:
+        return "damaged_record"
+    data = entry.find(*IMAGES)
+    if data is None:
+        return "no_image"
+    try:
+        return read_srgb8(data, entry.key)
+    except UserError:
+        return "not_an_image"
+
+
+def _ask(labeller: Labeller, pictures: Sequence[Any]) -> Iterable[Tensor | str]:
+    """The labeller's maps of images of one size, or for an image the failure."""
+    images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255  # (B, 3, H, W)
+    try:
+        return [values if values.isfinite().all() else "not_finite" for values in labeller(images).float().cpu()]
+    except UserError:
+        raise
+    except Exception as error:  # what a network raises is its own; one image must not cost the others their maps
+        if len(pictures) == 1:
+            return [type(error).__name__]
+        return [values for picture in pictures for values in _ask(labeller, [picture])]
+
+
+def _put(entry: Entry, labeller: Labeller, values: Tensor) -> None:
+    facts: dict[str, Any]
+    if labeller.modality == "depth":
+        content, scale = encode_depth(values.numpy())
+        facts = {"encoding": "inverse depth, 16 bit, far = 0", "unit": "relative", "scale": scale}
+    else:
+        content = encode_normal(values.permute(1, 2, 0).numpy())
+        facts = {"encoding": "(n + 1) / 2, 8 bit", "space": "camera: x right, y up, z towards the viewer"}
+    entry.put(MAP_SUFFIXES[labeller.modality], content)
+    entry.record = entry.record | {labeller.modality: facts | {"teacher": labeller.name, "hash": labeller.hash}}
+
+
+def _forget(entry: Entry, modality: str) -> None:
+    """Remove a map and its record: in a shard all maps of a modality are of one origin."""
+    entry.drop(MAP_SUFFIXES[modality])
+    record = _record(entry)
+    if modality in record:
+        entry.record = {name: value for name, value in record.items() if name != modality}

@@ -1,0 +1,346 @@
+"""One shard as files: a tar of samples and its statistics."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import sys
+import tarfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jointnet_cli.data.folders import record_caption
+from jointnet_cli.errors import UserError
+from jointnet_cli.files.orientation import SIDEWAYS, turned, turned_vectors
+from jointnet_cli.files.text import read_text, to_json
+
+IMAGES = ("png", "jpg", "jpeg", "webp")
+"""What the image of a sample may be called."""
+
+
+@dataclass
+class Sample:
+    """One training sample."""
+
+    key: str
+    image: NDArray[np.uint8]
+    """(H, W, 3) sRGB."""
+    caption: str
+    inverse_depth: NDArray[np.float32] | None
+    """(H, W) in 1/metres, sky = 0."""
+    normal: NDArray[np.float32] | None
+    """(H, W, 3) camera-space unit vectors; zero on the sky."""
+    record: dict[str, Any]
+
+
+def write_shard(path: Path, samples: Iterable[Sample]) -> int:
+    """Write one shard and its stats file, whole or not at all; returns the number of samples."""
+    import webdataset
+
+    partial = path.with_suffix(".tar.partial")
+    count = 0
+    with webdataset.TarWriter(str(partial)) as tar:
+        for sample in samples:
+            tar.write(_pack(sample))
+            count += 1
+    partial.replace(path)
+    stats = stats_path(path).with_suffix(".partial")
+    stats.write_text(to_json({"count": count, "shard": path.name}))
+    stats.replace(stats_path(path))
+    return count
+
+
+def stats_path(shard: Path) -> Path:
+    """Where a shard's completion record lies."""
+    return shard.with_name(f"{shard.stem}_stats.json")
+
+
+def is_complete(shard: Path) -> bool:
+    """Whether a shard was written to its end."""
+    return shard.exists() and stats_path(shard).exists()
+
+
+def sample_count(shard: Path) -> int:
+    """How many samples a complete shard holds; 0 where it is not complete."""
+    if not is_complete(shard):
+        return 0
+    stats = json.loads(stats_path(shard).read_text())
+    # Of a download `count` is how many were wanted (img2dataset's meaning).
+    return int(stats.get("successes", stats["count"]))
+
+
+def overlooked_images(suffixes: Iterable[str]) -> list[str]:
+    """Return the suffixes of a sample's images that no reader finds, because the file's name has another dot.
+
+    webdataset ends a sample's key at the first dot: `a.b.jpg` has the key `a` and the suffix `b.jpg`. Empty for a sample that
+    has an image, whose other members are nobody's loss.
+    """
+    names = [suffix.lower() for suffix in suffixes]
+    if any(name in IMAGES for name in names):
+        return []
+    return [name for name in names if name.rpartition(".")[2] in IMAGES and name not in ("depth.png", "normal.png")]
+
+
+def warn_of_overlooked(count: int, source: str | Path) -> None:
+    """Say on stderr how many images of shards are not read, and why."""
+    if count:
+        print(
+            f"warning: {count} images in {source} are not read: the key of a sample ends at the first dot of a file's name\n"
+            "hint: write a.b.jpg as a_b.jpg, and the files that belong to it likewise",
+            file=sys.stderr,
+        )
+
+
+def count_scattered(begins: Mapping[str, int]) -> int:
+    """Count the keys whose files do not follow one another, from how often files of each key begin."""
+    return sum(number > 1 for number in begins.values())
+
+
+def warn_of_scattered(count: int, source: str | Path) -> None:
+    """Say on stderr how many samples of shards are torn apart."""
+    if count:
+        print(
+            f"warning: {count} samples in {source} are incomplete: their files do not follow one another, and captions or maps "
+            "are not found\nhint: write the files sorted by name, as `tar --sort=name` does",
+            file=sys.stderr,
+        )
+
+
+def worlds_command(out: str | Path, *, evaluation: bool) -> str:
+    """Return the command that makes worlds in a folder, with reserved seeds for an evaluation."""
+    return (
+        f"jointnet prepare --source worlds {'--evaluation --count 512' if evaluation else '--count 1000'} --out {out}"
+    )
+
+
+def find_shards(source: str | Path, *, evaluation: bool = False) -> list[Path]:
+    """List the complete shards of a folder, in order, or the one tar file that `source` names.
+
+    With `evaluation` the hint of a fault makes worlds with reserved seeds.
+
+    Raises:
+        UserError: nothing there.
+    """
+    root = Path(source)
+    shards = [root] if root.suffix == ".tar" and root.is_file() else sorted(filter(is_complete, root.glob("*.tar")))
+    if not shards:
+        raise UserError(
+            f"no complete shards in {root}",
+            hint=f"make some: {worlds_command(root, evaluation=evaluation)}",
+        )
+    return shards
+
+
+def read_shards(shards: Iterable[Path], maps: Iterable[str] = ("depth", "normal")) -> Iterator[Sample]:
+    """Stream the samples of shards in order, decoding only the maps asked for."""
+    import webdataset
+
+    wanted = set(maps)
+    # Every process of a distributed run reads all the shards: batches are drawn from samples in memory.
+    paths = [str(shard) for shard in shards]
+    for raw in webdataset.WebDataset(paths, shardshuffle=False, nodesplitter=None, empty_check=False):
+        yield unpack(raw, wanted)
+
+
+def _pack(sample: Sample) -> dict[str, Any]:
+    packed: dict[str, Any] = {"__key__": sample.key, "png": png(sample.image), "txt": sample.caption}
+    record = dict(sample.record)
+    if sample.inverse_depth is not None:
+        packed["depth.png"], scale = encode_depth(sample.inverse_depth)
+        record["depth"] = {"encoding": "inverse depth, 16 bit, sky = 0", "unit": "1/m", "scale": scale}
+    if sample.normal is not None:
+        packed["normal.png"] = encode_normal(sample.normal)
+    packed["json"] = to_json(record)
+    return packed
+
+
+def unpack(raw: Mapping[str, Any], maps: Collection[str]) -> Sample:
+    """Decode a sample as webdataset groups it: the content of its members by their suffixes.
+
+    The image is upright and sRGB, whatever its orientation, profile, alpha or bits (`pixels.to_srgb`). A map that lies
+    across an image turned by 90 degrees was stored like the image, and is turned with it; any other map is upright already.
+
+    Raises:
+        UserError: no image; an image, a map, a caption or a record that cannot be decoded.
+    """
+    from jointnet_cli.files.decode import eight_bits, read_raster, to_srgb
+
+    key = raw["__key__"]
+    record = _record(raw.get("json", b"{}"), key)
+    depth = normal = None
+    name = next((name for name in IMAGES if name in raw), None)
+    if name is None:
+        raise UserError(f"sample {key} has no image", hint=f"a shard's images are {', '.join(IMAGES)}")
+    raster = read_raster(raw[name], f"the image of sample {key}")
+    image = eight_bits(to_srgb(raster, f"the image of sample {key}"))
+    sideways = raster.orientation if raster.orientation in SIDEWAYS else 1
+    if "depth" in maps and "depth.png" in raw:
+        stored = read_raster(raw["depth.png"], f"the depth map of sample {key}").samples[..., 0]
+        depth = stored.astype(np.float32) * _depth_scale(record, key)
+        if _lies_across(depth, image):
+            depth = turned(depth, sideways)
+    if "normal" in maps and "normal.png" in raw:
+        normal = read_raster(raw["normal.png"], f"the normal map of sample {key}").fractions()[..., :3] * 2 - 1
+        if _lies_across(normal, image):
+            normal = turned_vectors(normal, sideways)
+    return Sample(key, image, sample_caption(raw, record), depth, normal, record)
+
+
+def sample_caption(raw: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    """Return the text of a sample's `.txt`, or without one the caption in its record.
+
+    Raises:
+        UserError: bytes that are no text, or a caption that has no plain text form.
+    """
+    if "txt" in raw:
+        return read_text(raw["txt"], f"the caption of sample {raw['__key__']}")
+    return record_caption(record, f"the record of sample {raw['__key__']}")
+
+
+def _record(data: bytes, key: str) -> dict[str, Any]:
+    try:
+        record = json.loads(data)
+    except ValueError as error:
+        raise UserError(f"the record of sample {key} is not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise UserError(f"the record of sample {key} is not a JSON object")
+    return record
+
+
+def _depth_scale(record: Mapping[str, Any], key: str) -> np.float32:
+    try:
+        return np.float32(record["depth"]["scale"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"the record of sample {key} does not say the scale of its depth map",
+            hint="write depth.scale, the inverse depth of one step of the 16-bit map",
+        ) from error
+
+
+def _lies_across(values: NDArray[np.float32], image: NDArray[np.uint8]) -> bool:
+    """Whether one of a map and its image is upright and the other wide."""
+    (height, width), (rows, columns) = values.shape[:2], image.shape[:2]
+    return (height - width) * (rows - columns) < 0
+
+
+UINT16 = 65535
+
+MAP_SUFFIXES = {"depth": "depth.png", "normal": "normal.png"}
+"""The extension of a map's member."""
+
+
+def encode_depth(inverse_depth: NDArray[np.float32]) -> tuple[bytes, float]:
+    """Inverse depth (H, W), at least 0, as a 16-bit PNG, and the scale that turns its values back."""
+    scale = max(float(inverse_depth.max()), 1e-9)
+    return png(np.rint(inverse_depth.clip(0) / scale * UINT16).astype(np.uint16)), scale / UINT16
+
+
+def encode_normal(normal: NDArray[np.float32]) -> bytes:
+    """Unit vectors (H, W, 3) as an 8-bit PNG, (n + 1) / 2."""
+    return png(np.rint((normal + 1) * 127.5).astype(np.uint8))
+
+
+def png(array: NDArray[Any]) -> bytes:
+    """An array of 8 or 16 bits, grey or RGB, as a PNG file."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+@dataclass
+class Member:
+    """A file of a tar, or with `content` `None` an entry that is no file."""
+
+    info: tarfile.TarInfo
+    content: bytes | None
+
+    @property
+    def suffix(self) -> str:
+        """What follows the key: `jpg`, `depth.png`."""
+        return _split(self.info.name)[1]
+
+
+@dataclass
+class Entry:
+    """The consecutive members of one key: a sample as webdataset sees it."""
+
+    key: str
+    members: list[Member] = field(default_factory=list)
+
+    def find(self, *suffixes: str) -> bytes | None:
+        """The content of the first member with one of these suffixes."""
+        return next((member.content for member in self.members if member.suffix in suffixes), None)
+
+    def put(self, suffix: str, content: bytes) -> None:
+        """Replace a member's content, or add the member at the sample's end, dated like its neighbours."""
+        for member in self.members:
+            if member.suffix == suffix:
+                member.content = content
+                return
+        info = copy.copy(self.members[0].info)
+        info.name = f"{self.key}.{suffix}"
+        info.pax_headers = {}  # they would take precedence over the new name
+        self.members.append(Member(info, content))
+
+    def drop(self, suffix: str) -> None:
+        """Remove a member, if it is there."""
+        self.members = [member for member in self.members if member.suffix != suffix]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The JSON record; empty where there is none.
+
+        Raises:
+            ValueError: it is no JSON object.
+        """
+        record = json.loads(self.find("json") or b"{}")
+        if not isinstance(record, dict):
+            raise ValueError("the record is no JSON object")
+        return record
+
+    @record.setter
+    def record(self, record: dict[str, Any]) -> None:
+        self.put("json", to_json(record).encode())
+
+
+def read_entries(shard: Path) -> Iterator[Entry]:
+    """Stream the samples of a shard."""
+    with tarfile.open(shard, "r:") as tar:
+        entry: Entry | None = None
+        for info in tar:
+            stream = tar.extractfile(info) if info.isfile() else None
+            member = Member(info, stream.read() if stream else None)
+            tar.members = []  # type: ignore[attr-defined] # the index of what was read would grow with the shard
+            key = _split(info.name)[0]
+            if entry is None or entry.key != key:
+                if entry:
+                    yield entry
+                entry = Entry(key)
+            entry.members.append(member)
+        if entry:
+            yield entry
+
+
+def write_entry(tar: tarfile.TarFile, entry: Entry) -> None:
+    """Append a sample."""
+    for member in entry.members:
+        if member.content is None:
+            tar.addfile(member.info)
+            continue
+        member.info.size = len(member.content)
+        tar.addfile(member.info, io.BytesIO(member.content))
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Key and suffix: the file's name is divided at its first dot, as in webdataset."""
+    folder, slash, file = name.rpartition("/")
+    stem, _, suffix = file.partition(".")
+    return folder + slash + stem, suffix

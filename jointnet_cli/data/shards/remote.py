@@ -1,0 +1,146 @@
+"""Files on the web, in S3 and elsewhere, read from front to back however often a connection breaks."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from jointnet_cli.errors import UserError
+
+BLOCK = 4 * 1024**2
+"""Bytes of one request where a server answers for ranges: no connection is held between the steps of a training."""
+
+ATTEMPTS = 5
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds between attempts; doubled each time."""
+
+Result = TypeVar("Result")
+
+
+def is_url(place: str) -> bool:
+    """Whether a place is elsewhere."""
+    return "://" in place
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the URL's path in it.
+
+    Raises:
+        UserError: a scheme that nothing here reads.
+    """
+    from fsspec.core import url_to_fs
+
+    try:
+        return url_to_fs(url, **_options(url))
+    except ImportError as error:
+        missing = "s3fs" if url.startswith("s3://") else str(error)
+        raise UserError(f"{url}: {missing} is not installed", hint=f"pip install {missing}") from error
+    except ValueError as error:
+        raise UserError(f"{url}: {error}", hint="shards are local files, https:// or s3://") from error
+
+
+def patiently(what: str, attempt: Callable[[], Result]) -> Result:
+    """The result of an attempt, made again after a pause where the network fails.
+
+    Raises:
+        UserError: it failed too often, or there is no such file, or no permission; `what` says which file.
+    """
+    import aiohttp
+
+    for number in range(ATTEMPTS):
+        try:
+            return attempt()
+        except (FileNotFoundError, PermissionError) as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else "no permission"
+            raise UserError(f"{what}: {reason}") from error
+        except (OSError, aiohttp.ClientError) as error:
+            status = getattr(error, "status", None) or 0
+            if number + 1 == ATTEMPTS or (400 <= status < 500 and status not in (408, 429)):
+                told = str(error) or type(error).__name__
+                hint = "the same command goes on from the last checkpoint"
+                raise UserError(f"{what} cannot be read: {told}", hint=hint) from error
+        time.sleep(min(FIRST_PAUSE * 2**number, LONGEST_PAUSE) * random.uniform(0.5, 1))
+    raise AssertionError  # the last attempt returns or raises
+
+
+class RemoteFile(io.RawIOBase):
+    """A file at a URL as a stream; a failed read is made again at the place where it failed."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._file: Any = None
+        self._position = 0
+        self._ranges = True
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer, from its start; 0 at the end.
+
+        Raises:
+            UserError: it cannot be read, after several attempts.
+        """
+        data = patiently(self._url, lambda: self._read(len(buffer)))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        """Give up the connection, if there is one."""
+        self._drop()
+        super().close()
+
+    def _drop(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(Exception):  # of a broken connection nothing is wanted any more
+                self._file.close()
+            self._file = None
+
+    def _read(self, size: int) -> bytes:
+        try:
+            if self._file is None:
+                self._open()
+            data: bytes = self._file.read(size)
+            whole = self._file.size
+            if not data and whole is not None and self._position < whole:
+                raise OSError(f"ended at byte {self._position} of {whole}")
+            return data
+        except ValueError:  # fsspec's word for a server that does not answer for ranges
+            self._drop()
+            if not self._ranges:
+                raise
+            self._ranges = False
+            return self._read(size)
+        except BaseException:
+            self._drop()
+            raise
+
+    def _open(self) -> None:
+        """Open the file where the last read ended: by requests for ranges or, where there are none, reading up to there."""
+        system, path = file_system(self._url)
+        self._file = system.open(path, block_size=BLOCK if self._ranges else 0, cache_type="none")
+        if self._ranges:
+            self._file.seek(self._position)
+            return
+        passed = 0
+        while passed < self._position:
+            data = self._file.read(min(BLOCK, self._position - passed))
+            if not data:
+                raise OSError(f"ended at byte {passed}")
+            passed += len(data)
+
+
+def _options(url: str) -> dict[str, Any]:
+    if not url.startswith(("http://", "https://")):
+        return {}
+    import aiohttp
+
+    # A stream may take as long as the training; only silence is a fault.
+    patience = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
+    return {"client_kwargs": {"timeout": patience, "trust_env": True}}

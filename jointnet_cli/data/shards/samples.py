@@ -1,0 +1,123 @@
+"""A sample at training size."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from jointnet_cli.data.shards.format import Sample, unpack
+from jointnet_cli.data.shards.shard_set import Raw
+from jointnet_cli.errors import UserError
+from jointnet_cli.modality import Modality
+from jointnet_cli.tensors import Size, relative_disparity, resize, to_map
+
+
+def sample_map(sample: Sample, modality: str) -> Tensor:
+    """One modality of a sample as its map (3, H, W) in [-1, 1].
+
+    Raises:
+        UserError: the sample has no such map.
+    """
+    if modality == "rgb":
+        values = torch.from_numpy(sample.image.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    elif modality == "depth" and sample.inverse_depth is not None:
+        values = relative_disparity(torch.from_numpy(sample.inverse_depth)[None])
+    elif modality == "normal" and sample.normal is not None:
+        values = torch.from_numpy(sample.normal).permute(2, 0, 1)[None]
+    else:
+        raise UserError(f"sample {sample.key} has no {modality} map", hint="prepare shards that carry it")
+    return to_map(values, modality)[0]
+
+
+_DAMAGE = (UserError, ValueError, KeyError, TypeError, AttributeError)
+"""What the decoder and a record that lacks a word raise."""
+
+
+class UnusableError(Exception):
+    """A sample that cannot be trained on; the message is the cause, the same for all samples of its kind."""
+
+
+@dataclass(frozen=True)
+class Square:
+    """A sample at the training size S."""
+
+    image: NDArray[np.uint8]
+    """(3, S, S) sRGB."""
+    maps: dict[str, NDArray[np.float16]]
+    """Depth (1, S, S) and normals (3, S, S) as maps in [-1, 1]."""
+    caption: str
+    framing: tuple[int, int, int, int]
+    """Height and width of the original, and the top and left of the crop in the resized original, in pixels."""
+
+
+def make_square(raw: Raw, maps: Collection[str], size: int) -> Square:
+    """Decode a sample, resize its shorter side to `size` and take the middle.
+
+    Args:
+        raw: as `read_samples` gives it.
+        maps: `depth`, `normal` or both, or none.
+        size: S.
+
+    Raises:
+        UnusableError: the image or a map is missing or damaged.
+    """
+    try:
+        sample = unpack(raw, maps)
+        stored = sample.image.shape[:2]
+        resized = _resized_size(stored, size)
+        corner = (resized[0] - size) // 2, (resized[1] - size) // 2
+        cropped = _cropped(sample, resized, corner, size)
+        framing = _framing(sample.record, stored, size / min(stored), corner)
+    except _DAMAGE as error:
+        raise UnusableError("an image, a map or a record that cannot be decoded") from error
+    for name in maps:
+        if getattr(cropped, "inverse_depth" if name == "depth" else "normal") is None:
+            raise UnusableError(f"no {name} map")
+    made = {name: sample_map(cropped, name) for name in maps}
+    return Square(
+        np.ascontiguousarray(cropped.image.transpose(2, 0, 1)),
+        {name: (values[:1] if name == "depth" else values).half().numpy() for name, values in made.items()},
+        sample.caption,
+        framing,
+    )
+
+
+def _resized_size(stored: Size, size: int) -> Size:
+    height, width = stored
+    scale = size / min(stored)
+    return max(round(height * scale), size), max(round(width * scale), size)
+
+
+def _cropped(sample: Sample, resized: Size, corner: Size, size: int) -> Sample:
+    top, left = corner
+    window = (slice(top, top + size), slice(left, left + size))
+    image, depth, normal = sample.image, sample.inverse_depth, sample.normal
+    if image.shape[:2] != resized:
+        image = np.asarray(Image.fromarray(image).resize(resized[::-1], Image.Resampling.LANCZOS))
+    if depth is not None:
+        depth = _resized(depth[None], resized, "depth")[0][window]
+    if normal is not None:
+        normal = _resized(normal.transpose(2, 0, 1)[None], resized, "normal")[0].transpose(1, 2, 0)[window]
+    return replace(sample, image=image[window], inverse_depth=depth, normal=normal)
+
+
+def _resized(values: NDArray[np.float32], size: Size, modality: Modality) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = resize(torch.from_numpy(np.ascontiguousarray(values)), size, modality).numpy()
+    return array
+
+
+def _framing(record: dict[str, Any], stored: Size, scale: float, corner: Size) -> tuple[int, int, int, int]:
+    """What the record says of the original; where that was cropped when the shard was made, the middle was kept too."""
+    found = record.get("original_height"), record.get("original_width")
+    original = (int(found[0]), int(found[1])) if found[0] and found[1] else stored
+    # The original at the scale at which it covers what was stored, and then at the training size.
+    whole = scale * max(kept / side for kept, side in zip(stored, original, strict=True))
+    earlier = [max(round((side * whole - kept * scale) / 2), 0) for side, kept in zip(original, stored, strict=True)]
+    return original[0], original[1], earlier[0] + corner[0], earlier[1] + corner[1]

@@ -1,0 +1,1 @@
+"""Images from the web: fetch, decode, write into shards."""

@@ -1,0 +1,293 @@
+"""The bytes of any image to a training JPEG: recognised, measured, decoded, converted, resized, encoded."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from jointnet_cli.data.settings import FetchSettings
+from jointnet_cli.data.web.status import FetchError, Status
+from jointnet_cli.errors import UserError
+from jointnet_cli.files import tiff
+from jointnet_cli.files.color_space import Channels, Space, find_space, png_chunks
+from jointnet_cli.files.decode import eight_bits, has_deep_colour, read_raster, to_srgb
+from jointnet_cli.files.text import to_json
+
+SNIFFED_BYTES = 1024
+"""From so many bytes on, `sniff` has seen enough."""
+
+_SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"\x00\x00\x01\x00", "ICO"),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG2000"),
+    (b"\xff\x4f\xff\x51", "JPEG2000"),
+    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "JXL"),
+    (b"\xff\x0a", "JXL"),
+    (b"8BPS", "PSD"),
+)
+
+_READABLE = frozenset({"JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "JPEG2000", "AVIF", "HEIF"})
+"""The formats that are opened where Pillow has a decoder: no scripts (EPS), no containers of other files (PDF, FITS), none
+that is decoded as it is opened, before its pixels are counted (ICO)."""
+
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+
+_BITMAP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
+"""Sizes of the header that follows a BMP's first 14 bytes."""
+
+_RESIZABLE: dict[str, Channels] = {"RGB": "RGB", "L": "L", "CMYK": "CMYK"}
+"""Modes that are resized before their colours are converted, when fewer pixels are left."""
+
+_ENLARGED = 2
+"""A JPEG is decoded at the smallest size that is still so many times the wanted one."""
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation."""
+
+_SIDEWAYS = (_UPRIGHT[5], _UPRIGHT[6], _UPRIGHT[7], _UPRIGHT[8])
+
+_LONGEST_TAG, _MOST_TAGS = 500, 200
+
+_SKIPPED_TAGS = frozenset(
+    {"MakerNote", "UserComment", "JPEGThumbnail", "ExifOffset", "GPSInfo", "ExifInteroperabilityOffset"}
+)
+
+Image.init()  # the decoders register themselves here once, not in many threads
+
+# Of large images, which max_pixels keeps out, and of damaged tags, Pillow would print a line for every image.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as it goes into a shard."""
+
+    jpeg: bytes
+    """8-bit sRGB, upright."""
+    width: int
+    height: int
+    original_width: int
+    """Of the upright original."""
+    original_height: int
+    exif: str
+    """JSON object of the original's tags as text, `Image Make` and so on; `{}` if it has none."""
+    sha256: str
+    """Of the original's bytes."""
+
+
+def sniff(data: bytes | bytearray) -> str:
+    """The format that an image's first bytes tell, by Pillow's name. Raises `FetchError` (`empty`, `not_an_image`)."""
+    head = bytes(data[:SNIFFED_BYTES])
+    if not head:
+        raise FetchError(Status.EMPTY, "not one byte")
+    for signature, name in _SIGNATURES:
+        if head.startswith(signature):
+            return name
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BITMAP_HEADERS:
+        return "BMP"
+    if head[4:8] == b"ftyp":
+        brands = {head[at : at + 4] for at in range(8, min(int.from_bytes(head[:4], "big"), 64), 4)}
+        if brands & {b"avif", b"avis"}:
+            return "AVIF"
+        if brands & _HEIF_BRANDS:
+            return "HEIF"
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith((b"<svg", b"<?xml", b"<!--", b"<!doctype svg")) and b"<svg" in text:
+        return "SVG"
+    raise FetchError(Status.NOT_AN_IMAGE, f"begins with {head[:24]!r}")
+
+
+def make_picture(data: bytes, settings: FetchSettings) -> Picture:
+    """An image of any format as the JPEG that the settings want; of an animation the first frame.
+
+    A JPEG that is upright, sRGB and of the right size keeps its bytes. Raises `FetchError`.
+    """
+    kind = sniff(data)
+    if kind not in _READABLE or kind not in Image.OPEN:
+        raise FetchError(Status.UNSUPPORTED_FORMAT, f"{kind} is not decoded")
+    try:
+        if kind == "TIFF" and not tiff.pillow_reads(data):
+            _check_size(*tiff.page_size(data), settings)
+            return _convert(_decode(data), data, settings)
+        with Image.open(BytesIO(data), formats=[kind]) as picture:
+            return _convert(picture, data, settings)
+    except FetchError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise FetchError(Status.TOO_MANY_PIXELS, str(error)) from error
+    except Exception as error:  # a damaged file makes Pillow's decoders raise whatever their parsing stumbles over
+        raise FetchError(Status.DAMAGED_IMAGE, f"{kind}: {error or type(error).__name__}") from error
+
+
+def _convert(picture: Image.Image, data: bytes, settings: FetchSettings) -> Picture:
+    _check_size(*picture.size, settings)
+    resizable = _is_resizable(picture)
+    tags = _read_exif(picture)
+    exif = _exif_json(tags)
+    space, upright = None, _UPRIGHT.get(tags.get(ExifTags.Base.Orientation, 1))
+    if resizable:
+        space = _find_space(picture, data)
+    else:
+        picture, upright = _decode(data), None
+    stored = picture.size
+    content = content_size(stored, settings)
+    if content[0] * content[1] > settings.max_pixels:
+        raise FetchError(Status.BAD_ASPECT, f"{stored[0]}x{stored[1]} would become {content[0]}x{content[1]}")
+    untouched = (
+        upright is None and content == stored and space is None and (picture.format, picture.mode) == ("JPEG", "RGB")
+    )
+    if settings.resize == "border" and content[0] != content[1]:
+        untouched = False
+    # Whether a JPEG is whole shows at any scale of its inverse transform, soonest at the smallest.
+    wanted = (1, 1) if untouched else (_ENLARGED * content[0], _ENLARGED * content[1])
+    drafted = picture.draft(None, wanted)
+    picture.load()
+    size, jpeg = stored, data
+    if not untouched:
+        # At a smaller scale the last row and column may lie partly outside of the image.
+        extent = drafted[1][2:] if drafted else picture.size
+        finished = _finish(picture, extent, content, space, settings)
+        if upright is not None:
+            finished = finished.transpose(upright)
+        size, jpeg = finished.size, _encode(finished, settings.quality)
+    original = stored[::-1] if upright in _SIDEWAYS else stored
+    return Picture(jpeg, *size, *original, exif, hashlib.sha256(data).hexdigest())
+
+
+def _check_size(width: int, height: int, settings: FetchSettings) -> None:
+    if width * height > settings.max_pixels:
+        raise FetchError(Status.TOO_MANY_PIXELS, f"{width}x{height}")
+    if min(width, height) < settings.min_side:
+        raise FetchError(Status.TOO_SMALL, f"{width}x{height}, a side must have {settings.min_side}")
+    if settings.max_aspect is not None and max(width, height) > settings.max_aspect * min(width, height):
+        raise FetchError(Status.BAD_ASPECT, f"{width}x{height}")
+
+
+def content_size(stored: tuple[int, int], settings: FetchSettings) -> tuple[int, int]:
+    """Width and height that an image stored in a size gets, before it is turned upright and without a border."""
+    match settings.resize:
+        case "no":
+            return stored
+        case "center_crop":
+            return settings.size, settings.size
+        case "keep_ratio":
+            scale = settings.size / min(stored)
+        case "border":
+            scale = settings.size / max(stored)
+    return max(round(stored[0] * scale), 1), max(round(stored[1] * scale), 1)
+
+
+def _is_resizable(picture: Image.Image) -> bool:
+    """Whether a picture that is not decoded yet can be resized as it is stored: opaque, 8 bits, no TIFF."""
+    plain = picture.mode in _RESIZABLE and not picture.has_transparency_data
+    return plain and picture.format != "TIFF" and not has_deep_colour(picture)
+
+
+def _decode(data: bytes) -> Image.Image:
+    """An upright sRGB picture of any kind."""
+    raster = read_raster(data, "it")
+    if not raster.has_scale:
+        raise FetchError(Status.UNSUPPORTED_FORMAT, "its samples have no known range")
+    try:
+        return Image.fromarray(eight_bits(to_srgb(raster, "it")))
+    except UserError as error:
+        raise FetchError(Status.UNSUPPORTED_FORMAT, str(error)) from error
+
+
+def _find_space(picture: Image.Image, data: bytes) -> Space | None:
+    try:
+        return find_space(picture.info.get("icc_profile"), png_chunks(data), _RESIZABLE[picture.mode])
+    except ValueError as error:
+        raise FetchError(Status.UNSUPPORTED_FORMAT, str(error)) from error
+
+
+def _in_srgb(picture: Image.Image, space: Space | None) -> Image.Image:
+    if space is None:
+        return picture.convert("RGB")
+    colours = eight_bits(space.to_srgb(np.atleast_3d(np.asarray(picture))))
+    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3))))
+
+
+def _finish(
+    picture: Image.Image,
+    extent: tuple[float, float],
+    content: tuple[int, int],
+    space: Space | None,
+    settings: FetchSettings,
+) -> Image.Image:
+    """A decoded picture, of which the part from (0, 0) to `extent` is the image, to the size and colours wanted."""
+    if picture.size != content:
+        box = _middle_square(*extent) if settings.resize == "center_crop" else (0.0, 0.0, *extent)
+        # Hamming's window is as sharp as bicubic where pixels become fewer, at two thirds of its time.
+        shrinks = content[0] < box[2] - box[0]
+        kernel = Image.Resampling.HAMMING if shrinks else Image.Resampling.BICUBIC
+        picture = picture.resize(content, kernel, box)
+    picture = _in_srgb(picture, space)
+    if settings.resize == "border":
+        canvas = Image.new("RGB", (settings.size, settings.size), "white")
+        canvas.paste(picture, ((settings.size - content[0]) // 2, (settings.size - content[1]) // 2))
+        return canvas
+    return picture
+
+
+def _middle_square(width: float, height: float) -> tuple[float, float, float, float]:
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
+
+
+def _encode(picture: Image.Image, quality: int) -> bytes:
+    buffer = BytesIO()
+    picture.info = {}  # Pillow would carry the original's comment over
+    picture.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def _read_exif(picture: Image.Image) -> Image.Exif:
+    try:
+        return picture.getexif()
+    except Exception:  # damaged tags leave the pixels whole; as in make_picture, the exception may be any
+        return Image.Exif()
+
+
+def _exif_json(tags: Image.Exif) -> str:
+    """Tags as img2dataset names them, after the directory they are in."""
+    found: dict[str, str] = {}
+    try:
+        directories: list[tuple[str, Mapping[int, Any], Mapping[int, str]]] = [
+            ("Image", tags, ExifTags.TAGS),
+            ("EXIF", tags.get_ifd(ExifTags.IFD.Exif), ExifTags.TAGS),
+            ("GPS", tags.get_ifd(ExifTags.IFD.GPSInfo), ExifTags.GPSTAGS),
+        ]
+        for directory, entries, names in directories:
+            for tag, value in islice(entries.items(), _MOST_TAGS):
+                name = names.get(tag, f"Tag 0x{tag:04X}")
+                if name not in _SKIPPED_TAGS:
+                    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+                    found[f"{directory} {name}"] = text.strip("\x00 ")[:_LONGEST_TAG]
+    except Exception:  # as in _read_exif: what was read before the damage stays
+        pass
+    return to_json(found)

@@ -1,0 +1,263 @@
+"""Download images into shards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import re
+import shutil
+import tarfile
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from heapq import merge
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from jointnet_cli.data.columns import literal
+from jointnet_cli.data.folders import HIDDEN, TAR, extract_members
+from jointnet_cli.data.job import Again, Job, Tally, Watch
+from jointnet_cli.data.plan import FOLDER, Plan
+from jointnet_cli.data.rows import RESULTS, SUCCESS, Row, shard_name, shard_of
+from jointnet_cli.data.shards.format import Entry, Member, is_complete, read_entries, stats_path, write_entry
+from jointnet_cli.data.shards.writer import (
+    commit,
+    is_unsettled,
+    members_path,
+    pending,
+    records_path,
+    results_path,
+    roll_forward,
+)
+from jointnet_cli.files.atomic import claim
+from jointnet_cli.files.text import to_json
+
+if TYPE_CHECKING:
+    from jointnet_cli.data.web.fetch import Fetched
+
+WRITERS = 2
+"""Shards that are written at once, beside the fetching."""
+
+
+def share(numbers: Sequence[int], worker: tuple[int, int]) -> Sequence[int]:
+    """The shards of worker I of N, counted from 1."""
+    index, count = worker
+    return numbers[index - 1 :: count]
+
+
+def to_fetch(job: Job, plan: Plan, numbers: Sequence[int]) -> int:
+    """How many images of these shards are still to be fetched."""
+    again = job.again()
+    return sum(remaining(job.shard(number), len(plan.places(number, job.limit)), again) for number in numbers)
+
+
+def gather(job: Job, numbers: Sequence[int], tally: Tally, watch: Watch | None = None) -> None:
+    """Fetch and write what is missing of these shards. Those that another process holds are left to it."""
+    asyncio.run(_gather(job, numbers, tally, watch or (lambda tally: None)))
+
+
+async def _gather(job: Job, numbers: Sequence[int], tally: Tally, watch: Watch) -> None:
+    from jointnet_cli.data.web.fetch import fetch_rows
+
+    plan, again = Plan(job.out / FOLDER), job.again()
+    held: dict[int, Assembly] = {}
+    writing: dict[int, Future[object]] = {}
+    writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
+
+    def rows() -> Iterator[Row]:
+        for number in numbers:
+            assembly = Assembly.begin(job.out, plan, number, limit=job.limit, again=again)
+            if assembly:
+                held[number] = assembly
+                yield from assembly.rows
+
+    async def settle(*, wait: bool) -> None:
+        """Take note of the shards that are written; a write that failed, as on a full disk, ends the run."""
+        for number, future in list(writing.items()):
+            if wait or future.done():
+                await asyncio.wrap_future(future)
+                del writing[number], held[number]
+                tally.shards.append(number)
+
+    try:
+        async with contextlib.aclosing(fetch_rows(rows(), job.fetch)) as results:
+            async for fetched in results:
+                number = shard_of(fetched.row.key)
+                tally.statuses[fetched.status] += 1
+                tally.received += fetched.received
+                if held[number].add(fetched):
+                    writing[number] = writers.submit(held[number].finish)
+                    await settle(wait=False)
+                watch(tally)
+        await settle(wait=True)
+    finally:
+        # A write that has begun goes on to its end: only then may the shard be another's.
+        writers.shutdown(wait=True, cancel_futures=True)
+        for assembly in held.values():
+            assembly.close()
+
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f\s]+")
+
+
+class Assembly:
+    """A claimed shard and what has come for it."""
+
+    def __init__(self, out: Path, plan: Plan, number: int, limit: int | None) -> None:
+        self.path = out / f"{shard_name(number)}.tar"
+        self.number = number
+        self.rows: list[Row] = []
+        """What is to be fetched."""
+        self._plan, self._limit = plan, limit
+        self._planned: dict[str, Row] = {}
+        self._records: dict[str, dict[str, Any]] = {}
+        self._spooled: dict[str, tuple[int, int]] = {}
+        self._earlier: dict[str, Any] = {}
+        self._missing = 0
+        self._received = 0
+        self._started = time.time()
+        self._held = ExitStack()
+
+    @classmethod
+    def begin(cls, out: Path, plan: Plan, number: int, *, limit: int | None, again: Again) -> Self | None:
+        """Claim a shard; `None` if nothing is to be done for it, or another process is at it."""
+        self = cls(out, plan, number, limit)
+        if not remaining(self.path, len(plan.places(number, limit)), again) and not is_unsettled(self.path):
+            return None
+        try:
+            if self._held.enter_context(claim(self.path)) and self._prepare(again):
+                return self
+        except BaseException:
+            self.close()
+            raise
+        self.close()
+        return None
+
+    def _prepare(self, again: Again) -> bool:
+        """Find out what is to be fetched, now that nobody else can change it; whether there is anything."""
+        roll_forward(self.path)
+        if is_complete(self.path):
+            self._take_over(again)
+        self._planned = {row.key: row for row in self._plan.read(self.number, self._limit)}
+        self.rows = [row for key, row in self._planned.items() if key not in self._records]
+        self._missing = len(self.rows)
+        if not self.rows:
+            return False
+        self._spool = self._held.enter_context(tempfile.TemporaryFile(dir=self.path.parent))  # noqa: SIM115
+        if TAR in self.rows[0].fields:
+            self._held.callback(shutil.rmtree, members_path(self.path), ignore_errors=True)
+            self.rows = list(extract_members(self.rows, members_path(self.path)))
+        return True
+
+    def _take_over(self, again: Again) -> None:
+        """Keep what an earlier run got, but for the failures that are tried again."""
+        names = ", ".join(RESULTS)
+        found = self._plan.cursor().execute(f"SELECT {names} FROM {literal(str(records_path(self.path)))}").fetchall()
+        records = (dict(zip(RESULTS, values, strict=True)) for values in found)
+        self._records = {record["key"]: record for record in records if not again(record["status"])}
+        self._earlier = json.loads(stats_path(self.path).read_text(encoding="utf-8"))
+        if self._limit is not None:  # a set that is asked for with fewer images than before keeps what it has
+            self._limit = max(self._limit, self._plan.places(self.number).start + self._earlier["count"])
+
+    def add(self, fetched: Fetched) -> bool:
+        """Take what came for one row; whether this was the last."""
+        key = fetched.row.key
+        if fetched.image is not None:
+            self._spooled[key] = (self._spool.seek(0, io.SEEK_END), len(fetched.image))
+            self._spool.write(fetched.image)
+        self._records[key] = {name: getattr(fetched, name) for name in RESULTS if name != "key"} | {"key": key}
+        self._received += fetched.received
+        self._missing -= 1
+        return self._missing == 0
+
+    def finish(self) -> dict[str, Any]:
+        """Write the files of the shard and give it back; returns its stats."""
+        try:
+            self._write_tar(pending(self.path))
+            self._write_records(pending(records_path(self.path)))
+            stats = self._stats()
+            commit(self.path, stats)
+            return stats
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give the shard back."""
+        self._held.close()
+
+    def _write_tar(self, path: Path) -> None:
+        with tarfile.open(path, "w") as tar:
+            kept = read_entries(self.path) if self._earlier else iter(())
+            for entry in merge(kept, self._fresh(), key=lambda entry: entry.key):
+                write_entry(tar, entry)
+
+    def _fresh(self) -> Iterator[Entry]:
+        for key in sorted(self._spooled):
+            offset, size = self._spooled[key]
+            self._spool.seek(offset)
+            yield _entry(self._planned[key], self._records[key], self._spool.read(size))
+
+    def _write_records(self, path: Path) -> None:
+        """Join the results to the plan's columns, whose types stay as they are in the source."""
+        types = ", ".join(f"{name}: '{kind}'" for name, kind in RESULTS.items())
+        start = self._plan.places(self.number, self._limit).start
+        results = results_path(self.path)
+        with results.open("w", encoding="utf-8") as file:
+            for key in sorted(self._records):
+                file.write(to_json(self._records[key]) + "\n")
+        left_out = ", ".join(map(literal, ["number", *sorted(HIDDEN)]))
+        planned = self._plan.select(self.number, self._limit)
+        self._plan.cursor().execute(
+            f"COPY (SELECT planned.* EXCLUDE (number), result.* "
+            f"FROM (SELECT number, COLUMNS(lambda name: name NOT IN ({left_out})) FROM ({planned})) AS planned "
+            f"JOIN read_json({literal(str(results))}, format = 'newline_delimited', columns = {{{types}}}) AS result "
+            f"ON result.key = printf('{shard_name(self.number)}%04d', planned.number - {start}) "
+            f"ORDER BY result.key) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)"
+        )
+        results.unlink()
+
+    def _stats(self) -> dict[str, Any]:
+        ended = time.time()
+        statuses = Counter(record["status"] for record in self._records.values())
+        stats = {
+            "count": len(self._records),
+            "successes": statuses[SUCCESS],
+            "failed_to_download": len(self._records) - statuses[SUCCESS],
+            "failed_to_resize": 0,
+            "duration": round(ended - self._started + self._earlier.get("duration", 0), 3),
+            "start_time": self._started,
+            "end_time": ended,
+            "status_dict": dict(sorted(statuses.items())),
+            "received": self._received + self._earlier.get("received", 0),
+            "shard": self.path.name,
+        }
+        # New samples have no maps yet: without this word the shard is looked at again when it is labelled.
+        labels = {} if self._spooled else self._earlier.get("labels", {})
+        return {**stats, "labels": labels} if labels else stats
+
+
+def remaining(shard: Path, count: int, again: Again) -> int:
+    """How many of `count` wanted images are still to be fetched: those that never were, and those whose failure is tried
+    again."""
+    if not is_complete(shard):
+        return count
+    record = json.loads(stats_path(shard).read_text(encoding="utf-8"))
+    failed = sum(number for status, number in record["status_dict"].items() if again(status))
+    return failed + max(0, count - int(record["count"]))
+
+
+def _entry(row: Row, record: dict[str, Any], image: bytes) -> Entry:
+    """A sample of the tar file, undated, so that the same images give the same bytes."""
+    fields = {name: value for name, value in row.fields.items() if name not in HIDDEN}
+    facts = {**fields, "url": row.url, "caption": row.caption, **record}
+    members = {
+        "jpg": image,
+        "json": to_json(facts, ensure_ascii=False, default=str).encode("utf-8", errors="replace"),
+        "txt": _CONTROLS.sub(" ", row.caption).strip().encode("utf-8", errors="replace"),
+    }
+    return Entry(row.key, [Member(tarfile.TarInfo(f"{row.key}.{name}"), data) for name, data in members.items()])

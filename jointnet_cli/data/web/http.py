@@ -1,0 +1,233 @@
+"""One request within limits."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+import zlib
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from types import TracebackType
+
+import aiohttp
+from yarl import URL
+
+from jointnet_cli.data.settings import ROBOT, FetchSettings
+from jointnet_cli.data.web.decode import SNIFFED_BYTES, sniff
+from jointnet_cli.data.web.hosts import EVERYWHERE, PublicResolver, parse_url
+from jointnet_cli.data.web.status import FetchError, Status, http_status
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+ACCEPT = "image/jpeg,image/png,image/webp,image/*;q=0.9,*/*;q=0.5"
+
+DNS_MEMORY = 300
+"""Seconds for which a host's checked addresses are used again."""
+
+KEEP_ALIVE = 2.0
+"""Seconds an idle connection stays open: of a list of many hosts, few see a second request, and files are counted."""
+
+_GZIP_OR_ZLIB = 47
+"""zlib's window bits that tell the two apart by their headers."""
+
+_FAULTS: tuple[tuple[type[BaseException], Status], ...] = (
+    (aiohttp.ConnectionTimeoutError, Status.TIMEOUT_CONNECT),
+    (TimeoutError, Status.TIMEOUT_STALL),
+    (aiohttp.ClientSSLError, Status.TLS_FAILED),
+    (aiohttp.ClientConnectorError, Status.CONNECT_FAILED),
+    (aiohttp.ClientPayloadError, Status.TRUNCATED),
+    (aiohttp.InvalidURL, Status.BAD_URL),
+    (aiohttp.ClientResponseError, Status.BAD_ANSWER),
+    (aiohttp.ClientConnectionError, Status.CONNECTION_RESET),
+    (OSError, Status.CONNECTION_RESET),
+    (aiohttp.ClientError, Status.BAD_ANSWER),
+)
+"""The first that fits names the class. A subclass precedes its base."""
+
+_FAULT_TYPES = tuple(kind for kind, _ in _FAULTS)
+
+
+class Downloader:
+    """Requests with one set of connections. An asynchronous context manager."""
+
+    def __init__(self, settings: FetchSettings) -> None:
+        self._settings = settings
+
+    async def __aenter__(self) -> Downloader:
+        settings = self._settings
+        self._resolver = PublicResolver(EVERYWHERE if settings.allow_private_hosts else settings.allowed_networks)
+        connector = aiohttp.TCPConnector(
+            resolver=self._resolver,
+            socket_factory=self._resolver.open_socket,
+            limit=0,  # the fetcher counts
+            ttl_dns_cache=DNS_MEMORY,
+            keepalive_timeout=KEEP_ALIVE,
+            ssl=settings.verify_certificates,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": settings.user_agent, "Accept": ACCEPT, "Accept-Encoding": "identity"},
+            timeout=aiohttp.ClientTimeout(
+                total=None,
+                connect=settings.connect_timeout,
+                sock_connect=settings.connect_timeout,
+                sock_read=settings.stall_timeout,
+            ),
+            auto_decompress=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._session.close()
+        await self._resolver.close()
+
+    async def ask(self, url: URL) -> bytes | URL:
+        """The image's bytes, or the URL that the answer redirects to. Raises `FetchError`."""
+        limit = self._settings.connect_timeout + self._settings.stall_timeout
+        try:
+            async with asyncio.timeout(limit):
+                response = await self._session.get(url, allow_redirects=False)
+            async with response:
+                return await self._answer(response)
+        except _FAULT_TYPES as error:
+            raise _classified(error) from error
+
+    async def _answer(self, response: aiohttp.ClientResponse) -> bytes | URL:
+        location = response.headers.get("Location")
+        if response.status in REDIRECTS and location:
+            return _redirect(response.url, location)
+        if response.status != 200:
+            wait = retry_after(response.headers.get("Retry-After"))
+            raise FetchError(http_status(response.status), str(response.reason or "")[:80], retry_after=wait)
+        # Of the image alone: pages of errors and services that redirect are often closed to search engines.
+        forbidden = forbidding_directive(response.headers.getall("X-Robots-Tag", []), ROBOT, self._settings.opt_out)
+        if forbidden:
+            raise FetchError(Status.OPTED_OUT, f"X-Robots-Tag: {forbidden}")
+        return await self._body(response)
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        settings, clock = self._settings, asyncio.get_running_loop().time
+        announced = response.content_length
+        if announced is not None and announced > settings.max_bytes:
+            raise FetchError(Status.TOO_LARGE, f"{announced} bytes announced, {settings.max_bytes} allowed")
+        decoded = _Decoded(response.headers.get("Content-Encoding", ""), settings.max_bytes)
+        received, begin = 0, clock()
+        try:
+            async for chunk in response.content.iter_any():
+                received += len(chunk)
+                decoded.add(chunk)
+                seconds = clock() - begin
+                if seconds > settings.stall_timeout and received < settings.min_rate * seconds:
+                    raise FetchError(Status.TIMEOUT_SLOW, f"{received} bytes in {seconds:.0f} s")
+            return decoded.finish()
+        except FetchError as error:
+            error.received = received
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            raise _classified(error, received) from error
+
+
+class _Decoded:
+    """A body as it grows: its compression undone, the begin of an image, never longer than the limit."""
+
+    def __init__(self, encoding: str, limit: int) -> None:
+        name = encoding.strip().lower()
+        if name not in ("", "identity", "gzip", "x-gzip", "deflate"):
+            raise FetchError(Status.BAD_ENCODING, f"Content-Encoding: {name[:40]}")
+        self.data = bytearray()
+        self._limit = limit
+        self._came = 0
+        self._sniffed = False
+        self._inflate = None if name in ("", "identity") else zlib.decompressobj(_GZIP_OR_ZLIB)
+
+    def add(self, chunk: bytes) -> None:
+        self._came += len(chunk)
+        room = self._limit - len(self.data)
+        if self._inflate is not None:
+            try:
+                chunk = b"" if self._inflate.eof else self._inflate.decompress(chunk, room + 1)
+            except zlib.error as error:
+                raise FetchError(Status.BAD_ENCODING, str(error)) from error
+        self.data += chunk[:room]
+        if not self._sniffed and len(self.data) >= SNIFFED_BYTES:
+            sniff(self.data)  # a page of words ends here, not at its last byte
+            self._sniffed = True
+        if len(chunk) > room or self._came > self._limit:
+            raise FetchError(Status.TOO_LARGE, f"more than {self._limit} bytes")
+
+    def finish(self) -> bytes:
+        if self._came and self._inflate is not None and not self._inflate.eof:
+            raise FetchError(Status.TRUNCATED, "the compressed body has no end")
+        return bytes(self.data)
+
+
+def read_file(path: str, max_bytes: int) -> bytes:
+    """A local file's bytes. Raises `FetchError`."""
+    file = Path(path)
+    try:
+        facts = file.stat()
+        if not stat.S_ISREG(facts.st_mode):  # a pipe or a device may never end
+            raise FetchError(Status.UNREADABLE_FILE, f"{path} is not a regular file")
+        if facts.st_size > max_bytes:
+            raise FetchError(Status.TOO_LARGE, f"{facts.st_size} bytes, {max_bytes} allowed")
+        return file.read_bytes()
+    except FileNotFoundError as error:
+        raise FetchError(Status.MISSING_FILE, f"{path} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise FetchError(Status.UNREADABLE_FILE, f"{path}: {error}") from error
+
+
+def _redirect(source: URL, location: str) -> URL:
+    try:
+        return parse_url(str(source.join(URL(location, encoded=location.isascii()))))
+    except (FetchError, ValueError) as error:
+        raise FetchError(Status.BAD_REDIRECT, f"{location[:200]!r}: {error}") from error
+
+
+def _classified(error: BaseException, received: int = 0) -> FetchError:
+    status = next(status for kind, status in _FAULTS if isinstance(error, kind))
+    return FetchError(status, str(error) or type(error).__name__, received=received)
+
+
+_VALUED = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
+"""Directives of `X-Robots-Tag` with a value after a colon: what precedes any other colon is a robot's name."""
+
+
+def retry_after(value: str | None, now: datetime | None = None) -> float | None:
+    """Seconds to wait by a `Retry-After` header, a number or a date (RFC 9110, 10.2.3); `None` where it says nothing."""
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max((date - (now or datetime.now(UTC))).total_seconds(), 0.0)
+
+
+def forbidding_directive(values: Iterable[str], robot: str, directives: Iterable[str]) -> str | None:
+    """The first of `directives` that the values of `X-Robots-Tag` set for `robot`; `None` if there is none.
+
+    A value such as `noai, noimageai` is for every robot, `somebot: noindex, noai` for the one it names, `*: noai` again
+    for every one. `none` means noindex as well.
+    """
+    forbidden = {directive.lower() for directive in directives}
+    for value in values:
+        addressed = True
+        for item in value.lower().split(","):
+            name, colon, rest = (part.strip() for part in item.partition(":"))
+            if colon and name not in _VALUED:
+                addressed, name = name in ("*", robot.lower()), rest
+            name = "noindex" if name == "none" else name
+            if addressed and name in forbidden:
+                return name
+    return None

@@ -1,0 +1,161 @@
+"""How the fetch of an image ends, and the classes of failures."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+
+from jointnet_cli.errors import UserError
+
+
+class Status(StrEnum):
+    """The end of a row, beside `http_NNN`: an answer with the HTTP code NNN that is neither 200 nor a redirect."""
+
+    SUCCESS = "success"
+    """The image is there."""
+
+    BAD_URL = "bad_url"
+    """Neither an http(s) URL that can be read nor the path of a file."""
+    PRIVATE_HOST = "private_host"
+    """The host, or one it redirects to, has an address that is not of the public internet."""
+    DNS_UNKNOWN = "dns_unknown"
+    """The host's name does not exist."""
+    DNS_FAILED = "dns_failed"
+    """The name servers did not answer."""
+    MISSING_FILE = "missing_file"
+    """There is no file at the path."""
+    UNREADABLE_FILE = "unreadable_file"
+    """The path is no regular file, or may not be read."""
+
+    CONNECT_FAILED = "connect_failed"
+    """The host refused the connection or cannot be reached."""
+    TLS_FAILED = "tls_failed"
+    """The certificate is not valid, or the handshake failed."""
+    CONNECTION_RESET = "connection_reset"
+    """The connection was cut before the answer began, or while it came."""
+    TIMEOUT_CONNECT = "timeout_connect"
+    """Finding the host's address and connecting to it took too long."""
+    TIMEOUT_STALL = "timeout_stall"
+    """The host fell silent, or its headers took too long."""
+    TIMEOUT_SLOW = "timeout_slow"
+    """The bytes came, but fewer a second than the least rate."""
+    BAD_ANSWER = "bad_answer"
+    """The answer is not HTTP, or has headers beyond all measure."""
+
+    BAD_REDIRECT = "bad_redirect"
+    """A redirect to something other than an http(s) URL."""
+    REDIRECT_LOOP = "redirect_loop"
+    """A redirect to a URL that was on the way already."""
+    TOO_MANY_REDIRECTS = "too_many_redirects"
+    """More redirects than allowed."""
+    OPTED_OUT = "opted_out"
+    """`X-Robots-Tag` forbids the use."""
+    TRUNCATED = "truncated"
+    """The body ended before the length it announced."""
+    TOO_LARGE = "too_large"
+    """More bytes than allowed, as they came or decompressed."""
+    BAD_ENCODING = "bad_encoding"
+    """A body compressed although this was not asked for, in a way that is not known or wrongly."""
+
+    EMPTY = "empty"
+    """Not one byte."""
+    NOT_AN_IMAGE = "not_an_image"
+    """The bytes do not begin as an image does, whatever the headers say."""
+    UNSUPPORTED_FORMAT = "unsupported_format"
+    """An image of a kind that cannot be decoded here: SVG, JPEG XL, HEIC, icons, 32 bits a sample."""
+    DAMAGED_IMAGE = "damaged_image"
+    """It begins as an image does but cannot be decoded to its end."""
+    TOO_MANY_PIXELS = "too_many_pixels"
+    """More pixels than allowed, by the image's header: it was not decoded."""
+    TOO_SMALL = "too_small"
+    """A side shorter than the least allowed."""
+    BAD_ASPECT = "bad_aspect"
+    """A longer side that is too many times the shorter one."""
+
+    UNEXPECTED = "unexpected"
+    """A fault of this program; the message names the exception."""
+
+
+def http_status(code: int) -> str:
+    """The class of an answer with an HTTP code, such as `http_404`."""
+    return f"http_{code}"
+
+
+GROUPS: dict[str, frozenset[str]] = {
+    "timeout": frozenset({Status.TIMEOUT_CONNECT, Status.TIMEOUT_STALL, Status.TIMEOUT_SLOW}),
+    "connection": frozenset({Status.CONNECT_FAILED, Status.CONNECTION_RESET, Status.TLS_FAILED, Status.BAD_ANSWER}),
+    "dns": frozenset({Status.DNS_UNKNOWN, Status.DNS_FAILED}),
+    "redirect": frozenset({Status.BAD_REDIRECT, Status.REDIRECT_LOOP, Status.TOO_MANY_REDIRECTS}),
+    "body": frozenset({Status.TRUNCATED, Status.TOO_LARGE, Status.BAD_ENCODING, Status.EMPTY}),
+    "image": frozenset(
+        {
+            Status.NOT_AN_IMAGE,
+            Status.UNSUPPORTED_FORMAT,
+            Status.DAMAGED_IMAGE,
+            Status.TOO_MANY_PIXELS,
+            Status.TOO_SMALL,
+            Status.BAD_ASPECT,
+        }
+    ),
+    "file": frozenset({Status.MISSING_FILE, Status.UNREADABLE_FILE}),
+    "4xx": frozenset(http_status(code) for code in range(400, 500)),
+    "5xx": frozenset(http_status(code) for code in range(500, 600)),
+    "transient": frozenset(
+        {
+            Status.TIMEOUT_CONNECT,
+            Status.TIMEOUT_STALL,
+            Status.DNS_FAILED,
+            Status.CONNECT_FAILED,
+            Status.CONNECTION_RESET,
+            Status.TRUNCATED,
+            *map(http_status, (408, 425, 429, 500, 502, 503, 504, *range(520, 528))),
+        }
+    ),
+}
+"""Names for sets of failures. `transient` is what may go well a moment later: a run tries it again by itself."""
+
+
+def is_transient(status: str) -> bool:
+    """Whether a failure of this class may go well a moment later."""
+    return status in GROUPS["transient"]
+
+
+def retryable(names: Iterable[str]) -> Callable[[str], bool]:
+    """A test for the failures that `names` mean, as in `--retry-failed timeout,5xx`.
+
+    A name is one of `GROUPS`, a `Status`, `http_NNN`, or `all` for every failure. Raises `UserError` for another name
+    and for `success`.
+    """
+    failures = {str(status) for status in Status} - {Status.SUCCESS}
+    chosen: set[str] = set()
+    for name in names:
+        if name == "all":
+            return lambda status: status != Status.SUCCESS
+        if name in GROUPS:
+            chosen |= GROUPS[name]
+        elif name in failures or _is_http(name):
+            chosen.add(name)
+        else:
+            known = ["all", *GROUPS, *sorted(failures)]
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"groups: all, {', '.join(GROUPS)}; or http_404 and the like"
+            raise UserError(f"{name!r} is no class of failed downloads", hint=hint)
+    return chosen.__contains__
+
+
+def _is_http(name: str) -> bool:
+    prefix, _, code = name.partition("_")
+    return prefix == "http" and len(code) == 3 and code.isdecimal()
+
+
+class FetchError(Exception):
+    """A row that could not be fetched, or not this time."""
+
+    def __init__(self, status: str, message: str, *, retry_after: float | None = None, received: int = 0) -> None:
+        super().__init__(message)
+        self.status = str(status)
+        self.retry_after = retry_after
+        """Seconds that the host asked to wait."""
+        self.received = received
+        """Bytes of a body that came nevertheless."""

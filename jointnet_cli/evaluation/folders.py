@@ -1,0 +1,187 @@
+"""Which files of a folder are images and maps, and belong together."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.files.maps import DepthKind, DepthNumbers, depth_numbers, is_hit, kind_of_channel
+from jointnet_cli.files.paths import slug
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+
+NUMBERS = (".exr", ".h5", ".npy")
+"""Files that hold maps even where nothing else says so."""
+
+MAPS = (*NUMBERS, ".png", ".tif", ".tiff")
+"""From the best to the worst where a map is there twice."""
+
+WORDS = {
+    "image": ("image", "images", "img", "imgs", "rgb", "color", "photo", "photos", "left"),
+    "depth": ("depth", "depths", "depthmap", "disparity", "disp", "rgbd", "rgbdn"),
+    "normal": ("normal", "normals", "rgbn", "rgbdn"),
+    "other": ("preview", "depth-uncertainty", "normal-uncertainty", "mask"),
+}
+"""What folders and the ends of names say of a file's kind."""
+
+_ALL_WORDS = {word for words in WORDS.values() for word in words}
+
+_MARKED = re.compile(rf"(.+)[._-]({'|'.join(sorted(_ALL_WORDS, key=len, reverse=True))})", re.IGNORECASE)
+
+_OWN = re.compile(r"\d{5,}_\d+_(.+)")
+"""A result of an image command: `00000_7_ocean-reef`."""
+
+
+class Named(NamedTuple):
+    """A file's name taken apart."""
+
+    key: str
+    """What it shares with the files that belong to it: its path without the words and the suffix."""
+    word: str | None
+    """The word that says its kind, if one does."""
+
+
+def take_apart(path: Path) -> Named:
+    """The key and the word of a path within its folder."""
+    folders = [part for part in path.parts[:-1] if part.lower() not in _ALL_WORDS]
+    words = [part.lower() for part in path.parts[:-1] if part.lower() in _ALL_WORDS]
+    marked = _MARKED.fullmatch(path.stem)
+    if marked:
+        return Named("/".join([*folders, marked[1]]), marked[2].lower())
+    return Named("/".join([*folders, path.stem]), words[-1] if words else None)
+
+
+def find_pairs(folder: Path, modality: str) -> dict[str, tuple[Path, Path]]:
+    """Pictures and their maps of the modality `depth` or `normal`, by key in sorted order.
+
+    Raises:
+        UserError: there are none.
+    """
+    pictures = _index(folder, "image", PICTURES, unmarked=PICTURES)
+    maps = _index(folder, modality, MAPS, unmarked=NUMBERS)
+    if not (both := sorted(pictures.keys() & maps.keys())):
+        found = f"{len(pictures)} pictures and {len(maps)} maps of {modality}"
+        raise UserError(
+            f"no picture in {folder} has {modality}: it holds {found}, of other names",
+            hint=f"name them alike: images/a.jpg and {modality}/a.png, or a.jpg and a_{modality}.png",
+        )
+    return {key: (pictures[key], maps[key]) for key in both}
+
+
+def find_maps(folder: Path, modality: str) -> dict[str, Path]:
+    """Finished maps by key; here a picture of no stated kind is a map.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not (maps := _index(folder, modality, MAPS, unmarked=MAPS)):
+        raise UserError(f"no maps of {modality} in {folder}", hint=f"looked for {', '.join(MAPS)}")
+    return maps
+
+
+def match(key: str, maps: Mapping[str, Path]) -> Path:
+    """The map of a scene: of its key, or else the only one of the key's last name, ours or as our commands name results.
+
+    Raises:
+        UserError: there is none, or several.
+    """
+    if key in maps:
+        return maps[key]
+    last = key.rpartition("/")[2]
+    found = [path for name, path in maps.items() if _same(name.rpartition("/")[2], last)]
+    if len(found) != 1:
+        problem = "no map" if not found else f"{len(found)} maps"
+        raise UserError(f"{problem} of {key}", hint="name the map like the picture")
+    return found[0]
+
+
+def digest(folder: Path, paths: Mapping[str, Path]) -> str:
+    """Twelve digits for files, their sizes and dates."""
+    facts = [
+        f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sorted(paths.values())
+    ]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:12]
+
+
+def _same(name: str, wanted: str) -> bool:
+    own = _OWN.fullmatch(name)
+    return name == wanted or (own is not None and own[1] == slug(wanted))
+
+
+def _index(folder: Path, kind: str, suffixes: tuple[str, ...], unmarked: tuple[str, ...]) -> dict[str, Path]:
+    """The files of a kind by key; of two with one key the one whose suffix comes first."""
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        suffix = path.suffix.lower()
+        if suffix not in suffixes or not path.is_file():
+            continue
+        key, word = take_apart(path.relative_to(folder))
+        if (suffix not in unmarked) if word is None else (word not in WORDS[kind]):
+            continue
+        if key not in found or suffixes.index(suffix) < suffixes.index(found[key].suffix.lower()):
+            found[key] = path
+    return found
+
+
+MILLIMETRE = 0.001
+"""Metres that whole numbers are taken for, as depth cameras write them."""
+
+
+def read_true_depth(path: Path, kind: DepthKind = "auto") -> NDArray[np.float32]:
+    """(H, W) inverse depth of a ground truth, 0 where there is none.
+
+    EXR, npy, PNG, TIFF, and MegaDepth's HDF5 with the data set `depth`. The numbers are distances unless the channel's
+    name or `kind` says disparity. Whole numbers, which have no unit of their own, are millimetres.
+
+    Raises:
+        UserError: a file that cannot be read or holds no depth.
+    """
+    numbers = _read(path)
+    if kind == "auto":
+        kind = kind_of_channel(numbers.channel) or "distance"
+    unit = 1 if numbers.whole is None else numbers.whole * MILLIMETRE
+    return inverse(numbers.values * np.float32(unit), kind)
+
+
+def read_predicted_depth(path: Path, kind: DepthKind = "auto") -> NDArray[np.float32]:
+    """(H, W) disparity of a finished map up to scale and shift, 0 where there is none.
+
+    The same files; without `kind` what they hold is decided as by `jointnet_cli.files.maps.read_map`.
+    """
+    numbers = _read(path)
+    return inverse(numbers.values, numbers.kind if kind == "auto" else kind)
+
+
+def inverse(values: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
+    """Distances to inverse distances; of either kind what is not finite, not positive or an endless distance is 0."""
+    if kind == "disparity":
+        return np.where(np.isfinite(values) & (values > 0), values, 0).astype(np.float32)
+    hit = is_hit(values)
+    return np.where(hit, 1 / np.where(hit, values, 1).astype(np.float64), 0).astype(np.float32)
+
+
+def _read(path: Path) -> DepthNumbers:
+    return _read_hdf5(path) if path.suffix.lower() == ".h5" else depth_numbers(path)
+
+
+def _read_hdf5(path: Path) -> DepthNumbers:
+    try:
+        import h5py
+    except ImportError as error:
+        raise UserError(f"{path} needs h5py", hint="pip install 'jointnet-cli[eval]'") from error
+    try:
+        with h5py.File(path) as file:
+            if "depth" not in file:
+                raise UserError(f"{path} has no data set depth", hint=f"it has {', '.join(file) or 'none'}")
+            return DepthNumbers(np.asarray(file["depth"], np.float32).squeeze(), None)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error}") from error

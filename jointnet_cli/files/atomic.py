@@ -1,0 +1,85 @@
+"""Files and folders that appear whole or not at all, and locks between processes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; on success it takes the place of `path`, on any exception it is removed.
+
+    The temporary name starts with a dot and keeps the suffix, because writers choose the format by it. The body creates
+    the file, so that it gets the permissions any new file gets. There is no fsync: this guards against an interrupted
+    program, not against a power cut.
+    """
+    temporary = path.with_name(f".{path.stem}.{uuid4().hex[:8]}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 with `\\n` line ends, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a new empty folder beside `path`; on success it becomes `path`, on any exception it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def claim(path: Path) -> Iterator[Path | None]:
+    """Yield the temporary name for the new content of `path`, or `None` while another process holds it.
+
+    The caller renames the temporary file when it is whole; one that is still there at the end is removed. The name is
+    always the same and its lock dies with its holder, so that the next process takes over what a killed one left.
+    """
+    partial = claim_path(path)
+    descriptor = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        yield partial if _locked(descriptor) and _is(partial, descriptor) else None
+    finally:
+        # Only the holder's own file: after its rename the name may be another's.
+        if _locked(descriptor) and _is(partial, descriptor):
+            partial.unlink()
+        os.close(descriptor)
+
+
+def claim_path(path: Path) -> Path:
+    """The temporary name for the new content of `path`. Where it lies, a process is at it or was killed."""
+    return path.with_name(f".{path.name}.writing")
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is(path: Path, descriptor: int) -> bool:
+    """Whether the open file still has that name: its former holder may have renamed it between open and lock."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

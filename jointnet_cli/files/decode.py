@@ -1,0 +1,292 @@
+"""Decode raster images of every supported format: samples, upright, in sRGB."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.files import tiff
+from jointnet_cli.files.color_space import find_space, png_chunks
+
+_LITTLE = sys.byteorder == "little"
+
+_OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B" if _LITTLE else "16L"}
+"""The raw modes of 16-bit colour by byte order; the partner in each pair names the other byte of the sample."""
+
+_NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
+"""The machine's byte order instead of big-endian. libtiff decodes to it, and Pillow would exchange the bytes once more."""
+
+_GREY_ALPHA = "LA;16B"
+"""The raw mode of a PNG of 16-bit grey with alpha: four bytes, as `RGBA` has them."""
+
+_GREY_MODES = ("1", "L", "LA", "La")
+
+_DEPTH = 24
+"""Where a PNG states its bits a sample."""
+
+
+@dataclass(frozen=True)
+class Raster:
+    """A decoded picture, upright, its colours as they are stored."""
+
+    samples: NDArray[Any]
+    """(H, W, C): 1 grey, 2 grey and alpha, 3 colour, 4 colour and alpha. uint8 and uint16 have full scale; others, such as
+    float32 and int32, are numbers without a range."""
+    profile: bytes | None = None
+    """The ICC profile."""
+    chunks: Mapping[bytes, bytes] = field(default_factory=dict)
+    """What a PNG states before its pixels."""
+    orientation: int = 1
+    """As EXIF or TIFF stated it; the samples are turned by it already."""
+    maximum: int | None = None
+    """The number that means full scale in the file, such as 4095 of 12 bits, where it is not that of the samples' type:
+    fewer bits are scaled up to 8 or 16."""
+
+    @property
+    def has_scale(self) -> bool:
+        """Whether the largest sample value means 1."""
+        return self.samples.dtype in (np.uint8, np.uint16)
+
+    @property
+    def full_scale(self) -> int:
+        """The number that means full scale in the file. Call it only where `has_scale`."""
+        return self.maximum or int(np.iinfo(self.samples.dtype).max)
+
+    def fractions(self) -> NDArray[np.float32]:
+        """Samples in [0, 1], full scale = 1; numbers without a range as they are."""
+        return _fractions(self.samples) if self.has_scale else self.samples.astype(np.float32)
+
+
+def read_raster(source: Path | bytes, name: str | None = None) -> Raster:
+    """Decode a picture file, upright as its orientation says; of an animation or a file of several pages the first.
+
+    Args:
+        source: a path, or the content of a file.
+        name: what errors call it; by default the path.
+
+    Raises:
+        UserError: missing, damaged, of a kind that is not read, or not a picture.
+    """
+    with _user_errors(name or str(source)):
+        data = source.read_bytes() if isinstance(source, Path) else source
+        if not tiff.is_tiff(data):
+            return _pillow_raster(data)
+        if not tiff.pillow_reads(data):
+            return _tiff_raster(data)
+        try:
+            return _pillow_raster(data)
+        except UnidentifiedImageError:
+            return _tiff_raster(data)
+
+
+def read_samples(path: Path) -> NDArray[np.float32]:
+    """Read a picture's samples as they are stored, without colour management: (H, W, C) in [0, 1], full scale = 1.
+
+    C is 1 for grey, 2 for grey and alpha, 3 for colour, 4 for colour and alpha. Samples of 8 and 16 bits keep their
+    precision. Signed, 32-bit and floating-point grey has no full scale: it comes as it is.
+
+    Raises:
+        UserError: as `read_raster`; colours without full scale.
+    """
+    raster = read_raster(path)
+    if not raster.has_scale and raster.samples.shape[-1] > 1:
+        raise UserError(f"{path} has colours of no known range", hint="convert it to 8 or 16 bits, or to OpenEXR")
+    return raster.fractions()
+
+
+def to_srgb(raster: Raster, name: str) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """Convert a decoded picture to sRGB (H, W, 3): uint8 where it holds just that, else float32 in [0, 1].
+
+    A colour profile, or what a PNG states of its colours, is converted (`find_space`); transparent parts lie over white.
+
+    Raises:
+        UserError: samples of no known range; colours that are not converted. `name` is what it calls the picture.
+    """
+    if not raster.has_scale:
+        hint = "convert it to 8 or 16 bits"
+        raise UserError(f"{name} has samples of no known range: signed, 32 bits, or floating point", hint)
+    channels = raster.samples.shape[-1]
+    stored, alpha = np.split(raster.samples, [channels - (channels % 2 == 0)], axis=-1)
+    try:
+        space = find_space(raster.profile, raster.chunks, "RGB" if channels > 2 else "L")
+    except ValueError as error:
+        raise UserError(f"{name}: {error}", hint="convert it to sRGB") from error
+    colour: NDArray[Any] = stored
+    if space is not None:
+        colour = space.to_srgb(stored)
+    elif alpha.size or stored.dtype == np.uint16:
+        colour = _fractions(stored)
+    if alpha.size:
+        opacity = _fractions(alpha)
+        colour = colour * opacity + (1 - opacity)
+    return np.ascontiguousarray(np.broadcast_to(colour, (*colour.shape[:2], 3)))
+
+
+def read_srgb8(source: Path | bytes, name: str | None = None) -> NDArray[np.uint8]:
+    """Read a picture as 8-bit sRGB (H, W, 3). Raises `UserError` as `read_raster` and `to_srgb` do."""
+    return eight_bits(to_srgb(read_raster(source, name), name or str(source)))
+
+
+def eight_bits(colours: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Round values in [0, 1] to 8 bits; values of 8 bits stay."""
+    return np.asarray(colours if colours.dtype == np.uint8 else np.rint(colours * 255), np.uint8)
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Open and decode a picture by Pillow, upright, for the texts and XMP that it carries.
+
+    Raises `UserError` if the file is missing, damaged, or not a picture.
+    """
+    with _user_errors(str(path)):
+        picture = Image.open(BytesIO(path.read_bytes()))
+        _load_upright(picture)
+        return picture
+
+
+def has_deep_colour(picture: Image.Image) -> bool:
+    """Return whether an opened, undecoded picture has 16 bits a colour sample, which Pillow alone reduces to 8."""
+    return _other_tiles(picture) is not None
+
+
+@contextmanager
+def _user_errors(name: str) -> Iterator[None]:
+    """Turn what decoders raise into the user's error."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{name} does not exist") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{name} is a folder, not an image") from error
+    except UnidentifiedImageError as error:
+        raise UserError(f"{name} is not an image", hint="PNG, JPEG, WebP, TIFF and the like are read") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{name} cannot be read: {error}") from error
+
+
+def _tiff_raster(data: bytes) -> Raster:
+    samples, profile, orientation, maximum = tiff.read_page(data)
+    return Raster(samples, profile, orientation=orientation, maximum=maximum)
+
+
+def _pillow_raster(data: bytes) -> Raster:
+    picture = Image.open(BytesIO(data))
+    other = _other_tiles(picture)
+    split = [tile.args for tile in picture.tile] == [_GREY_ALPHA]
+    if split:
+        picture.tile = [picture.tile[0]._replace(args="RGBA")]
+    elif picture.format == "TIFF":
+        picture.tile = [_in_native_order(tile) for tile in picture.tile]
+    maximum = _stated_maximum(picture, data)
+    orientation = _load_upright(picture)
+    profile = picture.info.get("icc_profile")
+    samples: NDArray[Any]
+    if split:
+        pairs = np.asarray(picture, np.uint16)
+        samples = pairs[..., 0::2] * 256 + pairs[..., 1::2]
+    elif other is not None:
+        low = Image.open(BytesIO(data))
+        low.tile = other
+        _load_upright(low)
+        samples = np.asarray(picture, np.uint16) * 256 + np.asarray(low, np.uint16)
+        samples = _with_key(samples, picture.info.get("transparency"))
+    elif picture.mode.startswith("I;16"):
+        samples = np.asarray(picture, np.uint16)[..., None]
+        if maximum == 4095:
+            samples = np.rint(samples * (65535 / 4095)).astype(np.uint16)
+        samples = _with_key(samples, picture.info.get("transparency"))
+    elif picture.mode in ("I", "F"):
+        samples = np.asarray(picture)[..., None]
+        if picture.format == "PPM" and picture.mode == "I":  # Pillow scales every maximum to 65535
+            samples = samples.astype(np.uint16)
+    elif picture.mode == "CMYK":
+        inks, space = np.asarray(picture), find_space(profile, {}, "CMYK")
+        samples = np.asarray(picture.convert("RGB")) if space is None else eight_bits(space.to_srgb(inks))
+        profile = None
+    else:
+        samples = _eight_bit_samples(picture, data)
+        profile = None if picture.mode == "LAB" else profile
+    return Raster(samples, profile, png_chunks(data), orientation, maximum)
+
+
+def _load_upright(picture: Image.Image) -> int:
+    """Decode, so that a damaged file is noticed here, and turn upright; returns the EXIF orientation."""
+    if picture.format != "TIFF":  # Pillow turns TIFF itself, and forgets the orientation
+        picture.load()
+    orientation = 1
+    with suppress(Exception):  # damaged tags leave the pixels whole; the exception may be any
+        orientation = int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    picture.load()
+    with suppress(Exception):
+        ImageOps.exif_transpose(picture, in_place=True)
+    return orientation
+
+
+def _other_tiles(picture: Image.Image) -> list[Any] | None:
+    """The decoder settings of 16-bit colour that give the other byte of each sample; `None` if it is not 16-bit colour.
+
+    Of 16-bit colour Pillow keeps the high byte of each sample. With the byte order exchanged it keeps the low one. The
+    settings start with a raw mode such as `RGB;16B`, alone for PNG, in a tuple for TIFF.
+    """
+    tiles = []
+    for tile in getattr(picture, "tile", []):
+        arguments = (tile.args,) if isinstance(tile.args, str) else tile.args
+        mode, _, depth = str(arguments[0]).partition(";") if arguments else ("", "", "")
+        if mode not in ("RGB", "RGBA", "RGBX") or depth not in _OTHER_BYTE:
+            return None
+        other = f"{mode};{_OTHER_BYTE[depth]}"
+        tiles.append(tile._replace(args=other if isinstance(tile.args, str) else (other, *arguments[1:])))
+    return tiles or None
+
+
+def _with_key(samples: NDArray[np.uint16], key: object) -> NDArray[np.uint16]:
+    """Samples with alpha, where a PNG names one colour that is transparent."""
+    if not isinstance(key, int | tuple):
+        return samples
+    clear = (samples == np.array(key)).all(axis=-1, keepdims=True)
+    return np.concatenate([samples, np.where(clear, 0, 65535).astype(np.uint16)], axis=-1)
+
+
+def _eight_bit_samples(picture: Image.Image, data: bytes) -> NDArray[np.uint8]:
+    """The samples of a picture of at most 8 bits in the simplest of Pillow's modes `L`, `LA`, `RGB` and `RGBA`."""
+    key = picture.info.get("transparency")
+    if picture.format == "PNG" and picture.mode == "L" and isinstance(key, int):
+        picture.info["transparency"] = key * 255 // (2 ** data[_DEPTH] - 1)  # Pillow scales the samples alone
+    mode = ("L" if picture.mode in _GREY_MODES else "RGB") + "A" * picture.has_transparency_data
+    samples = np.asarray(picture if picture.mode == mode else picture.convert(mode))
+    return samples.reshape(*samples.shape[:2], len(mode))
+
+
+def _in_native_order(tile: Any) -> Any:
+    if tile.codec_name != "libtiff":
+        return tile
+    mode, *rest = tile.args
+    return tile._replace(args=(_NATIVE.get(mode, mode), *rest))
+
+
+def _stated_maximum(picture: Image.Image, data: bytes) -> int | None:
+    """The number of full scale that an undecoded grey picture states; `None` where Pillow gives the file's own numbers."""
+    if picture.mode not in _GREY_MODES and not picture.mode.startswith("I"):
+        return None
+    if picture.format == "PPM":
+        arguments = picture.tile[0].args  # type: ignore[attr-defined]
+        return next((number for number in arguments if isinstance(number, int) and number > 0), None)
+    if picture.format == "PNG":
+        return 2 ** data[_DEPTH] - 1
+    if picture.format == "TIFF":
+        bits: int = picture.tag_v2.get(ExifTags.Base.BitsPerSample, (1,))[0]  # type: ignore[attr-defined]
+        return 2**bits - 1
+    return None
+
+
+def _fractions(samples: NDArray[Any]) -> NDArray[np.float32]:
+    return samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)

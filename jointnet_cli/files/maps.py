@@ -1,0 +1,278 @@
+"""Depth maps, normal maps and masks in: files of other programs and our own, brought to one convention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.files.decode import read_raster, read_samples
+from jointnet_cli.files.exr import Exr, is_exr, read_exr
+
+DepthKind = Literal["auto", "disparity", "distance"]
+
+DEPTH_KINDS: tuple[str, ...] = get_args(DepthKind)
+
+NEAR_QUANTILE = 0.985
+"""As in `jointnet_cli.modality`: pixels nearer than this quantile share disparity 1."""
+
+NO_HIT = 1e9
+"""A distance from here on says that nothing was hit; Blender writes 1e10."""
+
+UNIT_TOLERANCE = 0.01
+"""Normals whose length differs by less from 1 are kept as they are: 8 bits round a length by up to 0.007."""
+
+NO_NORMAL = 0.3
+"""As in `jointnet_cli.modality`: a vector shorter than this says that there is no surface."""
+
+NORMAL_LAYERS = ("normal", "n")
+"""Names of an EXR's layers of normals, in lower case."""
+
+
+class MapFile(NamedTuple):
+    """A map that was read, and what its file was taken for."""
+
+    values: NDArray[np.float32]
+    """`depth` (H, W) relative disparity in [0, 1], near = 1; `normal` (H, W, 3) unit vectors, zero where there is none."""
+    meaning: str
+    """For the user, such as `distance (channel Z), turned into disparity`."""
+
+
+class DepthNumbers(NamedTuple):
+    """The numbers of a depth file as they are stored."""
+
+    values: NDArray[np.float32]
+    """(H, W): of grey pictures of 8 and 16 bits in [0, 1], full scale = 1; of any other file its own numbers."""
+    whole: int | None
+    """Of whole numbers, what 1 in `values` is in the file: full scale of a grey picture, such as 255, 4095 or 65535, and 1
+    of any other file. `None` of floating-point numbers, whose distances are metres."""
+    channel: str | None = None
+    """Of an EXR."""
+    notes: tuple[str, ...] = ()
+    """What had to be decided to read it."""
+
+    @property
+    def kind(self) -> DepthKind:
+        """Disparity or distance: by the channel's name; without one disparity if nothing exceeds 1."""
+        if named := kind_of_channel(self.channel):
+            return named
+        return "distance" if np.nan_to_num(self.values, nan=0.0).max(initial=0) > 1 else "disparity"
+
+
+def read_map(path: Path, modality: str, kind: DepthKind = "auto", channel: str | None = None) -> MapFile:
+    """Read a map of the modality `depth` or `normal`.
+
+    Depth: grey pictures of 8 and 16 bits (or grey stored as colour), 32-bit TIFF, `.npy`, and EXR (`Exr.depths` says which
+    channel). `kind` says whether the numbers are disparity (near is large) or distance (near is small); `auto` goes by the
+    channel's name, takes grey of 8 and 16 bits for disparity, and all other numbers, of whatever type, for disparity within
+    [0, 1] and for distance beyond. Normals: RGB of 8 and 16 bits, `(n + 1) / 2`, and EXR with `X`, `Y`, `Z` of a layer
+    `normal` or `N`, in camera space. `channel` names another channel of an EXR, of normals the layer.
+
+    Raises:
+        UserError: a file that cannot be read, or that holds no such map; a `channel` that it does not have.
+    """
+    return _read_normal(path, channel) if modality == "normal" else _read_depth(path, kind, channel)
+
+
+def read_mask(path: Path) -> NDArray[np.float32]:
+    """Read a mask: (H, W) in [0, 1], white = 1.
+
+    Any picture of 8 or 16 bits: the brightness of its colours, and none where it is transparent. In a drawing of one
+    colour on a transparent ground, the drawing is white whatever its colour. Raises `UserError` for a file that cannot be
+    read and for a picture with both colours and transparency, which may be meant either way.
+    """
+    samples = read_samples(path)
+    channels = samples.shape[-1]
+    if not ((samples >= 0) & (samples <= 1)).all():
+        hint = "a mask is a picture of 8 or 16 bits, or holds numbers from 0 to 1"
+        raise UserError(f"{path} holds numbers that are not from 0 to 1, and they have no known range", hint)
+    colour = samples[..., :3].mean(axis=-1) if channels > 2 else samples[..., 0]
+    if channels in (1, 3) or (samples[..., -1] == 1).all():
+        return colour
+    alpha = samples[..., -1]
+    drawn = samples[alpha > 0][:, :-1]
+    if np.ptp(drawn, axis=0).max(initial=0) > 0:
+        raise UserError(
+            f"{path} is a picture with transparency, not a mask", hint="a mask is black and white: white is repainted"
+        )
+    return alpha
+
+
+def relative_disparity(inverse_depth: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Inverse depth in any unit, (H, W), sky = 0, to relative disparity in [0, 1], as training data has it."""
+    low = inverse_depth.min()
+    span = max(float(np.quantile(inverse_depth, NEAR_QUANTILE) - low), 1e-6)
+    return np.clip((inverse_depth - low) / span, 0, 1).astype(np.float32)
+
+
+def is_hit(distance: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which of a file's distances (H, W) are of something: finite, positive and less than `NO_HIT`."""
+    return np.isfinite(distance) & (distance > 0) & (distance < NO_HIT)
+
+
+def with_endless_sky(distance: NDArray[np.floating]) -> NDArray[np.float32]:
+    """A file's distances (H, W), infinite where they are of nothing."""
+    return np.where(is_hit(distance), distance, np.inf).astype(np.float32)
+
+
+def disparity_of_distance(distance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Distances in any unit, (H, W), to relative disparity; what is not finite, not positive or huge is sky."""
+    hit = is_hit(distance)
+    distance = np.where(hit, distance, 1).astype(np.float64)
+    nearest = distance[hit].min(initial=np.inf)
+    # Relative to the nearest: the span of inverse depths is never too small for any unit.
+    return relative_disparity(np.where(hit, nearest / distance, 0).astype(np.float32))
+
+
+def unit_normals(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors (H, W, 3) at unit length, zero where they are shorter than `NO_NORMAL`."""
+    vectors = np.nan_to_num(vectors)
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled = np.where(np.abs(length - 1) < UNIT_TOLERANCE, vectors, vectors / np.maximum(length, NO_NORMAL))
+    return np.where(length > NO_NORMAL, scaled, 0).astype(np.float32)
+
+
+def bounded_disparity(
+    path: Path, values: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], tuple[float, float] | None]:
+    """A file's disparity (H, W) without what is not finite, and its lowest and highest number if they are not in [0, 1].
+
+    Not a number means unknown and becomes the lowest number, which is 0 in [0, 1]; infinite is the end of the range.
+    Raises `UserError` if no number is finite.
+    """
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        raise UserError(f"{path} holds no finite numbers")
+    low, high = float(finite.min()), float(finite.max())
+    if low >= 0 and high <= 1:
+        return np.nan_to_num(values, nan=0, posinf=high, neginf=low), None
+    return np.nan_to_num(values, nan=low, posinf=high, neginf=low), (low, high)
+
+
+def _read_depth(path: Path, kind: DepthKind, channel: str | None) -> MapFile:
+    numbers = depth_numbers(path, channel)
+    origin = f" (channel {numbers.channel})" if numbers.channel else ""
+    notes = "".join(f"; {note}" for note in numbers.notes)
+    if (numbers.kind if kind == "auto" else kind) == "distance":
+        return MapFile(disparity_of_distance(numbers.values), f"distance{origin}, turned into disparity{notes}")
+    values, moved = bounded_disparity(path, numbers.values)
+    if moved is None:
+        return MapFile(values, f"disparity{origin}, near is bright{notes}")
+    return MapFile(relative_disparity(values), f"disparity{origin}, brought to the range 0 to 1{notes}")
+
+
+def kind_of_channel(channel: str | None) -> DepthKind | None:
+    """What a channel's name says of its numbers; `None` is nothing."""
+    words = (channel or "").lower().split(".")
+    if "disparity" in words:
+        return "disparity"
+    return "distance" if words[-1] == "z" or "depth" in words else None
+
+
+def depth_numbers(path: Path, channel: str | None = None) -> DepthNumbers:
+    """The numbers of a depth file; `channel` names the channel of an EXR.
+
+    Raises:
+        UserError: a file that cannot be read or holds no depth; a `channel` that it does not have.
+    """
+    if is_exr(path):
+        return _exr_numbers(path, channel)
+    refuse_channel(path, channel)
+    if path.suffix.lower() == ".npy":
+        return _npy_numbers(path)
+    raster = read_raster(path)
+    samples = raster.fractions()
+    if samples.shape[-1] > 2 and np.ptp(samples[..., :3], axis=-1).max() > 0:
+        raise UserError(f"{path} is a colour picture, not a depth map", hint="depth is read from grey PNG, TIFF or EXR")
+    transparent = samples.shape[-1] in (2, 4) and samples[..., -1].min() < 1
+    notes = ("its transparency is ignored",) if transparent else ()
+    values = np.ascontiguousarray(samples[..., 0])
+    if raster.has_scale:
+        full = raster.full_scale
+        return DepthNumbers((np.rint(values * full) / full).astype(np.float32), full, notes=notes)
+    return DepthNumbers(values, None if raster.samples.dtype.kind == "f" else 1, notes=notes)
+
+
+def refuse_channel(path: Path, channel: str | None) -> None:
+    """Raise `UserError` if a channel is named, for a file that is not an EXR."""
+    if channel is not None:
+        raise UserError(f"{path} has no channel {channel}: only OpenEXR files have named channels", "leave it out")
+
+
+def _exr_numbers(path: Path, channel: str | None) -> DepthNumbers:
+    exr = read_exr(path)
+    found = exr.depths()
+    if channel is not None:
+        exr.require_channel(channel)
+    elif not found:
+        raise UserError(
+            f"{path} holds no depth", f"its channels are {', '.join(exr.channels)}; --channel NAME takes one as depth"
+        )
+    name = found[0] if channel is None else channel
+    stored = exr.channels[name]
+    whole = 1 if stored.dtype.kind in "ui" else None
+    notes = exr.notes if channel is not None else exr.notes + _other_choices("--channel", found[1:])
+    return DepthNumbers(stored.astype(np.float32), whole, name, notes)
+
+
+def _other_choices(flag: str, others: Sequence[str]) -> tuple[str, ...]:
+    return (f"{flag} takes {' or '.join(others)} instead",) if others else ()
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Open the array of an `.npy` file, mapped into memory. Raises `UserError` if the file holds anything else."""
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if not isinstance(values, np.ndarray):
+        raise UserError(f"{path} is an archive of arrays (npz)", "save the one array with numpy.save")
+    return values
+
+
+def _npy_numbers(path: Path) -> DepthNumbers:
+    values = read_array(path)
+    if values.ndim == 3:  # with an axis for the batch or the channel, of length one
+        values = values.squeeze(tuple(axis for axis in (0, 2) if values.shape[axis] == 1)[:1])
+    if values.ndim != 2 or values.dtype.kind not in "fui":
+        raise UserError(f"{path} holds no depth: its array is {values.dtype} of shape {values.shape}")
+    with np.errstate(over="ignore"):  # beyond float32 lies infinity
+        return DepthNumbers(values.astype(np.float32), None if values.dtype.kind == "f" else 1)
+
+
+def normal_channels(exr: Exr, layer: str | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The channels of an EXR's normals, x, y, z, and what had to be decided; `layer` names another layer than the best.
+
+    Raises:
+        UserError: there are none, or no such layer.
+    """
+    if layer is not None:
+        return exr.vector_layer(layer), exr.notes
+    found = exr.layers("xyz", *NORMAL_LAYERS)
+    if not found:
+        raise UserError(
+            f"{exr.path} holds no normals",
+            f"its channels are {', '.join(exr.channels)}; --normal-layer NAME takes the X, Y, Z of one",
+        )
+    others = [channels[0].rpartition(".")[0] for channels in found[1:]]
+    return found[0], exr.notes + _other_choices("--normal-layer", others)
+
+
+def _read_normal(path: Path, layer: str | None) -> MapFile:
+    if is_exr(path):
+        exr = read_exr(path)
+        channels, notes = normal_channels(exr, layer)
+        meaning = f"normals (channels {', '.join(channels)}), taken as camera space"
+        return MapFile(unit_normals(exr.stack(channels)), meaning + "".join(f"; {note}" for note in notes))
+    refuse_channel(path, layer)
+    samples = read_samples(path)
+    if samples.shape[-1] < 3:
+        raise UserError(f"{path} is grey, not a normal map", hint="normals are red, green and blue: (n + 1) / 2")
+    vectors = samples[..., :3] * 2 - 1
+    if samples.shape[-1] == 4:
+        vectors[samples[..., 3] < 0.5] = 0
+    return MapFile(unit_normals(vectors), "normals, taken as camera space")

@@ -1,0 +1,150 @@
+"""Metadata inside image files: records, GPano, conventions of maps."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.files.text import PNG_KEY
+from jointnet_cli.projection import Equirectangular, Projection
+
+_NAMESPACE = "http://ns.google.com/photos/1.0/panorama/"
+
+_PIXELS = re.compile(r"-?\d+(?:\.\d+)?")
+
+
+def gpano_xmp(view: Projection | Equirectangular, width: int, height: int, *, heading: float = 0.0) -> str:
+    """The XMP packet of a panorama of that size in pixels: its projection, and where it lies in the full one.
+
+    A cylinder's rows count from the horizon, downwards. `heading` is the compass direction of the picture's centre in
+    degrees, which nothing that we make knows: 0 is an assumption, written because maps ask for one. Raises ValueError for
+    a perspective picture, of which GPano has no kind.
+    """
+    if isinstance(view, Projection) and view.kind == "perspective":
+        raise ValueError("GPano describes panoramas, not perspective pictures")
+    if isinstance(view, Equirectangular):
+        kind, full, left, top = "equirectangular", (view.full_width, view.full_height), view.left, view.top
+    else:
+        around = round(width * 360 / view.span)
+        kind, full, left, top = "cylindrical", (around, height), (around - width) // 2, -(height // 2)
+    fields = {
+        "UsePanoramaViewer": "True",
+        "ProjectionType": kind,
+        "PoseHeadingDegrees": f"{heading:.1f}",
+        "CroppedAreaImageWidthPixels": width,
+        "CroppedAreaImageHeightPixels": height,
+        "FullPanoWidthPixels": full[0],
+        "FullPanoHeightPixels": full[1],
+        "CroppedAreaLeftPixels": left,
+        "CroppedAreaTopPixels": top,
+    }
+    stated = "".join(f'\n   GPano:{name}="{value}"' for name, value in fields.items())
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/">\n'
+        ' <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\n'
+        f'  <rdf:Description rdf:about="" xmlns:GPano="{_NAMESPACE}"{stated}/>\n'
+        " </rdf:RDF>\n"
+        "</x:xmpmeta>\n"
+        '<?xpacket end="w"?>'
+    )
+
+
+def read_gpano(path: Path) -> Projection | Equirectangular | None:
+    """The panorama that a PNG or JPEG says it is; `None` for any other file, and for one that says nothing we can use."""
+    from jointnet_cli.files.decode import open_picture
+
+    try:
+        picture = open_picture(path)
+    except UserError:
+        return None
+    packet = picture.info.get("xmp") or picture.info.get(PNG_KEY) or ""
+    return parse_gpano(packet.decode("utf-8", "replace") if isinstance(packet, bytes) else packet, *picture.size)
+
+
+def parse_gpano(packet: str, width: int, height: int) -> Projection | Equirectangular | None:
+    """The same of an XMP packet and the picture's size in pixels.
+
+    A picture that was made smaller since its fields were written is taken for the same view.
+    """
+    fields = _fields(packet)
+    full, cropped = (_number(fields, name) for name in ("FullPanoWidthPixels", "CroppedAreaImageWidthPixels"))
+    kind = fields.get("ProjectionType", "").lower()
+    if not full or not cropped:
+        return None
+    shrink = width / cropped
+    if kind == "cylindrical":
+        span = min(360.0, 360 * cropped / full)
+        return Projection("cylindrical", span, span == 360)
+    if kind != "equirectangular":
+        return None
+    left, top = (_number(fields, name) or 0 for name in ("CroppedAreaLeftPixels", "CroppedAreaTopPixels"))
+    return Equirectangular(round(full * shrink), round(left * shrink), round(top * shrink))
+
+
+def _fields(packet: str) -> dict[str, str]:
+    """The GPano fields of a packet, written as attributes or as elements; none if it is damaged."""
+    try:
+        # The packet's own wrapper may state an encoding that the text no longer has.
+        root = ElementTree.fromstring(re.sub(r"<\?.*?\?>", "", packet, flags=re.DOTALL).strip().strip("\0"))
+    except ElementTree.ParseError:
+        return {}
+    prefix = f"{{{_NAMESPACE}}}"
+    stated: dict[str, str] = {}
+    for element in root.iter():
+        named = {**element.attrib, element.tag: element.text or ""}
+        stated |= {key.removeprefix(prefix): value.strip() for key, value in named.items() if key.startswith(prefix)}
+    return stated
+
+
+def _number(fields: dict[str, str], name: str) -> float | None:
+    text = fields.get(name, "")
+    return float(text) if _PIXELS.fullmatch(text) else None
+
+
+_DISTANCE = {"perspective": "planar Z", "cylindrical": "distance from the vertical axis"}
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record that a PNG or EXR of ours carries; empty for any other file, and for one that cannot be read."""
+    from jointnet_cli.files.exr import is_exr, read_attributes
+    from jointnet_cli.files.images import read_text
+
+    try:
+        text = read_attributes(path) if is_exr(path) else read_text(path)
+        stated = json.loads(text.get("jointnet", "{}"))
+    except (UserError, ValueError):
+        return {}
+    return stated if isinstance(stated, dict) else {}
+
+
+def convention(name: str, projection: Projection) -> dict[str, Any]:
+    """What the values of the map `depth` or `normal` mean, in memory and in each file."""
+    if name == "depth":
+        return {
+            "quantity": "relative disparity (inverse depth)",
+            "near": 1.0,
+            "far": 0.0,
+            "scale": "unknown",
+            "shift": "unknown",
+            "distance": _DISTANCE[projection.kind],
+            "png": "16-bit grey, 65535 * disparity",
+            "exr": "disparity.Y, float32",
+        }
+    if name == "normal":
+        return {
+            "quantity": "unit surface normal",
+            "space": "camera: x right, y up, z towards the viewer",
+            "png": "8-bit RGB, (n + 1) / 2",
+            "exr": "normal.X, normal.Y, normal.Z, float32",
+        }
+    raise ValueError(f"no convention is known for a map named {name}")
+
+
+def _encodable(text: str) -> str:
+    """Text without what UTF-8 cannot hold: file names that are not UTF-8 reach Python as lone surrogates."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,212 @@
+"""Maps to latents and back: normalisation, closed canvases, wide canvases in strips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from diffusers import AutoencoderKL
+from diffusers.models.downsampling import Downsample2D
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from jointnet_cli.model.checkpoint import JointModel
+
+
+def pixels_per_latent(vae: AutoencoderKL | None) -> int:
+    """Pixels a latent pixel stands for, along one side."""
+    return 1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+def encode_maps(vae: AutoencoderKL | None, maps: Tensor) -> Tensor:
+    """Maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w) as the denoiser sees them: normalised, the posterior's mean.
+
+    In the VAE's own type, even where a network trains in mixed precision.
+    """
+    if vae is None:
+        return maps
+    mean, scale = _normalisation(vae)
+    with torch.autocast(vae.device.type, enabled=False):
+        return (vae.encode(maps.to(vae.device, vae.dtype)).latent_dist.mean - mean) * scale
+
+
+def decode_latents(vae: AutoencoderKL | None, latents: Tensor) -> Tensor:
+    """Latents (B, C, h, w) to maps (B, 3, H, W), about [-1, 1]."""
+    if vae is None:
+        return latents.float()
+    mean, scale = _normalisation(vae)
+    return vae.decode(latents.to(vae.device, vae.dtype) / scale + mean).sample.float()
+
+
+def _normalisation(vae: AutoencoderKL) -> tuple[Tensor | float, Tensor | float]:
+    """What is taken off the VAE's latents and what they are then multiplied by: numbers, or (1, C, 1, 1)."""
+    config = vae.config
+    mean, std = (config.get(name) for name in ("latents_mean", "latents_std"))
+    if mean is None or std is None:
+        return config.shift_factor or 0.0, config.scaling_factor
+    means, stds = (torch.tensor(values, dtype=vae.dtype, device=vae.device).view(1, -1, 1, 1) for values in (mean, std))
+    return means, config.scaling_factor / stds
+
+
+AREA = 8192
+"""Latent pixels that go through an autoencoder at once: two tiles of Stable Diffusion."""
+
+MARGIN = 20
+"""Latent columns that a piece sees beside its own: about what the convolutions of Stable Diffusion's decoder reach."""
+
+Apply = Callable[[Tensor], Tensor]
+
+
+def piece_width(height: int, width: int) -> int:
+    """Latent columns of a piece; all of them where the canvas is small enough."""
+    return width if height * width <= AREA else max(MARGIN, AREA // height - 2 * MARGIN)
+
+
+def in_pieces(network: nn.Module, apply: Apply, canvas: Tensor, cells: int, piece: int, *, wrap: bool) -> Tensor:
+    """What `apply` makes of a canvas, a piece at a time, with the statistics of the whole.
+
+    Args:
+        network: holds the norms that `apply` runs through.
+        apply: from (B, C, H, W) to (B, C', H', W'), its result as many times wider or narrower as for the whole.
+        canvas: (B, C, H, W).
+        cells: the canvas's width in latent columns; in it and in the result a cell has a whole number of columns.
+        piece: cells at once.
+        wrap: whether the left edge continues the right edge.
+    """
+    statistics = Statistics()
+    with statistics.measured(network):
+        _pass(apply, canvas, cells, piece, wrap)
+    with statistics.fixed(network):
+        return _pass(apply, canvas, cells, piece, wrap)
+
+
+def _pass(apply: Apply, canvas: Tensor, cells: int, piece: int, wrap: bool) -> Tensor:
+    unit = canvas.shape[-1] // cells
+    results = []
+    for left in range(0, cells, piece):
+        right = min(left + piece, cells)
+        before, after = (MARGIN, MARGIN) if wrap else (min(MARGIN, left), min(MARGIN, cells - right))
+        columns = torch.arange((left - before) * unit, (right + after) * unit, device=canvas.device)
+        result = apply(canvas[..., columns % canvas.shape[-1]])
+        scale = result.shape[-1] / (before + right - left + after)
+        results.append(result[..., round(before * scale) : round((before + right - left) * scale)])
+    return torch.cat(results, dim=-1)
+
+
+@dataclass
+class Statistics:
+    """Mean and mean square of the groups of every norm, over all pieces."""
+
+    sums: dict[nn.Module, tuple[Tensor, Tensor, int]] = field(default_factory=dict)
+
+    @contextmanager
+    def measured(self, network: nn.Module) -> Iterator[None]:
+        """Collect them while pieces go through the network."""
+        hooks = [norm.register_forward_pre_hook(self._measure) for norm in _norms(network)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    @contextmanager
+    def fixed(self, network: nn.Module) -> Iterator[None]:
+        """Let all norms use them instead of their own."""
+        norms = _norms(network)
+        try:
+            for norm in norms:
+                norm.forward = partial(self._normalize, norm)  # type: ignore[method-assign]
+            yield
+        finally:
+            for norm in norms:
+                norm.__dict__.pop("forward", None)
+
+    def _measure(self, norm: nn.GroupNorm, inputs: tuple[Tensor, ...]) -> None:
+        groups = inputs[0].unflatten(1, (norm.num_groups, -1)).flatten(2).float()
+        mean, square, count = self.sums.get(norm, (0.0, 0.0, 0))
+        columns = inputs[0].shape[-1]
+        mean = mean + columns * groups.mean(dim=2)
+        self.sums[norm] = (mean, square + columns * groups.square().mean(dim=2), count + columns)
+
+    def _normalize(self, norm: nn.GroupNorm, hidden: Tensor) -> Tensor:
+        sums, squares, count = self.sums[norm]
+        mean, variance = sums / count, squares / count - (sums / count).square()
+        scale = (variance + norm.eps).rsqrt()
+        per_channel = hidden.shape[1] // norm.num_groups
+        # The norm of an attention layer sees (B, C, positions).
+        shape = (-1, hidden.shape[1], *[1] * (hidden.ndim - 2))
+        scale, mean = (each.repeat_interleave(per_channel, dim=1).to(hidden.dtype) for each in (scale, mean))
+        scale, mean, weight, bias = (each.view(shape) for each in (scale, mean, norm.weight, norm.bias))
+        return (hidden - mean) * scale * weight + bias
+
+
+def _norms(network: nn.Module) -> list[nn.GroupNorm]:
+    return [module for module in network.modules() if isinstance(module, nn.GroupNorm)]
+
+
+@torch.inference_mode()
+def decode_canvas(model: JointModel, latents: Tensor, *, wrap: bool = False) -> Tensor:
+    """Decode latents (B, C, h, w) to maps (B, 3, H, W).
+
+    With `wrap` every convolution sees the left edge beyond the right one: rolled latents give the rolled maps. A canvas too
+    large for one piece is decoded in several, see `pieces.py`.
+    """
+    height, width = latents.shape[-2:]
+    if model.vae is None:
+        return model.decode(latents)
+    if (piece := piece_width(height, width)) < width:
+        rows = (in_pieces(model.vae, model.decode, row, width, piece, wrap=wrap) for row in latents.split(1))
+        return torch.cat(list(rows))
+    if not wrap:
+        return model.decode(latents)
+    with _closed(model.vae):
+        return model.decode(latents)
+
+
+@torch.inference_mode()
+def encode_canvas(model: JointModel, maps: Tensor, *, wrap: bool = False) -> Tensor:
+    """Encode maps (1, 3, H, W) in [-1, 1] to latents (C, h, w), `wrap` and large canvases as in `decode_canvas`."""
+    height, width = (side // model.factor for side in maps.shape[-2:])
+    if model.vae is None:
+        return model.encode(maps)[0]
+    if (piece := piece_width(height, width)) < width:
+        return in_pieces(model.vae, model.encode, maps, width, piece, wrap=wrap)[0]
+    if not wrap:
+        return model.encode(maps)[0]
+    with _closed(model.vae):
+        return model.encode(maps)[0]
+
+
+@contextmanager
+def _closed(network: nn.Module) -> Iterator[None]:
+    """Let the convolutions of a network pad their columns with those of the other side."""
+    convs = [module for module in network.modules() if isinstance(module, nn.Conv2d) and module.padding[1]]
+    halving = [module.conv for module in network.modules() if isinstance(module, Downsample2D) and not module.padding]
+    paddings = [conv.padding for conv in convs]
+    hooks = []
+    try:
+        for conv in convs:
+            above, beside = int(conv.padding[0]), int(conv.padding[1])
+            hooks.append(conv.register_forward_pre_hook(partial(_pad_columns, beside)))
+            conv.padding = (above, 0)
+        hooks += [conv.register_forward_pre_hook(_close_column) for conv in halving]
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for conv, padding in zip(convs, paddings, strict=True):
+            conv.padding = padding
+
+
+def _pad_columns(count: int, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+    return (F.pad(inputs[0], (count, count, 0, 0), mode="circular"),)
+
+
+def _close_column(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+    """An encoder's halving layer has padded one column of zeros on the right itself: the first column takes its place."""
+    return (torch.cat([inputs[0][..., :-1], inputs[0][..., :1]], dim=-1),)

@@ -1,0 +1,195 @@
+"""How a result was made, in words that a reader and a program understand."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from jointnet_cli import __version__
+from jointnet_cli.files.metadata import _encodable, convention
+from jointnet_cli.files.text import to_json
+from jointnet_cli.projection import Projection
+from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Refine, kind, source
+
+if TYPE_CHECKING:
+    from jointnet_cli.results import Result
+
+SOFTWARE = f"jointnet-cli {__version__}"
+
+_APART = frozenset({"image", "maps", "masks", "prompt", "negative_prompt", "seed"})
+"""Fields of a task that are pictures, or that the record holds in another place."""
+
+
+def record(result: Result) -> dict[str, Any]:
+    """Everything that decides the pixels, as JSON values: the same command gives the same record, byte for byte.
+
+    `request` holds what was asked for, with null for a default; `settings` holds what the engine made of it. From them
+    `command` reads `model`, `steps`, `guidance`, `scheduler` and `dtype` where they are present.
+    """
+    task = result.task
+    height, width = result.image.shape[:2]
+    request = {field.name: getattr(task, field.name) for field in fields(task) if field.name not in _APART}
+    plain: dict[str, Any] = _plain(
+        {
+            "software": SOFTWARE,
+            "command": command(result),
+            "task": kind(task),
+            "prompt": task.prompt,
+            "negative_prompt": getattr(task, "negative_prompt", ""),
+            "seed": task.seed,
+            "width": width,
+            "height": height,
+            "request": request,
+            "settings": result.settings,
+            "projection": asdict(result.projection),
+            "maps": {
+                name: convention(name, result.projection) | _uncertainty(name, name in result.uncertainty)
+                for name in result.maps
+            },
+        }
+    )
+    return plain
+
+
+def describe(result: Result, files: Mapping[str, Path]) -> dict[str, Any]:
+    """The sidecar: `record`, the seconds it took, and the names of the files that lie beside it."""
+    return {
+        **record(result),
+        "seconds": _plain(result.seconds),
+        "timings": _plain(result.timings),
+        "files": {key: path.name for key, path in files.items()},
+    }
+
+
+def command(result: Result) -> str:
+    """The command line that makes the same pixels again, quoted for a POSIX shell."""
+    task, settings = result.task, result.settings
+    arguments, own = _spoken(result)
+    options: dict[str, Any] = {"model": settings.get("model"), "base": settings.get("base"), "seed": task.seed}
+    options |= {"negative_prompt": getattr(task, "negative_prompt", None) or None, **own}
+    options |= {name: settings.get(name, getattr(task.sampling, name)) for name in ("steps", "guidance", "scheduler")}
+    if not isinstance(task, Generate):
+        options["tile_batch"] = task.sampling.tile_batch
+    options["dtype"] = str(settings["dtype"]).removeprefix("torch.") if "dtype" in settings else None
+
+    words = [word for name, value in options.items() for word in _flag(name, _plain(value))]
+    # After `--` a leading dash does not make an option of an argument.
+    dashed = any(argument.startswith("-") for argument in arguments)
+    line = [*words, "--", *arguments] if dashed else [*arguments, *words]
+    return shlex.join(["jointnet", kind(task), *line])
+
+
+def _spoken(result: Result) -> tuple[list[str], dict[str, Any]]:
+    """The arguments of the command line, and the options of the task's own verb."""
+    task, height, width = result.task, *result.image.shape[:2]
+    files = {name: path for name, path in getattr(task, "sources", {}).items() if name != "image"}
+    files |= {name: result.settings.get(name) for name in ("depth_kind", "channel", "normal_layer")}
+    image = str(source(task) or "IMAGE")
+    match task:
+        case Depth():
+            return [image], {"prompt": task.prompt or None, **_values(task, "ensemble", "max_side")}
+        case Generate():
+            return [task.prompt], {"width": width, "height": height, **files}
+        case Inpaint():
+            return [image, task.prompt], {**files, **_values(task, "strength", "max_side"), **_view(task.projection)}
+        case Refine():
+            depth = files.pop("depth", None)
+            view = _view(task.projection)
+            options = {"prompt": task.prompt or None, **files, **_values(task, "what", "scale", "strength"), **view}
+            return [image] if depth is None else [image, str(depth)], options
+        case Panorama():
+            names = ("span", "wrap", "method", "stride", "taper", "whole_image_until", "whole_image_weight")
+            return [task.prompt], {"width": width, "height": height, **_values(task, *names)}
+
+
+def _view(projection: Projection | None) -> dict[str, Any]:
+    """The flags that say how a given picture looks around."""
+    return _values(projection, "span", "wrap") if projection else {}
+
+
+def _values(thing: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(thing, name) for name in names}
+
+
+def parameters(result: Result) -> str:
+    """The same in the form that picture browsers know from A1111: prompt, negative prompt, `Steps: …, Seed: …`."""
+    task, settings = result.task, result.settings
+    height, width = result.image.shape[:2]
+    facts = {
+        "Steps": settings.get("steps", task.sampling.steps),
+        "Sampler": settings.get("scheduler", task.sampling.scheduler),
+        "CFG scale": settings.get("guidance", task.sampling.guidance),
+        "Seed": task.seed,
+        "Size": f"{width}x{height}",
+        "Model hash": settings.get("model_hash"),
+        "Model": settings.get("model"),
+    }
+    lines = [task.prompt]
+    if negative_prompt := getattr(task, "negative_prompt", ""):
+        lines.append(f"Negative prompt: {negative_prompt}")
+    lines.append(", ".join(f"{name}: {_quoted(_plain(value))}" for name, value in facts.items() if value is not None))
+    return "\n".join(lines)
+
+
+def png_text(result: Result) -> dict[str, str]:
+    """The text chunks of a PNG: `Software`, `jointnet` (`record` as JSON) and `parameters`."""
+    return {"Software": SOFTWARE, "jointnet": to_json(record(result)), "parameters": _encodable(parameters(result))}
+
+
+def exr_attributes(result: Result) -> dict[str, str]:
+    """The string attributes of an EXR: the standard `software` and `comments`, and `jointnet` (`record` as JSON)."""
+    return {"software": SOFTWARE, "comments": _encodable(parameters(result)), "jointnet": to_json(record(result))}
+
+
+def _uncertainty(name: str, known: bool) -> dict[str, Any]:
+    """What a map's convention adds where the members of an ensemble were compared."""
+    if not known:
+        return {}
+    if name == "depth":
+        quantity, png, channel = "standard deviation of the members' disparity", "65535 * value", "disparity"
+    else:
+        quantity, png, channel = "RMS angle of the members to their mean, radians", "65535 * value / pi", name
+    return {
+        "uncertainty": {"quantity": quantity, "png": f"16-bit grey, {png}", "exr": f"uncertainty.{channel}, float32"}
+    }
+
+
+def _flag(name: str, value: str | int | float | bool | None) -> list[str]:
+    flag = name.replace("_", "-")
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    return [f"--{flag}", _text(value)]
+
+
+def _quoted(value: str | int | float) -> str:
+    """A value of the last `parameters` line, where commas and colons separate."""
+    text = _text(value)
+    return to_json(text, ensure_ascii=False) if any(mark in text for mark in ',:\n"') else text
+
+
+def _text(value: str | int | float) -> str:
+    """`7.5`, and `360` rather than `360.0`, without a loss of digits."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON holds it: arrays as lists, numbers that are not finite as null, paths and the like as text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, PurePath):
+        return value.as_posix()
+    if hasattr(value, "tolist"):  # NumPy's and torch's numbers and arrays, without an import of either
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | None) else str(value)

@@ -1,0 +1,53 @@
+"""Named settings of sampling as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from jointnet_cli.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How to denoise. `None` means the default that the model's folder states (`jointnet.json`)."""
+
+    steps: int | None = None
+    """Number of denoising steps, at least 1."""
+    guidance: float | None = None
+    """Classifier-free guidance scale; 1 switches guidance off."""
+    scheduler: str | None = None
+    """A name of `jointnet_cli.sampling.schedule.SCHEDULERS`, such as `ddim`."""
+    tile_batch: int | None = None
+    """How many tiles go through the network at once; `None` decides by the device."""
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise UserError("steps must be at least 1")
+
+
+Method = Literal["jointnet", "multidiffusion", "syncdiffusion", "direct"]
+
+METHODS: tuple[str, ...] = get_args(Method)
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a method of the paper's Table 3 tiles, for a window of any size."""
+
+    tiles_per_window: int
+    """Tiles that begin within one window: the stride is the window divided by it."""
+    tapered: bool = False
+    """Whether weights fall off over an eighth of a window."""
+    random_offset: bool = False
+    whole_image_until: float = 0.0
+    whole_image_weight: float = 5.0
+
+
+TILINGS: dict[Method, Tiling] = {
+    "jointnet": Tiling(2, tapered=True, random_offset=True, whole_image_until=0.4),
+    "multidiffusion": Tiling(8),
+    "syncdiffusion": Tiling(4),
+    "direct": Tiling(1),
+}
+"""Strides of 32, 8 and 16 latent pixels at Stable Diffusion's window of 64; `direct` sees the canvas as one tile."""

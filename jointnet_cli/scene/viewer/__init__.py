@@ -1,0 +1,1 @@
+"""A scene as one HTML file that works offline."""

@@ -1,0 +1,228 @@
+"""Micro-batches from memory and from shards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from jointnet_cli.data.labels.teachers import Labeller, open_labeller
+from jointnet_cli.data.shards.format import IMAGES, MAP_SUFFIXES, unpack
+from jointnet_cli.data.shards.latents import Encode, LatentSet
+from jointnet_cli.data.shards.order import Lanes, cut, order
+from jointnet_cli.data.shards.shard_set import Progress, Shard, count_samples, limited, list_shards, read_samples
+from jointnet_cli.data.shards.stream import Squares, Stream
+from jointnet_cli.errors import UserError
+from jointnet_cli.tensors import flip, relative_disparity, to_map
+from jointnet_cli.training.determinism import Draws, Share
+from jointnet_cli.training.recipe import Data
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The samples of some places."""
+
+    places: range
+    clean: Tensor
+    """(B, N, C, h, w) latents of the N branches; of an autoencoder's training pictures (B, 3, H, W)."""
+    captions: list[str]
+    framing: Tensor | None = None
+    """(B, 4) what Stable Diffusion XL is told of a picture's origin: its height and width before it was resized, and the top
+    and left of the crop, in pixels."""
+
+
+class Source(Protocol):
+    """Where the samples come from."""
+
+    def batches(self, share: Share, step: int) -> Iterator[Batch]:
+        """The micro-batches of a process from a step on, without end; a function of share and step alone."""
+
+
+@dataclass(frozen=True)
+class CachedSource:
+    """Draws from a set of latents in memory."""
+
+    data: LatentSet
+    seed: int
+
+    def batches(self, share: Share, step: int) -> Iterator[Batch]:
+        for number in count(step):
+            for micro in range(share.accumulation):
+                yield self._batch(share.places(number, micro))
+
+    def _batch(self, places: range) -> Batch:
+        indices = order(len(self.data), places, self.seed)
+        sides = Draws(self.seed, places, "mirrored").integers(len(self.data.latents))
+        captions = [self.data.captions[index] for index in indices.tolist()]
+        device = self.data.latents.device
+        return Batch(places, self.data.latents[sides.to(device), indices.to(device)].float(), captions)
+
+
+Warn = Callable[[str], None]
+
+
+class StreamedSource:
+    """Draws from shards wherever they lie; see `Lanes` for the order.
+
+    Args:
+        data: the recipe's table; its `maps` in branch order, of which those in `label` are made here.
+        seed: of the run.
+        size: the model's own, for a recipe that names none.
+        encode: maps (B, 3, H, W) in [-1, 1], on `device`, to latents (B, C, h, w); all branches go through it together.
+        device: where the teachers and `encode` work.
+        warn: told of the first sample of every cause that cannot be used; `replaced` counts all.
+        progress: called with the shards whose samples are known and their number.
+
+    Raises:
+        UserError: no shards, or a teacher that cannot be opened.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        seed: int,
+        size: int,
+        encode: Encode,
+        device: torch.device,
+        warn: Warn,
+        progress: Progress | None = None,
+    ) -> None:
+        self.data, self.seed, self.size = data, seed, data.size or size
+        self.shards = open_shards(data, progress)
+        self.replaced: Counter[str] = Counter()
+        """Samples that another stood in for, by the cause; among them those of which a teacher gave no numbers."""
+        self._encode, self._device, self._warn = encode, device, warn
+        self._labellers: dict[str, Labeller] = {
+            name: open_labeller(f"{name}={teacher}", str(device)) for name, teacher in data.label.items()
+        }
+
+    def batches(self, share: Share, step: int) -> Iterator[Batch]:
+        """The micro-batches of a process from a step on, without end; a function of share and step alone.
+
+        Raises:
+            UserError: a shard cannot be read, holds nothing that can be used, or a teacher fails on a whole micro-batch.
+        """
+        lanes = Lanes(
+            cut([shard.count for shard in self.shards], share.total), share.total, self.seed, self.data.shuffle
+        )
+        stored = tuple(name for name in self.data.maps if name in MAP_SUFFIXES and name not in self.data.label)
+        stream = Stream(self.shards, lanes, share.lanes, share.batch, step, stored, self.size)
+        found = stream.read(self._device, self.data.workers)
+        for number in count(step):
+            for micro in range(share.accumulation):
+                yield self._batch(share.places(number, micro), next(found))
+
+    @torch.no_grad()
+    def _batch(self, places: range, squares: Squares) -> Batch:
+        self._note(squares.replaced)
+        pictures = squares.images.float() / 255
+        maps = {"rgb": to_map(pictures, "rgb")}
+        maps |= {name: values.float().expand(-1, 3, -1, -1) for name, values in squares.maps.items()}
+        for name, labeller in self._labellers.items():
+            values = labeller(pictures).to(self._device, torch.float32)
+            maps[name] = to_map(relative_disparity(values) if name == "depth" else values, name)
+        captions, framing = squares.captions, squares.framing
+        rows = self._sound(maps)
+        if rows is not None:
+            maps = {name: values[rows] for name, values in maps.items()}
+            captions, framing = [captions[row] for row in rows], framing[rows]
+        return Batch(places, self._latents(places, maps), captions, framing)
+
+    def _latents(self, places: range, maps: dict[str, Tensor]) -> Tensor:
+        """(B, N, C, h, w) of the maps, those of some places mirrored, in branch order."""
+        sides = Draws(self.seed, places, "mirrored").integers(1 + self.data.flip)
+        mirrored = sides.bool().to(self._device).view(-1, 1, 1, 1)
+        branches = [torch.where(mirrored, flip(maps[name], name), maps[name]) for name in self.data.maps]
+        latents = self._encode(torch.cat(branches)).float()
+        # A copy, since of what inference mode has made no gradient could be taken.
+        return (
+            latents.unflatten(0, (len(branches), len(places)))
+            .transpose(0, 1)
+            .clone(memory_format=torch.contiguous_format)
+        )
+
+    def _sound(self, maps: dict[str, Tensor]) -> list[int] | None:
+        """For every row itself or, where a teacher gave no numbers for it, the next row that has them; `None` if all have."""
+        made = [maps[name].isfinite().flatten(1).all(dim=1) for name in self._labellers]
+        sound = torch.stack(made).all(dim=0).tolist() if made else [True]
+        if all(sound):
+            return None
+        if not any(sound):
+            raise UserError("the teachers of data.label give no numbers for a whole micro-batch")
+        self._note([("a teacher gives no numbers for it", "one of a micro-batch")] * sound.count(False))
+        good = [row for row in range(len(sound)) if sound[row]]
+        return [next((other for other in good if other >= row), good[0]) for row in range(len(sound))]
+
+    def _note(self, replaced: list[tuple[str, str]]) -> None:
+        for cause, which in replaced:
+            if cause not in self.replaced:
+                self._warn(f"replaced a sample: {cause} ({which}); further ones are counted")
+            self.replaced[cause] += 1
+
+
+@dataclass(frozen=True)
+class SetFacts:
+    """What a set holds, as its counts and its first sample tell."""
+
+    shards: int
+    samples: int
+    members: list[str]
+    """Suffixes of the first sample's files."""
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        first = f"the first is {self.width}x{self.height} with {', '.join(self.members)}"
+        return f"{self.samples:,} samples in {self.shards:,} shards; {first}"
+
+
+def open_shards(data: Data, progress: Progress | None = None) -> list[Shard]:
+    """The shards that a recipe names, with the samples that it uses of each.
+
+    Raises:
+        UserError: there are none, or one cannot be read.
+    """
+    return [shard for shard in limited(count_samples(list_shards(data.shards), progress), data.limit) if shard.count]
+
+
+def inspect_shards(data: Data) -> SetFacts:
+    """What a recipe's set holds.
+
+    Raises:
+        UserError: no samples, one that cannot be decoded, or a map that is neither there nor in `data.label`.
+    """
+    shards = open_shards(data)
+    raw = next(read_samples(shards[0].place), None)
+    if raw is None:
+        raise UserError(f"{shards[0].place} has no sample with an image", hint=f"images are {', '.join(IMAGES)}")
+    members = sorted(name for name in raw if not name.startswith("__"))
+    for name in data.maps:
+        if name in MAP_SUFFIXES and name not in data.label and MAP_SUFFIXES[name] not in raw:
+            raise UserError(
+                f"{shards[0].place} has no {name} maps: its first sample, {raw['__key__']}, holds {', '.join(members)}",
+                hint=f"make them while training, data.label.{name} = 'TEACHER', or before, `jointnet prepare --label`",
+            )
+    try:
+        height, width = unpack(raw, ()).image.shape[:2]
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"the first sample of {shards[0].place} cannot be decoded: {error}") from error
+    return SetFacts(len(shards), sum(shard.count for shard in shards), members, height, width)
+
+
+def training_device() -> torch.device:
+    """Where stages keep what they only read, such as a frozen VAE: the GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def kept_near(values: Tensor) -> Tensor:
+    """What every step reads, on the training device where it takes at most a quarter of the memory that is free there."""
+    device = training_device()
+    if device.type == "cpu":
+        return values
+    free, _ = torch.cuda.mem_get_info(device)
+    return values.to(device) if values.nbytes <= free // 4 else values

@@ -1,0 +1,173 @@
+"""States of a training in folders, and averaged weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.training_utils import EMAModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from jointnet_cli.files.text import to_json
+
+WEIGHTS = "model.safetensors"
+"""The file of a checkpoint that holds the network, as accelerate names it."""
+
+MANIFEST = "manifest.json"
+"""Size and SHA-256 of every file of a checkpoint; written last."""
+
+READERS = 4
+
+
+@dataclass
+class Clock:
+    """Steps and minutes of work done, over all the pieces of a run."""
+
+    step: int = 0
+    minutes: float = 0.0
+
+    def advance(self, seconds: float) -> None:
+        """Count one step that took so many seconds."""
+        self.step += 1
+        self.minutes += seconds / 60
+
+
+def save_clock(clock: Clock, samples: int, path: Path) -> None:
+    """Write a clock, and how many samples a step has."""
+    path.write_text(to_json({**asdict(clock), "samples_a_step": samples}))
+
+
+def load_clock(path: Path) -> tuple[Clock, int]:
+    """Read what `save_clock` wrote."""
+    record = json.loads(path.read_text())
+    samples = record.pop("samples_a_step")
+    return Clock(**record), samples
+
+
+def distinct_weights(network: nn.Module) -> dict[str, Tensor]:
+    """The state of a network as a file takes it: contiguous, and without the further names of what its branches share."""
+    firsts = {id(value): name for name, value in reversed(network.state_dict(keep_vars=True).items())}
+    state = network.state_dict()
+    return {name: state[name].contiguous() for name in firsts.values()}
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Read what was written of `distinct_weights`.
+
+    Raises:
+        RuntimeError: it is that of another network.
+    """
+    weights = load_file(path)
+    if weights.keys() != distinct_weights(network).keys():
+        raise RuntimeError(f"{path} holds the weights of another network")
+    network.load_state_dict(weights, strict=False)  # the further names of shared ones are not there
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of a run: `000001234/`, named by the step. One process at a time may change the folder."""
+
+    folder: Path
+    keep: int
+
+    def path(self, step: int) -> Path:
+        """The checkpoint of a step."""
+        return self.folder / f"{step:09}"
+
+    def partial(self, step: int) -> Path:
+        """Where the checkpoint of a step is written."""
+        return self.folder / f"{step:09}.partial"
+
+    def begin(self, step: int) -> None:
+        """Make room for a checkpoint; removes what was begun and never finished."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob("*.partial"):
+            shutil.rmtree(left)
+        self.partial(step).mkdir()
+
+    def finish(self, step: int) -> None:
+        """Give a whole checkpoint its name, then remove those that are no longer wanted.
+
+        What is named after a later step was damaged, or the run would have gone on from there.
+        """
+        partial, path = self.partial(step), self.path(step)
+        (partial / MANIFEST).write_text(to_json(_contents(partial), indent=1))
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
+        earlier = [number for number in self.steps() if number <= step]
+        for number in set(self.steps()) - set(earlier[-self.keep :]):
+            shutil.rmtree(self.path(number))
+
+    def steps(self) -> list[int]:
+        """The steps with a checkpoint, in order."""
+        return sorted(int(path.name) for path in self.folder.glob("*") if path.name.isdecimal())
+
+    def newest(self) -> int | None:
+        """The step of the newest checkpoint that is as it was written; `None` when there is none."""
+        return next((step for step in reversed(self.steps()) if is_whole(self.path(step))), None)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint holds the very files that were written."""
+    try:
+        wanted = json.loads((checkpoint / MANIFEST).read_text())
+        return bool(wanted) and wanted == _contents(checkpoint, wanted)
+    except (OSError, ValueError):
+        return False
+
+
+def _contents(folder: Path, sizes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Size and hash of every file of a checkpoint; where a size is not as wanted already, nothing is hashed."""
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    files.pop(MANIFEST, None)
+    found = {name: {"size": path.stat().st_size} for name, path in files.items()}
+    if sizes is not None and found != {name: {"size": entry["size"]} for name, entry in sizes.items()}:
+        return found
+    with ThreadPoolExecutor(READERS) as readers:
+        digests = readers.map(_digest, files.values())
+        return {name: {**found[name], "sha256": digest} for name, digest in zip(files, digests, strict=True)}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+STEPS = "steps"
+
+
+def build_average(trained: Sequence[nn.Parameter], decay: float) -> EMAModel:
+    """An average that begins with the weights as they are, beside them on their device; of sharded ones with their parts."""
+    return EMAModel(local_parts(trained), decay=decay, foreach=True)
+
+
+def local_parts(trained: Sequence[nn.Parameter]) -> list[Tensor]:
+    """What this process holds of every parameter: all of it, unless it is sharded."""
+    return [parameter.to_local() if hasattr(parameter, "to_local") else parameter for parameter in trained]
+
+
+def save_average(average: EMAModel, path: Path) -> None:
+    """Write an average; of sharded weights this process's part."""
+    tensors = {f"{number:05}": tensor.contiguous() for number, tensor in enumerate(average.shadow_params)}
+    save_file({**tensors, STEPS: torch.tensor(average.optimization_step)}, path)
+
+
+def load_average(average: EMAModel, path: Path) -> None:
+    """Read what `save_average` wrote.
+
+    Raises:
+        KeyError, RuntimeError: it is that of other weights.
+    """
+    tensors = load_file(path)
+    average.optimization_step = int(tensors[STEPS])
+    for number, tensor in enumerate(average.shadow_params):
+        tensor.copy_(tensors[f"{number:05}"])

@@ -1,0 +1,103 @@
+"""Signals deferred to the end of a step; failures explained."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.training.recipe import Train
+
+Handler = Callable[[int, Any], None]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the machine is wanted for something else."""
+
+
+def interruption(number: int) -> KeyboardInterrupt:
+    """The exception that a signal stands for."""
+    return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """While entered, SIGTERM raises `Terminated`, as Ctrl-C raises `KeyboardInterrupt`."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise interruption(number)
+
+    with _handling(stop, signal.SIGTERM):
+        yield
+
+
+@contextmanager
+def uninterrupted() -> Iterator[list[int]]:
+    """Hold SIGINT and SIGTERM back until the block ends, then deliver the first; yields the numbers of those that came."""
+    held: list[int] = []
+    with _handling(lambda number, frame: held.append(number), signal.SIGINT, signal.SIGTERM):
+        yield held
+    if held:
+        signal.raise_signal(held[0])
+
+
+@contextmanager
+def _handling(handler: Handler, *numbers: int) -> Iterator[None]:
+    """Handle signals; outside the main thread, which alone gets them, do nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+class RunFailed(UserError):
+    """A training that cannot go on as it is set; the command line exits with code 1."""
+
+
+def not_finite(step: int, train: Train) -> RunFailed:
+    """The loss or the gradient of a step was infinite or not a number."""
+    precision = "" if train.mixed_precision == "no" else ", or train in float32 (train.mixed_precision = 'no')"
+    return RunFailed(
+        f"the loss or its gradient is no longer finite at step {step}; the last checkpoint is from before",
+        hint=f"lower train.learning_rate or train.gradient_clip{precision}, and start a new run",
+    )
+
+
+@contextmanager
+def memory_faults_explained(train: Train) -> Iterator[None]:
+    """Turn an exhausted memory into a `RunFailed` that says how to need less."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _is_exhaustion(error):
+            raise
+        raise RunFailed(
+            f"out of memory with micro-batches of {train.batch_size}: {(str(error) or 'MemoryError').splitlines()[0]}",
+            hint="; ".join(_remedies(train)),
+        ) from error
+
+
+def _is_exhaustion(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _remedies(train: Train) -> Iterator[str]:
+    if train.batch_size > 1:
+        parts = 2 if train.batch_size % 2 == 0 else train.batch_size
+        batch, accumulation = train.batch_size // parts, train.accumulation * parts
+        yield f"set train.batch_size={batch} and train.accumulation={accumulation}, which trains the same steps"
+    if not train.gradient_checkpointing:
+        yield "set train.gradient_checkpointing=true"
+    if train.optimizer == "adamw":
+        yield "or train.optimizer='adamw8bit'"
+    yield "or train on smaller images (data.size, data.crop)"

@@ -1,0 +1,137 @@
+"""Stage `base`: a text-to-image diffusion model from scratch, in Stable Diffusion's format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from jointnet_cli.data.shards.latents import load_latents
+from jointnet_cli.errors import UserError
+from jointnet_cli.model.branch import Conditioning
+from jointnet_cli.model.checkpoint import JointModel, load_model, save_model
+from jointnet_cli.model.folder import RGB
+from jointnet_cli.model.joint import JointUNet
+from jointnet_cli.model.text import ClipText, Words, tokenize
+from jointnet_cli.model.vae import encode_maps
+from jointnet_cli.model.weights import weights_hash
+from jointnet_cli.training.batches import Batch, CachedSource, kept_near, training_device
+from jointnet_cli.training.captions import cut_warning, drop
+from jointnet_cli.training.determinism import Draws, Share
+from jointnet_cli.training.objective import branch_losses, noised
+from jointnet_cli.training.previews import preview_prompts
+from jointnet_cli.training.recipe import BaseRecipe, TextEncoder, Train
+from jointnet_cli.training.stages.from_scratch import build_schedule, build_text_encoder, build_unet, learn_tokenizer
+from jointnet_cli.training.stages.stage import copy_weights
+from jointnet_cli.training.stages.vae import read_facts
+
+Log = Callable[[dict[str, Any]], None]
+
+
+class TextToImage(nn.Module):
+    """The parts that train together: the text encoder and the one-branch joint network."""
+
+    def __init__(self, text_encoder: nn.Module, joint: JointUNet) -> None:
+        super().__init__()
+        self.text_encoder = text_encoder
+        self.joint = joint
+
+    def forward(self, latents: Tensor, timestep: Tensor, tokens: Tensor) -> Tensor:
+        """Predictions (B, 1, C, h, w) for noisy latents under tokenised prompts (B, L)."""
+        text = self.text_encoder(tokens).last_hidden_state
+        return self.joint(latents, timestep, Conditioning(text))
+
+
+class BaseStage:
+    """Trains on latents that are encoded once."""
+
+    def __init__(self, recipe: BaseRecipe, log: Log, run: Path) -> None:
+        if recipe.data.maps != [RGB]:
+            raise UserError("a base model trains on data.maps = ['rgb']")
+        self.recipe = recipe
+        torch.manual_seed(recipe.train.seed)
+        vae = AutoencoderKL.from_pretrained(recipe.vae).eval().to(training_device())
+        data = load_latents(
+            recipe.data.shards,
+            [RGB],
+            torch.inference_mode()(lambda maps: encode_maps(vae, maps).cpu()),
+            weights_hash(recipe.vae),
+            mirrored=recipe.data.flip,
+            limit=recipe.data.limit,
+            progress=lambda done, count: log({"encoded": done, "shards": count}),
+        )
+        text = recipe.text_encoder
+        earlier = load_model(recipe.start) if recipe.start else None
+        tokenizer = earlier.text.tokenizers["tokenizer"] if earlier else run_tokenizer(run, data.captions, text)
+        encoder = build_text_encoder(tokenizer, width=text.width, layers=text.layers, heads=text.heads)
+        channels, side = data.latents.shape[3], data.latents.shape[-1]
+        unet = build_unet(recipe.unet, channels, side, text.width)
+        self.earlier = earlier.provenance.get("base", {}) if earlier else {}
+        if earlier:
+            copy_weights(earlier.text.encoders["text_encoder"], encoder, "text_encoder")
+            copy_weights(earlier.joint.unet(RGB), unet, "unet")
+        joint = JointUNet({RGB: unet})
+        schedule = build_schedule(recipe.noise)
+        words = known_words(data.captions, earlier)
+        self.model = JointModel(joint, vae, ClipText(tokenizer, encoder), schedule, words=words).to(training_device())
+        self.noise_schedule = DDPMScheduler.from_config(schedule)
+        self._network = TextToImage(encoder, joint)
+        self.source = CachedSource(replace(data, latents=kept_near(data.latents)), recipe.train.seed)
+        self.rows = {caption: row for row, caption in enumerate(dict.fromkeys(["", *data.captions]))}
+        self.tokens = kept_near(tokenize(tokenizer, list(self.rows)))
+        if cut := sum(map(bool, self.model.text.beyond(list(self.rows)))):
+            log({"warning": cut_warning(cut, len(self.rows) - 1)})
+
+    @property
+    def settings(self) -> Train:
+        return self.recipe.train
+
+    @property
+    def network(self) -> nn.Module:
+        return self._network
+
+    def batches(self, share: Share, step: int) -> Iterator[Batch]:
+        return self.source.batches(share, step)
+
+    def loss(self, network: nn.Module, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        device = next(network.parameters()).device
+        objective = self.recipe.objective
+        captions = drop(batch.captions, objective.text_dropout, draws)
+        tokens = self.tokens[[self.rows[caption] for caption in captions]].to(device)
+        noisy = noised(batch.clean.to(device), self.noise_schedule, objective, draws)
+        predicted = network(noisy.latents, noisy.timestep, tokens)
+        return {RGB: branch_losses(predicted, noisy)[0]}
+
+    def preview(self, path: Path) -> None:
+        preview_prompts(self.model, self.recipe.preview_prompts, path)
+
+    def export(self, folder: Path, facts: dict[str, object]) -> None:
+        made = {"recipe": self.recipe.model_dump(mode="json"), **facts}
+        if self.recipe.start:
+            made["earlier"] = self.earlier
+        self.model.provenance = {"vae": read_facts(Path(self.recipe.vae)), "base": made}
+        save_model(self.model, folder, torch.float32)
+
+
+def run_tokenizer(run: Path, captions: list[str], settings: TextEncoder) -> CLIPTokenizer:
+    """The tokenizer that a run began with; a new run learns it.
+
+    Learning breaks ties differently from process to process, and the shards may grow between the pieces of a run.
+    """
+    folder = run / "tokenizer"
+    if (run / "recipe.json").is_file() and folder.is_dir():
+        return CLIPTokenizer.from_pretrained(folder)
+    return learn_tokenizer(captions, settings.vocabulary, settings.tokens, folder)
+
+
+def known_words(captions: list[str], earlier: JointModel | None) -> Words | None:
+    """The words that the text encoder is trained on, those of the model that it goes on from among them."""
+    if earlier is None:
+        return Words.of(captions)
+    return Words.of([*captions, *earlier.words.known]) if earlier.words else None

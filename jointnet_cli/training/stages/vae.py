@@ -1,0 +1,212 @@
+"""Stage `vae`: a small autoencoder from scratch, shared by all modalities (paper 3.2)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jointnet_cli.data.shards.latents import load_pixels
+from jointnet_cli.data.shards.order import order
+from jointnet_cli.errors import UserError
+from jointnet_cli.files.text import to_json
+from jointnet_cli.model.folder import RGB
+from jointnet_cli.tensors import flip
+from jointnet_cli.training.batches import Batch, kept_near, training_device
+from jointnet_cli.training.determinism import Draws, Share
+from jointnet_cli.training.previews import as_picture, save_grid
+from jointnet_cli.training.recipe import Train, Vae, VaeRecipe
+from jointnet_cli.training.stages.from_scratch import build_vae
+from jointnet_cli.training.stages.stage import copy_weights
+
+FACTS = "training.json"
+"""Beside the weights: the recipe and what the run came to."""
+
+HELD_OUT = 64
+
+STATISTICS = 512
+
+
+def open_distance(settings: Vae) -> nn.Module | None:
+    """The perceptual distance of the loss, on the device that trains; `None` where it has no weight.
+
+    Raises:
+        UserError: an unknown name, or its weights are not there.
+    """
+    if not settings.perceptual_weight:
+        return None
+    from jointnet_cli.model.perceptual import open_perceptual
+
+    return open_perceptual(settings.perceptual, training_device())
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """How a VAE was trained, as its export wrote it; empty for a VAE from elsewhere."""
+    path = folder / FACTS
+    facts: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return facts
+
+
+def reconstruction_losses(difference: Tensor, settings: Vae) -> Tensor:
+    """L1 + squared + gradient + coarse L1 + chroma L1 of the difference (B, 3, H, W) between reconstruction and picture.
+
+    The three channels of landscapes go up and down together, so that plain L1 is nearly all brightness and colour is
+    learned late; the chroma term is the L1 of red minus green and of blue minus yellow.
+    """
+    red, green, blue = difference.unbind(1)
+    red_green, blue_yellow = red - green, blue - (red + green) / 2
+    steps = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+    return (
+        difference.abs().mean()
+        + settings.squared_weight * difference.square().mean()
+        + settings.gradient_weight * steps
+        + settings.coarse_weight * F.avg_pool2d(difference, 8).abs().mean()
+        + settings.chroma_weight * (red_green.abs().mean() + blue_yellow.abs().mean())
+    )
+
+
+@torch.no_grad()
+def fold_statistics(vae: AutoencoderKL, latents: Tensor) -> None:
+    """Fold the per-channel mean and deviation of latents (N, C, h, w) into the quantisation layers.
+
+    Afterwards the encoder's latents have zero mean and unit variance, `scaling_factor` is 1, and the round trip is unchanged.
+    """
+    mean = latents.mean(dim=(0, 2, 3))
+    deviation = latents.std(dim=(0, 2, 3))
+    channels = len(mean)
+    into, out_of = vae.quant_conv, vae.post_quant_conv
+    out_of.bias += (out_of.weight[:, :, 0, 0] @ mean).to(out_of.bias.dtype)
+    out_of.weight *= deviation.view(1, -1, 1, 1)
+    into.weight[:channels] /= deviation.view(-1, 1, 1, 1)
+    into.bias[:channels] = (into.bias[:channels] - mean) / deviation
+    into.bias[channels:] -= 2 * deviation.log()  # log-variance of the scaled latents
+
+
+class Autoencoding(nn.Module):
+    """The VAE as one function of a picture, so that one module is prepared and averaged."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, pictures: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures (B, 3, H, W) to reconstructions and the mean KL divergence from the unit normal."""
+        posterior = self.vae.encode(pictures).latent_dist
+        decoded = self.vae.decode(posterior.mean + posterior.std * noise).sample
+        divergence = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
+        return decoded, divergence
+
+
+class VaeStage:
+    """Trains on crops of all modalities alike."""
+
+    def __init__(self, recipe: VaeRecipe) -> None:
+        if RGB not in recipe.data.maps:
+            raise UserError("an autoencoder trains on data.maps with 'rgb', whose statistics scale the latents")
+        self.recipe = recipe
+        torch.manual_seed(recipe.train.seed)
+        vae = build_vae(recipe.vae)
+        if recipe.start:
+            copy_weights(AutoencoderKL.from_pretrained(recipe.start), vae, "vae")
+        if recipe.decoder_only:
+            vae.encoder.requires_grad_(False)
+            vae.quant_conv.requires_grad_(False)
+        self._network = Autoencoding(vae)
+        self._perceptual = open_distance(recipe.vae)
+        self.factor = 2 ** (len(recipe.vae.block_out_channels) - 1)
+        self.pixels = load_pixels(recipe.data.shards, list(recipe.data.maps), recipe.data.limit)
+        near = {name: kept_near(maps) for name, maps in self.pixels.maps.items()}
+        if len({maps.device for maps in near.values()}) == 1:  # or else not all of them fit
+            self.pixels.maps = near
+        sides = self.pixels.maps[RGB].shape[-2:]
+        crop = recipe.data.crop or sides[-1]
+        if crop > min(sides) or crop % self.factor:
+            raise UserError(f"data.crop {crop} must be a multiple of {self.factor} and at most {min(sides)}")
+
+    @property
+    def settings(self) -> Train:
+        return self.recipe.train
+
+    @property
+    def network(self) -> nn.Module:
+        return self._network
+
+    def batches(self, share: Share, step: int) -> Iterator[Batch]:
+        for number in count(step):
+            for micro in range(share.accumulation):
+                places = share.places(number, micro)
+                yield Batch(places, self._crops(places), [])
+
+    def loss(self, network: nn.Module, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        pictures = batch.clean.to(next(network.parameters()).device)
+        side = pictures.shape[-1] // self.factor
+        noise = draws.normal(self.recipe.vae.latent_channels, side, side).to(pictures.device)
+        decoded, divergence = network(pictures, noise)
+        difference = decoded.float() - pictures
+        losses = {
+            "reconstruction": reconstruction_losses(difference, self.recipe.vae),
+            "kl": self.recipe.vae.kl_weight * divergence.float(),
+        }
+        if self._perceptual is not None:
+            distances = self._perceptual((decoded.float() + 1) / 2, (pictures + 1) / 2)
+            losses["perceptual"] = self.recipe.vae.perceptual_weight * distances.mean()
+        return losses
+
+    def _crops(self, places: range) -> Tensor:
+        """Crops (B, 3, c, c) of the samples of some places, the modalities in turn."""
+        names, seed, device = list(self.pixels.maps), self.recipe.train.seed, self.pixels.maps[RGB].device
+        samples = len(self.pixels.captions) - min(HELD_OUT, len(self.pixels.captions) // 4)
+        picture, which = order(samples, places, seed).to(device), torch.tensor(places, device=device) % len(names)
+        draw = Draws(seed, places, "crop", device=device).uniform(3)
+        parts = [
+            self._cropped(name, picture[which == number], draw[which == number]) for number, name in enumerate(names)
+        ]
+        turn = torch.cat([(which == number).nonzero().flatten() for number in range(len(names))])
+        return torch.cat(parts)[turn.argsort()]
+
+    def _cropped(self, name: str, pictures: Tensor, draw: Tensor) -> Tensor:
+        """Crops (B, 3, c, c) of one modality, of pictures (B,), from three numbers (B, 3) in [0, 1) each."""
+        data, maps = self.recipe.data, self.pixels.maps[name]
+        height, width = maps.shape[-2:]
+        crop = data.crop or width
+        cells = torch.arange(crop, device=maps.device)
+        rows = (draw[:, 0] * (height - crop + 1)).long()[:, None] + cells
+        columns = (draw[:, 1] * (width - crop + 1)).long()[:, None] + cells
+        channels = torch.arange(maps.shape[1], device=maps.device)[:, None, None]
+        crops = maps[pictures[:, None, None, None], channels, rows[:, None, :, None], columns[:, None, None, :]]
+        crops = crops.float().expand(-1, 3, -1, -1)
+        mirrored = (draw[:, 2] < 0.5)[:, None, None, None]
+        return torch.where(mirrored, flip(crops, name), crops) if data.flip else crops
+
+    @torch.inference_mode()
+    def preview(self, path: Path) -> None:
+        rows = []
+        for name, maps in self.pixels.maps.items():
+            pictures = maps[-8:].float().expand(-1, 3, -1, -1).cpu()
+            decoded = self._round_trip(pictures)
+            rows += [as_picture(pictures, name), as_picture(decoded, name)]
+        save_grid(rows, path)
+
+    @torch.inference_mode()
+    def export(self, folder: Path, facts: dict[str, object]) -> None:
+        vae = self._network.vae
+        if not self.recipe.decoder_only:
+            rgb = self.pixels.maps[RGB][:STATISTICS].float()
+            latents = torch.cat([vae.encode(batch.to(vae.device)).latent_dist.mean for batch in rgb.split(32)])
+            fold_statistics(vae, latents)
+        vae.save_pretrained(folder)
+        record = {"recipe": self.recipe.model_dump(mode="json"), **facts}
+        if self.recipe.start:
+            record["earlier"] = read_facts(Path(self.recipe.start))
+        (folder / FACTS).write_text(to_json(record, indent=2))
+
+    def _round_trip(self, pictures: Tensor) -> Tensor:
+        vae = self._network.vae
+        return vae.decode(vae.encode(pictures.to(vae.device)).latent_dist.mean).sample.cpu()

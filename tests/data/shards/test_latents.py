@@ -1,0 +1,193 @@
+"""Samples in memory: batches that depend on the step alone, and latents that are encoded once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from jointnet_cli.data.shards.format import Sample, write_shard
+from jointnet_cli.data.shards.latents import load_latents, load_pixels
+from jointnet_cli.data.shards.order import order
+from jointnet_cli.data.shards.samples import sample_map
+from jointnet_cli.errors import UserError
+
+SIZE, FACTOR = 16, 4
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """Two shards of three samples."""
+    for number in range(2):
+        write_shard(tmp_path / f"{number:05}.tar", [make_sample(3 * number + item) for item in range(3)])
+    return tmp_path
+
+
+def make_sample(number: int) -> Sample:
+    random = np.random.default_rng(number)
+    normal = random.standard_normal((SIZE, SIZE, 3), np.float32)
+    normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
+    image = random.integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    depth = random.uniform(0, 1, (SIZE, SIZE)).astype(np.float32)
+    return Sample(f"{number:012}", image, f"scene {number}", depth, normal, {"seed": number})
+
+
+class Encoder:
+    """Maps (B, 3, H, W) to latents (B, 3, H/4, W/4) by a fixed convolution; counts the maps it sees."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.weight = torch.randn(3, 3, FACTOR, FACTOR, generator=torch.Generator().manual_seed(seed))
+        self.maps = 0
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        self.maps += len(maps)
+        return F.conv2d(maps, self.weight, stride=FACTOR)
+
+
+@given(
+    size=st.integers(1, 40),
+    batch_size=st.integers(1, 60),
+    seed=st.integers(0, 1000),
+    epoch=st.integers(0, 3),
+)
+def test_every_epoch_is_a_permutation(size: int, batch_size: int, seed: int, epoch: int) -> None:
+    steps = range(epoch * size // batch_size, ((epoch + 1) * size - 1) // batch_size + 1)
+    drawn = torch.cat([order(size, range(step * batch_size, (step + 1) * batch_size), seed) for step in steps])
+    start = epoch * size - steps[0] * batch_size
+    assert sorted(drawn[start : start + size].tolist()) == list(range(size))
+    backwards = [order(size, range(step * batch_size, (step + 1) * batch_size), seed) for step in reversed(steps)]
+    assert torch.equal(torch.cat(backwards[::-1]), drawn)
+
+
+def test_epochs_and_seeds_shuffle_anew() -> None:
+    orders = [order(50, range(step * 50, (step + 1) * 50), seed).tolist() for step, seed in [(0, 0), (1, 0), (0, 1)]]
+    assert orders[0] != orders[1] and orders[0] != orders[2] and orders[0] != list(range(50))
+
+
+def test_maps_of_a_sample() -> None:
+    sample = make_sample(1)
+    assert sample.inverse_depth is not None and sample.normal is not None
+    rgb = torch.from_numpy(sample.image.astype(np.float32)).permute(2, 0, 1) / 127.5 - 1
+    assert torch.allclose(sample_map(sample, "rgb"), rgb, atol=1e-6)
+    depth = sample_map(sample, "depth")
+    assert depth.shape == (3, SIZE, SIZE) and depth.min() == -1 and depth.max() == 1
+    near, far = np.unravel_index([sample.inverse_depth.argmax(), sample.inverse_depth.argmin()], (SIZE, SIZE))
+    assert depth[0, near[0], far[0]] == 1 and depth[0, near[1], far[1]] == -1
+    assert torch.equal(sample_map(sample, "normal"), torch.from_numpy(sample.normal).permute(2, 0, 1))
+
+
+def test_pixels(shards: Path) -> None:
+    pixels = load_pixels(shards, ["rgb", "depth", "normal"], limit=4)
+    assert pixels.captions == [f"scene {number}" for number in range(4)]
+    assert {name: tuple(maps.shape) for name, maps in pixels.maps.items()} == {
+        "rgb": (4, 3, SIZE, SIZE),
+        "depth": (4, 1, SIZE, SIZE),
+        "normal": (4, 3, SIZE, SIZE),
+    }
+    for name, maps in pixels.maps.items():
+        expected = sample_map(make_sample(3), name)[: maps.shape[1]]
+        assert torch.allclose(maps[3].float(), expected, atol=0.005), name
+
+
+def test_a_missing_map_is_named(tmp_path: Path) -> None:
+    sample = make_sample(0)
+    sample.normal = None
+    write_shard(tmp_path / "00000.tar", [sample])
+    with pytest.raises(UserError, match="000000000000 has no normal map"):
+        load_pixels(tmp_path, ["rgb", "normal"])
+
+
+def test_latents_plain_and_mirrored(shards: Path) -> None:
+    encoder = Encoder()
+    names = ["rgb", "depth", "normal"]
+    found = load_latents(shards, names, encoder, "a")
+    assert found.latents.shape == (2, 6, 3, 3, SIZE // FACTOR, SIZE // FACTOR)
+    assert found.captions == [f"scene {number}" for number in range(6)] and len(found) == 6
+    pixels = load_pixels(shards, names)
+    for branch, name in enumerate(names):
+        maps = pixels.maps[name].float().expand(-1, 3, -1, -1)
+        mirrored = maps.flip(-1)
+        if name == "normal":
+            mirrored = mirrored * torch.tensor([-1.0, 1, 1]).view(3, 1, 1)
+        for side, picture in enumerate((maps, mirrored)):
+            expected = encoder(picture)
+            assert torch.allclose(found.latents[side, :, branch].float(), expected, atol=0.02), (name, side)
+        assert not torch.allclose(found.latents[0, :, branch], found.latents[1, :, branch], atol=0.5)
+
+
+def test_latents_are_encoded_once(shards: Path) -> None:
+    encoder = Encoder()
+    first = load_latents(shards, ["rgb", "depth"], encoder, "a")
+    assert encoder.maps == 6 * 2 * 2
+    again = load_latents(shards, ["rgb", "depth"], encoder, "a")
+    assert encoder.maps == 6 * 2 * 2
+    assert torch.equal(first.latents, again.latents) and first.captions == again.captions
+
+
+def test_what_is_encoded_needs_no_pictures_any_more(shards: Path) -> None:
+    first = load_latents(shards, ["rgb"], Encoder(), "vae")
+    for shard in shards.glob("*.tar"):
+        seconds = shard.stat().st_mtime
+        shard.write_bytes(b"")
+        os.utime(shard, (seconds, seconds))
+    again = load_latents(shards, ["rgb"], Encoder(), "vae")
+    assert again.captions == first.captions and torch.equal(again.latents, first.latents)
+
+
+def test_only_a_further_modality_is_encoded(shards: Path) -> None:
+    encoder = Encoder()
+    first = load_latents(shards, ["rgb"], encoder, "a", mirrored=False)
+    assert encoder.maps == 6
+    found = load_latents(shards, ["depth", "rgb"], encoder, "a", mirrored=False)
+    assert encoder.maps == 12
+    assert torch.equal(found.latents[:, :, 1], first.latents[:, :, 0])
+    load_latents(shards, ["rgb"], encoder, "a", mirrored=True)
+    assert encoder.maps == 18
+
+
+def test_another_encoder_has_latents_of_its_own(shards: Path) -> None:
+    first, second = Encoder(0), Encoder(1)
+    of_first = load_latents(shards, ["rgb"], first, "a")
+    of_second = load_latents(shards, ["rgb"], second, "b")
+    assert second.maps == 12 and not torch.allclose(of_first.latents, of_second.latents, atol=0.1)
+    assert torch.equal(load_latents(shards, ["rgb"], first, "a").latents, of_first.latents)
+    assert first.maps == 12
+
+
+def test_a_shard_that_was_rendered_again_is_encoded_again(shards: Path) -> None:
+    encoder = Encoder()
+    before = load_latents(shards, ["rgb"], encoder, "a", mirrored=False)
+    changed = shards / "00001.tar"
+    write_shard(changed, [make_sample(number) for number in (13, 14, 15)])
+    later = max(path.stat().st_mtime for path in (shards / ".latents").iterdir()) + 1
+    os.utime(changed, (later, later))
+    after = load_latents(shards, ["rgb"], encoder, "a", mirrored=False)
+    assert encoder.maps == 6 + 3
+    assert after.captions[3:] == ["scene 13", "scene 14", "scene 15"]
+    assert torch.equal(after.latents[:, :3], before.latents[:, :3])
+    assert not torch.equal(after.latents[:, 3:], before.latents[:, 3:])
+
+
+def test_a_limit_takes_the_first_samples_and_reads_no_further(shards: Path) -> None:
+    encoder = Encoder()
+    seen: list[tuple[int, int]] = []
+    few = load_latents(
+        shards, ["rgb"], encoder, "a", mirrored=False, limit=2, progress=lambda done, count: seen.append((done, count))
+    )
+    assert few.latents.shape[:2] == (1, 2) and few.captions == ["scene 0", "scene 1"]
+    assert encoder.maps == 3 and seen == [(1, 2)]
+    more = load_latents(shards, ["rgb"], encoder, "a", mirrored=False, limit=5)
+    assert more.captions[-1] == "scene 4" and more.latents.shape[1] == 5
+    assert torch.equal(more.latents[:, :2], few.latents)
+
+
+def test_one_shard_by_its_file(shards: Path) -> None:
+    found = load_latents(shards / "00001.tar", ["rgb"], Encoder(), "a", mirrored=False)
+    assert found.captions == ["scene 3", "scene 4", "scene 5"]

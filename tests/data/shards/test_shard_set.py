@@ -1,0 +1,188 @@
+"""Shards on disk and on the web: found, counted and read from any sample on."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.shard_web import ShardWeb, serving
+
+import jointnet_cli.data.shards.remote as remote_file
+import jointnet_cli.data.shards.shard_set as shard_files
+from jointnet_cli.data.shards.format import Sample, stats_path, write_shard
+from jointnet_cli.data.shards.shard_set import Shard, count_samples, limited, list_shards, read_samples
+from jointnet_cli.errors import UserError
+
+COUNTS = (5, 3)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(remote_file, "FIRST_PAUSE", 0.01)
+    for module in (remote_file, shard_files):
+        monkeypatch.setattr(module, "BLOCK", 4096)  # several requests a shard
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two shards."""
+    place = tmp_path / "set"
+    place.mkdir()
+    for number, count in enumerate(COUNTS):
+        write_shard(place / f"{number:05}.tar", [sample(10 * number + item) for item in range(count)])
+    return place
+
+
+@pytest.fixture(params=["ranges", "no ranges"])
+def web(folder: Path, request: pytest.FixtureRequest) -> Iterator[ShardWeb]:
+    with serving(folder, ranges=request.param == "ranges") as web:
+        yield web
+
+
+def sample(number: int) -> Sample:
+    image = np.random.default_rng(number).integers(0, 256, (24, 24, 3), np.uint8)
+    return Sample(f"{number:03}", image, f"scene {number}", None, None, {})
+
+
+def keys(place: str | Path, start: int = 0) -> list[str]:
+    return [raw["__key__"] for raw in read_samples(str(place), start)]
+
+
+def foreign_shard(path: Path, names: list[str]) -> Path:
+    """A tar file of some members and without stats."""
+    with tarfile.open(path, "w") as tar:
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.size = 700
+            tar.addfile(info, io.BytesIO(bytes(700)))
+    return path
+
+
+def test_a_local_shard_from_any_sample_on(folder: Path) -> None:
+    for start in range(7):
+        assert keys(folder / "00000.tar", start) == [f"{number:03}" for number in range(start, 5)]
+
+
+def test_only_samples_with_an_image_count(tmp_path: Path) -> None:
+    members = [
+        "a.txt",
+        "a/b.c.JPG",
+        "x/1.png",
+        "x/1.txt",
+        "x/2.txt",
+        "__meta__",
+        "y/1.depth.png",
+        "y/2.txt",
+        "y/2.webp",
+    ]
+    shard = foreign_shard(tmp_path / "a.tar", members)
+    assert count_samples([str(shard)]) == [Shard(str(shard), 2)]
+    assert keys(shard) == ["x/1", "y/2"] and keys(shard, 1) == ["y/2"]
+    long = foreign_shard(tmp_path / "long.tar", [f"{'deep/' * 40}{number}.png" for number in range(4)])
+    assert keys(long, 2) == [f"{'deep/' * 40}{number}" for number in (2, 3)]
+
+
+def test_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = foreign_shard(tmp_path / "a.tar", ["1.png", "2.png"])
+    assert count_samples([str(shard)])[0].count == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_files, "_count", lambda place: pytest.fail("counted again"))
+        assert count_samples([str(shard)])[0].count == 2
+    foreign_shard(shard, ["1.png", "2.png", "3.png"])
+    assert count_samples([str(shard)])[0].count == 3
+
+
+def test_folders_files_and_patterns(folder: Path) -> None:
+    both = [str(folder / "00000.tar"), str(folder / "00001.tar")]
+    assert list_shards(str(folder)) == both
+    assert list_shards(both[1]) == both[1:]
+    assert list_shards(f"{folder}/{{00000..00001}}.tar") == both
+    with pytest.raises(UserError, match=r"no such shard: .*00002\.tar"):
+        list_shards(f"{folder}/{{00000..00002}}.tar")
+    stats_path(Path(both[1])).unlink()
+    assert list_shards(str(folder)) == both[:1]  # without its stats file it may be half written
+
+
+def test_limits(folder: Path) -> None:
+    shards = count_samples(list_shards(str(folder)))
+    assert [shard.count for shard in limited(shards, None)] == [5, 3]
+    assert [shard.count for shard in limited(shards, 6)] == [5, 1]
+    assert [shard.count for shard in limited(shards, 5)] == [5]
+
+
+def test_shards_on_the_web(web: ShardWeb) -> None:
+    places = list_shards(f"{web.url}/{{00000..00001}}.tar")
+    assert [shard.count for shard in count_samples(places)] == [5, 3]
+    assert not any(name.endswith(".tar") for name in web.sent), "stats files are enough"
+    assert keys(places[0]) == [f"{number:03}" for number in range(5)]
+    assert keys(places[0], 3) == ["003", "004"]
+    local = list(read_samples(str(web.folder / "00001.tar")))
+    assert [{**raw, "__url__": ""} for raw in read_samples(places[1])] == [{**raw, "__url__": ""} for raw in local]
+
+
+def test_shards_on_the_web_without_stats(web: ShardWeb) -> None:
+    for number in range(2):
+        stats_path(web.folder / f"{number:05}.tar").unlink()
+    places = list_shards(f"{web.url}/{{00000..00001}}.tar")
+    assert [shard.count for shard in count_samples(places)] == [5, 3]
+    before = web.sent.copy()
+    assert [shard.count for shard in count_samples(places)] == [5, 3]
+    assert web.sent == before
+
+
+def test_a_connection_that_breaks_off(web: ShardWeb) -> None:
+    web.breaks = 2
+    assert keys(f"{web.url}/00000.tar") == [f"{number:03}" for number in range(5)]
+    assert web.breaks < 0
+
+
+def test_what_is_not_there_and_what_stays_broken(web: ShardWeb) -> None:
+    with pytest.raises(UserError, match=r"/00009\.tar: no such file"):
+        keys(f"{web.url}/00009.tar")
+    web.breaks = 10**6
+    with pytest.raises(UserError, match=r"/00000\.tar cannot be read"):
+        keys(f"{web.url}/00000.tar")
+
+
+def test_damaged_shards(folder: Path) -> None:
+    shard = folder / "00000.tar"
+    shard.write_bytes(shard.read_bytes()[:5000])
+    with pytest.raises(UserError, match=r"00000\.tar is damaged"):
+        keys(shard)
+    shard.write_bytes(b"<html>" * 1000)
+    with pytest.raises(UserError, match=r"00000\.tar is damaged"):
+        keys(shard)
+    (folder / "empty.tar").write_bytes(bytes(10240))
+    with pytest.raises(UserError, match=r"no samples with an image in .*empty\.tar"):
+        count_samples([str(folder / "empty.tar")])
+
+
+def test_images_of_a_download_count_by_its_successes(folder: Path) -> None:
+    stats_path(folder / "00000.tar").write_text(json.dumps({"count": 9, "successes": 5}))
+    with serving(folder) as web:
+        assert count_samples([f"{web.url}/00000.tar"])[0].count == 5
+
+
+def test_places_that_nothing_here_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere"):
+        count_samples(["nowhere://set/00000.tar"])
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(UserError, match="s3fs is not installed") as caught:
+        list_shards("s3://bucket/set")
+    assert caught.value.hint == "pip install s3fs"
+    with pytest.raises(UserError, match="no shards in file:///"):
+        list_shards(f"file://{tmp_path}")
+
+
+def test_a_folder_elsewhere(folder: Path) -> None:
+    assert [place.rpartition("/")[2] for place in list_shards(f"file://{folder}")] == ["00000.tar", "00001.tar"]
+    stats_path(folder / "00000.tar").unlink()
+    places = list_shards(f"file://{folder}/")
+    assert [place.rpartition("/")[2] for place in places] == ["00001.tar"] and keys(places[0]) == ["010", "011", "012"]

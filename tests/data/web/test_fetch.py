@@ -1,0 +1,256 @@
+"""Fetching from a server that answers badly: every answer ends in its own class, and none stops the others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+import socket
+import threading
+import time
+import tracemalloc
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from helpers import web as bad_web
+from helpers.answers import ANSWERS, ELSEWHERE, JPEG, SETTINGS
+from helpers.web import SIDE, Web, encoded, reply
+from PIL import Image
+
+from jointnet_cli.data.rows import Row, row_key
+from jointnet_cli.data.settings import FetchSettings
+from jointnet_cli.data.web.fetch import Fetched, fetch_rows
+from jointnet_cli.data.web.status import Status
+
+SMALL_RED = encoded(Image.new("RGB", (SIDE, SIDE), "red"))
+MEGABYTE = 1024**2
+
+
+def rows_of(urls: list[str]) -> list[Row]:
+    return [Row(row_key(0, place), url, f"caption\0of\n{place}") for place, url in enumerate(urls)]
+
+
+def fetch(urls: list[str], settings: FetchSettings = SETTINGS) -> dict[str, Fetched]:
+    """What became of each URL; every row is there once, as it was given."""
+    rows = rows_of(urls)
+
+    async def collect() -> list[Fetched]:
+        return [fetched async for fetched in fetch_rows(rows, settings)]
+
+    found = asyncio.run(collect())
+    assert sorted(fetched.row.key for fetched in found) == [row.key for row in rows]
+    assert {fetched.row.key: fetched.row for fetched in found} == {row.key: row for row in rows}
+    return {fetched.row.url: fetched for fetched in found}
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[Web]:
+    server = Web()
+    server.answers = {path: answer for path, (answer, _) in ANSWERS.items()}
+    with bad_web.running(server):
+        yield server
+
+
+@pytest.fixture(scope="module")
+def found(web: Web) -> dict[str, Fetched]:
+    """All of `ANSWERS` and `ELSEWHERE` in one run, within little memory and without a task or socket left open."""
+    tracemalloc.start()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        found = fetch([*map(web.url, ANSWERS), *ELSEWHERE])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 32 * MEGABYTE
+    deadline = time.monotonic() + 5
+    while any(thread.name.startswith(("decode", "resolve")) for thread in threading.enumerate()):
+        assert time.monotonic() < deadline, "threads were left"
+        time.sleep(0.01)
+    return found
+
+
+@pytest.mark.parametrize("path", ANSWERS)
+def test_every_answer_ends_in_its_class(path: str, web: Web, found: dict[str, Fetched]) -> None:
+    fetched = found[web.url(path)]
+    assert fetched.status == ANSWERS[path][1], fetched.error_message
+    if fetched.status != "success":
+        assert fetched.error_message and fetched.image is None and fetched.sha256 is None
+        return
+    assert fetched.error_message is None and fetched.image and fetched.received > 0
+    with Image.open(io.BytesIO(fetched.image)) as image:
+        assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (SIDE, SIDE))
+    assert (fetched.width, fetched.height) == (SIDE, SIDE)
+
+
+@pytest.mark.parametrize("url", ELSEWHERE)
+def test_what_is_not_on_the_server(url: str, found: dict[str, Fetched]) -> None:
+    assert found[url].status == ELSEWHERE[url], found[url].error_message
+
+
+def test_statuses_are_a_closed_set(found: dict[str, Fetched]) -> None:
+    statuses = {fetched.status for fetched in found.values()}
+    assert {status for status in statuses if not status.startswith("http_")} <= set(Status)
+    assert all(type(status) is str for status in statuses)
+    assert len(statuses) >= 25
+
+
+def test_requests_are_repeated_only_where_it_may_help(web: Web, found: dict[str, Fetched]) -> None:
+    once = ["404", "429-an-hour", "empty", "gzip-bomb", "noai", "huge-png", "loris-body"]
+    assert {path: web.asked[path] for path in once} == dict.fromkeys(once, 1)
+    thrice = ["429-for-ever", "503", "500-heals", "truncated", "stall-in-body"]
+    assert {path: web.asked[path] for path in thrice} == dict.fromkeys(thrice, 3)
+    assert "jointnet/" in web.headers["good"] and "Accept-Encoding: identity" in web.headers["good"]
+
+
+def test_sizes_and_colours_of_what_came(web: Web, found: dict[str, Fetched]) -> None:
+    rotated = found[web.url("rotated")]
+    assert (rotated.original_width, rotated.original_height) == (SIDE, SIDE // 2)
+    assert rotated.exif and '"Image Make": "Camera"' in rotated.exif and '"Image Orientation": "6"' in rotated.exif
+    assert found[web.url("good")].image == JPEG, "a JPEG that is right keeps its bytes"
+    for path in ("png", "gif", "cmyk", "webp", "avif", "rotated"):
+        left, right = (_pixel(found[web.url(path)], x) for x in (SIDE // 4, 3 * SIDE // 4))
+        assert left[0] > 150 and max(left[1:]) < 110 and right[1] > 120, (path, left, right)
+    assert _pixel(found[web.url("profile")], SIDE // 4)[2] > 150
+    assert _pixel(found[web.url("grey-16")], 0) == pytest.approx((117, 117, 117), abs=2)
+
+
+@pytest.mark.parametrize("limit", ["per_host", "concurrency"])
+def test_one_host_and_all_hosts_have_their_places(limit: str, web: Web) -> None:
+    busy: list[int] = [0]
+
+    async def slow(writer: asyncio.StreamWriter, number: int) -> None:
+        busy.append(busy[-1] + 1)
+        await asyncio.sleep(0.05)
+        busy.append(busy[-1] - 1)
+        await reply(JPEG)(writer, number)
+
+    web.answers.update({f"slow-{n}": slow for n in range(12)})
+    found = fetch([web.url(f"slow-{n}") for n in range(12)], replace(SETTINGS, stall_timeout=5, **{limit: 3}))
+    assert {fetched.status for fetched in found.values()} == {"success"}
+    assert max(busy) == 3
+
+
+def test_a_slow_reader_holds_the_downloads_back(web: Web) -> None:
+    web.answers.update({f"item-{n}": reply(JPEG) for n in range(40)})
+    settings = replace(SETTINGS, concurrency=3, decoders=1)
+
+    async def read() -> tuple[int, int]:
+        async with contextlib.aclosing(
+            fetch_rows(rows_of([web.url(f"item-{n}") for n in range(40)]), settings)
+        ) as found:
+            await anext(found)
+            await asyncio.sleep(0.4)
+            early = sum(web.asked[f"item-{n}"] for n in range(40))
+            return early, 1 + len([fetched async for fetched in found])
+
+    early, total = asyncio.run(read())
+    assert early <= 1 + settings.concurrency + 1  # taken, in work, in the queue
+    assert total == 40
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_stopping_early_leaves_nothing_behind(web: Web, cancelled: bool, caplog: pytest.LogCaptureFixture) -> None:
+    urls = [web.url(path) for path in ("good", "silence", "stall-in-body", "429-an-hour")] * 5
+
+    async def read() -> None:
+        async with contextlib.aclosing(fetch_rows(rows_of(urls), replace(SETTINGS, stall_timeout=60))) as found:
+            async for _ in found:
+                if not cancelled:
+                    break
+
+    async def run() -> int:
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0.3)
+        if cancelled:
+            reading.cancel()
+        await asyncio.wait([reading])
+        assert reading.cancelled() == cancelled
+        return len(asyncio.all_tasks())
+
+    begin = time.monotonic()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert asyncio.run(run()) == 1
+    assert time.monotonic() - begin < 3
+    assert not caplog.records
+
+
+def test_a_fault_of_the_rows_comes_after_the_rows_before_it(web: Web) -> None:
+    def rows() -> Iterator[Row]:
+        yield from rows_of([web.url("good"), web.url("404")])
+        raise LookupError("the list is damaged")
+
+    seen = []
+
+    async def read() -> None:
+        async for fetched in fetch_rows(rows(), SETTINGS):
+            seen.append(fetched.status)
+
+    with pytest.raises(LookupError, match="damaged"):
+        asyncio.run(read())
+    assert sorted(seen) == ["http_404", "success"]
+
+
+def test_by_default_this_machine_is_not_asked(web: Web) -> None:
+    path = "never"
+    web.answers[path] = reply(JPEG)
+    urls = [web.url(path), web.url(path).replace("127.0.0.1", "localhost"), web.url(path).replace("127.0.0.1", "127.1")]
+    assert {fetched.status for fetched in fetch(urls, replace(SETTINGS, allowed_networks=())).values()} == {
+        "private_host"
+    }
+    assert web.asked[path] == 0
+    allowed = replace(SETTINGS, allowed_networks=(), allow_private_hosts=True)
+    assert {fetched.status for fetched in fetch(urls[:1], allowed).values()} == {"success"}
+
+
+def test_headers_have_to_come_in_time(web: Web) -> None:
+    web.answers["headers"] = bad_web.drip(b"HTTP/1.1 200 OK\r\n", b"X: " + b"y" * 1000, 0.05)
+    settings = replace(SETTINGS, connect_timeout=1, stall_timeout=0.3, retries=0)
+    assert fetch([web.url("headers")], settings)[web.url("headers")].status == "timeout_stall"
+
+
+def test_connections_that_fail() -> None:
+    with socket.socket() as full, contextlib.ExitStack() as callers:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # the queue of a server that accepts nobody
+            caller = callers.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(full.getsockname())
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            free = closed.getsockname()[1]
+        urls = [f"http://127.0.0.1:{full.getsockname()[1]}/", f"http://127.0.0.1:{free}/"]
+        found = fetch(urls, replace(SETTINGS, connect_timeout=0.5, retries=1))
+    assert [found[url].status for url in urls] == ["timeout_connect", "connect_failed"]
+
+
+def test_a_server_without_tls() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        Thread(target=lambda: server.accept()[0].sendall(b"220 mail ready\r\n"), daemon=True).start()
+        url = f"https://127.0.0.1:{server.getsockname()[1]}/"
+        assert fetch([url], SETTINGS)[url].status == "tls_failed"
+
+
+def test_local_files(tmp_path: Path) -> None:
+    good, large, pipe = tmp_path / "a photo.jpg", tmp_path / "large.jpg", tmp_path / "pipe.jpg"
+    good.write_bytes(SMALL_RED)
+    large.write_bytes(bytes(SETTINGS.max_bytes + 1))
+    os.mkfifo(pipe)
+    urls = [str(good), good.as_uri(), str(large), str(pipe), str(tmp_path)]
+    found = fetch(urls)
+    expected = ["success", "success", "too_large", "unreadable_file", "unreadable_file"]
+    assert [found[url].status for url in urls] == expected
+    assert found[str(good)].image == SMALL_RED
+
+
+def _pixel(fetched: Fetched, x: int) -> tuple[int, ...]:
+    assert fetched.image is not None
+    with Image.open(io.BytesIO(fetched.image)) as image:
+        colour = image.convert("RGB").getpixel((x, SIDE // 4))
+    assert isinstance(colour, tuple)
+    return colour

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+from PIL import Image
+
+from jointnet_cli.files.decode import has_deep_colour, read_samples
+from jointnet_cli.files.images import read_image
+
+COLOUR = arrays.arrays(np.uint16, st.tuples(st.integers(1, 4), st.integers(1, 4), st.sampled_from([3, 4])))
+RAW, DEFLATE = 1, 8
+"""TIFF's numbers for compressions: Pillow decodes the first, libtiff the second."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pixels")
+
+
+def png16(pixels: NDArray[np.uint16]) -> bytes:
+    """A PNG of 16-bit colour, which Pillow cannot write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    height, width, channels = pixels.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def tiff16(pixels: NDArray[np.uint16], order: str, compression: int, orientation: int = 1) -> bytes:
+    """A TIFF of 16-bit colour in the byte order `<` or `>`."""
+    height, width, channels = pixels.shape
+    data = pixels.astype(f"{order}u2").tobytes()
+    data = zlib.compress(data) if compression == DEFLATE else data
+    bits = struct.pack(f"{order}{channels}H", *[16] * channels)
+    tags = [(256, width), (257, height), (258, 8), (259, compression), (262, 2), (273, 8 + len(bits))]
+    tags += [(274, orientation), (277, channels), (278, height), (279, len(data)), (338, 2)][: 4 + (channels == 4)]
+    start = 8 + len(bits) + len(data)
+    entries = b"".join(
+        struct.pack(f"{order}HHII", tag, 3, channels, value)
+        if tag == 258
+        else struct.pack(f"{order}HHII", tag, 4, 1, value)
+        for tag, value in tags
+    )
+    header = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, start)
+    return header + bits + data + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+
+
+@settings(max_examples=20)
+@given(COLOUR)
+def test_png_colour_of_sixteen_bits_is_read_in_full(folder: Path, pixels: NDArray[np.uint16]) -> None:
+    path = folder / "deep.png"
+    path.write_bytes(png16(pixels))
+    assert has_deep_colour(Image.open(path))
+    assert np.array_equal(np.rint(read_samples(path) * 65535), pixels)
+
+
+@pytest.mark.parametrize("compression", [RAW, DEFLATE])
+@pytest.mark.parametrize("order", ["<", ">"])
+@settings(max_examples=20)
+@given(pixels=COLOUR)
+def test_tiff_colour_of_sixteen_bits_is_read_in_full(
+    folder: Path, order: str, compression: int, pixels: NDArray[np.uint16]
+) -> None:
+    path = folder / "deep.tiff"
+    path.write_bytes(tiff16(pixels, order, compression))
+    assert np.array_equal(np.rint(read_samples(path) * 65535), pixels)
+
+
+def test_deep_colour_is_turned_upright(folder: Path) -> None:
+    pixels = np.arange(18, dtype=np.uint16).reshape(2, 3, 3) * 1111
+    (folder / "turned.tiff").write_bytes(tiff16(pixels, "<", RAW, orientation=3))
+    assert np.array_equal(np.rint(read_samples(folder / "turned.tiff") * 65535), pixels[::-1, ::-1])
+
+
+def test_a_photo_of_deep_colour(folder: Path) -> None:
+    pixels = np.array([[[1, 2, 3, 65535], [65535, 0, 300, 0]]], np.uint16)
+    (folder / "photo.png").write_bytes(png16(pixels))
+    assert np.rint(read_image(folder / "photo.png") * 65535).tolist() == [[[1, 2, 3], [65535, 65535, 65535]]]
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels"),
+    [("1", 1), ("L", 1), ("LA", 2), ("P", 3), ("PA", 4), ("RGB", 3), ("RGBA", 4), ("I;16", 1), ("F", 1)],
+)
+def test_as_many_channels_as_the_picture_has(folder: Path, mode: str, channels: int) -> None:
+    path = folder / ("picture.tiff" if mode in ("F", "PA") else "picture.png")
+    Image.new(mode, (3, 2)).save(path)
+    assert read_samples(path).shape == (2, 3, channels)
+    assert not has_deep_colour(Image.open(path))

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.files.paths import SLUG_LENGTH, check_free, slug, stem
+from jointnet_cli.results import expected_files
+from jointnet_cli.scene.exports import MeshFormat, Products, StereoLayout
+from jointnet_cli.tasks import Depth, Generate, Panorama, Refine, kind, source, title
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ocean reef", "ocean-reef"),
+        ("  A Red  Hut, on a hill!  ", "a-red-hut-on-a-hill"),
+        ("Café Zürich", "cafe-zurich"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("海", "untitled"),
+        ("", "untitled"),
+        ("a" * 60, "a" * SLUG_LENGTH),
+        ("word " * 20, "-".join(["word"] * 9)),
+        ("a" * 47 + " tail", "a" * 47),
+        ("a" * 46 + " b c", "a" * 46 + "-b"),
+    ],
+)
+def test_slug_examples(text: str, expected: str) -> None:
+    assert slug(text) == expected
+
+
+@given(st.text(max_size=200))
+def test_slug_is_a_short_ascii_name(text: str) -> None:
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug(text))
+    assert len(slug(text)) <= SLUG_LENGTH
+    assert slug(slug(text)) == slug(text)
+
+
+def test_stem_sorts_by_index() -> None:
+    assert stem(7, 42, "ocean reef") == "00007_42_ocean-reef"
+
+
+@pytest.mark.parametrize(
+    ("kind", "image", "expected"),
+    [
+        ("generate", None, "a dog"),
+        ("inpaint", Path("beach.png"), "a dog"),
+        ("depth", Path("holiday/IMG_12.jpeg"), "IMG_12"),
+        ("depth", None, "a dog"),
+        ("refine", Path("outputs/00003_7_ocean-reef.image.png"), "refined ocean-reef"),
+        ("refine", Path("00003_7_ocean-reef.rgbd.exr"), "refined ocean-reef"),
+        ("refine", Path("2024_01_beach.image.png"), "refined 2024_01_beach.image"),
+    ],
+)
+def test_the_title_is_the_prompt_or_the_pictures_name(kind: str, image: Path | None, expected: str) -> None:
+    assert title(kind, "a dog", image) == expected
+
+
+def test_a_task_knows_the_file_that_it_starts_from() -> None:
+    photo = np.zeros((2, 2, 3), np.float32)
+    beach = Path("beach.png")
+    assert source(Depth(image=photo, source=beach, seed=0)) == beach
+    assert source(Refine(image=photo, maps={}, sources={"image": beach}, seed=0)) == beach
+    assert source(Generate(prompt="ocean reef", sources={"depth": beach}, seed=0)) is None
+    assert source(Panorama(prompt="ocean reef", seed=0)) is None
+    assert kind(Depth(image=photo, seed=0)) == "depth"
+
+
+PLACE = Products(mesh=tuple(MeshFormat), viewer=True, stereo=tuple(StereoLayout), orbit="clip.mp4")
+PLACES = [
+    *("mesh", "mesh_ply", "mesh_obj", "points", "stereo_sbs", "stereo_vr180", "stereo_tb360", "viewer", "orbit"),
+]
+
+
+@pytest.mark.parametrize(
+    ("task", "maps", "extra", "keys", "exr"),
+    [
+        ("generate", ["depth"], {}, ["image", "depth", "exr", "metadata"], "s.rgbd.exr"),
+        ("generate", ["normal"], {}, ["image", "normal", "exr", "metadata"], "s.rgbn.exr"),
+        ("inpaint", ["depth"], {}, ["image", "depth", "exr", "metadata"], "s.rgbd.exr"),
+        ("depth", ["depth", "normal"], {}, ["depth", "normal", "preview", "exr", "metadata"], "s.rgbdn.exr"),
+        (
+            "depth",
+            ["depth", "normal"],
+            {"uncertain": ["depth", "normal"]},
+            ["depth", "depth_uncertainty", "normal", "normal_uncertainty", "preview", "exr", "metadata"],
+            "s.rgbdn.exr",
+        ),
+        ("depth", ["normal"], {}, ["normal", "exr", "metadata"], "s.rgbn.exr"),
+        ("panorama", ["depth"], {"products": PLACE}, ["image", "depth", "exr", *PLACES, "metadata"], "s.rgbd.exr"),
+        ("panorama", ["normal"], {"products": PLACE}, ["image", "normal", "exr", "metadata"], "s.rgbn.exr"),
+    ],
+)
+def test_expected_files(task: str, maps: list[str], extra: dict[str, Any], keys: list[str], exr: str) -> None:
+    files = expected_files(task, "s", maps, **extra)
+    assert list(files) == keys
+    assert files["exr"] == exr
+    assert all(
+        re.fullmatch(r"s\.[a-z0-9_-]+\.(png|exr|glb|json|ply|obj|jpg|html|mp4)", name, re.IGNORECASE)
+        for name in files.values()
+    )
+    assert list(expected_files(task, "s", maps, **extra, metadata=False)) == keys[:-1]
+
+
+def test_a_taken_name_is_refused_unless_it_may_be_overwritten(tmp_path: Path) -> None:
+    taken = tmp_path / "taken.png"
+    taken.touch()
+    with pytest.raises(UserError, match=re.escape(str(taken))) as caught:
+        check_free([tmp_path / "free.png", taken], overwrite=False)
+    assert caught.value.hint is not None
+    assert "--overwrite" in caught.value.hint
+    assert "--out" in caught.value.hint
+    check_free([taken], overwrite=True)
+
+
+def test_a_folder_that_cannot_be_made_is_refused_and_none_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file is not a folder"):
+        check_free([tmp_path / "file" / "deeper" / "a.png"], overwrite=True)
+    check_free([tmp_path / "new" / "deeper" / "a.png"], overwrite=False)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(UserError, match="is a folder"):
+        check_free([tmp_path / "a.png"], overwrite=True)
+
+
+def test_names_and_records_import_nothing_heavy() -> None:
+    code = (
+        "import sys, jointnet_cli.files.paths, jointnet_cli.record;"
+        "print(sorted({'numpy', 'torch', 'PIL', 'OpenEXR', 'trimesh'} & set(sys.modules)))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"

@@ -1,0 +1,155 @@
+"""From what the user calls a model to its folder."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.model import hub as archive
+from jointnet_cli.model.folder import describe
+from jointnet_cli.model.hub import find_model, list_models
+from jointnet_cli.model.published import export_model
+from jointnet_cli.model.weights import weights_hash
+
+Folders = Callable[[str], Path]
+
+
+@pytest.fixture(autouse=True)
+def _own_homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOINTNET_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def published(tiny_folder: Folders, tmp_path: Path) -> Path:
+    export_model(find_model(str(tiny_folder("depth"))), tmp_path / "published")
+    return tmp_path / "published"
+
+
+def pack(archive_path: Path, folder: Path, top: str = "") -> Path:
+    with zipfile.ZipFile(archive_path, "w") as packed:
+        for path in folder.rglob("*"):
+            packed.write(path, Path(top) / path.relative_to(folder))
+    return archive_path
+
+
+@pytest.mark.parametrize("top", ["", "release"])
+def test_a_zip_file_opens_like_its_folder(tiny_folder: Folders, published: Path, tmp_path: Path, top: str) -> None:
+    (published / "setup.py").write_text("raise SystemExit")
+    packed, base = pack(tmp_path / "model.zip", published, top), str(tiny_folder("depth"))
+    facts = find_model(str(packed), base)
+    assert facts.path.is_relative_to(tmp_path / "cache")
+    assert facts.weights_hash() == find_model(str(published), base).weights_hash()
+    assert not list(facts.path.rglob("*.py"))
+    marker = facts.path / "unet" / "config.json"
+    unpacked = marker.stat().st_mtime_ns
+    assert find_model(str(packed), base) == facts
+    assert marker.stat().st_mtime_ns == unpacked  # not unpacked again
+
+
+@pytest.mark.parametrize("name", ["../evil.json", "/evil.json", "unet/../../evil.json", "..\\evil.json", "C:evil.json"])
+def test_a_zip_file_that_leads_out_is_refused(published: Path, tmp_path: Path, name: str) -> None:
+    packed = pack(tmp_path / "model.zip", published)
+    with zipfile.ZipFile(packed, "a") as opened:
+        opened.writestr(name, "{}")
+    with pytest.raises(UserError, match="leads out"):
+        find_model(str(packed), "diorama")
+    assert not list(tmp_path.rglob("*evil*"))
+
+
+def test_links_in_a_zip_file_are_refused(published: Path, tmp_path: Path) -> None:
+    packed, entry = pack(tmp_path / "model.zip", published), zipfile.ZipInfo("vae.json")
+    entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(packed, "a") as opened:
+        opened.writestr(entry, "/etc/passwd")
+    with pytest.raises(UserError, match="is a link"):
+        find_model(str(packed), "diorama")
+
+
+def test_too_large_a_zip_file_is_refused(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = pack(tmp_path / "model.zip", published)
+    monkeypatch.setattr(archive, "LIMIT", 1000)
+    with pytest.raises(UserError, match="more than"):
+        find_model(str(packed), "diorama")
+    assert not list((tmp_path / "cache").rglob("*.json"))
+
+
+def test_what_is_no_zip_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.zip").write_bytes(b"PK, or not")
+    with pytest.raises(UserError, match="cannot be unpacked") as fault:
+        find_model(str(tmp_path / "model.zip"))
+    assert fault.value.hint
+
+
+def test_names_are_looked_up_among_the_models(tiny_folder: Folders, tmp_path: Path) -> None:
+    shutil.copytree(tiny_folder("depth"), tmp_path / "models" / "seaside")
+    assert find_model("seaside").path == tmp_path / "models" / "seaside"
+    with pytest.raises(UserError, match="no model sea-side") as fault:
+        find_model("sea-side")
+    assert fault.value.hint == "did you mean seaside?"
+    assert "seaside" in dict(list_models())
+
+
+@pytest.mark.parametrize("part", ["unet", "branches/depth", "vae", "text_encoder"])
+def test_weights_have_to_be_there_but_not_for_a_plan(tiny_folder: Folders, tmp_path: Path, part: str) -> None:
+    folder = Path(shutil.copytree(tiny_folder("depth"), tmp_path / "model"))
+    next((folder / part).glob("*.safetensors")).unlink()
+    with pytest.raises(UserError, match=f"lacks {part}") as fault:
+        find_model(str(folder))
+    assert fault.value.hint
+    facts = find_model(str(folder), weights=False)
+    assert facts.branches == ["rgb", "depth"]
+    told = describe("model", facts)
+    assert told["parameters"] is None and told["hash"] is None
+
+
+def test_half_precision_files_alone_are_a_model(tiny_pipeline: Folders, tmp_path: Path) -> None:
+    from jointnet_cli.model.checkpoint import load_model
+
+    for family in ("sdxl", "if"):
+        folder = Path(shutil.copytree(tiny_pipeline(family), tmp_path / family))
+        for path in sorted(folder.rglob("*.safetensors")):
+            path.rename(path.with_name(f"{path.stem}.fp16.safetensors"))
+        model = load_model(find_model(str(folder)))
+        original = load_model(tiny_pipeline(family))
+        for name, network in model.networks.items():
+            expected = original.networks[name].state_dict()
+            assert all((value == expected[key]).all() for key, value in network.state_dict().items()), name
+
+
+def test_description(tiny_folder: Folders) -> None:
+    from jointnet_cli.model.checkpoint import load_model
+
+    folder = tiny_folder("masked")
+    told = describe("seaside", find_model(str(folder)))
+    assert told["parameters"] == sum(weights.numel() for weights in load_model(folder).joint.parameters())
+    assert told["hash"] == weights_hash(folder)
+    assert told["bytes"] == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    facts = ("model", "family", "branches", "masked_input", "prediction", "size", "factor", "base")
+    expected = ["seaside", "Stable Diffusion", ["rgb", "depth"], True, "v_prediction", 32, 2, None]
+    assert [told[name] for name in facts] == expected
+
+
+def test_finding_a_model_imports_nothing_heavy(tiny_folder: Folders, published: Path) -> None:
+    code = (
+        "import json, sys; from jointnet_cli.model.hub import find_model; "
+        "from jointnet_cli.model.hub import describe; "
+        "json.dumps(describe('x', find_model(*sys.argv[1:]))); "
+        "print({'torch', 'diffusers', 'numpy', 'transformers', 'huggingface_hub'} & set(sys.modules))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(published), str(tiny_folder("depth"))],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert ran.stdout == "set()\n"

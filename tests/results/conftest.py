@@ -1,0 +1,61 @@
+"""One small result of each task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jointnet_cli.projection import Projection
+from jointnet_cli.results import Result
+from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Refine, Task
+
+HEIGHT, WIDTH = 16, 64
+SETTINGS = {
+    "model": "diorama",
+    "model_hash": "0123abcd",
+    "steps": 12,
+    "guidance": 3.5,
+    "scheduler": "ddim",
+    "dtype": "float32",
+}
+
+
+@pytest.fixture(scope="session")
+def make_result() -> Callable[..., Result]:
+    """`make_result("generate" | "depth" | "inpaint" | "refine" | "panorama", maps=("depth",), **task fields)`."""
+
+    def make(kind: str, maps: tuple[str, ...] = ("depth",), **fields: Any) -> Result:
+        random = np.random.default_rng(7)
+        image = random.random((HEIGHT, WIDTH, 3), np.float32)
+        normal = random.standard_normal((HEIGHT, WIDTH, 3), np.float32)
+        arrays = {
+            "depth": random.random((HEIGHT, WIDTH), np.float32),
+            "normal": normal / np.linalg.norm(normal, axis=-1, keepdims=True),
+        }
+        task: Task
+        projection = Projection("perspective", 60.0)
+        if kind == "generate":
+            task = Generate(**{"prompt": "ocean reef", "seed": 5, **fields})
+        elif kind == "depth":
+            task = Depth(**{"image": image, "source": Path("photos/My Cat.jpg"), "seed": 5, **fields})
+        elif kind == "inpaint":
+            given = {"maps": {"depth": arrays["depth"]}, "masks": {"rgb": np.ones((HEIGHT, WIDTH), np.float32)}}
+            sources = {"image": Path("beach.png"), "depth": Path("beach.exr"), "mask": Path("mask.png")}
+            task = Inpaint(**{"image": image, "prompt": "a palm", "seed": 5, **given, "sources": sources, **fields})
+        elif kind == "refine":
+            sources = {"image": Path("0.image.png"), "depth": Path("0.depth.png")}
+            given = {"maps": {"depth": arrays["depth"]}, "sources": sources}
+            task = Refine(**{"image": image, "seed": 5, **given, **fields})
+            projection = task.projection or projection
+        else:
+            task = Panorama(**{"prompt": "ocean reef", "seed": 5, "sampling": Sampling(tile_batch=4), **fields})
+            projection = Projection("cylindrical", task.span, task.wrap)
+        timings = {"text": 0.25, "denoise": 1.5, "decode": 0.25}
+        return Result(task, image, {name: arrays[name] for name in maps}, projection, dict(SETTINGS), timings)
+
+    return make

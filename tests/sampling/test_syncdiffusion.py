@@ -1,0 +1,175 @@
+"""SyncDiffusion: tiles drawn towards each other's looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.model.checkpoint import JointModel
+from jointnet_cli.sampling.job import Job, run
+from jointnet_cli.sampling.known import Known, Region
+from jointnet_cli.sampling.layout import Layout, Tile, tiled
+from jointnet_cli.sampling.loop import Guide, predict
+from jointnet_cli.sampling.presets import TILINGS as METHODS
+from jointnet_cli.sampling.schedule import SCHEDULERS, Schedule, make_schedule
+from jointnet_cli.sampling.syncdiffusion import DECAY, WEIGHT, Synchronize, perceptual_distance
+from jointnet_cli.sampling.tiles import crop
+
+Models = Callable[[str], JointModel]
+BAND = Layout(16, 32, (16, 16), 8, wrap=True, random_offset=False)
+EPSILON: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "epsilon",
+    "timestep_spacing": "trailing",
+    "clip_sample": False,
+}
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@dataclass
+class Step:
+    """A canvas of two branches before a step, and what SyncDiffusion needs to move it, as the loop sets it up."""
+
+    model: JointModel
+    guide: Guide
+    schedule: Schedule
+    number: int
+
+    @classmethod
+    def of(cls, model: JointModel, number: int = 2, *, scheduler: str = "ddim", guidance: float = 1.0) -> Step:
+        with torch.inference_mode():
+            texts = model.encode_text(["sea", ""])
+        # `begin` lets the scheduler take this for the first step.
+        schedule = make_schedule(scheduler, model.scheduler, 5, 1 - number / 5)
+        return cls(model, Guide(texts, guidance), schedule, number)
+
+    @property
+    def tiles(self) -> list[Tile]:
+        return BAND.at(self.number, 5, (0, 0))
+
+    def see(self, canvas: Tensor, step: int) -> Tensor:
+        seen = self.schedule.scheduler.scale_model_input(canvas, self.schedule.scheduler.timesteps[step])
+        if not self.model.joint.has_masked_input:
+            return seen
+        nothing = Region.nothing(canvas[0])
+        return torch.cat([seen, Known.of([nothing, nothing], torch.zeros_like(canvas)).masked_input], dim=1)
+
+    @torch.inference_mode()
+    def move(self, canvas: Tensor, tiles: list[Tile] | None = None) -> Tensor:
+        nudge = Synchronize(self.model, self.guide)
+        return nudge(canvas.clone(), self.see, self.schedule, self.number, tiles or self.tiles)
+
+    @torch.no_grad()
+    def distance(self, canvas: Tensor) -> float:
+        """Of the pictures that the tiles foresee from that of the first one."""
+        pictures = []
+        for tile in self.tiles:
+            seen = crop(self.see(canvas, self.number), tile)
+            timestep = self.schedule.scheduler.timesteps[self.number]
+            predicted = predict(self.model.joint, self.guide, timestep, seen[None])[0]
+            latents = self.schedule.foresee(seen[:, : self.model.joint.channels], predicted, self.number)
+            pictures.append(self.model.decode(latents[:1]))
+        return sum(float(perceptual_distance(self.model.vae, picture, pictures[0])) for picture in pictures[1:])
+
+
+def test_distances_are_zero_for_equal_pictures_and_positive_and_symmetric_for_others(tiny_model: Models) -> None:
+    vae = tiny_model("depth").vae
+    first, second = draw(2, 3, 16, 16), draw(2, 3, 16, 16, seed=1)
+    with torch.no_grad():
+        assert perceptual_distance(vae, first, first) == 0
+        apart = perceptual_distance(vae, first, second)
+        assert apart.shape == () and apart > 0
+        assert torch.allclose(apart, perceptual_distance(vae, second, first))
+        near = perceptual_distance(vae, first, first + 0.1 * (second - first))
+        assert 0 < near < apart
+        alone = sum(perceptual_distance(vae, first[i : i + 1], second[i : i + 1]) for i in range(2))
+        assert torch.allclose(apart, alone, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "config"), [*((name, None) for name in SCHEDULERS), ("ddim", EPSILON), ("euler", EPSILON)]
+)
+def test_one_move_brings_tiles_nearer(tiny_model: Models, scheduler: str, config: dict[str, Any] | None) -> None:
+    model = tiny_model("depth")
+    step = Step.of(model if config is None else replace(model, scheduler=config), scheduler=scheduler)
+    canvas = step.schedule.noised(draw(2, 5, 16, 32), draw(2, 5, 16, 32, seed=1), step.number)
+    before = canvas.clone()
+    moved = step.move(canvas)
+    assert torch.equal(canvas, before)
+    assert moved.shape == canvas.shape and not moved.requires_grad
+    assert 0 < step.distance(moved) < step.distance(canvas)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_a_masked_input_model_moves_too(tiny_model: Models, guidance: float) -> None:
+    step, canvas = Step.of(tiny_model("masked"), guidance=guidance), draw(2, 5, 16, 32)
+    assert step.distance(step.move(canvas)) < step.distance(canvas)
+
+
+def test_equal_tiles_stay_where_they_are(tiny_model: Models) -> None:
+    step, canvas = Step.of(tiny_model("depth")), draw(2, 5, 16, 16).repeat(1, 1, 1, 2)
+    apart = [Tile(0, 0, 16, 16), Tile(0, 16, 16, 16)]
+    assert torch.allclose(step.move(canvas, apart), canvas, atol=1e-6)
+    alone = draw(2, 5, 16, 16)
+    assert torch.equal(step.move(alone, apart[:1]), alone)
+
+
+def test_the_anchor_is_the_first_tile(tiny_model: Models) -> None:
+    """Of tiles side by side only the others move."""
+    step, canvas = Step.of(tiny_model("depth")), draw(2, 5, 16, 32)
+    moved = step.move(canvas, [Tile(0, 0, 16, 16), Tile(0, 16, 16, 16)])
+    assert torch.equal(moved[..., :16], canvas[..., :16])
+    assert not torch.allclose(moved[..., 16:], canvas[..., 16:], atol=1e-5)
+
+
+def test_moves_decay_from_step_to_step(tiny_model: Models) -> None:
+    assert (WEIGHT, DECAY) == (20, 0.95)
+    step, canvas = Step.of(tiny_model("depth"), 0), draw(2, 5, 16, 32)
+    step.schedule.scheduler.timesteps = torch.full((5,), 500)
+    first = step.move(canvas) - canvas
+    step.number = 4
+    assert first.abs().max() > 1e-4
+    assert torch.allclose(step.move(canvas) - canvas, 0.95**4 * first, atol=1e-6)
+
+
+def test_tiles_of_other_sizes_are_not_compared(tiny_model: Models) -> None:
+    """The whole image may be asked to take part as one more tile."""
+    step, canvas = Step.of(tiny_model("depth")), draw(2, 5, 16, 32)
+    whole = Tile(0, 0, 16, 32, weight=5.0, taper=False)
+    assert torch.equal(step.move(canvas, [*step.tiles, whole]), step.move(canvas))
+
+
+@pytest.mark.parametrize("variant", ["base", "depth", "masked"])
+def test_a_synchronized_job(tiny_model: Models, variant: str) -> None:
+    job = Job(
+        prompt="sea",
+        seed=1,
+        layout=tiled(16, 20, 16, METHODS["syncdiffusion"], wrap=True),
+        scheduler="ddim",
+        steps=1,
+        guidance=1.0,
+        synchronized=True,
+    )
+    model = tiny_model(variant)
+    made = run(model, job)
+    assert torch.isfinite(made).all()
+    assert torch.equal(made, run(model, job))
+    assert not torch.allclose(made, run(model, replace(job, synchronized=False)), atol=1e-3)
+    assert all(parameter.grad is None for parameter in (*model.joint.parameters(), *model.vae.parameters()))
+
+
+def test_without_an_autoencoder_there_is_nothing_to_compare_by(tiny_model: Models) -> None:
+    model = replace(tiny_model("depth"), vae=None)
+    with pytest.raises(UserError, match="autoencoder"):
+        Synchronize(model, Guide(tiny_model("depth").encode_text(["", ""]), 1))

@@ -1,0 +1,92 @@
+"""Ctrl-C is held back, delivered, and never lost."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+import typer
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from jointnet_cli.cli.train import RunOptions
+from jointnet_cli.cli.train import train as command
+from jointnet_cli.training.checkpoints import Checkpoints
+from jointnet_cli.training.interruptions import Terminated, terminable, uninterrupted
+
+from .conftest import TINY, TRAIN
+
+
+def test_ctrl_c_comes_after_the_block() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        done.append("the rest of the block")
+    assert done
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_inner_block_waits_for_the_outer() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+        done.append("after the inner block")
+    assert done
+
+
+def test_without_ctrl_c_nothing_happens() -> None:
+    with uninterrupted():
+        pass
+    with pytest.raises(ValueError, match="mine"), uninterrupted():
+        raise ValueError("mine")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_other_threads_pass_through() -> None:
+    done: list[str] = []
+
+    def work() -> None:
+        with uninterrupted():
+            done.append("done")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == ["done"]
+
+
+def test_sigterm_is_like_ctrl_c() -> None:
+    done: list[str] = []
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Terminated), terminable():
+        with uninterrupted() as held:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            done.append("the rest of the block")
+        done.append("after the block")
+    assert done == ["the rest of the block"] and held == [signal.SIGTERM, signal.SIGINT]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_run_that_is_terminated_saves_and_ends_with_143(workspace: Path, tmp_path: Path) -> None:
+    hook = register_optimizer_step_post_hook(lambda *_: signal.raise_signal(signal.SIGTERM))
+    try:
+        with pytest.raises(typer.Exit) as caught:
+            command("diorama/vae", overrides=[*TRAIN, *TINY["vae"]], run=RunOptions(out=tmp_path))
+    finally:
+        hook.remove()
+    assert caught.value.exit_code == 143
+    assert Checkpoints(tmp_path / "state", 1).newest() == 1
+
+
+def test_a_run_that_cannot_go_on_ends_with_1(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoilt = [*TRAIN, *TINY["vae"], "train.learning_rate=1e30", "train.warmup_steps=0"]
+    with pytest.raises(typer.Exit) as caught:
+        command("diorama/vae", overrides=spoilt, run=RunOptions(out=tmp_path, quiet=True))
+    assert caught.value.exit_code == 1
+    said = capsys.readouterr()
+    assert "no longer finite" in said.err and "hint: lower train.learning_rate" in said.err and said.out == ""
