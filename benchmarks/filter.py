@@ -65,13 +65,13 @@ def make_metadata(folder: Path, rows: int, parts: int) -> Path:
 
 def measure(source: Path) -> dict[str, object]:
     """Filter one source in this process."""
-    from jointnet_cli.data.plan import make_plan
+    from jointnet_cli.data.plan import build_plan
     from jointnet_cli.data.settings import load_prepare_recipe
 
     sifting = load_prepare_recipe("prepare/coyo").sifting(str(source))
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
         started, before = time.monotonic(), os.times()
-        plan = make_plan(sifting, Path(folder))
+        plan = build_plan(sifting, Path(folder))
         seconds, after = time.monotonic() - started, os.times()
     rows = plan.funnel["read"]
     return {

@@ -62,7 +62,7 @@ def _files(place: Path) -> list[Path]:
 def _training_memory(folder: str, architecture: str) -> int:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from jointnet_cli.training.preflight import estimate, without_values
+    from jointnet_cli.training.preflight import estimate, use_fake_cpu_parameters
     from jointnet_cli.training.recipe import load_recipe
     from jointnet_cli.training.sketch import draw
 
@@ -70,7 +70,7 @@ def _training_memory(folder: str, architecture: str) -> int:
     recipe = load_recipe("diorama/joint-depth", settings)
     sketch = draw(recipe, 128)
     with FakeTensorMode():
-        without_values(sketch.network)
+        use_fake_cpu_parameters(sketch.network)
         return round(estimate(recipe.train, sketch.network, sketch.forward).total / 2**20)
 
 

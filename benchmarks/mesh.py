@@ -4,7 +4,7 @@
     python benchmarks/mesh.py error --fractions 4 16 64
 
 `cost` makes the mesh and the GLB of a ring of two layers, each size in a process of its own that reads the ring from a file;
-memory is the process's highest resident size. `error` compares evenly spread rows and columns with `sheet_of`, at equal
+memory is the process's highest resident size. `error` compares evenly spread rows and columns with `triangulate`, at equal
 triangles, on rendered worlds with true depth: the share of pixels without a surface, and the relative error of the distance.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from trimesh import Trimesh
 
     from jointnet_cli.scene.scene import Scene
-    from jointnet_cli.scene.simplify import Sheet
+    from jointnet_cli.scene.simplify import GridMesh
 
 WORLDS = range(2_000_000, 2_000_012)
 
@@ -37,7 +37,7 @@ def ring(width: int, height: int) -> Scene:
     from dataclasses import replace
 
     from jointnet_cli.projection import Projection
-    from jointnet_cli.scene.layers import CUT, behind_surface, continued, hidden
+    from jointnet_cli.scene.layers import CUT, background_layer, extend_background, occluders
     from jointnet_cli.scene.scene import DepthScale, scene_of
 
     azimuth = np.linspace(0, 2 * np.pi, width, endpoint=False, dtype=np.float32)
@@ -51,8 +51,8 @@ def ring(width: int, height: int) -> Scene:
     image = np.clip(nearness[..., None] * np.float32([1, 0.8, 0.6]) + 0.1 * noise, 0, 1).astype(np.float32)
     scale = DepthScale.from_range()
     scene = scene_of(image, nearness.clip(0, 1).astype(np.float32), Projection("cylindrical", 360, True), scale)
-    mask = hidden(scene.front.distance, CUT, width // 25, wrap=True)
-    return replace(scene, behind=behind_surface(scene, mask, *continued(scene, mask)))
+    mask = occluders(scene.front.distance, CUT, width // 25, wrap=True)
+    return replace(scene, behind=background_layer(scene, mask, *extend_background(scene, mask)))
 
 
 def save(scene: Scene, path: Path) -> None:
@@ -70,11 +70,11 @@ def cost(path: Path, max_triangles: int) -> dict[str, Any]:
     from jointnet_cli.projection import Projection
     from jointnet_cli.scene.mesh import scene_mesh
     from jointnet_cli.scene.mesh_files import write_glb
-    from jointnet_cli.scene.scene import DepthScale, Scene, Surface
+    from jointnet_cli.scene.scene import DepthScale, Layer, Scene
 
     with np.load(path) as saved:
-        front = Surface(saved["image"], saved["distance"])
-        behind = Surface(saved["behind"], saved["far"], saved["shown"])
+        front = Layer(saved["image"], saved["distance"])
+        behind = Layer(saved["behind"], saved["far"], saved["shown"])
     scene = Scene(front, behind, Projection("cylindrical", 360, True), DepthScale.from_range())
     height, width = front.distance.shape
     started_with, started = _highest(), time.perf_counter()
@@ -112,7 +112,7 @@ def error(seed: int, fraction: int, size: int = 512) -> list[dict[str, Any]]:
     from jointnet_cli.data.worlds.grammar import sample_world
     from jointnet_cli.data.worlds.renderer import render
     from jointnet_cli.projection import Projection
-    from jointnet_cli.scene.simplify import _grid, sheet_of
+    from jointnet_cli.scene.simplify import _grid, triangulate
 
     picture = render([sample_world(seed)], size=size)
     distance = picture.depth[0].numpy().astype(np.float32)
@@ -122,13 +122,13 @@ def error(seed: int, fraction: int, size: int = 512) -> list[dict[str, Any]]:
     shrink = 1 / math.sqrt(fraction)
     while len((even := _grid(distance, projection, 1.3, shrink)).faces) > limit:
         shrink *= 0.995
-    sheets = {"even": even, "simplified": sheet_of(distance, projection, 1.3, limit)}
+    sheets = {"even": even, "simplified": triangulate(distance, projection, 1.3, limit)}
     return [
         {"seed": seed, "fraction": fraction, "way": way, **_errors(sheet, distance)} for way, sheet in sheets.items()
     ]
 
 
-def _errors(sheet: Sheet, distance: NDArray[np.float32]) -> dict[str, Any]:
+def _errors(sheet: GridMesh, distance: NDArray[np.float32]) -> dict[str, Any]:
     made, seen = inverse_distance(sheet), np.isfinite(distance)
     both = seen & (made > 0)
     relative = np.abs(1 / made[both] / distance[both] - 1)
@@ -140,7 +140,7 @@ def _errors(sheet: Sheet, distance: NDArray[np.float32]) -> dict[str, Any]:
     }
 
 
-def inverse_distance(sheet: Sheet) -> NDArray[np.float64]:
+def inverse_distance(sheet: GridMesh) -> NDArray[np.float64]:
     """(H, W) what a sheet shows from where it was seen; 0 where nothing is. Triangles are looked at in groups of one size."""
     height, width = sheet.shape
     shown = np.zeros(height * width)

@@ -21,9 +21,9 @@ from collections.abc import Callable
 import numpy as np
 
 from jointnet_cli.projection import Projection
-from jointnet_cli.scene.cameras import Camera, Equirectangular, Viewpoint
-from jointnet_cli.scene.render import Reprojector
-from jointnet_cli.scene.scene import DepthScale, Scene, Surface
+from jointnet_cli.scene.cameras import Camera, SphereCamera, Viewpoint
+from jointnet_cli.scene.render import Renderer
+from jointnet_cli.scene.scene import DepthScale, Layer, Scene
 
 RING = Projection("cylindrical", 360.0, wrap=True)
 FLAT = Projection("perspective", 75.0)
@@ -44,8 +44,8 @@ def panorama(height: int, width: int, layers: int) -> Scene:
     if layers == 2:
         shown = np.zeros((height, width), bool)
         shown[height // 2 :] = np.arange(width) % (width // 16) < width // 80
-        behind = Surface(image, np.full((height, width), 12, np.float32), shown)
-    return Scene(Surface(image, distance), behind, RING, DepthScale.from_range())
+        behind = Layer(image, np.full((height, width), 12, np.float32), shown)
+    return Scene(Layer(image, distance), behind, RING, DepthScale.from_range())
 
 
 def measure(size: str, layers: int, views: int) -> None:
@@ -54,12 +54,12 @@ def measure(size: str, layers: int, views: int) -> None:
     before = _resident()
     scene = panorama(height, width, layers)
     started, worked = time.perf_counter(), time.process_time()
-    reprojector = Reprojector(scene)
+    reprojector = Renderer(scene)
     found = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - worked}
     _report(size, layers, "prepare", found, before)
     cases: dict[str, Callable[[int], Viewpoint]] = {
         "pinhole 512x512": lambda view: Camera(FLAT, 512, 512, (0.05, 0.0, 0.0), yaw=view * 50.0),
-        "tb360 eye 2048x1024": lambda view: Equirectangular(1024, 2048, eye=0.03 * (-1) ** view),
+        "tb360 eye 2048x1024": lambda view: SphereCamera(1024, 2048, eye=0.03 * (-1) ** view),
     }
     for name, viewpoint in cases.items():
         started, worked, filled = time.perf_counter(), time.process_time(), 0.0

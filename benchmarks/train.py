@@ -41,8 +41,8 @@ def make_random(folder: Path) -> None:
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
     from jointnet_cli.model.checkpoint import JointModel, save_model
-    from jointnet_cli.model.joint import JointUNet
-    from jointnet_cli.model.text import ClipText
+    from jointnet_cli.model.joint import JointNet
+    from jointnet_cli.model.text import ClipEncoder
     from jointnet_cli.training.stages.from_scratch import build_text_encoder, learn_tokenizer
 
     if (folder / "model_index.json").exists():
@@ -63,9 +63,9 @@ def make_random(folder: Path) -> None:
         sample_size=512,
     )
     tokenizer = learn_tokenizer(["a photo of a landscape"], 600, 77, folder / "tokenizer")
-    text = ClipText(tokenizer, build_text_encoder(tokenizer, width=1024, layers=23, heads=16))
+    text = ClipEncoder(tokenizer, build_text_encoder(tokenizer, width=1024, layers=23, heads=16))
     scheduler = dict(DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False).config)
-    save_model(JointModel(JointUNet({"rgb": unet}), vae, text, scheduler), folder, torch.float32)
+    save_model(JointModel(JointNet({"rgb": unet}), vae, text, scheduler), folder, torch.float32)
 
 
 def flops_a_sample(model: str) -> int:

@@ -31,10 +31,10 @@ from jointnet_cli.sampling.layout import (
 )
 from jointnet_cli.sampling.presets import Sampling
 from jointnet_cli.scene.cameras import focal_length
-from jointnet_cli.scene.layers import CUT, behind_surface, continued, hidden, widened
+from jointnet_cli.scene.layers import CUT, background_layer, dilate, extend_background, occluders
 from jointnet_cli.scene.scene import Scene
 from jointnet_cli.tasks import Depth, Generate, Inpaint, Maps, Panorama, Refine, Task
-from jointnet_cli.tensors import align_members, enlarge, from_map, resize, shrink_mask, to_array, to_map, to_tensor
+from jointnet_cli.tensors import align_members, downsample_mask, from_map, resize, to_array, to_map, to_tensor, upsample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,7 +169,7 @@ class Engine:
         given, canvas = {}, self._pixels(layout)
         for name, value in values.items():
             small = to_map(resize(value, canvas, name), name)
-            unknown = shrink_mask(masks[name], canvas)
+            unknown = downsample_mask(masks[name], canvas)
             given[name] = self._timed(timings, encode_region, small, unknown, wrap=projection.wrap)
         start = {name: region.latents for name, region in given.items()}
         job = self._job(task, layout, given=given, start=start, strength=task.strength)
@@ -196,7 +196,7 @@ class Engine:
         timings: Timings = {}
         values = self._complete(task, photo_layout(*_size(task.image), self.folder), timings, progress)
         start = {
-            name: self._encode(enlarge(value, self._pixels(layout), name), name, timings, wrap=projection.wrap)
+            name: self._encode(upsample(value, self._pixels(layout), name), name, timings, wrap=projection.wrap)
             for name, value in values.items()
         }
         given = {name: Region.whole(latents) for name, latents in start.items() if name not in refined}
@@ -204,7 +204,7 @@ class Engine:
         made = self._run(job, timings, progress, wrap=projection.wrap)
         for name, value in values.items():
             size = (height, width)
-            made[name] = resize(made[name], size, name) if name in refined else enlarge(value, size, name)
+            made[name] = resize(made[name], size, name) if name in refined else upsample(value, size, name)
         return self._result(task, made, projection, job, timings)
 
     def behind(
@@ -270,12 +270,12 @@ class Engine:
         projection, distance = scene.projection, scene.front.distance
         reach = max(1, round(_MOVE * focal_length(projection, distance.shape[1])))
         shown, masked = (
-            widened(hidden(distance, CUT, pixels, wrap=projection.wrap), _EDGE, wrap=projection.wrap)
+            dilate(occluders(distance, CUT, pixels, wrap=projection.wrap), _EDGE, wrap=projection.wrap)
             for pixels in (reach, _DEEPER * reach)
         )
         if not shown.any():
             return scene
-        image, disparity = continued(scene, masked)
+        image, disparity = extend_background(scene, masked)
         image, painted = self.behind(
             image,
             {**(maps or {}), "depth": disparity},
@@ -285,7 +285,7 @@ class Engine:
             sampling=sampling,
             progress=progress,
         )
-        return replace(scene, behind=behind_surface(scene, masked, image, painted["depth"], shown=shown))
+        return replace(scene, behind=background_layer(scene, masked, image, painted["depth"], shown=shown))
 
     def _complete(
         self, task: Inpaint | Refine, layout: Layout, timings: Timings, progress: Progress | None

@@ -90,7 +90,7 @@ def require_shared_folder(accelerator: Accelerator, folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Moment:
+class StepEnd:
     """What all processes know at the end of a step."""
 
     now: float
@@ -101,7 +101,7 @@ class Moment:
     """The signal that any process received, or 0."""
 
 
-class Agreement:
+class RankSync:
     """Exchanges a few numbers between the processes without waiting for their GPUs."""
 
     def __init__(self, accelerator: Accelerator) -> None:
@@ -109,11 +109,11 @@ class Agreement:
         own = not self._alone and distributed.get_backend() != "gloo"
         self._group = distributed.new_group(backend="gloo", timeout=PATIENCE) if own else None
 
-    def __call__(self, now: float, seconds: float = 0.0, signal: int = 0) -> Moment:
+    def __call__(self, now: float, seconds: float = 0.0, signal: int = 0) -> StepEnd:
         """The main process's times and the highest of the signals; every process has to call it."""
         if self._alone:
-            return Moment(now, seconds, signal)
+            return StepEnd(now, seconds, signal)
         told = torch.tensor([now if self._main else 0, seconds if self._main else 0, signal], dtype=torch.float64)
         distributed.all_reduce(told, distributed.ReduceOp.MAX, group=self._group)
         now, seconds, number = told.tolist()
-        return Moment(now, seconds, int(number))
+        return StepEnd(now, seconds, int(number))

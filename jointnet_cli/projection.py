@@ -24,7 +24,7 @@ class Projection:
 
 
 @dataclass(frozen=True)
-class Equirectangular:
+class Sphere:
     """A picture of a sphere, or a part of one: columns are even in longitude and rows in latitude.
 
     Column x of the whole looks at longitude `((x + 0.5) / full_width - 0.5) * 360` degrees, row y at latitude

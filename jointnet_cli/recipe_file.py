@@ -17,7 +17,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import decode_text, to_json
 
 
-class Settings(BaseModel):
+class RecipeTable(BaseModel):
     """A table of a recipe: unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

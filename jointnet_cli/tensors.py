@@ -132,7 +132,7 @@ def resize(values: Tensor, size: Size, modality: str) -> Tensor:
     return F.interpolate(values, size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
-def enlarge(values: Tensor, size: Size, modality: str) -> Tensor:
+def upsample(values: Tensor, size: Size, modality: str) -> Tensor:
     """The same before refinement: RGB by Lanczos, dense maps by the nearest pixel, which invents no values (paper 5.2)."""
     if values.shape[-2:] == size:
         return values
@@ -142,7 +142,7 @@ def enlarge(values: Tensor, size: Size, modality: str) -> Tensor:
     return F.interpolate(planes, size, mode="nearest-exact").view(*values.shape[:-2], *size)
 
 
-def shrink_mask(mask: Tensor, size: Size) -> Tensor:
+def downsample_mask(mask: Tensor, size: Size) -> Tensor:
     """A mask (H, W) at another size: a pixel is marked if any pixel it stands for is."""
     return F.adaptive_max_pool2d((mask > 0.5).float()[None], size)[0]
 

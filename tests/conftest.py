@@ -87,15 +87,15 @@ def tiny_folder(
     from diffusers import AutoencoderKL, DDIMScheduler
 
     from jointnet_cli.model.checkpoint import JointModel, save_model
-    from jointnet_cli.model.joint import JointUNet
-    from jointnet_cli.model.text import ClipText
+    from jointnet_cli.model.joint import JointNet
+    from jointnet_cli.model.text import ClipEncoder
     from jointnet_cli.training.stages.from_scratch import build_text_encoder, learn_tokenizer
 
     @cache
     def make(variant: str) -> Path:
         folder = tmp_path_factory.mktemp(variant)
         branches, masked_input = VARIANTS[variant]
-        joint = JointUNet({name: tiny_unet(seed) for seed, name in enumerate(branches)}, masked_input=masked_input)
+        joint = JointNet({name: tiny_unet(seed) for seed, name in enumerate(branches)}, masked_input=masked_input)
         torch.manual_seed(10)
         for weights in [*joint.exchange.parameters(), *joint.masked.parameters()]:
             torch.nn.init.normal_(weights, std=0.1)
@@ -119,7 +119,7 @@ def tiny_folder(
             steps_offset=1,
             clip_sample=False,
         )
-        text = ClipText(tokenizer, text_encoder)
+        text = ClipEncoder(tokenizer, text_encoder)
         model = JointModel(joint, vae, text, dict(schedule.config), provenance={"steps": 0})
         save_model(model, folder, torch.float32)
         return folder

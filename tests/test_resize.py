@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from jointnet_cli.tensors import enlarge, resize, shrink_mask, to_array, to_tensor
+from jointnet_cli.tensors import downsample_mask, resize, to_array, to_tensor, upsample
 
 MODALITIES = pytest.mark.parametrize("modality", ["rgb", "depth", "normal"])
 SIZES = st.tuples(st.integers(1, 30), st.integers(1, 30))
@@ -45,7 +45,7 @@ def test_arrays_go_there_and_back(modality: str) -> None:
 def test_the_same_size_is_the_same_object(modality: str) -> None:
     tensor = values(modality, 5, 7)
     assert resize(tensor, (5, 7), modality) is tensor
-    assert enlarge(tensor, (5, 7), modality) is tensor
+    assert upsample(tensor, (5, 7), modality) is tensor
 
 
 @MODALITIES
@@ -53,7 +53,7 @@ def test_the_same_size_is_the_same_object(modality: str) -> None:
 @given(SIZES, SIZES)
 def test_sizes_and_ranges(modality: str, size: tuple[int, int], other: tuple[int, int]) -> None:
     tensor = values(modality, *size)
-    for made in (resize(tensor, other, modality), enlarge(tensor, other, modality)):
+    for made in (resize(tensor, other, modality), upsample(tensor, other, modality)):
         assert made.shape == (*tensor.shape[:-2], *other)
         if modality == "normal":
             lengths = made.norm(dim=1)
@@ -66,13 +66,13 @@ def test_sizes_and_ranges(modality: str, size: tuple[int, int], other: tuple[int
 @given(st.sampled_from(["depth", "normal"]), SIZES, SIZES)
 def test_maps_are_enlarged_without_new_values(modality: str, size: tuple[int, int], other: tuple[int, int]) -> None:
     tensor = values(modality, *size)
-    assert columns(enlarge(tensor, other, modality)) <= columns(tensor)
+    assert columns(upsample(tensor, other, modality)) <= columns(tensor)
 
 
 def test_each_pixel_of_a_map_becomes_a_block() -> None:
     tensor = values("depth", 3, 4)
     expected = tensor.repeat_interleave(2, dim=1).repeat_interleave(3, dim=2)
-    assert torch.equal(enlarge(tensor, (6, 12), "depth"), expected)
+    assert torch.equal(upsample(tensor, (6, 12), "depth"), expected)
     assert not columns(resize(tensor, (6, 12), "depth")) <= columns(tensor)
 
 
@@ -80,14 +80,14 @@ def test_each_pixel_of_a_map_becomes_a_block() -> None:
 @given(st.floats(0, 1, width=32), SIZES, SIZES)
 def test_a_constant_stays_constant(value: float, size: tuple[int, int], other: tuple[int, int]) -> None:
     for modality, shape in (("rgb", (1, 3, *size)), ("depth", (1, *size))):
-        for change in (resize, enlarge):
+        for change in (resize, upsample):
             assert torch.allclose(change(torch.full(shape, value), other, modality), torch.tensor(value), atol=1e-5)
 
 
 def test_images_are_enlarged_by_lanczos_which_keeps_an_edge() -> None:
     edge = torch.zeros(1, 3, 8, 8)
     edge[..., 4:] = 0.8
-    sharp, smooth = enlarge(edge, (16, 16), "rgb"), resize(edge, (16, 16), "rgb")
+    sharp, smooth = upsample(edge, (16, 16), "rgb"), resize(edge, (16, 16), "rgb")
     assert torch.equal(sharp[:, 0], sharp[:, 2]) and torch.equal(sharp[:, :, 0], sharp[:, :, 9])
     # It overshoots beside the edge, and falls from lobe to lobe.
     assert sharp.max() > 0.82
@@ -99,7 +99,7 @@ def test_images_are_enlarged_by_lanczos_which_keeps_an_edge() -> None:
 def test_normals_that_cancel_have_no_surface() -> None:
     opposed = torch.tensor([1.0, -1.0]).repeat(4).view(1, 1, 1, 8) * torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)
     assert not resize(opposed, (1, 4), "normal").any()
-    assert enlarge(opposed, (1, 16), "normal").norm(dim=1).min() == 1
+    assert upsample(opposed, (1, 16), "normal").norm(dim=1).min() == 1
 
 
 @settings(max_examples=40, deadline=None)
@@ -110,7 +110,7 @@ def test_shrunk_masks_mark_every_pixel_that_stands_for_a_marked_one(
     row, column = data.draw(st.integers(0, size[0] - 1)), data.draw(st.integers(0, size[1] - 1))
     mask = torch.zeros(size)
     mask[row, column] = 1
-    shrunk = shrink_mask(mask, other)
+    shrunk = downsample_mask(mask, other)
     assert shrunk.shape == other
     for i in range(other[0]):
         for j in range(other[1]):
@@ -121,8 +121,8 @@ def test_shrunk_masks_mark_every_pixel_that_stands_for_a_marked_one(
 
 @pytest.mark.parametrize("value", [0.0, 0.5])
 def test_half_grey_is_not_marked(value: float) -> None:
-    assert not shrink_mask(torch.full((9, 7), value), (4, 4)).any()
-    assert shrink_mask(torch.full((9, 7), value + 0.51), (4, 4)).all()
+    assert not downsample_mask(torch.full((9, 7), value), (4, 4)).any()
+    assert downsample_mask(torch.full((9, 7), value + 0.51), (4, 4)).all()
 
 
 def test_arrays_of_any_number_become_single_precision() -> None:
@@ -142,12 +142,12 @@ def test_a_smaller_map_has_read_every_pixel() -> None:
 
 
 def test_the_nearest_pixel_is_that_below_the_centre() -> None:
-    assert enlarge(torch.tensor([[[0.0, 1.0, 2.0]]]), (1, 5), "depth").tolist() == [[[0, 0, 1, 2, 2]]]
+    assert upsample(torch.tensor([[[0.0, 1.0, 2.0]]]), (1, 5), "depth").tolist() == [[[0, 0, 1, 2, 2]]]
 
 
 def test_images_are_enlarged_as_by_pillow() -> None:
     tensor = values("rgb", 4, 6)
-    made = enlarge(tensor, (9, 15), "rgb")
+    made = upsample(tensor, (9, 15), "rgb")
     for plane, enlarged in zip(tensor[0], made[0], strict=True):
         picture = Image.fromarray(plane.numpy()).resize((15, 9), Image.Resampling.LANCZOS)
         np.testing.assert_array_equal(enlarged.numpy(), np.asarray(picture).clip(0, 1))

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 import jointnet_cli
-from jointnet_cli.cli.console import guarded, hush_libraries
+from jointnet_cli.cli.console import handle_errors, silence_libraries
 from jointnet_cli.cli.convert import convert
 from jointnet_cli.cli.depth import depth
 from jointnet_cli.cli.doctor import doctor
 from jointnet_cli.cli.evaluate import evaluate
 from jointnet_cli.cli.generate import generate
-from jointnet_cli.cli.groups import spread
+from jointnet_cli.cli.groups import expand_flags
 from jointnet_cli.cli.inpaint import inpaint
 from jointnet_cli.cli.models import models
 from jointnet_cli.cli.panorama import panorama
@@ -46,7 +46,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 for _command, _example in EXAMPLES.items():
-    app.command(epilog=f"Example: {_example}", no_args_is_help=_command is not doctor)(guarded(spread(_command)))
+    app.command(epilog=f"Example: {_example}", no_args_is_help=_command is not doctor)(
+        handle_errors(expand_flags(_command))
+    )
 app.add_typer(models)
 app.add_typer(recipe)
 app.add_typer(evaluate)
@@ -64,7 +66,7 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    hush_libraries()
+    silence_libraries()
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, note, progress, show_fault
+from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, note, progress, report_error
 from jointnet_cli.cli.inputs import require_files
 from jointnet_cli.cli.options import ModelOptions, OutputOptions, SamplingOptions
 from jointnet_cli.cli.scene import SceneOptions
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["generate", "depth", "inpaint", "refine", "panorama"]
 
-HOPELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE})
+FATAL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE})
 """The disk is full or read-only, or nobody reads stdout any more."""
 
 
@@ -110,7 +110,7 @@ def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions,
         except Exception as fault:
             if _concerns_all(fault, item):
                 raise
-            show_fault(fault, prefix=f"item {item.index} ({item.files.get('image') or item.prompt}): ")
+            report_error(fault, prefix=f"item {item.index} ({item.files.get('image') or item.prompt}): ")
             faults.append(fault)
     note(f"{len(items) - len(faults)} of {len(items)} done in {time.monotonic() - started:.1f} s", output.quiet)
     if faults:
@@ -157,7 +157,7 @@ def _concerns_all(fault: Exception, item: Item) -> bool:
     if isinstance(fault, UserError):
         # Where only prompts and seeds differ, what the model refuses once it refuses always.
         return not item.independent
-    return isinstance(fault, OSError) and fault.errno in HOPELESS
+    return isinstance(fault, OSError) and fault.errno in FATAL_ERRNOS
 
 
 def _size(item: Item, folder: ModelFolder) -> dict[str, int]:

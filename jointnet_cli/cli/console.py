@@ -55,7 +55,7 @@ def debugging() -> bool:
     return os.environ.get("JOINTNET_DEBUG", "0") not in ("", "0")
 
 
-def hush_libraries() -> None:
+def silence_libraries() -> None:
     """Keep the warnings and loading bars of libraries off stderr, which they write to even when it is no terminal."""
     if debugging():
         return
@@ -67,7 +67,7 @@ def hush_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def show_fault(fault: BaseException, prefix: str = "") -> None:
+def report_error(fault: BaseException, prefix: str = "") -> None:
     """One line for an exception of any kind, its hint, and under `JOINTNET_DEBUG=1` its traceback."""
     if debugging():
         traceback.print_exception(fault)
@@ -81,7 +81,7 @@ def show_fault(fault: BaseException, prefix: str = "") -> None:
         error(f"{prefix}unexpected {type(fault).__name__}{detail}", "JOINTNET_DEBUG=1 shows where it happened")
 
 
-def guarded(command: Callable[..., None]) -> Callable[..., None]:
+def handle_errors(command: Callable[..., None]) -> Callable[..., None]:
     """`command` with every fault turned into one line on stderr and an exit code.
 
     0 done, 1 the run or some items failed, 2 the user's fault, 130 Ctrl-C. A reader of stdout that goes away
@@ -102,10 +102,10 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except UserError as fault:
-            show_fault(fault)
+            report_error(fault)
             raise typer.Exit(USER_FAULT) from None
         except Exception as fault:
-            show_fault(fault)
+            report_error(fault)
             raise typer.Exit(RUN_FAILED) from None
 
     return run

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, note, show_fault
-from jointnet_cli.cli.convert_options import ScaleOptions, SourceOptions, WishOptions
+from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, note, report_error
+from jointnet_cli.cli.convert_options import ConvertScaleOptions, ConvertTargetOptions, SourceOptions
 from jointnet_cli.cli.options import OutputOptions
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import check_free, list_photos
 from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:
-    from jointnet_cli.convert.change import Wish
+    from jointnet_cli.convert.change import TargetOptions
     from jointnet_cli.convert.content import Content
-    from jointnet_cli.convert.read import Reading
-    from jointnet_cli.convert.write import Plan
+    from jointnet_cli.convert.read import ReadOptions
+    from jointnet_cli.convert.write import OutputPlan
     from jointnet_cli.scene.scene import DepthScale
 
 SUFFIXES = frozenset({".exr", ".jpeg", ".jpg", ".npy", ".png", ".tif", ".tiff", ".webp", ".bmp"})
@@ -36,7 +36,12 @@ Files = Annotated[
 
 
 def convert(
-    files: Files, *, wish: WishOptions, metres: ScaleOptions, source: SourceOptions, output: OutputOptions
+    files: Files,
+    *,
+    wish: ConvertTargetOptions,
+    metres: ConvertScaleOptions,
+    source: SourceOptions,
+    output: OutputOptions,
 ) -> None:
     """Convert pictures and maps between conventions and formats.
 
@@ -58,7 +63,7 @@ def convert(
         except (UserError, OSError, MemoryError) as fault:
             if len(sources) == 1:
                 raise
-            show_fault(fault, prefix=f"{path}: ")
+            report_error(fault, prefix=f"{path}: ")
             faults.append(fault)
     if faults:
         unusable = all(isinstance(fault, UserError) for fault in faults) and len(faults) == len(sources)
@@ -67,8 +72,8 @@ def convert(
 
 def _convert(
     path: Path,
-    wish: Wish,
-    reading: Reading,
+    wish: TargetOptions,
+    reading: ReadOptions,
     output: OutputOptions,
     command: str,
     taken: dict[Path, Path],
@@ -120,11 +125,11 @@ def _convert(
         print(*names, sep="\n", flush=True)
 
 
-def _wish(options: WishOptions, metres: ScaleOptions, scale: DepthScale | None) -> Wish:
-    from jointnet_cli.convert.change import Wish
+def _wish(options: ConvertTargetOptions, metres: ConvertScaleOptions, scale: DepthScale | None) -> TargetOptions:
+    from jointnet_cli.convert.change import TargetOptions
 
     bits: dict[str | None, Literal[8, 16, 32]] = {"8": 8, "16": 16, "32": 32}
-    return Wish(
+    return TargetOptions(
         to=options.to,
         quantity=options.quantity,
         axis=options.axis,
@@ -140,10 +145,10 @@ def _wish(options: WishOptions, metres: ScaleOptions, scale: DepthScale | None) 
     )
 
 
-def _reading(options: SourceOptions, metres: ScaleOptions, scale: DepthScale | None) -> Reading:
-    from jointnet_cli.convert.read import Reading
+def _reading(options: SourceOptions, metres: ConvertScaleOptions, scale: DepthScale | None) -> ReadOptions:
+    from jointnet_cli.convert.read import ReadOptions
 
-    return Reading(
+    return ReadOptions(
         part=options.what,
         quantity=options.from_quantity,
         axis=options.from_axis,
@@ -213,13 +218,13 @@ def _seen(content: Content) -> str:
     return f", {words}" if words else ""
 
 
-def _facts(plan: Plan) -> dict[str, Any]:
+def _facts(plan: OutputPlan) -> dict[str, Any]:
     """What a written file is, for programs."""
     names = ("part", "projection", "maps", "filter", "width", "height")
     return {name: plan.record[name] for name in names if name in plan.record} | {"parts": list(plan.parts)}
 
 
-def _written(plan: Plan) -> str:
+def _written(plan: OutputPlan) -> str:
     """The same for people."""
     from jointnet_cli.convert.write import stored_words
 

@@ -16,7 +16,7 @@ SCALE_PANEL = "Metres"
 
 
 @dataclass(frozen=True)
-class WishOptions:
+class ConvertTargetOptions:
     """What the files are to become."""
 
     to: Annotated[
@@ -94,7 +94,7 @@ class WishOptions:
 
 
 @dataclass(frozen=True)
-class ScaleOptions:
+class ConvertScaleOptions:
     """What disparity means in metres: distance = 1 / (scale * disparity + shift)."""
 
     near: Annotated[

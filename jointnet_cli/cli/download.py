@@ -11,12 +11,12 @@ import typer
 
 from jointnet_cli.cli.console import RUN_FAILED, note, progress
 from jointnet_cli.cli.live import live, say_causes, say_funnel, size
-from jointnet_cli.cli.wanted import BOUNDS, FetchOptions, SourceOptions
+from jointnet_cli.cli.wanted import BOUNDS, FetchOptions, ImageSourceOptions
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:
-    from jointnet_cli.data.job import Job, Tally
+    from jointnet_cli.data.job import PrepareJob, Tally
     from jointnet_cli.data.plan import Plan
     from jointnet_cli.data.settings import PrepareRecipe
 
@@ -28,7 +28,7 @@ class Download:
     source: str
     out: Path
     recipe: PrepareRecipe
-    job: Job
+    job: PrepareJob
     worker: tuple[int, int] = (1, 1)
     address: str | None = None
     """Of a Ray cluster."""
@@ -40,7 +40,7 @@ def read_download(
     limit: int | None,
     size: int | None,
     shard_size: int | None,
-    wanted: SourceOptions,
+    wanted: ImageSourceOptions,
     fetch: FetchOptions,
 ) -> Download:
     """The run that the flags describe, checked as far as that goes without the source.
@@ -48,7 +48,7 @@ def read_download(
     Raises:
         UserError: a wrong recipe, setting or flag.
     """
-    from jointnet_cli.data.job import Job
+    from jointnet_cli.data.job import PrepareJob
     from jointnet_cli.data.settings import load_prepare_recipe
 
     bounds = {name: getattr(wanted, name) for name in BOUNDS}
@@ -65,7 +65,7 @@ def read_download(
     }
     given = {table: {key: value for key, value in keys.items() if value is not None} for table, keys in flags.items()}
     recipe = load_prepare_recipe(wanted.recipe, wanted.overrides or [], given)
-    job = Job(out, recipe.settings(), limit, tuple(_words(fetch.retry_failed or "")))
+    job = PrepareJob(out, recipe.settings(), limit, tuple(_words(fetch.retry_failed or "")))
     job.again()
     return Download(source, out, recipe, job, _worker(fetch.worker), _address(fetch.cluster))
 
@@ -74,11 +74,11 @@ def print_plan(download: Download, as_json: bool) -> None:
     """Print the funnel and what the download is expected to take; nothing is fetched and nothing kept."""
     from tempfile import TemporaryDirectory
 
-    from jointnet_cli.data.plan import make_plan
+    from jointnet_cli.data.plan import build_plan
     from jointnet_cli.data.report import estimate
 
     with TemporaryDirectory(prefix="jointnet-") as folder:
-        plan = make_plan(download.recipe.sifting(download.source), Path(folder))
+        plan = build_plan(download.recipe.sifting(download.source), Path(folder))
     rows = plan.rows if download.job.limit is None else min(plan.rows, download.job.limit)
     expected = estimate(rows, plan.shard_size, download.job.fetch)
     if as_json:
@@ -100,19 +100,19 @@ def run_download(download: Download, as_json: bool, quiet: bool) -> None:
         typer.Exit: code 1 if images were fetched and none came; a retry may heal nothing.
     """
     from jointnet_cli.data.job import Tally
-    from jointnet_cli.data.plan import obtain_plan
+    from jointnet_cli.data.plan import open_plan
     from jointnet_cli.data.report import write_report, write_sheet
-    from jointnet_cli.data.web.download import gather, share, to_fetch
+    from jointnet_cli.data.web.download import download_shards, rows_to_fetch, share
 
     with progress(f"filtering {download.source}", quiet):
-        plan = obtain_plan(download.out, download.recipe.sifting(download.source))
+        plan = open_plan(download.out, download.recipe.sifting(download.source))
     say_funnel(plan.funnel, quiet)
     job = download.job
     numbers = share(plan.shards(job.limit), download.worker)
-    tally = Tally(total=to_fetch(job, plan, numbers))
+    tally = Tally(total=rows_to_fetch(job, plan, numbers))
     with live(f"into {download.out}", quiet) as watch:
         if download.address is None:
-            gather(job, numbers, tally, watch)
+            download_shards(job, numbers, tally, watch)
         else:
             from jointnet_cli.data.prepare import gather_on_ray
 
@@ -147,7 +147,7 @@ def _print_result(download: Download, plan: Plan, tally: Tally, as_json: bool) -
     print(to_json({**facts, "shards": [str(shard) for shard in shards]}))
 
 
-def _say_the_rest(job: Job, numbers: Sequence[int], quiet: bool) -> None:
+def _say_the_rest(job: PrepareJob, numbers: Sequence[int], quiet: bool) -> None:
     from jointnet_cli.data.shards.format import is_complete
 
     missing = sum(not is_complete(job.shard(number)) for number in numbers)

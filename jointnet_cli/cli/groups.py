@@ -10,10 +10,10 @@ from typing import Any, get_type_hints
 
 import typer
 
-from jointnet_cli.cli.console import guarded
+from jointnet_cli.cli.console import handle_errors
 
 
-def spread(command: Callable[..., None]) -> Callable[..., None]:
+def expand_flags(command: Callable[..., None]) -> Callable[..., None]:
     """`command` with every dataclass parameter replaced by that dataclass's fields.
 
     The fields carry Typer's annotations and the defaults, so a flag shared by several commands is written once, and
@@ -51,7 +51,7 @@ def command_group(name: str, help: str, commands: Mapping[str, tuple[Callable[..
         name=name, help=help, epilog=f"Example: {examples[0]}", no_args_is_help=True, rich_markup_mode="markdown"
     )
     for word, (command, example) in commands.items():
-        run = guarded(spread(command))
+        run = handle_errors(expand_flags(command))
         needs = any(flag.default is inspect.Parameter.empty for flag in inspect.signature(run).parameters.values())
         group.command(word, epilog=f"Example: {example}", no_args_is_help=needs)(run)
     return group

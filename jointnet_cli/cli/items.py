@@ -9,7 +9,7 @@ from typing import Any
 from jointnet_cli.cli.batch import Item
 from jointnet_cli.cli.inputs import require_files
 from jointnet_cli.cli.options import BatchOptions, CaptionOptions, PromptOptions
-from jointnet_cli.cli.rows import Row, read_rows
+from jointnet_cli.cli.rows import BatchRow, read_rows
 from jointnet_cli.errors import UserError
 
 MakeItem = Callable[..., Item]
@@ -24,10 +24,10 @@ def list_items(
     Item n has seed + n, and in a row with a seed of its own repeat k has that seed + k.
 
     Raises:
-        UserError: a prompt that is missing or given twice; what `read_rows` and `Row.override` refuse; an input
+        UserError: a prompt that is missing or given twice; what `read_rows` and `BatchRow.override` refuse; an input
             that is not there.
     """
-    rows = [Row("", {})] if batch.prompts is None else read_rows(batch.prompts)
+    rows = [BatchRow("", {})] if batch.prompts is None else read_rows(batch.prompts)
     if prompts.prompt and all("prompt" in row.values for row in rows):
         raise UserError("a prompt and --prompts were both given", "leave one of them out")
     items: list[Item] = []

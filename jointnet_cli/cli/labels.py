@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from jointnet_cli.cli.options import option
 
 if TYPE_CHECKING:
-    from jointnet_cli.data.labels.specs import LabelSpec
+    from jointnet_cli.data.labels.specs import TeacherSpec
 
 LABEL_PANEL = "Labels"
 
@@ -46,7 +46,7 @@ class LabelOptions:
         ),
     ] = None
 
-    def specs(self) -> list[LabelSpec]:
+    def specs(self) -> list[TeacherSpec]:
         """The teachers, checked as far as that goes without opening them.
 
         Raises:

@@ -12,7 +12,7 @@ from jointnet_cli.cli.console import RUN_FAILED, note, progress
 from jointnet_cli.cli.download import print_plan, read_download, run_download
 from jointnet_cli.cli.labels import LabelOptions
 from jointnet_cli.cli.options import DryRun, Json, Quiet, option
-from jointnet_cli.cli.wanted import FetchOptions, SourceOptions
+from jointnet_cli.cli.wanted import FetchOptions, ImageSourceOptions
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
 
@@ -26,7 +26,7 @@ OTHER_FLAGS = {"overrides": "--set", "more_columns": "NAME=COLUMN"}
 
 
 @dataclass(frozen=True)
-class SceneOptions:
+class WorldOptions:
     """Which images."""
 
     source: Annotated[
@@ -114,7 +114,7 @@ class ShardOptions:
 
 
 def prepare(
-    scenes: SceneOptions, shards: ShardOptions, wanted: SourceOptions, fetch: FetchOptions, labels: LabelOptions
+    scenes: WorldOptions, shards: ShardOptions, wanted: ImageSourceOptions, fetch: FetchOptions, labels: LabelOptions
 ) -> None:
     """Write training shards: image, caption and record of every sample, with depth and normals where there are any.
 
@@ -142,7 +142,7 @@ def prepare(
         _label(shards, labels, alone=labelling)
 
 
-def _is_labelling(scenes: SceneOptions, shards: ShardOptions, labels: LabelOptions) -> bool:
+def _is_labelling(scenes: WorldOptions, shards: ShardOptions, labels: LabelOptions) -> bool:
     """Whether the shards are only to be labelled: they are their own source."""
     source = Path(scenes.source)
     if scenes.source == WORLDS or not (source.is_dir() and shards.out.is_dir() and source.samefile(shards.out)):
@@ -152,7 +152,7 @@ def _is_labelling(scenes: SceneOptions, shards: ShardOptions, labels: LabelOptio
     return True
 
 
-def _prepare_worlds(scenes: SceneOptions, shards: ShardOptions) -> None:
+def _prepare_worlds(scenes: WorldOptions, shards: ShardOptions) -> None:
     from jointnet_cli.data.worlds.dataset import PrepareWorlds, prepare_worlds
 
     if scenes.count is None:
@@ -227,7 +227,7 @@ def _label(shards: ShardOptions, labels: LabelOptions, alone: bool) -> None:
         raise typer.Exit(RUN_FAILED)
 
 
-def _refuse(*groups: SourceOptions | FetchOptions) -> None:
+def _refuse(*groups: ImageSourceOptions | FetchOptions) -> None:
     for group in groups:
         _refuse_flags(
             group, {field.name for field in fields(group)}, "rendered worlds, or for shards that are labelled"

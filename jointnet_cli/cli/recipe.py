@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jointnet_cli.cli.console import USER_FAULT, note, show_fault
+from jointnet_cli.cli.console import USER_FAULT, note, report_error
 from jointnet_cli.cli.groups import command_group
 from jointnet_cli.cli.options import Quiet, option
 from jointnet_cli.errors import UserError
@@ -78,7 +78,7 @@ def copy(
     overwrite: Annotated[bool, option("--overwrite", help="Replace a file that exists.")] = False,
 ) -> None:
     """Write a copy of a recipe to change, and print its path."""
-    from jointnet_cli.files.atomic import atomic_path
+    from jointnet_cli.files.atomic import atomic_file
 
     path = _find(name)
     target = file or Path(path.name)
@@ -87,7 +87,7 @@ def copy(
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists already", hint="give --overwrite to replace it, or another FILE")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(target) as temporary:
+    with atomic_file(target) as temporary:
         temporary.write_bytes(path.read_bytes())
     print(target)
 
@@ -105,7 +105,7 @@ def check(
         try:
             recipe = _load(_find(name), overrides or [])
         except UserError as fault:
-            show_fault(fault)
+            report_error(fault)
             faults += 1
             continue
         for line in _absent(recipe):
@@ -147,9 +147,9 @@ def _absent(recipe: Recipe) -> list[str]:
     """What a training needs and this machine has not got."""
     if _stage(recipe) == PREPARE:
         return []
-    from jointnet_cli.training.inputs import absent
+    from jointnet_cli.training.inputs import missing_inputs
 
-    return absent(recipe)  # type: ignore[arg-type]
+    return missing_inputs(recipe)  # type: ignore[arg-type]
 
 
 EXAMPLES: dict[str, tuple[Callable[..., None], str]] = {

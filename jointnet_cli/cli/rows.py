@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Row:
+class BatchRow:
     """What one row of a batch file says."""
 
     place: str
@@ -73,7 +73,7 @@ def _checker(group: type, name: str) -> TypeAdapter[Any]:
     return TypeAdapter(bounded)
 
 
-def read_rows(source: str) -> list[Row]:
+def read_rows(source: str) -> list[BatchRow]:
     """The rows of a batch file, or of stdin for `-`.
 
     `.csv` has a header of option names, `.jsonl` an object a line; anything else is a prompt a line, where blank lines
@@ -90,7 +90,7 @@ def read_rows(source: str) -> list[Row]:
     elif suffix == ".jsonl" or (source == "-" and text.lstrip().startswith("{")):
         rows = list(_json_rows(text, place))
     else:
-        rows = [Row(where, {"prompt": line}) for where, line in _lines(text, place) if not line.startswith("#")]
+        rows = [BatchRow(where, {"prompt": line}) for where, line in _lines(text, place) if not line.startswith("#")]
     if not rows:
         raise UserError(f"no prompts in {place}", "write one prompt a line; blank lines and lines with # are skipped")
     return rows
@@ -116,7 +116,7 @@ def _lines(text: str, place: str) -> Iterator[tuple[str, str]]:
             yield f"{place} line {number}", line.strip()
 
 
-def _csv_rows(text: str, place: str) -> Iterator[Row]:
+def _csv_rows(text: str, place: str) -> Iterator[BatchRow]:
     reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
     try:
         names = [_column(name) for name in reader.fieldnames or ()]
@@ -132,7 +132,7 @@ def _csv_rows(text: str, place: str) -> Iterator[Row]:
         raise UserError(f"{place}, after line {reader.line_num}: not CSV: {error}", hint) from None
 
 
-def _json_rows(text: str, place: str) -> Iterator[Row]:
+def _json_rows(text: str, place: str) -> Iterator[BatchRow]:
     for where, line in _lines(text, place):
         try:
             values = json.loads(line)
@@ -143,13 +143,13 @@ def _json_rows(text: str, place: str) -> Iterator[Row]:
         yield _row(where, ((name, value) for name, value in values.items() if value is not None))
 
 
-def _row(place: str, values: Iterable[tuple[str, Any]]) -> Row:
+def _row(place: str, values: Iterable[tuple[str, Any]]) -> BatchRow:
     """A row whose columns may be written as flags are: `negative-prompt`."""
     row = {_column(name): value for name, value in values}
     for name, value in row.items():
         if not str(value).isascii() and any("\ud800" <= character <= "\udfff" for character in str(value)):
             raise UserError(f"{place}: {name} holds half of a surrogate pair, which is not text")
-    return Row(place, row)
+    return BatchRow(place, row)
 
 
 def _column(name: str) -> str:

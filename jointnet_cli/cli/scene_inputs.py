@@ -173,16 +173,16 @@ def _metric_scene(
 ) -> Scene:
     import numpy as np
 
-    from jointnet_cli.scene.edges import sharpened
-    from jointnet_cli.scene.scene import FAR, NEAR, DepthScale, Scene, Surface
+    from jointnet_cli.scene.edges import sharpen_edges
+    from jointnet_cli.scene.scene import FAR, NEAR, DepthScale, Layer, Scene
 
     if sharpen:
         inverse = (1 / distance).astype(np.float32)  # 0 for the sky
-        edges = sharpened(inverse, lambda nearness: nearness, wrap=projection.wrap)
+        edges = sharpen_edges(inverse, lambda nearness: nearness, wrap=projection.wrap)
         with np.errstate(divide="ignore"):
             distance = np.where(edges == inverse, distance, 1 / edges)
     hits = distance[np.isfinite(distance)]
     near, far = (float(hits.min()), float(hits.max())) if hits.size else (NEAR, FAR)
     # A wall straight ahead has one distance, and a scale two.
     scale = DepthScale.from_range(near, max(far, 1.001 * near), "file")
-    return Scene(Surface(image, distance), None, projection, scale)
+    return Scene(Layer(image, distance), None, projection, scale)

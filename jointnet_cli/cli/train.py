@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jointnet_cli.cli.console import RUN_FAILED, note, show_fault
+from jointnet_cli.cli.console import RUN_FAILED, note, report_error
 from jointnet_cli.cli.options import Quiet, option
 from jointnet_cli.files.text import to_json
 
@@ -79,7 +79,7 @@ def train(recipe: Recipe, *, overrides: Overrides = None, run: RunOptions) -> No
             log=_logger(run),
         )
     except RunFailed as fault:
-        show_fault(fault)
+        report_error(fault)
         raise typer.Exit(RUN_FAILED) from None
     except Terminated:
         note("terminated")

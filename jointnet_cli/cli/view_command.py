@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jointnet_cli.cli.batch import HOPELESS
-from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, progress, show_fault
+from jointnet_cli.cli.batch import FATAL_ERRNOS
+from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, progress, report_error
 from jointnet_cli.cli.options import INPUT_PANEL, OUTPUT_PANEL, Channel, DepthKind, ModelOptions, OutputOptions, option
 from jointnet_cli.cli.scene import ViewedSceneOptions
 from jointnet_cli.cli.scene_inputs import SceneFiles, find_scene, read_scene, scene_projection
@@ -78,9 +78,9 @@ def view(
                 raise UserError(f"its files would be called as those of {other}", "give one of them another --out")
             _make(path, files, wanted, projection, scene, depth_kind, channel, output, browse, paint)
         except Exception as fault:
-            if isinstance(fault, OSError) and fault.errno in HOPELESS:
+            if isinstance(fault, OSError) and fault.errno in FATAL_ERRNOS:
                 raise
-            show_fault(fault, prefix=f"{path}: " if len(paths) > 1 else "")
+            report_error(fault, prefix=f"{path}: " if len(paths) > 1 else "")
             faults.append(fault)
     if faults:
         unusable = [fault for fault in faults if isinstance(fault, UserError)]

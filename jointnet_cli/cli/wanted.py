@@ -18,7 +18,7 @@ SOURCE_PANEL, FILTER_PANEL, FETCH_PANEL, WORK_PANEL = (
 
 
 @dataclass(frozen=True)
-class SourceOptions:
+class ImageSourceOptions:
     """What is wanted of which source; what is not given is the recipe's."""
 
     recipe: Annotated[
@@ -210,5 +210,5 @@ class FetchOptions:
     ] = None
 
 
-BOUNDS = tuple(field.name for field in fields(SourceOptions) if field.name.endswith(("_above", "_below")))
+BOUNDS = tuple(field.name for field in fields(ImageSourceOptions) if field.name.endswith(("_above", "_below")))
 """The flags that are bounds of the filter."""

@@ -12,7 +12,7 @@ from jointnet_cli.convert.content import Axis, Content, DepthMap, Quantity, View
 from jointnet_cli.convert.sphere import Grid, latitudes, to_cylinder, to_sphere
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.maps import with_endless_sky
-from jointnet_cli.projection import Equirectangular, Projection
+from jointnet_cli.projection import Projection, Sphere
 from jointnet_cli.scene.cameras import rays
 from jointnet_cli.scene.scene import FAR, NEAR, DepthScale
 
@@ -20,7 +20,7 @@ Format = Literal["exr", "png", "tiff", "npy", "jpg"]
 
 
 @dataclass(frozen=True)
-class Wish:
+class TargetOptions:
     """What is to become of the files; `None` keeps what they are."""
 
     to: Format
@@ -44,7 +44,7 @@ class Wish:
     bits: Literal[8, 16, 32] | None = None
 
 
-def change(content: Content, wish: Wish) -> tuple[Content, list[str]]:
+def change(content: Content, wish: TargetOptions) -> tuple[Content, list[str]]:
     """The content as it is wanted, and in words what that cost.
 
     Raises:
@@ -67,14 +67,14 @@ def change(content: Content, wish: Wish) -> tuple[Content, list[str]]:
 
 
 def _changed_depth(
-    depth: DepthMap, old: View | None, new: View | None, grid: Grid | None, wish: Wish, notes: list[str]
+    depth: DepthMap, old: View | None, new: View | None, grid: Grid | None, wish: TargetOptions, notes: list[str]
 ) -> DepthMap:
     if wish.scale is not None and depth.quantity == "distance":
         depth = replace(depth, scale=None)  # what it once was as disparity no longer matters
     quantity = wish.quantity or depth.quantity
     axis = wish.axis or depth.axis
     if wish.axis is None and grid is not None and "distance" in (quantity, depth.quantity):
-        axis = "radial" if isinstance(grid.view, Equirectangular) else "planar"
+        axis = "radial" if isinstance(grid.view, Sphere) else "planar"
     scale = wish.scale if quantity == "disparity" != depth.quantity else None
     if axis != depth.axis:
         # A cylinder and a sphere measure planar distance alike, from the same axis, so in it pixels can move.
@@ -92,7 +92,7 @@ def _changed_depth(
     return depth
 
 
-def _grid(content: Content, wish: Wish) -> Grid | None:
+def _grid(content: Content, wish: TargetOptions) -> Grid | None:
     """How the view changes; `None` if it does not."""
     if wish.kind is None:
         return None
@@ -100,7 +100,7 @@ def _grid(content: Content, wish: Wish) -> Grid | None:
     if kind_of(view) == wish.kind:
         return None
     height, width = content.size
-    if isinstance(view, Equirectangular):
+    if isinstance(view, Sphere):
         return to_cylinder(view, height, width, content.coverage, wish.vertical, wish.width)
     if isinstance(view, Projection) and view.kind == "cylindrical":
         return to_sphere(view, height, width, wish.width, wish.crop)
@@ -187,7 +187,7 @@ def covering(metres: NDArray[np.float32], known: DepthScale | None) -> DepthScal
 
 def ray_lengths(view: View, height: int, width: int) -> NDArray[np.float32]:
     """(H, W) radial distance of what lies at planar distance 1: from the vertical axis in panoramas."""
-    if isinstance(view, Equirectangular):
+    if isinstance(view, Sphere):
         column = 1 / np.cos(latitudes(view, height))
         return np.broadcast_to(column[:, None], (height, width)).astype(np.float32)
     return np.linalg.norm(rays(view, height, width), axis=-1)

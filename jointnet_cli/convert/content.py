@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.projection import Equirectangular, Projection
+from jointnet_cli.projection import Projection, Sphere
 from jointnet_cli.scene.scene import DepthScale
 
 Part = Literal["image", "depth", "normal"]
@@ -17,7 +17,7 @@ PARTS: tuple[Part, ...] = get_args(Part)
 Quantity = Literal["disparity", "distance"]
 Axis = Literal["planar", "radial"]
 Kind = Literal["perspective", "cylindrical", "equirectangular"]
-View = Projection | Equirectangular
+View = Projection | Sphere
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Content:
 
 def kind_of(view: View | None) -> Kind | None:
     """The view's name at the command line and in records."""
-    if isinstance(view, Equirectangular):
+    if isinstance(view, Sphere):
         return "equirectangular"
     return view.kind if view else None
 

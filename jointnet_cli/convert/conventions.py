@@ -14,7 +14,7 @@ from jointnet_cli.convert.content import PARTS, Axis, Code, Coverage, DepthMap, 
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.exr import is_exr, read_attributes
 from jointnet_cli.files.metadata import read_gpano, read_record
-from jointnet_cli.projection import Equirectangular, Projection
+from jointnet_cli.projection import Projection, Sphere
 from jointnet_cli.scene.scene import DepthScale
 
 AXES: dict[tuple[str, Axis], str] = {
@@ -37,7 +37,7 @@ _PART_IN_NAME = re.compile(r"\.(image|depth|normal)(?:\.|$)")
 
 
 @dataclass(frozen=True)
-class Stated:
+class Conventions:
     """What a file's record says; `None` for all that it does not."""
 
     part: Part | None = None
@@ -58,7 +58,7 @@ def record_of(path: Path) -> dict[str, Any]:
     return read_record(path) or _json(_comment(path)) or _sidecar(path)
 
 
-def read_stated(path: Path, record: Mapping[str, Any]) -> Stated:
+def read_stated(path: Path, record: Mapping[str, Any]) -> Conventions:
     """What the record of a file, and its own name, say of it. What is not in a form we write is not used."""
     depth, normal, view = (
         _mapping(value)
@@ -78,7 +78,7 @@ def read_stated(path: Path, record: Mapping[str, Any]) -> Stated:
     across, upright = _number(covered, "horizontal"), _number(covered, "vertical")
     word = record.get("part") or (named and named.group(1))
     part: Part | None = next((part for part in PARTS if part == word), None)
-    return Stated(
+    return Conventions(
         part=part,
         quantity="disparity" if "disparity" in quantity else "distance" if "distance" in quantity else None,
         axis=axis,
@@ -106,7 +106,7 @@ def unstated_view(path: Path) -> View | None:
     (left, top), (right, bottom) = attributes["displayWindow"]
     width, height = int(right - left) + 1, int(bottom - top) + 1
     latlong = "LATLONG" in str(attributes.get("envmap")) and width == 2 * height
-    return Equirectangular(width) if latlong else None
+    return Sphere(width) if latlong else None
 
 
 def axis_words(axis: Axis, view: View | None) -> str:
@@ -154,7 +154,7 @@ def _view(stated: Mapping[str, Any]) -> View | None:
     kind, span = stated.get("kind"), _number(stated, "span")
     if kind == "equirectangular":
         pixels = [_number(stated, name) for name in ("full_width", "left", "top")]
-        return Equirectangular(*(int(value or 0) for value in pixels)) if pixels[0] else None
+        return Sphere(*(int(value or 0) for value in pixels)) if pixels[0] else None
     if kind not in ("perspective", "cylindrical") or not span:
         return None
     return Projection(kind, span, bool(stated.get("wrap")))

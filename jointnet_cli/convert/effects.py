@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from jointnet_cli.convert.change import Wish
+from jointnet_cli.convert.change import TargetOptions
 from jointnet_cli.convert.content import Content, Part, kind_of
-from jointnet_cli.convert.read import Reading
-from jointnet_cli.convert.write import Plan
+from jointnet_cli.convert.read import ReadOptions
+from jointnet_cli.convert.write import OutputPlan
 from jointnet_cli.errors import UserError
 
 
 def refuse_unused(
-    path: Path, content: Content, changed: Content, plans: Sequence[Plan], reading: Reading, wish: Wish, *, alone: bool
+    path: Path,
+    content: Content,
+    changed: Content,
+    plans: Sequence[OutputPlan],
+    reading: ReadOptions,
+    wish: TargetOptions,
+    *,
+    alone: bool,
 ) -> None:
     """Refuse a flag that changed neither what was read of a file nor what is written.
 
@@ -36,7 +43,7 @@ def refuse_unused(
         raise _without_effect(path, flag, reason)
 
 
-def _flags_of_parts(reading: Reading, wish: Wish) -> list[tuple[Part, str, bool]]:
+def _flags_of_parts(reading: ReadOptions, wish: TargetOptions) -> list[tuple[Part, str, bool]]:
     """The flags that concern one part: the part, the flag, and whether it was given."""
     return [
         ("depth", "--as", wish.quantity is not None),
@@ -59,12 +66,12 @@ def _without_effect(path: Path, flag: str, reason: str) -> UserError:
     return UserError(f"{path}: {flag} {has} no effect: {reason}", f"leave {it} out")
 
 
-def _scale_flags(reading: Reading) -> str:
+def _scale_flags(reading: ReadOptions) -> str:
     return "--scale and --shift" if reading.raw else "--near and --far"
 
 
 def _unused_of_depth(
-    content: Content, changed: Content, plans: Sequence[Plan], reading: Reading, wish: Wish
+    content: Content, changed: Content, plans: Sequence[OutputPlan], reading: ReadOptions, wish: TargetOptions
 ) -> Iterator[tuple[str, str]]:
     """The flags of a depth map that had no effect, and why."""
     if content.depth is None or changed.depth is None:
@@ -81,7 +88,7 @@ def _unused_of_depth(
         yield "--from-white", "its distances have no white"
 
 
-def _unused_of_views(content: Content, wish: Wish) -> Iterator[tuple[str, str]]:
+def _unused_of_views(content: Content, wish: TargetOptions) -> Iterator[tuple[str, str]]:
     """The flags of spheres and cylinders that had no effect, and why."""
     made = wish.kind if wish.kind is not None and wish.kind != kind_of(content.view) else None
     if wish.crop and made != "equirectangular":

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.convert.content import Axis, Code, Content, DepthMap, Kind, Part, Quantity, View, kind_of
-from jointnet_cli.convert.conventions import Stated, axis_words, read_stated, record_of, unstated_view
+from jointnet_cli.convert.conventions import Conventions, axis_words, read_stated, record_of, unstated_view
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.color import srgb_to_linear
 from jointnet_cli.files.decode import read_raster
@@ -29,7 +29,7 @@ from jointnet_cli.files.maps import (
     refuse_channel,
     unit_normals,
 )
-from jointnet_cli.projection import Equirectangular, Projection
+from jointnet_cli.projection import Projection, Sphere
 from jointnet_cli.scene.scene import DepthScale
 
 FULL_CIRCLE = 360.0
@@ -37,7 +37,7 @@ FULL_CIRCLE = 360.0
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """What the user says of the files; `None` leaves it to them."""
 
     part: Part | None = None
@@ -60,7 +60,7 @@ class Reading:
     """The layer of an EXR that is normals."""
 
 
-def read_content(path: Path, reading: Reading) -> Content:
+def read_content(path: Path, reading: ReadOptions) -> Content:
     """Everything in a file that can be converted.
 
     Raises:
@@ -86,14 +86,14 @@ def read_content(path: Path, reading: Reading) -> Content:
     content.view = _view(path, content.size, reading, stated, exr)
     content.coverage = stated.coverage
     if content.depth is not None:
-        sphere = isinstance(content.view, Equirectangular) and content.depth.quantity == "distance"
+        sphere = isinstance(content.view, Sphere) and content.depth.quantity == "distance"
         axis = reading.axis or stated.axis or ("radial" if sphere else "planar")
         content.depth = replace(content.depth, axis=axis)
         content.taken_for["depth"] += f", {axis_words(axis, content.view)}"
     return content
 
 
-def _parts(path: Path, reading: Reading, stated: Stated, exr: Exr | None) -> list[Part]:
+def _parts(path: Path, reading: ReadOptions, stated: Conventions, exr: Exr | None) -> list[Part]:
     """Which parts a file holds: all of an EXR's, and one of any other file."""
     wanted = reading.part
     if exr is None:
@@ -125,7 +125,7 @@ def _guess(path: Path) -> Part:
     return "depth" if samples.shape[-1] == 1 else "image"
 
 
-def _read_image(path: Path, content: Content, reading: Reading, stated: Stated, exr: Exr | None) -> None:
+def _read_image(path: Path, content: Content, reading: ReadOptions, stated: Conventions, exr: Exr | None) -> None:
     if exr is not None:
         channels = exr.layers("rgb", *PICTURE_LAYERS)[0]
         content.used |= set(channels)
@@ -146,7 +146,7 @@ def _take_linear(content: Content, linear: NDArray[np.float32], words: str) -> N
         content.notes += (f"{lost} pixels have colours below 0 or not a number, which become 0",)
 
 
-def _read_depth(path: Path, content: Content, reading: Reading, stated: Stated, exr: Exr | None) -> None:
+def _read_depth(path: Path, content: Content, reading: ReadOptions, stated: Conventions, exr: Exr | None) -> None:
     numbers = depth_numbers(path, reading.channel)
     stored, channel = numbers.values, numbers.channel
     if channel:
@@ -174,7 +174,7 @@ def _read_depth(path: Path, content: Content, reading: Reading, stated: Stated, 
 
 
 def _code(
-    path: Path, quantity: Quantity, numbers: DepthNumbers, reading: Reading, stated: Stated, used: set[str]
+    path: Path, quantity: Quantity, numbers: DepthNumbers, reading: ReadOptions, stated: Conventions, used: set[str]
 ) -> Code:
     """What 0 and 1 of the numbers mean: by the user's word on white, else by the record, else by the other flags.
 
@@ -219,7 +219,7 @@ def _relative(
     return relative, scale, f", {low:g} to {high:g} brought to 0 to 1"
 
 
-def _read_normal(path: Path, content: Content, reading: Reading, stated: Stated, exr: Exr | None) -> None:
+def _read_normal(path: Path, content: Content, reading: ReadOptions, stated: Conventions, exr: Exr | None) -> None:
     floats = read_array(path) if path.suffix.lower() == ".npy" else None if exr else _float_colours(path)
     if exr is not None:
         channels, notes = normal_channels(exr, reading.normal_layer)
@@ -237,14 +237,14 @@ def _read_normal(path: Path, content: Content, reading: Reading, stated: Stated,
     content.taken_for["normal"] = "normals, green is down (DirectX)" if down else "normals, green is up (OpenGL)"
 
 
-_READERS: dict[Part, Callable[[Path, Content, Reading, Stated, Exr | None], None]] = {
+_READERS: dict[Part, Callable[[Path, Content, ReadOptions, Conventions, Exr | None], None]] = {
     "image": _read_image,
     "depth": _read_depth,
     "normal": _read_normal,
 }
 
 
-def _view(path: Path, size: tuple[int, int], reading: Reading, stated: Stated, exr: Exr | None) -> View | None:
+def _view(path: Path, size: tuple[int, int], reading: ReadOptions, stated: Conventions, exr: Exr | None) -> View | None:
     """The view by the user's word, the record, XMP, and what OpenEXR says of environment maps."""
     height, width = size
     known = stated.view or unstated_view(path)
@@ -259,7 +259,7 @@ def _view(path: Path, size: tuple[int, int], reading: Reading, stated: Stated, e
             raise UserError(f"{path} does not say how wide it looks", "give --from-span, in degrees")
         span = FULL_CIRCLE if span is None else span
         known = Projection(kind, span, kind == "cylindrical" and span == FULL_CIRCLE)
-    if isinstance(known, Equirectangular) and not (
+    if isinstance(known, Sphere) and not (
         0 <= known.left <= known.full_width - width and 0 <= known.top <= known.full_height - height
     ):
         raise UserError(
@@ -270,11 +270,11 @@ def _view(path: Path, size: tuple[int, int], reading: Reading, stated: Stated, e
     return known
 
 
-def _centred(span: float, size: tuple[int, int]) -> Equirectangular:
+def _centred(span: float, size: tuple[int, int]) -> Sphere:
     """The part of a sphere, around its centre, that a picture shows."""
     height, width = size
     around = 2 * round(width * 180 / span)
-    return Equirectangular(around, (around - width) // 2, (around // 2 - height) // 2)
+    return Sphere(around, (around - width) // 2, (around // 2 - height) // 2)
 
 
 def _fractions(path: Path) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from jointnet_cli.convert.content import Coverage, View
 from jointnet_cli.errors import UserError
-from jointnet_cli.projection import Equirectangular, Projection
+from jointnet_cli.projection import Projection, Sphere
 from jointnet_cli.scene.cameras import focal_length
 
 FILTER = "triangle in linear light, as wide as two pixels of the finer grid; maps by the nearest pixel"
@@ -107,7 +107,7 @@ def to_sphere(cylinder: Projection, height: int, width: int, full_width: int | N
         # Only pixels whose centres the cylinder shows.
         left, top = (round(pixels) for pixels in (around * (0.5 - cylinder.span / 720), rows * (0.5 - steep / 180)))
         columns, rows = around - 2 * left, rows - 2 * top
-    view = Equirectangular(around, left, top)
+    view = Sphere(around, left, top)
     # Towards the poles a cylinder has no end: those rows look past it.
     up = np.clip(_latitude_edges(view, rows), -np.radians(89.9), np.radians(89.9))
     across = _longitude_edges(view, columns)
@@ -120,7 +120,7 @@ def to_sphere(cylinder: Projection, height: int, width: int, full_width: int | N
 
 
 def to_cylinder(
-    sphere: Equirectangular,
+    sphere: Sphere,
     height: int,
     width: int,
     known: Coverage | None,
@@ -199,15 +199,15 @@ def _inside(length: int, middle: float, part: float | None, full: int) -> tuple[
     return max(0, first), min(length - 1, max(first, last))
 
 
-def _latitude_edges(view: Equirectangular, rows: int) -> NDArray[np.float64]:
+def _latitude_edges(view: Sphere, rows: int) -> NDArray[np.float64]:
     return np.pi * (0.5 - (view.top + np.arange(rows + 1)) / view.full_height)
 
 
-def _longitude_edges(view: Equirectangular, columns: int) -> NDArray[np.float64]:
+def _longitude_edges(view: Sphere, columns: int) -> NDArray[np.float64]:
     return 2 * np.pi * ((view.left + np.arange(columns + 1)) / view.full_width - 0.5)
 
 
-def _row_of(sphere: Equirectangular, latitude: NDArray[np.float64]) -> NDArray[np.float64]:
+def _row_of(sphere: Sphere, latitude: NDArray[np.float64]) -> NDArray[np.float64]:
     return (0.5 - latitude / np.pi) * sphere.full_height - sphere.top
 
 
@@ -231,6 +231,6 @@ def _averaged(values: NDArray[np.float32], line: Line) -> NDArray[np.float32]:
     return mean
 
 
-def latitudes(view: Equirectangular, height: int) -> NDArray[np.float64]:
+def latitudes(view: Sphere, height: int) -> NDArray[np.float64]:
     """(H,) of the centres of the rows, radians, up is positive."""
     return np.pi * (0.5 - (view.top + np.arange(height) + 0.5) / view.full_height)

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.convert.change import Wish, covering, distances
+from jointnet_cli.convert.change import TargetOptions, covering, distances
 from jointnet_cli.convert.content import Code, Content, DepthMap, kind_of
 from jointnet_cli.convert.conventions import SPACE, depth_convention, view_record
 from jointnet_cli.convert.sphere import FILTER
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.atomic import atomic_path, write_text
+from jointnet_cli.files.atomic import atomic_file, write_text
 from jointnet_cli.files.color import linear_to_srgb
 from jointnet_cli.files.exr import write_channels
 from jointnet_cli.files.images import write_deep_png, write_grey_png, write_jpeg, write_png
 from jointnet_cli.files.metadata import gpano_xmp
 from jointnet_cli.files.text import PNG_KEY, to_json
-from jointnet_cli.projection import Equirectangular
+from jointnet_cli.projection import Sphere
 from jointnet_cli.record import SOFTWARE
 
 SUFFIXES = {"exr": ".exr", "png": ".png", "tiff": ".tiff", "npy": ".npy", "jpg": ".jpg"}
@@ -34,7 +34,7 @@ _BITS = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class OutputPlan:
     """One file that is to be written."""
 
     path: Path
@@ -53,7 +53,7 @@ class Plan:
         return (self.path.with_name(self.path.name + ".json"),) if self.path.suffix == ".npy" else ()
 
 
-def plan_files(source: Path, content: Content, wish: Wish, out: Path, command: str) -> list[Plan]:
+def plan_files(source: Path, content: Content, wish: TargetOptions, out: Path, command: str) -> list[OutputPlan]:
     """The files of one source: one for an EXR, else one a part.
 
     Raises:
@@ -69,11 +69,11 @@ def plan_files(source: Path, content: Content, wish: Wish, out: Path, command: s
         code = _code(content.depth, wish, bits) if "depth" in group and content.depth else None
         record = _record(source, content, wish, group, code, bits, command)
         cut = _beyond(content.depth, code) if code and content.depth else 0
-        plans.append(Plan(out / f"{name}{SUFFIXES[wish.to]}", group, record, code, bits, cut))
+        plans.append(OutputPlan(out / f"{name}{SUFFIXES[wish.to]}", group, record, code, bits, cut))
     return plans
 
 
-def write_plan(plan: Plan, content: Content, wish: Wish, metadata: bool) -> None:
+def write_plan(plan: OutputPlan, content: Content, wish: TargetOptions, metadata: bool) -> None:
     """Write one file, and what lies beside it; without `metadata` no record."""
     record = to_json(plan.record, ensure_ascii=False) if metadata else None
     if wish.to == "exr":
@@ -93,13 +93,13 @@ def write_plan(plan: Plan, content: Content, wish: Wish, metadata: bool) -> None
     elif wish.to == "tiff":
         _write_tiff(plan, samples, record)
     else:
-        with atomic_path(plan.path) as temporary:
+        with atomic_file(plan.path) as temporary:
             np.save(temporary, samples.astype(np.float32), allow_pickle=False)
         if record:
             write_text(plan.extra[0], to_json(plan.record, indent=2) + "\n")
 
 
-def stored_words(plan: Plan) -> str:
+def stored_words(plan: OutputPlan) -> str:
     """How exactly the file holds its values, for people."""
     if plan.path.suffix == ".exr":
         return "EXR, R G B half, maps float32" if "image" in plan.parts else "EXR, float32"
@@ -109,7 +109,7 @@ def stored_words(plan: Plan) -> str:
     return f"{name} of {plan.bits} bits"
 
 
-def _bits(wish: Wish, part: str) -> int:
+def _bits(wish: TargetOptions, part: str) -> int:
     if wish.to == "jpg":
         if part != "image":
             raise UserError(f"JPEG would spoil a {part} map", "--to png, tiff, exr or npy")
@@ -126,7 +126,7 @@ def _bits(wish: Wish, part: str) -> int:
     return wish.bits or choices[0]
 
 
-def _code(depth: DepthMap, wish: Wish, bits: int) -> Code | None:
+def _code(depth: DepthMap, wish: TargetOptions, bits: int) -> Code | None:
     """What black and white mean; `None` where the file holds the values themselves."""
     if wish.to == "exr" and wish.white:
         raise UserError("an EXR holds the values themselves, not black and white", "leave --white out")
@@ -150,7 +150,7 @@ def _beyond(depth: DepthMap, code: Code) -> int:
     return int(np.count_nonzero((stored < -1e-6) | (stored > 1 + 1e-6)))
 
 
-def _samples(plan: Plan, content: Content, wish: Wish) -> NDArray[np.float32]:
+def _samples(plan: OutputPlan, content: Content, wish: TargetOptions) -> NDArray[np.float32]:
     """The numbers of a file that is no EXR: in [0, 1], but for distances in metres and normals in floating point."""
     part, code = plan.parts[0], plan.code
     if part == "image":
@@ -170,7 +170,7 @@ def _samples(plan: Plan, content: Content, wish: Wish) -> NDArray[np.float32]:
     return np.clip(code.encode(np.where(np.isfinite(metres), metres, far).astype(np.float32)), 0, 1).astype(np.float32)
 
 
-def _write_exr(plan: Plan, content: Content, wish: Wish, record: str | None) -> None:
+def _write_exr(plan: OutputPlan, content: Content, wish: TargetOptions, record: str | None) -> None:
     channels: dict[str, NDArray[Any]] = {}
     if content.image is not None:
         half = np.minimum(content.image, np.finfo(np.float16).max).astype(np.float16)
@@ -185,7 +185,7 @@ def _write_exr(plan: Plan, content: Content, wish: Wish, record: str | None) -> 
         attributes["comments"] = content.texts["parameters"]
     height, width = content.size
     view = content.view
-    if isinstance(view, Equirectangular):
+    if isinstance(view, Sphere):
         write_channels(
             plan.path, channels, attributes, wrap=width == view.full_width, sphere=view.is_whole(height, width)
         )
@@ -193,13 +193,13 @@ def _write_exr(plan: Plan, content: Content, wish: Wish, record: str | None) -> 
         write_channels(plan.path, channels, attributes, wrap=view is not None and view.wrap)
 
 
-def _write_tiff(plan: Plan, samples: NDArray[np.float32], record: str | None) -> None:
+def _write_tiff(plan: OutputPlan, samples: NDArray[np.float32], record: str | None) -> None:
     import tifffile
 
     if plan.bits != 32:
         full = 2**plan.bits - 1
         samples = np.rint(np.clip(samples, 0, 1) * full).astype(np.uint16 if plan.bits == 16 else np.uint8)
-    with atomic_path(plan.path) as temporary:
+    with atomic_file(plan.path) as temporary:
         tifffile.imwrite(
             temporary,
             samples,
@@ -212,7 +212,7 @@ def _write_tiff(plan: Plan, samples: NDArray[np.float32], record: str | None) ->
         )
 
 
-def _turned(content: Content, wish: Wish) -> NDArray[np.float32]:
+def _turned(content: Content, wish: TargetOptions) -> NDArray[np.float32]:
     assert content.normal is not None
     return content.normal * np.array([1, -1 if wish.down else 1, 1], np.float32)
 
@@ -225,7 +225,13 @@ def _xmp(content: Content) -> str | None:
 
 
 def _record(
-    source: Path, content: Content, wish: Wish, parts: tuple[str, ...], code: Code | None, bits: int, command: str
+    source: Path,
+    content: Content,
+    wish: TargetOptions,
+    parts: tuple[str, ...],
+    code: Code | None,
+    bits: int,
+    command: str,
 ) -> dict[str, Any]:
     height, width = content.size
     record: dict[str, Any] = {

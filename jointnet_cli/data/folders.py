@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jointnet_cli.data.rows import RESULTS, Row
+from jointnet_cli.data.rows import RESULTS, ImageRow
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import decode_text, to_json
 
@@ -124,7 +124,7 @@ def _image_of(
     yield {**fields, "url": str(address), "caption": caption, **place}
 
 
-def extract_members(rows: Iterable[Row], folder: Path) -> Iterator[Row]:
+def extract_members(rows: Iterable[ImageRow], folder: Path) -> Iterator[ImageRow]:
     """The rows of shards as rows of local files, whose bytes are copied into `folder`."""
     folder.mkdir(exist_ok=True)
     for row in rows:

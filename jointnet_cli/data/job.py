@@ -10,11 +10,11 @@ from pathlib import Path
 
 from jointnet_cli.data.rows import SUCCESS, shard_name
 from jointnet_cli.data.settings import FetchSettings
-from jointnet_cli.data.web.status import retryable
+from jointnet_cli.data.web.status import failure_filter
 
 
 @dataclass(frozen=True)
-class Job:
+class PrepareJob:
     """What every process that works on a set has to know."""
 
     out: Path
@@ -26,7 +26,7 @@ class Job:
 
     def again(self) -> Again:
         """Whether a status is tried again."""
-        return retryable(self.retry)
+        return failure_filter(self.retry)
 
     def shard(self, number: int) -> Path:
         """The tar file of a shard."""

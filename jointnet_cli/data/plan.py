@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.data.columns import literal, quoted
 from jointnet_cli.data.filter import conditions, verdict
-from jointnet_cli.data.rows import RESULTS, SHARD_DIGITS, Row, row_key
+from jointnet_cli.data.rows import RESULTS, SHARD_DIGITS, ImageRow, row_key
 from jointnet_cli.data.settings import Sifting
-from jointnet_cli.data.sources import Table, open_table, unreadable
+from jointnet_cli.data.sources import SourceTable, open_table, unreadable
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import claim
 from jointnet_cli.files.text import to_json
@@ -78,7 +78,7 @@ class Plan:
         files = ", ".join(literal(str(self._folder / _part(index))) for index in range(first, last))
         return f"SELECT * FROM read_parquet([{files}]) WHERE number >= {places.start} AND number < {places.stop}"
 
-    def read(self, shard: int, limit: int | None = None) -> list[Row]:
+    def read(self, shard: int, limit: int | None = None) -> list[ImageRow]:
         """The images of a shard, in order."""
         cursor = self.cursor().execute(f"{self.select(shard, limit)} ORDER BY number")
         names = [column[0] for column in cursor.description or []]
@@ -87,7 +87,7 @@ class Plan:
             fields = dict(zip(names, values, strict=True))
             place = fields.pop("number") - shard * self.shard_size
             url, caption = fields.pop("url"), fields.pop("caption") or ""
-            rows.append(Row(row_key(shard, place), url, caption, fields))
+            rows.append(ImageRow(row_key(shard, place), url, caption, fields))
         return rows
 
     def cursor(self) -> DuckDBPyConnection:
@@ -110,7 +110,7 @@ def connect(path: Path | None = None, threads: int | None = None) -> DuckDBPyCon
     return connection
 
 
-def obtain_plan(out: Path, sifting: Sifting) -> Plan:
+def open_plan(out: Path, sifting: Sifting) -> Plan:
     """The plan of a folder, made if it has none. Of several processes that ask at once, one makes it and the others wait.
 
     Raises:
@@ -156,13 +156,13 @@ def _make_whole(sifting: Sifting, folder: Path) -> None:
     shutil.rmtree(building, ignore_errors=True)  # of a run that was killed
     building.mkdir()
     try:
-        make_plan(sifting, building)
+        build_plan(sifting, building)
         building.rename(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def make_plan(sifting: Sifting, folder: Path) -> Plan:
+def build_plan(sifting: Sifting, folder: Path) -> Plan:
     """Filter the source and write the plan into `folder`.
 
     Memory does not grow with the rows: what passes the filter is streamed to disk, and duplicates are found by aggregates
@@ -194,7 +194,7 @@ def make_plan(sifting: Sifting, folder: Path) -> Plan:
     return Plan(folder)
 
 
-def _sift(connection: DuckDBPyConnection, table: Table, sifting: Sifting, passed: Path) -> dict[str, int]:
+def _sift(connection: DuckDBPyConnection, table: SourceTable, sifting: Sifting, passed: Path) -> dict[str, int]:
     """Write the rows that pass every bound, in the source's order, and count what each bound left."""
     import duckdb
 

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from jointnet_cli.data.job import Job, Tally, Watch
-from jointnet_cli.data.web.download import gather
+from jointnet_cli.data.job import PrepareJob, Tally, Watch
+from jointnet_cli.data.web.download import download_shards
 from jointnet_cli.errors import UserError
 
 LOCAL = "local"
@@ -16,8 +16,10 @@ BATCH = 4
 """Shards of one task: they overlap, so that none waits for the stragglers of another."""
 
 
-def gather_on_ray(job: Job, numbers: Sequence[int], tally: Tally, address: str, watch: Watch | None = None) -> None:
-    """Do what `gather` does, on the workers of a Ray cluster; as many tasks run as the cluster has cores.
+def gather_on_ray(
+    job: PrepareJob, numbers: Sequence[int], tally: Tally, address: str, watch: Watch | None = None
+) -> None:
+    """Do what `download_shards` does, on the workers of a Ray cluster; as many tasks run as the cluster has cores.
 
     Args:
         job: its folder has to be the same on every machine.
@@ -52,9 +54,9 @@ def gather_on_ray(job: Job, numbers: Sequence[int], tally: Tally, address: str, 
         ray.shutdown()
 
 
-def _work(job: Job, numbers: Sequence[int]) -> Tally:
+def _work(job: PrepareJob, numbers: Sequence[int]) -> Tally:
     tally = Tally()
-    gather(job, numbers, tally)
+    download_shards(job, numbers, tally)
     return tally
 
 

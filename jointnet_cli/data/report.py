@@ -14,7 +14,7 @@ from jointnet_cli.data.plan import Plan
 from jointnet_cli.data.rows import SUCCESS
 from jointnet_cli.data.settings import FetchSettings
 from jointnet_cli.data.shards.format import IMAGES, is_complete, read_entries, stats_path
-from jointnet_cli.files.atomic import atomic_path, write_text
+from jointnet_cli.files.atomic import atomic_file, write_text
 from jointnet_cli.files.text import to_json
 
 REPORT, SHEET = "report.json", "contact_sheet.png"
@@ -69,7 +69,7 @@ def write_sheet(out: Path) -> Path | None:
         left, top = number % COLUMNS * CELL, number // COLUMNS * CELL
         sheet.paste(thumbnail, (left + (CELL - thumbnail.width) // 2, top + (CELL - thumbnail.height) // 2))
     path = out / SHEET
-    with atomic_path(path) as partial:
+    with atomic_file(path) as partial:
         sheet.save(partial, "PNG")
     return path
 
@@ -97,7 +97,7 @@ IMAGES_PER_CORE = 40.0
 
 
 @dataclass(frozen=True)
-class Estimate:
+class DownloadEstimate:
     """Expected work and size of a set."""
 
     shards: int
@@ -110,12 +110,12 @@ class Estimate:
     assuming: str
 
 
-def estimate(rows: int, shard_size: int, settings: FetchSettings) -> Estimate:
+def estimate(rows: int, shard_size: int, settings: FetchSettings) -> DownloadEstimate:
     """What `rows` wanted images will take."""
     images = round(rows * SUCCESS_RATE)
     pixels = settings.size**2
     rate = min(settings.concurrency / SECONDS_PER_ANSWER, settings.decoder_threads * IMAGES_PER_CORE)
-    return Estimate(
+    return DownloadEstimate(
         shards=-(-rows // shard_size),
         images=images,
         bytes=round(images * pixels * BYTES_PER_PIXEL),

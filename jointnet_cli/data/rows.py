@@ -25,7 +25,7 @@ fields."""
 
 
 @dataclass(frozen=True)
-class Row:
+class ImageRow:
     """One image that is wanted."""
 
     key: str

@@ -15,10 +15,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 from jointnet_cli import __version__
 from jointnet_cli.data.rows import PLACE_DIGITS
 from jointnet_cli.errors import UserError
-from jointnet_cli.recipe_file import Settings, find_recipe, read_values, refusal, shipped_files, telling_fault
+from jointnet_cli.recipe_file import RecipeTable, find_recipe, read_values, refusal, shipped_files, telling_fault
 
 
-class Filter(Settings, allow_inf_nan=False):
+class Filter(RecipeTable, allow_inf_nan=False):
     """Bounds, all of them strict; `None` asks for nothing. A row without a value for a bound does not pass it."""
 
     side_above: int | None = Field(None, ge=0)
@@ -70,14 +70,14 @@ CONTENT = (*IMAGE, *DERIVED, "max_bytes", "max_pixels", "opt_out")
 """The settings of the fetcher that decide which images there are and what they are like, not only how fast they come."""
 
 
-class Shards(Settings):
+class Shards(RecipeTable):
     """How the images are divided."""
 
     size: int = Field(1000, ge=1, le=10_000)
     """Images that are wanted, a shard; those that fail leave gaps."""
 
 
-class PrepareRecipe(Settings):
+class PrepareRecipe(RecipeTable):
     """A download."""
 
     description: str = ""
@@ -143,7 +143,7 @@ def load_prepare_recipe(
         fault = telling_fault(error)
         table = PrepareRecipe.model_fields.get(str(fault["loc"][0]))
         kind = table.annotation if table and len(fault["loc"]) > 1 else PrepareRecipe
-        valid = list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Settings) else []
+        valid = list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, RecipeTable) else []
         raise refusal(path or "settings", ".".join(map(str, fault["loc"])), fault, valid) from None
 
 

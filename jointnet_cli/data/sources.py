@@ -51,7 +51,7 @@ LINES = (
 
 
 @dataclass(frozen=True)
-class Table:
+class SourceTable:
     """A source that can be queried."""
 
     relation: str
@@ -63,7 +63,7 @@ class Table:
 
 def open_table(
     connection: DuckDBPyConnection, spec: str, names: Mapping[str, str], scratch: Path, wanted: Filter
-) -> Table:
+) -> SourceTable:
     """Open a source. Not-a-number is read as NULL, and columns with a bound as numbers.
 
     Args:
@@ -126,7 +126,7 @@ def open_table(
         text = ", ".join(f"nullif(ltrim({column}, chr(65279)), '')" for column in columns)  # without a byte-order mark
         found[name] = f"coalesce({text}, '')" if text else "''"
     selected = ", ".join(f"{column} AS {quoted(name)}" for name, column in found.items())
-    return Table(f"(SELECT {selected} FROM {relation})", tuple(found), is_remote(spec))
+    return SourceTable(f"(SELECT {selected} FROM {relation})", tuple(found), is_remote(spec))
 
 
 def _as_number(connection: DuckDBPyConnection, spec: str, name: str, column: str, relation: str) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jointnet_cli.cli.console import RUN_FAILED, guarded, hush_libraries
-from jointnet_cli.cli.groups import spread
+from jointnet_cli.cli.console import RUN_FAILED, handle_errors, silence_libraries
+from jointnet_cli.cli.groups import expand_flags
 from jointnet_cli.cli.options import ModelOptions, SamplingOptions
 from jointnet_cli.files.text import to_json
 from jointnet_cli.sampling.presets import Method
@@ -72,7 +72,7 @@ def follow(
     """Do pictures show what their prompts ask for? Accuracy of biome, time of day, object and colour."""
     from jointnet_cli.evaluation.follow import evaluate_following
     from jointnet_cli.evaluation.judge.classifier import Judge
-    from jointnet_cli.evaluation.judge.prompts import evenly, fixed_prompts
+    from jointnet_cli.evaluation.judge.prompts import fixed_prompts, spread_evenly
 
     trained = Judge.load(judge)
     prompts = fixed_prompts()
@@ -80,7 +80,7 @@ def follow(
         evaluate_following(
             _open(model),
             trained,
-            prompts=prompts if count is None else evenly(prompts, count),
+            prompts=prompts if count is None else spread_evenly(prompts, count),
             sampling=sampling.request(),
             held_out=held_out,
             sheet=sheet,
@@ -209,7 +209,7 @@ def prompts() -> None:
 
 
 for _command in (attributes, prompts, follow, autoencoder, refinement, seams, progression, resources):
-    app.command()(guarded(spread(_command)))
+    app.command()(handle_errors(expand_flags(_command)))
 
 
 def _open(options: ModelOptions) -> Engine:
@@ -243,5 +243,5 @@ def _print(report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    hush_libraries()
+    silence_libraries()
     app(prog_name="python -m jointnet_cli.evaluation")

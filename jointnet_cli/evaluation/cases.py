@@ -21,7 +21,7 @@ from jointnet_cli.data.shards.shard_set import count_samples, list_shards, read_
 from jointnet_cli.data.worlds.world import EVALUATION_SEEDS
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.folders import PICTURES, WORDS, digest, find_pairs, read_true_depth, take_apart
-from jointnet_cli.evaluation.judge.labels import Labels, label, said
+from jointnet_cli.evaluation.judge.labels import Labels, label, labels_of_caption
 from jointnet_cli.evaluation.judge.prompts import fixed_prompts
 from jointnet_cli.files.images import read_image
 from jointnet_cli.files.maps import DepthKind, read_map, unit_normals
@@ -59,10 +59,10 @@ class Caption:
 
 def fixed_captions() -> list[Caption]:
     """The two hundred fixed prompts."""
-    from jointnet_cli.evaluation.judge.classifier import asked_for
+    from jointnet_cli.evaluation.judge.classifier import labels_of_prompts
 
     prompts = fixed_prompts()
-    asked = asked_for(prompts)
+    asked = labels_of_prompts(prompts)
     return [
         Caption(prompt.text, Labels(int(biome), int(time), tuple(present.tolist()), tuple(colour.tolist())))
         for prompt, biome, time, present, colour in zip(
@@ -75,7 +75,7 @@ def shard_caption(raw: Mapping[str, Any]) -> Caption:
     """The caption of an undecoded sample of shards; of a world with what it says of it."""
     record = json.loads(raw.get("json", b"{}"))
     text = sample_caption(raw, record)
-    return Caption(text, said(text, label(record["scene"], text)) if "scene" in record else None)
+    return Caption(text, labels_of_caption(text, label(record["scene"], text)) if "scene" in record else None)
 
 
 def read_coco(path: Path) -> list[Caption]:
@@ -199,7 +199,7 @@ WORLDS_CAP = 80.0
 
 
 @dataclass(frozen=True)
-class Scene:
+class Case:
     """A picture and what is known of its surfaces."""
 
     key: str
@@ -213,7 +213,7 @@ class Scene:
     """(3, 3) of a pinhole camera, in pixels."""
 
 
-class Scenes(Protocol):
+class Cases(Protocol):
     """Scenes by number."""
 
     facts: dict[str, Any]
@@ -225,12 +225,12 @@ class Scenes(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, number: int) -> Scene:
+    def __getitem__(self, number: int) -> Case:
         """Raises UserError: files that cannot be read."""
         ...
 
 
-class ShardScenes:
+class ShardCases:
     """The samples of shards, such as reserved worlds (`jointnet prepare --source worlds --evaluation`).
 
     Raises:
@@ -247,12 +247,12 @@ class ShardScenes:
     def __len__(self) -> int:
         return len(self._samples)
 
-    def __getitem__(self, number: int) -> Scene:
+    def __getitem__(self, number: int) -> Case:
         sample = self._samples.sample(number, ("depth", "normal"))
         if (sample.inverse_depth if self._modality == "depth" else sample.normal) is None:
             raise UserError(f"sample {sample.key} has no {self._modality}", hint="prepare shards that carry it")
         camera = (sample.record.get("scene") or {}).get("camera") or {}
-        return Scene(
+        return Case(
             sample.key,
             sample.image.astype(np.float32) / np.float32(255),
             sample.inverse_depth,
@@ -261,7 +261,7 @@ class ShardScenes:
         )
 
 
-class FolderScenes:
+class FolderCases:
     """The pictures of a folder that have a map of the modality; see `files.find_pairs` for the layouts.
 
     Raises:
@@ -280,11 +280,11 @@ class FolderScenes:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def __getitem__(self, number: int) -> Scene:
+    def __getitem__(self, number: int) -> Case:
         key, (picture, truth) = self._pairs[number]
         if self._modality == "depth":
-            return Scene(key, read_image(picture), inverse_depth=read_true_depth(truth, self._kind))
-        return Scene(key, read_image(picture), normal=read_map(truth, "normal").values)
+            return Case(key, read_image(picture), inverse_depth=read_true_depth(truth, self._kind))
+        return Case(key, read_image(picture), normal=read_map(truth, "normal").values)
 
 
 class Middlebury:
@@ -309,7 +309,7 @@ class Middlebury:
         left, _, disparity = stereo_motorcycle()
         metric = (disparity + self.OFFSET) / (self.FOCAL * self.BASELINE)
         x, y = self.CENTRE
-        self._scene = Scene(
+        self._scene = Case(
             "motorcycle",
             left.astype(np.float32) / np.float32(255),
             np.where(np.isfinite(disparity), metric, 0).astype(np.float32),
@@ -320,7 +320,7 @@ class Middlebury:
     def __len__(self) -> int:
         return 1
 
-    def __getitem__(self, number: int) -> Scene:
+    def __getitem__(self, number: int) -> Case:
         return (self._scene,)[number]
 
 

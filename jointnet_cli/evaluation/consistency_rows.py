@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.cases import ShardScenes
+from jointnet_cli.evaluation.cases import ShardCases
 from jointnet_cli.evaluation.folders import WORDS, digest, find_pairs, take_apart
 from jointnet_cli.evaluation.joint_methods import Model
 from jointnet_cli.evaluation.measure import Record
-from jointnet_cli.evaluation.methods import Row
-from jointnet_cli.evaluation.metrics.consistency import OTHER_NOISE, Sample
+from jointnet_cli.evaluation.methods import MethodSpec
+from jointnet_cli.evaluation.metrics.consistency import OTHER_NOISE, ConsistencySample
 from jointnet_cli.evaluation.report import run_facts
 from jointnet_cli.files.images import read_disparity_png, read_image, write_grey_png, write_normal_png, write_png
 from jointnet_cli.files.maps import read_map
@@ -46,7 +46,7 @@ class Sampled:
     dtype: str | None = None
 
 
-class Source(Protocol):
+class SampleSource(Protocol):
     """Samples by number; what it needs is opened when the first one is made."""
 
     panoramas: int
@@ -67,7 +67,7 @@ class Source(Protocol):
         """Make a sample and keep it; its record, ready for JSON."""
         ...
 
-    def read(self, number: int, place: Place) -> Sample:
+    def read(self, number: int, place: Place) -> ConsistencySample:
         """A sample that was made."""
         ...
 
@@ -102,10 +102,10 @@ class Generated:
         write_grey_png(place(number, AGAIN), again.maps["depth"])
         return {"number": number, "prompt": prompt, "settings": run_facts(result.settings)}
 
-    def read(self, number: int, place: Place) -> Sample:
+    def read(self, number: int, place: Place) -> ConsistencySample:
         """From the files, as anybody gets them."""
         normal = place(number, NORMAL)
-        return Sample(
+        return ConsistencySample(
             read_image(place(number, IMAGE)),
             read_disparity_png(place(number, DEPTH)),
             read_map(normal, "normal").values if normal.exists() else None,
@@ -143,7 +143,7 @@ class Given:
             raise UserError(f"the picture is {sample.image.shape[:2]} and its depth {sample.disparity.shape}")
         return {"number": number, "settings": {}}
 
-    def read(self, number: int, place: Place) -> Sample:
+    def read(self, number: int, place: Place) -> ConsistencySample:
         raise NotImplementedError
 
     def make_panorama(self, number: int, place: Place) -> Record:
@@ -156,20 +156,20 @@ class Rendered(Given):
     def __init__(self, value: str, how: Sampled) -> None:
         if not value:
             raise UserError("shards: names no folder", hint="shards:FOLDER of `jointnet prepare --source worlds`")
-        self._scenes = ShardScenes(value, "depth")
+        self._scenes = ShardCases(value, "depth")
         self._count = min(len(self._scenes), how.samples)
         self.identity = str(self._scenes.facts)
 
     def __len__(self) -> int:
         return self._count
 
-    def read(self, number: int, place: Place) -> Sample:
+    def read(self, number: int, place: Place) -> ConsistencySample:
         scene = self._scenes[number]
         disparity = relative_disparity(torch.from_numpy(scene.inverse_depth)[None])[0].numpy()
-        return Sample(scene.image, disparity, scene.normal, intrinsics=scene.intrinsics)
+        return ConsistencySample(scene.image, disparity, scene.normal, intrinsics=scene.intrinsics)
 
 
-class Finished(Given):
+class FinishedSamples(Given):
     """Finished pictures with their depth and, where they have them, normals."""
 
     def __init__(self, value: str, how: Sampled) -> None:
@@ -187,11 +187,11 @@ class Finished(Given):
     def __len__(self) -> int:
         return len(self._keys)
 
-    def read(self, number: int, place: Place) -> Sample:
+    def read(self, number: int, place: Place) -> ConsistencySample:
         key = self._keys[number]
         picture, depth = self._depth[key]
         normal = self._normal.get(key)
-        return Sample(
+        return ConsistencySample(
             read_image(picture),
             read_map(depth, "depth").values,
             None if normal is None else read_map(normal, "normal").values,
@@ -204,10 +204,14 @@ def _is_normal(file: Path, folder: Path, with_depth: tuple[Path, Path] | None) -
     return not is_depth or take_apart(file.relative_to(folder)).word in WORDS["normal"]
 
 
-KINDS: dict[str, Callable[[str, Sampled], Source]] = {"jointnet": Generated, "shards": Rendered, "folder": Finished}
+KINDS: dict[str, Callable[[str, Sampled], SampleSource]] = {
+    "jointnet": Generated,
+    "shards": Rendered,
+    "folder": FinishedSamples,
+}
 
 
-def open_source(row: Row, how: Sampled) -> Source:
+def open_source(row: MethodSpec, how: Sampled) -> SampleSource:
     """The source of a row whose kind is one of `KINDS`.
 
     Raises:

@@ -8,13 +8,13 @@ from functools import partial
 from typing import Any
 
 from jointnet_cli.engine import NOMINAL_FOV
-from jointnet_cli.evaluation.consistency_rows import DEPTH, IMAGE, Place, Source
+from jointnet_cli.evaluation.consistency_rows import DEPTH, IMAGE, Place, SampleSource
 from jointnet_cli.evaluation.intervals import mean_estimate
 from jointnet_cli.evaluation.measure import Record, Watch, row_key
-from jointnet_cli.evaluation.methods import Row
+from jointnet_cli.evaluation.methods import MethodSpec
 from jointnet_cli.evaluation.metrics.consistency import SHARE, consistency, partners, wrap_seam
 from jointnet_cli.evaluation.report import Cell, Column, Table
-from jointnet_cli.evaluation.runner import Items
+from jointnet_cli.evaluation.runner import Runner
 from jointnet_cli.files.images import read_disparity_png, read_image
 
 COLUMNS = {
@@ -41,8 +41,8 @@ Measures = dict[str, list[float]]
 
 
 def measure_consistency(
-    sources: Mapping[Row, Source],
-    items: Items,
+    sources: Mapping[MethodSpec, SampleSource],
+    items: Runner,
     *,
     width: int | None,
     limit: int | None,
@@ -91,7 +91,7 @@ def measure_consistency(
     return Table("Consistency", tuple(COLUMNS.values()), cells, about, controls)
 
 
-def _of_samples(source: Source, numbers: Sequence[int], place: Place, shuffled: bool) -> Measures:
+def _of_samples(source: SampleSource, numbers: Sequence[int], place: Place, shuffled: bool) -> Measures:
     """The measures of pictures with maps; shuffled, of each with another's maps of the same size."""
     found: Measures = {}
     for own, other in _couples(numbers, shuffled):
@@ -105,7 +105,7 @@ def _of_samples(source: Source, numbers: Sequence[int], place: Place, shuffled: 
     return found
 
 
-def _of_panoramas(source: Source, numbers: Sequence[int], place: Place, shuffled: bool) -> Measures:
+def _of_panoramas(source: SampleSource, numbers: Sequence[int], place: Place, shuffled: bool) -> Measures:
     """The wrap seams of pictures and depth; shuffled, of each with the beginning of another."""
     found: Measures = {}
     readers = {"image": (IMAGE, read_image), "depth": (DEPTH, read_disparity_png)}
@@ -125,6 +125,6 @@ def _couples(numbers: Sequence[int], shuffled: bool) -> list[tuple[int, int]]:
     return [(number, numbers[partner]) for number, partner in zip(numbers, partners(len(numbers)), strict=True)]
 
 
-def _said(row: Row, samples: Sequence[Record], panoramas: Sequence[Record]) -> dict[str, Any]:
+def _said(row: MethodSpec, samples: Sequence[Record], panoramas: Sequence[Record]) -> dict[str, Any]:
     settings: Iterable[dict[str, Any]] = (record["settings"] for record in samples)
     return {"row": row.spec, "samples": len(samples), "panoramas": len(panoramas), **next(iter(settings), {})}

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 import torch
 from torch import Tensor
 
-from jointnet_cli.data.labels.specs import LabelSpec, parse_spec
-from jointnet_cli.data.labels.teachers import Teacher, open_teacher
+from jointnet_cli.data.labels.specs import TeacherSpec, parse_spec
+from jointnet_cli.data.labels.teachers import NetworkTeacher, open_teacher
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.cases import Scene, samples_with_depth, true_disparity
+from jointnet_cli.evaluation.cases import Case, samples_with_depth, true_disparity
 from jointnet_cli.evaluation.folders import digest, find_maps, match, read_predicted_depth
 from jointnet_cli.evaluation.joint_methods import Model
-from jointnet_cli.evaluation.methods import Row
+from jointnet_cli.evaluation.methods import MethodSpec
 from jointnet_cli.evaluation.metrics.depth import resized
 from jointnet_cli.evaluation.report import run_facts
 from jointnet_cli.evaluation.runner import needed_by_all
@@ -67,12 +67,12 @@ class Predictor(Protocol):
         """What tells its predictions from those of any other model, folder or settings."""
         ...
 
-    def __call__(self, scene: Scene, number: int) -> Prediction:
+    def __call__(self, scene: Case, number: int) -> Prediction:
         """Raises UserError: a scene that it cannot predict."""
         ...
 
 
-def open_predictor(row: Row, how: Predicting) -> Predictor:
+def open_predictor(row: MethodSpec, how: Predicting) -> Predictor:
     """The predictor of a row whose kind is one of `KINDS`.
 
     Raises:
@@ -81,7 +81,7 @@ def open_predictor(row: Row, how: Predicting) -> Predictor:
     return KINDS[row.kind](row.value, how)
 
 
-class JointNet:
+class PredictDepth:
     """A dense branch of a joint model, its picture given."""
 
     modality = "depth"
@@ -96,7 +96,7 @@ class JointNet:
             f"{self.model.folder.weights_hash()} ensemble {self._how.ensemble} {self._how.sampling} {self._how.dtype}"
         )
 
-    def __call__(self, scene: Scene, number: int) -> Prediction:
+    def __call__(self, scene: Case, number: int) -> Prediction:
         how = self._how
         task = Depth(image=scene.image, seed=number, ensemble=how.ensemble, sampling=how.sampling)
         result = self.model.engine.depth(task)
@@ -108,7 +108,7 @@ class Midas:
     """MiDaS, or another depth network that `jointnet prepare --label` knows."""
 
     def __init__(self, value: str, how: Predicting) -> None:
-        self._spec: LabelSpec = parse_spec(f"depth={MIDAS.get(value, value) or MIDAS[how.midas]}")
+        self._spec: TeacherSpec = parse_spec(f"depth={MIDAS.get(value, value) or MIDAS[how.midas]}")
         self._how = how
 
     @property
@@ -118,11 +118,11 @@ class Midas:
         return f"{self._spec.source} {self._spec.settings} {state}"
 
     @cached_property
-    def teacher(self) -> Teacher:
+    def teacher(self) -> NetworkTeacher:
         with needed_by_all():
             return open_teacher(self._spec, self._how.device)
 
-    def __call__(self, scene: Scene, number: int) -> Prediction:
+    def __call__(self, scene: Case, number: int) -> Prediction:
         disparity = self.teacher(to_tensor(scene.image))[0].cpu()
         return Prediction(disparity, {"teacher": self.teacher.name, "hash": self.teacher.hash})
 
@@ -131,13 +131,13 @@ class MidasRefined:
     """MiDaS's map refined by a joint model under the picture (paper 5.2)."""
 
     def __init__(self, value: str, how: Predicting) -> None:
-        self._midas, self._joint, self._how = Midas(how.midas, how), JointNet(value, how), how
+        self._midas, self._joint, self._how = Midas(how.midas, how), PredictDepth(value, how), how
 
     @property
     def identity(self) -> str:
         return f"{self._midas.identity} {self._joint.identity} strength {self._how.strength}"
 
-    def __call__(self, scene: Scene, number: int) -> Prediction:
+    def __call__(self, scene: Case, number: int) -> Prediction:
         coarse = self._midas(scene, number)
         task = Refine(
             image=scene.image,
@@ -153,7 +153,7 @@ class MidasRefined:
         return Prediction(torch.from_numpy(refined.maps["depth"]), settings)
 
 
-class Folder:
+class FinishedDepth:
     """Finished maps: `PATH` or `PATH?kind=disparity|distance`."""
 
     def __init__(self, value: str, how: Predicting) -> None:
@@ -164,7 +164,7 @@ class Folder:
         self._maps = find_maps(Path(path), "depth")
         self.identity = f"{digest(Path(path), self._maps)} {self._kind}"
 
-    def __call__(self, scene: Scene, number: int) -> Prediction:
+    def __call__(self, scene: Case, number: int) -> Prediction:
         return Prediction(torch.from_numpy(read_predicted_depth(match(scene.key, self._maps), self._kind)))
 
 
@@ -176,7 +176,7 @@ class Constant:
     def __init__(self, value: str, how: Predicting) -> None:
         pass
 
-    def __call__(self, scene: Scene, number: int) -> Prediction:
+    def __call__(self, scene: Case, number: int) -> Prediction:
         return Prediction(torch.ones(scene.image.shape[:2]))
 
 
@@ -193,27 +193,27 @@ class MeanMap:
         with needed_by_all():
             return mean_disparity(self._shards)
 
-    def __call__(self, scene: Scene, number: int) -> Prediction:
+    def __call__(self, scene: Case, number: int) -> Prediction:
         return Prediction(self._mean)
 
 
-class Autoencoder(JointNet):
+class Autoencoder(PredictDepth):
     """The true disparity through a model's VAE and back, which no prediction of it can beat by much."""
 
     @cached_property
     def identity(self) -> str:
         return self.model.folder.weights_hash()
 
-    def __call__(self, scene: Scene, number: int) -> Prediction:
+    def __call__(self, scene: Case, number: int) -> Prediction:
         assert scene.inverse_depth is not None
         return Prediction(round_trip(self.model.engine, torch.from_numpy(scene.inverse_depth)))
 
 
 KINDS: dict[str, Callable[[str, Predicting], Predictor]] = {
-    "jointnet": JointNet,
+    "jointnet": PredictDepth,
     "midas": Midas,
     "midas+refine": MidasRefined,
-    "folder": Folder,
+    "folder": FinishedDepth,
     "constant": Constant,
     "mean-map": MeanMap,
     "autoencoder": Autoencoder,

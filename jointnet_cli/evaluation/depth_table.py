@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
-from jointnet_cli.evaluation.cases import Scenes
+from jointnet_cli.evaluation.cases import Cases
 from jointnet_cli.evaluation.depth_rows import Predicting, Predictor, open_predictor
 from jointnet_cli.evaluation.measure import Metric, Record, Watch, measure
-from jointnet_cli.evaluation.methods import Row
+from jointnet_cli.evaluation.methods import MethodSpec
 from jointnet_cli.evaluation.metrics.depth import FIT_PIXELS, FITS, at_size, depth_errors
 from jointnet_cli.evaluation.report import Column, Table
-from jointnet_cli.evaluation.runner import Items
+from jointnet_cli.evaluation.runner import Runner
 
 METRICS = (
     Metric(Column("AbsRel", "lower"), "abs_rel"),
@@ -23,9 +23,9 @@ METRICS = (
 
 
 def measure_depth(
-    scenes: Scenes,
-    rows: Sequence[Row],
-    items: Items,
+    scenes: Cases,
+    rows: Sequence[MethodSpec],
+    items: Runner,
     *,
     how: Predicting,
     depth_cap: float | None,

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jointnet_cli.evaluation.cases import FolderPictures, PictureSet, Scene, ShardPictures, true_disparity
+from jointnet_cli.evaluation.cases import Case, FolderPictures, PictureSet, ShardPictures, true_disparity
 from jointnet_cli.evaluation.depth_rows import Predicting, open_predictor
 from jointnet_cli.evaluation.intervals import mean_estimate
 from jointnet_cli.evaluation.makers import DEPTH_TO_IMAGE, FOLDER, open_maker
 from jointnet_cli.evaluation.measure import row_key
-from jointnet_cli.evaluation.methods import Making, Row, Wish
+from jointnet_cli.evaluation.methods import ImageRequest, Making, MethodSpec
 from jointnet_cli.evaluation.metrics.consistency import OTHER_NOISE, partners, pearson, spearman
 from jointnet_cli.evaluation.metrics.depth import align
 from jointnet_cli.evaluation.picture_scores import REAL, Scoring, cells_of, make_pictures
@@ -38,11 +38,11 @@ METRICS = dict(zip((column.name for column in AGREEMENT), ("pearson", "spearman"
 
 def measure_depth_to_image(
     shards: ShardPictures,
-    rows: Sequence[Row],
+    rows: Sequence[MethodSpec],
     scoring: Scoring,
     *,
     real: ShardPictures | FolderPictures,
-    predictor: Row,
+    predictor: MethodSpec,
     predicting: Predicting,
     how: Making,
     count: int,
@@ -67,7 +67,7 @@ def measure_depth_to_image(
     makers = {row.name: open_maker(row, DEPTH_TO_IMAGE, how) for row in rows if row.kind != FOLDER}
     folders = {row.name: FolderPictures(Path(row.value)).pictures(count) for row in rows if row.kind == FOLDER}
     captions = shards.captions
-    agreement = Agreement(shards, scoring, predictor, predicting)
+    agreement = DepthAgreement(shards, scoring, predictor, predicting)
     columns = [*scoring.columns(captions[:count], compared=True), *AGREEMENT]
     own = scoring.take_real(real.pictures())
     given = shards.pictures()
@@ -81,7 +81,11 @@ def measure_depth_to_image(
         else:
             maker = makers.pop(row.name)  # one model in memory at a time
             pictures, settings[row.name] = make_pictures(
-                row, maker, scoring, count, lambda number: Wish(captions[number].text, number, agreement.given(number))
+                row,
+                maker,
+                scoring,
+                count,
+                lambda number: ImageRequest(captions[number].text, number, agreement.given(number)),
             )
             del maker
         found = scoring.of_set(row.name, pictures) | scoring.of_captions(row.name, pictures, captions)
@@ -103,10 +107,10 @@ def measure_depth_to_image(
     )
 
 
-class Agreement:
+class DepthAgreement:
     """Does a painted picture have the depth it was painted for?"""
 
-    def __init__(self, shards: ShardPictures, scoring: Scoring, predictor: Row, predicting: Predicting) -> None:
+    def __init__(self, shards: ShardPictures, scoring: Scoring, predictor: MethodSpec, predicting: Predicting) -> None:
         self._shards, self._scoring = shards, scoring
         self._predict = open_predictor(predictor, predicting)
         self._key = row_key(predictor, self._predict.identity)
@@ -135,7 +139,7 @@ class Agreement:
 
     def _compare(self, pictures: PictureSet, number: int) -> dict[str, float]:
         picture = to_array(pictures.tensor(number))
-        found = self._predict(Scene(str(number), picture), number + OTHER_NOISE).values
+        found = self._predict(Case(str(number), picture), number + OTHER_NOISE).values
         given = self.given(number)
         height, width = given.shape
         predicted = resize(found[None].float(), (height, width), "depth")[0]

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.report import Estimate, Table, value_of
-from jointnet_cli.files.atomic import atomic_path, write_text
+from jointnet_cli.files.atomic import atomic_file, write_text
 from jointnet_cli.files.color import colorize
 from jointnet_cli.files.text import to_json
 from jointnet_cli.results import Result
@@ -82,7 +82,7 @@ def draw(table: Table, path: Path) -> None:
         panel.tick_params(axis="x", labelsize=8)
         panel.grid(axis="x", alpha=0.3)
     figure.suptitle(table.title, fontsize=10)
-    with atomic_path(path) as temporary:
+    with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
@@ -131,7 +131,7 @@ def write_cells(path: Path, cells: Sequence[Cell], columns: int) -> None:
         text = "\n".join(textwrap.wrap(cell.text, letters)[:LINES])
         draw.multiline_text((left, top + 1), text, fill="black", font=font, spacing=1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as partial:
+    with atomic_file(path) as partial:
         sheet.save(partial, "PNG")
 
 

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from jointnet_cli.data.shards.format import read_shards
 from jointnet_cli.evaluation.cases import evaluation_shards
 from jointnet_cli.evaluation.figures import write_sheet
-from jointnet_cli.evaluation.judge.classifier import Judge, accuracy, asked_for, load_labelled, shrink
-from jointnet_cli.evaluation.judge.prompts import Prompt, evenly, fixed_prompts
+from jointnet_cli.evaluation.judge.classifier import Judge, accuracy, labels_of_prompts, load_labelled, shrink
+from jointnet_cli.evaluation.judge.prompts import Prompt, fixed_prompts, spread_evenly
 from jointnet_cli.evaluation.report import Progress, run_facts
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.presets import Sampling
@@ -59,7 +59,7 @@ def evaluate_following(
         progress: called with the pictures done and their number.
     """
     prompts = fixed_prompts() if prompts is None else prompts
-    shown = set(evenly(range(len(prompts)), SHEET_PICTURES)) if sheet else set()
+    shown = set(spread_evenly(range(len(prompts)), SHEET_PICTURES)) if sheet else set()
     pictures: list[Tensor] = []
     cells: list[Result] = []
     settings: dict[str, Any] = {}
@@ -76,7 +76,7 @@ def evaluate_following(
     report = {
         "images": len(prompts),
         "settings": run_facts(settings),
-        "generated": accuracy(judge(torch.cat(pictures)), asked_for(prompts)),
+        "generated": accuracy(judge(torch.cat(pictures)), labels_of_prompts(prompts)),
         "judge": judge.facts,
     }
     if held_out is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.cases import Caption, FolderPictures, PictureSet, ShardPictures
 from jointnet_cli.evaluation.makers import FOLDER, GENERATION, open_maker
-from jointnet_cli.evaluation.methods import Making, Row, Wish
+from jointnet_cli.evaluation.methods import ImageRequest, Making, MethodSpec
 from jointnet_cli.evaluation.picture_scores import REAL, Scoring, cells_of, make_pictures
 from jointnet_cli.evaluation.report import Cell, Table
 from jointnet_cli.files.metadata import read_record
@@ -20,7 +20,7 @@ KINDS = (*GENERATION, FOLDER)
 
 def measure_generation(
     captions: Sequence[Caption],
-    rows: Sequence[Row],
+    rows: Sequence[MethodSpec],
     scoring: Scoring,
     *,
     real: ShardPictures | FolderPictures | None,
@@ -65,7 +65,7 @@ def measure_generation(
         else:
             maker = makers.pop(row.name)  # one model in memory at a time
             pictures, settings[row.name] = make_pictures(
-                row, maker, scoring, count, lambda number: Wish(captions[number].text, number)
+                row, maker, scoring, count, lambda number: ImageRequest(captions[number].text, number)
             )
             del maker
         found = scoring.of_set(row.name, pictures) | scoring.of_captions(row.name, pictures, captions)
@@ -86,7 +86,7 @@ def measure_generation(
     )
 
 
-def _finished(row: Row, captions: Sequence[Caption], count: int) -> PictureSet:
+def _finished(row: MethodSpec, captions: Sequence[Caption], count: int) -> PictureSet:
     """The pictures of a folder; picture n is of caption n, and where our own record says otherwise it is refused."""
     folder = FolderPictures(Path(row.value))
     for path, caption in zip(folder.paths[:count], captions, strict=False):

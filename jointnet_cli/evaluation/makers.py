@@ -9,7 +9,7 @@ from pathlib import Path
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.folders import digest
 from jointnet_cli.evaluation.joint_methods import Model
-from jointnet_cli.evaluation.methods import Made, Maker, Making, Row, Wish
+from jointnet_cli.evaluation.methods import GeneratedImage, ImageRequest, Maker, Making, MethodSpec
 from jointnet_cli.evaluation.pipelines import ControlNetDepth, Ldm3d, Sd2Depth
 from jointnet_cli.evaluation.report import run_facts
 from jointnet_cli.evaluation.runner import needed_by_all
@@ -20,7 +20,7 @@ FOLDER = "folder"
 """The kind of row whose pictures are there already."""
 
 
-class JointNet:
+class GenerateImage:
     """A joint model of any architecture: JointNet, Direct Extend, ControlNet + Direct Extend."""
 
     def __init__(self, value: str, how: Making) -> None:
@@ -30,15 +30,15 @@ class JointNet:
     def identity(self) -> str:
         return f"{self.model.folder.weights_hash()} {self._how.sampling} {self._how.dtype}"
 
-    def __call__(self, wish: Wish) -> Made:
+    def __call__(self, wish: ImageRequest) -> GeneratedImage:
         maps = {} if wish.disparity is None else {"depth": wish.disparity}
         task = Generate(prompt=wish.prompt, seed=wish.seed, maps=maps, sampling=self._how.sampling)
         result = self.model.engine.generate(task)
         settings = {"architecture": self.model.folder.architecture, **run_facts(result.settings)}
-        return Made(result.image, None if maps else result.maps.get("depth"), settings)
+        return GeneratedImage(result.image, None if maps else result.maps.get("depth"), settings)
 
 
-class Painter(JointNet):
+class PaintForDepth(GenerateImage):
     """A joint model that paints for given depth."""
 
     def __init__(self, value: str, how: Making) -> None:
@@ -46,7 +46,7 @@ class Painter(JointNet):
         self.model.require("depth")
 
 
-class Base(JointNet):
+class Base(GenerateImage):
     """A model of pictures alone, which joint ones are trained from."""
 
     def __init__(self, value: str, how: Making) -> None:
@@ -61,7 +61,9 @@ class Base(JointNet):
 class Peer:
     """A pipeline of `peers`, loaded late."""
 
-    def __init__(self, load: Callable[[str, Making], Callable[[Wish], Made]], value: str, how: Making) -> None:
+    def __init__(
+        self, load: Callable[[str, Making], Callable[[ImageRequest], GeneratedImage]], value: str, how: Making
+    ) -> None:
         if not value:
             raise UserError("a row lacks its model", hint="ldm3d:ID, sd2-depth:ID, controlnet-depth:CONTROLNET,BASE")
         self._load, self._value, self._how = load, value, how
@@ -73,24 +75,24 @@ class Peer:
         return f"{' '.join(states)} {self._how.sampling} {self._how.dtype}"
 
     @cached_property
-    def _pipeline(self) -> Callable[[Wish], Made]:
+    def _pipeline(self) -> Callable[[ImageRequest], GeneratedImage]:
         with needed_by_all():
             return self._load(self._value, self._how)
 
-    def __call__(self, wish: Wish) -> Made:
+    def __call__(self, wish: ImageRequest) -> GeneratedImage:
         return self._pipeline(wish)
 
 
 Makers = Mapping[str, Callable[[str, Making], Maker]]
-GENERATION: Makers = {"jointnet": JointNet, "base": Base, "ldm3d": lambda value, how: Peer(Ldm3d, value, how)}
+GENERATION: Makers = {"jointnet": GenerateImage, "base": Base, "ldm3d": lambda value, how: Peer(Ldm3d, value, how)}
 DEPTH_TO_IMAGE: Makers = {
-    "jointnet": Painter,
+    "jointnet": PaintForDepth,
     "sd2-depth": lambda value, how: Peer(Sd2Depth, value, how),
     "controlnet-depth": lambda value, how: Peer(ControlNetDepth, value, how),
 }
 
 
-def open_maker(row: Row, makers: Makers, how: Making) -> Maker:
+def open_maker(row: MethodSpec, makers: Makers, how: Making) -> Maker:
     """The maker of a row of one of these kinds.
 
     Raises:

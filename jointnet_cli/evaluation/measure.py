@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from jointnet_cli.evaluation.cases import Scenes
+from jointnet_cli.evaluation.cases import Cases
 from jointnet_cli.evaluation.depth_rows import Predictor
 from jointnet_cli.evaluation.intervals import mean_estimate
-from jointnet_cli.evaluation.methods import Row
+from jointnet_cli.evaluation.methods import MethodSpec
 from jointnet_cli.evaluation.report import Cell, Column, Progress, Table
-from jointnet_cli.evaluation.runner import Items
+from jointnet_cli.evaluation.runner import Runner
 
 Watch = Callable[[str], AbstractContextManager[Progress]]
 """Shows the progress of a row by its name."""
@@ -33,9 +33,9 @@ class Metric:
 def measure(
     title: str,
     metrics: Sequence[Metric],
-    scenes: Scenes,
-    rows: Mapping[Row, Predictor],
-    items: Items,
+    scenes: Cases,
+    rows: Mapping[MethodSpec, Predictor],
+    items: Runner,
     judge: Callable[[Predictor, int], Record],
     *,
     count: int,
@@ -86,7 +86,7 @@ def measure(
     return Table(title, tuple(metric.column for metric in metrics), cells, about, references)
 
 
-def row_key(row: Row, identity: str) -> str:
+def row_key(row: MethodSpec, identity: str) -> str:
     """What the items of a row are kept under: its spec, and the model or files behind it."""
     return f"{row.spec} {hashlib.sha256(identity.encode()).hexdigest()[:8]}" if identity else row.spec
 

@@ -19,7 +19,7 @@ _NAMED = re.compile(r"([^=:]+)=(.+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodSpec:
     """One row of a table."""
 
     name: str
@@ -35,7 +35,7 @@ class Row:
         return f"{self.kind}:{self.value}" if self.value else self.kind
 
 
-def parse_row(text: str, kinds: Collection[str]) -> Row:
+def parse_row(text: str, kinds: Collection[str]) -> MethodSpec:
     """`NAME=KIND:VALUE`, `KIND:VALUE` or `KIND`, where KIND is one of `kinds`.
 
     Raises:
@@ -48,10 +48,10 @@ def parse_row(text: str, kinds: Collection[str]) -> Row:
         near = difflib.get_close_matches(kind, kinds, n=1)
         known = "the kinds are " + ", ".join(sorted(kinds))
         raise UserError(f"row {text}: no kind {kind!r}", hint=f"did you mean {near[0]}?" if near else known)
-    return Row(name, kind, value)
+    return MethodSpec(name, kind, value)
 
 
-def parse_rows(texts: Collection[str], kinds: Collection[str]) -> list[Row]:
+def parse_rows(texts: Collection[str], kinds: Collection[str]) -> list[MethodSpec]:
     """All rows of a command.
 
     Raises:
@@ -65,7 +65,7 @@ def parse_rows(texts: Collection[str], kinds: Collection[str]) -> list[Row]:
 
 
 @dataclass(frozen=True)
-class Wish:
+class ImageRequest:
     """One picture that is wanted."""
 
     prompt: str
@@ -75,7 +75,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Made:
+class GeneratedImage:
     """One picture that was made."""
 
     image: NDArray[np.float32]
@@ -103,6 +103,6 @@ class Maker(Protocol):
         """What tells its pictures from those of any other model or settings."""
         ...
 
-    def __call__(self, wish: Wish) -> Made:
+    def __call__(self, wish: ImageRequest) -> GeneratedImage:
         """Raises UserError: a picture that it cannot make, or a model that cannot be loaded."""
         ...

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jointnet_cli.engine import NOMINAL_FOV
-from jointnet_cli.evaluation.cases import Scene, Scenes
+from jointnet_cli.evaluation.cases import Case, Cases
 from jointnet_cli.evaluation.depth_rows import KINDS as DEPTH_KINDS
-from jointnet_cli.evaluation.depth_rows import JointNet, Predicting, Prediction, Predictor, open_predictor
+from jointnet_cli.evaluation.depth_rows import PredictDepth, Predicting, Prediction, Predictor, open_predictor
 from jointnet_cli.evaluation.folders import digest, find_maps, match
 from jointnet_cli.evaluation.measure import Metric, Record, Watch, measure
-from jointnet_cli.evaluation.methods import Row
+from jointnet_cli.evaluation.methods import MethodSpec
 from jointnet_cli.evaluation.metrics.depth import align, at_size
 from jointnet_cli.evaluation.metrics.normals import normal_errors, normals_of, pinhole
 from jointnet_cli.evaluation.report import Column, Table
-from jointnet_cli.evaluation.runner import Items
+from jointnet_cli.evaluation.runner import Runner
 from jointnet_cli.files.maps import read_map
 from jointnet_cli.scene.scene import DepthScale
 from jointnet_cli.tensors import resize, to_array, to_tensor
@@ -37,20 +37,20 @@ NEAR, FAR = 1.0, 30.0
 """Between these distances disparity is taken to lie where there is no true depth to fit it to, as in a panorama's mesh."""
 
 
-class JointNormal(JointNet):
+class JointNormal(PredictDepth):
     """The normal branch of a joint model, its picture given."""
 
     modality = "normal"
 
 
-class Folder:
+class FinishedNormals:
     """Finished normal maps."""
 
     def __init__(self, value: str, how: Predicting) -> None:
         self._maps = find_maps(Path(value), "normal")
         self.identity = digest(Path(value), self._maps)
 
-    def __call__(self, scene: Scene, number: int) -> Prediction:
+    def __call__(self, scene: Case, number: int) -> Prediction:
         return Prediction(torch.from_numpy(read_map(match(scene.key, self._maps), "normal").values))
 
 
@@ -64,7 +64,7 @@ class FromDepth:
     def identity(self) -> str:
         return self.predictor.identity
 
-    def __call__(self, scene: Scene, number: int) -> Prediction:
+    def __call__(self, scene: Case, number: int) -> Prediction:
         height, width = scene.image.shape[:2]
         predicted = self.predictor(scene, number)
         disparity = at_size(predicted.values, height, width)
@@ -78,21 +78,21 @@ class FromDepth:
 def _from_depth(value: str, how: Predicting) -> Predictor:
     """`MODEL`, or the spec of any row of `jointnet evaluate depth`."""
     kind, _, rest = value.partition(":")
-    row = Row(value, kind, rest) if kind in DEPTH_KINDS else Row(value, "jointnet", value)
+    row = MethodSpec(value, kind, rest) if kind in DEPTH_KINDS else MethodSpec(value, "jointnet", value)
     return FromDepth(open_predictor(row, how))
 
 
 KINDS: dict[str, Callable[[str, Predicting], Predictor]] = {
     "jointnet": JointNormal,
     "from-depth": _from_depth,
-    "folder": Folder,
+    "folder": FinishedNormals,
 }
 
 
 def measure_normal(
-    scenes: Scenes,
-    rows: Sequence[Row],
-    items: Items,
+    scenes: Cases,
+    rows: Sequence[MethodSpec],
+    items: Runner,
     *,
     how: Predicting,
     count: int,
@@ -129,7 +129,7 @@ def measure_normal(
     )
 
 
-def _inverse_depth(disparity: Tensor, scene: Scene, seed: int) -> NDArray[np.float64]:
+def _inverse_depth(disparity: Tensor, scene: Case, seed: int) -> NDArray[np.float64]:
     """Disparity up to scale and shift (H, W) to inverse depth, 0 where there is none."""
     there = disparity > 0
     if scene.inverse_depth is None:

@@ -16,7 +16,7 @@ from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.folders import PICTURES, WORDS, digest, take_apart
 from jointnet_cli.evaluation.joint_methods import Model
-from jointnet_cli.evaluation.methods import Row
+from jointnet_cli.evaluation.methods import MethodSpec
 from jointnet_cli.evaluation.metrics.panoramas import count_crops, panorama_seams
 from jointnet_cli.evaluation.report import run_facts
 from jointnet_cli.files.images import read_image
@@ -69,7 +69,7 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnPanorama:
     """One panorama and what is known of it."""
 
     image: NDArray[np.float32]
@@ -80,7 +80,7 @@ class Drawn:
     """`prompt`, `seed`, `seconds`, `hardware`, `stride` in latent pixels, `seams` by map and place, and `settings`."""
 
 
-class Painter(Protocol):
+class PanoramaMethod(Protocol):
     """Draws panoramas by number; what it needs is opened when the first one is asked for."""
 
     @property
@@ -92,7 +92,7 @@ class Painter(Protocol):
         """How many there can be."""
         ...
 
-    def __call__(self, number: int) -> Drawn: ...
+    def __call__(self, number: int) -> DrawnPanorama: ...
 
 
 class Tiled:
@@ -113,7 +113,7 @@ class Tiled:
     def __len__(self) -> int:
         return len(self._how.motif)
 
-    def __call__(self, number: int) -> Drawn:
+    def __call__(self, number: int) -> DrawnPanorama:
         prompt, seed = self._how.motif[number]
         engine = self._model.engine
         if not self._warm:  # what a device does only once, such as choosing kernels, is no part of a panorama's time
@@ -130,7 +130,7 @@ class Tiled:
             "hardware": _hardware(engine.device),
             "settings": run_facts(result.settings),
         }
-        return Drawn(result.image, result.maps.get("depth"), record)
+        return DrawnPanorama(result.image, result.maps.get("depth"), record)
 
     def _task(self, prompt: str, seed: int, sampling: Sampling | None = None) -> Panorama:
         canvas = self._how.canvas
@@ -147,7 +147,7 @@ class Tiled:
         )
 
 
-class Finished:
+class FinishedPanoramas:
     """Panoramas that are there already, in the order of their names: without seconds, depth and tiles."""
 
     def __init__(self, value: str, how: Drawing) -> None:
@@ -161,7 +161,7 @@ class Finished:
     def __len__(self) -> int:
         return len(self._files)
 
-    def __call__(self, number: int) -> Drawn:
+    def __call__(self, number: int) -> DrawnPanorama:
         file = self._files[number]
         record: dict[str, Any] = {
             "prompt": file.stem,
@@ -171,16 +171,16 @@ class Finished:
             "seams": {},
             "settings": {},
         }
-        return Drawn(read_image(file), None, record)
+        return DrawnPanorama(read_image(file), None, record)
 
 
-KINDS: dict[str, Callable[[str, Drawing], Painter]] = {
+KINDS: dict[str, Callable[[str, Drawing], PanoramaMethod]] = {
     **{method: partial(Tiled, cast(Method, method)) for method in METHODS},
-    "folder": Finished,
+    "folder": FinishedPanoramas,
 }
 
 
-def open_painter(row: Row, how: Drawing) -> Painter:
+def open_painter(row: MethodSpec, how: Drawing) -> PanoramaMethod:
     """The painter of a row whose kind is one of `KINDS`.
 
     Raises:

@@ -15,11 +15,11 @@ from jointnet_cli.evaluation.figures import Cell as Place
 from jointnet_cli.evaluation.figures import write_cells
 from jointnet_cli.evaluation.intervals import mean_estimate
 from jointnet_cli.evaluation.measure import Record, Watch, row_key
-from jointnet_cli.evaluation.methods import Row
+from jointnet_cli.evaluation.methods import MethodSpec
 from jointnet_cli.evaluation.metrics.panoramas import intra_distance
-from jointnet_cli.evaluation.panorama_rows import Drawing, Painter
+from jointnet_cli.evaluation.panorama_rows import Drawing, PanoramaMethod
 from jointnet_cli.evaluation.report import Cell, Column, Table
-from jointnet_cli.evaluation.runner import Items
+from jointnet_cli.evaluation.runner import Runner
 from jointnet_cli.files.color import colorize
 from jointnet_cli.files.images import read_disparity_png, read_image, write_grey_png, write_png
 from jointnet_cli.model.perceptual import Perceptual
@@ -42,8 +42,8 @@ SEAM = "mean step of the columns where tiles of the last step begin or end, over
 
 
 def measure_panoramas(
-    painters: Mapping[Row, Painter],
-    items: Items,
+    painters: Mapping[MethodSpec, PanoramaMethod],
+    items: Runner,
     *,
     how: Drawing,
     perceptual: Perceptual,
@@ -118,7 +118,7 @@ def _values(drawn: Sequence[Record]) -> dict[str, list[float | None]]:
     }
 
 
-def _drawer(painter: Painter, items: Items, key: str) -> Callable[[int], Record]:
+def _drawer(painter: PanoramaMethod, items: Runner, key: str) -> Callable[[int], Record]:
     def make(number: int) -> Record:
         drawn = painter(number)
         write_png(items.path(key, number, IMAGE), drawn.image)
@@ -129,7 +129,7 @@ def _drawer(painter: Painter, items: Items, key: str) -> Callable[[int], Record]
     return make
 
 
-def _comparer(perceptual: Perceptual, items: Items, key: str) -> Callable[[int], Record]:
+def _comparer(perceptual: Perceptual, items: Runner, key: str) -> Callable[[int], Record]:
     """Distances are those of the picture as it is kept, in 8 bits, as anybody's finished picture is."""
 
     def make(number: int) -> Record:
@@ -147,7 +147,9 @@ def _estimate(values: Sequence[float | None], resamples: int) -> Cell:
     return mean_estimate(known, resamples=resamples) if known else None
 
 
-def _facts(how: Drawing, rows: Iterable[Row], said: Mapping[str, Any], distance: str, resamples: int) -> dict[str, Any]:
+def _facts(
+    how: Drawing, rows: Iterable[MethodSpec], said: Mapping[str, Any], distance: str, resamples: int
+) -> dict[str, Any]:
     canvas = how.canvas
     synchronized = any(row.kind == "syncdiffusion" for row in rows)
     return {
@@ -170,7 +172,7 @@ def _facts(how: Drawing, rows: Iterable[Row], said: Mapping[str, Any], distance:
 
 
 def _places(
-    name: str, drawn: Sequence[Record], distances: Mapping[int, float], items: Items, key: str
+    name: str, drawn: Sequence[Record], distances: Mapping[int, float], items: Runner, key: str
 ) -> dict[int, Place]:
     """The sheet's places of a row by number: picture, depth and scores."""
     places = {}

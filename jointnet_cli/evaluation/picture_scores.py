@@ -14,13 +14,13 @@ from jointnet_cli.evaluation.cases import Caption, PictureSet
 from jointnet_cli.evaluation.intervals import mean_estimate, set_estimate
 from jointnet_cli.evaluation.judge.classifier import Judge
 from jointnet_cli.evaluation.measure import Watch, row_key
-from jointnet_cli.evaluation.methods import Maker, Row, Wish
+from jointnet_cli.evaluation.methods import ImageRequest, Maker, MethodSpec
 from jointnet_cli.evaluation.metrics.captions import QUESTIONS, Clip, count_answers, judge_key
 from jointnet_cli.evaluation.metrics.distribution import RealFeatures, inception_score
 from jointnet_cli.evaluation.metrics.features import FeatureSpace
 from jointnet_cli.evaluation.report import Cell, Column, Estimate
-from jointnet_cli.evaluation.runner import Items
-from jointnet_cli.files.atomic import atomic_path
+from jointnet_cli.evaluation.runner import Runner
+from jointnet_cli.files.atomic import atomic_file
 from jointnet_cli.files.images import read_image, write_grey_png, write_png
 
 REAL = "real pictures"
@@ -34,7 +34,7 @@ _Array = NDArray[np.float32]
 class Scoring:
     """The networks that look at pictures, and where what they see is kept."""
 
-    items: Items
+    items: Runner
     watch: Watch
     spaces: Sequence[FeatureSpace]
     clip: Clip | None = None
@@ -131,7 +131,7 @@ class Scoring:
         def see(number: int) -> dict[str, Any]:
             features, logits = space.run(pictures.tensor(number))
             parts = [features] if logits is None else [features, logits]
-            with atomic_path(self.items.path(key, number, ".npy")) as temporary:
+            with atomic_file(self.items.path(key, number, ".npy")) as temporary:
                 np.save(temporary, np.concatenate([part[0].float().numpy() for part in parts]))
             return {"number": number, "features": features.shape[1]}
 
@@ -180,7 +180,7 @@ def share(right: NDArray[np.int64], asked: NDArray[np.int64], resamples: int) ->
 
 
 def make_pictures(
-    row: Row, maker: Maker, scoring: Scoring, count: int, wish: Callable[[int], Wish]
+    row: MethodSpec, maker: Maker, scoring: Scoring, count: int, wish: Callable[[int], ImageRequest]
 ) -> tuple[PictureSet, dict[str, Any]]:
     """Make the pictures of a row, those that are not kept already, and keep each beside its record.
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from jointnet_cli.devices import choose_device, choose_dtype
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.methods import Made, Making, Wish
-from jointnet_cli.model.text import ClipText
+from jointnet_cli.evaluation.methods import GeneratedImage, ImageRequest, Making
+from jointnet_cli.model.text import ClipEncoder
 from jointnet_cli.sampling.schedule import make_scheduler
 from jointnet_cli.tensors import resize, to_tensor
 
@@ -68,7 +68,7 @@ class Pipeline:
         rounded = [max(step, round(side * scale / step) * step) for side in (height, width)]
         return rounded[0], rounded[1]
 
-    def __call__(self, wish: Wish, **inputs: Any) -> Any:
+    def __call__(self, wish: ImageRequest, **inputs: Any) -> Any:
         """The pipeline's answer; noise is drawn on the CPU from the wish's seed.
 
         A prompt that the pipeline would cut is encoded in chunks, as for our models.
@@ -84,13 +84,13 @@ class Pipeline:
     @torch.inference_mode()
     def _text(self, prompt: str) -> dict[str, Any]:
         """The pipeline's arguments for a prompt and the empty negative prompt."""
-        text = ClipText(self.pipeline.tokenizer, self.pipeline.text_encoder)
+        text = ClipEncoder(self.pipeline.tokenizer, self.pipeline.text_encoder)
         if not text.beyond([prompt])[0]:
             return {"prompt": prompt}
         states = text([prompt, ""]).text
         return {"prompt_embeds": states[:1], "negative_prompt_embeds": states[1:]}
 
-    def made(self, image: NDArray[np.float32], disparity: NDArray[np.float32] | None = None) -> Made:
+    def made(self, image: NDArray[np.float32], disparity: NDArray[np.float32] | None = None) -> GeneratedImage:
         """A picture (H, W, 3) in [0, 1] with the settings it was made with."""
         if not np.isfinite(image).all():
             raise UserError(f"{self.source} made a picture of values that are not finite", hint="--dtype float32")
@@ -104,7 +104,7 @@ class Pipeline:
             "height": height,
             "dtype": str(self.pipeline.unet.dtype).removeprefix("torch."),
         }
-        return Made(image, disparity, settings)
+        return GeneratedImage(image, disparity, settings)
 
 
 class Ldm3d:
@@ -115,7 +115,7 @@ class Ldm3d:
         self._pipeline = Pipeline.open("StableDiffusionLDM3DPipeline", source, how, **unchecked)
         self._pipeline.pipeline.image_processor = Untouched()
 
-    def __call__(self, wish: Wish) -> Made:
+    def __call__(self, wish: ImageRequest) -> GeneratedImage:
         decoded = self._pipeline(wish).rgb.float().cpu()
         values = ((decoded + 1) / 2).clamp(0, 1)[0]
         return self._pipeline.made(values[:3].permute(1, 2, 0).numpy(), unpack_disparity(values[3:]).numpy())
@@ -156,7 +156,7 @@ class Sd2Depth:
         without = {"depth_estimator": None, "feature_extractor": None}  # depth is given
         self._pipeline = Pipeline.open("StableDiffusionDepth2ImgPipeline", source, how, **without)
 
-    def __call__(self, wish: Wish) -> Made:
+    def __call__(self, wish: ImageRequest) -> GeneratedImage:
         disparity = _sized(wish, self._pipeline)
         if disparity.max() - disparity.min() < 1e-6:
             raise UserError("a flat depth map cannot be brought to the range of this model")
@@ -176,7 +176,7 @@ class ControlNetDepth:
         )
         self._pipeline.source = source
 
-    def __call__(self, wish: Wish) -> Made:
+    def __call__(self, wish: ImageRequest) -> GeneratedImage:
         disparity = _sized(wish, self._pipeline)
         picture = disparity[:, None].expand(-1, 3, -1, -1)
         height, width = disparity.shape[-2:]
@@ -184,7 +184,7 @@ class ControlNetDepth:
         return self._pipeline.made(painted.images[0])
 
 
-def _sized(wish: Wish, pipeline: Pipeline) -> Tensor:
+def _sized(wish: ImageRequest, pipeline: Pipeline) -> Tensor:
     """The given disparity (1, h, w) at the size that the pipeline paints."""
     assert wish.disparity is not None
     height, width = wish.disparity.shape

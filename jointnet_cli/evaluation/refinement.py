@@ -19,7 +19,7 @@ from jointnet_cli.evaluation.metrics.depth import DepthErrors, depth_errors, mea
 from jointnet_cli.evaluation.report import Progress, run_facts
 from jointnet_cli.sampling.presets import Sampling
 from jointnet_cli.tasks import Refine
-from jointnet_cli.tensors import enlarge, relative_disparity
+from jointnet_cli.tensors import relative_disparity, upsample
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
@@ -73,7 +73,7 @@ def evaluate_refinement(
         refined = engine.refine(task)
         settings = refined.settings
         height, width = truth.shape
-        depths = enlarge(reduced, (height, width), "depth")[0], torch.from_numpy(refined.maps["depth"])
+        depths = upsample(reduced, (height, width), "depth")[0], torch.from_numpy(refined.maps["depth"])
         try:
             pair = [depth_errors(depth, truth, depth_cap=WORLDS_CAP, seed=number)[0] for depth in depths]
         except UserError as error:

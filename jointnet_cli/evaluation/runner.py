@@ -35,7 +35,7 @@ SHOWN = 60
 _UNSAFE = re.compile(r"[^\w.+-]+", re.ASCII)
 
 
-class Items:
+class Runner:
     """The items of one folder, of any number of rows.
 
     Args:
@@ -90,7 +90,7 @@ class Items:
                 progress(done, len(own))
             try:
                 write_text(self.path(row, number, ".json"), to_json(make(number), ensure_ascii=False))
-            except RowFault:
+            except MethodUnavailable:
                 raise
             except (UserError, OSError, RuntimeError) as fault:
                 print(f"error: {row}, item {number}: {fault}", file=sys.stderr, flush=True)
@@ -137,7 +137,7 @@ def _slug(row: str) -> str:
     )
 
 
-class RowFault(UserError):
+class MethodUnavailable(UserError):
     """What all items of a row need is not there, such as its model: the command ends, and no item has failed."""
 
 
@@ -151,4 +151,4 @@ def needed_by_all() -> Iterator[None]:
     try:
         yield
     except UserError as fault:
-        raise RowFault(str(fault), fault.hint) from fault
+        raise MethodUnavailable(str(fault), fault.hint) from fault

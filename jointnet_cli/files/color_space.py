@@ -52,7 +52,7 @@ _SRGB_GAMMA = 0.02
 _LEVELS = np.linspace(0, 1, 65536)
 
 
-class Space(Protocol):
+class ColorSpace(Protocol):
     """A colour space other than sRGB."""
 
     def to_srgb(self, samples: NDArray[Any]) -> NDArray[np.float32]:
@@ -90,7 +90,7 @@ class _Tables:
         return np.asarray(ImageCms.applyTransform(source, self.transform), np.float32) / np.float32(255)
 
 
-def find_space(profile: bytes | None, chunks: Mapping[bytes, bytes], channels: Channels) -> Space | None:
+def find_space(profile: bytes | None, chunks: Mapping[bytes, bytes], channels: Channels) -> ColorSpace | None:
     """Return the colour space of a picture; `None` for sRGB and where nothing is stated.
 
     Decided by what a profile computes, not by its name. A damaged profile, or one for other channels than the picture's,
@@ -125,7 +125,7 @@ def png_chunks(data: bytes) -> dict[bytes, bytes]:
 
 
 @lru_cache(maxsize=64)
-def _profile_space(data: bytes, channels: Channels) -> Space | Literal["sRGB"] | None:
+def _profile_space(data: bytes, channels: Channels) -> ColorSpace | Literal["sRGB"] | None:
     """The space of a profile; `None` where the profile cannot be used."""
     if _SIGNATURES.get(data[16:20]) != channels:
         return None
@@ -138,12 +138,12 @@ def _profile_space(data: bytes, channels: Channels) -> Space | Literal["sRGB"] |
     return "sRGB" if channels != "CMYK" and _is_srgb(found, channels) else found
 
 
-def _table_space(data: bytes, channels: Channels) -> Space:
+def _table_space(data: bytes, channels: Channels) -> ColorSpace:
     profile, srgb = ImageCms.ImageCmsProfile(BytesIO(data)), ImageCms.createProfile("sRGB")
     return _Tables(ImageCms.buildTransform(profile, srgb, channels, "RGB"), channels)
 
 
-def _curve_space(tags: Mapping[bytes, bytes], channels: Channels) -> Space:
+def _curve_space(tags: Mapping[bytes, bytes], channels: Channels) -> ColorSpace:
     if channels == "L":
         return _Curves(_curve(tags[b"kTRC"])[None], None)
     curves = np.stack([_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC")])
@@ -197,7 +197,7 @@ def _numbers(tag: bytes, start: int, count: int) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=64)
-def _coded_space(coded: bytes, channels: Channels) -> Space | None:
+def _coded_space(coded: bytes, channels: Channels) -> ColorSpace | None:
     """The space of a `cICP` chunk: primaries, transfer, matrix and range (ITU-T H.273)."""
     primaries, transfer, matrix, full = coded
     if transfer in _REC709_TRANSFER:
@@ -213,7 +213,7 @@ def _coded_space(coded: bytes, channels: Channels) -> Space | None:
 
 
 @lru_cache(maxsize=64)
-def _stated_space(gamma: bytes, chromaticities: bytes, channels: Channels) -> Space | None:
+def _stated_space(gamma: bytes, chromaticities: bytes, channels: Channels) -> ColorSpace | None:
     """The space of PNG's chunks `gAMA` and `cHRM`; what neither states is as in sRGB."""
     curve = srgb_to_linear(_LEVELS.astype(np.float32))
     if len(gamma) == 4 and (value := int.from_bytes(gamma, "big") / 100_000) > 0 and abs(value * 2.2 - 1) > _SRGB_GAMMA:
@@ -228,8 +228,8 @@ def _stated_space(gamma: bytes, chromaticities: bytes, channels: Channels) -> Sp
     return _space(curve, primaries, white, channels)
 
 
-def _space(curve: NDArray[np.float32], primaries: Any, white: Any, channels: Channels) -> Space | None:
-    found: Space = _Curves(curve[None], None)
+def _space(curve: NDArray[np.float32], primaries: Any, white: Any, channels: Channels) -> ColorSpace | None:
+    found: ColorSpace = _Curves(curve[None], None)
     if channels == "RGB":
         colours = _adaptation(_xyz(white), _xyz(_D65)) @ _rgb_to_xyz(primaries, white)
         matrix = np.linalg.inv(_rgb_to_xyz(_REC709, _D65)) @ colours
@@ -237,7 +237,7 @@ def _space(curve: NDArray[np.float32], primaries: Any, white: Any, channels: Cha
     return None if _is_srgb(found, channels) else found
 
 
-def _is_srgb(space: Space, channels: Channels) -> bool:
+def _is_srgb(space: ColorSpace, channels: Channels) -> bool:
     """Whether every level of grey, and of red, green and blue alone, stays what it is."""
     levels = np.arange(256, dtype=np.uint8)
     if channels == "L":

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.atomic import atomic_path
+from jointnet_cli.files.atomic import atomic_file
 from jointnet_cli.files.color import srgb_to_linear
 from jointnet_cli.projection import Projection
 
@@ -176,7 +176,7 @@ def write_channels(
         header["envmap"] = OpenEXR.ENVMAP_LATLONG
     # OpenEXR reads the buffer as it lies in memory and ignores strides.
     contiguous = {name: np.ascontiguousarray(plane) for name, plane in channels.items()}
-    with atomic_path(path) as temporary, OpenEXR.File(header, contiguous) as file:
+    with atomic_file(path) as temporary, OpenEXR.File(header, contiguous) as file:
         file.write(str(temporary))
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.atomic import atomic_path
+from jointnet_cli.files.atomic import atomic_file
 from jointnet_cli.files.color import linear_to_srgb
 from jointnet_cli.files.decode import open_picture, read_raster, to_srgb
 from jointnet_cli.files.exr import PICTURE_LAYERS, is_exr, read_exr
@@ -61,7 +61,7 @@ def write_deep_png(path: Path, samples: NDArray[np.float32], text: Mapping[str, 
         (b"IDAT", zlib.compress(lines.tobytes())),
         (b"IEND", b""),
     ]
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+    with atomic_file(path) as temporary, temporary.open("wb") as stream:
         stream.write(b"\x89PNG\r\n\x1a\n")
         for name, data in chunks:
             stream.write(struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)))
@@ -77,7 +77,7 @@ def write_jpeg(path: Path, image: NDArray[np.float32], xmp: str | None = None, c
     given: dict[str, Any] = {
         name: data for name, text in segments.items() if text and len(data := text.encode()) <= _SEGMENT
     }
-    with atomic_path(path) as temporary:
+    with atomic_file(path) as temporary:
         Image.fromarray(_quantize(image, np.uint8)).save(temporary, quality=95, subsampling=0, **given)
 
 
@@ -147,5 +147,5 @@ def _png_info(text: Mapping[str, str] | None) -> PngInfo:
 
 
 def _save(path: Path, pixels: NDArray[np.unsignedinteger], info: PngInfo) -> None:
-    with atomic_path(path) as temporary:
+    with atomic_file(path) as temporary:
         Image.fromarray(pixels).save(temporary, pnginfo=info)

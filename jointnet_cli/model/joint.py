@@ -26,7 +26,7 @@ from jointnet_cli.model.branch import (
 from jointnet_cli.model.folder import EXCHANGE, JOINTNET, RGB
 
 
-class JointNetwork(nn.Module, ABC):
+class JointDenoiser(nn.Module, ABC):
     """A network that denoises N modalities together; the first is RGB."""
 
     architecture: ClassVar[str]
@@ -109,7 +109,7 @@ class Exchange(nn.Module):
         self.middle = zero_conv(widths[-1], widths[-1], 1)
 
 
-class JointUNet(JointNetwork):
+class JointNet(JointDenoiser):
     """N branches that denoise N modalities together.
 
     Each branch is a whole `UNet2DConditionModel` of the same shape; the first is RGB. `forward` takes and returns one
@@ -236,9 +236,9 @@ def exchange_name(sender: str, receiver: str) -> str:
     return f"{sender}_to_{receiver}"
 
 
-def extend(unet: UNet2DConditionModel, modalities: Sequence[str], *, masked_input: bool = False) -> JointUNet:
+def extend(unet: UNet2DConditionModel, modalities: Sequence[str], *, masked_input: bool = False) -> JointNet:
     """A joint network whose every branch starts as a copy of a base UNet (paper 3.1).
 
     The RGB branch is `unet` itself, not a copy.
     """
-    return JointUNet({RGB: unet, **{name: deepcopy(unet) for name in modalities}}, masked_input=masked_input)
+    return JointNet({RGB: unet, **{name: deepcopy(unet) for name in modalities}}, masked_input=masked_input)

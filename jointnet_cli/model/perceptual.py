@@ -36,7 +36,7 @@ CLASSIFIERS = {"alex": "AlexNet_Weights.IMAGENET1K_V1", "vgg": "VGG16_Weights.IM
 
 
 @dataclass(frozen=True)
-class Space:
+class PerceptualSpace:
     """A trunk with its heads."""
 
     name: str
@@ -47,10 +47,10 @@ class Space:
 
 
 SPACES = {
-    "st-lpips-alex": Space("ST-LPIPS (AlexNet)", "alex", True),
-    "st-lpips-vgg": Space("ST-LPIPS (VGG-16)", "vgg", True),
-    "lpips-alex": Space("LPIPS (AlexNet)", "alex", False),
-    "lpips-vgg": Space("LPIPS (VGG-16)", "vgg", False),
+    "st-lpips-alex": PerceptualSpace("ST-LPIPS (AlexNet)", "alex", True),
+    "st-lpips-vgg": PerceptualSpace("ST-LPIPS (VGG-16)", "vgg", True),
+    "lpips-alex": PerceptualSpace("LPIPS (AlexNet)", "alex", False),
+    "lpips-vgg": PerceptualSpace("LPIPS (VGG-16)", "vgg", False),
 }
 
 
@@ -122,7 +122,7 @@ class Perceptual(nn.Module):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, space: Space, weights: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> None:
+    def __init__(self, space: PerceptualSpace, weights: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.space = space
         self.layers, self._taps = trunk(space.trunk, space.shift_tolerant)
@@ -165,7 +165,7 @@ class Perceptual(nn.Module):
         return levels
 
 
-def find_space(spec: str) -> tuple[Space, Path | None]:
+def find_space(spec: str) -> tuple[PerceptualSpace, Path | None]:
     """From `NAME` or `NAME:FILE` to the space and the file of its weights. Reads nothing.
 
     Raises:

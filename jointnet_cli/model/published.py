@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from jointnet_cli import __version__
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.atomic import whole_folder
+from jointnet_cli.files.atomic import atomic_folder
 from jointnet_cli.model.folder import EXCHANGE, JOINTNET, ModelFolder, read_json, unet_place, write_json, write_record
 from jointnet_cli.model.weights import find_weights, read_tensors
 
@@ -75,7 +75,7 @@ def import_model(facts: ModelFolder, folder: Path, origin: Mapping[str, str]) ->
     if not facts.published:
         raise UserError(f"{facts.path} is not in the published layout", hint="it holds no jointnet/config.json")
     _require_free(folder)
-    with whole_folder(folder) as new:
+    with atomic_folder(folder) as new:
         _copy_base(facts, new)
         joint: dict[str, Tensor] = {}
         for name in facts.branches:
@@ -114,7 +114,7 @@ def export_model(facts: ModelFolder, folder: Path) -> None:
         raise UserError(f"{facts.path} {state}", hint="the published layout holds RGB and one other branch")
     _require_free(folder)
     joint = read_tensors(facts.path / EXCHANGE)
-    with whole_folder(folder) as new:
+    with atomic_folder(folder) as new:
         for (name, place), target in zip(facts.unets.items(), ("unet", "jointnet"), strict=True):
             other = next(branch for branch in facts.branches if branch != name)
             exchanged = _renamed(joint, {ours: theirs for theirs, ours in module_names(name, other).items()})

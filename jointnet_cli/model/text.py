@@ -51,7 +51,7 @@ def tokenize_in_chunks(tokenizers: Iterable[PreTrainedTokenizerBase], texts: lis
     ]
 
 
-class TextSide(nn.Module, ABC):
+class TextEncoders(nn.Module, ABC):
     """The text encoders of a base model and their tokenizers.
 
     The encoders are submodules and the tokenizers attributes, each under the name of its folder.
@@ -107,7 +107,7 @@ class TextSide(nn.Module, ABC):
         return dict(self.family.settings)
 
 
-class ClipText(TextSide):
+class ClipEncoder(TextEncoders):
     """Stable Diffusion 1 and 2: the last hidden states of one CLIP."""
 
     family = STABLE_DIFFUSION
@@ -122,7 +122,7 @@ class ClipText(TextSide):
         return Conditioning(states.reshape(len(prompts), -1, states.shape[-1]))
 
 
-class TwoClipText(TextSide):
+class DualClipEncoder(TextEncoders):
     """Stable Diffusion XL: the last hidden states but one of two CLIPs, the second's projection, and the image's size."""
 
     family = STABLE_DIFFUSION_XL
@@ -169,7 +169,7 @@ class TwoClipText(TextSide):
         return Conditioning(text, {"text_embeds": pooled, "time_ids": sizes.expand(count, -1)})
 
 
-class T5Text(TextSide):
+class T5Encoder(TextEncoders):
     """DeepFloyd-IF: the hidden states of T5, which is told where the prompt ends. Longer prompts are cut."""
 
     family = DEEPFLOYD_IF
@@ -190,7 +190,9 @@ class T5Text(TextSide):
         return _beyond(self.tokenizer, _plain(texts), IF_TOKENS)
 
 
-TEXT_SIDES: dict[str, type[TextSide]] = {kind.family.name: kind for kind in (ClipText, TwoClipText, T5Text)}
+TEXT_SIDES: dict[str, type[TextEncoders]] = {
+    kind.family.name: kind for kind in (ClipEncoder, DualClipEncoder, T5Encoder)
+}
 """By the name of the family."""
 
 
@@ -266,13 +268,13 @@ _PIECE = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[^\w\s]|_")
 
 
 @dataclass(frozen=True)
-class Words:
+class Vocabulary:
     """A closed vocabulary: lower-case words, numbers and marks. A noun known in one number alone is read in the other too."""
 
     known: frozenset[str]
 
     @classmethod
-    def of(cls, texts: Iterable[str]) -> Words | None:
+    def of(cls, texts: Iterable[str]) -> Vocabulary | None:
         """What texts are made of; `None` if that is more than `MOST`."""
         known: set[str] = set()
         for text in texts:
@@ -282,7 +284,7 @@ class Words:
         return cls(frozenset(known))
 
     @classmethod
-    def read(cls, folder: Path) -> Words | None:
+    def read(cls, folder: Path) -> Vocabulary | None:
         """The list in a tokenizer's folder, if there is one."""
         path = folder / FILE
         return cls(frozenset(path.read_text(encoding="utf-8").split())) if path.is_file() else None

@@ -62,12 +62,12 @@ MARGIN = 20
 Apply = Callable[[Tensor], Tensor]
 
 
-def piece_width(height: int, width: int) -> int:
+def strip_width(height: int, width: int) -> int:
     """Latent columns of a piece; all of them where the canvas is small enough."""
     return width if height * width <= AREA else max(MARGIN, AREA // height - 2 * MARGIN)
 
 
-def in_pieces(network: nn.Module, apply: Apply, canvas: Tensor, cells: int, piece: int, *, wrap: bool) -> Tensor:
+def apply_in_strips(network: nn.Module, apply: Apply, canvas: Tensor, cells: int, piece: int, *, wrap: bool) -> Tensor:
     """What `apply` makes of a canvas, a piece at a time, with the statistics of the whole.
 
     Args:
@@ -78,7 +78,7 @@ def in_pieces(network: nn.Module, apply: Apply, canvas: Tensor, cells: int, piec
         piece: cells at once.
         wrap: whether the left edge continues the right edge.
     """
-    statistics = Statistics()
+    statistics = GroupNormStatistics()
     with statistics.measured(network):
         _pass(apply, canvas, cells, piece, wrap)
     with statistics.fixed(network):
@@ -99,7 +99,7 @@ def _pass(apply: Apply, canvas: Tensor, cells: int, piece: int, wrap: bool) -> T
 
 
 @dataclass
-class Statistics:
+class GroupNormStatistics:
     """Mean and mean square of the groups of every norm, over all pieces."""
 
     sums: dict[nn.Module, tuple[Tensor, Tensor, int]] = field(default_factory=dict)
@@ -159,8 +159,8 @@ def decode_canvas(model: JointModel, latents: Tensor, *, wrap: bool = False) -> 
     height, width = latents.shape[-2:]
     if model.vae is None:
         return model.decode(latents)
-    if (piece := piece_width(height, width)) < width:
-        rows = (in_pieces(model.vae, model.decode, row, width, piece, wrap=wrap) for row in latents.split(1))
+    if (piece := strip_width(height, width)) < width:
+        rows = (apply_in_strips(model.vae, model.decode, row, width, piece, wrap=wrap) for row in latents.split(1))
         return torch.cat(list(rows))
     if not wrap:
         return model.decode(latents)
@@ -174,8 +174,8 @@ def encode_canvas(model: JointModel, maps: Tensor, *, wrap: bool = False) -> Ten
     height, width = (side // model.factor for side in maps.shape[-2:])
     if model.vae is None:
         return model.encode(maps)[0]
-    if (piece := piece_width(height, width)) < width:
-        return in_pieces(model.vae, model.encode, maps, width, piece, wrap=wrap)[0]
+    if (piece := strip_width(height, width)) < width:
+        return apply_in_strips(model.vae, model.encode, maps, width, piece, wrap=wrap)[0]
     if not wrap:
         return model.encode(maps)[0]
     with _closed(model.vae):

@@ -52,19 +52,19 @@ KINDS = (Kind(True, None), Kind(True, "fp16"), Kind(False, None), Kind(False, "f
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightFiles:
     """The files of one network's weights, all of one kind."""
 
     files: list[Path]
     kind: Kind
 
 
-def find_weights(folder: Path) -> Weights | None:
+def find_weights(folder: Path) -> WeightFiles | None:
     """The best kind of weights that a network's folder holds."""
     for kind in KINDS:
         files = sorted({path for pattern in kind.patterns for path in folder.glob(pattern)})
         if files:
-            return Weights(files, kind)
+            return WeightFiles(files, kind)
     return None
 
 

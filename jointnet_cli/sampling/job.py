@@ -15,8 +15,8 @@ from jointnet_cli.sampling.known import Known, Region
 from jointnet_cli.sampling.layout import Layout
 from jointnet_cli.sampling.loop import Guide, Progress, denoise
 from jointnet_cli.sampling.schedule import make_schedule
-from jointnet_cli.sampling.syncdiffusion import Synchronize
-from jointnet_cli.sampling.tiles import Batch
+from jointnet_cli.sampling.syncdiffusion import SyncDiffusion
+from jointnet_cli.sampling.tiles import TileBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +78,8 @@ def run(
         job.layout,
         _known(model, job, noise),
         generator=generator,
-        batch=Batch(job.tile_batch),
-        nudge=Synchronize(model, guide) if job.synchronized else None,
+        batch=TileBatch(job.tile_batch),
+        before_step=SyncDiffusion(model, guide) if job.synchronized else None,
         progress=progress,
     )
     lap(timings, "denoise", clock)

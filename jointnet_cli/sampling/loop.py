@@ -11,11 +11,11 @@ import torch
 from torch import Generator, Tensor
 
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.joint import JointNetwork
+from jointnet_cli.model.joint import JointDenoiser
 from jointnet_cli.sampling.known import Known
 from jointnet_cli.sampling.layout import Layout, Tile
 from jointnet_cli.sampling.schedule import Schedule
-from jointnet_cli.sampling.tiles import Batch, merge
+from jointnet_cli.sampling.tiles import TileBatch, merge
 
 Progress = Callable[[int, int], None]
 
@@ -53,7 +53,7 @@ class Nudge(Protocol):
 
 @torch.inference_mode()
 def denoise(
-    model: JointNetwork,
+    model: JointDenoiser,
     canvas: Tensor,
     schedule: Schedule,
     guide: Guide,
@@ -61,8 +61,8 @@ def denoise(
     known: Known | None = None,
     *,
     generator: Generator,
-    batch: Batch | None = None,
-    nudge: Nudge | None = None,
+    batch: TileBatch | None = None,
+    before_step: Nudge | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """Denoise a canvas to clean latents.
@@ -91,8 +91,8 @@ def denoise(
     for step in range(schedule.begin, schedule.steps):
         across, along = torch.randint(1 << 30, (2,), generator=generator).tolist()
         tiles = layout.at(step, schedule.steps, (across, along))
-        if nudge is not None:
-            canvas = nudge(canvas, see, schedule, step, tiles)
+        if before_step is not None:
+            canvas = before_step(canvas, see, schedule, step, tiles)
         timestep = schedule.scheduler.timesteps[step]
         prediction = merge(see(canvas, step), tiles, layout, partial(predict, model, guide, timestep), batch)
         canvas = schedule.step(prediction, canvas, step)
@@ -103,7 +103,7 @@ def denoise(
     return canvas
 
 
-def predict(model: JointNetwork, guide: Guide, timestep: Tensor, tiles: Tensor) -> Tensor:
+def predict(model: JointDenoiser, guide: Guide, timestep: Tensor, tiles: Tensor) -> Tensor:
     """Guided predictions (T, N, C, h, w) for tiles (T, N, C [+ 1 + C masked input], h, w), guidance in the same batch.
 
     Models with a learned variance predict it in further channels, which no scheduler here reads.

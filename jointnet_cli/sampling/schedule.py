@@ -87,7 +87,7 @@ class Schedule:
         taken = interval if last or abs(interval - usual) > 1 else usual
         self.scheduler.num_inference_steps = Fraction(trained, taken)  # diffusers computes N // (N / taken) = taken
 
-    def foresee(self, seen: Tensor, prediction: Tensor, step: int) -> Tensor:
+    def predict_clean(self, seen: Tensor, prediction: Tensor, step: int) -> Tensor:
         """The clean latents that noisy ones, as the network sees them, and its prediction amount to."""
         if self.scheduler.config.prediction_type == "sample":
             return prediction

@@ -22,7 +22,7 @@ DECAY = 0.95
 
 
 @dataclass
-class Synchronize:
+class SyncDiffusion:
     """Moves tiles down the gradient of the perceptual distance between the pictures that they and an anchor foresee.
 
     The anchor is the step's first tile. Where tiles overlap the mean of their gradients counts.
@@ -53,7 +53,7 @@ class Synchronize:
         """The RGB picture (1, 3, H, W) that a tile's noisy latents would become."""
         seen = crop(see(canvas, step), tile)
         prediction = predict(self.model.joint, self.guide, schedule.scheduler.timesteps[step], seen[None])[0]
-        latents = schedule.foresee(seen[:, : self.model.joint.channels], prediction, step)
+        latents = schedule.predict_clean(seen[:, : self.model.joint.channels], prediction, step)
         return self.model.decode(latents[:1])
 
 

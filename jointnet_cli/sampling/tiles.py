@@ -19,7 +19,7 @@ Diffusion, or sixteen of diorama."""
 
 
 @dataclass
-class Batch:
+class TileBatch:
     """How many tiles go through the network at once; what turns out too much is halved for the rest of the run."""
 
     size: int | None = None
@@ -45,7 +45,7 @@ class Batch:
 
 
 def merge(
-    canvas: Tensor, tiles: Sequence[Tile], layout: Layout, predict: Predict, batch: Batch | None = None
+    canvas: Tensor, tiles: Sequence[Tile], layout: Layout, predict: Predict, batch: TileBatch | None = None
 ) -> Tensor:
     """The weighted mean of the tiles' predictions on the canvas.
 
@@ -63,7 +63,7 @@ def merge(
         return predict(canvas[None])[0]
     total: Tensor | None = None
     weights = torch.zeros(canvas.shape[-2:], dtype=canvas.dtype, device=canvas.device)
-    for tile, predicted in _predictions(canvas, tiles, predict, batch or Batch()):
+    for tile, predicted in _predictions(canvas, tiles, predict, batch or TileBatch()):
         if total is None:
             total = canvas.new_zeros(*predicted.shape[:2], *canvas.shape[-2:])
         weight = tile_weights(tile, layout.taper).to(canvas)
@@ -94,7 +94,7 @@ def tile_weights(tile: Tile, taper: int) -> Tensor:
 
 
 def _predictions(
-    canvas: Tensor, tiles: Sequence[Tile], predict: Predict, batch: Batch
+    canvas: Tensor, tiles: Sequence[Tile], predict: Predict, batch: TileBatch
 ) -> Iterator[tuple[Tile, Tensor]]:
     """Every tile with its prediction (N, C, h, w), tiles of one size together."""
     for size in dict.fromkeys((tile.height, tile.width) for tile in tiles):

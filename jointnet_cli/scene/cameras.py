@@ -141,7 +141,7 @@ class Camera:
 
 
 @dataclass(frozen=True)
-class Equirectangular:
+class SphereCamera:
     """All directions, or those of `span` degrees around -z, from zenith to nadir. Distances are along the ray.
 
     With an `eye` other than 0 this is one eye of an omnidirectional stereo picture: it lies so many metres to the right
@@ -179,7 +179,7 @@ class Equirectangular:
         level = np.cos(elevation)
         return _together(level * np.sin(azimuth), np.sin(elevation), -level * np.cos(azimuth))
 
-    def finer(self, times: int) -> Equirectangular:
+    def finer(self, times: int) -> SphereCamera:
         return replace(self, height=self.height * times, width=self.width * times)
 
 

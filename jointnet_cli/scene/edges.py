@@ -20,7 +20,7 @@ _BENT = 0.02
 """Part of the local range by which a bend differs from a slope."""
 
 
-def sharpened(disparity: Array, nearness: Callable[[Array], Array], *, wrap: bool = False) -> Array:
+def sharpen_edges(disparity: Array, nearness: Callable[[Array], Array], *, wrap: bool = False) -> Array:
     """Disparity (H, W) in [0, 1] whose blurred edges are steps: a shock filter (Kramer and Bruckner, 1975).
 
     Where a map is steep, `nearness` (1 / distance of disparity) differing by more than 14 % among neighbours, and bends, a

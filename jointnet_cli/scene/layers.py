@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.scene.scene import SKY, Scene, Surface
+from jointnet_cli.scene.scene import SKY, Layer, Scene
 
 Array = NDArray[np.float32]
 
 
-def fill(values: Array, known: NDArray[np.bool_], *, wrap: bool = False) -> Array:
+def fill_smoothly(values: Array, known: NDArray[np.bool_], *, wrap: bool = False) -> Array:
     """`values` (H, W, C) with what is not known (H, W) drawn from what is around it, nearer in finer detail.
 
     Pull and push: means of the known pixels at ever coarser sizes, each enlarged where the finer one knows nothing. With
@@ -21,7 +21,7 @@ def fill(values: Array, known: NDArray[np.bool_], *, wrap: bool = False) -> Arra
     """
     if known.all() or known.size == 1:
         return np.where(known[..., None], values, np.float32(0))
-    coarse = fill(*_halve(values, known), wrap=wrap)
+    coarse = fill_smoothly(*_halve(values, known), wrap=wrap)
     for axis, length in enumerate(known.shape):
         coarse = _double(coarse, axis, length, wrap=wrap and axis == 1)
     coarse[known] = values[known]
@@ -76,7 +76,7 @@ _JOIN = 8
 """Pixels over which painted values turn into those beside them."""
 
 
-def hidden(distance: Floats, cut: float, reach: int, *, wrap: bool = False) -> Mask:
+def occluders(distance: Floats, cut: float, reach: int, *, wrap: bool = False) -> Mask:
     """The foreground close to where it ends, (H, W): what lies behind it shows to a viewer who moves.
 
     Where neighbours differ in distance (H, W) by more than the factor `cut`, the nearer one is marked, and from there what is
@@ -86,7 +86,7 @@ def hidden(distance: Floats, cut: float, reach: int, *, wrap: bool = False) -> M
     return _far_side(distance, cut, reach, wrap) > 0
 
 
-def widened(mask: Mask, steps: int, *, wrap: bool = False) -> Mask:
+def dilate(mask: Mask, steps: int, *, wrap: bool = False) -> Mask:
     """A mask (H, W) with the pixels up to `steps` pixels beside it."""
     for _ in range(steps):
         grown = mask.copy()
@@ -96,7 +96,7 @@ def widened(mask: Mask, steps: int, *, wrap: bool = False) -> Mask:
     return mask
 
 
-def ringed(distance: Floats, shown: Mask, cut: float, steps: int, *, wrap: bool = False) -> Mask:
+def grow_ring(distance: Floats, shown: Mask, cut: float, steps: int, *, wrap: bool = False) -> Mask:
     """The pixels shown (H, W) and a ring around them of `steps` pixels, where those are not nearer by the factor `cut`."""
     for _ in range(steps):
         grown = shown.copy()
@@ -106,18 +106,18 @@ def ringed(distance: Floats, shown: Mask, cut: float, steps: int, *, wrap: bool 
     return shown
 
 
-def continued(scene: Scene, mask: Mask, *, cut: float = CUT) -> tuple[Floats, Floats]:
+def extend_background(scene: Scene, mask: Mask, *, cut: float = CUT) -> tuple[Floats, Floats]:
     """Image (H, W, 3) and disparity (H, W) of the front, with what lies beyond the masked foreground carried on there."""
     values = _values(scene)
     _, beyond = _far_border(scene.front.distance, mask, cut, scene.projection.wrap)
     if beyond.any():
-        values[mask] = fill(values, beyond, wrap=scene.projection.wrap)[mask]
+        values[mask] = fill_smoothly(values, beyond, wrap=scene.projection.wrap)[mask]
     return values[..., :3], values[..., 3]
 
 
-def behind_surface(
+def background_layer(
     scene: Scene, mask: Mask, image: Floats, disparity: Floats, *, shown: Mask | None = None, cut: float = CUT
-) -> Surface:
+) -> Layer:
     """What was painted for the masked foreground, as a surface that lies behind it and joins what lies beside it.
 
     Its disparity is at most the front's, and at most that of the far side of the mask's border, carried on smoothly into the
@@ -129,7 +129,7 @@ def behind_surface(
         image: (H, W, 3) sRGB in [0, 1], painted.
         disparity: (H, W) in [0, 1], painted.
         shown: (H, W), the part of the mask that the surface has; `None` is all of it.
-        cut: as in `hidden`.
+        cut: as in `occluders`.
     """
     front, wrap = scene.front, scene.projection.wrap
     values = _values(scene)
@@ -138,15 +138,17 @@ def behind_surface(
     painted = np.concatenate([image, disparity[..., None]], axis=-1)
     nearest = given
     if border.any():
-        outside = fill(values, beyond, wrap=wrap)
-        inside = mask & ~widened(border, _JOIN, wrap=wrap)
-        painted += fill(np.where(border[..., None], outside - painted, np.float32(0)), border | inside, wrap=wrap)
+        outside = fill_smoothly(values, beyond, wrap=wrap)
+        inside = mask & ~dilate(border, _JOIN, wrap=wrap)
+        painted += fill_smoothly(
+            np.where(border[..., None], outside - painted, np.float32(0)), border | inside, wrap=wrap
+        )
         nearest = np.minimum(given, outside[..., 3])
     values[mask] = painted[mask]
     nearness = np.minimum(values[..., 3], nearest).clip(0, 1)
     distance = np.where(nearness > SKY, np.maximum(scene.scale.distance(nearness), front.distance), np.float32(np.inf))
     distance = np.where(mask, distance, front.distance)
-    return Surface(values[..., :3].clip(0, 1), distance, mask if shown is None else mask & shown)
+    return Layer(values[..., :3].clip(0, 1), distance, mask if shown is None else mask & shown)
 
 
 def _values(scene: Scene) -> Floats:
@@ -157,7 +159,7 @@ def _values(scene: Scene) -> Floats:
 
 
 def _far_side(distance: Floats, cut: float, reach: float, wrap: bool, within: Mask | None = None) -> Floats:
-    """(H, W) how far what lies behind each pixel is that `hidden` marks, by the edge it was reached from; 0 elsewhere."""
+    """(H, W) how far what lies behind each pixel is that `occluders` marks, by the edge it was reached from; 0 elsewhere."""
     seen = distance[np.isfinite(distance)]
     shift = reach * (np.quantile(seen, _NEAREST) if seen.size else 1)  # pixels, of what is at 1 m before the sky
     limit = distance * np.float32(cut)

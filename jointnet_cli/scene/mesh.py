@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.scene.cameras import points_of
-from jointnet_cli.scene.layers import CUT, fill, ringed, widened
-from jointnet_cli.scene.scene import Scene, Surface
-from jointnet_cli.scene.simplify import MAX_TRIANGLES, Sheet, corners, directed_edges, sheet_of, stride
+from jointnet_cli.scene.layers import CUT, dilate, fill_smoothly, grow_ring
+from jointnet_cli.scene.scene import Layer, Scene
+from jointnet_cli.scene.simplify import MAX_TRIANGLES, GridMesh, corners, directed_edges, stride, triangulate
 
 if TYPE_CHECKING:
     from trimesh import Scene as Meshes
@@ -31,11 +31,11 @@ def scene_mesh(scene: Scene, *, cut: float = CUT, skirt: bool = False, max_trian
 
     - `front`: what the picture shows but the sky, cut where distances jump by more than the factor `cut`;
     - `behind`: what the second layer shows, with pixels around it where the front ends, so that no crack shows;
-    - `sky`: see `dome_of`;
+    - `sky`: see `sky_dome`;
     - `skirt`, if asked for: walls from all edges of the front to a back beyond it. Front and skirt, their vertices merged
       by position, are watertight.
 
-    A vertex is a pixel, or what simplification makes of several (`sheet_of`). Each geometry has one texture of the picture's
+    A vertex is a pixel, or what simplification makes of several (`triangulate`). Each geometry has one texture of the picture's
     size; u goes on beyond 1 where a ring closes.
     """
     import trimesh
@@ -44,20 +44,20 @@ def scene_mesh(scene: Scene, *, cut: float = CUT, skirt: bool = False, max_trian
     finest = stride(front.distance, max_triangles)
     behind = None if scene.behind is None else _joined(front, scene.behind, cut, finest, projection.wrap)
     farthest = max(scene.scale.far, *(_farthest(layer) for layer in (front, behind) if layer))
-    dome = dome_of(scene, farthest * _DOME, max(12, max_triangles // 8))
+    dome = sky_dome(scene, farthest * _DOME, max(12, max_triangles // 8))
 
     left = max_triangles - (len(dome.faces) if dome else 0)
     share = int(left * _pixels(front) / max(1, _pixels(front) + (_pixels(behind) if behind else 0)))
-    make = partial(sheet_of, front.distance, projection, cut)
+    make = partial(triangulate, front.distance, projection, cut)
     material = _material("front", front.image)
     parts: dict[str, Trimesh] = {}
     if skirt:
-        sheet, walls = closed(make, farthest * _BACK, share)
+        sheet, walls = with_skirt(make, farthest * _BACK, share)
         parts |= {"front": _textured(sheet, material), "skirt": _textured(walls, material)}
     else:
         parts["front"] = _textured(make(share), material)
     if behind:
-        sheet = sheet_of(behind.distance, projection, cut, left - share)
+        sheet = triangulate(behind.distance, projection, cut, left - share)
         parts["behind"] = _textured(sheet, _material("behind", behind.image))
     if dome:
         parts["sky"] = _trimesh(dome.points, dome.faces, dome.uv, _material("sky", dome.image))
@@ -68,21 +68,21 @@ def scene_mesh(scene: Scene, *, cut: float = CUT, skirt: bool = False, max_trian
     return made
 
 
-def _joined(front: Surface, behind: Surface, cut: float, ring: int, wrap: bool) -> Surface:
+def _joined(front: Layer, behind: Layer, cut: float, ring: int, wrap: bool) -> Layer:
     """The second layer where it is shown and around it, at infinity elsewhere; plain where its texture is not used."""
     shown = np.ones(front.distance.shape, bool) if behind.shown is None else behind.shown
     distance = np.where(shown, behind.distance, front.distance)
-    there = ringed(distance, shown, cut, ring, wrap=wrap)
-    near = widened(there, ring, wrap=wrap)[..., None]
+    there = grow_ring(distance, shown, cut, ring, wrap=wrap)
+    near = dilate(there, ring, wrap=wrap)[..., None]
     image = np.where(shown[..., None], behind.image, front.image)
-    return Surface(np.where(near, image, image.mean(axis=(0, 1))), np.where(there, distance, np.float32(np.inf)))
+    return Layer(np.where(near, image, image.mean(axis=(0, 1))), np.where(there, distance, np.float32(np.inf)))
 
 
-def _farthest(layer: Surface) -> float:
+def _farthest(layer: Layer) -> float:
     return float(layer.distance[np.isfinite(layer.distance)].max(initial=0))
 
 
-def _pixels(layer: Surface) -> int:
+def _pixels(layer: Layer) -> int:
     return int(np.isfinite(layer.distance).sum())
 
 
@@ -99,7 +99,7 @@ def _facts(scene: Scene) -> dict[str, Any]:
     }
 
 
-def _textured(sheet: Sheet, material: PBRMaterial) -> Trimesh:
+def _textured(sheet: GridMesh, material: PBRMaterial) -> Trimesh:
     height, width = sheet.shape
     sheet = sheet.unrolled()
     uv = np.stack([(sheet.column + 0.5) / width, 1 - (sheet.row + 0.5) / height], axis=1)
@@ -147,7 +147,7 @@ class Dome:
     """(H', W, 3) sRGB in [0, 1]."""
 
 
-def dome_of(scene: Scene, distance: float, limit: int) -> Dome | None:
+def sky_dome(scene: Scene, distance: float, limit: int) -> Dome | None:
     """The sky of both layers at a distance; `None` for an open picture in which there is none.
 
     Behind everything else it goes on smoothly. That of a ring is closed above and below; without sky it shows the picture
@@ -164,7 +164,7 @@ def dome_of(scene: Scene, distance: float, limit: int) -> Dome | None:
         if not wrap:
             return None
         sky[:] = True
-    image = fill(image, sky, wrap=wrap)
+    image = fill_smoothly(image, sky, wrap=wrap)
     across = max(3, min(_ACROSS, width, int((limit * width / height / 2) ** 0.5)))
     down = max(1, min(_DOWN, across * height // width, limit // (2 * across) - 1))
     columns, rows = np.linspace(-0.5, width - 0.5, across + 1), np.linspace(-0.5, height - 0.5, down + 1)
@@ -223,7 +223,7 @@ _APART = 1e-4
 """How far pieces that touch in one vertex are moved apart, in units of its distance: their walls would share an edge there."""
 
 
-def closed(front: Callable[[int], Sheet], back: float, limit: int) -> tuple[Sheet, Sheet]:
+def with_skirt(front: Callable[[int], GridMesh], back: float, limit: int) -> tuple[GridMesh, GridMesh]:
     """A surface and its skirt: walls from all its edges to a back beyond it, of `limit` triangles together.
 
     Args:
@@ -233,7 +233,7 @@ def closed(front: Callable[[int], Sheet], back: float, limit: int) -> tuple[Shee
     """
     allowed = limit // 2
     while True:
-        sheet, piece = _parted(front(allowed))
+        sheet, piece = _split_touching(front(allowed))
         walls = _skirt(sheet, back * (1 + _APART * piece))
         count = len(sheet.faces) + len(walls.faces)
         if count <= limit:
@@ -241,7 +241,7 @@ def closed(front: Callable[[int], Sheet], back: float, limit: int) -> tuple[Shee
         allowed = int(0.95 * allowed * limit / count)
 
 
-def _skirt(sheet: Sheet, back: NDArray[Any]) -> Sheet:
+def _skirt(sheet: GridMesh, back: NDArray[Any]) -> GridMesh:
     """The surface once more at its back, seen from behind, and two triangles from each edge to there."""
     count = len(sheet.column)
     start, end = _border(sheet)
@@ -255,7 +255,7 @@ def _skirt(sheet: Sheet, back: NDArray[Any]) -> Sheet:
     )
 
 
-def _border(sheet: Sheet) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _border(sheet: GridMesh) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """From and to of the edges that one triangle has alone, in its direction."""
     count = len(sheet.column)
     start, end = np.divmod(directed_edges(sheet.faces, count), max(count, 1))
@@ -263,7 +263,7 @@ def _border(sheet: Sheet) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return start[alone], end[alone]
 
 
-def _parted(sheet: Sheet) -> tuple[Sheet, NDArray[np.int64]]:
+def _split_touching(sheet: GridMesh) -> tuple[GridMesh, NDArray[np.int64]]:
     """A vertex of its own for every piece that touches others in one vertex alone, and the pieces' numbers (V,), from 0."""
     count = len(sheet.column)
     touched = np.bincount(_border(sheet)[0], minlength=count) > 1

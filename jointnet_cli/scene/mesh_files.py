@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.files.atomic import atomic_path, write_text
+from jointnet_cli.files.atomic import atomic_file, write_text
 from jointnet_cli.files.text import finite
 from jointnet_cli.scene.cameras import rays
 from jointnet_cli.scene.scene import Scene
@@ -30,7 +30,7 @@ def write_glb(path: Path, mesh: Meshes, record: Mapping[str, Any] | None = None)
     from trimesh.exchange.gltf import export_glb
 
     finish = partial(_as_picture, bool(mesh.metadata.get("wrap")), record)
-    with atomic_path(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_bytes(export_glb(mesh, include_normals=False, tree_postprocessor=finish))
 
 
@@ -82,11 +82,11 @@ def write_obj(path: Path, mesh: Meshes) -> list[Path]:
     pictures = {name: path.with_name(f"{path.stem}.{name}.png") for name in materials}
     library = path.with_suffix(".mtl")
     for name, picture in pictures.items():
-        with atomic_path(picture) as temporary:
+        with atomic_file(picture) as temporary:
             materials[name].baseColorTexture.save(temporary)
     lines = [f"newmtl {name}\nKd 1 1 1\nillum 0\nmap_Kd {picture.name}\n" for name, picture in pictures.items()]
     write_text(library, "\n".join(lines))
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write(f"mtllib {library.name}\n")
         before = 1
         for name, part in mesh.geometry.items():
@@ -131,7 +131,7 @@ def _write_ply(path: Path, vertices: NDArray[np.void], faces: NDArray[np.void] |
     header += [f"element vertex {len(vertices)}", *(f"property {kind} {name}" for name, kind in kinds.items())]
     if faces is not None:
         header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
         file.write("\n".join([*header, "end_header\n"]).encode())
         vertices.tofile(file)
         if faces is not None:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.atomic import atomic_path
+from jointnet_cli.files.atomic import atomic_file
 from jointnet_cli.files.text import to_json
 from jointnet_cli.projection import Projection
 from jointnet_cli.scene.cameras import Camera, focal_length
-from jointnet_cli.scene.render import Reprojector
+from jointnet_cli.scene.render import Renderer
 from jointnet_cli.scene.scene import Scene
 
 LOOP, ROUND = 4.0, 12.0
@@ -63,15 +63,15 @@ def write_orbit(
         raise UserError("a clip needs imageio-ffmpeg", hint="pip install imageio-ffmpeg") from error
     if seconds is None:
         seconds = ROUND if scene.projection.wrap else LOOP
-    cameras = list(path_through(scene, max(2, round(seconds * fps)), width))
-    reprojector = Reprojector(scene)
+    cameras = list(orbit_cameras(scene, max(2, round(seconds * fps)), width))
+    reprojector = Renderer(scene)
     filled = []
     # Players take untagged small pictures for another standard than large ones: say which, and encode by it.
     options = ["-crf", str(QUALITY), "-movflags", "+faststart", "-vf", "scale=out_color_matrix=bt709:out_range=tv"]
     options += ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"]
     if record is not None:
         options += ["-metadata", f"comment={to_json(dict(record))}"]
-    with atomic_path(path) as temporary:
+    with atomic_file(path) as temporary:
         encoder = write_frames(
             temporary,
             (cameras[0].width, cameras[0].height),
@@ -104,9 +104,9 @@ def write_orbit(
     }
 
 
-def path_through(scene: Scene, frames: int, width: int | None = None) -> Iterator[Camera]:
+def orbit_cameras(scene: Scene, frames: int, width: int | None = None) -> Iterator[Camera]:
     """The camera of each frame; the one after the last would be the first again."""
-    view = frame_of(scene, width)
+    view = frame_camera(scene, width)
     nearest, middle = _distances(scene)
     # The picture of a thing at `nearest` moves by `reach` / `nearest` focal lengths.
     reach = SWAY * nearest * view.width / focal_length(view.projection, view.width)
@@ -125,7 +125,7 @@ def path_through(scene: Scene, frames: int, width: int | None = None) -> Iterato
             yield replace(view, position=(float(x), float(y), float(z)), yaw=float(yaw), pitch=float(pitch))
 
 
-def frame_of(scene: Scene, width: int | None = None) -> Camera:
+def frame_camera(scene: Scene, width: int | None = None) -> Camera:
     """A pinhole camera at the origin that sees a little less than the picture shows; its sides are even."""
     height, columns = scene.front.distance.shape
     focal = focal_length(scene.projection, columns)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from jointnet_cli.projection import Projection
 from jointnet_cli.scene.cameras import Camera, Viewpoint
 from jointnet_cli.scene.layers import CUT
-from jointnet_cli.scene.scene import Surface
+from jointnet_cli.scene.scene import Layer
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
@@ -47,7 +47,7 @@ class _Grid:
     """(h, w)"""
 
 
-def patches(surface: Surface, projection: Projection, cut: float = CUT) -> Iterator[Patch]:
+def patches(surface: Layer, projection: Projection, cut: float = CUT) -> Iterator[Patch]:
     """Triangles between the centres of four pixels each, and out to the picture's edges.
 
     Where the four are of different distances, by more than `cut` times, they are torn: each pixel keeps its own quarter,

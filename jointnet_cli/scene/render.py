@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.scene.cameras import Viewpoint, pixels_of
-from jointnet_cli.scene.layers import CUT, fill
+from jointnet_cli.scene.layers import CUT, fill_smoothly
 from jointnet_cli.scene.rasterize import _BLOCK, Patch, draw, patches
-from jointnet_cli.scene.scene import Scene, Surface
+from jointnet_cli.scene.scene import Layer, Scene
 
 BEHIND = 0.98
 """What nearness of the second layer is taken times, so that the first wins where both lie in one place."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class RenderedView:
     """A picture of a scene."""
 
     image: NDArray[np.float32]
@@ -30,7 +30,7 @@ class Seen:
     """(H, W), which pixels look past the edges of the scene's picture."""
 
 
-class Reprojector:
+class Renderer:
     """A scene ready to be looked at, again and again. It holds about 100 bytes a pixel of the scene."""
 
     def __init__(self, scene: Scene, cut: float = CUT) -> None:
@@ -44,12 +44,12 @@ class Reprojector:
             # With what surrounds it from the front, so that there is no gap between the two.
             image = np.where(shown[..., None], scene.behind.image, image)
             distance = np.where(shown, scene.behind.distance, scene.front.distance)
-            self._behind = list(patches(Surface(image, distance, shown), scene.projection, cut))
+            self._behind = list(patches(Layer(image, distance, shown), scene.projection, cut))
             sky |= shown & np.isinf(scene.behind.distance)
         self._is_sky = sky
-        self._sky = fill(image, sky, wrap=scene.projection.wrap) if sky.any() else None
+        self._sky = fill_smoothly(image, sky, wrap=scene.projection.wrap) if sky.any() else None
 
-    def see(self, viewpoint: Viewpoint, *, samples: int = 1) -> Seen:
+    def see(self, viewpoint: Viewpoint, *, samples: int = 1) -> RenderedView:
         """The scene from a viewpoint, `samples` x `samples` rays a pixel.
 
         Nearer hides farther, and everything hides the sky, which is so far away that it never shifts. Unseen pixels take
@@ -70,9 +70,9 @@ class Reprojector:
         count = summed((~outside).astype(np.float32).reshape(size), samples)
         image = summed(colours.reshape(*size, 3), samples)
         image /= np.maximum(count, 1)[..., None]
-        image = fill(image, count > 0, wrap=viewpoint.turn == viewpoint.width)
+        image = fill_smoothly(image, count > 0, wrap=viewpoint.turn == viewpoint.width)
         distance = distance.reshape(size)[::samples, ::samples]
-        return Seen(image, distance, float(filled.mean()), count == 0)
+        return RenderedView(image, distance, float(filled.mean()), count == 0)
 
     def _fill(
         self, camera: Viewpoint, image: NDArray[np.float32], distance: NDArray[np.float32]

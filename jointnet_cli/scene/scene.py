@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import decode_text
 from jointnet_cli.projection import Projection
-from jointnet_cli.scene.edges import sharpened
+from jointnet_cli.scene.edges import sharpen_edges
 
 NEAR, FAR = 1.0, 30.0
 """Metres at which disparity 1 and 0 are taken to lie where nothing is known: an assumption that shapes the scene."""
@@ -128,7 +128,7 @@ class DepthScale:
 
 
 @dataclass(frozen=True)
-class Surface:
+class Layer:
     """What the pixels of a picture see."""
 
     image: NDArray[np.float32]
@@ -143,9 +143,9 @@ class Surface:
 class Scene:
     """One view of a place, in two layers."""
 
-    front: Surface
+    front: Layer
     """What the picture shows."""
-    behind: Surface | None
+    behind: Layer | None
     """What the front hides close to its edges, of the same size; shown where it is known."""
     projection: Projection
     scale: DepthScale
@@ -176,9 +176,9 @@ def scene_of(
     if image.shape[:2] != disparity.shape:
         raise ValueError(f"the image is {image.shape[:2]} and the disparity {disparity.shape}")
     if sharpen:
-        disparity = sharpened(disparity, scale.nearness, wrap=projection.wrap)
+        disparity = sharpen_edges(disparity, scale.nearness, wrap=projection.wrap)
     distance = np.where(disparity > sky, scale.distance(disparity), np.inf).astype(np.float32)
-    return Scene(Surface(image, distance), None, projection, scale)
+    return Scene(Layer(image, distance), None, projection, scale)
 
 
 def read_known(path: Path) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Sheet:
+class GridMesh:
     """Triangles over a picture. One that closes to a ring has no edge at its seam."""
 
     column: Floats
@@ -42,7 +42,7 @@ class Sheet:
         """(V, 3) metres, x right, y up, -z forward."""
         return points_of(self.column, self.row, self.distance, self.projection, self.shape).astype(np.float32)
 
-    def unrolled(self) -> Sheet:
+    def unrolled(self) -> GridMesh:
         """Cut open at the seam for a texture: triangles across it end beyond the last column, at vertices of their own."""
         if not self.projection.wrap:
             return self
@@ -61,7 +61,7 @@ class Sheet:
         )
 
 
-def sheet_of(distance: NDArray[np.float32], projection: Projection, cut: float, limit: int) -> Sheet:
+def triangulate(distance: NDArray[np.float32], projection: Projection, cut: float, limit: int) -> GridMesh:
     """The surface that pixels see, of `limit` triangles at most.
 
     A vertex a pixel where that is few enough. Else rows and columns are left out evenly, down to a few times the limit, and
@@ -86,7 +86,7 @@ def sheet_of(distance: NDArray[np.float32], projection: Projection, cut: float, 
 
 
 def stride(distance: NDArray[np.float32], limit: int) -> int:
-    """Pixels between the rows, or columns, that `sheet_of` begins with."""
+    """Pixels between the rows, or columns, that `triangulate` begins with."""
     return math.ceil(1 / _shrink(distance, limit))
 
 
@@ -102,7 +102,7 @@ def directed_edges(faces: NDArray[np.int32], vertices: int) -> NDArray[np.int64]
     return (start * vertices + end).ravel()
 
 
-def _grid(distance: NDArray[np.float32], projection: Projection, cut: float, shrink: float) -> Sheet:
+def _grid(distance: NDArray[np.float32], projection: Projection, cut: float, shrink: float) -> GridMesh:
     """Evenly spread rows and columns, first and last included, as triangles that span no jump."""
     height, width = distance.shape
     rows = _spread(height - 1, max(2, int(height * shrink)))
@@ -114,7 +114,7 @@ def _grid(distance: NDArray[np.float32], projection: Projection, cut: float, shr
     faces = _triangles(seen, cut, wrap=projection.wrap)
     used = _used(faces, seen.size)
     row, column = np.divmod(used, len(columns))
-    return Sheet(
+    return GridMesh(
         columns[column].astype(float),
         rows[row].astype(float),
         seen.ravel()[used].astype(float),
@@ -159,7 +159,7 @@ def _is_flat(first: NDArray[Any], second: NDArray[Any], third: NDArray[Any], mos
     return high - np.minimum(np.minimum(first, second), third) <= most
 
 
-def _simplified(sheet: Sheet, limit: int) -> Sheet:
+def _simplified(sheet: GridMesh, limit: int) -> GridMesh:
     """About `limit` triangles in the place of more; more than that where edges do not allow it."""
     from fast_simplification import simplify
 
@@ -171,7 +171,7 @@ def _simplified(sheet: Sheet, limit: int) -> Sheet:
         _embedded(sheet.column, sheet.row, relief * inverse, ring), sheet.faces, target_count=limit
     )
     column, row, depth = _unembedded(points, ring)
-    return _sound(
+    return _repaired(
         replace(
             sheet,
             column=column % width if wrap else column.clip(0, width - 1),
@@ -196,7 +196,7 @@ def _unembedded(points: Floats, ring: float | None) -> tuple[Floats, Floats, Flo
     return (x, y, z) if ring is None else (np.arctan2(z, x) * ring, y, np.hypot(x, z) - ring)
 
 
-def _sound(sheet: Sheet) -> Sheet:
+def _repaired(sheet: GridMesh) -> GridMesh:
     """Without the triangles that simplification has turned over, and with every edge in two triangles at most."""
     column, row = sheet.column[sheet.faces], sheet.row[sheet.faces]
     across, down = np.diff(column, axis=1), np.diff(row, axis=1)

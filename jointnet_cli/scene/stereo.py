@@ -11,8 +11,8 @@ import numpy as np
 from jointnet_cli.files.images import write_jpeg, write_png
 from jointnet_cli.files.text import to_json
 from jointnet_cli.projection import Projection
-from jointnet_cli.scene.cameras import Camera, Equirectangular, Viewpoint, focal_length
-from jointnet_cli.scene.render import Reprojector
+from jointnet_cli.scene.cameras import Camera, SphereCamera, Viewpoint, focal_length
+from jointnet_cli.scene.render import Renderer
 from jointnet_cli.scene.scene import Scene
 
 LAYOUTS = ("sbs", "vr180", "tb360")
@@ -51,8 +51,10 @@ def write_stereo(
     Raises:
         ValueError: another layout.
     """
-    left, right = (eye(scene, layout, side * baseline / 2, WIDEST if width is None else width) for side in (-1, 1))
-    reprojector = Reprojector(scene)
+    left, right = (
+        eye_camera(scene, layout, side * baseline / 2, WIDEST if width is None else width) for side in (-1, 1)
+    )
+    reprojector = Renderer(scene)
     views = [reprojector.see(viewpoint, samples=2) for viewpoint in (left, right)]
     pictures = [view.image for view in views]
     # Eyes must not differ in what is made up: it would flicker between them.
@@ -75,7 +77,7 @@ def write_stereo(
     }
 
 
-def eye(scene: Scene, layout: str, offset: float, widest: int) -> Viewpoint:
+def eye_camera(scene: Scene, layout: str, offset: float, widest: int) -> Viewpoint:
     """Where an eye `offset` metres to the right of the middle looks from, with at most `widest` columns.
 
     Raises:
@@ -93,7 +95,7 @@ def eye(scene: Scene, layout: str, offset: float, widest: int) -> Viewpoint:
         return Camera(projection, max(1, round(height * shrink)), round(width * shrink), place)
     around = min(round(np.pi * focal) * 2, widest * 2 if layout == "vr180" else widest // 2 * 2)
     if layout == "vr180":
-        return Equirectangular(around // 2, around // 2, span=180.0, position=place)
+        return SphereCamera(around // 2, around // 2, span=180.0, position=place)
     if layout == "tb360":
-        return Equirectangular(around // 2, around, eye=offset)
+        return SphereCamera(around // 2, around, eye=offset)
     raise ValueError(f"there is no layout {layout}: {', '.join(LAYOUTS)}")

@@ -11,15 +11,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from jointnet_cli.data.labels.teachers import Labeller, open_labeller
+from jointnet_cli.data.labels.teachers import Teacher, open_labeller
 from jointnet_cli.data.shards.format import IMAGES, MAP_SUFFIXES, unpack
 from jointnet_cli.data.shards.latents import Encode, LatentSet
-from jointnet_cli.data.shards.order import Lanes, cut, order
+from jointnet_cli.data.shards.order import SampleOrder, order, slice_shards
 from jointnet_cli.data.shards.shard_set import Progress, Shard, count_samples, limited, list_shards, read_samples
-from jointnet_cli.data.shards.stream import Squares, Stream
+from jointnet_cli.data.shards.stream import PixelBatch, ShardStream
 from jointnet_cli.errors import UserError
 from jointnet_cli.tensors import flip, relative_disparity, to_map
-from jointnet_cli.training.determinism import Draws, Share
+from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.recipe import Data
 
 
@@ -36,10 +36,10 @@ class Batch:
     and left of the crop, in pixels."""
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """Where the samples come from."""
 
-    def batches(self, share: Share, step: int) -> Iterator[Batch]:
+    def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
         """The micro-batches of a process from a step on, without end; a function of share and step alone."""
 
 
@@ -50,14 +50,14 @@ class CachedSource:
     data: LatentSet
     seed: int
 
-    def batches(self, share: Share, step: int) -> Iterator[Batch]:
+    def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
         for number in count(step):
             for micro in range(share.accumulation):
                 yield self._batch(share.places(number, micro))
 
     def _batch(self, places: range) -> Batch:
         indices = order(len(self.data), places, self.seed)
-        sides = Draws(self.seed, places, "mirrored").integers(len(self.data.latents))
+        sides = SampleRNG(self.seed, places, "mirrored").integers(len(self.data.latents))
         captions = [self.data.captions[index] for index in indices.tolist()]
         device = self.data.latents.device
         return Batch(places, self.data.latents[sides.to(device), indices.to(device)].float(), captions)
@@ -67,7 +67,7 @@ Warn = Callable[[str], None]
 
 
 class StreamedSource:
-    """Draws from shards wherever they lie; see `Lanes` for the order.
+    """Draws from shards wherever they lie; see `SampleOrder` for the order.
 
     Args:
         data: the recipe's table; its `maps` in branch order, of which those in `label` are made here.
@@ -97,28 +97,28 @@ class StreamedSource:
         self.replaced: Counter[str] = Counter()
         """Samples that another stood in for, by the cause; among them those of which a teacher gave no numbers."""
         self._encode, self._device, self._warn = encode, device, warn
-        self._labellers: dict[str, Labeller] = {
+        self._labellers: dict[str, Teacher] = {
             name: open_labeller(f"{name}={teacher}", str(device)) for name, teacher in data.label.items()
         }
 
-    def batches(self, share: Share, step: int) -> Iterator[Batch]:
+    def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
         """The micro-batches of a process from a step on, without end; a function of share and step alone.
 
         Raises:
             UserError: a shard cannot be read, holds nothing that can be used, or a teacher fails on a whole micro-batch.
         """
-        lanes = Lanes(
-            cut([shard.count for shard in self.shards], share.total), share.total, self.seed, self.data.shuffle
+        lanes = SampleOrder(
+            slice_shards([shard.count for shard in self.shards], share.total), share.total, self.seed, self.data.shuffle
         )
         stored = tuple(name for name in self.data.maps if name in MAP_SUFFIXES and name not in self.data.label)
-        stream = Stream(self.shards, lanes, share.lanes, share.batch, step, stored, self.size)
+        stream = ShardStream(self.shards, lanes, share.lanes, share.batch, step, stored, self.size)
         found = stream.read(self._device, self.data.workers)
         for number in count(step):
             for micro in range(share.accumulation):
                 yield self._batch(share.places(number, micro), next(found))
 
     @torch.no_grad()
-    def _batch(self, places: range, squares: Squares) -> Batch:
+    def _batch(self, places: range, squares: PixelBatch) -> Batch:
         self._note(squares.replaced)
         pictures = squares.images.float() / 255
         maps = {"rgb": to_map(pictures, "rgb")}
@@ -135,7 +135,7 @@ class StreamedSource:
 
     def _latents(self, places: range, maps: dict[str, Tensor]) -> Tensor:
         """(B, N, C, h, w) of the maps, those of some places mirrored, in branch order."""
-        sides = Draws(self.seed, places, "mirrored").integers(1 + self.data.flip)
+        sides = SampleRNG(self.seed, places, "mirrored").integers(1 + self.data.flip)
         mirrored = sides.bool().to(self._device).view(-1, 1, 1, 1)
         branches = [torch.where(mirrored, flip(maps[name], name), maps[name]) for name in self.data.maps]
         latents = self._encode(torch.cat(branches)).float()
@@ -219,7 +219,7 @@ def training_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def kept_near(values: Tensor) -> Tensor:
+def to_device_if_fits(values: Tensor) -> Tensor:
     """What every step reads, on the training device where it takes at most a quarter of the memory that is free there."""
     device = training_device()
     if device.type == "cpu":

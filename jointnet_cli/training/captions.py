@@ -9,8 +9,8 @@ from torch import Tensor
 
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel
-from jointnet_cli.training.batches import kept_near
-from jointnet_cli.training.determinism import Draws
+from jointnet_cli.training.batches import to_device_if_fits
+from jointnet_cli.training.determinism import SampleRNG
 
 TEXT_BATCH = 256
 
@@ -18,7 +18,7 @@ SIZES = "time_ids"
 """Of what Stable Diffusion XL is told: height and width of the original, top and left of the crop, height and width wanted."""
 
 
-class Texts:
+class CaptionEncoder:
     """Encodes captions with a model's frozen text encoders, in the encoders' own type even where training is in mixed
     precision: the larger ones overflow in float16.
 
@@ -99,7 +99,7 @@ class Texts:
         ]
         added = parts[0].added
         return Conditioning(
-            kept_near(torch.cat([part.text for part in parts])),
+            to_device_if_fits(torch.cat([part.text for part in parts])),
             None if added is None else {name: torch.cat([part.added[name] for part in parts]) for name in added},  # type: ignore[index]
         )
 
@@ -114,7 +114,7 @@ def _converted(given: Conditioning, device: torch.device, dtype: torch.dtype) ->
     return Conditioning(given.text.to(device, dtype), added)
 
 
-def drop(captions: Sequence[str], share: float, draws: Draws) -> list[str]:
+def drop_captions(captions: Sequence[str], share: float, draws: SampleRNG) -> list[str]:
     """The captions, every one of them empty with probability `share` (classifier-free guidance)."""
     kept = (draws.uniform(device="cpu") >= share).tolist()  # a list on the CPU never waits for a GPU
     return [caption if keep else "" for caption, keep in zip(captions, kept, strict=True)]

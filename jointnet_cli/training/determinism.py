@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Share:
+class RankSampler:
     """One process's part of every step.
 
     The samples of a run are numbered: their places. A step takes the next `total` of them, whoever works on them, so that a
@@ -48,7 +48,7 @@ _GOLDEN = -0x61C8864680B583EB  # 2^64 / golden ratio, odd, as a signed number
 _FIRST, _SECOND = -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
 
-class Draws:
+class SampleRNG:
     """Random numbers for the samples of a batch, on any device.
 
     Every sample has a stream of its own (SplitMix64, Steele et al., 2014), which begins where the run's seed and the

@@ -12,7 +12,7 @@ from jointnet_cli.model.hub import is_hub_id, models_home
 from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe
 
 
-def absent(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> list[str]:
+def missing_inputs(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> list[str]:
     """One line each for shards, models and teachers that are not on this machine. What lies elsewhere is not looked up."""
     found = [_shards(recipe.data.shards)]
     if isinstance(recipe, VaeRecipe):

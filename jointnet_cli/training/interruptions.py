@@ -26,7 +26,7 @@ def interruption(number: int) -> KeyboardInterrupt:
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
+def raise_on_sigterm() -> Iterator[None]:
     """While entered, SIGTERM raises `Terminated`, as Ctrl-C raises `KeyboardInterrupt`."""
 
     def stop(number: int, frame: Any) -> None:
@@ -37,7 +37,7 @@ def terminable() -> Iterator[None]:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[list[int]]:
+def defer_signals() -> Iterator[list[int]]:
     """Hold SIGINT and SIGTERM back until the block ends, then deliver the first; yields the numbers of those that came."""
     held: list[int] = []
     with _handling(lambda number, frame: held.append(number), signal.SIGINT, signal.SIGTERM):

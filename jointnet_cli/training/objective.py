@@ -12,7 +12,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.training.determinism import Draws
+from jointnet_cli.training.determinism import SampleRNG
 from jointnet_cli.training.recipe import Objective
 
 TARGETS = ("epsilon", "v_prediction")
@@ -20,7 +20,7 @@ TARGETS = ("epsilon", "v_prediction")
 
 
 @dataclass(frozen=True)
-class Noised:
+class NoisyBatch:
     """A batch of latents at random timesteps and what the network should say about it."""
 
     latents: Tensor
@@ -51,8 +51,8 @@ def training_schedule(config: Mapping[str, Any]) -> DDPMScheduler:
 
 
 def noised(
-    clean: Tensor, scheduler: DDPMScheduler, objective: Objective, draws: Draws, last: Tensor | None = None
-) -> Noised:
+    clean: Tensor, scheduler: DDPMScheduler, objective: Objective, draws: SampleRNG, last: Tensor | None = None
+) -> NoisyBatch:
     """Corrupt latents (B, N, C, h, w) with independent noise for every branch at one random timestep an item.
 
     The items that `last` (B,) says are corrupted at the schedule's last timestep, where sampling begins.
@@ -72,7 +72,7 @@ def noised(
     variance = None
     if scheduler.config.variance_type == "learned_range":
         variance = LearnedVariance(clean, latents, timestep, scheduler, objective.variance_weight)
-    return Noised(latents, timestep, target, weight, variance)
+    return NoisyBatch(latents, timestep, target, weight, variance)
 
 
 def timestep_weights(scheduler: DDPMScheduler, timestep: Tensor, gamma: float | None) -> Tensor:
@@ -90,7 +90,7 @@ def timestep_weights(scheduler: DDPMScheduler, timestep: Tensor, gamma: float | 
     return implied.clamp(max=gamma) / implied.clamp(min=1e-8)
 
 
-def branch_losses(predicted: Tensor, batch: Noised, unknown: Tensor | None = None) -> Tensor:
+def branch_losses(predicted: Tensor, batch: NoisyBatch, unknown: Tensor | None = None) -> Tensor:
     """The mean squared error of every branch, (N,), and the bound of its variance where the network predicts one.
 
     Args:

@@ -18,7 +18,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.training.inputs import missing_vae
 from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, Train, VaeRecipe
-from jointnet_cli.training.stages.stage import recompute_activations
+from jointnet_cli.training.stages.stage import enable_gradient_checkpointing
 
 GIB = 2**30
 
@@ -26,7 +26,7 @@ AnyRecipe = VaeRecipe | BaseRecipe | JointRecipe
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One thing that was looked at."""
 
     check: str
@@ -64,7 +64,7 @@ def require_inputs(recipe: AnyRecipe) -> None:
         find_model(model, weights=False)
 
 
-def check_data(recipe: AnyRecipe) -> Finding:
+def check_data(recipe: AnyRecipe) -> Check:
     """The samples.
 
     Raises:
@@ -73,16 +73,16 @@ def check_data(recipe: AnyRecipe) -> Finding:
     if isinstance(recipe, JointRecipe) and not recipe.data.cache:
         from jointnet_cli.training.batches import inspect_shards
 
-        return Finding("data", str(inspect_shards(recipe.data)))
+        return Check("data", str(inspect_shards(recipe.data)))
     shards = find_shards(recipe.data.shards)
     counted = sum(map(sample_count, shards))
     samples = min(counted, recipe.data.limit or counted)
     if counted and samples < recipe.train.batch_size:
-        return Finding("data", f"{samples} samples, fewer than a batch of {recipe.train.batch_size}", warning=True)
-    return Finding("data", f"{samples:,} samples in {len(shards):,} shards" if counted else f"{len(shards):,} shards")
+        return Check("data", f"{samples} samples, fewer than a batch of {recipe.train.batch_size}", warning=True)
+    return Check("data", f"{samples:,} samples in {len(shards):,} shards" if counted else f"{len(shards):,} shards")
 
 
-def preflight(recipe: AnyRecipe, out: Path) -> Iterator[Finding]:
+def preflight(recipe: AnyRecipe, out: Path) -> Iterator[Check]:
     """Look at everything that a recipe needs, the data first. No weights are read: the memory is that of a network in its
     shapes alone, and one sample is read where only the shards tell the size of the images.
 
@@ -98,20 +98,20 @@ def preflight(recipe: AnyRecipe, out: Path) -> Iterator[Finding]:
         side = image_side(recipe)
         sketch = draw(recipe, side)
         with FakeTensorMode(), warnings.catch_warnings(action="ignore"):
-            without_values(sketch.network)
+            use_fake_cpu_parameters(sketch.network)
             memory = estimate(recipe.train, sketch.network, sketch.forward)
     except Exception as error:  # a guess that fails is no reason not to train
-        yield Finding("memory", f"not estimated ({type(error).__name__}: {error})".splitlines()[0])
+        yield Check("memory", f"not estimated ({type(error).__name__}: {error})".splitlines()[0])
         return
     free, device = _free_memory()
     parts = ", ".join(f"{name} {_size(value)}" for name, value in vars(memory).items() if value)
     found = f"{_size(memory.total)} ({parts}) at {side}x{side}, {_size(free)} free on {device}"
-    yield Finding("memory", found, warning=memory.total > free)
+    yield Check("memory", found, warning=memory.total > free)
     # The newest checkpoint is there before the oldest goes.
     disk = (recipe.train.keep_checkpoints + 1) * memory.checkpoint + memory.weights
     free = shutil.disk_usage(_nearest(out)).free
     found = f"{_size(disk)} for {recipe.train.keep_checkpoints + 1} checkpoints and the model, {_size(free)} free"
-    yield Finding("disk", found, warning=disk > free)
+    yield Check("disk", found, warning=disk > free)
 
 
 def _free_memory() -> tuple[int, str]:
@@ -165,12 +165,12 @@ class Memory:
 def estimate(train: Train, network: nn.Module, forward: Callable[[], Tensor]) -> Memory:
     """The memory of training a network, which may be one of `FakeTensorMode`, on what `forward` computes with it."""
     if train.gradient_checkpointing:
-        recompute_activations(network)
+        enable_gradient_checkpointing(network)
     network.train()
     trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     half = train.mixed_precision != "no"
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-        activations = saved_bytes(network, forward)
+        activations = activation_bytes(network, forward)
     return Memory(
         weights=FLOAT * sum(parameter.numel() for parameter in network.parameters()),
         gradients=FLOAT * trained,
@@ -180,7 +180,7 @@ def estimate(train: Train, network: nn.Module, forward: Callable[[], Tensor]) ->
     )
 
 
-def without_values(network: nn.Module) -> None:
+def use_fake_cpu_parameters(network: nn.Module) -> None:
     """In a `FakeTensorMode`: let a network on the meta device have its parameters on the CPU, where operators are chosen as
     they will be, and still without values. Branches that share parameters share them still."""
     empty = {
@@ -196,7 +196,7 @@ def without_values(network: nn.Module) -> None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
-def saved_bytes(network: nn.Module, forward: Callable[[], Tensor]) -> int:
+def activation_bytes(network: nn.Module, forward: Callable[[], Tensor]) -> int:
     """Bytes of the distinct storages that a forward pass keeps for its backward pass, beside the network's own."""
     own = {_storage(tensor) for tensor in (*network.parameters(), *network.buffers())}
     kept: dict[int, Tensor] = {}  # the tensors live on, so that no storage gets the number of an earlier one

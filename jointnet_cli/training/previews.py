@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jointnet_cli.files.atomic import atomic_path
+from jointnet_cli.files.atomic import atomic_file
 from jointnet_cli.model.checkpoint import JointModel
 from jointnet_cli.sampling.job import Job, run
 from jointnet_cli.sampling.layout import single_tile
@@ -48,7 +48,7 @@ def save_grid(rows: Sequence[Tensor], path: Path, branches: int | None = None) -
     if branches:
         notes.add_text(BRANCHES, f"{branches} {len(rows)} {widest}")
     pixels = (grid * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    with atomic_path(path) as temporary:
+    with atomic_file(path) as temporary:
         Image.fromarray(pixels).save(temporary, pnginfo=notes)
 
 
@@ -129,7 +129,7 @@ class ProgressGrid:
             grid.paste(line, (MARGIN, top))
             draw.text((MARGIN - 8, top + line.height // 2), f"{step:,}", fill="black", font=font, anchor="rm")
             top += line.height
-        with atomic_path(self.folder / "progress.png") as temporary:
+        with atomic_file(self.folder / "progress.png") as temporary:
             grid.save(temporary)
 
     def _rows(self) -> list[Path]:

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
 
-from jointnet_cli.recipe_file import Settings, find_recipe, read_values, refusal, shipped_files, telling_fault
+from jointnet_cli.recipe_file import RecipeTable, find_recipe, read_values, refusal, shipped_files, telling_fault
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 """Decay of one of Adam's averages."""
 
 
-class Data(Settings):
+class Data(RecipeTable):
     """Where the samples come from."""
 
     shards: str
@@ -40,7 +40,7 @@ class Data(Settings):
     """Maps that are made while training, and by which teacher (paper 3.3), such as `depth = "midas"`."""
 
 
-class Train(Settings):
+class Train(RecipeTable):
     """The optimisation. It ends at `max_steps` or after `max_minutes` of work, whichever comes first; the learning rate's
     schedule follows the one that is nearer its end, so a shorter budget is a whole, shorter run."""
 
@@ -81,7 +81,7 @@ class Train(Settings):
     """Where the log goes beside `log.jsonl`."""
 
 
-class Vae(Settings):
+class Vae(RecipeTable):
     """The autoencoder (diffusers `AutoencoderKL`) and its reconstruction loss."""
 
     latent_channels: int = Field(4, ge=1)
@@ -107,7 +107,7 @@ class Vae(Settings):
         return self
 
 
-class TextEncoder(Settings):
+class TextEncoder(RecipeTable):
     """The text encoder (transformers `CLIPTextModel`) and its byte-pair vocabulary, learned from the captions."""
 
     vocabulary: int = Field(1024, ge=300)
@@ -118,7 +118,7 @@ class TextEncoder(Settings):
     heads: int = Field(6, ge=1)
 
 
-class Unet(Settings):
+class Unet(RecipeTable):
     """The denoiser (diffusers `UNet2DConditionModel`)."""
 
     block_out_channels: list[int]
@@ -139,7 +139,7 @@ class Unet(Settings):
         return self
 
 
-class Objective(Settings):
+class Objective(RecipeTable):
     """The denoising loss (paper eq. 1) and its options."""
 
     text_dropout: float = Field(0.1, ge=0, le=1)
@@ -151,7 +151,7 @@ class Objective(Settings):
     """Of a base that predicts its variance: weight of the summed bound, in bits (Nichol & Dhariwal, 2021, eq. 16)."""
 
 
-class Noise(Settings):
+class Noise(RecipeTable):
     """The noise schedule of a base model that is trained from scratch."""
 
     prediction: Literal["epsilon", "v_prediction"] = "v_prediction"
@@ -159,7 +159,7 @@ class Noise(Settings):
     """Rescale the betas so that the last timestep is pure noise (Lin et al., 2023)."""
 
 
-class Masks(Settings):
+class Masks(RecipeTable):
     """Shares of a masked-input training (paper 4.1); what is left of 1 trains joint generation, everything unknown."""
 
     image_known: float = Field(0.0, ge=0, le=1)
@@ -181,7 +181,7 @@ class Masks(Settings):
         return self
 
 
-class Inference(Settings):
+class Inference(RecipeTable):
     """What the trained model's folder states as the default way to sample from it."""
 
     scheduler: str = "ddim"
@@ -196,7 +196,7 @@ def _check_groups(widths: Sequence[int], groups: int) -> None:
         raise ValueError(f"block_out_channels {list(widths)} must be multiples of norm_num_groups {groups}")
 
 
-class _Recipe(Settings):
+class _Recipe(RecipeTable):
     description: str
     data: Data
     train: Train
@@ -235,7 +235,7 @@ class BaseRecipe(_Recipe):
         return self
 
 
-class Network(Settings):
+class NetworkTable(RecipeTable):
     """How a base model is extended; an earlier stage's model keeps what it is."""
 
     architecture: Literal["jointnet", "light", "direct-extend", "controlnet-direct-extend"] = "jointnet"
@@ -252,7 +252,7 @@ class JointRecipe(_Recipe):
     """What to start from: a base model, or a joint model of an earlier stage; a folder or a hub id."""
     base: str | None = None
     """The base of a model in the published layout, which holds none."""
-    network: Network = Network()
+    network: NetworkTable = NetworkTable()
     train_rgb: bool = False
     """Whether the RGB branch's own weights train too (the paper's second stage and masked input)."""
     masked_input: bool = False

@@ -31,7 +31,7 @@ def require_trackers(train: Train) -> None:
         raise UserError(f"train.trackers: {missing[0]} is not installed", hint=f"pip install {' '.join(missing)}")
 
 
-class Journal:
+class RunLog:
     """Writes the records of a run; only the main process has one that does."""
 
     def __init__(self, run: Path, accelerator: Accelerator, log: Log) -> None:

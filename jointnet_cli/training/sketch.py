@@ -17,7 +17,7 @@ from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import build
 from jointnet_cli.model.folder import RGB, ModelFolder, read_json
 from jointnet_cli.model.hub import find_model
-from jointnet_cli.model.joint import JointUNet
+from jointnet_cli.model.joint import JointNet
 from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, TextEncoder, VaeRecipe
 from jointnet_cli.training.stages.base import TextToImage
 from jointnet_cli.training.stages.from_scratch import build_text_encoder, build_unet, build_vae
@@ -77,7 +77,7 @@ def _draw_base(recipe: BaseRecipe, side: int) -> Sketch:
     channels, side = config["latent_channels"], side // 2 ** (len(config["block_out_channels"]) - 1)
     text, batch = recipe.text_encoder, recipe.train.batch_size
     encoder = build_text_encoder(_Vocabulary(text), width=text.width, layers=text.layers, heads=text.heads)
-    network = TextToImage(encoder, JointUNet({RGB: build_unet(recipe.unet, channels, side, text.width)}))
+    network = TextToImage(encoder, JointNet({RGB: build_unet(recipe.unet, channels, side, text.width)}))
 
     def forward() -> Tensor:
         latents, tokens = torch.randn(batch, 1, channels, side, side), _zeros(batch, text.tokens)

@@ -19,7 +19,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.processes import Agreement, Moment, is_sharded, open_accelerator
+from jointnet_cli.processes import RankSync, StepEnd, is_sharded, open_accelerator
 from jointnet_cli.training.batches import Batch
 from jointnet_cli.training.checkpoints import (
     WEIGHTS,
@@ -34,18 +34,18 @@ from jointnet_cli.training.checkpoints import (
     save_average,
     save_clock,
 )
-from jointnet_cli.training.determinism import Draws, Share
+from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.interruptions import (
+    defer_signals,
     interruption,
     memory_faults_explained,
     not_finite,
-    terminable,
-    uninterrupted,
+    raise_on_sigterm,
 )
 from jointnet_cli.training.optimizers import build_optimizer, learning_rate, progress_of
 from jointnet_cli.training.previews import ProgressGrid, undisturbed_randomness
-from jointnet_cli.training.runs import Journal, Log
-from jointnet_cli.training.stages.stage import Stage, recompute_activations
+from jointnet_cli.training.runs import Log, RunLog
+from jointnet_cli.training.stages.stage import Stage, enable_gradient_checkpointing
 
 CLOCK = "clock.json"
 
@@ -75,7 +75,7 @@ class Trainer:
         if not any(parameter.requires_grad for parameter in network.parameters()):
             raise UserError("nothing to train: every parameter of this stage is frozen")
         if train.gradient_checkpointing:
-            recompute_activations(network)
+            enable_gradient_checkpointing(network)
         if not self.sharded:  # which takes contiguous weights; convolutions are faster with channels last
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network, self.optimizer = accelerator.prepare(
@@ -88,13 +88,13 @@ class Trainer:
         self.ema = build_average(self.trained, train.ema) if train.ema else None
         accelerator.register_save_state_pre_hook(self._save_own)
         accelerator.register_load_state_pre_hook(self._load_own)
-        self.share = Share(
+        self.share = RankSampler(
             train.batch_size, train.accumulation, processes=accelerator.num_processes, process=accelerator.process_index
         )
-        self.agree = Agreement(accelerator)
+        self.agree = RankSync(accelerator)
         self.checkpoints = Checkpoints(self.run / "state", train.keep_checkpoints)
         self.grid = ProgressGrid(self.run / "previews")
-        self.journal = Journal(self.run, accelerator, self.log)
+        self.journal = RunLog(self.run, accelerator, self.log)
         self.clock = self._mark = Clock()
         self._saved_step = 0
         self.rate = 0.0
@@ -117,13 +117,13 @@ class Trainer:
         self.journal.open(self.clock.step, self.record)
         batches = self.stage.batches(self.share, self.clock.step)
         # Processes have to stop at the same step: each holds its signals back, and they agree after every step.
-        together = uninterrupted if self.processes.num_processes > 1 else nullcontext
+        together = defer_signals if self.processes.num_processes > 1 else nullcontext
         try:
-            with memory_faults_explained(train), terminable(), together() as held:
+            with memory_faults_explained(train), raise_on_sigterm(), together() as held:
                 try:
                     self._train(batches, held)
                 except KeyboardInterrupt:
-                    with uninterrupted():
+                    with defer_signals():
                         self._save()
                     raise
                 return self._finish()
@@ -141,7 +141,7 @@ class Trainer:
         self._mark = replace(self.clock)
         last_save = last_preview = self.agree(time.monotonic()).now
         while progress_of(train, self.clock) < 1:
-            with uninterrupted():  # half a step in a checkpoint would be done twice, and a line that is missing never
+            with defer_signals():  # half a step in a checkpoint would be done twice, and a line that is missing never
                 losses, moment = self._timed_step(batches, held)
                 self.clock.advance(moment.seconds)
                 if self.clock.step % train.log_every == 0:
@@ -156,7 +156,7 @@ class Trainer:
                 self._preview()
                 last_preview = moment.now
 
-    def _timed_step(self, batches: Iterator[Batch], held: list[int] | None) -> tuple[dict[str, Tensor], Moment]:
+    def _timed_step(self, batches: Iterator[Batch], held: list[int] | None) -> tuple[dict[str, Tensor], StepEnd]:
         start = time.monotonic()
         losses = self._step(batches)
         now = time.monotonic()
@@ -185,7 +185,7 @@ class Trainer:
         train = self.stage.settings
         with nullcontext() if last else self.processes.no_sync(self.network):
             with self.processes.autocast():
-                draws = Draws(train.seed, batch.places, device=self.processes.device)
+                draws = SampleRNG(train.seed, batch.places, device=self.processes.device)
                 losses = self.stage.loss(self.compute, batch, draws)
             total = torch.stack(list(losses.values())).sum()
             self.processes.backward(total / train.accumulation)
@@ -334,7 +334,7 @@ class Trainer:
         """While entered, the stage's network holds its averaged weights and is in evaluation mode."""
         modes = {module: module.training for module in self.network.modules()}
         try:
-            with uninterrupted():
+            with defer_signals():
                 if self.ema:
                     self.ema.store(local_parts(self.trained))
                     self.ema.copy_to(local_parts(self.trained))
@@ -343,7 +343,7 @@ class Trainer:
                 self._gather()
             yield
         finally:
-            with uninterrupted():
+            with defer_signals():
                 if self.ema:
                     self.ema.restore(local_parts(self.trained))
                 for module, mode in modes.items():

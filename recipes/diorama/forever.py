@@ -161,19 +161,19 @@ def begin(start: str, folder: Path) -> None:
     """Write the model to start from: that of `start` in float32, with a token for every word of today's captions."""
     import torch
 
-    from jointnet_cli.data.worlds.vocabulary import vocabulary
+    from jointnet_cli.data.worlds.vocabulary import caption_words
     from jointnet_cli.model.checkpoint import load_model, save_model
     from jointnet_cli.model.hub import find_model
-    from jointnet_cli.model.text import ClipText
+    from jointnet_cli.model.text import ClipEncoder
     from jointnet_cli.training.stages.from_scratch import add_words, grow_vocabulary
 
     torch.manual_seed(0)
     model = load_model(find_model(start))
     tokenizer, encoder = model.text.tokenizers["tokenizer"], model.text.encoders["text_encoder"]
-    new = [word for word in vocabulary() if not model.words or word not in model.words.known]
+    new = [word for word in caption_words() if not model.words or word not in model.words.known]
     tokenizer = add_words(tokenizer, new, folder / "tokenizer")
     save_model(
-        replace(model, text=ClipText(tokenizer, grow_vocabulary(encoder, len(tokenizer)))), folder, torch.float32
+        replace(model, text=ClipEncoder(tokenizer, grow_vocabulary(encoder, len(tokenizer)))), folder, torch.float32
     )
 
 
@@ -183,7 +183,7 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
 
     import torch
 
-    from jointnet_cli.training.determinism import Draws, Share
+    from jointnet_cli.training.determinism import RankSampler, SampleRNG
     from jointnet_cli.training.recipe import load_recipe
     from jointnet_cli.training.run import open_stage
 
@@ -196,13 +196,13 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
     recipe = load_recipe(f"diorama/{name}", [f"{key}={value}" for key, value in settings.items()])
     with tempfile.TemporaryDirectory() as scratch:
         stage = open_stage(recipe, Path(scratch), lambda line: None)
-    share = Share(32)
+    share = RankSampler(32)
     batches, sums = stage.batches(share, 0), {}
     stage.network.eval()
     with torch.inference_mode():
         for _ in range(MEASURED // share.batch):
             batch = next(batches)
-            for branch, loss in stage.loss(stage.network, batch, Draws(0, batch.places, "held-out")).items():
+            for branch, loss in stage.loss(stage.network, batch, SampleRNG(0, batch.places, "held-out")).items():
                 sums[branch] = sums.get(branch, 0.0) + float(loss) * share.batch / MEASURED
     return {branch: round(value, 5) for branch, value in sums.items()}
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jointnet_cli.cli.rows import Row, read_rows
+from jointnet_cli.cli.rows import BatchRow, read_rows
 from jointnet_cli.errors import UserError
 
 
@@ -164,13 +164,13 @@ OPTIONS = st.builds(
 @given(OPTIONS)
 def test_text_becomes_the_options_own_types(options):
     text = {name: str(value) for name, value in vars(options).items()}
-    assert Row("here", text).override([Options()]) == [options]
+    assert BatchRow("here", text).override([Options()]) == [options]
 
 
 @given(st.integers().filter(lambda steps: not 1 <= steps <= 1000))
 def test_the_flags_bounds_hold(steps):
     with pytest.raises(UserError, match="here: steps"):
-        Row("here", {"steps": steps}).override([Options()])
+        BatchRow("here", {"steps": steps}).override([Options()])
 
 
 def test_an_option_is_found_in_its_group():
@@ -178,7 +178,7 @@ def test_an_option_is_found_in_its_group():
     class Other:
         seed: Annotated[int, typer.Option("--seed")] = 0
 
-    row = Row("here", {"seed": "4", "prompt": "sea"})
+    row = BatchRow("here", {"seed": "4", "prompt": "sea"})
     assert row.override([Options(), Other()]) == [Options(prompt="sea"), Other(4)]
 
 

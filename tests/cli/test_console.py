@@ -14,14 +14,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from jointnet_cli.cli.console import guarded
-from jointnet_cli.cli.groups import spread
+from jointnet_cli.cli.console import handle_errors
+from jointnet_cli.cli.groups import expand_flags
 from jointnet_cli.errors import UserError
 
 
 def run(command: Callable[[], None], **environment: str):
     app = typer.Typer()
-    app.command()(guarded(command))
+    app.command()(handle_errors(command))
     return CliRunner(env=environment).invoke(app, [])
 
 
@@ -91,7 +91,7 @@ def test_a_group_arrives_whole_and_its_fields_are_flags():
         received.append((wall, paint, dry))
 
     app = typer.Typer()
-    app.command()(spread(command))
+    app.command()(expand_flags(command))
     runner = CliRunner()
     assert runner.invoke(app, ["north", "--colour", "red"], env={"LAYERS": "2"}).exit_code == 0
     assert runner.invoke(app, ["south", "--colour", "blue", "--layers", "3", "--dry"]).exit_code == 0

@@ -80,13 +80,13 @@ def _spheres() -> None:
     from jointnet_cli.files.images import write_grey_png
     from jointnet_cli.files.metadata import gpano_xmp
     from jointnet_cli.files.text import PNG_KEY
-    from jointnet_cli.projection import Equirectangular
+    from jointnet_cli.projection import Sphere
 
     record = {"projection": {"kind": "equirectangular", "span": 360, "full_width": 40, "left": 0, "top": 0}}
     grey = np.linspace(0, 1, 40 * 20, dtype=np.float32).reshape(20, 40)
-    Image.new("RGB", (40, 20)).save("gpano.jpg", xmp=gpano_xmp(Equirectangular(40), 40, 20).encode())
+    Image.new("RGB", (40, 20)).save("gpano.jpg", xmp=gpano_xmp(Sphere(40), 40, 20).encode())
     write_grey_png(Path("record.png"), grey, {"jointnet": json.dumps(record)})
-    write_grey_png(Path("gpano.png"), grey, {PNG_KEY: gpano_xmp(Equirectangular(40), 40, 20)})
+    write_grey_png(Path("gpano.png"), grey, {PNG_KEY: gpano_xmp(Sphere(40), 40, 20)})
     write_channels(Path("envmap.exr"), {"Z": grey + 1}, {}, sphere=True)
     np.save("sidecar.npy", grey)
     Path("sidecar.npy.json").write_text(json.dumps(record))

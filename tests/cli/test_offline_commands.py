@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jointnet_cli.cli.prepare import SceneOptions, ShardOptions
+from jointnet_cli.cli.prepare import ShardOptions, WorldOptions
 from jointnet_cli.data.worlds.dataset import PrepareWorlds
 
 TINY = ["--count", "2", "--size", "32", "--workers", "1", "--out", "shards"]
@@ -36,7 +36,7 @@ def test_prepare_refuses_to_mix_two_sets(invoke):
 
 def test_the_defaults_of_prepare_are_those_of_its_request():
     request = {field.name: field.default for field in fields(PrepareWorlds)}
-    flags = {field.name: field.default for group in (SceneOptions, ShardOptions) for field in fields(group)}
+    flags = {field.name: field.default for group in (WorldOptions, ShardOptions) for field in fields(group)}
     for name in ("seed", "evaluation", "workers"):
         assert flags[name] == request[name]
 

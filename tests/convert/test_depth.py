@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from jointnet_cli.convert.change import change_depth, covering, distances, ray_lengths
 from jointnet_cli.convert.content import Code, DepthMap, View
 from jointnet_cli.errors import UserError
-from jointnet_cli.projection import Equirectangular, Projection
+from jointnet_cli.projection import Projection, Sphere
 from jointnet_cli.scene.scene import DepthScale
 
 RANGES = st.tuples(st.floats(0.01, 100), st.floats(1.01, 1000)).map(
@@ -23,7 +23,7 @@ VIEWS = [
     Projection("perspective", 60.0),
     Projection("perspective", 120.0),
     Projection("cylindrical", 360.0, wrap=True),
-    Equirectangular(8),
+    Sphere(8),
 ]
 
 
@@ -57,7 +57,7 @@ def test_a_wall_ahead_has_one_planar_distance_and_corners_at_its_radial_one() ->
 
 
 def test_a_round_wall_is_farther_at_the_top_of_a_sphere() -> None:
-    lengths = ray_lengths(Equirectangular(360), 180, 360)
+    lengths = ray_lengths(Sphere(360), 180, 360)
     assert lengths[90, 0] == pytest.approx(1 / np.cos(np.radians(0.5)), rel=1e-6)
     assert lengths[30, 7] == pytest.approx(1 / np.cos(np.radians(59.5)), rel=1e-6)
 

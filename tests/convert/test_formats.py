@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from jointnet_cli.convert.change import Format, Wish
+from jointnet_cli.convert.change import Format, TargetOptions
 from jointnet_cli.convert.content import Content, DepthMap
-from jointnet_cli.convert.read import Reading, read_content
+from jointnet_cli.convert.read import ReadOptions, read_content
 from jointnet_cli.convert.write import plan_files, write_plan
 from jointnet_cli.files.color import linear_to_srgb, srgb_to_linear
-from jointnet_cli.projection import Equirectangular, Projection
+from jointnet_cli.projection import Projection, Sphere
 from jointnet_cli.scene.scene import DepthScale
 
 RING = Projection("cylindrical", 360.0, wrap=True)
@@ -33,11 +33,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("formats")
 
 
-def again(content: Content, wish: Wish, folder: Path, reading: Reading | None = None) -> Content:
+def again(content: Content, wish: TargetOptions, folder: Path, reading: ReadOptions | None = None) -> Content:
     """Written with its record, and read by it."""
     (plan,) = plan_files(folder / "source.x", content, wish, folder, "")
     write_plan(plan, content, wish, metadata=True)
-    return read_content(plan.path, reading or Reading())
+    return read_content(plan.path, reading or ReadOptions())
 
 
 @pytest.mark.parametrize(("to", "bits"), MAPS)
@@ -48,7 +48,7 @@ def test_disparity(folder: Path, to: Format, bits: int | None, white: str, dispa
     chosen = None if to == "exr" else white
     scale = DepthScale.from_range(0.5, 12.5, "given")
     content = Content(RING, depth=DepthMap(disparity, "disparity", "planar", scale))
-    read = again(content, Wish(to, white=chosen, bits=bits), folder)  # type: ignore[arg-type]
+    read = again(content, TargetOptions(to, white=chosen, bits=bits), folder)  # type: ignore[arg-type]
     assert read.depth is not None
     assert (read.depth.quantity, read.depth.axis, read.depth.scale, read.view) == ("disparity", "planar", scale, RING)
     step = 0.5 / 65535 if to == "png" or bits == 16 else 0
@@ -62,7 +62,7 @@ def test_disparity(folder: Path, to: Format, bits: int | None, white: str, dispa
 def test_distance(folder: Path, to: Format, bits: int | None, metres: NDArray[np.float32], white: str) -> None:
     stepped = to == "png" or bits == 16
     content = Content(FLAT, depth=DepthMap(metres, "distance", "radial"))
-    wish = Wish(to, white=white if stepped else None, bits=bits, scale=DepthScale.from_range(0.5, 60))  # type: ignore[arg-type]
+    wish = TargetOptions(to, white=white if stepped else None, bits=bits, scale=DepthScale.from_range(0.5, 60))  # type: ignore[arg-type]
     read = again(content, wish, folder)
     assert read.depth is not None
     assert (read.depth.quantity, read.depth.axis, read.view) == ("distance", "radial", FLAT)
@@ -76,9 +76,9 @@ def test_sky_is_kept_by_floating_point_and_lies_at_the_far_end_of_16_bits(folder
     metres = np.array([[1, 2, np.inf]], np.float32)
     content = Content(FLAT, depth=DepthMap(metres, "distance", "planar"))
     for to in ("exr", "tiff", "npy"):
-        assert np.array_equal(depth_of(again(content, Wish(to), folder)), metres)  # type: ignore[arg-type]
-    assert depth_of(again(content, Wish("png"), folder)).tolist() == [[1, 2, 2]]
-    millimetres = depth_of(again(content, Wish("png", step=0.001), folder))
+        assert np.array_equal(depth_of(again(content, TargetOptions(to), folder)), metres)  # type: ignore[arg-type]
+    assert depth_of(again(content, TargetOptions("png"), folder)).tolist() == [[1, 2, 2]]
+    millimetres = depth_of(again(content, TargetOptions("png", step=0.001), folder))
     np.testing.assert_allclose(millimetres, [[1, 2, 0]], atol=1e-6)
 
 
@@ -100,12 +100,12 @@ def test_normals(folder: Path, to: Format, bits: int | None, step: float, down: 
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
     normal[0, 0] = 0
     content = Content(FLAT, normal=normal)
-    wish = Wish(to, down=down, bits=bits)  # type: ignore[arg-type]
+    wish = TargetOptions(to, down=down, bits=bits)  # type: ignore[arg-type]
     read = again(content, wish, folder)
     assert read.normal is not None
     assert np.abs(read.normal - normal).max() <= step + 2e-7
     turned = read_content(
-        next(iter(folder.glob(f"source{'.tiff' if to == 'tiff' else '.' + to}"))), Reading(down=not down)
+        next(iter(folder.glob(f"source{'.tiff' if to == 'tiff' else '.' + to}"))), ReadOptions(down=not down)
     )
     assert turned.normal is not None
     np.testing.assert_allclose(turned.normal * (1, -1, 1), normal, atol=step + 2e-7)
@@ -116,32 +116,35 @@ def test_normals(folder: Path, to: Format, bits: int | None, step: float, down: 
 )
 def test_every_8_bit_colour(folder: Path, to: Format, bits: int | None) -> None:
     levels = np.repeat((np.arange(256, dtype=np.float32) / np.float32(255))[None, :, None], 3, axis=-1)
-    read = again(Content(RING, srgb_to_linear(levels)), Wish(to, bits=bits), folder)  # type: ignore[arg-type]
+    read = again(Content(RING, srgb_to_linear(levels)), TargetOptions(to, bits=bits), folder)  # type: ignore[arg-type]
     assert read.image is not None
     assert np.array_equal(np.rint(linear_to_srgb(np.clip(read.image, 0, 1)) * 255), levels * 255)
 
 
 def test_half_keeps_what_is_brighter_than_white(folder: Path) -> None:
     image = np.array([[[0.5, 1, 7.5]]], np.float32)
-    read = again(Content(FLAT, image), Wish("exr"), folder)
+    read = again(Content(FLAT, image), TargetOptions("exr"), folder)
     assert np.array_equal(read.image, image)
-    assert again(replace(read, image=np.full((1, 1, 3), 1e6, np.float32)), Wish("exr"), folder).image.max() == 65504  # type: ignore[union-attr]
+    assert (
+        again(replace(read, image=np.full((1, 1, 3), 1e6, np.float32)), TargetOptions("exr"), folder).image.max()
+        == 65504
+    )  # type: ignore[union-attr]
 
 
 def test_jpeg_is_a_picture_with_its_view(folder: Path) -> None:
     image = np.full((16, 32, 3), 0.25, np.float32)
-    read = again(Content(Equirectangular(64, 8, 4), image), Wish("jpg"), folder)
-    assert read.view == Equirectangular(64, 8, 4)
+    read = again(Content(Sphere(64, 8, 4), image), TargetOptions("jpg"), folder)
+    assert read.view == Sphere(64, 8, 4)
     assert read.image is not None
     np.testing.assert_allclose(read.image, image, atol=0.01)
 
 
 @pytest.mark.parametrize("to", get_args(Format))
 def test_without_a_record_gpano_and_openexr_still_say_what_a_sphere_is(folder: Path, to: Format) -> None:
-    content = Content(Equirectangular(32), np.full((16, 32, 3), 0.25, np.float32))
-    (plan,) = plan_files(folder / "bare.x", content, Wish(to), folder, "")
-    write_plan(plan, content, Wish(to), metadata=False)
-    read = read_content(plan.path, Reading())
+    content = Content(Sphere(32), np.full((16, 32, 3), 0.25, np.float32))
+    (plan,) = plan_files(folder / "bare.x", content, TargetOptions(to), folder, "")
+    write_plan(plan, content, TargetOptions(to), metadata=False)
+    read = read_content(plan.path, ReadOptions())
     assert read.record == {}
     assert read.view == (None if to in ("npy", "tiff") else content.view)
 

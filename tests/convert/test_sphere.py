@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from jointnet_cli.convert.change import Wish, change, ray_lengths
+from jointnet_cli.convert.change import TargetOptions, change, ray_lengths
 from jointnet_cli.convert.content import Content, DepthMap
 from jointnet_cli.convert.sphere import to_cylinder, to_sphere
 from jointnet_cli.errors import UserError
-from jointnet_cli.projection import Equirectangular, Projection
+from jointnet_cli.projection import Projection, Sphere
 from jointnet_cli.scene.cameras import rays
 
 RING = Projection("cylindrical", 360.0, wrap=True)
 HALF = Projection("cylindrical", 180.0)
 
 
-def directions(view: Projection | Equirectangular, height: int, width: int) -> NDArray[np.float64]:
+def directions(view: Projection | Sphere, height: int, width: int) -> NDArray[np.float64]:
     """(H, W, 3) unit vectors, written down from the definitions alone."""
     if isinstance(view, Projection):
         towards = rays(view, height, width).astype(np.float64)
@@ -34,7 +34,7 @@ def test_directions_survive_the_way_to_the_sphere_and_back(view: Projection, wid
     seen = directions(view, 64, width)
     grid = to_sphere(view, 64, width, None, crop)
     there = grid.smooth(np.asarray((seen + 1) / 2, np.float32)) * 2 - 1
-    assert isinstance(grid.view, Equirectangular)
+    assert isinstance(grid.view, Sphere)
     assert grid.view.full_width == 256
     true = directions(grid.view, *there.shape[:2])
     inside = grid.covered
@@ -75,18 +75,18 @@ def test_a_round_wall_keeps_its_distance_from_the_axis() -> None:
     content = Content(
         RING, depth=DepthMap(wall, "distance", "planar"), normal=np.full((32, 64, 3), (0, 0, 1), np.float32)
     )
-    sphere, _ = change(content, Wish("exr", kind="equirectangular", crop=True))
+    sphere, _ = change(content, TargetOptions("exr", kind="equirectangular", crop=True))
     assert sphere.depth is not None and sphere.normal is not None and sphere.view is not None
     assert sphere.depth.axis == "radial"
     expected = 3 * ray_lengths(sphere.view, *sphere.size)
     np.testing.assert_allclose(sphere.depth.values, expected, rtol=1e-6)
     assert (sphere.normal == (0, 0, 1)).all()
 
-    planar, _ = change(content, Wish("exr", kind="equirectangular", crop=True, axis="planar"))
+    planar, _ = change(content, TargetOptions("exr", kind="equirectangular", crop=True, axis="planar"))
     assert planar.depth is not None
     assert (planar.depth.values == 3).all()
 
-    back, _ = change(sphere, Wish("exr", kind="cylindrical"))
+    back, _ = change(sphere, TargetOptions("exr", kind="cylindrical"))
     assert back.depth is not None and back.view == RING
     assert back.depth.axis == "planar"
     np.testing.assert_allclose(back.depth.values, wall, rtol=1e-6)
@@ -96,7 +96,7 @@ def test_outside_of_the_cylinder_nothing_is_known() -> None:
     content = Content(
         HALF, np.ones((8, 32, 3), np.float32), DepthMap(np.full((8, 32), np.inf, np.float32), "distance", "planar")
     )
-    sphere, _ = change(content, Wish("exr", kind="equirectangular"))
+    sphere, _ = change(content, TargetOptions("exr", kind="equirectangular"))
     assert sphere.image is not None and sphere.depth is not None
     assert sphere.size == (32, 64)
     known = sphere.image[..., 0] > 0
@@ -108,10 +108,10 @@ def test_outside_of_the_cylinder_nothing_is_known() -> None:
 def test_views_between_which_there_is_no_way() -> None:
     flat = Content(Projection("perspective", 60.0), np.ones((4, 4, 3), np.float32))
     with pytest.raises(UserError, match="perspective"):
-        change(flat, Wish("png", kind="equirectangular"))
+        change(flat, TargetOptions("png", kind="equirectangular"))
     with pytest.raises(UserError, match="does not say"):
-        change(Content(None, np.ones((4, 4, 3), np.float32)), Wish("png", kind="equirectangular"))
+        change(Content(None, np.ones((4, 4, 3), np.float32)), TargetOptions("png", kind="equirectangular"))
     with pytest.raises(UserError, match="half"):
         to_sphere(RING, 4, 16, 15, False)
     with pytest.raises(UserError, match="high"):
-        to_cylinder(Equirectangular(16), 8, 16, None, 180.0, None)
+        to_cylinder(Sphere(16), 8, 16, None, 180.0, None)

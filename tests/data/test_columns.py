@@ -12,8 +12,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from jointnet_cli.data.plan import Plan, make_plan
-from jointnet_cli.data.rows import Row
+from jointnet_cli.data.plan import Plan, build_plan
+from jointnet_cli.data.rows import ImageRow
 from jointnet_cli.data.settings import Filter, Sifting
 from jointnet_cli.data.sources import LINES
 from jointnet_cli.errors import UserError
@@ -25,10 +25,10 @@ NAN = float("nan")
 def planned(source: Path, wanted: Filter | None = None, **columns: str) -> Plan:
     folder = source.parent / "plan"
     folder.mkdir(exist_ok=True)
-    return make_plan(Sifting(str(source), columns, wanted or Filter(), 50), folder)
+    return build_plan(Sifting(str(source), columns, wanted or Filter(), 50), folder)
 
 
-def rows_of(source: Path, wanted: Filter | None = None, **columns: str) -> list[Row]:
+def rows_of(source: Path, wanted: Filter | None = None, **columns: str) -> list[ImageRow]:
     plan = planned(source, wanted, **columns)
     return [row for shard in plan.shards() for row in plan.read(shard)]
 

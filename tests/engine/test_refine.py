@@ -13,7 +13,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.projection import Projection
 from jointnet_cli.sampling.presets import Sampling
 from jointnet_cli.tasks import Refine
-from jointnet_cli.tensors import enlarge, to_tensor
+from jointnet_cli.tensors import to_tensor, upsample
 
 from .conftest import Engines, check, disparity, maps_for, photo
 
@@ -45,7 +45,7 @@ def test_the_image_grows_by_the_scale(engines: Engines, variant: str, scale: flo
 def test_what_is_not_refined_is_the_enlarged_input(engines: Engines) -> None:
     engine = engines("depth-normal")
     given = {"rgb": photo(16, 28), **maps_for("depth-normal", 16, 28)}
-    larger = {name: enlarge(to_tensor(values), (32, 56), name) for name, values in given.items()}
+    larger = {name: upsample(to_tensor(values), (32, 56), name) for name, values in given.items()}
     for what in ("image", "depth", "normal"):
         result = engine.refine(task("depth-normal", what=what))
         made = {"rgb": result.image, **result.maps}
@@ -58,8 +58,8 @@ def test_what_is_not_refined_is_the_enlarged_input(engines: Engines) -> None:
 
 def test_both_refines_everything(engines: Engines) -> None:
     result = engines("depth").refine(task())
-    assert not torch.equal(to_tensor(result.image), enlarge(to_tensor(photo(16, 28)), (32, 56), "rgb"))
-    assert not torch.equal(to_tensor(result.maps["depth"]), enlarge(to_tensor(disparity(16, 28)), (32, 56), "depth"))
+    assert not torch.equal(to_tensor(result.image), upsample(to_tensor(photo(16, 28)), (32, 56), "rgb"))
+    assert not torch.equal(to_tensor(result.maps["depth"]), upsample(to_tensor(disparity(16, 28)), (32, 56), "depth"))
 
 
 def test_what_is_given_guides_the_rest(engines: Engines) -> None:
@@ -75,8 +75,8 @@ def test_strength_is_how_much_is_forgotten(engines: Engines) -> None:
     image, depth = to_tensor(photo(16, 16)), to_tensor(disparity(16, 16))
     asked = task(height=16, width=16, sampling=replace(QUICK, steps=4))
     made = {strength: engines("pixels").refine(replace(asked, strength=strength)) for strength in (0.0, 0.75)}
-    assert np.allclose(to_tensor(made[0.0].image), enlarge(image, (32, 32), "rgb"), atol=1e-5)
-    assert np.allclose(to_tensor(made[0.0].maps["depth"]), enlarge(depth, (32, 32), "depth"), atol=1e-5)
+    assert np.allclose(to_tensor(made[0.0].image), upsample(image, (32, 32), "rgb"), atol=1e-5)
+    assert np.allclose(to_tensor(made[0.0].maps["depth"]), upsample(depth, (32, 32), "depth"), atol=1e-5)
     assert not np.allclose(made[0.75].image, made[0.0].image, atol=0.02)
 
 

@@ -23,10 +23,10 @@ from typer.testing import CliRunner, Result
 
 from jointnet_cli.cli import app
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.cases import FolderScenes, Middlebury, ShardPictures, ShardScenes, samples_with_depth
+from jointnet_cli.evaluation.cases import FolderCases, Middlebury, ShardCases, ShardPictures, samples_with_depth
 from jointnet_cli.evaluation.depth_rows import Predicting, open_predictor
 from jointnet_cli.evaluation.folders import read_predicted_depth, read_true_depth
-from jointnet_cli.evaluation.methods import Row
+from jointnet_cli.evaluation.methods import MethodSpec
 from jointnet_cli.evaluation.metrics.depth import at_size, depth_errors
 from jointnet_cli.files.exr import write_exr
 from jointnet_cli.projection import Projection
@@ -141,7 +141,7 @@ def test_truth_is_found_beside_pictures(tmp_path: Path, distances: Depth, image:
         header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
         with OpenEXR.File(header, {"Z": np.where(distances > 0, distances, 1e10).astype(np.float32)}) as file:
             file.write(str(path))
-    (scene,) = [FolderScenes(tmp_path, "depth")[0]]
+    (scene,) = [FolderCases(tmp_path, "depth")[0]]
     expected = np.where(distances > 0, 1 / np.where(distances > 0, distances, 1), 0)
     assert scene.inverse_depth is not None and scene.image.shape == (SIDE, SIDE, 3)
     np.testing.assert_allclose(scene.inverse_depth, expected, rtol=1e-3)
@@ -157,12 +157,12 @@ def test_a_process_leaves_the_others_when_the_table_is_there(evaluation_shards: 
 def test_pictures_without_truth_are_refused(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     with pytest.raises(UserError, match="1 pictures and 0 maps") as fault:
-        FolderScenes(tmp_path, "depth")
+        FolderCases(tmp_path, "depth")
     assert fault.value.hint
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["other"] = np.ones((2, 2))
     with pytest.raises(UserError, match="no data set depth"):
-        FolderScenes(tmp_path, "depth")[0]
+        FolderCases(tmp_path, "depth")[0]
 
 
 def test_what_numbers_mean(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_middlebury_is_in_metres() -> None:
 
 
 def test_scenes_of_shards_come_in_any_order(evaluation_shards: Path) -> None:
-    scenes = ShardScenes(evaluation_shards, "depth")
+    scenes = ShardCases(evaluation_shards, "depth")
     assert len(scenes) == 8 and scenes.depth_cap == 80
     assert [scenes[number].key for number in (7, 0)] == sorted([scenes[7].key, scenes[0].key], reverse=True)
     assert scenes[3].intrinsics is not None and scenes[3].intrinsics[0, 2] == 24
@@ -207,19 +207,19 @@ def test_scenes_of_shards_come_in_any_order(evaluation_shards: Path) -> None:
 def test_worlds_with_training_seeds_are_named(
     training_shards: Path, evaluation_shards: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    facts = ShardScenes(training_shards, "depth").facts
+    facts = ShardCases(training_shards, "depth").facts
     assert facts["worlds"] == ShardPictures(training_shards).facts["worlds"] == "training seeds"
     said = capsys.readouterr().err
     assert said.count("have training seeds") == 2
     hint = "jointnet prepare --source worlds --evaluation --count 512 --out"
     assert f"hint: {hint} shards/evaluation" in said
     with pytest.raises(UserError, match="no complete shards") as caught:
-        ShardScenes("nowhere", "depth")
+        ShardCases("nowhere", "depth")
     assert caught.value.hint == f"make some: {hint} nowhere"
     with pytest.raises(UserError, match="no complete shards") as caught:
         next(samples_with_depth("nowhere", 1))
     assert caught.value.hint == f"make some: {hint} nowhere"
-    assert "worlds" not in ShardScenes(evaluation_shards, "depth").facts
+    assert "worlds" not in ShardCases(evaluation_shards, "depth").facts
     assert capsys.readouterr().err == ""
 
 
@@ -229,7 +229,7 @@ def test_training_seeds_in_a_later_shard_are_named(
     for number, folder in enumerate((evaluation_shards, training_shards)):
         for ending in (".tar", "_stats.json"):
             shutil.copy(folder / f"00000{ending}", tmp_path / f"0000{number}{ending}")
-    assert ShardScenes(tmp_path, "depth").facts["worlds"] == "training seeds"
+    assert ShardCases(tmp_path, "depth").facts["worlds"] == "training seeds"
     assert capsys.readouterr().err.count("have training seeds") == 1
 
 
@@ -242,7 +242,7 @@ def test_every_row_on_reserved_worlds(
     model, dpt, out = tiny_folder("depth"), save_dpt(tmp_path / "dpt"), tmp_path / "out"
     maps = tmp_path / "maps"
     maps.mkdir()
-    scenes = ShardScenes(evaluation_shards, "depth")
+    scenes = ShardCases(evaluation_shards, "depth")
     for number in range(2):
         scene = scenes[number]
         assert scene.inverse_depth is not None
@@ -291,7 +291,7 @@ def test_every_row_on_reserved_worlds(
 
 
 def test_more_steps_are_other_items(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
-    row = Row("a", "jointnet", str(tiny_folder("depth")))
+    row = MethodSpec("a", "jointnet", str(tiny_folder("depth")))
     predictors = [open_predictor(row, Predicting(Sampling(steps=steps))) for steps in (1, 2)]
     assert predictors[0].identity != predictors[1].identity
 

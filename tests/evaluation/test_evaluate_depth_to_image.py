@@ -19,7 +19,7 @@ from jointnet_cli.cli import app
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.depth_to_image_table import aligned_error
 from jointnet_cli.evaluation.makers import DEPTH_TO_IMAGE, open_maker
-from jointnet_cli.evaluation.methods import Making, Row, Wish
+from jointnet_cli.evaluation.methods import ImageRequest, Making, MethodSpec
 from jointnet_cli.evaluation.pipelines import ControlNetDepth, Pipeline, Sd2Depth
 from jointnet_cli.sampling.presets import Sampling
 
@@ -92,7 +92,7 @@ def test_all_rows(
 
 
 def test_sd2_depth_is_diffusers_from_a_grey_picture(sd2_depth: Path) -> None:
-    made = Sd2Depth(str(sd2_depth), HOW)(Wish("a lake", 4, ramp(SIDE, SIDE)))
+    made = Sd2Depth(str(sd2_depth), HOW)(ImageRequest("a lake", 4, ramp(SIDE, SIDE)))
     pipeline = StableDiffusionDepth2ImgPipeline.from_pretrained(sd2_depth)
     pipeline.set_progress_bar_config(disable=True)
     theirs = pipeline(
@@ -121,18 +121,18 @@ def test_a_peer_takes_the_number_of_steps_that_is_asked_for(tiny_pipeline: Calla
 @pytest.mark.parametrize("kind", [Sd2Depth, ControlNetDepth])
 def test_peers_see_the_depth(kind: Any, sd2_depth: Path, controlnet: tuple[Path, Path]) -> None:
     painter = kind(str(sd2_depth if kind is Sd2Depth else controlnet[1]), HOW)
-    up, down = (painter(Wish("a lake", 4, values)).image for values in (ramp(), ramp()[::-1].copy()))
+    up, down = (painter(ImageRequest("a lake", 4, values)).image for values in (ramp(), ramp()[::-1].copy()))
     assert up.shape == down.shape == (SIDE, SIDE, 3)
-    assert np.array_equal(up, painter(Wish("a lake", 4, ramp())).image)
+    assert np.array_equal(up, painter(ImageRequest("a lake", 4, ramp())).image)
     assert np.abs(up - down).max() > 1e-3
-    assert np.abs(up - painter(Wish("a lake", 5, ramp())).image).max() > 1e-3, "another seed"
+    assert np.abs(up - painter(ImageRequest("a lake", 5, ramp())).image).max() > 1e-3, "another seed"
 
 
 @pytest.mark.parametrize("kind", [Sd2Depth, ControlNetDepth])
 def test_peers_read_long_prompts_to_their_end(kind: Any, sd2_depth: Path, controlnet: tuple[Path, Path]) -> None:
     """The tiny text encoder reads 14 tokens at once."""
     painter = kind(str(sd2_depth if kind is Sd2Depth else controlnet[1]), HOW)
-    lake, reef = (painter(Wish("snowy hills by the " * 4 + end, 4, ramp())).image for end in ("lake", "reef"))
+    lake, reef = (painter(ImageRequest("snowy hills by the " * 4 + end, 4, ramp())).image for end in ("lake", "reef"))
     assert np.abs(lake - reef).max() > 1e-4
 
 
@@ -143,7 +143,7 @@ def test_a_controlnet_beside_its_base_is_the_whole_pipeline(
         f"{controlnet[0]},{tiny_pipeline('sd1')}", Making(Sampling(steps=2, scheduler="ddim"), "cpu")
     )
     whole = ControlNetDepth(str(controlnet[1]), Making(Sampling(steps=2, scheduler="ddim"), "cpu"))
-    pictures = [painter(Wish("a lake", 4, ramp())) for painter in (apart, whole)]
+    pictures = [painter(ImageRequest("a lake", 4, ramp())) for painter in (apart, whole)]
     assert np.array_equal(pictures[0].image, pictures[1].image)
     assert pictures[0].settings["scheduler"] == "DDIMScheduler"
 
@@ -152,18 +152,18 @@ def test_the_size_follows_the_shape_of_the_map(sd2_depth: Path) -> None:
     pipeline = Pipeline.open("StableDiffusionDepth2ImgPipeline", str(sd2_depth), HOW)
     assert pipeline.size == SIDE and pipeline.sides(100, 100) == (SIDE, SIDE)
     assert pipeline.sides(100, 400) == (SIDE, 2 * SIDE)
-    made = Sd2Depth(str(sd2_depth), HOW)(Wish("a lake", 4, ramp(20, 80)))
+    made = Sd2Depth(str(sd2_depth), HOW)(ImageRequest("a lake", 4, ramp(20, 80)))
     assert made.image.shape == (SIDE, 2 * SIDE, 3)
 
 
 def test_a_flat_map_is_refused(sd2_depth: Path) -> None:
     with pytest.raises(UserError, match="flat"):
-        Sd2Depth(str(sd2_depth), HOW)(Wish("a lake", 4, np.ones((8, 8), np.float32)))
+        Sd2Depth(str(sd2_depth), HOW)(ImageRequest("a lake", 4, np.ones((8, 8), np.float32)))
 
 
 def test_a_model_without_depth(tiny_folder: Folders) -> None:
     with pytest.raises(UserError, match="no depth branch"):
-        open_maker(Row("base", "jointnet", str(tiny_folder("base"))), DEPTH_TO_IMAGE, HOW)
+        open_maker(MethodSpec("base", "jointnet", str(tiny_folder("base"))), DEPTH_TO_IMAGE, HOW)
 
 
 def test_the_error_of_disparity_knows_no_scale_and_shift() -> None:

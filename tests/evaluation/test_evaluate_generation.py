@@ -21,7 +21,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.cases import FolderPictures, ShardPictures, fixed_captions, read_coco
 from jointnet_cli.evaluation.judge.labels import PAINTED, TIMES, UNKNOWN, named_objects
 from jointnet_cli.evaluation.makers import GENERATION, open_maker
-from jointnet_cli.evaluation.methods import Making, Row, Wish
+from jointnet_cli.evaluation.methods import ImageRequest, Making, MethodSpec
 from jointnet_cli.evaluation.pipelines import Ldm3d, unpack_disparity
 from jointnet_cli.files.decode import read_samples
 from jointnet_cli.model.checkpoint import build, load_model, save_model
@@ -109,9 +109,9 @@ def test_rivals_are_jointnet_rows(tmp_path: Path, tiny_folder: Folders) -> None:
         model = load_model(tiny_folder("base"))
         model.joint = build(architecture, model.joint.unet("rgb"), ["depth"])
         save_model(model, tmp_path / architecture, torch.float32)
-        row = Row(architecture, "jointnet", str(tmp_path / architecture))
+        row = MethodSpec(architecture, "jointnet", str(tmp_path / architecture))
         maker = open_maker(row, GENERATION, Making(Sampling(steps=1, scheduler="ddim"), "cpu"))
-        made = maker(Wish("a lake", number))
+        made = maker(ImageRequest("a lake", number))
         assert made.settings["architecture"] == architecture
         assert made.disparity is not None and made.disparity.shape == made.image.shape[:2]
 
@@ -262,7 +262,7 @@ def test_disparity_of_sixteen_bits_in_two_channels() -> None:
 @pytest.mark.parametrize("channels", [4, 6])
 def test_ldm3d_is_diffusers_picture_and_our_disparity(ldm3d: Callable[[int], Path], channels: int) -> None:
     folder = ldm3d(channels)
-    made = Ldm3d(str(folder), Making(Sampling(steps=2, guidance=3.0), "cpu"))(Wish("a lake", 5))
+    made = Ldm3d(str(folder), Making(Sampling(steps=2, guidance=3.0), "cpu"))(ImageRequest("a lake", 5))
     pipeline = StableDiffusionLDM3DPipeline.from_pretrained(folder, safety_checker=None, requires_safety_checker=False)
     pipeline.set_progress_bar_config(disable=True)
     theirs = pipeline(
@@ -287,7 +287,7 @@ def test_ldm3d_is_diffusers_picture_and_our_disparity(ldm3d: Callable[[int], Pat
 def test_ldm3d_reads_long_prompts_to_their_end(ldm3d: Callable[[int], Path]) -> None:
     """The tiny text encoder reads 14 tokens at once."""
     maker = Ldm3d(str(ldm3d(4)), Making(Sampling(steps=2, guidance=3.0), "cpu"))
-    lake, reef = (maker(Wish("snowy hills by the " * 4 + end, 5)).image for end in ("lake", "reef"))
+    lake, reef = (maker(ImageRequest("snowy hills by the " * 4 + end, 5)).image for end in ("lake", "reef"))
     assert np.abs(lake - reef).max() > 1e-4
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from jointnet_cli.cli import app
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.cases import ShardScenes
+from jointnet_cli.evaluation.cases import ShardCases
 from jointnet_cli.evaluation.metrics.normals import normal_errors, normals_of, pinhole
 from jointnet_cli.files.images import write_normal_png
 
@@ -77,7 +77,7 @@ def test_a_hole_has_no_normal_nor_have_its_neighbours() -> None:
 
 def test_true_depth_of_worlds_has_their_true_normals(evaluation_shards: Path) -> None:
     """Two independent outputs of the renderer agree: axes, camera and signs are right."""
-    scenes = ShardScenes(evaluation_shards, "normal")
+    scenes = ShardCases(evaluation_shards, "normal")
     medians = []
     for number in range(len(scenes)):
         scene = scenes[number]
@@ -89,7 +89,7 @@ def test_true_depth_of_worlds_has_their_true_normals(evaluation_shards: Path) ->
 def test_rows_on_reserved_worlds(tmp_path: Path, evaluation_shards: Path, tiny_folder: Callable[[str], Path]) -> None:
     joint, depth, maps = tiny_folder("depth-normal"), tiny_folder("depth"), tmp_path / "maps"
     maps.mkdir()
-    scenes = ShardScenes(evaluation_shards, "normal")
+    scenes = ShardCases(evaluation_shards, "normal")
     for number in range(2):
         scene = scenes[number]
         assert scene.normal is not None and scene.inverse_depth is not None

@@ -9,9 +9,9 @@ from PIL import Image
 
 from jointnet_cli.engine import Engine
 from jointnet_cli.evaluation.follow import evaluate_following
-from jointnet_cli.evaluation.judge.classifier import AttributeNet, Judge, asked_for
+from jointnet_cli.evaluation.judge.classifier import Judge, JudgeNet, labels_of_prompts
 from jointnet_cli.evaluation.judge.labels import COLOURS, KINDS, PAINTED, UNKNOWN
-from jointnet_cli.evaluation.judge.prompts import Prompt, evenly, fixed_prompts
+from jointnet_cli.evaluation.judge.prompts import Prompt, fixed_prompts, spread_evenly
 from jointnet_cli.sampling.presets import Sampling
 from jointnet_cli.tasks import Generate
 
@@ -20,11 +20,11 @@ QUICK = Sampling(steps=2)
 
 @pytest.fixture
 def judge() -> Judge:
-    return Judge(AttributeNet().eval(), {"held_out": {}})
+    return Judge(JudgeNet().eval(), {"held_out": {}})
 
 
 def test_asked_for() -> None:
-    answers = asked_for([Prompt("a red hut on a hill", "hills", "noon", "hut", "red")])
+    answers = labels_of_prompts([Prompt("a red hut on a hill", "hills", "noon", "hut", "red")])
     present = dict(zip(KINDS, answers.present[0].tolist(), strict=True))
     assert present["hut"] == 1
     assert present["sheep"] == UNKNOWN  # may well stand there, unasked
@@ -38,7 +38,7 @@ def test_report_and_sheet(engine: Engine, judge: Judge, evaluation_shards: Path,
     report = evaluate_following(
         engine,
         judge,
-        prompts=evenly(fixed_prompts(), 3),
+        prompts=spread_evenly(fixed_prompts(), 3),
         sampling=QUICK,
         held_out=evaluation_shards,
         sheet=tmp_path / "sheet.png",

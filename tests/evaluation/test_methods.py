@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.methods import Row, parse_row, parse_rows
+from jointnet_cli.evaluation.methods import MethodSpec, parse_row, parse_rows
 
 KINDS = ("jointnet", "folder", "constant", "midas+refine")
 
@@ -13,15 +13,15 @@ KINDS = ("jointnet", "folder", "constant", "midas+refine")
 @pytest.mark.parametrize(
     ("text", "row"),
     [
-        ("ours=jointnet:runs/a", Row("ours", "jointnet", "runs/a")),
-        ("jointnet:runs/a=b", Row("jointnet:runs/a=b", "jointnet", "runs/a=b")),
-        ("x=folder:C:\\maps?kind=distance", Row("x", "folder", "C:\\maps?kind=distance")),
-        ("constant", Row("constant", "constant", "")),
-        ("one value=constant", Row("one value", "constant", "")),
-        ("midas+refine:diorama", Row("midas+refine:diorama", "midas+refine", "diorama")),
+        ("ours=jointnet:runs/a", MethodSpec("ours", "jointnet", "runs/a")),
+        ("jointnet:runs/a=b", MethodSpec("jointnet:runs/a=b", "jointnet", "runs/a=b")),
+        ("x=folder:C:\\maps?kind=distance", MethodSpec("x", "folder", "C:\\maps?kind=distance")),
+        ("constant", MethodSpec("constant", "constant", "")),
+        ("one value=constant", MethodSpec("one value", "constant", "")),
+        ("midas+refine:diorama", MethodSpec("midas+refine:diorama", "midas+refine", "diorama")),
     ],
 )
-def test_rows_are_understood(text: str, row: Row) -> None:
+def test_rows_are_understood(text: str, row: MethodSpec) -> None:
     assert parse_row(text, KINDS) == row
 
 

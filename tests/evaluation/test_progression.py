@@ -11,7 +11,7 @@ import torch
 
 from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.judge.classifier import AttributeNet, Judge
+from jointnet_cli.evaluation.judge.classifier import Judge, JudgeNet
 from jointnet_cli.evaluation.progression import draw_figure, evaluate_progression, find_snapshots
 from jointnet_cli.sampling.presets import Sampling
 
@@ -20,7 +20,7 @@ from jointnet_cli.sampling.presets import Sampling
 def judge() -> Judge:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Judge(AttributeNet().eval(), {})
+        return Judge(JudgeNet().eval(), {})
 
 
 def test_progression_of_a_run(

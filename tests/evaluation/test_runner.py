@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.runner import Items, RowFault, needed_by_all
+from jointnet_cli.evaluation.runner import MethodUnavailable, Runner, needed_by_all
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +68,7 @@ def test_after_a_kill_finished_items_are_not_made_again(tmp_path: Path) -> None:
         again.append(number)
         return {"number": number, "process": "second"}
 
-    records = Items(folder, {"steps": 2}).run("row", 6, make)
+    records = Runner(folder, {"steps": 2}).run("row", 6, make)
     assert again == [2, 3, 4, 5]
     assert [record["number"] for record in records] == list(range(6))
     assert [record["process"] for record in records] == ["alone"] * 2 + ["second"] * 4
@@ -93,7 +93,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
             raise KeyboardInterrupt
         return {}
 
-    items = Items(tmp_path, {})
+    items = Runner(tmp_path, {})
     with pytest.raises(KeyboardInterrupt):
         items.run("row", 3, make)
     assert [path.name for path in tmp_path.glob("items/row/*")] == ["00000.json"]
@@ -101,7 +101,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
 
 
 def test_more_items_are_added_to_what_is_there(tmp_path: Path) -> None:
-    items, calls = Items(tmp_path, {}), []
+    items, calls = Runner(tmp_path, {}), []
     items.run("row", 2, lambda number: {"n": number})
     records = items.run("row", 4, lambda number: {"n": -number}, lambda *call: calls.append(call))
     assert records == [{"n": 0}, {"n": 1}, {"n": -2}, {"n": -3}]
@@ -110,11 +110,11 @@ def test_more_items_are_added_to_what_is_there(tmp_path: Path) -> None:
 
 def test_a_fault_of_the_program_is_not_swallowed(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError, match="division by zero"):
-        Items(tmp_path, {}).run("row", 1, lambda number: {"n": 1 / number})
+        Runner(tmp_path, {}).run("row", 1, lambda number: {"n": 1 / number})
 
 
 def test_rows_of_any_name_have_folders_of_their_own(tmp_path: Path) -> None:
-    items = Items(tmp_path, {})
+    items = Runner(tmp_path, {})
     names = ["jointnet:a/b", "jointnet:a:b", "jointnet-a-b", "..", "x" * 300, "x" * 301, "Zürich"]
     for name in names:
         items.run(name, 1, lambda number, name=name: {"row": name})  # type: ignore[misc]
@@ -124,14 +124,14 @@ def test_rows_of_any_name_have_folders_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
-    Items(tmp_path, {"steps": 2, "sizes": (1, 2)})
-    Items(tmp_path, {"sizes": [1, 2], "steps": 2})
+    Runner(tmp_path, {"steps": 2, "sizes": (1, 2)})
+    Runner(tmp_path, {"sizes": [1, 2], "steps": 2})
     with pytest.raises(UserError, match="steps 2, not 3") as fault:
-        Items(tmp_path, {"steps": 3, "sizes": (1, 2)})
+        Runner(tmp_path, {"steps": 3, "sizes": (1, 2)})
     assert "--out" in (fault.value.hint or "")
-    Items(tmp_path / "prompts", {"prompts": ["a lake"] * 200})
+    Runner(tmp_path / "prompts", {"prompts": ["a lake"] * 200})
     with pytest.raises(UserError, match=r"holds items of prompts .*, not ") as fault:
-        Items(tmp_path / "prompts", {"prompts": ["a reef"] * 200})
+        Runner(tmp_path / "prompts", {"prompts": ["a reef"] * 200})
     assert len(str(fault.value).replace(str(tmp_path), "")) < 200
 
 
@@ -140,7 +140,7 @@ def test_what_all_items_need_ends_the_run(tmp_path: Path, capsys: pytest.Capture
         with needed_by_all():
             raise UserError("no model", "give one")
 
-    items = Items(tmp_path, {})
-    with pytest.raises(RowFault, match="no model") as fault:
+    items = Runner(tmp_path, {})
+    with pytest.raises(MethodUnavailable, match="no model") as fault:
         items.run("row", 3, make)
     assert fault.value.hint == "give one" and items.failed == 0 and not capsys.readouterr().err

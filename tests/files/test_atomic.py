@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jointnet_cli.convert.change import Wish
+from jointnet_cli.convert.change import TargetOptions
 from jointnet_cli.convert.content import Content, DepthMap
 from jointnet_cli.convert.write import plan_files, write_plan
-from jointnet_cli.files.atomic import atomic_path, write_text
+from jointnet_cli.files.atomic import atomic_file, write_text
 from jointnet_cli.files.exr import write_channels, write_exr
 from jointnet_cli.files.images import write_deep_png, write_grey_png, write_jpeg, write_normal_png, write_png
 from jointnet_cli.projection import Projection
@@ -32,7 +32,7 @@ def test_an_interrupted_write_leaves_what_was_there(
     target = tmp_path / "result.txt"
     if before is not None:
         target.write_text(before)
-    with pytest.raises(interruption), atomic_path(target) as temporary:
+    with pytest.raises(interruption), atomic_file(target) as temporary:
         temporary.write_text("half")
         raise interruption
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == ({"result.txt": before} if before else {})
@@ -41,7 +41,7 @@ def test_an_interrupted_write_leaves_what_was_there(
 def test_a_finished_write_replaces(tmp_path: Path) -> None:
     target = tmp_path / "result.rgbd.txt"
     target.write_text("old")
-    with atomic_path(target) as temporary:
+    with atomic_file(target) as temporary:
         assert temporary.parent == target.parent
         assert temporary.suffix == target.suffix
         temporary.write_text("new")
@@ -55,7 +55,7 @@ def test_the_new_file_is_renamed_and_not_copied(tmp_path: Path) -> None:
     target.write_text("old")
     os.link(target, tmp_path / "link")
     with target.open() as reader:
-        with atomic_path(target) as temporary:
+        with atomic_file(target) as temporary:
             temporary.write_text("new")
             made = temporary.stat().st_ino
         assert reader.read() == "old"
@@ -74,8 +74,8 @@ def scene() -> Any:
 
 def convert(path: Path, **wish: Any) -> None:
     content = Content(FLAT, depth=DepthMap(IMAGE[..., 0], "disparity", "planar"))
-    (plan,) = plan_files(path, content, Wish(path.suffix[1:], **wish), path.parent, "")  # type: ignore[arg-type]
-    write_plan(plan, content, Wish(path.suffix[1:], **wish), metadata=True)  # type: ignore[arg-type]
+    (plan,) = plan_files(path, content, TargetOptions(path.suffix[1:], **wish), path.parent, "")  # type: ignore[arg-type]
+    write_plan(plan, content, TargetOptions(path.suffix[1:], **wish), metadata=True)  # type: ignore[arg-type]
 
 
 WRITERS: dict[str, tuple[Callable[[Path], object], list[str]]] = {

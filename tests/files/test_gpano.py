@@ -12,7 +12,7 @@ from PIL import Image
 from jointnet_cli.files.images import read_text, write_deep_png, write_jpeg, write_png
 from jointnet_cli.files.metadata import gpano_xmp, parse_gpano, read_gpano
 from jointnet_cli.files.text import PNG_KEY
-from jointnet_cli.projection import Equirectangular, Projection
+from jointnet_cli.projection import Projection, Sphere
 
 RING = Projection("cylindrical", 360.0, wrap=True)
 PICTURE = np.full((8, 32, 3), 0.5, np.float32)
@@ -22,7 +22,7 @@ PICTURE = np.full((8, 32, 3), 0.5, np.float32)
 @given(st.integers(1, 500), st.integers(1, 250), st.integers(0, 100), st.integers(0, 100))
 def test_a_part_of_a_sphere_is_read_as_it_was_written(width: int, height: int, left: int, top: int) -> None:
     around = 2 * max(width + left, height + top)
-    view = Equirectangular(around, left, top)
+    view = Sphere(around, left, top)
     assert parse_gpano(gpano_xmp(view, width, height), width, height) == view
 
 
@@ -46,8 +46,8 @@ def fields(packet: str) -> dict[str, str]:
     ("view", "size", "kind", "cropped", "full", "corner"),
     [
         # Of 360 degrees in 4000 columns a quarter and more: the picture starts at column 700 and row 450 of the whole.
-        (Equirectangular(4000, 700, 450), (2000, 1000), "equirectangular", (2000, 1000), (4000, 2000), (700, 450)),
-        (Equirectangular(64), (64, 32), "equirectangular", (64, 32), (64, 32), (0, 0)),
+        (Sphere(4000, 700, 450), (2000, 1000), "equirectangular", (2000, 1000), (4000, 2000), (700, 450)),
+        (Sphere(64), (64, 32), "equirectangular", (64, 32), (64, 32), (0, 0)),
         # 180 of 360 degrees in the middle: a quarter of the circle lies to its left. Rows count from the horizon.
         (Projection("cylindrical", 180.0), (1000, 400), "cylindrical", (1000, 400), (2000, 400), (500, -200)),
         (Projection("cylindrical", 90.0), (300, 101), "cylindrical", (300, 101), (1200, 101), (450, -50)),
@@ -92,8 +92,8 @@ def test_fields_of_other_programs_are_read() -> None:
         <pano:FullPanoWidthPixels>4000</pano:FullPanoWidthPixels><pano:FullPanoHeightPixels>2000</pano:FullPanoHeightPixels>
         <pano:CroppedAreaImageWidthPixels>4000</pano:CroppedAreaImageWidthPixels>
         <pano:CroppedAreaTopPixels>500</pano:CroppedAreaTopPixels></rdf:Description></rdf:RDF></x:xmpmeta>"""
-    assert parse_gpano(packet, 4000, 1000) == Equirectangular(4000, 0, 500)
-    assert parse_gpano(packet, 2000, 500) == Equirectangular(2000, 0, 250)  # made smaller since
+    assert parse_gpano(packet, 4000, 1000) == Sphere(4000, 0, 500)
+    assert parse_gpano(packet, 2000, 500) == Sphere(2000, 0, 250)  # made smaller since
 
 
 @pytest.mark.parametrize("packet", ["", "<x", "<a/>", gpano_xmp(RING, 32, 8).replace("cylindrical", "fisheye")])

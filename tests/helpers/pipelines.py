@@ -27,7 +27,7 @@ from transformers import (
     DPTImageProcessor,
 )
 
-from jointnet_cli.evaluation.judge.classifier import AttributeNet, Judge
+from jointnet_cli.evaluation.judge.classifier import Judge, JudgeNet
 from jointnet_cli.training.stages.from_scratch import learn_tokenizer
 
 SIDE = 32
@@ -84,7 +84,7 @@ def save_judge(folder: Path) -> Path:
     """An untrained classifier with the figures of a trained one."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = AttributeNet().eval()
+        net = JudgeNet().eval()
     held_out = {"biome": 0.9, "time": 0.8, "objects_found": 0.7, "colour": 0.6}
     Judge(net, {"held_out_images": 5, "held_out": held_out}).save(folder)
     return folder

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from jointnet_cli.model.joint import JointNetwork
+    from jointnet_cli.model.joint import JointDenoiser
 
 
 @pytest.fixture(scope="session")
-def wake() -> Callable[[JointNetwork], None]:
+def wake() -> Callable[[JointDenoiser], None]:
     """`wake(network)` gives all numbers that start at zero other values, so that everything has a say."""
     import torch
 
-    def wake(network: JointNetwork) -> None:
+    def wake(network: JointDenoiser) -> None:
         torch.manual_seed(10)
         with torch.no_grad():
             for weights in network.parameters():
@@ -31,7 +31,7 @@ def wake() -> Callable[[JointNetwork], None]:
 def architecture_folder(
     tmp_path_factory: pytest.TempPathFactory,
     tiny_folder: Callable[[str], Path],
-    wake: Callable[[JointNetwork], None],
+    wake: Callable[[JointDenoiser], None],
 ) -> Callable[[str], Path]:
     """`architecture_folder(architecture)`: the base folder extended to depth and normals, then woken. Not to be changed."""
     import torch

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.adapters import LightJointUNet
+from jointnet_cli.model.adapters import LoraJointNet
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import build, load_model, save_model
 from jointnet_cli.model.folder import read_folder
@@ -24,7 +24,7 @@ from jointnet_cli.model.joint import extend
 
 MakeUnet = Callable[..., UNet2DConditionModel]
 Folders = Callable[[str], Path]
-Wake = Callable[[LightJointUNet], None]
+Wake = Callable[[LoraJointNet], None]
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -37,7 +37,7 @@ def copy(architecture_folder: Folders, tmp_path: Path) -> Path:
     return Path(shutil.copytree(architecture_folder("light"), tmp_path / "model"))
 
 
-def check_sharing(joint: LightJointUNet) -> None:
+def check_sharing(joint: LoraJointNet) -> None:
     """Every parameter of a further branch is one of RGB's or of its adapters', the object itself."""
     base = {id(weights) for weights in joint.unet("rgb").parameters()}
     for name in joint.names[1:]:
@@ -54,7 +54,7 @@ def numbers(module: torch.nn.Module) -> int:
 @pytest.mark.parametrize("size", [(16, 16), (9, 13)])
 def test_every_branch_starts_as_the_base(tiny_unet: MakeUnet, size: tuple[int, int]) -> None:
     unet, latents, text = tiny_unet(), draw(2, 3, 5, *size), draw(2, 6, 16, seed=1)
-    joint = LightJointUNet.extend(unet, ["depth", "normal"]).eval()
+    joint = LoraJointNet.extend(unet, ["depth", "normal"]).eval()
     assert joint.unet("rgb") is unet
     with torch.inference_mode():
         predicted = joint(latents, 300, Conditioning(text))
@@ -65,7 +65,7 @@ def test_every_branch_starts_as_the_base(tiny_unet: MakeUnet, size: tuple[int, i
 @pytest.mark.parametrize("family", ["sd1", "sdxl", "if"])
 def test_adapters_sit_on_all_attention_and_all_residual_blocks(tiny_pipeline: Folders, family: str) -> None:
     unet = load_model(tiny_pipeline(family)).joint.unet("rgb")
-    light = LightJointUNet.extend(unet, ["depth"], rank=3).unet("depth")
+    light = LoraJointNet.extend(unet, ["depth"], rank=3).unet("depth")
     adapted = {name.split(".lora_A")[0] for name, _ in light.named_parameters() if ".lora_A" in name}
     wanted = {
         f"{name}.{part}"
@@ -80,7 +80,7 @@ def test_adapters_sit_on_all_attention_and_all_residual_blocks(tiny_pipeline: Fo
 
 def test_a_light_branch_costs_its_adapters_and_its_exchange(tiny_unet: MakeUnet) -> None:
     unet = tiny_unet()
-    light, whole = LightJointUNet.extend(unet, ["depth"], rank=2), extend(tiny_unet(), ["depth"])
+    light, whole = LoraJointNet.extend(unet, ["depth"], rank=2), extend(tiny_unet(), ["depth"])
     check_sharing(light)
     adapters = sum(x.numel() for key, x in light.unet("depth").named_parameters() if ".lora_" in key)
     assert 0 < adapters < numbers(unet) / 4
@@ -100,8 +100,8 @@ def test_a_light_branch_costs_its_adapters_and_its_exchange(tiny_unet: MakeUnet)
     ],
     ids=["float64", "bfloat16", "device", "channels-last", "there-and-back"],
 )
-def test_sharing_survives_a_move(tiny_unet: MakeUnet, moved: Callable[[LightJointUNet], LightJointUNet]) -> None:
-    joint = LightJointUNet.extend(tiny_unet(), ["depth", "normal"], rank=2)
+def test_sharing_survives_a_move(tiny_unet: MakeUnet, moved: Callable[[LoraJointNet], LoraJointNet]) -> None:
+    joint = LoraJointNet.extend(tiny_unet(), ["depth", "normal"], rank=2)
     check_sharing(moved(joint))
     assert len({weights.dtype for weights in joint.parameters()}) == 1
 
@@ -109,16 +109,16 @@ def test_sharing_survives_a_move(tiny_unet: MakeUnet, moved: Callable[[LightJoin
 def test_sharing_survives_a_gpu(tiny_unet: MakeUnet) -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU")
-    joint = LightJointUNet.extend(tiny_unet(), ["depth"], rank=2).to("cuda")
+    joint = LoraJointNet.extend(tiny_unet(), ["depth"], rank=2).to("cuda")
     check_sharing(joint)
     assert {weights.device.type for weights in joint.parameters()} == {"cuda"}
 
 
 def test_sharing_survives_a_checkpoint_of_training(tiny_unet: MakeUnet, wake: Wake, tmp_path: Path) -> None:
-    joint = LightJointUNet.extend(tiny_unet(), ["depth"], rank=2)
+    joint = LoraJointNet.extend(tiny_unet(), ["depth"], rank=2)
     wake(joint)
     torch.save(joint.state_dict(), tmp_path / "state.pt")
-    other = LightJointUNet.extend(tiny_unet(1), ["depth"], rank=2)
+    other = LoraJointNet.extend(tiny_unet(1), ["depth"], rank=2)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert sum({x.data_ptr(): x.numel() for x in state.values()}.values()) == numbers(joint)
     other.load_state_dict(state)
@@ -132,7 +132,7 @@ def test_only_adapters_are_saved_and_sharing_is_rebuilt(copy: Path, architecture
     parts = ("adapters.safetensors", "adapter_config.json")
     assert files == {f"branches/{branch}/{part}" for branch in branches for part in parts}
     model = load_model(copy)
-    assert isinstance(model.joint, LightJointUNet)
+    assert isinstance(model.joint, LoraJointNet)
     check_sharing(model.joint)
     saved = sum(x.numel() for name in branches for x in load_file(copy / f"branches/{name}/{parts[0]}").values())
     assert saved + numbers(model.joint.unet("rgb")) + numbers(model.joint.exchange) == numbers(model.joint)
@@ -169,7 +169,7 @@ def test_a_branch_s_adapters_are_a_lora_that_diffusers_reads(copy: Path) -> None
 
 
 def test_training_the_base_moves_every_branch(tiny_unet: MakeUnet) -> None:
-    joint = LightJointUNet.extend(tiny_unet(), ["depth"], rank=2)
+    joint = LoraJointNet.extend(tiny_unet(), ["depth"], rank=2)
     joint.set_trainable(True)
     latents, given = draw(1, 2, 5, 8, 8), Conditioning(draw(1, 6, 16, seed=1))
     before = joint(latents, 300, given)

@@ -19,7 +19,7 @@ from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import build, load_model, save_model
 from jointnet_cli.model.folder import ARCHITECTURES, checkpoint_gradients, describe, read_folder
 from jointnet_cli.model.hub import find_model
-from jointnet_cli.model.joint import JointNetwork
+from jointnet_cli.model.joint import JointDenoiser
 from jointnet_cli.model.published import export_model
 from jointnet_cli.model.weights import weights_hash
 from jointnet_cli.sampling.presets import Sampling
@@ -27,7 +27,7 @@ from jointnet_cli.tasks import Generate, Panorama
 
 MakeUnet = Callable[..., UNet2DConditionModel]
 Folders = Callable[[str], Path]
-Wake = Callable[[JointNetwork], None]
+Wake = Callable[[JointDenoiser], None]
 each = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
 
@@ -35,12 +35,12 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def make(tiny_unet: MakeUnet, architecture: str) -> JointNetwork:
+def make(tiny_unet: MakeUnet, architecture: str) -> JointDenoiser:
     """At the start of its training, of RGB, depth and normals."""
     return build(architecture, tiny_unet(), ["depth", "normal"], rank=4).eval()
 
 
-def ask(network: JointNetwork, latents: Tensor) -> Tensor:
+def ask(network: JointDenoiser, latents: Tensor) -> Tensor:
     text = draw(len(latents), 6, 16, seed=1)
     return network(latents, torch.tensor([400, 7][: len(latents)]), Conditioning(text))
 
@@ -63,7 +63,7 @@ def test_every_modality_reaches_every_prediction(
             assert ((ask(network, changed) - before).abs().amax(dim=(0, 2, 3, 4)) > 1e-4).all()
 
 
-def gradients(network: JointNetwork) -> dict[str, Tensor | None]:
+def gradients(network: JointDenoiser) -> dict[str, Tensor | None]:
     network.zero_grad()
     ask(network, draw(2, 3, 5, 8, 8)).square().mean().backward()
     return {name: weights.grad for name, weights in network.named_parameters()}

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from jointnet_cli.model.baselines import ControlNetDirectExtend, DirectExtend, Output
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.joint import JointNetwork
+from jointnet_cli.model.joint import JointDenoiser
 
 MakeUnet = Callable[..., UNet2DConditionModel]
 Kind = type[DirectExtend] | type[ControlNetDirectExtend]
-Wake = Callable[[JointNetwork], None]
+Wake = Callable[[JointDenoiser], None]
 both = pytest.mark.parametrize("kind", [DirectExtend, ControlNetDirectExtend])
 
 
@@ -23,7 +23,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def predict(network: JointNetwork, latents: Tensor) -> Tensor:
+def predict(network: JointDenoiser, latents: Tensor) -> Tensor:
     with torch.inference_mode():
         return network.eval()(latents, 300, Conditioning(draw(len(latents), 6, 16, seed=1)))
 

@@ -10,7 +10,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from jointnet_cli.model.branch import Conditioning, skip_widths
-from jointnet_cli.model.joint import JointUNet, extend
+from jointnet_cli.model.joint import JointNet, extend
 
 MakeUnet = Callable[..., UNet2DConditionModel]
 NAMES = ["rgb", "depth", "normal"]
@@ -28,11 +28,11 @@ def randomise(module: nn.Module) -> None:
         nn.init.normal_(weights, std=0.2)
 
 
-def make_joint(tiny_unet: MakeUnet, count: int = 2, **settings: bool) -> JointUNet:
-    return JointUNet({name: tiny_unet(seed) for seed, name in enumerate(NAMES[:count])}, **settings).eval()
+def make_joint(tiny_unet: MakeUnet, count: int = 2, **settings: bool) -> JointNet:
+    return JointNet({name: tiny_unet(seed) for seed, name in enumerate(NAMES[:count])}, **settings).eval()
 
 
-def ask(joint: JointUNet, latents: Tensor, known: Tensor | None = None) -> Tensor:
+def ask(joint: JointNet, latents: Tensor, known: Tensor | None = None) -> Tensor:
     text = draw(len(latents), 6, 16, seed=1)
     with torch.inference_mode():
         return joint(latents, torch.tensor([400, 7][: len(latents)]), Conditioning(text), known)
@@ -145,7 +145,7 @@ def test_skip_widths_are_those_of_the_features(tiny_unet: MakeUnet, layers: int 
     assert middle.shape[1] == skip_widths(unet)[-1]
 
 
-def gradients(joint: JointUNet, branch: int | slice) -> Mapping[str, float]:
+def gradients(joint: JointNet, branch: int | slice) -> Mapping[str, float]:
     """The largest gradient of every trainable parameter for a loss on some branches."""
     joint.zero_grad()
     known = draw(1, len(joint.names), 6, 8, 8, seed=3) if joint.has_masked_input else None
@@ -188,7 +188,7 @@ def test_the_order_of_branches_is_only_the_order_of_the_axis(tiny_unet: MakeUnet
     joint = make_joint(tiny_unet, 3, masked_input=True)
     randomise(joint.exchange)
     order = [2, 0, 1]
-    other = JointUNet({NAMES[i]: joint.unet(NAMES[i]) for i in order}, masked_input=True).eval()
+    other = JointNet({NAMES[i]: joint.unet(NAMES[i]) for i in order}, masked_input=True).eval()
     other.exchange.load_state_dict(joint.exchange.state_dict())
     assert other.names == ["normal", "rgb", "depth"]
     latents, known = draw(1, 3, 5, 8, 8), draw(1, 3, 6, 8, 8, seed=3)
@@ -226,8 +226,8 @@ def test_extending_keeps_the_base_and_copies_it(tiny_unet: MakeUnet) -> None:
 
 def test_branches_that_do_not_fit_are_refused(tiny_unet: MakeUnet) -> None:
     with pytest.raises(ValueError, match="same widths"):
-        JointUNet({"rgb": tiny_unet(), "depth": tiny_unet(block_out_channels=(8, 16, 32))})
+        JointNet({"rgb": tiny_unet(), "depth": tiny_unet(block_out_channels=(8, 16, 32))})
     with pytest.raises(ValueError, match="same widths"):
-        JointUNet({"rgb": tiny_unet(), "depth": tiny_unet(layers_per_block=2)})
+        JointNet({"rgb": tiny_unet(), "depth": tiny_unet(layers_per_block=2)})
     with pytest.raises(ValueError, match="at least one"):
-        JointUNet({})
+        JointNet({})

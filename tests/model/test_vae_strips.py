@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jointnet_cli.model.vae import AREA, MARGIN, Statistics, in_pieces, piece_width
+from jointnet_cli.model.vae import AREA, MARGIN, GroupNormStatistics, apply_in_strips, strip_width
 
 HEIGHT, WIDTH, PIECE = 4, 100, 22
 WRAPS = pytest.mark.parametrize("wrap", [False, True])
@@ -66,7 +66,7 @@ def mean_error(made: Tensor, whole: Tensor) -> float:
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 600), st.integers(1, 5000))
 def test_pieces_and_their_margins_are_small_enough(height: int, width: int) -> None:
-    piece = piece_width(height, width)
+    piece = strip_width(height, width)
     if height * width <= AREA:
         assert piece == width
     else:
@@ -84,7 +84,7 @@ def test_convolutions_alone_give_the_whole_exactly(cells: int, piece: int, unit:
         """As many columns out as cells in: what an encoder does."""
         return F.avg_pool2d(F.conv2d(seen, weight, padding=1), (1, unit))
 
-    made = in_pieces(nn.Identity(), blurred, canvas, cells, piece, wrap=wrap)
+    made = apply_in_strips(nn.Identity(), blurred, canvas, cells, piece, wrap=wrap)
     padded = F.pad(canvas, (unit, unit, 0, 0), mode="circular") if wrap else canvas
     whole = blurred(padded)[..., 1:-1] if wrap else blurred(padded)
     assert torch.allclose(made, whole, atol=1e-5)
@@ -93,7 +93,7 @@ def test_convolutions_alone_give_the_whole_exactly(cells: int, piece: int, unit:
 @pytest.mark.parametrize("way", ["decode", "encode"])
 def test_with_the_whole_s_statistics_a_piece_is_the_whole_s(vae: AutoencoderKL, way: str) -> None:
     network, canvas = passes(vae, way)
-    whole, statistics = network(canvas), Statistics()
+    whole, statistics = network(canvas), GroupNormStatistics()
     with statistics.measured(vae):
         assert torch.equal(network(canvas), whole)
     unit = canvas.shape[-1] // WIDTH
@@ -110,7 +110,7 @@ def test_with_the_whole_s_statistics_a_piece_is_the_whole_s(vae: AutoencoderKL, 
 def test_statistics_of_all_parts_are_those_of_the_whole() -> None:
     """For a norm that reads the canvas itself, parts of any widths."""
     norm, canvas = nn.GroupNorm(2, 4), uneven(HEIGHT, WIDTH, 4)
-    statistics = Statistics()
+    statistics = GroupNormStatistics()
     with statistics.measured(norm):
         for part in canvas.split([10, 50, 40], dim=-1):
             norm(part)
@@ -127,7 +127,7 @@ def test_pieces_are_near_the_whole(vae: AutoencoderKL, way: str) -> None:
     """
     network, canvas = passes(vae, way)
     whole = network(canvas)
-    made = in_pieces(vae, network, canvas, WIDTH, PIECE, wrap=False)
+    made = apply_in_strips(vae, network, canvas, WIDTH, PIECE, wrap=False)
     assert made.shape == whole.shape
     alone = torch.cat([network(part) for part in canvas.split(PIECE * canvas.shape[-1] // WIDTH, dim=-1)], dim=-1)
     assert mean_error(made, whole) < 0.1
@@ -140,7 +140,7 @@ def test_rolled_round_a_closed_canvas(vae: AutoencoderKL, way: str, shift: int) 
     network, canvas = passes(vae, way)
     unit = canvas.shape[-1] // WIDTH
     made, rolled = (
-        in_pieces(vae, network, x, WIDTH, PIECE, wrap=True) for x in (canvas, canvas.roll(shift * unit, dims=-1))
+        apply_in_strips(vae, network, x, WIDTH, PIECE, wrap=True) for x in (canvas, canvas.roll(shift * unit, dims=-1))
     )
     expected = made.roll(shift * made.shape[-1] // WIDTH, dims=-1)
     assert mean_error(rolled, expected) < 0.1
@@ -153,7 +153,7 @@ def test_rolled_round_a_closed_canvas(vae: AutoencoderKL, way: str, shift: int) 
 
 def test_the_norm_of_an_attention_layer_is_measured_and_fixed_too() -> None:
     """It sees positions in a row."""
-    norm, hidden, statistics = nn.GroupNorm(2, 4), draw(1, 4, 60) * 3 + 1, Statistics()
+    norm, hidden, statistics = nn.GroupNorm(2, 4), draw(1, 4, 60) * 3 + 1, GroupNormStatistics()
     with statistics.measured(norm):
         for part in hidden.split(20, dim=-1):
             norm(part)
@@ -165,7 +165,7 @@ def test_the_norm_of_an_attention_layer_is_measured_and_fixed_too() -> None:
 def test_norms_are_their_own_again(vae: AutoencoderKL, wrap: bool) -> None:
     canvas = uneven(HEIGHT, WIDTH, 4)
     before = vae.decoder(canvas)
-    in_pieces(vae, vae.decoder, canvas, WIDTH, PIECE, wrap=wrap)
+    apply_in_strips(vae, vae.decoder, canvas, WIDTH, PIECE, wrap=wrap)
     assert torch.equal(vae.decoder(canvas), before)
     for failing in (1, 8):  # the first pass takes five pieces
         calls = iter(range(1, 100))
@@ -176,6 +176,6 @@ def test_norms_are_their_own_again(vae: AutoencoderKL, wrap: bool) -> None:
             return vae.decoder(seen)
 
         with pytest.raises(RuntimeError, match="no memory"):
-            in_pieces(vae, fails, canvas, WIDTH, PIECE, wrap=wrap)
+            apply_in_strips(vae, fails, canvas, WIDTH, PIECE, wrap=wrap)
         assert torch.equal(vae.decoder(canvas), before)
         assert not any("forward" in vars(module) or module._forward_pre_hooks for module in vae.modules())

@@ -15,20 +15,20 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from jointnet_cli.cli import app
-from jointnet_cli.data.worlds.vocabulary import vocabulary
+from jointnet_cli.data.worlds.vocabulary import caption_words
 from jointnet_cli.model import text as module
 from jointnet_cli.model.checkpoint import JointModel, load_model, save_model
 from jointnet_cli.model.folder import read_folder, read_published
 from jointnet_cli.model.published import export_model, import_model
-from jointnet_cli.model.text import FILE, MOST, Words
+from jointnet_cli.model.text import FILE, MOST, Vocabulary
 from jointnet_cli.training.stages.base import known_words
 
 CAPTIONS = ["A lake at night", "snowy hills by the sea, two boats", "Café 3 d'Azur"]
 TINY_CAPTIONS = ["a lake", "snowy hills by the sea", "ocean reef"]
-WORDS = Words.of(CAPTIONS)
+WORDS = Vocabulary.of(CAPTIONS)
 assert WORDS
 
-FORMS = Words(frozenset({"sky", "beaches", "huts", "moss", "fir"}))
+FORMS = Vocabulary(frozenset({"sky", "beaches", "huts", "moss", "fir"}))
 
 
 @pytest.mark.parametrize(
@@ -71,30 +71,30 @@ def test_other_words_are_left_out_and_named(prompt: str, kept: str, unknown: lis
 def test_what_is_kept_is_known(text: str) -> None:
     kept = WORDS.keep(text)
     assert WORDS.keep(kept) == kept and not WORDS.unknown(kept)
-    everything = Words.of([text])
+    everything = Vocabulary.of([text])
     assert everything and everything.keep(text) == text and not everything.unknown(text)
-    nothing = Words(frozenset())
-    assert nothing.keep(text) == "" or not Words.of([text]).known
+    nothing = Vocabulary(frozenset())
+    assert nothing.keep(text) == "" or not Vocabulary.of([text]).known
     assert set(nothing.unknown(text, text)) == {piece for piece in everything.known if piece[0].isalnum()}
 
 
 def test_an_encoder_that_knows_many_words_has_no_list() -> None:
     captions = [f"caption {number}" for number in range(MOST)]
-    assert Words.of(captions) is None
-    assert Words.of(captions[: MOST - 1])
+    assert Vocabulary.of(captions) is None
+    assert Vocabulary.of(captions[: MOST - 1])
 
 
 def test_a_base_that_goes_on_from_another_knows_the_words_of_both(tiny_model: Callable[[str], JointModel]) -> None:
-    earlier = replace(tiny_model("base"), words=Words.of(["a hut"]))
-    assert known_words(["a lake"], None) == Words.of(["a lake"])
-    assert known_words(["a lake"], earlier) == Words.of(["a hut", "a lake"])
+    earlier = replace(tiny_model("base"), words=Vocabulary.of(["a hut"]))
+    assert known_words(["a lake"], None) == Vocabulary.of(["a lake"])
+    assert known_words(["a lake"], earlier) == Vocabulary.of(["a hut", "a lake"])
     assert known_words(["a lake"], replace(earlier, words=None)) is None
 
 
 def with_words(source: Path, folder: Path) -> Path:
     """A model's folder that states the words of `TINY_CAPTIONS`."""
     shutil.copytree(source, folder)
-    words = Words.of(TINY_CAPTIONS)
+    words = Vocabulary.of(TINY_CAPTIONS)
     assert words
     words.write(folder / "tokenizer")
     return folder
@@ -114,7 +114,7 @@ def test_a_model_reads_prompts_without_other_words(tiny_folder: Callable[[str], 
 def test_the_words_stay_with_the_model(tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
     told = load_model(with_words(tiny_folder("depth"), tmp_path / "told"))
     save_model(told, tmp_path / "again")
-    assert load_model(tmp_path / "again").words == told.words == Words.of(TINY_CAPTIONS)
+    assert load_model(tmp_path / "again").words == told.words == Vocabulary.of(TINY_CAPTIONS)
     save_model(replace(told, words=None), tmp_path / "without")
     assert not (tmp_path / "without/tokenizer" / FILE).exists()
 
@@ -141,18 +141,18 @@ def test_the_embedded_model_knows_the_words_of_the_worlds_and_its_card_lists_the
     folder = Path(module.__file__).parent / "diorama"
     if not folder.is_dir():
         pytest.skip("the embedded model is not in this checkout")
-    words = Words.read(folder / "tokenizer")
+    words = Vocabulary.read(folder / "tokenizer")
     assert words and words.unknown("two boats on a beach at sunset, a dragon") == ["dragon"]
     card = (folder / "README.md").read_text(encoding="utf-8")
     listed = card.split("## Words")[1].split("## ")[0].rpartition(":")[2].split()
     assert sorted(words.known - {","}) == listed
     # Those of tilted cameras are newer than the weights.
-    assert set(vocabulary()) - set(listed) == {"down", "from", "ground", "looking", "up", "wide"}
-    assert set(listed) <= set(vocabulary())
+    assert set(caption_words()) - set(listed) == {"down", "from", "ground", "looking", "up", "wide"}
+    assert set(listed) <= set(caption_words())
 
 
 def test_an_imported_model_knows_the_words_of_its_base(tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
     told = with_words(tiny_folder("depth"), tmp_path / "told")
     export_model(read_folder(told), tmp_path / "published")
     import_model(read_published(tmp_path / "published", read_folder(told), "depth"), tmp_path / "imported", {})
-    assert load_model(tmp_path / "imported").words == Words.of(TINY_CAPTIONS)
+    assert load_model(tmp_path / "imported").words == Vocabulary.of(TINY_CAPTIONS)

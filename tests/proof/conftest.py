@@ -87,12 +87,12 @@ def converted(exr: Path) -> Callable[..., Path]:
     import typer
     from typer.testing import CliRunner
 
-    from jointnet_cli.cli.console import guarded
+    from jointnet_cli.cli.console import handle_errors
     from jointnet_cli.cli.convert import convert
-    from jointnet_cli.cli.groups import spread
+    from jointnet_cli.cli.groups import expand_flags
 
     app = typer.Typer()
-    app.command()(guarded(spread(convert)))
+    app.command()(handle_errors(expand_flags(convert)))
 
     def run(folder: str, *flags: str) -> Path:
         ran = CliRunner().invoke(app, [str(exr), *flags, "--out", str(exr.parent / folder), "--overwrite"])

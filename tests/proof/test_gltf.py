@@ -14,7 +14,7 @@ from helpers.proof_scene import CACHE, SCALE, missing
 from jointnet_cli.projection import Projection
 from jointnet_cli.scene.mesh import scene_mesh
 from jointnet_cli.scene.mesh_files import write_glb
-from jointnet_cli.scene.scene import Scene, Surface, scene_of
+from jointnet_cli.scene.scene import Layer, Scene, scene_of
 
 SCRIPT = """
 const fs = require('fs');
@@ -36,7 +36,7 @@ def validate(program):
 def scenes(panorama: Scene, picture: np.ndarray, disparity: np.ndarray) -> dict[str, Scene]:
     hidden = np.zeros(disparity.shape, bool)
     hidden[20:30, 20:40] = True
-    behind = Surface(picture[:, ::-1].copy(), panorama.front.distance * np.float32(1.5), hidden)
+    behind = Layer(picture[:, ::-1].copy(), panorama.front.distance * np.float32(1.5), hidden)
     return {
         "panorama": panorama,
         "layers": replace(panorama, behind=behind),

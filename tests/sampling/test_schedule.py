@@ -227,7 +227,7 @@ def test_exact_predictions_lead_to_the_clean_latents_and_foresee_them(name: str,
         velocity = level.sqrt() * noise - (1 - level).sqrt() * clean
         answer = {"epsilon": noise, "v_prediction": velocity, "sample": clean}[prediction]
         seen = schedule.scheduler.scale_model_input(canvas, schedule.scheduler.timesteps[step])
-        assert torch.allclose(schedule.foresee(seen, answer, step), clean, atol=2e-4)
+        assert torch.allclose(schedule.predict_clean(seen, answer, step), clean, atol=2e-4)
         canvas = schedule.step(answer, canvas, step)
     assert torch.allclose(canvas, clean, atol=2e-4)
 
@@ -290,10 +290,10 @@ def test_what_is_foreseen_is_what_was_noised(name: str, prediction: str, steps: 
     seen = schedule.scheduler.scale_model_input(schedule.noised(clean, noise, step), timestep)
     level = schedule.scheduler.alphas_cumprod[int(timestep)]
     velocity = level.sqrt() * noise - (1 - level).sqrt() * clean
-    foreseen = schedule.foresee(seen, velocity if prediction == "v_prediction" else noise, step)
+    foreseen = schedule.predict_clean(seen, velocity if prediction == "v_prediction" else noise, step)
     # The signal is 7 % at Stable Diffusion's last timestep: rounding grows by its inverse.
     assert torch.allclose(foreseen, clean, atol=5e-3)
-    assert not torch.allclose(schedule.foresee(seen, noise - velocity, step), clean, atol=5e-3)
+    assert not torch.allclose(schedule.predict_clean(seen, noise - velocity, step), clean, atol=5e-3)
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1001])

@@ -18,7 +18,7 @@ from jointnet_cli.sampling.layout import Layout, Tile, tiled
 from jointnet_cli.sampling.loop import Guide, predict
 from jointnet_cli.sampling.presets import TILINGS as METHODS
 from jointnet_cli.sampling.schedule import SCHEDULERS, Schedule, make_schedule
-from jointnet_cli.sampling.syncdiffusion import DECAY, WEIGHT, Synchronize, perceptual_distance
+from jointnet_cli.sampling.syncdiffusion import DECAY, WEIGHT, SyncDiffusion, perceptual_distance
 from jointnet_cli.sampling.tiles import crop
 
 Models = Callable[[str], JointModel]
@@ -67,8 +67,8 @@ class Step:
 
     @torch.inference_mode()
     def move(self, canvas: Tensor, tiles: list[Tile] | None = None) -> Tensor:
-        nudge = Synchronize(self.model, self.guide)
-        return nudge(canvas.clone(), self.see, self.schedule, self.number, tiles or self.tiles)
+        before_step = SyncDiffusion(self.model, self.guide)
+        return before_step(canvas.clone(), self.see, self.schedule, self.number, tiles or self.tiles)
 
     @torch.no_grad()
     def distance(self, canvas: Tensor) -> float:
@@ -78,7 +78,7 @@ class Step:
             seen = crop(self.see(canvas, self.number), tile)
             timestep = self.schedule.scheduler.timesteps[self.number]
             predicted = predict(self.model.joint, self.guide, timestep, seen[None])[0]
-            latents = self.schedule.foresee(seen[:, : self.model.joint.channels], predicted, self.number)
+            latents = self.schedule.predict_clean(seen[:, : self.model.joint.channels], predicted, self.number)
             pictures.append(self.model.decode(latents[:1]))
         return sum(float(perceptual_distance(self.model.vae, picture, pictures[0])) for picture in pictures[1:])
 
@@ -172,4 +172,4 @@ def test_a_synchronized_job(tiny_model: Models, variant: str) -> None:
 def test_without_an_autoencoder_there_is_nothing_to_compare_by(tiny_model: Models) -> None:
     model = replace(tiny_model("depth"), vae=None)
     with pytest.raises(UserError, match="autoencoder"):
-        Synchronize(model, Guide(tiny_model("depth").encode_text(["", ""]), 1))
+        SyncDiffusion(model, Guide(tiny_model("depth").encode_text(["", ""]), 1))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from jointnet_cli.sampling.layout import Layout, Tile, single_tile, tiled
-from jointnet_cli.sampling.tiles import AREA, AREA_ELSEWHERE, Batch, crop, merge, tile_weights
+from jointnet_cli.sampling.tiles import AREA, AREA_ELSEWHERE, TileBatch, crop, merge, tile_weights
 
 OFFSETS = st.integers(0, 50)
 
@@ -102,7 +102,7 @@ def test_batches_change_nothing(layout: Layout, across: int, along: int, batch: 
         sizes.append(len(stacked))
         return network(stacked)
 
-    batched = merge(canvas, tiles, layout, counted, Batch(batch))
+    batched = merge(canvas, tiles, layout, counted, TileBatch(batch))
     assert torch.allclose(batched, merge(canvas, tiles, layout, network), atol=1e-6)
     assert max(sizes) <= batch
     assert sum(sizes) == len(tiles)
@@ -121,7 +121,7 @@ def test_what_does_not_fit_is_halved_and_tried_again(layout: Layout, across: int
             raise torch.OutOfMemoryError("out of memory")
         return network(stacked)
 
-    batch = Batch()
+    batch = TileBatch()
     merged = merge(canvas, tiles, layout, limited, batch)
     assert torch.allclose(merged, merge(canvas, tiles, layout, network), atol=1e-6)
     assert sum(count for count in tried if count <= fits) == len(tiles)
@@ -141,7 +141,7 @@ def test_one_tile_that_does_not_fit_is_the_user_s_to_know() -> None:
         raise torch.OutOfMemoryError("out of memory")
 
     with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
-        merge(draw(1, 3, 4, 12), layout.at(0, 10, (0, 0)), layout, full, Batch(5))
+        merge(draw(1, 3, 4, 12), layout.at(0, 10, (0, 0)), layout, full, TileBatch(5))
     assert tried == [5, 2, 1]
 
 
@@ -159,17 +159,17 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(["cpu", "cuda", "mps"]))
 def test_automatic_batches_fill_the_device(height: int, width: int, kind: str) -> None:
     area = AREA.get(kind, AREA_ELSEWHERE)
-    count = Batch().of([Tile(0, 0, height, width)] * 3, torch.device(kind))
+    count = TileBatch().of([Tile(0, 0, height, width)] * 3, torch.device(kind))
     assert count >= 1 and (count + 1) * height * width > area
     assert count == 1 or count * height * width <= area
-    assert Batch(7).of([Tile(0, 0, height, width)], torch.device(kind)) == 7
+    assert TileBatch(7).of([Tile(0, 0, height, width)], torch.device(kind)) == 7
 
 
 def test_automatic_batches_of_known_models() -> None:
     """Stable Diffusion's tiles of 64, and diorama's of 16."""
     tiles = {side: [Tile(0, 0, side, side)] for side in (64, 16)}
-    assert [Batch().of(tiles[side], torch.device("cpu")) for side in (64, 16)] == [1, 16]
-    assert [Batch().of(tiles[side], torch.device("cuda")) for side in (64, 16)] == [16, 256]
+    assert [TileBatch().of(tiles[side], torch.device("cpu")) for side in (64, 16)] == [1, 16]
+    assert [TileBatch().of(tiles[side], torch.device("cuda")) for side in (64, 16)] == [16, 256]
 
 
 def test_all_tiles_of_a_size_go_together() -> None:

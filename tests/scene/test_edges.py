@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from jointnet_cli.projection import Projection
-from jointnet_cli.scene.edges import sharpened
+from jointnet_cli.scene.edges import sharpen_edges
 from jointnet_cli.scene.scene import DepthScale, scene_of
 
 HEIGHT, WIDTH = 24, 48
@@ -30,7 +30,7 @@ def post(left: int, right: int, blur: int) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize("blur", [1, 2, 3])
 def test_a_blurred_edge_becomes_a_step_in_its_place(blur: int) -> None:
-    sharp = sharpened(post(16, 32, blur), nearness)
+    sharp = sharpen_edges(post(16, 32, blur), nearness)
     between = (sharp > 0.1) & (sharp < 0.75)
     assert ((post(16, 32, blur) > 0.1) & (post(16, 32, blur) < 0.75)).any()
     assert not between.any()
@@ -41,19 +41,19 @@ def test_a_blurred_edge_becomes_a_step_in_its_place(blur: int) -> None:
 @given(st.integers(4, 20), st.integers(26, 44))
 def test_steps_stay(left: int, right: int) -> None:
     step = post(left, right, 0)
-    assert np.array_equal(sharpened(step, nearness), step)
+    assert np.array_equal(sharpen_edges(step, nearness), step)
 
 
 def test_slopes_stay() -> None:
     ground = np.tile(np.linspace(0.1, 0.9, HEIGHT, dtype=np.float32)[:, None], (1, WIDTH))
-    inner = sharpened(ground, nearness)[6:-6]
+    inner = sharpen_edges(ground, nearness)[6:-6]
     np.testing.assert_allclose(inner, ground[6:-6], atol=1e-6)
 
 
 def test_a_ring_has_no_edge_at_its_seam() -> None:
     blurred = post(16, 32, 2)
-    turned = np.roll(sharpened(blurred, nearness, wrap=True), 24, axis=1)
-    assert np.array_equal(sharpened(np.roll(blurred, 24, axis=1), nearness, wrap=True), turned)
+    turned = np.roll(sharpen_edges(blurred, nearness, wrap=True), 24, axis=1)
+    assert np.array_equal(sharpen_edges(np.roll(blurred, 24, axis=1), nearness, wrap=True), turned)
 
 
 def test_a_scene_is_sharpened_if_asked() -> None:

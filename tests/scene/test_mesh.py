@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from jointnet_cli.projection import Projection
 from jointnet_cli.scene.cameras import pixels_of
-from jointnet_cli.scene.mesh import dome_of, scene_mesh
-from jointnet_cli.scene.scene import DepthScale, Scene, Surface, scene_of
+from jointnet_cli.scene.mesh import scene_mesh, sky_dome
+from jointnet_cli.scene.scene import DepthScale, Layer, Scene, scene_of
 
 RING = Projection("cylindrical", 360.0, wrap=True)
 ARC = Projection("cylindrical", 180.0)
@@ -218,7 +218,7 @@ def test_the_dome_shows_each_pixel_of_the_sky_where_it_is(projection: Projection
     height, width = 24, 64
     disparity = np.full((height, width), 0.5, np.float32)
     disparity[:10] = 0
-    dome = dome_of(scene_of(picture(height, width), disparity, projection, DepthScale.from_range()), 50, 10_000)
+    dome = sky_dome(scene_of(picture(height, width), disparity, projection, DepthScale.from_range()), 50, 10_000)
     assert dome is not None and dome.image.shape == (height + 2 * margin, width, 3)
     x, y, z = dome.points.T.astype(np.float64)
     open_end = np.hypot(x, z) > 1  # the poles of a ring have no column
@@ -249,7 +249,7 @@ def two_layers(projection: Projection) -> Scene:
     shown[4:12, 36:40] = True
     wall = np.full((HEIGHT, WIDTH), whole.front.distance[0, 0])
     image = np.where(shown[..., None], np.float32(1), whole.front.image)
-    return replace(whole, behind=Surface(image, wall, shown))
+    return replace(whole, behind=Layer(image, wall, shown))
 
 
 @pytest.mark.parametrize("projection", [RING, ARC, FLAT])

@@ -14,7 +14,7 @@ from PIL import Image
 from jointnet_cli.projection import Projection
 from jointnet_cli.scene.mesh import scene_mesh
 from jointnet_cli.scene.mesh_files import write_glb, write_obj, write_ply, write_points
-from jointnet_cli.scene.scene import DepthScale, Scene, Surface, scene_of
+from jointnet_cli.scene.scene import DepthScale, Layer, Scene, scene_of
 
 RING = Projection("cylindrical", 360.0, wrap=True)
 FLAT = Projection("perspective", 90.0)
@@ -30,7 +30,7 @@ def scene(projection: Projection = RING) -> Scene:
     made = scene_of(image, disparity, projection, DepthScale.from_range())
     shown = np.zeros((HEIGHT, WIDTH), bool)
     shown[6:10, 20:30] = True
-    return replace(made, behind=Surface(1 - image, made.front.distance * 2, shown))
+    return replace(made, behind=Layer(1 - image, made.front.distance * 2, shown))
 
 
 def header(path: Path) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from jointnet_cli.errors import UserError
 from jointnet_cli.projection import Projection
 from jointnet_cli.scene import orbit
-from jointnet_cli.scene.orbit import frame_of, path_through, write_orbit
-from jointnet_cli.scene.render import Reprojector
-from jointnet_cli.scene.scene import DepthScale, Scene, Surface
+from jointnet_cli.scene.orbit import frame_camera, orbit_cameras, write_orbit
+from jointnet_cli.scene.render import Renderer
+from jointnet_cli.scene.scene import DepthScale, Layer, Scene
 
 FLAT = Projection("perspective", 60.0)
 ARC = Projection("cylindrical", 180.0)
@@ -26,7 +26,7 @@ def boxes(projection: Projection, height: int = 48, width: int = 96) -> Scene:
     distance = np.full((height, width), 12, np.float32)
     box = slice(height // 3, 2 * height // 3), slice(width // 3, width // 2)
     image[box], distance[box] = [1, 0.9, 0.1], 1.5
-    return Scene(Surface(image, distance), None, projection, DepthScale.from_range())
+    return Scene(Layer(image, distance), None, projection, DepthScale.from_range())
 
 
 def frames(path: Path) -> NDArray[np.float32]:
@@ -48,7 +48,7 @@ def test_a_clip_can_be_read_back_and_loops(tmp_path: Path) -> None:
     assert step[-1] < 2 * step[:-1].max()  # from the last to the first is a step as any other
     assert np.abs(clip[0] - clip[3]).mean() > 0.004
     assert 0 <= made["filled"] < 0.05
-    expected = Reprojector(scene).see(frame_of(scene, 97)).image
+    expected = Renderer(scene).see(frame_camera(scene, 97)).image
     assert np.abs(clip[0] - expected).mean() < 0.02  # it starts where the picture was taken, in its colours
     data = path.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")  # plays before it is loaded
@@ -59,8 +59,8 @@ def test_a_clip_can_be_read_back_and_loops(tmp_path: Path) -> None:
 @pytest.mark.parametrize("projection", [FLAT, ARC, RING])
 def test_no_frame_looks_past_the_picture(projection: Projection) -> None:
     scene = boxes(projection)
-    reprojector = Reprojector(scene)
-    cameras = list(path_through(scene, 8, 64))
+    reprojector = Renderer(scene)
+    cameras = list(orbit_cameras(scene, 8, 64))
     seen = [reprojector.see(camera) for camera in cameras]
     assert not any(view.outside.any() for view in seen)
     assert max(view.filled for view in seen) < 0.06
@@ -71,7 +71,7 @@ def test_no_frame_looks_past_the_picture(projection: Projection) -> None:
 
 def test_the_path_closes_evenly() -> None:
     for projection in (FLAT, ARC, RING):
-        path = list(path_through(boxes(projection), 24))
+        path = list(orbit_cameras(boxes(projection), 24))
         places = np.array([camera.position for camera in [*path, path[0]]])
         steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
         assert steps[-1] <= steps.max() * 1.01
@@ -82,13 +82,13 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     pytest.importorskip("imageio_ffmpeg")
     seen = []
 
-    def interrupted(self: Reprojector, viewpoint: object) -> object:
+    def interrupted(self: Renderer, viewpoint: object) -> object:
         seen.append(viewpoint)
         if len(seen) > 2:
             raise KeyboardInterrupt
         return real(self, viewpoint)  # type: ignore[arg-type]
 
-    real = Reprojector.see
+    real = Renderer.see
     monkeypatch.setattr(orbit.Reprojector, "see", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_orbit(tmp_path / "clip.mp4", boxes(FLAT), seconds=1, fps=8, width=64)

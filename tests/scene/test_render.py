@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from jointnet_cli.data.worlds.grammar import sample_world
 from jointnet_cli.data.worlds.renderer import render
 from jointnet_cli.projection import Projection
-from jointnet_cli.scene.cameras import Camera, Equirectangular, Viewpoint, focal_length
-from jointnet_cli.scene.render import Reprojector, farther_neighbour
-from jointnet_cli.scene.scene import DepthScale, Scene, Surface
+from jointnet_cli.scene.cameras import Camera, SphereCamera, Viewpoint, focal_length
+from jointnet_cli.scene.render import Renderer, farther_neighbour
+from jointnet_cli.scene.scene import DepthScale, Layer, Scene
 
 FLAT = Projection("perspective", 60.0)
 ARC = Projection("cylindrical", 140.0)
@@ -25,8 +25,8 @@ def noise(height: int, width: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).random((height, width, 3), np.float32)
 
 
-def scene(distance: NDArray[np.float32], projection: Projection, behind: Surface | None = None, seed: int = 0) -> Scene:
-    return Scene(Surface(noise(*distance.shape, seed), distance.astype(np.float32)), behind, projection, SCALE)
+def scene(distance: NDArray[np.float32], projection: Projection, behind: Layer | None = None, seed: int = 0) -> Scene:
+    return Scene(Layer(noise(*distance.shape, seed), distance.astype(np.float32)), behind, projection, SCALE)
 
 
 def plane(distance: float, projection: Projection, height: int = 32, width: int = 48) -> Scene:
@@ -53,7 +53,7 @@ def agreement(first: NDArray[np.floating], second: NDArray[np.floating]) -> floa
 @given(st.sampled_from([FLAT, ARC, RING]), st.integers(0, 1000))
 def test_the_picture_comes_back_where_it_was_taken(projection: Projection, seed: int) -> None:
     place = scene(steps(seed, 20, 36), projection, seed=seed)
-    seen = Reprojector(place).see(Camera(projection, 20, 36))
+    seen = Renderer(place).see(Camera(projection, 20, 36))
     assert agreement(seen.image, place.front.image) > 80
     np.testing.assert_allclose(seen.distance, place.front.distance, rtol=1e-4)
     assert (seen.filled, seen.outside.any()) == (0, False)
@@ -64,14 +64,14 @@ def test_finer_samples_lose_nothing_where_colours_are_smooth(projection: Project
     y, x = np.mgrid[:24, :36] / 36
     place = plane(3.0, projection, 24, 36)
     place.front.image[:] = np.stack([0.5 + 0.4 * np.sin(2 * np.pi * x), y, 1 - y], -1)
-    seen = Reprojector(place).see(Camera(projection, 24, 36), samples=2)
+    seen = Renderer(place).see(Camera(projection, 24, 36), samples=2)
     assert agreement(seen.image, place.front.image) > 40
     assert (seen.filled, seen.outside.any()) == (0, False)
 
 
 def test_no_cracks_when_looking_closer() -> None:
     place = scene(np.geomspace(1, 3, 40 * 40).reshape(40, 40), FLAT)
-    seen = Reprojector(place).see(Camera(FLAT, 90, 90, (0.05, 0.02, -0.5)))
+    seen = Renderer(place).see(Camera(FLAT, 90, 90, (0.05, 0.02, -0.5)))
     assert (seen.filled, seen.outside.any()) == (0, False)
 
 
@@ -80,7 +80,7 @@ def test_no_cracks_when_looking_closer() -> None:
 def test_a_plane_moves_by_baseline_times_focal_length_over_distance(distance: float, pixels: int) -> None:
     place = plane(distance, FLAT)
     baseline = pixels * distance / focal_length(FLAT, 48)
-    seen = Reprojector(place).see(Camera(FLAT, 32, 48, (baseline, 0, 0)))
+    seen = Renderer(place).see(Camera(FLAT, 32, 48, (baseline, 0, 0)))
     kept = slice(max(0, pixels), 48 + min(0, pixels))
     there = slice(max(0, -pixels), 48 + min(0, -pixels))
     np.testing.assert_allclose(seen.image[:, there], place.front.image[:, kept], atol=2e-3)
@@ -90,8 +90,8 @@ def test_a_plane_moves_by_baseline_times_focal_length_over_distance(distance: fl
 @pytest.mark.parametrize("eye", [-0.5, 0.0, 0.5])
 def test_the_sphere_around_a_ring_is_whole_and_its_distances_are_right(eye: float) -> None:
     place = plane(4.0, RING, 24, 96)
-    viewpoint = Equirectangular(64, 128, eye=eye)
-    seen = Reprojector(place).see(viewpoint)
+    viewpoint = SphereCamera(64, 128, eye=eye)
+    seen = Renderer(place).see(viewpoint)
     row, column = np.mgrid[:64, :128].astype(np.float32)
     directions = viewpoint.directions(column, row)
     level = np.hypot(directions[..., 0], directions[..., 2])
@@ -106,10 +106,10 @@ def test_a_ring_is_closed_wherever_it_is_seen_from() -> None:
     place = plane(4.0, RING, 24, 96)
     place.front.image[:] = 0.25
     place.front.image[:, [0, -1]] = 0.75  # a stripe on the seam
-    turned = Reprojector(place).see(Camera(RING, 24, 96, yaw=180.0))
+    turned = Renderer(place).see(Camera(RING, 24, 96, yaw=180.0))
     assert agreement(turned.image, np.roll(place.front.image, 48, 1)) > 40
     assert (turned.filled, turned.outside.any()) == (0, False)
-    ahead = Reprojector(place).see(Camera(Projection("perspective", 30.0), 12, 24, (0.2, 0, 0.3), yaw=180.0))
+    ahead = Renderer(place).see(Camera(Projection("perspective", 30.0), 12, 24, (0.2, 0, 0.3), yaw=180.0))
     assert ahead.filled == 0
     assert ahead.image[:, 10:14].max() > 0.7
 
@@ -122,7 +122,7 @@ def test_nearer_hides_farther(near: float, x: float, y: float) -> None:
     place = scene(distance, FLAT)
     place.front.image[:] = [0, 0, 1]
     place.front.image[10:20, 15:30] = [1, 0, 0]
-    seen = Reprojector(place).see(Camera(FLAT, 32, 48, (x, y, 0)))
+    seen = Renderer(place).see(Camera(FLAT, 32, 48, (x, y, 0)))
     red = seen.image[..., 0] > 0.5
     np.testing.assert_allclose(seen.distance[red], near, rtol=1e-3)
     assert abs(int(red.sum()) - 150) <= 2 * 25  # as large as before, but for its rim
@@ -138,17 +138,17 @@ def test_the_second_layer_shows_in_the_hole() -> None:
     shown = np.zeros((32, 48), bool)
     shown[10:20, 15:30] = True
     green = np.full((32, 48, 3), [0, 1, 0], np.float32)
-    behind = Surface(green, np.full((32, 48), 10, np.float32), shown)
+    behind = Layer(green, np.full((32, 48), 10, np.float32), shown)
     camera = Camera(FLAT, 32, 48, (0.15, 0, 0))
-    one = Reprojector(scene(distance, FLAT)).see(camera)
-    two = Reprojector(scene(distance, FLAT, behind)).see(camera)
+    one = Renderer(scene(distance, FLAT)).see(camera)
+    two = Renderer(scene(distance, FLAT, behind)).see(camera)
     edge = 1 / 48  # the camera looks past the last column
     assert one.filled > edge + 0.03
     assert two.filled == pytest.approx(edge)
     hole = np.abs(two.image - [0, 1, 0]).max(-1) < 0.01
     assert 10 * 5 <= hole.sum() <= 10 * 7  # rows times 0.15 * focal * (1 - 1 / 10)
     np.testing.assert_allclose(two.distance[hole], 10, rtol=0.03)
-    still = Reprojector(scene(distance, FLAT, behind)).see(Camera(FLAT, 32, 48))
+    still = Renderer(scene(distance, FLAT, behind)).see(Camera(FLAT, 32, 48))
     assert agreement(still.image, noise(32, 48)) > 80  # the first layer wins where the second lies in the same place
 
 
@@ -159,7 +159,7 @@ def test_the_sky_never_shifts_and_goes_on_behind_things() -> None:
     place.front.image[:] = [0, 0, 1]
     place.front.image[:8] = noise(8, 48)
     place.front.image[10:20, 15:30] = [1, 0, 0]
-    seen = Reprojector(place).see(Camera(FLAT, 32, 48, (0.15, 0, 0)))
+    seen = Renderer(place).see(Camera(FLAT, 32, 48, (0.15, 0, 0)))
     np.testing.assert_allclose(seen.image[:8], place.front.image[:8], atol=1e-5)
     assert np.isinf(seen.distance[:8]).all()
     uncovered = seen.image[12:18, 26:29]
@@ -170,7 +170,7 @@ def test_the_sky_never_shifts_and_goes_on_behind_things() -> None:
 def test_no_sheet_spans_a_jump() -> None:
     distance = np.where(np.arange(48) < 24, 1, 10) * np.ones((32, 1))
     place = scene(distance.astype(np.float32), FLAT)
-    seen = Reprojector(place).see(Camera(FLAT, 32, 48, (0.2, 0, 0)))
+    seen = Renderer(place).see(Camera(FLAT, 32, 48, (0.2, 0, 0)))
     assert ((seen.distance < 1.01) | (seen.distance > 9.9)).all()
     assert seen.filled == pytest.approx(0.2 * focal_length(FLAT, 48) * 0.9 / 48, abs=0.02)
 
@@ -180,8 +180,8 @@ def test_no_sheet_spans_a_jump() -> None:
     [
         Camera(FLAT, 20, 30, (0.3, 0.1, -0.2), yaw=20, pitch=-10),
         Camera(ARC, 20, 30, (0.3, 0.1, -0.2), yaw=20),
-        Equirectangular(20, 40, position=(0.3, 0.1, -0.2)),
-        Equirectangular(20, 20, span=180.0),
+        SphereCamera(20, 40, position=(0.3, 0.1, -0.2)),
+        SphereCamera(20, 20, span=180.0),
     ],
 )
 def test_directions_and_pixels_are_inverse(viewpoint: Viewpoint) -> None:
@@ -194,7 +194,7 @@ def test_directions_and_pixels_are_inverse(viewpoint: Viewpoint) -> None:
 
 @pytest.mark.parametrize("eye", [-0.3, 0.3])
 def test_an_eye_of_omnidirectional_stereo_lies_on_a_tangent(eye: float) -> None:
-    viewpoint = Equirectangular(20, 40, eye=eye)
+    viewpoint = SphereCamera(20, 40, eye=eye)
     row, column = np.mgrid[:20, :40].astype(np.float32)
     directions = viewpoint.directions(column, row).reshape(-1, 3)
     level = directions[:, [0, 2]] / np.hypot(directions[:, :1], directions[:, 2:])
@@ -217,9 +217,9 @@ def test_a_moved_camera_sees_what_it_would_have_seen_there(seed: int) -> None:
     distances = [rendering.depth[0].numpy() for rendering in (here, there)]
     projection = Projection("perspective", world.camera.fov)
     pitch = np.radians(world.camera.pitch)
-    place = Scene(Surface(pictures[0], distances[0]), None, projection, SCALE)
+    place = Scene(Layer(pictures[0], distances[0]), None, projection, SCALE)
     camera = Camera(projection, 128, 128, (0, float(rise * np.cos(pitch)), float(-rise * np.sin(pitch))))
-    seen = Reprojector(place).see(camera)
+    seen = Renderer(place).see(camera)
     both = np.isfinite(seen.distance) & np.isfinite(distances[1])
     away = np.abs(seen.distance[both] / distances[1][both] - 1)
     assert np.median(away) < 2e-3

@@ -10,8 +10,8 @@ from PIL import Image
 from jointnet_cli.files.images import read_image, read_text
 from jointnet_cli.projection import Projection
 from jointnet_cli.scene.cameras import focal_length
-from jointnet_cli.scene.scene import DepthScale, Scene, Surface
-from jointnet_cli.scene.stereo import eye, write_stereo
+from jointnet_cli.scene.scene import DepthScale, Layer, Scene
+from jointnet_cli.scene.stereo import eye_camera, write_stereo
 
 FLAT = Projection("perspective", 60.0)
 RING = Projection("cylindrical", 360.0, wrap=True)
@@ -23,7 +23,7 @@ def stripe(projection: Projection, height: int, width: int, near: float = 2.0) -
     distance = np.full((height, width), 10 * near, np.float32)
     middle = slice(width // 2 - 3, width // 2 + 3)
     image[:, middle], distance[:, middle] = [1, 0, 0], near
-    return Scene(Surface(image, distance), None, projection, DepthScale.from_range())
+    return Scene(Layer(image, distance), None, projection, DepthScale.from_range())
 
 
 def red(picture: np.ndarray, row: int) -> float:
@@ -66,7 +66,7 @@ def test_spheres_lie_above_each_other_and_shift_alike_all_around(tmp_path: Path)
     scene = stripe(RING, 24, 128)
     for turn in (0, 40):
         image, distance = (np.roll(part, turn, 1) for part in (scene.front.image, scene.front.distance))
-        turned = Scene(Surface(image, distance), None, RING, scene.scale)
+        turned = Scene(Layer(image, distance), None, RING, scene.scale)
         path = tmp_path / f"{turn}.png"
         made = write_stereo(path, turned, "tb360", baseline=0.4)
         picture = read_image(path)
@@ -79,14 +79,14 @@ def test_spheres_lie_above_each_other_and_shift_alike_all_around(tmp_path: Path)
 
 def test_a_panorama_side_by_side_shows_its_middle() -> None:
     scene = stripe(RING, 24, 128)
-    camera = eye(scene, "sbs", 0.0, 4096)
+    camera = eye_camera(scene, "sbs", 0.0, 4096)
     assert (camera.height, camera.width) == (24, round(2 * focal_length(RING, 128)))
     assert camera.turn is None
 
 
 @pytest.mark.parametrize("layout", ["sbs", "vr180", "tb360"])
 def test_views_are_not_wider_than_asked(layout: str) -> None:
-    camera = eye(stripe(RING, 24, 1024), layout, 0.03, 100)
+    camera = eye_camera(stripe(RING, 24, 1024), layout, 0.03, 100)
     assert camera.width <= 100
     assert camera.width >= 98
 

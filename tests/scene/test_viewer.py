@@ -15,7 +15,7 @@ from helpers.scenes import HEIGHT, RING, WIDTH, reef
 from PIL import Image
 
 from jointnet_cli.projection import Projection
-from jointnet_cli.scene.scene import DepthScale, Scene, Surface
+from jointnet_cli.scene.scene import DepthScale, Layer, Scene
 from jointnet_cli.scene.viewer.page import write_viewer
 
 NASTY = 'a reef</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 2"> & {{data}} 海'
@@ -193,7 +193,7 @@ def test_what_the_front_hides_is_shown(show: Callable[..., Page]) -> None:
     green = np.broadcast_to(np.float32([0, 1, 0]), (HEIGHT, WIDTH, 3))
     shown = np.zeros((HEIGHT, WIDTH), bool)
     shown[HEIGHT // 4 :, WIDTH // 2 - 4 : WIDTH // 2 + 4] = True
-    layered = replace(scene, behind=Surface(green, np.full((HEIGHT, WIDTH), 4, np.float32), shown))
+    layered = replace(scene, behind=Layer(green, np.full((HEIGHT, WIDTH), 4, np.float32), shown))
     for place, expected in ((scene, False), (layered, True)):
         page = show(place)
         assert not is_green(pixels(page)).any()

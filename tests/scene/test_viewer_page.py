@@ -14,7 +14,7 @@ from helpers.scenes import HEIGHT, RING, WIDTH, reef
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jointnet_cli.scene.scene import DepthScale, Surface, scene_of
+from jointnet_cli.scene.scene import DepthScale, Layer, scene_of
 from jointnet_cli.scene.viewer.grid import (
     FIRST,
     HIDDEN,
@@ -61,7 +61,7 @@ def test_distances_keep_their_precision(near: float, ratio: float, seed: int) ->
     distance = (near * ratio ** random.random((7, 9))).astype(np.float32)
     distance[random.random(distance.shape) < 0.2] = np.inf
     shown = random.random(distance.shape) < 0.8
-    read = decode(encode(Surface(np.zeros((7, 9, 3), np.float32), distance, shown), np.arange(7), np.arange(9)), 7, 9)
+    read = decode(encode(Layer(np.zeros((7, 9, 3), np.float32), distance, shown), np.arange(7), np.arange(9)), 7, 9)
     expected = np.where(shown, distance, np.nan)
     np.testing.assert_allclose(read, expected, rtol=np.log(max(ratio, 2)) / (LAST - FIRST) + 1e-6)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from jointnet_cli.data.worlds.dataset import PrepareWorlds, prepare_worlds
-from jointnet_cli.training.determinism import Draws, Share
+from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.recipe import load_recipe
 from jointnet_cli.training.run import train
 from jointnet_cli.training.stages.stage import Stage
@@ -46,8 +46,8 @@ def log_of(run: Path) -> list[dict[str, Any]]:
 
 def losses_at(stage: Stage, network: nn.Module, step: int = 0) -> dict[str, Tensor]:
     """The losses of a step of one process."""
-    batch = next(stage.batches(Share(stage.settings.batch_size), step))
-    return stage.loss(network, batch, Draws(stage.settings.seed, batch.places))
+    batch = next(stage.batches(RankSampler(stage.settings.batch_size), step))
+    return stage.loss(network, batch, SampleRNG(stage.settings.seed, batch.places))
 
 
 Tiny = Callable[..., Any]

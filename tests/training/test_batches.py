@@ -18,7 +18,7 @@ from jointnet_cli.data.shards.latents import load_latents
 from jointnet_cli.errors import UserError
 from jointnet_cli.tensors import relative_disparity, to_map
 from jointnet_cli.training.batches import Batch, CachedSource, SetFacts, StreamedSource, inspect_shards
-from jointnet_cli.training.determinism import Draws, Share
+from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.recipe import Data
 
 SIZE = 16
@@ -56,7 +56,7 @@ def source(shards: Path, encode: Any = lambda maps: maps, warn: Any = pytest.fai
     return StreamedSource(table, 3, SIZE, encode, CPU, warn)
 
 
-def batches(found: StreamedSource, share: Share, count: int, step: int = 0) -> list[Batch]:
+def batches(found: StreamedSource, share: RankSampler, count: int, step: int = 0) -> list[Batch]:
     return list(islice(found.batches(share, step), count))
 
 
@@ -68,11 +68,11 @@ def convolve(maps: Tensor) -> Tensor:
 def test_latents_are_those_of_a_cached_set(shards: Path, mirrored: bool) -> None:
     """Also which of them are mirrored."""
     cached = load_latents(shards, NAMES, convolve, "a", mirrored=mirrored)
-    share = Share(4)
+    share = RankSampler(4)
     for batch in batches(source(shards, convolve, flip=mirrored), share, 5):
         assert batch.clean.shape == (4, 3, 4, SIZE // 4, SIZE // 4)
         rows = [int(caption.split()[1]) for caption in batch.captions]
-        sides = Draws(3, batch.places, "mirrored").integers(len(cached.latents))
+        sides = SampleRNG(3, batch.places, "mirrored").integers(len(cached.latents))
         assert torch.allclose(batch.clean, cached.latents[sides, rows].float(), atol=5e-3)
         assert batch.framing is not None and batch.framing.tolist() == [[2 * SIZE, 4 * SIZE, 0, SIZE // 2]] * 4
     expected = next(CachedSource(cached, 3).batches(share, 0))
@@ -80,7 +80,7 @@ def test_latents_are_those_of_a_cached_set(shards: Path, mirrored: bool) -> None
 
 
 def test_a_source_goes_on_where_it_was(shards: Path) -> None:
-    share = Share(2, accumulation=2)
+    share = RankSampler(2, accumulation=2)
     whole = batches(source(shards), share, 12)
     assert [batch.places for batch in whole] == [range(start, start + 2) for start in range(0, 24, 2)]
     later = batches(source(shards), share, 6, step=3)
@@ -91,19 +91,19 @@ def test_a_source_goes_on_where_it_was(shards: Path) -> None:
 
 def test_latents_made_in_inference_mode_can_be_trained_on(shards: Path) -> None:
     encode = torch.inference_mode()(lambda maps: maps * 2)
-    [batch] = batches(source(shards, encode), Share(1), 1)
+    [batch] = batches(source(shards, encode), RankSampler(1), 1)
     weight = torch.ones(1, requires_grad=True)
     (weight * batch.clean).sum().backward()
     assert weight.grad is not None and weight.grad.isfinite()
 
 
 def test_the_recipe_names_the_size_or_the_model_does(shards: Path) -> None:
-    assert [batches(source(shards, size=size), Share(1), 1)[0].clean.shape[-1] for size in (None, 8)] == [SIZE, 8]
+    assert [batches(source(shards, size=size), RankSampler(1), 1)[0].clean.shape[-1] for size in (None, 8)] == [SIZE, 8]
 
 
 def test_maps_are_made_while_training(shards: Path, inverted: str) -> None:
-    plain = batches(source(shards, maps=["rgb", "normal"]), Share(4), 3)
-    labelled = batches(source(shards, label={"depth": inverted}), Share(4), 3)
+    plain = batches(source(shards, maps=["rgb", "normal"]), RankSampler(4), 3)
+    labelled = batches(source(shards, label={"depth": inverted}), RankSampler(4), 3)
     for first, second in zip(plain, labelled, strict=True):
         assert torch.equal(first.clean, second.clean[:, [0, 2]]) and first.captions == second.captions
         for row, place in enumerate(second.places):
@@ -115,8 +115,8 @@ def test_maps_are_made_while_training(shards: Path, inverted: str) -> None:
 def test_normals_are_made_from_the_picture_as_it_is(shards: Path, tmp_path: Path) -> None:
     """Mirrored afterwards: what points right then points left."""
     right = save_onnx(tmp_path / "right.onnx", [[0.0] * 3] * 3, [1.0, 0.0, 0.0], shape=("batch", 3, SIZE, SIZE))
-    found = batches(source(shards, label={"normal": f"onnx:{right}?mean=0&std=1"}), Share(8), 1)[0]
-    sides = Draws(3, found.places, "mirrored").integers(2)
+    found = batches(source(shards, label={"normal": f"onnx:{right}?mean=0&std=1"}), RankSampler(8), 1)[0]
+    sides = SampleRNG(3, found.places, "mirrored").integers(2)
     assert 0 < sides.sum() < 8
     x = found.clean[:, 2, 0]
     assert torch.allclose(x, (1 - 2.0 * sides).view(-1, 1, 1).expand_as(x))
@@ -132,25 +132,25 @@ def test_without_numbers_from_a_teacher_another_sample_of_the_batch_stands_in(tm
     found = source(
         folder, warn=words.append, maps=["rgb", "depth"], label={"depth": f"onnx:{loud}?mean=0&std=1"}, flip=False
     )
-    for batch in batches(found, Share(4), 3):
+    for batch in batches(found, RankSampler(4), 3):
         assert batch.clean.isfinite().all() and (batch.clean[:, 0] < 0).all(), "the white one is gone"
         assert len(set(batch.captions)) == 3 and "scene 1" not in batch.captions
     assert found.replaced == {"a teacher gives no numbers for it": 3} and len(words) == 1
     with pytest.raises(UserError, match="no numbers for a whole micro-batch"):
-        batches(found, Share(1), 4)
+        batches(found, RankSampler(1), 4)
 
 
 def test_replaced_samples_are_said_once_and_counted(tmp_path: Path) -> None:
     write_shard(tmp_path / "00000.tar", [sample(number, depth=number > 1) for number in range(6)])
     words: list[str] = []
     found = source(tmp_path, warn=words.append, shuffle=6)
-    batches(found, Share(1), 12)
+    batches(found, RankSampler(1), 12)
     assert found.replaced == {"no depth map": 4}
     assert len(words) == 1 and "no depth map" in words[0] and "00000.tar" in words[0]
 
 
 def test_a_limit(shards: Path) -> None:
-    seen = {caption for batch in batches(source(shards, limit=7), Share(2), 14) for caption in batch.captions}
+    seen = {caption for batch in batches(source(shards, limit=7), RankSampler(2), 14) for caption in batch.captions}
     assert seen == {f"scene {number}" for number in range(7)}
 
 

@@ -10,7 +10,7 @@ import torch
 
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel, load_model
-from jointnet_cli.training.captions import Texts
+from jointnet_cli.training.captions import CaptionEncoder
 
 CPU = torch.device("cpu")
 CAPTIONS = ["ocean reef", "", "a lake"]
@@ -34,8 +34,8 @@ def tensors(given: Conditioning) -> dict[str, torch.Tensor]:
 @torch.no_grad()
 def test_training_says_what_sampling_says(model: JointModel) -> None:
     wanted = tensors(model.encode_text(CAPTIONS))
-    found = tensors(Texts(model)(CAPTIONS, CPU))
-    kept = tensors(Texts(model, CAPTIONS[2:] + CAPTIONS)(CAPTIONS, CPU))
+    found = tensors(CaptionEncoder(model)(CAPTIONS, CPU))
+    kept = tensors(CaptionEncoder(model, CAPTIONS[2:] + CAPTIONS)(CAPTIONS, CPU))
     assert found.keys() == kept.keys() == wanted.keys()
     for name, value in wanted.items():
         assert found[name].dtype == kept[name].dtype == torch.float32
@@ -45,14 +45,14 @@ def test_training_says_what_sampling_says(model: JointModel) -> None:
 
 
 def test_mixed_precision_does_not_reach_the_encoders(model: JointModel) -> None:
-    wanted = Texts(model)(CAPTIONS, CPU)
+    wanted = CaptionEncoder(model)(CAPTIONS, CPU)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(Texts(model)(CAPTIONS, CPU).text, wanted.text)
+        assert torch.equal(CaptionEncoder(model)(CAPTIONS, CPU).text, wanted.text)
 
 
 @pytest.mark.parametrize("kept", [None, CAPTIONS])
 def test_framing_changes_the_sizes_and_nothing_else(sdxl: JointModel, kept: list[str] | None) -> None:
-    texts = Texts(sdxl, kept)
+    texts = CaptionEncoder(sdxl, kept)
     plain, framed = texts(CAPTIONS, CPU), texts(CAPTIONS, CPU, FRAMING)
     assert plain.added is not None and framed.added is not None
     assert torch.equal(plain.added["time_ids"], torch.tensor([[32.0, 32, 0, 0, 32, 32]] * 3))
@@ -64,28 +64,28 @@ def test_framing_changes_the_sizes_and_nothing_else(sdxl: JointModel, kept: list
 
 
 def test_a_dropped_caption_is_zeros_but_for_the_sizes(sdxl: JointModel) -> None:
-    given = Texts(sdxl)(CAPTIONS, CPU, FRAMING)
+    given = CaptionEncoder(sdxl)(CAPTIONS, CPU, FRAMING)
     assert given.added is not None
     assert not given.text[1].any() and not given.added["text_embeds"][1].any()
     assert given.text[0].any() and given.added["time_ids"][1, :2].tolist() == [640, 480]
     sdxl.text.zero_empty = False
-    assert Texts(sdxl)(CAPTIONS, CPU).text[1].any()
+    assert CaptionEncoder(sdxl)(CAPTIONS, CPU).text[1].any()
 
 
 def test_pictures_of_another_size_say_so(sdxl: JointModel) -> None:
-    texts = Texts(sdxl, side=24)
+    texts = CaptionEncoder(sdxl, side=24)
     assert texts(["a lake"], CPU).added["time_ids"].tolist() == [[24, 24, 0, 0, 24, 24]]
     assert texts(["a lake"], CPU, FRAMING[:1]).added["time_ids"].tolist() == [[3000, 4032, 0, 120, 24, 24]]
 
 
 def test_framing_is_nothing_to_models_that_are_not_told(tiny_pipeline: Callable[[str], Path]) -> None:
-    given = Texts(load_model(tiny_pipeline("sd2")))(CAPTIONS, CPU, FRAMING)
+    given = CaptionEncoder(load_model(tiny_pipeline("sd2")))(CAPTIONS, CPU, FRAMING)
     assert given.added is None
 
 
 def test_a_caption_that_was_not_encoded_is_an_error(sdxl: JointModel) -> None:
     with pytest.raises(KeyError, match="ocean reef"):
-        Texts(sdxl, ["a lake"])(["ocean reef"], CPU)
+        CaptionEncoder(sdxl, ["a lake"])(["ocean reef"], CPU)
 
 
 LONG = "a lake " * 40
@@ -96,7 +96,7 @@ LONG = "a lake " * 40
 def test_captions_are_cut_and_counted_once(model: JointModel) -> None:
     said: list[str] = []
     captions = ["a lake", LONG, "", LONG + "reef"]
-    streamed, cached = Texts(model, warn=said.append), Texts(model, captions, warn=said.append)
+    streamed, cached = CaptionEncoder(model, warn=said.append), CaptionEncoder(model, captions, warn=said.append)
     assert said == ["2 of 3 captions are longer than the text encoder reads and are cut"]
     streamed(["a lake", "", "ocean reef"], CPU)
     given = [streamed(captions, CPU), streamed(captions, CPU), cached(captions, CPU)]

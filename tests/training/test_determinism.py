@@ -8,24 +8,24 @@ from hashlib import blake2b
 import pytest
 import torch
 
-from jointnet_cli.training.determinism import _GOLDEN, Draws, Share, _mixed
+from jointnet_cli.training.determinism import _GOLDEN, RankSampler, SampleRNG, _mixed
 
 
-def numbers(draws: Draws) -> list[torch.Tensor]:
+def numbers(draws: SampleRNG) -> list[torch.Tensor]:
     return [draws.normal(2, 3), draws.uniform(), draws.integers(1000), draws.normal(1)]
 
 
 def test_a_sample_draws_the_same_in_any_batch() -> None:
-    whole = numbers(Draws(3, range(40, 48)))
-    parts = [numbers(Draws(3, range(start, start + 2))) for start in range(40, 48, 2)]
+    whole = numbers(SampleRNG(3, range(40, 48)))
+    parts = [numbers(SampleRNG(3, range(start, start + 2))) for start in range(40, 48, 2)]
     for kind, values in enumerate(whole):
         assert torch.equal(values, torch.cat([part[kind] for part in parts]))
 
 
 def test_places_seeds_and_purposes_differ() -> None:
-    first = Draws(0, range(64)).normal(4)
+    first = SampleRNG(0, range(64)).normal(4)
     assert len(first.unique(dim=0)) == 64
-    for other in (Draws(1, range(64)), Draws(0, range(64, 128)), Draws(0, range(64), "mirrored")):
+    for other in (SampleRNG(1, range(64)), SampleRNG(0, range(64, 128)), SampleRNG(0, range(64), "mirrored")):
         assert not torch.isin(first, other.normal(4)).any()
 
 
@@ -46,7 +46,7 @@ def splitmix64(state: int) -> int:
 @pytest.mark.parametrize(("seed", "purpose"), [(0, "noise"), (7, "timesteps")])
 def test_the_numbers_are_those_of_the_sample_s_stream(seed: int, purpose: str) -> None:
     places = [0, 41, 2**40]
-    draws = Draws(seed, places, purpose)
+    draws = SampleRNG(seed, places, purpose)
     normal, uniform, integers, last = draws.normal(2, 3), draws.uniform(), draws.integers(1000, 2), draws.uniform(1)
     assert normal.shape == (3, 2, 3) and uniform.shape == (3,) and integers.shape == (3, 2) and last.shape == (3, 1)
     assert normal.dtype == uniform.dtype == torch.float32 and integers.dtype == torch.int64
@@ -67,26 +67,26 @@ def test_the_rarest_normal_numbers_and_the_finest_integers() -> None:
     first, other = (splitmix64(splitmix64(splitmix64(place) + run) + 0x9E3779B97F4A7C15) for place in (664110, 5))
     assert first >> 32 == 170  # so close to 0 that one more or less changes the radius
     normal = math.sqrt(-2 * math.log(171 / 2**32)) * math.cos(2 * math.pi * (first % 2**32) / 2**32)
-    assert Draws(0, [664110]).normal(1).item() == pytest.approx(normal, rel=2e-6)
-    assert Draws(0, [5]).integers(2**48).item() == other >> 16
+    assert SampleRNG(0, [664110]).normal(1).item() == pytest.approx(normal, rel=2e-6)
+    assert SampleRNG(0, [5]).integers(2**48).item() == other >> 16
 
 
 def test_an_empty_batch_draws_nothing() -> None:
-    assert Draws(0, []).uniform(2).shape == (0, 2)
+    assert SampleRNG(0, []).uniform(2).shape == (0, 2)
 
 
 def test_the_purpose_is_noise_unless_it_is_given() -> None:
-    assert torch.equal(Draws(3, [5]).normal(4), Draws(3, [5], "noise").normal(4))
+    assert torch.equal(SampleRNG(3, [5]).normal(4), SampleRNG(3, [5], "noise").normal(4))
 
 
 def test_numbers_are_made_on_the_device_asked_for() -> None:
-    draws = Draws(0, [1, 2], device="meta")
+    draws = SampleRNG(0, [1, 2], device="meta")
     assert draws.normal(3).device.type == draws.uniform().device.type == draws.integers(5).device.type == "meta"
     assert draws.uniform(device="cpu").device.type == "cpu"
 
 
 def test_normal_numbers_are_normal() -> None:
-    values = Draws(0, range(100)).normal(2000).double().flatten()
+    values = SampleRNG(0, range(100)).normal(2000).double().flatten()
     moments = [values.pow(power).mean().item() for power in (1, 2, 3, 4)]
     assert moments == pytest.approx([0, 1, 0, 3], abs=0.03)
     beyond = (values.abs() > 3).double().mean().item()
@@ -94,7 +94,7 @@ def test_normal_numbers_are_normal() -> None:
 
 
 def test_numbers_are_in_range_and_spread() -> None:
-    draws = Draws(0, range(4000))
+    draws = SampleRNG(0, range(4000))
     normal, uniform, integers = draws.normal(), draws.uniform(), draws.integers(10)
     assert abs(normal.mean()) < 0.05 and abs(normal.std() - 1) < 0.05
     assert uniform.min() >= 0 and uniform.max() < 1 and abs(uniform.mean() - 0.5) < 0.02
@@ -102,14 +102,14 @@ def test_numbers_are_in_range_and_spread() -> None:
 
 
 def test_a_step_is_the_same_samples_however_it_is_divided() -> None:
-    def places(step: int, *shares: Share) -> list[int]:
+    def places(step: int, *shares: RankSampler) -> list[int]:
         return [place for share in shares for micro in range(share.accumulation) for place in share.places(step, micro)]
 
     for step in (0, 5):
-        whole = places(step, Share(8))
+        whole = places(step, RankSampler(8))
         assert whole == list(range(step * 8, step * 8 + 8))
-        assert places(step, Share(2, accumulation=4)) == whole
-        assert places(step, *(Share(4, processes=2, process=rank) for rank in range(2))) == whole
-        assert places(step, *(Share(2, accumulation=2, processes=2, process=rank) for rank in range(2))) == whole
-    assert Share(2, accumulation=2, processes=2, process=1).lanes == range(4, 8)
-    assert Share(2, accumulation=2).places(3) == range(12, 14)
+        assert places(step, RankSampler(2, accumulation=4)) == whole
+        assert places(step, *(RankSampler(4, processes=2, process=rank) for rank in range(2))) == whole
+        assert places(step, *(RankSampler(2, accumulation=2, processes=2, process=rank) for rank in range(2))) == whole
+    assert RankSampler(2, accumulation=2, processes=2, process=1).lanes == range(4, 8)
+    assert RankSampler(2, accumulation=2).places(3) == range(12, 14)

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from jointnet_cli.cli import app
 from jointnet_cli.data.shards.format import read_shards
-from jointnet_cli.data.worlds.vocabulary import vocabulary
+from jointnet_cli.data.worlds.vocabulary import caption_words
 from jointnet_cli.data.worlds.world import EVALUATION_SEEDS
 from jointnet_cli.model.checkpoint import load_model
 
@@ -115,7 +115,7 @@ def test_stages_follow_each_other_and_a_cool_down_makes_a_model(
     before = base.text.tokenizers["tokenizer"]
     after = made.text.tokenizers["tokenizer"]
     assert after.get_vocab().items() >= before.get_vocab().items()
-    new = [word for word in vocabulary() if word not in base.words.known]
+    new = [word for word in caption_words() if word not in base.words.known]
     assert new and all(len(after.tokenize(word)) == 1 for word in new)
 
     forever.cool_down(tiny_options(forever, base_run, tmp_path, "--cool-down", "0.001"), worker)

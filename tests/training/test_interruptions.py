@@ -13,14 +13,14 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from jointnet_cli.cli.train import RunOptions
 from jointnet_cli.cli.train import train as command
 from jointnet_cli.training.checkpoints import Checkpoints
-from jointnet_cli.training.interruptions import Terminated, terminable, uninterrupted
+from jointnet_cli.training.interruptions import Terminated, defer_signals, raise_on_sigterm
 
 from .conftest import TINY, TRAIN
 
 
 def test_ctrl_c_comes_after_the_block() -> None:
     done: list[str] = []
-    with pytest.raises(KeyboardInterrupt), uninterrupted():
+    with pytest.raises(KeyboardInterrupt), defer_signals():
         signal.raise_signal(signal.SIGINT)
         done.append("the rest of the block")
     assert done
@@ -29,17 +29,17 @@ def test_ctrl_c_comes_after_the_block() -> None:
 
 def test_an_inner_block_waits_for_the_outer() -> None:
     done: list[str] = []
-    with pytest.raises(KeyboardInterrupt), uninterrupted():
-        with uninterrupted():
+    with pytest.raises(KeyboardInterrupt), defer_signals():
+        with defer_signals():
             signal.raise_signal(signal.SIGINT)
         done.append("after the inner block")
     assert done
 
 
 def test_without_ctrl_c_nothing_happens() -> None:
-    with uninterrupted():
+    with defer_signals():
         pass
-    with pytest.raises(ValueError, match="mine"), uninterrupted():
+    with pytest.raises(ValueError, match="mine"), defer_signals():
         raise ValueError("mine")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -48,7 +48,7 @@ def test_other_threads_pass_through() -> None:
     done: list[str] = []
 
     def work() -> None:
-        with uninterrupted():
+        with defer_signals():
             done.append("done")
 
     thread = threading.Thread(target=work)
@@ -60,8 +60,8 @@ def test_other_threads_pass_through() -> None:
 def test_sigterm_is_like_ctrl_c() -> None:
     done: list[str] = []
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Terminated), terminable():
-        with uninterrupted() as held:
+    with pytest.raises(Terminated), raise_on_sigterm():
+        with defer_signals() as held:
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGINT)
             done.append("the rest of the block")

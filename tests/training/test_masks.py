@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from jointnet_cli.training.determinism import Draws
+from jointnet_cli.training.determinism import SampleRNG
 from jointnet_cli.training.recipe import Masks
 from jointnet_cli.training.stages.masks import dense_prediction, random_masks, rectangles
 
@@ -15,7 +15,7 @@ KINDS = ("image_known", "maps_known", "equal", "unequal")
 
 
 def draw(shares: Masks, count: int = COUNT, seed: int = 0) -> Tensor:
-    masks = random_masks(torch.zeros(count, BRANCHES, 4, SIDE, SIDE), shares, Draws(seed, range(count)))
+    masks = random_masks(torch.zeros(count, BRANCHES, 4, SIDE, SIDE), shares, SampleRNG(seed, range(count)))
     assert masks.shape == (count, BRANCHES, 1, SIDE, SIDE)
     assert ((masks == 0) | (masks == 1)).all()
     return masks

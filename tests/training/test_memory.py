@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from jointnet_cli.training.preflight import Memory, estimate, saved_bytes, without_values
+from jointnet_cli.training.preflight import Memory, activation_bytes, estimate, use_fake_cpu_parameters
 from jointnet_cli.training.run import open_stage
 from jointnet_cli.training.sketch import draw, image_side
-from jointnet_cli.training.stages.stage import recompute_activations
+from jointnet_cli.training.stages.stage import enable_gradient_checkpointing
 
 from .conftest import SIZE, Tiny, losses_at
 
@@ -22,7 +22,7 @@ RUNS = {"base": "vae", "joint-depth": "base", "inpaint": "joint", "vae": "vae"}
 def measured(recipe: object, side: int) -> tuple[Memory, nn.Module]:
     sketch = draw(recipe, side)  # type: ignore[arg-type]
     with FakeTensorMode():
-        without_values(sketch.network)
+        use_fake_cpu_parameters(sketch.network)
         return estimate(recipe.train, sketch.network, sketch.forward), sketch.network  # type: ignore[attr-defined]
 
 
@@ -37,11 +37,11 @@ def test_the_estimate_is_what_a_step_keeps(
     stage = open_stage(recipe, tmp_path, lambda line: None)
     network = stage.network.train()
     if recipe.train.gradient_checkpointing:
-        recompute_activations(network)
+        enable_gradient_checkpointing(network)
     shapes = {key: (value.shape, value.requires_grad) for key, value in network.named_parameters()}
     if name != "base":  # whose vocabulary is only as large as the captions made it
         assert shapes == {key: (value.shape, value.requires_grad) for key, value in sketch.named_parameters()}
-    real = saved_bytes(network, lambda: torch.stack(list(losses_at(stage, network).values())).sum())
+    real = activation_bytes(network, lambda: torch.stack(list(losses_at(stage, network).values())).sum())
     assert memory.activations == pytest.approx(real, rel=0.2)  # of which the losses' own tensors are a part
 
 
@@ -80,9 +80,9 @@ def test_recomputed_activations_give_the_same_gradients(
         forward().backward()
         return {key: value.grad for key, value in network.named_parameters()}
 
-    kept, before = saved_bytes(network, forward), gradients()
-    recompute_activations(network)
-    assert saved_bytes(network, forward) < 0.5 * kept
+    kept, before = activation_bytes(network, forward), gradients()
+    enable_gradient_checkpointing(network)
+    assert activation_bytes(network, forward) < 0.5 * kept
     after = gradients()
     assert before.keys() == after.keys()
     for key, value in before.items():

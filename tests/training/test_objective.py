@@ -9,11 +9,11 @@ from torch import Generator, Tensor
 from torch.distributions import Normal, kl_divergence
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.training.captions import drop
-from jointnet_cli.training.determinism import Draws
+from jointnet_cli.training.captions import drop_captions
+from jointnet_cli.training.determinism import SampleRNG
 from jointnet_cli.training.objective import (
     LearnedVariance,
-    Noised,
+    NoisyBatch,
     branch_losses,
     level_log_likelihood,
     noised,
@@ -35,8 +35,8 @@ def generator(seed: int = 0) -> Generator:
     return Generator().manual_seed(seed)
 
 
-def draws(count: int, seed: int = 0) -> Draws:
-    return Draws(seed, range(count))
+def draws(count: int, seed: int = 0) -> SampleRNG:
+    return SampleRNG(seed, range(count))
 
 
 def test_zero_terminal_snr() -> None:
@@ -126,11 +126,11 @@ def test_captions_are_dropped_below_the_share() -> None:
     uniform = draws(40).uniform().tolist()
     share = sorted(uniform)[10]  # ten numbers are below this share, and one is equal to it
     wanted = [caption if number >= share else "" for caption, number in zip(captions, uniform, strict=True)]
-    assert drop(captions, share, draws(40)) == wanted and wanted.count("") == 10
-    assert drop(captions, 0, draws(40)) == captions and drop(captions, 1, draws(40)) == [""] * 40
-    assert drop(captions, 0, Draws(0, range(40), device="meta")) == captions  # the list is made on the CPU
+    assert drop_captions(captions, share, draws(40)) == wanted and wanted.count("") == 10
+    assert drop_captions(captions, 0, draws(40)) == captions and drop_captions(captions, 1, draws(40)) == [""] * 40
+    assert drop_captions(captions, 0, SampleRNG(0, range(40), device="meta")) == captions  # the list is made on the CPU
     with pytest.raises(ValueError, match="longer"):
-        drop(captions, 0, draws(41))
+        drop_captions(captions, 0, draws(41))
 
 
 @pytest.mark.parametrize("gamma", [1.0, 5.0])
@@ -160,8 +160,8 @@ def test_without_gamma_all_timesteps_weigh_alike() -> None:
     assert torch.equal(timestep_weights(scheduler("v_prediction"), ALL, None), torch.ones(1000))
 
 
-def batch_of(target: torch.Tensor, weight: torch.Tensor) -> Noised:
-    return Noised(torch.zeros_like(target), torch.zeros(len(target), dtype=torch.long), target, weight)
+def batch_of(target: torch.Tensor, weight: torch.Tensor) -> NoisyBatch:
+    return NoisyBatch(torch.zeros_like(target), torch.zeros(len(target), dtype=torch.long), target, weight)
 
 
 def test_a_perfect_prediction_costs_nothing() -> None:

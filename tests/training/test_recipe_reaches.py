@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jointnet_cli.training.determinism import Draws, Share
+from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.objective import noised
 from jointnet_cli.training.recipe import Objective
 from jointnet_cli.training.stages.base import BaseStage
@@ -54,9 +54,9 @@ STAGES = pytest.mark.parametrize("opened", [base_stage, joint_stage])
 
 
 def loss_of(stage: Stage, network: nn.Module, count: int) -> dict[str, Tensor]:
-    batch = next(stage.batches(Share(count), 0))
+    batch = next(stage.batches(RankSampler(count), 0))
     with torch.no_grad():
-        return stage.loss(network, batch, Draws(stage.settings.seed, batch.places))
+        return stage.loss(network, batch, SampleRNG(stage.settings.seed, batch.places))
 
 
 @pytest.mark.usefixtures("base_run")
@@ -80,7 +80,7 @@ def test_noise_offset_and_min_snr_gamma(tiny: Tiny, tmp_path: Path, opened: Call
     settings = ("objective.noise_offset=0.5", "objective.min_snr_gamma=2.0", "objective.text_dropout=0", "train.seed=3")
     stage, _ = opened(tiny, tmp_path, network, *settings)
     losses = loss_of(stage, network, 64)
-    batch, draws = next(stage.batches(Share(64), 0)), Draws(3, range(64))
+    batch, draws = next(stage.batches(RankSampler(64), 0)), SampleRNG(3, range(64))
     draws.uniform()  # for the captions
     noise = draws.normal(*batch.clean.shape[1:]) + 0.5 * draws.normal(*batch.clean.shape[1:3], 1, 1)
     timestep = draws.integers(1000)
@@ -98,7 +98,7 @@ def test_noise_offset_and_min_snr_gamma(tiny: Tiny, tmp_path: Path, opened: Call
 def test_every_timestep_is_drawn_alike_often() -> None:
     schedule = scheduler("v_prediction")
     clean = torch.zeros(100_000, 1, 1, 1, 1)
-    counts = noised(clean, schedule, Objective(), Draws(0, range(len(clean)))).timestep.bincount(minlength=1000)
+    counts = noised(clean, schedule, Objective(), SampleRNG(0, range(len(clean)))).timestep.bincount(minlength=1000)
     assert len(counts) == 1000 and counts[0] > 0 and counts[-1] > 0
     # 100 of each with a standard deviation of 10.
     assert counts.min() > 50 and counts.max() < 150

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from jointnet_cli.training.batches import Batch
-from jointnet_cli.training.determinism import Draws, Share
+from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.optimizers import MuonWithAdamW
 from jointnet_cli.training.recipe import Train
 from jointnet_cli.training.trainer import Trainer
@@ -44,13 +44,13 @@ class Regression:
         self.made: list[tuple[str, list[float]]] = []
         """Every preview and export by its path in the run, and the weights that it was made with."""
 
-    def batches(self, share: Share, step: int) -> Iterator[Batch]:
+    def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
         for number in count(step):
             for micro in range(share.accumulation):
                 places = share.places(number, micro)
                 yield Batch(places, torch.tensor([[1.0, place % 3] for place in places]), [])
 
-    def loss(self, network: nn.Module, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def loss(self, network: nn.Module, batch: Batch, draws: SampleRNG) -> dict[str, Tensor]:
         self.batch_sizes.append(len(batch.places))
         self.autocast.add(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
         difference = network(batch.clean)[:, 0].float() - draws.uniform()
@@ -82,7 +82,7 @@ class ByHand:
         for step in range(1, train.max_steps + 1):
             places = range((step - 1) * total, step * total)
             inputs = np.array([[1.0, place % 3] for place in places])
-            difference = inputs @ weights - Draws(train.seed, places).uniform().double().numpy()
+            difference = inputs @ weights - SampleRNG(train.seed, places).uniform().double().numpy()
             self.losses.append(float(np.square(difference).mean() / 2))
             gradient = difference @ inputs / total
             self.norms.append(float(np.linalg.norm(gradient)))

@@ -44,14 +44,14 @@ def consistency(
     from jointnet_cli.evaluation.consistency_rows import KINDS, Sampled, open_source
     from jointnet_cli.evaluation.consistency_table import measure_consistency
     from jointnet_cli.evaluation.methods import parse_rows
-    from jointnet_cli.evaluation.runner import Items
+    from jointnet_cli.evaluation.runner import Runner
 
     rows = parse_rows(evaluation.rows or DEFAULT_ROWS, KINDS)
     listed = listed_prompts(prompts)
     how = Sampled(listed, samples, panoramas, width, sampling.request(), place.device, place.dtype)
     sources = {row: open_source(row, how) for row in rows}
     folder = evaluation.folder("consistency")
-    items = Items(folder, {"command": "consistency", "prompts": listed})
+    items = Runner(folder, {"command": "consistency", "prompts": listed})
     table = measure_consistency(
         sources,
         items,

@@ -11,7 +11,7 @@ from jointnet_cli.cli.options import INPUT_PANEL, DepthKind, SamplingOptions, op
 from jointnet_cli.errors import UserError
 
 if TYPE_CHECKING:
-    from jointnet_cli.evaluation.cases import Scenes
+    from jointnet_cli.evaluation.cases import Cases
 
 DEFAULT_ROWS = ("jointnet:diorama", "constant", "autoencoder:diorama")
 
@@ -61,13 +61,13 @@ def depth(
     from jointnet_cli.evaluation.depth_rows import KINDS, Predicting
     from jointnet_cli.evaluation.depth_table import measure_depth
     from jointnet_cli.evaluation.methods import parse_rows
-    from jointnet_cli.evaluation.runner import Items
+    from jointnet_cli.evaluation.runner import Runner
 
     rows = parse_rows(evaluation.rows or DEFAULT_ROWS, KINDS)
     scenes = _open_scenes(shards, truth, middlebury, depth_kind)
     cap = scenes.depth_cap if depth_cap is None else depth_cap or None
     folder = evaluation.folder("depth")
-    items = Items(folder, {"command": "depth", "truth": scenes.identity, "depth cap": cap})
+    items = Runner(folder, {"command": "depth", "truth": scenes.identity, "depth cap": cap})
     table = measure_depth(
         scenes,
         rows,
@@ -81,11 +81,11 @@ def depth(
     conclude(table, items, folder, evaluation)
 
 
-def _open_scenes(shards: str | None, truth: Path | None, middlebury: bool, kind: DepthKind) -> Scenes:
-    from jointnet_cli.evaluation.cases import FolderScenes, Middlebury, ShardScenes
+def _open_scenes(shards: str | None, truth: Path | None, middlebury: bool, kind: DepthKind) -> Cases:
+    from jointnet_cli.evaluation.cases import FolderCases, Middlebury, ShardCases
 
     if sum((shards is not None, truth is not None, middlebury)) != 1:
         raise UserError("one ground truth is needed", hint="give --shards DIR, --truth DIR or --middlebury")
     if shards is not None:
-        return ShardScenes(shards, "depth")
-    return FolderScenes(truth, "depth", kind) if truth is not None else Middlebury()
+        return ShardCases(shards, "depth")
+    return FolderCases(truth, "depth", kind) if truth is not None else Middlebury()

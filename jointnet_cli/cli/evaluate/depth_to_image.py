@@ -35,7 +35,7 @@ def depth_to_image(
     from jointnet_cli.evaluation.depth_rows import Predicting
     from jointnet_cli.evaluation.depth_to_image_table import KINDS, PREDICTORS, measure_depth_to_image
     from jointnet_cli.evaluation.methods import Making, parse_row, parse_rows
-    from jointnet_cli.evaluation.runner import Items
+    from jointnet_cli.evaluation.runner import Runner
     from jointnet_cli.sampling.presets import Sampling
 
     rows = parse_rows(evaluation.rows or DEFAULT_ROWS, KINDS)
@@ -46,7 +46,7 @@ def depth_to_image(
 
         raise UserError("no depth to paint for", hint=f"give --shards DIR, such as those of {EVALUATION_COMMAND}")
     folder = evaluation.folder("depth-to-image")
-    items = Items(folder, {"command": "depth-to-image", "depth": given.facts["digest"]})
+    items = Runner(folder, {"command": "depth-to-image", "depth": given.facts["digest"]})
     table = measure_depth_to_image(
         given,
         rows,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from jointnet_cli.evaluation.cases import Caption, FolderPictures, ShardPictures
     from jointnet_cli.evaluation.picture_scores import Scoring
-    from jointnet_cli.evaluation.runner import Items
+    from jointnet_cli.evaluation.runner import Runner
 
 DEFAULT_ROWS = ("jointnet:diorama",)
 CAPTION_COLUMNS = ("prompt", "caption", "text")
@@ -65,7 +65,7 @@ class FeatureOptions:
         ),
     ] = 1
 
-    def open(self, items: Items, evaluation: EvaluateOptions, device: str | None) -> Scoring:
+    def open(self, items: Runner, evaluation: EvaluateOptions, device: str | None) -> Scoring:
         """Load the networks.
 
         Raises:
@@ -115,14 +115,14 @@ def generation(
     """
     from jointnet_cli.evaluation.generation_table import KINDS, measure_generation
     from jointnet_cli.evaluation.methods import Making, parse_rows
-    from jointnet_cli.evaluation.runner import Items
+    from jointnet_cli.evaluation.runner import Runner
 
     rows = parse_rows(evaluation.rows or DEFAULT_ROWS, KINDS)
     given = open_shards(shards)
     captions, facts = _captions(prompts, given)
     real = open_reference(reference) or given
     folder = evaluation.folder("generation")
-    items = Items(folder, {"command": "generation", "captions": facts["digest"]})
+    items = Runner(folder, {"command": "generation", "captions": facts["digest"]})
     table = measure_generation(
         captions,
         rows,

@@ -12,7 +12,7 @@ from jointnet_cli.cli.options import SamplingOptions
 from jointnet_cli.errors import UserError
 
 if TYPE_CHECKING:
-    from jointnet_cli.evaluation.cases import Scenes
+    from jointnet_cli.evaluation.cases import Cases
 
 DEFAULT_ROWS = ("jointnet:diorama", "from-depth:diorama")
 
@@ -34,12 +34,12 @@ def normal(
     from jointnet_cli.evaluation.depth_rows import Predicting
     from jointnet_cli.evaluation.methods import parse_rows
     from jointnet_cli.evaluation.normal_table import KINDS, measure_normal
-    from jointnet_cli.evaluation.runner import Items
+    from jointnet_cli.evaluation.runner import Runner
 
     rows = parse_rows(evaluation.rows or DEFAULT_ROWS, KINDS)
     scenes = _open_scenes(shards, truth)
     folder = evaluation.folder("normal")
-    items = Items(folder, {"command": "normal", "truth": scenes.identity})
+    items = Runner(folder, {"command": "normal", "truth": scenes.identity})
     table = measure_normal(
         scenes,
         rows,
@@ -52,9 +52,9 @@ def normal(
     conclude(table, items, folder, evaluation)
 
 
-def _open_scenes(shards: str | None, truth: Path | None) -> Scenes:
-    from jointnet_cli.evaluation.cases import FolderScenes, ShardScenes
+def _open_scenes(shards: str | None, truth: Path | None) -> Cases:
+    from jointnet_cli.evaluation.cases import FolderCases, ShardCases
 
     if (shards is None) == (truth is None):
         raise UserError("one ground truth is needed", hint="give --shards DIR or --truth DIR")
-    return ShardScenes(shards, "normal") if shards is not None else FolderScenes(Path(truth or "."), "normal")
+    return ShardCases(shards, "normal") if shards is not None else FolderCases(Path(truth or "."), "normal")

@@ -14,7 +14,7 @@ from jointnet_cli.cli.options import INPUT_PANEL, OUTPUT_PANEL, Device, Dtype, J
 if TYPE_CHECKING:
     from jointnet_cli.evaluation.measure import Watch
     from jointnet_cli.evaluation.report import Table
-    from jointnet_cli.evaluation.runner import Items
+    from jointnet_cli.evaluation.runner import Runner
 
 Shards = Annotated[
     str | None,
@@ -62,7 +62,7 @@ class EvaluateOptions:
         """How many items of those that there are."""
         return min(available, self.limit or available)
 
-    def watch(self, items: Items) -> Watch:
+    def watch(self, items: Runner) -> Watch:
         """Shows the progress of rows on the main process, unless it is to be quiet."""
         return lambda name: progress(name, self.quiet or not items.main)
 
@@ -75,7 +75,7 @@ class DeviceOptions:
     dtype: Dtype = None
 
 
-def conclude(table: Table, items: Items, folder: Path, options: EvaluateOptions) -> None:
+def conclude(table: Table, items: Runner, folder: Path, options: EvaluateOptions) -> None:
     """Publish the table, on one process.
 
     Raises:

@@ -64,7 +64,7 @@ def panorama(
     from jointnet_cli.evaluation.methods import parse_rows
     from jointnet_cli.evaluation.panorama_rows import KINDS, Canvas, Drawing, Motif, open_painter
     from jointnet_cli.evaluation.panorama_table import measure_panoramas
-    from jointnet_cli.evaluation.runner import Items
+    from jointnet_cli.evaluation.runner import Runner
     from jointnet_cli.model.perceptual import open_perceptual
 
     rows = parse_rows(evaluation.rows or METHODS, KINDS)
@@ -75,7 +75,7 @@ def panorama(
     painters = {row: open_painter(row, how) for row in rows}
     folder = evaluation.folder("panorama")
     sheet = folder / "sheet.png"
-    items = Items(folder, {"command": "panorama", "prompts": motif.prompts, "canvas": asdict(canvas)})
+    items = Runner(folder, {"command": "panorama", "prompts": motif.prompts, "canvas": asdict(canvas)})
     table = measure_panoramas(
         painters,
         items,

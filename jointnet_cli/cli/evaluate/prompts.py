@@ -26,13 +26,13 @@ def listed_prompts(source: str | None, count: int | None = None) -> list[str]:
     """
     from jointnet_cli.cli.rows import read_rows
     from jointnet_cli.errors import UserError
-    from jointnet_cli.evaluation.judge.prompts import OBJECTS, evenly, fixed_prompts
+    from jointnet_cli.evaluation.judge.prompts import OBJECTS, fixed_prompts, spread_evenly
 
     if source is None:
         fixed = [prompt.text for prompt in fixed_prompts()]
         turns = len(fixed) // len(OBJECTS)
         mixed = [text for turn in range(turns) for text in fixed[turn::turns]]
-        return mixed if count is None else evenly(fixed, count)
+        return mixed if count is None else spread_evenly(fixed, count)
     rows = read_rows(source)
     if lacking := next((row.place for row in rows if not str(row.values.get("prompt", "")).strip()), None):
         raise UserError(f"{lacking}: no prompt", hint="the column is called prompt")

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jointnet_cli.data.labels.teachers import Labeller, open_labeller, open_teacher
+from jointnet_cli.data.labels.teachers import Teacher, open_labeller, open_teacher
 from jointnet_cli.data.shards.format import (
     IMAGES,
     MAP_SUFFIXES,
@@ -33,7 +33,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import claim, write_text
 from jointnet_cli.files.text import to_json
 
-__all__ = ["LabelReport", "Labeller", "label_shards", "open_labeller", "open_teacher"]
+__all__ = ["LabelReport", "Teacher", "label_shards", "open_labeller", "open_teacher"]
 
 WINDOW = 8
 """Batches of samples in memory: images of one size are gathered from so many."""
@@ -65,7 +65,7 @@ class LabelReport:
 
 
 @dataclass
-class Tally:
+class LabelTally:
     """How one shard stands with one labeller."""
 
     labelled: int = 0
@@ -74,7 +74,7 @@ class Tally:
 
 def label_shards(
     shards: Sequence[Path],
-    labellers: Sequence[Labeller],
+    labellers: Sequence[Teacher],
     *,
     batch: int = 16,
     replace: bool = False,
@@ -119,14 +119,14 @@ def label_shards(
     return report
 
 
-def _is_labelled(shard: Path, labeller: Labeller, replace: bool) -> bool:
+def _is_labelled(shard: Path, labeller: Teacher, replace: bool) -> bool:
     """Whether all of a shard is labelled by this labeller, as its stats say or, where a kill came before them, its samples."""
     recorded = _read_stats(shard).get("labels", {}).get(labeller.modality, {})
     if recorded.get("hash") == labeller.hash:
         return True
-    origins = Counter(origin(entry, labeller.modality) for entry in read_entries(shard))
+    origins = Counter(map_source(entry, labeller.modality) for entry in read_entries(shard))
     if origins.total() == origins[labeller.hash]:
-        _write_stats(shard, {labeller.modality: _summary(labeller, Tally(origins.total()))})
+        _write_stats(shard, {labeller.modality: _summary(labeller, LabelTally(origins.total()))})
         return True
     if origins.keys() - {None, labeller.hash} and not replace:
         raise UserError(
@@ -139,18 +139,18 @@ def _is_labelled(shard: Path, labeller: Labeller, replace: bool) -> bool:
 def _label_shard(
     shard: Path,
     partial: Path,
-    labellers: Sequence[Labeller],
+    labellers: Sequence[Teacher],
     batch: int,
     report: LabelReport,
     advance: Callable[[int], None],
 ) -> None:
-    tallies = {labeller.modality: Tally() for labeller in labellers}
+    tallies = {labeller.modality: LabelTally() for labeller in labellers}
     count = 0
     with tarfile.open(partial, "w") as tar:
         for entries in _windows(read_entries(shard), WINDOW * batch):
             pictures = decode(entries)
             for labeller in labellers:
-                done, tally = annotate(entries, pictures, labeller, batch), tallies[labeller.modality]
+                done, tally = label_entries(entries, pictures, labeller, batch), tallies[labeller.modality]
                 tally.labelled += done.kept + done.made
                 tally.failed.update(done.failures.values())
                 report.labelled[labeller.modality] += done.made
@@ -174,7 +174,7 @@ def _windows(entries: Iterator[Entry], size: int) -> Iterator[list[Entry]]:
         yield window
 
 
-def _summary(labeller: Labeller, tally: Tally) -> dict[str, Any]:
+def _summary(labeller: Teacher, tally: LabelTally) -> dict[str, Any]:
     counts = {"labelled": tally.labelled, "failed": dict(tally.failed)}
     return {"teacher": labeller.name, "hash": labeller.hash, **counts}
 
@@ -189,7 +189,7 @@ def _write_stats(shard: Path, labels: dict[str, Any]) -> None:
     write_text(stats_path(shard), to_json(stats | {"labels": stats.get("labels", {}) | labels}))
 
 
-Picture = NDArray[np.uint8] | str
+SampleImage = NDArray[np.uint8] | str
 """An image (H, W, 3), or the failure that there is instead of it."""
 
 
@@ -204,17 +204,19 @@ class Annotated:
     """Class of the failure by the sample's key."""
 
 
-def decode(entries: Sequence[Entry]) -> list[Picture]:
+def decode(entries: Sequence[Entry]) -> list[SampleImage]:
     """The images of samples."""
     return [_decode(entry) for entry in entries]
 
 
-def annotate(entries: Sequence[Entry], pictures: Sequence[Picture], labeller: Labeller, batch: int) -> Annotated:
+def label_entries(
+    entries: Sequence[Entry], pictures: Sequence[SampleImage], labeller: Teacher, batch: int
+) -> Annotated:
     """Put a map into every sample that can have one; the others lose what another teacher had said.
 
     Images of one size go through the labeller together, at most `batch` of them.
     """
-    kept = {place for place, entry in enumerate(entries) if origin(entry, labeller.modality) == labeller.hash}
+    kept = {place for place, entry in enumerate(entries) if map_source(entry, labeller.modality) == labeller.hash}
     failures: dict[int, str] = {}
     sizes: dict[tuple[int, ...], list[int]] = {}
     for place, picture in enumerate(pictures):
@@ -237,7 +239,7 @@ def annotate(entries: Sequence[Entry], pictures: Sequence[Picture], labeller: La
     return Annotated(len(kept), len(entries) - len(kept) - len(failures), words)
 
 
-def origin(entry: Entry, modality: str) -> str | None:
+def map_source(entry: Entry, modality: str) -> str | None:
     """The hash of the teacher that a sample's map is from: "" for none, as of exact maps; `None` without a map."""
     if entry.find(MAP_SUFFIXES[modality]) is None:
         return None
@@ -252,7 +254,7 @@ def _record(entry: Entry) -> dict[str, Any]:
         return {}
 
 
-def _decode(entry: Entry) -> Picture:
+def _decode(entry: Entry) -> SampleImage:
     from jointnet_cli.files.decode import read_srgb8
 
     try:
@@ -268,7 +270,7 @@ def _decode(entry: Entry) -> Picture:
         return "not_an_image"
 
 
-def _ask(labeller: Labeller, pictures: Sequence[Any]) -> Iterable[Tensor | str]:
+def _ask(labeller: Teacher, pictures: Sequence[Any]) -> Iterable[Tensor | str]:
     """The labeller's maps of images of one size, or for an image the failure."""
     images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255  # (B, 3, H, W)
     try:
@@ -281,7 +283,7 @@ def _ask(labeller: Labeller, pictures: Sequence[Any]) -> Iterable[Tensor | str]:
         return [values for picture in pictures for values in _ask(labeller, [picture])]
 
 
-def _put(entry: Entry, labeller: Labeller, values: Tensor) -> None:
+def _put(entry: Entry, labeller: Teacher, values: Tensor) -> None:
     facts: dict[str, Any]
     if labeller.modality == "depth":
         content, scale = encode_depth(values.numpy())

@@ -35,7 +35,7 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Network:
+class MapNetwork:
     """A network on its device. What is `None` its files do not say."""
 
     run: Callable[[Tensor], Tensor]
@@ -55,7 +55,7 @@ class Network:
     """Weights that the files lack; they are NaN, so that a map shows whether the network needs them."""
 
 
-def open_transformers(source: str, modality: str, device: torch.device) -> Network:
+def open_transformers(source: str, modality: str, device: torch.device) -> MapNetwork:
     """A depth model of transformers, or a DPT whose last layer has three channels for normals.
 
     Args:
@@ -83,7 +83,7 @@ def open_transformers(source: str, modality: str, device: torch.device) -> Netwo
     if config["model_type"] == "depth_anything":
         kind = "distance" if config.get("depth_estimation_type") == "metric" else "disparity"
     identity = digest([folder / "config.json", *weights.files])
-    return Network(run, device, identity, size, mean=mean, std=std, kind=kind, missing=missing)
+    return MapNetwork(run, device, identity, size, mean=mean, std=std, kind=kind, missing=missing)
 
 
 def _fetch(repository: str) -> Path:
@@ -162,7 +162,7 @@ def _preprocessing(folder: Path, config: dict[str, Any]) -> tuple[Any, Any, tupl
     return mean and tuple(mean), std and tuple(std), tuple(size) if size and all(size) else None
 
 
-def open_onnx(path: Path, device: torch.device) -> Network:
+def open_onnx(path: Path, device: torch.device) -> MapNetwork:
     """An ONNX file with one image as input (batch, 3, height, width).
 
     Its size is read from the input, `mean`, `std` and `kind` from the metadata (`metadata_props`) where it has them.
@@ -204,7 +204,7 @@ def open_onnx(path: Path, device: torch.device) -> Network:
         merged = torch.cat(outputs)
         return (merged[:, None] if merged.ndim == 3 else merged).to(device)
 
-    return Network(
+    return MapNetwork(
         run,
         device,
         # Weights of large models lie beside the file: model.onnx.data, model.onnx_data.

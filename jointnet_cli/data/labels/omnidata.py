@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jointnet_cli.data.labels.networks import Network, digest, normal_dpt
+from jointnet_cli.data.labels.networks import MapNetwork, digest, normal_dpt
 from jointnet_cli.errors import UserError
 
 LAYERS = 12
@@ -32,7 +32,7 @@ UNUSED = ("pretrained.model.head.", "scratch.refinenet4.resConfUnit1.", "neck.fu
 not every version of the network has it."""
 
 
-def open_omnidata(path: Path, device: torch.device) -> Network:
+def open_omnidata(path: Path, device: torch.device) -> MapNetwork:
     """The network of a published checkpoint, in float32.
 
     Raises:
@@ -41,7 +41,7 @@ def open_omnidata(path: Path, device: torch.device) -> Network:
     from transformers import DPTConfig
 
     model = load_omnidata(path, DPTConfig(**HYBRID)).to(device)
-    return Network(lambda images: model(images).predicted_depth, device, digest([path]))
+    return MapNetwork(lambda images: model(images).predicted_depth, device, digest([path]))
 
 
 def load_omnidata(path: Path, config: Any) -> torch.nn.Module:

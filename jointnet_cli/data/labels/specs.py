@@ -42,7 +42,7 @@ OUR_AXES = "rub"
 
 
 @dataclass(frozen=True)
-class Settings:
+class TeacherSettings:
     """How a network is used; `None` where its own files decide."""
 
     size: int | None = None
@@ -60,7 +60,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class LabelSpec:
+class TeacherSpec:
     """One `MAP=TEACHER` of a command."""
 
     modality: str
@@ -70,16 +70,16 @@ class LabelSpec:
     """A folder, a file or a hub id."""
     format: Literal["transformers", "onnx", "omnidata"] = "transformers"
     """`omnidata` is the published checkpoint."""
-    settings: Settings = field(default_factory=Settings)
+    settings: TeacherSettings = field(default_factory=TeacherSettings)
 
 
-OMNIDATA_SETTINGS = Settings(384, (0.0,) * 3, (1.0,) * 3, axes="rdf", encoding="unsigned")
+OMNIDATA_SETTINGS = TeacherSettings(384, (0.0,) * 3, (1.0,) * 3, axes="rdf", encoding="unsigned")
 """Omnidata's normals come as (n + 1) / 2 of images that are not normalised. Their camera space is OpenCV's, with normals
 towards the viewer: of a photographed room the published network says (0.0, -1.0, -0.1) for the floor, (0.0, 1.0, 0.1)
 for the ceiling and (-0.5, 0.1, -0.8) for the wall ahead (maturk/dn-splatter, issue 9)."""
 
 
-def parse_specs(texts: Iterable[str]) -> list[LabelSpec]:
+def parse_specs(texts: Iterable[str]) -> list[TeacherSpec]:
     """All `--label`s of a command.
 
     Raises:
@@ -93,11 +93,11 @@ def parse_specs(texts: Iterable[str]) -> list[LabelSpec]:
     return specs
 
 
-def parse_spec(text: str) -> LabelSpec:
+def parse_spec(text: str) -> TeacherSpec:
     """`MAP=TEACHER[?KEY=VALUE&…]`.
 
     MAP is `depth` or `normal`. TEACHER is a name of `HUB` or `ALIASES`, a folder in transformers' format, a hub id,
-    `onnx:FILE` or `omnidata:FILE|FOLDER`. The keys are the fields of `Settings`.
+    `onnx:FILE` or `omnidata:FILE|FOLDER`. The keys are the fields of `TeacherSettings`.
 
     Raises:
         UserError: no such map, teacher, key or value; with the nearest one that there is.
@@ -112,7 +112,7 @@ def parse_spec(text: str) -> LabelSpec:
     return replace(spec, settings=replace(spec.settings, **given))
 
 
-def _find(modality: str, teacher: str) -> LabelSpec:
+def _find(modality: str, teacher: str) -> TeacherSpec:
     prefix, colon, place = teacher.partition(":")
     if prefix == OMNIDATA:
         if modality != "normal":
@@ -122,15 +122,15 @@ def _find(modality: str, teacher: str) -> LabelSpec:
     if prefix == ONNX and colon:
         return _local(modality, f"{ONNX}:", place, "give the path of an .onnx file")
     if teacher and Path(teacher).is_dir():
-        return LabelSpec(modality, Path(teacher).resolve().name, teacher)
+        return TeacherSpec(modality, Path(teacher).resolve().name, teacher)
     name = ALIASES.get(teacher, teacher)
     if name in HUB:
         if modality != "depth":
             raise UserError(f"{name} labels depth", hint=f"--label depth={teacher}")
         kept = models_home() / name
-        return LabelSpec(modality, name, str(kept) if kept.is_dir() else HUB[name])
+        return TeacherSpec(modality, name, str(kept) if kept.is_dir() else HUB[name])
     if is_hub_id(teacher):
-        return LabelSpec(modality, teacher, teacher)
+        return TeacherSpec(modality, teacher, teacher)
     forms = "give a folder in transformers' format, onnx:FILE, a hub id, or one of " + ", ".join(HUB)
     near = difflib.get_close_matches(teacher, NAMES, n=1)
     raise UserError(f"no teacher {teacher!r} for {modality}", hint=f"did you mean {near[0]}?" if near else forms)
@@ -142,22 +142,22 @@ OMNIDATA_HELP = (
 )
 
 
-def _local(modality: str, prefix: str, place: str, remedy: str) -> LabelSpec:
+def _local(modality: str, prefix: str, place: str, remedy: str) -> TeacherSpec:
     """A teacher on this machine: an ONNX file, of Omnidata also a checkpoint or a folder."""
     path = Path(place)
     if path.suffix == ".onnx" and path.is_file():
-        return LabelSpec(modality, prefix + path.name, place, "onnx")
+        return TeacherSpec(modality, prefix + path.name, place, "onnx")
     if prefix == f"{OMNIDATA}:" and path.suffix == ".ckpt" and path.is_file():
-        return LabelSpec(modality, prefix + path.name, place, "omnidata")
+        return TeacherSpec(modality, prefix + path.name, place, "omnidata")
     if prefix == f"{OMNIDATA}:" and place and path.is_dir():
-        return LabelSpec(modality, prefix + path.resolve().name, place)
+        return TeacherSpec(modality, prefix + path.resolve().name, place)
     problem = f"{place} is not there" if place and not path.exists() else f"{place or prefix} cannot be opened"
     raise UserError(f"the teacher {problem}", hint=remedy)
 
 
 def _read_settings(modality: str, query: str) -> dict[str, Any]:
     given: dict[str, Any] = {}
-    applicable = [item.name for item in fields(Settings) if item.name not in _FOREIGN[modality]]
+    applicable = [item.name for item in fields(TeacherSettings) if item.name not in _FOREIGN[modality]]
     for part in filter(None, query.split("&")):
         key, _, value = part.partition("=")
         if key not in applicable:

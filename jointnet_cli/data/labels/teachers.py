@@ -10,9 +10,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from jointnet_cli.data.labels.networks import Network, open_onnx, open_transformers
+from jointnet_cli.data.labels.networks import MapNetwork, open_onnx, open_transformers
 from jointnet_cli.data.labels.omnidata import open_omnidata
-from jointnet_cli.data.labels.specs import DIRECTIONS, KINDS, OUR_AXES, LabelSpec, Settings, parse_spec
+from jointnet_cli.data.labels.specs import DIRECTIONS, KINDS, OUR_AXES, TeacherSettings, TeacherSpec, parse_spec
 from jointnet_cli.devices import choose_device
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
@@ -24,7 +24,7 @@ NETWORK_SIDE = 384
 CHANNELS = {"depth": 1, "normal": 3}
 
 
-class Labeller(Protocol):
+class Teacher(Protocol):
     """Predicts one dense map of images."""
 
     modality: str
@@ -42,16 +42,16 @@ class Labeller(Protocol):
 
 
 @dataclass
-class Teacher:
+class NetworkTeacher:
     """A labeller that asks a network."""
 
     modality: str
     name: str
     hash: str
-    network: Network
+    network: MapNetwork
     size: Size
     """Height and width that images have for the network."""
-    settings: Settings
+    settings: TeacherSettings
     """Complete: nothing that concerns the modality is `None`, but for `size`."""
 
     @torch.no_grad()
@@ -91,7 +91,7 @@ class Teacher:
         return unit_normals(turned)
 
 
-def open_labeller(spec: str, device: str | None = None) -> Labeller:
+def open_labeller(spec: str, device: str | None = None) -> Teacher:
     """Open the labeller that `MAP=TEACHER[?KEY=VALUE&…]` names (see `teachers.parse_spec`), and try it on one image.
 
     Raises:
@@ -100,7 +100,7 @@ def open_labeller(spec: str, device: str | None = None) -> Labeller:
     return open_teacher(parse_spec(spec), device)
 
 
-def open_teacher(spec: LabelSpec, device: str | None = None) -> Teacher:
+def open_teacher(spec: TeacherSpec, device: str | None = None) -> NetworkTeacher:
     """The same for a spec that was parsed."""
     place = choose_device(device)
     network = _open(spec, place)
@@ -110,7 +110,7 @@ def open_teacher(spec: LabelSpec, device: str | None = None) -> Teacher:
         raise UserError(f"{spec.name} takes {network.size[0]}x{network.size[1]} pixels only", hint="leave size= out")
     facts = [network.hash, spec.modality, size, *(vars(settings) | {"size": None}).items()]
     digest = hashlib.sha256(to_json(facts).encode()).hexdigest()[:12]
-    teacher = Teacher(spec.modality, spec.name, digest, network, size, settings)
+    teacher = NetworkTeacher(spec.modality, spec.name, digest, network, size, settings)
     try:
         sound = teacher(torch.full((1, 3, *size), 0.5)).isfinite().all()
     except UserError:
@@ -124,7 +124,7 @@ def open_teacher(spec: LabelSpec, device: str | None = None) -> Teacher:
     return teacher
 
 
-def _open(spec: LabelSpec, device: torch.device) -> Network:
+def _open(spec: TeacherSpec, device: torch.device) -> MapNetwork:
     if spec.format == "onnx":
         return open_onnx(Path(spec.source), device)
     if spec.format == "omnidata":
@@ -132,7 +132,7 @@ def _open(spec: LabelSpec, device: torch.device) -> Network:
     return open_transformers(spec.source, spec.modality, device)
 
 
-def _complete(spec: LabelSpec, network: Network) -> Settings:
+def _complete(spec: TeacherSpec, network: MapNetwork) -> TeacherSettings:
     """What was asked for, then what the network's files say, then a convention where one is general."""
     asked = spec.settings
     mean, std = asked.mean or network.mean, asked.std or network.std
@@ -142,9 +142,9 @@ def _complete(spec: LabelSpec, network: Network) -> Settings:
             hint="add ?mean=0.485,0.456,0.406&std=0.229,0.224,0.225 (ImageNet's), ?mean=0.5&std=0.5, or ?mean=0&std=1 for none",
         )
     if spec.modality == "normal":
-        return Settings(asked.size, mean, std, axes=asked.axes or OUR_AXES, encoding=asked.encoding or "signed")
+        return TeacherSettings(asked.size, mean, std, axes=asked.axes or OUR_AXES, encoding=asked.encoding or "signed")
     # Relative depth networks (MiDaS, DPT, Depth Anything) predict disparity; an ONNX file rarely says.
     kind = asked.kind or network.kind or ("disparity" if spec.format == "onnx" else None)
     if kind not in KINDS:
         raise UserError(f"{spec.name} does not say what its depth is", hint="add ?kind=disparity or ?kind=distance")
-    return Settings(asked.size, mean, std, kind=kind)
+    return TeacherSettings(asked.size, mean, std, kind=kind)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Slice:
+class ShardSlice:
     """Neighbouring samples of a shard."""
 
     shard: int
@@ -24,7 +24,7 @@ class Slice:
 
 
 @dataclass(frozen=True)
-class Block:
+class ShuffleBlock:
     """Neighbouring samples that are shuffled among each other."""
 
     shard: int
@@ -36,17 +36,17 @@ class Block:
     """How many of them were taken before."""
 
 
-def cut(counts: Sequence[int], lanes: int) -> list[Slice]:
+def slice_shards(counts: Sequence[int], lanes: int) -> list[ShardSlice]:
     """Shards with these counts of samples as at least `lanes` slices, if there are so many samples: a shard is a slice, or
     with fewer shards than lanes as many slices as every shard has to be."""
     pieces = max(-(-lanes // len(counts)), 1)
     bounds = [[samples * piece // pieces for piece in range(pieces + 1)] for samples in counts]
-    slices = [Slice(n, start, end - start) for n, ends in enumerate(bounds) for start, end in pairwise(ends)]
+    slices = [ShardSlice(n, start, end - start) for n, ends in enumerate(bounds) for start, end in pairwise(ends)]
     return [piece for piece in slices if piece.count]
 
 
 @dataclass(frozen=True)
-class Lanes:
+class SampleOrder:
     """Deals the slices of a set out to lanes: a lane gives one sample to every step, at its place in the step.
 
     The permutations of all slices, one an epoch, follow one another without end; lane l of L takes the slices l, l + L,
@@ -54,14 +54,14 @@ class Lanes:
     slice once.
     """
 
-    slices: Sequence[Slice]
+    slices: Sequence[ShardSlice]
     count: int
     """Lanes; samples of a step."""
     seed: int
     shuffle: int
     """Samples of a block at most."""
 
-    def walk(self, lane: int, step: int) -> Iterator[Block]:
+    def walk(self, lane: int, step: int) -> Iterator[ShuffleBlock]:
         """What a lane takes from a step on, without end."""
         passed = step
         for turn in count(lane, self.count):
@@ -73,14 +73,14 @@ class Lanes:
             yield from self._blocks(piece, turn, passed)
             passed = 0
 
-    def _blocks(self, piece: Slice, turn: int, passed: int) -> Iterator[Block]:
+    def _blocks(self, piece: ShardSlice, turn: int, passed: int) -> Iterator[ShuffleBlock]:
         """The slice in blocks as even as can be: in one of few samples, none might be usable."""
         number = -(-piece.count // self.shuffle)
         bounds = [piece.count * nth // number for nth in range(number + 1)]
         for nth, (begin, end) in enumerate(pairwise(bounds)):
             if passed < end:
                 order = _permutation(end - begin, f"block/{self.seed}/{turn}/{nth}")
-                yield Block(piece.shard, piece.start + begin, order, max(passed - begin, 0))
+                yield ShuffleBlock(piece.shard, piece.start + begin, order, max(passed - begin, 0))
 
 
 @lru_cache(maxsize=1024)

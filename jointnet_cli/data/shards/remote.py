@@ -44,7 +44,7 @@ def file_system(url: str) -> tuple[Any, str]:
         raise UserError(f"{url}: {error}", hint="shards are local files, https:// or s3://") from error
 
 
-def patiently(what: str, attempt: Callable[[], Result]) -> Result:
+def retrying(what: str, attempt: Callable[[], Result]) -> Result:
     """The result of an attempt, made again after a pause where the network fails.
 
     Raises:
@@ -86,7 +86,7 @@ class RemoteFile(io.RawIOBase):
         Raises:
             UserError: it cannot be read, after several attempts.
         """
-        data = patiently(self._url, lambda: self._read(len(buffer)))
+        data = retrying(self._url, lambda: self._read(len(buffer)))
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)

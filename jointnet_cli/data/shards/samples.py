@@ -40,12 +40,12 @@ _DAMAGE = (UserError, ValueError, KeyError, TypeError, AttributeError)
 """What the decoder and a record that lacks a word raise."""
 
 
-class UnusableError(Exception):
+class UnusableSample(Exception):
     """A sample that cannot be trained on; the message is the cause, the same for all samples of its kind."""
 
 
 @dataclass(frozen=True)
-class Square:
+class Crop:
     """A sample at the training size S."""
 
     image: NDArray[np.uint8]
@@ -57,7 +57,7 @@ class Square:
     """Height and width of the original, and the top and left of the crop in the resized original, in pixels."""
 
 
-def make_square(raw: Raw, maps: Collection[str], size: int) -> Square:
+def crop_sample(raw: Raw, maps: Collection[str], size: int) -> Crop:
     """Decode a sample, resize its shorter side to `size` and take the middle.
 
     Args:
@@ -76,12 +76,12 @@ def make_square(raw: Raw, maps: Collection[str], size: int) -> Square:
         cropped = _cropped(sample, resized, corner, size)
         framing = _framing(sample.record, stored, size / min(stored), corner)
     except _DAMAGE as error:
-        raise UnusableError("an image, a map or a record that cannot be decoded") from error
+        raise UnusableSample("an image, a map or a record that cannot be decoded") from error
     for name in maps:
         if getattr(cropped, "inverse_depth" if name == "depth" else "normal") is None:
-            raise UnusableError(f"no {name} map")
+            raise UnusableSample(f"no {name} map")
     made = {name: sample_map(cropped, name) for name in maps}
-    return Square(
+    return Crop(
         np.ascontiguousarray(cropped.image.transpose(2, 0, 1)),
         {name: (values[:1] if name == "depth" else values).half().numpy() for name, values in made.items()},
         sample.caption,

@@ -23,7 +23,7 @@ from jointnet_cli.data.shards.format import (
     warn_of_overlooked,
     warn_of_scattered,
 )
-from jointnet_cli.data.shards.remote import BLOCK, RemoteFile, file_system, is_url, patiently
+from jointnet_cli.data.shards.remote import BLOCK, RemoteFile, file_system, is_url, retrying
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import write_text
 from jointnet_cli.files.paths import cache_home
@@ -226,7 +226,7 @@ def _list_folder(url: str) -> list[str]:
     system, path = file_system(url)
     hint = f"name them by a pattern: {url.rstrip('/')}/{{00000..00127}}.tar"
     try:
-        names = {str(name) for name in patiently(url, lambda: system.ls(path, detail=False))}
+        names = {str(name) for name in retrying(url, lambda: system.ls(path, detail=False))}
     except (UserError, NotImplementedError) as error:
         raise UserError(f"the shards of {url} cannot be listed", hint=hint) from error
     shards = sorted(name for name in names if name.endswith(".tar"))
@@ -248,7 +248,7 @@ def _stated(places: Sequence[str]) -> dict[str, int]:
     if remote:
         system, _ = file_system(remote[0])
         stats = [file_system(_stats_name(place))[1] for place in remote]
-        contents = patiently(remote[0], lambda: _read_all(system, stats))
+        contents = retrying(remote[0], lambda: _read_all(system, stats))
         for place, path in zip(remote, stats, strict=True):
             number = _stated_count(contents.get(path, b""))
             if number is not None:
@@ -281,5 +281,5 @@ def _state_of(place: str) -> str:
         status = Path(place).stat()
         return f"{status.st_size} {status.st_mtime_ns}"
     system, path = file_system(place)
-    facts = patiently(place, lambda: system.info(path))
+    facts = retrying(place, lambda: system.info(path))
     return " ".join(str(facts.get(name)) for name in ("size", "ETag", "Last-Modified", "LastModified"))

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from jointnet_cli.data.shards.order import Block, Lanes
-from jointnet_cli.data.shards.samples import Square, UnusableError, make_square
+from jointnet_cli.data.shards.order import SampleOrder, ShuffleBlock
+from jointnet_cli.data.shards.samples import Crop, UnusableSample, crop_sample
 from jointnet_cli.data.shards.shard_set import Raw, Shard, read_samples
 from jointnet_cli.errors import UserError
 
@@ -27,7 +27,7 @@ AHEAD = 2
 
 
 @dataclass
-class Squares:
+class PixelBatch:
     """Samples of a micro-batch, all or those that one worker reads."""
 
     rows: list[int]
@@ -38,7 +38,7 @@ class Squares:
     """Depth (B, 1, S, S) and normals (B, 3, S, S) float16 as maps in [-1, 1]."""
     captions: list[str]
     framing: Tensor
-    """(B, 4) as `Square.framing`."""
+    """(B, 4) as `Crop.framing`."""
     replaced: list[tuple[str, str]] = field(default_factory=list)
     """Samples that could not be used: the cause, and which."""
 
@@ -66,7 +66,7 @@ class Squares:
 
 
 @dataclass(frozen=True)
-class Stream:
+class ShardStream:
     """What a process reads of a set, from a step on.
 
     The n-th of its lanes is read by worker n modulo their number, so that every sample is read by one worker whatever the
@@ -74,7 +74,7 @@ class Stream:
     """
 
     shards: Sequence[Shard]
-    lanes: Lanes
+    lanes: SampleOrder
     own: range
     """This process's lanes."""
     batch: int
@@ -86,7 +86,7 @@ class Stream:
     size: int
     """Side of the squares."""
 
-    def read(self, device: torch.device, workers: int) -> Iterator[Squares]:
+    def read(self, device: torch.device, workers: int) -> Iterator[PixelBatch]:
         """The micro-batches on a device, without end.
 
         Raises:
@@ -109,7 +109,7 @@ class Stream:
         while True:
             yield _joined([next(items) for _ in range(max(workers, 1))], device)
 
-    def part(self, worker: int, workers: int) -> Iterator[Squares | None]:
+    def part(self, worker: int, workers: int) -> Iterator[PixelBatch | None]:
         """A worker's part of every micro-batch; `None` where it has none."""
         readers = {lane: self._squares(lane) for lane in self.own[worker::workers]}
         while True:
@@ -117,7 +117,7 @@ class Stream:
                 rows = [row for row in range(self.batch) if (start + row) % workers == worker]
                 yield _stacked(rows, [next(readers[self.own[start + row]]) for row in rows]) if rows else None
 
-    def _squares(self, lane: int) -> Iterator[tuple[Square, list[tuple[str, str]]]]:
+    def _squares(self, lane: int) -> Iterator[tuple[Crop, list[tuple[str, str]]]]:
         """A lane's samples, and for each the unusable ones that it stands in for."""
         samples: Iterator[Raw] = iter(())
         position = None
@@ -133,7 +133,7 @@ class Stream:
             position = block.shard, block.start + len(neighbours)
             yield from self._usable(block, neighbours)
 
-    def _usable(self, block: Block, neighbours: Sequence[Raw]) -> Iterator[tuple[Square, list[tuple[str, str]]]]:
+    def _usable(self, block: ShuffleBlock, neighbours: Sequence[Raw]) -> Iterator[tuple[Crop, list[tuple[str, str]]]]:
         """The samples of a block in its order; in place of an unusable one the next that is usable, so that no place of the
         run moves."""
         ring = [neighbours[index] for index in block.order]
@@ -142,8 +142,8 @@ class Stream:
             replaced = []
             for raw in ring[first:] + ring[:first]:
                 try:
-                    square = make_square(raw, self.maps, self.size)
-                except UnusableError as error:
+                    square = crop_sample(raw, self.maps, self.size)
+                except UnusableSample as error:
                     replaced.append((str(error), f"{raw['__key__']} of {place}"))
                     continue
                 yield square, replaced[:1]
@@ -165,12 +165,12 @@ class _Fault:
 
 
 class _Parts(IterableDataset[Any]):
-    """`Stream.part` of the worker that asks."""
+    """`ShardStream.part` of the worker that asks."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: ShardStream) -> None:
         self._stream = stream
 
-    def __iter__(self) -> Iterator[Squares | _Fault | None]:
+    def __iter__(self) -> Iterator[PixelBatch | _Fault | None]:
         info = get_worker_info()
         try:
             yield from self._stream.part(info.id, info.num_workers) if info else self._stream.part(0, 1)
@@ -178,7 +178,7 @@ class _Parts(IterableDataset[Any]):
             yield _Fault(str(error), error.hint)
 
 
-def _living(loader: Iterable[Any]) -> Iterator[Squares | None]:
+def _living(loader: Iterable[Any]) -> Iterator[PixelBatch | None]:
     """What the workers send, while they can."""
     try:
         for item in loader:
@@ -192,9 +192,9 @@ def _living(loader: Iterable[Any]) -> Iterator[Squares | None]:
         raise UserError("a process that reads the shards died", hint=hint) from error
 
 
-def _stacked(rows: list[int], found: Sequence[tuple[Square, list[tuple[str, str]]]]) -> Squares:
+def _stacked(rows: list[int], found: Sequence[tuple[Crop, list[tuple[str, str]]]]) -> PixelBatch:
     squares = [square for square, _ in found]
-    return Squares(
+    return PixelBatch(
         rows,
         torch.from_numpy(np.stack([square.image for square in squares])),
         {name: torch.from_numpy(np.stack([square.maps[name] for square in squares])) for name in squares[0].maps},
@@ -204,7 +204,7 @@ def _stacked(rows: list[int], found: Sequence[tuple[Square, list[tuple[str, str]
     )
 
 
-def _joined(parts: Iterable[Squares | None], device: torch.device) -> Squares:
+def _joined(parts: Iterable[PixelBatch | None], device: torch.device) -> PixelBatch:
     """The parts of all workers in the order of the micro-batch."""
     there = [part.to(device) for part in parts if part is not None]
     if len(there) == 1:
@@ -212,7 +212,7 @@ def _joined(parts: Iterable[Squares | None], device: torch.device) -> Squares:
     rows = [row for part in there for row in part.rows]
     order = sorted(range(len(rows)), key=rows.__getitem__)
     captions = [caption for part in there for caption in part.captions]
-    return Squares(
+    return PixelBatch(
         sorted(rows),
         torch.cat([part.images for part in there])[order],
         {name: torch.cat([part.maps[name] for part in there])[order] for name in there[0].maps},

@@ -44,7 +44,7 @@ def commit(shard: Path, stats: dict[str, Any]) -> None:
     roll_forward(shard)
 
 
-def is_unsettled(shard: Path) -> bool:
+def has_leftovers(shard: Path) -> bool:
     """Whether a killed run left something behind, or another process is at the shard."""
     left = (*_temporary(shard), pending(stats_path(shard)), members_path(shard), claim_path(shard))
     return any(path.exists() for path in left)

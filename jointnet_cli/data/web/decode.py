@@ -17,7 +17,7 @@ from jointnet_cli.data.settings import FetchSettings
 from jointnet_cli.data.web.status import FetchError, Status
 from jointnet_cli.errors import UserError
 from jointnet_cli.files import tiff
-from jointnet_cli.files.color_space import Channels, Space, find_space, png_chunks
+from jointnet_cli.files.color_space import Channels, ColorSpace, find_space, png_chunks
 from jointnet_cli.files.decode import eight_bits, has_deep_colour, read_raster, to_srgb
 from jointnet_cli.files.text import to_json
 
@@ -80,7 +80,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @dataclass(frozen=True)
-class Picture:
+class TrainingImage:
     """An image as it goes into a shard."""
 
     jpeg: bytes
@@ -120,7 +120,7 @@ def sniff(data: bytes | bytearray) -> str:
     raise FetchError(Status.NOT_AN_IMAGE, f"begins with {head[:24]!r}")
 
 
-def make_picture(data: bytes, settings: FetchSettings) -> Picture:
+def to_training_image(data: bytes, settings: FetchSettings) -> TrainingImage:
     """An image of any format as the JPEG that the settings want; of an animation the first frame.
 
     A JPEG that is upright, sRGB and of the right size keeps its bytes. Raises `FetchError`.
@@ -142,7 +142,7 @@ def make_picture(data: bytes, settings: FetchSettings) -> Picture:
         raise FetchError(Status.DAMAGED_IMAGE, f"{kind}: {error or type(error).__name__}") from error
 
 
-def _convert(picture: Image.Image, data: bytes, settings: FetchSettings) -> Picture:
+def _convert(picture: Image.Image, data: bytes, settings: FetchSettings) -> TrainingImage:
     _check_size(*picture.size, settings)
     resizable = _is_resizable(picture)
     tags = _read_exif(picture)
@@ -174,7 +174,7 @@ def _convert(picture: Image.Image, data: bytes, settings: FetchSettings) -> Pict
             finished = finished.transpose(upright)
         size, jpeg = finished.size, _encode(finished, settings.quality)
     original = stored[::-1] if upright in _SIDEWAYS else stored
-    return Picture(jpeg, *size, *original, exif, hashlib.sha256(data).hexdigest())
+    return TrainingImage(jpeg, *size, *original, exif, hashlib.sha256(data).hexdigest())
 
 
 def _check_size(width: int, height: int, settings: FetchSettings) -> None:
@@ -217,14 +217,14 @@ def _decode(data: bytes) -> Image.Image:
         raise FetchError(Status.UNSUPPORTED_FORMAT, str(error)) from error
 
 
-def _find_space(picture: Image.Image, data: bytes) -> Space | None:
+def _find_space(picture: Image.Image, data: bytes) -> ColorSpace | None:
     try:
         return find_space(picture.info.get("icc_profile"), png_chunks(data), _RESIZABLE[picture.mode])
     except ValueError as error:
         raise FetchError(Status.UNSUPPORTED_FORMAT, str(error)) from error
 
 
-def _in_srgb(picture: Image.Image, space: Space | None) -> Image.Image:
+def _in_srgb(picture: Image.Image, space: ColorSpace | None) -> Image.Image:
     if space is None:
         return picture.convert("RGB")
     colours = eight_bits(space.to_srgb(np.atleast_3d(np.asarray(picture))))
@@ -235,7 +235,7 @@ def _finish(
     picture: Image.Image,
     extent: tuple[float, float],
     content: tuple[int, int],
-    space: Space | None,
+    space: ColorSpace | None,
     settings: FetchSettings,
 ) -> Image.Image:
     """A decoded picture, of which the part from (0, 0) to `extent` is the image, to the size and colours wanted."""

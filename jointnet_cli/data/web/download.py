@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from jointnet_cli.data.columns import literal
 from jointnet_cli.data.folders import HIDDEN, TAR, extract_members
-from jointnet_cli.data.job import Again, Job, Tally, Watch
+from jointnet_cli.data.job import Again, PrepareJob, Tally, Watch
 from jointnet_cli.data.plan import FOLDER, Plan
-from jointnet_cli.data.rows import RESULTS, SUCCESS, Row, shard_name, shard_of
+from jointnet_cli.data.rows import RESULTS, SUCCESS, ImageRow, shard_name, shard_of
 from jointnet_cli.data.shards.format import Entry, Member, is_complete, read_entries, stats_path, write_entry
 from jointnet_cli.data.shards.writer import (
     commit,
-    is_unsettled,
+    has_leftovers,
     members_path,
     pending,
     records_path,
@@ -38,7 +38,7 @@ from jointnet_cli.files.atomic import claim
 from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:
-    from jointnet_cli.data.web.fetch import Fetched
+    from jointnet_cli.data.web.fetch import FetchResult
 
 WRITERS = 2
 """Shards that are written at once, beside the fetching."""
@@ -50,28 +50,28 @@ def share(numbers: Sequence[int], worker: tuple[int, int]) -> Sequence[int]:
     return numbers[index - 1 :: count]
 
 
-def to_fetch(job: Job, plan: Plan, numbers: Sequence[int]) -> int:
+def rows_to_fetch(job: PrepareJob, plan: Plan, numbers: Sequence[int]) -> int:
     """How many images of these shards are still to be fetched."""
     again = job.again()
     return sum(remaining(job.shard(number), len(plan.places(number, job.limit)), again) for number in numbers)
 
 
-def gather(job: Job, numbers: Sequence[int], tally: Tally, watch: Watch | None = None) -> None:
+def download_shards(job: PrepareJob, numbers: Sequence[int], tally: Tally, watch: Watch | None = None) -> None:
     """Fetch and write what is missing of these shards. Those that another process holds are left to it."""
     asyncio.run(_gather(job, numbers, tally, watch or (lambda tally: None)))
 
 
-async def _gather(job: Job, numbers: Sequence[int], tally: Tally, watch: Watch) -> None:
+async def _gather(job: PrepareJob, numbers: Sequence[int], tally: Tally, watch: Watch) -> None:
     from jointnet_cli.data.web.fetch import fetch_rows
 
     plan, again = Plan(job.out / FOLDER), job.again()
-    held: dict[int, Assembly] = {}
+    held: dict[int, DownloadedShard] = {}
     writing: dict[int, Future[object]] = {}
     writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
 
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[ImageRow]:
         for number in numbers:
-            assembly = Assembly.begin(job.out, plan, number, limit=job.limit, again=again)
+            assembly = DownloadedShard.begin(job.out, plan, number, limit=job.limit, again=again)
             if assembly:
                 held[number] = assembly
                 yield from assembly.rows
@@ -105,16 +105,16 @@ async def _gather(job: Job, numbers: Sequence[int], tally: Tally, watch: Watch) 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f\s]+")
 
 
-class Assembly:
+class DownloadedShard:
     """A claimed shard and what has come for it."""
 
     def __init__(self, out: Path, plan: Plan, number: int, limit: int | None) -> None:
         self.path = out / f"{shard_name(number)}.tar"
         self.number = number
-        self.rows: list[Row] = []
+        self.rows: list[ImageRow] = []
         """What is to be fetched."""
         self._plan, self._limit = plan, limit
-        self._planned: dict[str, Row] = {}
+        self._planned: dict[str, ImageRow] = {}
         self._records: dict[str, dict[str, Any]] = {}
         self._spooled: dict[str, tuple[int, int]] = {}
         self._earlier: dict[str, Any] = {}
@@ -127,7 +127,7 @@ class Assembly:
     def begin(cls, out: Path, plan: Plan, number: int, *, limit: int | None, again: Again) -> Self | None:
         """Claim a shard; `None` if nothing is to be done for it, or another process is at it."""
         self = cls(out, plan, number, limit)
-        if not remaining(self.path, len(plan.places(number, limit)), again) and not is_unsettled(self.path):
+        if not remaining(self.path, len(plan.places(number, limit)), again) and not has_leftovers(self.path):
             return None
         try:
             if self._held.enter_context(claim(self.path)) and self._prepare(again):
@@ -164,7 +164,7 @@ class Assembly:
         if self._limit is not None:  # a set that is asked for with fewer images than before keeps what it has
             self._limit = max(self._limit, self._plan.places(self.number).start + self._earlier["count"])
 
-    def add(self, fetched: Fetched) -> bool:
+    def add(self, fetched: FetchResult) -> bool:
         """Take what came for one row; whether this was the last."""
         key = fetched.row.key
         if fetched.image is not None:
@@ -251,7 +251,7 @@ def remaining(shard: Path, count: int, again: Again) -> int:
     return failed + max(0, count - int(record["count"]))
 
 
-def _entry(row: Row, record: dict[str, Any], image: bytes) -> Entry:
+def _entry(row: ImageRow, record: dict[str, Any], image: bytes) -> Entry:
     """A sample of the tar file, undated, so that the same images give the same bytes."""
     fields = {name: value for name, value in row.fields.items() if name not in HIDDEN}
     facts = {**fields, "url": row.url, "caption": row.caption, **record}

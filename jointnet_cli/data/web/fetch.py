@@ -15,14 +15,14 @@ from weakref import WeakValueDictionary
 
 from yarl import URL
 
-from jointnet_cli.data.rows import Row
+from jointnet_cli.data.rows import ImageRow
 from jointnet_cli.data.settings import FetchSettings, ResizeMode
-from jointnet_cli.data.web.decode import Picture, make_picture
+from jointnet_cli.data.web.decode import TrainingImage, to_training_image
 from jointnet_cli.data.web.hosts import parse_url
 from jointnet_cli.data.web.http import Downloader, read_file
 from jointnet_cli.data.web.status import FetchError, Status, is_transient
 
-__all__ = ["FetchSettings", "Fetched", "ResizeMode", "fetch_rows"]
+__all__ = ["FetchResult", "FetchSettings", "ResizeMode", "fetch_rows"]
 
 READ_AHEAD = 8
 """Rows that wait for a place at their host or for another attempt, for each one in work."""
@@ -33,10 +33,10 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchResult:
     """What became of a row. All but `row`, `status`, `error_message` and `received` are `None` unless it succeeded."""
 
-    row: Row
+    row: ImageRow
     status: str
     """A `statuses.Status`, or `http_NNN`."""
     error_message: str | None = None
@@ -55,7 +55,7 @@ class Fetched:
     """Bytes of bodies that came, in all attempts."""
 
 
-async def fetch_rows(rows: Iterable[Row], settings: FetchSettings) -> AsyncGenerator[Fetched, None]:
+async def fetch_rows(rows: Iterable[ImageRow], settings: FetchSettings) -> AsyncGenerator[FetchResult, None]:
     """Fetch rows, each exactly once, in no particular order.
 
     `rows` is read as places become free and may be endless. What it raises is raised here, after the results of the rows
@@ -67,10 +67,10 @@ async def fetch_rows(rows: Iterable[Row], settings: FetchSettings) -> AsyncGener
 
 
 @dataclass
-class _Trip:
+class _Attempt:
     """A row on its way: where it is, and what it took so far."""
 
-    row: Row
+    row: ImageRow
     url: URL | None = None
     """Where to ask next; `None` before the first request."""
     visited: set[URL] = field(default_factory=set)
@@ -99,9 +99,9 @@ class Fetcher:
         self._decoders.shutdown(wait=False, cancel_futures=True)
         await self._downloader.__aexit__(kind, error, traceback)
 
-    async def results(self, rows: Iterable[Row]) -> AsyncGenerator[Fetched, None]:
+    async def results(self, rows: Iterable[ImageRow]) -> AsyncGenerator[FetchResult, None]:
         """What becomes of the rows, as `fetch_rows` has it."""
-        queue: asyncio.Queue[Fetched | None] = asyncio.Queue(self._settings.decoder_threads)
+        queue: asyncio.Queue[FetchResult | None] = asyncio.Queue(self._settings.decoder_threads)
         feeder = asyncio.create_task(self._feed(rows, queue))
         try:
             while (fetched := await queue.get()) is not None:
@@ -112,7 +112,7 @@ class Fetcher:
             feeder.cancel()
             await asyncio.gather(feeder, return_exceptions=True)
 
-    async def _feed(self, rows: Iterable[Row], queue: asyncio.Queue[Fetched | None]) -> Exception | None:
+    async def _feed(self, rows: Iterable[ImageRow], queue: asyncio.Queue[FetchResult | None]) -> Exception | None:
         """Start a task for every row and see all to their end; returns what `rows` raised."""
         waiting = asyncio.Semaphore(READ_AHEAD * self._settings.concurrency)
         fault = None
@@ -126,9 +126,9 @@ class Fetcher:
         await queue.put(None)
         return fault
 
-    async def _fetch(self, row: Row, queue: asyncio.Queue[Fetched | None]) -> None:
+    async def _fetch(self, row: ImageRow, queue: asyncio.Queue[FetchResult | None]) -> None:
         """Take a row through its attempts and redirects, and put its result."""
-        trip = _Trip(row)
+        trip = _Attempt(row)
         while True:
             try:
                 trip.url = trip.url or _first_url(row)
@@ -144,7 +144,7 @@ class Fetcher:
                 if wait is None:
                     # What a host sent may hold halves of characters that no file can be written with.
                     message = str(error)[:_LONGEST_MESSAGE].encode(errors="replace").decode()
-                    await queue.put(Fetched(row, error.status, message, received=trip.received))
+                    await queue.put(FetchResult(row, error.status, message, received=trip.received))
                     return
                 await asyncio.sleep(wait)
 
@@ -158,7 +158,7 @@ class Fetcher:
             place = self._hosts[host] = asyncio.Semaphore(self._settings.per_host)
         return place
 
-    async def _visit(self, trip: _Trip) -> Picture | None:
+    async def _visit(self, trip: _Attempt) -> TrainingImage | None:
         """One request: the picture, or `None` after a redirect. Raises `FetchError` and nothing else."""
         loop = asyncio.get_running_loop()
         try:
@@ -173,20 +173,20 @@ class Fetcher:
                     return None
                 answer = found
             trip.received += len(answer)
-            return await loop.run_in_executor(self._decoders, make_picture, answer, self._settings)
+            return await loop.run_in_executor(self._decoders, to_training_image, answer, self._settings)
         except FetchError:
             raise
         except Exception as error:
             raise FetchError(Status.UNEXPECTED, f"{type(error).__name__}: {error}") from error
 
-    def _redirect(self, trip: _Trip, target: URL) -> None:
+    def _redirect(self, trip: _Attempt, target: URL) -> None:
         if target in trip.visited:
             raise FetchError(Status.REDIRECT_LOOP, str(target))
         if len(trip.visited) > self._settings.max_redirects:
             raise FetchError(Status.TOO_MANY_REDIRECTS, str(target))
         trip.url = target
 
-    def _wait(self, error: FetchError, trip: _Trip) -> float | None:
+    def _wait(self, error: FetchError, trip: _Attempt) -> float | None:
         """Seconds until the next attempt, from the first URL on; `None` if there is none."""
         settings = self._settings
         if not is_transient(error.status) or trip.attempts >= settings.retries:
@@ -202,7 +202,7 @@ class Fetcher:
         return wait
 
 
-def _first_url(row: Row) -> URL | None:
+def _first_url(row: ImageRow) -> URL | None:
     """Where a row's image is; `None` if it is a local file. Raises `FetchError` (`bad_url`)."""
     text = row.url.strip()
     if not _SCHEME.match(text) or text.lower().startswith("file:"):
@@ -216,8 +216,8 @@ def _local_path(url: str) -> str:
     return unquote(urlsplit(url.strip()).path) if url.strip().lower().startswith("file:") else url
 
 
-def _success(trip: _Trip, picture: Picture) -> Fetched:
-    return Fetched(
+def _success(trip: _Attempt, picture: TrainingImage) -> FetchResult:
+    return FetchResult(
         trip.row,
         str(Status.SUCCESS),
         image=picture.jpeg,

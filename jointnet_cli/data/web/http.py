@@ -115,7 +115,7 @@ class Downloader:
         announced = response.content_length
         if announced is not None and announced > settings.max_bytes:
             raise FetchError(Status.TOO_LARGE, f"{announced} bytes announced, {settings.max_bytes} allowed")
-        decoded = _Decoded(response.headers.get("Content-Encoding", ""), settings.max_bytes)
+        decoded = _Body(response.headers.get("Content-Encoding", ""), settings.max_bytes)
         received, begin = 0, clock()
         try:
             async for chunk in response.content.iter_any():
@@ -132,7 +132,7 @@ class Downloader:
             raise _classified(error, received) from error
 
 
-class _Decoded:
+class _Body:
     """A body as it grows: its compression undone, the begin of an image, never longer than the limit."""
 
     def __init__(self, encoding: str, limit: int) -> None:

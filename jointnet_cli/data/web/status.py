@@ -121,7 +121,7 @@ def is_transient(status: str) -> bool:
     return status in GROUPS["transient"]
 
 
-def retryable(names: Iterable[str]) -> Callable[[str], bool]:
+def failure_filter(names: Iterable[str]) -> Callable[[str], bool]:
     """A test for the failures that `names` mean, as in `--retry-failed timeout,5xx`.
 
     A name is one of `GROUPS`, a `Status`, `http_NNN`, or `all` for every failure. Raises `UserError` for another name

@@ -8,10 +8,10 @@ import re
 from dataclasses import dataclass
 
 from jointnet_cli.data.worlds import vocabulary as phrases
-from jointnet_cli.data.worlds.raycast import Surface
+from jointnet_cli.data.worlds.raycast import SurfaceKind
 from jointnet_cli.data.worlds.renderer import Rendering
-from jointnet_cli.data.worlds.vocabulary import Place, plural
-from jointnet_cli.data.worlds.world import Camera, World, stream
+from jointnet_cli.data.worlds.vocabulary import PlaceName, plural
+from jointnet_cli.data.worlds.world import World, WorldCamera, stream
 
 _LEAST_SHARE = 0.0016  # of the image's pixels, for an object to be worth a word
 # Degrees from which a camera's pitch and field of view are worth a word: other cameras never reach them.
@@ -66,18 +66,18 @@ def _moon_shows(world: World, rendering: Rendering, index: int) -> bool:
     focal, cx, cy = (float(rendering.intrinsics[index][i, j]) for i, j in ((0, 0), (0, 2), (1, 2)))
     column, row = int(cx + focal * x / ahead), int(cy - focal * up / ahead)
     height, width = rendering.surface.shape[1:]
-    return 0 <= row < height and 0 <= column < width and int(rendering.surface[index, row, column]) == Surface.SKY
+    return 0 <= row < height and 0 <= column < width and int(rendering.surface[index, row, column]) == SurfaceKind.SKY
 
 
 def _facts(world: World, rendering: Rendering, index: int) -> _Facts:
     surface, depth = rendering.surface[index], rendering.depth[index]
-    distant = (surface == Surface.TERRAIN) & (depth > 40)
-    masks = (surface == Surface.SKY, surface == Surface.WATER, surface == Surface.TERRAIN, distant)
+    distant = (surface == SurfaceKind.TERRAIN) & (depth > 40)
+    masks = (surface == SurfaceKind.SKY, surface == SurfaceKind.WATER, surface == SurfaceKind.TERRAIN, distant)
     sky, water, ground, far = (float(mask.float().mean()) for mask in masks)
     return _Facts(sky, water, ground, far, _moon_shows(world, rendering, index))
 
 
-def _is_tilted(camera: Camera) -> bool:
+def _is_tilted(camera: WorldCamera) -> bool:
     return abs(camera.pitch) >= _STEEP or camera.fov >= _WIDE
 
 
@@ -191,7 +191,7 @@ def _weather(rng: random.Random, world: World, facts: _Facts, hour: str) -> str:
     return rng.choice(choices).format(phrases.SPANS[world.time])
 
 
-def _sentence(rng: random.Random, things: str, kinds: list[str], place: Place) -> str:
+def _sentence(rng: random.Random, things: str, kinds: list[str], place: PlaceName) -> str:
     """Objects and place as one phrase."""
     name = place.name
     if not things:

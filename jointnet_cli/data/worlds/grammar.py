@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from jointnet_cli.data.worlds.world import Camera, Thing, World, stream
+from jointnet_cli.data.worlds.world import SceneObject, World, WorldCamera, stream
 
 PALETTE = {
     "red": (0.80, 0.07, 0.06),
@@ -58,7 +58,7 @@ COLOURS = {
 
 
 @dataclass(frozen=True)
-class Rule:
+class PlacementRule:
     """Objects that a biome may hold: `share` is the range of the image's height that one of them fills."""
 
     kind: str
@@ -69,12 +69,12 @@ class Rule:
     ground: str = "land"  # land, sea or air
 
 
-def _hero(kind: str, weight: float, share: tuple[float, float] = (0.26, 0.52), ground: str = "land") -> Rule:
-    return Rule(kind, weight, (1, 1), share, 0.5, ground)
+def _hero(kind: str, weight: float, share: tuple[float, float] = (0.26, 0.52), ground: str = "land") -> PlacementRule:
+    return PlacementRule(kind, weight, (1, 1), share, 0.5, ground)
 
 
-def _balloon(weight: float) -> Rule:
-    return Rule("balloon", weight, (1, 1), (0.22, 0.42), 0.6, "air")
+def _balloon(weight: float) -> PlacementRule:
+    return PlacementRule("balloon", weight, (1, 1), (0.22, 0.42), 0.6, "air")
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class Biome:
     """How often a biome occurs, at most one hero (chances below a sum of one), its company, and its themes."""
 
     weight: float
-    heroes: tuple[Rule, ...]
-    company: tuple[Rule, ...] = ()
+    heroes: tuple[PlacementRule, ...]
+    company: tuple[PlacementRule, ...] = ()
     themes: tuple[tuple[str | None, float], ...] = ((None, 1.0),)
 
 
@@ -93,63 +93,63 @@ BIOMES = {
     "ocean": Biome(
         0.95,
         (_hero("boat", 0.42, (0.24, 0.5), "sea"), _hero("lighthouse", 0.32, (0.3, 0.6)), _balloon(0.18)),
-        (Rule("palm", 0.55, (1, 4), (0.2, 0.42)), Rule("boat", 0.12, (1, 1), (0.14, 0.28), 0.7, "sea")),
+        (PlacementRule("palm", 0.55, (1, 4), (0.2, 0.42)), PlacementRule("boat", 0.12, (1, 1), (0.14, 0.28), 0.7, "sea")),
         ((None, 0.45), ("island", 0.55)),
     ),
     "beach": Biome(
         1.05,
         (_hero("palm", 0.26, (0.45, 0.8)), _hero("hut", 0.18), _hero("lighthouse", 0.2, (0.3, 0.6)), _balloon(0.13),
          _hero("boat", 0.18, (0.22, 0.45), "sea")),
-        (Rule("palm", 0.45, (1, 3), (0.3, 0.65)), Rule("boat", 0.2, (1, 1), (0.16, 0.34), 0.7, "sea"),
-         Rule("rock", 0.2, (1, 3), (0.08, 0.18))),
+        (PlacementRule("palm", 0.45, (1, 3), (0.3, 0.65)), PlacementRule("boat", 0.2, (1, 1), (0.16, 0.34), 0.7, "sea"),
+         PlacementRule("rock", 0.2, (1, 3), (0.08, 0.18))),
     ),
     "reef": Biome(
         1.1, (),
-        (Rule("fish", 0.75, (2, 5), (0.16, 0.36), 0.8, "air"), Rule("coral", 1.0, (3, 5), (0.28, 0.5), 1.0),
-         Rule("coral", 1.0, (5, 9), (0.14, 0.3), 1.0), Rule("rock", 0.3, (1, 3), (0.12, 0.25))),
+        (PlacementRule("fish", 0.75, (2, 5), (0.16, 0.36), 0.8, "air"), PlacementRule("coral", 1.0, (3, 5), (0.28, 0.5), 1.0),
+         PlacementRule("coral", 1.0, (5, 9), (0.14, 0.3), 1.0), PlacementRule("rock", 0.3, (1, 3), (0.12, 0.25))),
     ),
     "desert": Biome(
         1.0,
         (_hero("cactus", 0.28, (0.3, 0.6)), _hero("pyramid", 0.24, (0.24, 0.46)), _hero("palm", 0.16, (0.4, 0.7)),
          _balloon(0.18), _hero("hut", 0.08)),
-        (Rule("cactus", 0.2, (1, 3), (0.2, 0.42)), Rule("rock", 0.25, (1, 3), (0.09, 0.2))),
+        (PlacementRule("cactus", 0.2, (1, 3), (0.2, 0.42)), PlacementRule("rock", 0.25, (1, 3), (0.09, 0.2))),
     ),
     "snow": Biome(
         1.05,
         (_hero("hut", 0.42), _hero("pine", 0.14, (0.45, 0.8)), _balloon(0.18), _hero("lighthouse", 0.12, (0.3, 0.6))),
-        (Rule("pine", 0.5, (2, 7), (0.2, 0.55)),),
+        (PlacementRule("pine", 0.5, (2, 7), (0.2, 0.55)),),
     ),
     "hills": Biome(
         1.25,
         (_hero("hut", 0.26), _hero("windmill", 0.23, (0.32, 0.6)), _hero("lighthouse", 0.1, (0.3, 0.6)),
          _hero("tree", 0.06, (0.4, 0.7)), _balloon(0.14), _hero("sheep", 0.14, (0.22, 0.4))),
-        (Rule("tree", 0.3, (1, 5), (0.16, 0.4)), Rule("sheep", 0.32, (1, 4), (0.16, 0.32), 0.7),
-         Rule("pine", 0.12, (2, 5), (0.2, 0.45)), Rule("rock", 0.08, (1, 2), (0.09, 0.18))),
+        (PlacementRule("tree", 0.3, (1, 5), (0.16, 0.4)), PlacementRule("sheep", 0.32, (1, 4), (0.16, 0.32), 0.7),
+         PlacementRule("pine", 0.12, (2, 5), (0.2, 0.45)), PlacementRule("rock", 0.08, (1, 2), (0.09, 0.18))),
         ((None, 0.58), ("wheat", 0.12), *_FLOWERS),
     ),
     "canyon": Biome(
         0.95,
         (_hero("cactus", 0.26, (0.3, 0.55)), _balloon(0.24), _hero("hut", 0.2),
          _hero("boat", 0.12, (0.2, 0.38), "sea")),
-        (Rule("rock", 0.4, (1, 4), (0.1, 0.22)), Rule("cactus", 0.12, (1, 2), (0.16, 0.4))),
+        (PlacementRule("rock", 0.4, (1, 4), (0.1, 0.22)), PlacementRule("cactus", 0.12, (1, 2), (0.16, 0.4))),
         ((None, 0.6), ("river", 0.4)),
     ),
     "forest": Biome(
         1.0,
         (_hero("hut", 0.4), _hero("tree", 0.08, (0.6, 0.9))),
-        (Rule("tree", 1.0, (12, 18), (0.2, 0.75), 1.0),),
+        (PlacementRule("tree", 1.0, (12, 18), (0.2, 0.75), 1.0),),
         ((None, 0.28), ("pine", 0.4), ("autumn", 0.32)),
     ),
     "lake": Biome(
         1.0,
         (_hero("boat", 0.38, (0.2, 0.4), "sea"), _hero("hut", 0.26), _balloon(0.16),
          _hero("lighthouse", 0.12, (0.3, 0.55))),
-        (Rule("pine", 0.5, (2, 7), (0.2, 0.55)), Rule("rock", 0.12, (1, 3), (0.08, 0.18))),
+        (PlacementRule("pine", 0.5, (2, 7), (0.2, 0.55)), PlacementRule("rock", 0.12, (1, 3), (0.08, 0.18))),
     ),
     "volcano": Biome(
         0.95,
         (_hero("hut", 0.28), _hero("palm", 0.22, (0.4, 0.7)), _balloon(0.2)),
-        (Rule("tree", 0.25, (1, 5), (0.16, 0.4)), Rule("rock", 0.3, (1, 4), (0.1, 0.2))),
+        (PlacementRule("tree", 0.25, (1, 5), (0.16, 0.4)), PlacementRule("rock", 0.3, (1, 4), (0.1, 0.2))),
     ),
 }  # fmt: skip
 
@@ -168,11 +168,11 @@ def _pick(rng: random.Random, weights: Mapping[str, float]) -> str:
     return rng.choices(list(weights), list(weights.values()))[0]
 
 
-def _camera(rng: random.Random, biome: str) -> Camera:
+def _camera(rng: random.Random, biome: str) -> WorldCamera:
     if biome == "reef":
-        return Camera(rng.uniform(1.3, 2.4), rng.uniform(-12, 0), rng.uniform(54, 68))
+        return WorldCamera(rng.uniform(1.3, 2.4), rng.uniform(-12, 0), rng.uniform(54, 68))
     height = rng.uniform(2.2, 5.5) if biome == "ocean" else rng.choice([rng.uniform(1.6, 2.4), rng.uniform(1.8, 4.2)])
-    return Camera(height, rng.triangular(-6, 6, 0 if biome in WATERY else 1), rng.uniform(48, 68))
+    return WorldCamera(height, rng.triangular(-6, 6, 0 if biome in WATERY else 1), rng.uniform(48, 68))
 
 
 def _anchor(rng: random.Random, biome: str) -> tuple[float, float]:
@@ -212,11 +212,11 @@ class _Layout:
     """Where objects stand so far, and where the next one fits."""
 
     rng: random.Random
-    camera: Camera
+    camera: WorldCamera
     ground: Callable[[float, float], str]
-    placed: list[Thing]
+    placed: list[SceneObject]
 
-    def spot(self, rule: Rule, size: float) -> tuple[float, float] | None:
+    def spot(self, rule: PlacementRule, size: float) -> tuple[float, float] | None:
         half = math.tan(math.radians(self.camera.fov) / 2)
         for _ in range(24):
             z = max(2.0, size / (self.rng.uniform(*rule.share) * 2 * half))
@@ -240,13 +240,13 @@ class _Layout:
         return True
 
 
-def _balloon_altitude(rng: random.Random, camera: Camera, z: float, size: float) -> float:
+def _balloon_altitude(rng: random.Random, camera: WorldCamera, z: float, size: float) -> float:
     """High in the picture, and whole."""
     top = 0.92 * math.tan(math.radians(camera.fov) / 2) + math.tan(math.radians(camera.pitch)) - size / z
     return max(1.5, camera.height + z * rng.uniform(min(0.02, top), top))
 
 
-def _rules(rng: random.Random, biome: str, theme: str | None) -> list[Rule]:
+def _rules(rng: random.Random, biome: str, theme: str | None) -> list[PlacementRule]:
     """At most one hero, then the company that came along."""
     spec, chosen, draw = BIOMES[biome], [], rng.random()
     for hero in spec.heroes:
@@ -258,7 +258,7 @@ def _rules(rng: random.Random, biome: str, theme: str | None) -> list[Rule]:
     return chosen + [rule for rule in spec.company if rng.random() < rule.chance]
 
 
-def _furnish(rng: random.Random, rule: Rule, theme: str | None, layout: _Layout) -> None:
+def _furnish(rng: random.Random, rule: PlacementRule, theme: str | None, layout: _Layout) -> None:
     """Place the objects of one rule, as far as there is room."""
     kind = "pine" if theme == "pine" and rule.kind == "tree" else rule.kind
     colour = _pick(rng, COLOURS[kind]) if kind in COLOURS else None
@@ -278,10 +278,10 @@ def _furnish(rng: random.Random, rule: Rule, theme: str | None, layout: _Layout)
         turn = rng.uniform(-math.pi, math.pi) if kind in ("rock", "sheep", "coral") else rng.uniform(-0.7, 0.7)
         if kind in ("fish", "boat") and rng.random() < 0.5:
             turn += math.pi
-        layout.placed.append(Thing(len(layout.placed) + 1, kind, colour, (x, altitude, z), size, turn))
+        layout.placed.append(SceneObject(len(layout.placed) + 1, kind, colour, (x, altitude, z), size, turn))
 
 
-def _tilted(seed: int, camera: Camera, share: float) -> Camera:
+def _tilted(seed: int, camera: WorldCamera, share: float) -> WorldCamera:
     """The camera, turned up or down and with another field of view in a share of the worlds."""
     rng = stream(seed, "tilt")
     if rng.random() >= share:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from jointnet_cli.data.worlds.grammar import PALETTE
-from jointnet_cli.data.worlds.world import Thing, World, stream
+from jointnet_cli.data.worlds.world import SceneObject, World, stream
 
 Colour = tuple[float, float, float]
 
@@ -51,7 +51,7 @@ def turn_z(angle: float) -> np.ndarray:
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
 
-class Part(NamedTuple):
+class SolidPart(NamedTuple):
     """One shape in an object's own frame: `frame` (3, 3) maps the unit solid, `at` is where its origin goes."""
 
     shape: int
@@ -63,7 +63,7 @@ class Part(NamedTuple):
 
 
 @dataclass
-class Kit:
+class ObjectBuilder:
     """Collects the shapes of one object in its own frame: height 1, base at the origin, front towards -z."""
 
     rng: random.Random
@@ -71,7 +71,7 @@ class Kit:
     night: bool = False
     snowy: bool = False
     autumn: bool = False
-    parts: list[Part] = field(default_factory=list)
+    parts: list[SolidPart] = field(default_factory=list)
 
     def add(
         self,
@@ -88,7 +88,7 @@ class Kit:
         """One shape. Cones, pyramids and gables stand on `at`; `lean` shifts x and z by that much a unit of height."""
         frame = np.diag(radii).astype(np.float64)
         frame[0, 1], frame[2, 1] = lean[0] * radii[1], lean[1] * radii[1]
-        self.parts.append(Part(shape, at, frame if turn is None else turn @ frame, taper, colour, glow))
+        self.parts.append(SolidPart(shape, at, frame if turn is None else turn @ frame, taper, colour, glow))
 
     def about(self, colour: Colour, amount: float = 0.07) -> Colour:
         gain = 1 + self.rng.uniform(-amount, amount)
@@ -108,7 +108,7 @@ TRUNK, BARK, STONE, DARK = (0.30, 0.20, 0.12), (0.45, 0.33, 0.20), (0.48, 0.47, 
 WHITE, SNOW, GLASS, LAMP = (0.93, 0.92, 0.89), (0.90, 0.92, 0.97), (0.50, 0.66, 0.78), (1.0, 0.85, 0.42)
 
 
-def _hut(kit: Kit) -> None:
+def _hut(kit: ObjectBuilder) -> None:
     rng = kit.rng
     roof = SNOW if kit.snowy else rng.choice([(0.35, 0.20, 0.13), (0.24, 0.23, 0.26), (0.30, 0.16, 0.12)])
     kit.add(BOX, (0, 0.22, 0), (0.56, 0.34, 0.46), kit.colour)
@@ -122,7 +122,7 @@ def _hut(kit: Kit) -> None:
         kit.add(BOX, (0.34, 0.85, 0.1), (0.07, 0.17, 0.07), STONE)
 
 
-def _tree(kit: Kit) -> None:
+def _tree(kit: ObjectBuilder) -> None:
     rng = kit.rng
     autumn = rng.choice([(0.86, 0.34, 0.05), (0.80, 0.17, 0.05), (0.92, 0.62, 0.08)])
     leaves = kit.about(autumn if kit.autumn else (0.16, 0.43, 0.12))
@@ -134,7 +134,7 @@ def _tree(kit: Kit) -> None:
         kit.add(BALL, at, (rng.uniform(0.20, 0.27), rng.uniform(0.18, 0.23), 0.24), kit.about(leaves))
 
 
-def _pine(kit: Kit) -> None:
+def _pine(kit: ObjectBuilder) -> None:
     needles, snowy = kit.about((0.07, 0.29, 0.12)), kit.snowy and kit.rng.random() < 0.75
     kit.add(CONE, (0, -0.08, 0), (0.045, 0.36, 0.045), TRUNK, taper=0.8)
     for i in range(3):
@@ -143,7 +143,7 @@ def _pine(kit: Kit) -> None:
         kit.add(CONE, (0, base, 0), (radius, 0.39 - 0.012 * i, radius), shade, taper=0.03)
 
 
-def _palm(kit: Kit) -> None:
+def _palm(kit: ObjectBuilder) -> None:
     rng = kit.rng
     lean = (rng.uniform(-0.25, 0.25), rng.uniform(-0.12, 0.12))
     kit.add(CONE, (0, -0.06, 0), (0.045, 0.9, 0.045), BARK, lean=lean, taper=0.6)
@@ -156,7 +156,7 @@ def _palm(kit: Kit) -> None:
     kit.add(BALL, top, (0.06, 0.05, 0.06), (0.35, 0.22, 0.1))
 
 
-def _cactus(kit: Kit) -> None:
+def _cactus(kit: ObjectBuilder) -> None:
     rng = kit.rng
     green = kit.about((0.15, 0.45, 0.16))
     kit.add(CONE, (0, -0.06, 0), (0.125, 0.95, 0.125), green, taper=0.9)
@@ -169,7 +169,7 @@ def _cactus(kit: Kit) -> None:
             kit.add(BALL, (side * 0.33, y - 0.03 + length, 0), (0.068, 0.07, 0.068), green)
 
 
-def _rock(kit: Kit) -> None:
+def _rock(kit: ObjectBuilder) -> None:
     rng = kit.rng
     for i in range(2):
         at = (rng.uniform(-0.35, 0.35) * (1 + i), 0.25, rng.uniform(-0.3, 0.3))
@@ -177,7 +177,7 @@ def _rock(kit: Kit) -> None:
         kit.add(BALL, at, radii, kit.about(kit.colour), turn=turn_z(rng.uniform(-0.35, 0.35)))
 
 
-def _coral(kit: Kit) -> None:
+def _coral(kit: ObjectBuilder) -> None:
     rng, colour = kit.rng, kit.colour
     form = rng.choice(("brain", "branch", "branch", "branch", "fan", "fan", "tube", "tube"))
     if form == "brain":
@@ -199,7 +199,7 @@ def _coral(kit: Kit) -> None:
             kit.add(CONE, at, (0.15, rng.uniform(0.5, 1.05), 0.15), kit.about(colour, 0.1), taper=1.3)
 
 
-def _fish(kit: Kit) -> None:
+def _fish(kit: ObjectBuilder) -> None:
     colour = kit.colour
     tail: Colour = (colour[0] * 0.75, colour[1] * 0.75, colour[2] * 0.75)
     kit.add(BALL, (0.06, 0, 0), (0.42, 0.22, 0.11), colour)
@@ -209,7 +209,7 @@ def _fish(kit: Kit) -> None:
         kit.add(BALL, (0.34, 0.05, side), (0.045, 0.045, 0.03), DARK)
 
 
-def _boat(kit: Kit) -> None:
+def _boat(kit: ObjectBuilder) -> None:
     kit.add(BALL, (0, 0.09, 0), (0.5, 0.17, 0.19), kit.colour)
     kit.add(BOX, (0, 0.24, 0), (0.40, 0.025, 0.14), BARK)
     kit.add(CONE, (0.04, 0.1, 0), (0.017, 0.9, 0.017), TRUNK, taper=0.8)
@@ -217,7 +217,7 @@ def _boat(kit: Kit) -> None:
     kit.add(BALL, (0.17, 0.28, 0), (0.16, 0.07, 0.12), kit.colour)
 
 
-def _lighthouse(kit: Kit) -> None:
+def _lighthouse(kit: ObjectBuilder) -> None:
     kit.add(CONE, (0, -0.08, 0), (0.22, 0.12, 0.22), STONE, taper=0.8)
     for i in range(4):
         low, high = 0.135 - 0.014 * i, 0.135 - 0.014 * (i + 1)
@@ -229,11 +229,11 @@ def _lighthouse(kit: Kit) -> None:
     kit.add(CONE, (0, 0.88, 0), (0.09, 0.12, 0.09), cap, taper=0.05)
 
 
-def _pyramid(kit: Kit) -> None:
+def _pyramid(kit: ObjectBuilder) -> None:
     kit.add(PYRAMID, (0, -0.1, 0), (1.02, 1.1, 1.02), kit.about((0.84, 0.66, 0.34)))
 
 
-def _sheep(kit: Kit) -> None:
+def _sheep(kit: ObjectBuilder) -> None:
     kit.add(BALL, (0, 0.6, 0), (0.58, 0.36, 0.36), WHITE)
     kit.add(BALL, (0.58, 0.74, 0), (0.2, 0.19, 0.15), DARK)
     for x in (-0.3, 0.3):
@@ -241,7 +241,7 @@ def _sheep(kit: Kit) -> None:
             kit.add(CONE, (x, -0.06, z), (0.06, 0.5, 0.06), DARK, taper=1.0)
 
 
-def _balloon(kit: Kit) -> None:
+def _balloon(kit: ObjectBuilder) -> None:
     stripe: Colour = (0.96, 0.92, 0.82)
     dark: Colour = (kit.colour[0] * 0.7, kit.colour[1] * 0.7, kit.colour[2] * 0.7)
     kit.add(BALL, (0, 0.64, 0), (0.335, 0.36, 0.335), kit.colour)
@@ -250,7 +250,7 @@ def _balloon(kit: Kit) -> None:
     kit.add(BOX, (0, 0.06, 0), (0.07, 0.06, 0.07), (0.42, 0.27, 0.13))
 
 
-def _windmill(kit: Kit) -> None:
+def _windmill(kit: ObjectBuilder) -> None:
     kit.add(CONE, (0, -0.06, 0), (0.2, 0.72, 0.2), kit.colour, taper=0.62)
     kit.add(CONE, (0, 0.65, 0), (0.145, 0.16, 0.145), (0.33, 0.19, 0.13), taper=0.1)
     kit.add(BOX, (0, 0.12, -0.19), (0.05, 0.11, 0.03), (0.22, 0.13, 0.07))
@@ -262,7 +262,7 @@ def _windmill(kit: Kit) -> None:
     kit.add(BALL, (0, 0.66, -0.2), (0.035, 0.035, 0.05), DARK)
 
 
-BUILDERS: dict[str, Callable[[Kit], None]] = {
+BUILDERS: dict[str, Callable[[ObjectBuilder], None]] = {
     "hut": _hut, "tree": _tree, "pine": _pine, "palm": _palm, "cactus": _cactus, "rock": _rock, "coral": _coral,
     "fish": _fish, "boat": _boat, "lighthouse": _lighthouse, "pyramid": _pyramid, "sheep": _sheep,
     "balloon": _balloon, "windmill": _windmill,
@@ -274,18 +274,18 @@ _ROCKS = {
 }  # fmt: skip
 
 
-def build(thing: Thing, world: World) -> list[Part]:
+def build(thing: SceneObject, world: World) -> list[SolidPart]:
     """The shapes of one object, in its own frame."""
     colour = PALETTE[thing.colour] if thing.colour else _ROCKS.get(world.biome, STONE)
     rng = stream(world.seed, f"object {thing.id}")
-    kit = Kit(rng, colour, world.time == "night", world.biome == "snow", world.theme == "autumn")
+    kit = ObjectBuilder(rng, colour, world.time == "night", world.biome == "snow", world.theme == "autumn")
     BUILDERS[thing.kind](kit)
     return kit.parts
 
 
 def primitives(world: World, ground: list[float], device: str = "cpu") -> Primitives:
     """All shapes of a world; `ground` is the height in metres under each object."""
-    parts: list[Part] = []
+    parts: list[SolidPart] = []
     owners: list[int] = []
     centres: list[np.ndarray] = []
     placed: list[np.ndarray] = []

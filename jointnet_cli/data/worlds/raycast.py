@@ -29,7 +29,7 @@ _FACES = {
 FACES = torch.tensor([_FACES[shape] for shape in sorted(_FACES)], dtype=torch.float32)  # (3, 6, 4)
 
 
-class Surface(IntEnum):
+class SurfaceKind(IntEnum):
     """What a pixel shows."""
 
     SKY = 0
@@ -211,7 +211,7 @@ def trace(terrain: Terrain, shapes: Primitives, origin: Tensor, rays: Tensor) ->
         t = -origin[1] / rays[:, 1]
         wet = (rays[:, 1] < -1e-5) & (t < WATER_END)
         depth = torch.where(wet, t, depth)
-        surface[wet] = Surface.WATER
+        surface[wet] = SurfaceKind.WATER
         normal[wet] = normal.new_tensor([0.0, 1.0, 0.0])
     if len(shapes):
         ray, which = pairs(shapes, origin[None], rays / rays.norm(dim=1, keepdim=True))
@@ -220,11 +220,11 @@ def trace(terrain: Terrain, shapes: Primitives, origin: Tensor, rays: Tensor) ->
         won = ((t < FAR) & (t == nearest[ray]) & (t < depth[ray])).nonzero()[:, 0]
         index = ray[won]
         facing = out[won] * -_dot(out[won], rays[index]).sign()[:, None]
-        depth, primitive[index], surface[index] = nearest, which[won], int(Surface.OBJECT)
+        depth, primitive[index], surface[index] = nearest, which[won], int(SurfaceKind.OBJECT)
         normal[index] = facing / facing.norm(dim=1, keepdim=True).clamp(min=1e-12)
     ground = march(terrain, origin, rays, depth)
     hit = (ground < depth).nonzero()[:, 0]
-    depth[hit], surface[hit], primitive[hit] = ground[hit], int(Surface.TERRAIN), -1
+    depth[hit], surface[hit], primitive[hit] = ground[hit], int(SurfaceKind.TERRAIN), -1
     x, z = origin[0] + depth[hit] * rays[hit, 0], origin[2] + depth[hit] * rays[hit, 2]
     slope = terrain.surface(x, z)[:, :2]
     up = torch.stack([-slope[:, 0], torch.ones_like(x), -slope[:, 1]], 1)
@@ -233,4 +233,4 @@ def trace(terrain: Terrain, shapes: Primitives, origin: Tensor, rays: Tensor) ->
     toward = rays[hit] / rays[hit].norm(dim=1, keepdim=True)
     up = up - _dot(up, toward).clamp(min=0)[:, None] * toward
     normal[hit] = up / up.norm(dim=1, keepdim=True)
-    return Hits(torch.where(surface == Surface.SKY, math.inf, depth), surface, primitive, normal)
+    return Hits(torch.where(surface == SurfaceKind.SKY, math.inf, depth), surface, primitive, normal)

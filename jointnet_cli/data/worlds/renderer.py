@@ -13,7 +13,7 @@ from jointnet_cli.data.worlds.objects import primitives
 from jointnet_cli.data.worlds.raycast import Hits, trace
 from jointnet_cli.data.worlds.shading import Shader, make_sky
 from jointnet_cli.data.worlds.terrain import Terrain
-from jointnet_cli.data.worlds.world import Camera, World, image_size, intrinsics
+from jointnet_cli.data.worlds.world import World, WorldCamera, image_size, intrinsics
 
 # Extra samples at edges, symmetric about the pixel's centre, where depth and normals are taken.
 _JITTER = ((0.36, 0.22), (-0.36, -0.22))
@@ -53,7 +53,7 @@ class _View:
         return right[:, None] * self.axes[0] + up[:, None] * self.axes[1] + self.axes[2]
 
 
-def _view(camera: Camera, height: int, width: int, device: str) -> _View:
+def _view(camera: WorldCamera, height: int, width: int, device: str) -> _View:
     pitch = math.radians(camera.pitch)
     c, s = math.cos(pitch), math.sin(pitch)
     axes = torch.tensor([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]], device=device)

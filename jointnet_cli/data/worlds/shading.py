@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jointnet_cli.data.worlds.noise import mix, read, smoothstep, texture
 from jointnet_cli.data.worlds.objects import Primitives
-from jointnet_cli.data.worlds.raycast import Hits, Surface, shadowed
+from jointnet_cli.data.worlds.raycast import Hits, SurfaceKind, shadowed
 from jointnet_cli.data.worlds.terrain import Terrain
 from jointnet_cli.data.worlds.world import World, stream
 
@@ -147,9 +147,9 @@ class Shader:
         length = rays.norm(dim=1)
         unit = rays / length[:, None]
         colour = torch.zeros_like(rays)
-        index = (hits.surface == Surface.SKY).nonzero()[:, 0]
+        index = (hits.surface == SurfaceKind.SKY).nonzero()[:, 0]
         colour[index] = radiance(self.sky, unit[index])
-        index = (hits.surface != Surface.SKY).nonzero()[:, 0]
+        index = (hits.surface != SurfaceKind.SKY).nonzero()[:, 0]
         if len(index):
             unit, distance, surface = unit[index], (hits.depth * length)[index], hits.surface[index]
             seen = self._solids(hits, index, surface, unit, distance)
@@ -161,11 +161,11 @@ class Shader:
         normal = hits.normal[index]
         sunlit = self._direct_light(points, normal, distance)
         seen = torch.zeros_like(points)
-        for kind, shade in ((Surface.TERRAIN, self._ground), (Surface.WATER, self._water)):
+        for kind, shade in ((SurfaceKind.TERRAIN, self._ground), (SurfaceKind.WATER, self._water)):
             k = (surface == kind).nonzero()[:, 0]
             if len(k):
                 seen[k] = shade(points[k], normal[k], unit[k], distance[k], sunlit[k])
-        k = (surface == Surface.OBJECT).nonzero()[:, 0]
+        k = (surface == SurfaceKind.OBJECT).nonzero()[:, 0]
         if len(k):
             seen[k] = self._object(points[k], normal[k], hits.primitive[index[k]], sunlit[k])
         return seen
@@ -231,7 +231,7 @@ class Shader:
     def _air(self, colour: Tensor, surface: Tensor, unit: Tensor, distance: Tensor) -> Tensor:
         """Fog between the eye and what it sees; open water stays clearer, so that its horizon shows."""
         clear = torch.exp(distance * -self.sky.fog)
-        clear = torch.where(surface == Surface.WATER, clear.sqrt(), clear)
+        clear = torch.where(surface == SurfaceKind.WATER, clear.sqrt(), clear)
         level = unit.clone()
         level[:, 1] = level[:, 1].clamp(min=0)
         return mix(radiance(self.sky, _unit(level), full=False), colour, clear)

@@ -119,7 +119,7 @@ class Ground:
     glow: Tensor | None = None
 
 
-class Plot:
+class TerrainPoints:
     """The points to be given ground, (n,) each, and noise that belongs to one world."""
 
     def __init__(self, world: World, x: Tensor, z: Tensor) -> None:
@@ -145,7 +145,7 @@ class Plot:
         return ((self.x - x) ** 2 + (self.z - z) ** 2).sqrt()
 
 
-def _hills(plot: Plot) -> Ground:
+def _hills(plot: TerrainPoints) -> Ground:
     rolls, patches = plot.noise("smooth", 650), plot.noise("rough", 120)
     height = rolls * plot.rng.uniform(6, 14) * (0.06 + 0.94 * plot.near)
     theme = plot.world.theme
@@ -160,18 +160,18 @@ def _hills(plot: Plot) -> Ground:
     return Ground(height, albedo)
 
 
-def _forest(plot: Plot) -> Ground:
+def _forest(plot: TerrainPoints) -> Ground:
     height = plot.noise("smooth") * plot.rng.uniform(2, 6) * (0.15 + 0.85 * plot.near)
     litter = (0.52, 0.27, 0.08) if plot.world.theme == "autumn" else (0.28, 0.27, 0.11)
     return Ground(height, plot.blend((0.13, 0.26, 0.07), litter, plot.noise("rough", 120) * 0.4 + 0.5))
 
 
-def _mountains(plot: Plot) -> Tensor:
+def _mountains(plot: TerrainPoints) -> Tensor:
     ridges = plot.noise("ridged") * plot.rng.uniform(26, 46) + 9
     return ridges.clamp(min=0) * smoothstep(plot.radius, 30, 140) + plot.noise("smooth") * 2 * (0.15 + 0.85 * plot.near)
 
 
-def _steepness(plot: Plot, height: Tensor) -> Tensor:
+def _steepness(plot: TerrainPoints, height: Tensor) -> Tensor:
     """Slope of a square grid of points, whose spacing may vary along each axis."""
     side = math.isqrt(height.numel())
     x, z, field = (t.view(side, side) for t in (plot.x, plot.z, height))
@@ -179,13 +179,13 @@ def _steepness(plot: Plot, height: Tensor) -> Tensor:
     return (gx * gx + gz * gz).sqrt().reshape(-1)
 
 
-def _snow(plot: Plot) -> Ground:
+def _snow(plot: TerrainPoints) -> Ground:
     height = _mountains(plot)
     bare = smoothstep(_steepness(plot, height) + 0.15 * plot.noise("rough", 120), 1.0, 1.9)
     return Ground(height, plot.blend((0.93, 0.95, 0.98), (0.36, 0.34, 0.36), bare))
 
 
-def _lake(plot: Plot) -> Ground:
+def _lake(plot: TerrainPoints) -> Ground:
     height = _mountains(plot)
     steep = _steepness(plot, height)
     shore = plot.distance(*plot.world.anchor) + plot.noise("smooth", 160) * 1.6
@@ -198,7 +198,7 @@ def _lake(plot: Plot) -> Ground:
     return Ground(height, mix(plot.colour(0.6, 0.52, 0.36).expand_as(albedo), albedo, smoothstep(height, 0.1, 0.9)))
 
 
-def _volcano(plot: Plot) -> Ground:
+def _volcano(plot: TerrainPoints) -> Ground:
     patches = plot.noise("rough", 120)
     x, z = plot.world.anchor
     distance = plot.distance(x, z) * (1 + 0.07 * patches)
@@ -215,7 +215,7 @@ def _volcano(plot: Plot) -> Ground:
     return Ground(height, mix(albedo, plot.colour(1.0, 0.32, 0.05), glow), glow)
 
 
-def _desert(plot: Plot) -> Ground:
+def _desert(plot: TerrainPoints) -> Ground:
     swell = plot.noise("smooth")
     length, angle = plot.rng.uniform(22, 38), plot.rng.uniform(-0.8, 0.8)
     phase = (plot.x * math.sin(angle) + plot.z * math.cos(angle) + swell * 10) / length
@@ -226,7 +226,7 @@ def _desert(plot: Plot) -> Ground:
     return Ground(height, plot.blend((0.80, 0.55, 0.29), (0.92, 0.72, 0.44), plot.noise("rough", 120) * 0.3 + 0.5))
 
 
-def _canyon(plot: Plot) -> Ground:
+def _canyon(plot: TerrainPoints) -> Ground:
     bend, rough = plot.noise("smooth"), plot.noise("rough", 120)
     across = plot.x + bend * 7 * plot.near + plot.z * plot.rng.uniform(-0.2, 0.2)
     width, rise = plot.rng.uniform(10, 16), plot.rng.uniform(24, 38)
@@ -242,11 +242,11 @@ def _canyon(plot: Plot) -> Ground:
     return Ground(height, albedo)
 
 
-def _sand(plot: Plot) -> Tensor:
+def _sand(plot: TerrainPoints) -> Tensor:
     return plot.blend((0.86, 0.75, 0.52), (0.94, 0.86, 0.66), plot.noise("rough", 120) * 0.3 + 0.5)
 
 
-def _beach(plot: Plot) -> Ground:
+def _beach(plot: TerrainPoints) -> Ground:
     x, z = plot.world.anchor
     reach = math.hypot(x, z)
     rough, swell = plot.noise("rough", 120), plot.noise("smooth")
@@ -269,7 +269,7 @@ def _beach(plot: Plot) -> Ground:
     return Ground(height, albedo)
 
 
-def _ocean(plot: Plot) -> Ground:
+def _ocean(plot: TerrainPoints) -> Ground:
     rough = plot.noise("rough", 120)
     if plot.world.theme != "island":
         return Ground(torch.full_like(rough, -9.0), _sand(plot))
@@ -280,7 +280,7 @@ def _ocean(plot: Plot) -> Ground:
     return Ground(height, mix(_sand(plot), grass, smoothstep(height + 0.4 * rough, 0.9, 2.0)))
 
 
-def _reef(plot: Plot) -> Ground:
+def _reef(plot: TerrainPoints) -> Ground:
     swell, rough = plot.noise("smooth"), plot.noise("rough", 120)
     height = swell * plot.rng.uniform(0.8, 2.0) * (0.3 + 0.7 * plot.near) + 0.3 * rough * smoothstep(plot.radius, 4, 14)
     height = height + smoothstep(plot.radius, 14, 45) * swell.clamp(-0.3, 2) * plot.rng.uniform(1.5, 4.5)
@@ -289,7 +289,7 @@ def _reef(plot: Plot) -> Ground:
     return Ground(height, mix(sand, growth * 0.75, smoothstep(plot.noise("rough", 60), 0.5, 1.0) * 0.75))
 
 
-GROUNDS: dict[str, Callable[[Plot], Ground]] = {
+GROUNDS: dict[str, Callable[[TerrainPoints], Ground]] = {
     "ocean": _ocean, "beach": _beach, "reef": _reef, "desert": _desert, "snow": _snow,
     "hills": _hills, "canyon": _canyon, "forest": _forest, "lake": _lake, "volcano": _volcano,
 }  # fmt: skip
@@ -297,7 +297,7 @@ GROUNDS: dict[str, Callable[[Plot], Ground]] = {
 
 def ground(world: World, x: Tensor, z: Tensor) -> Ground:
     """Ground of a world at the points of a square grid (n,), levelled or dredged where its objects need it."""
-    plot = Plot(world, x, z)
+    plot = TerrainPoints(world, x, z)
     made = GROUNDS[world.biome](plot)
     grain = plot.noise("detail", 60)
     made.albedo = (made.albedo * (1 + 0.08 * grain[:, None])).clamp(0, 1.2)

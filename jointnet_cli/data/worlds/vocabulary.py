@@ -135,7 +135,7 @@ AIRBORNE = ("over", "above")
 UPWARD, DOWNWARD, FROM_ABOVE, WIDE = "looking up at", "looking down at", "from above", "a wide view of"
 
 
-class Place(NamedTuple):
+class PlaceName(NamedTuple):
     """A name for a place, with the prepositions that put objects, and boats, there."""
 
     name: str
@@ -143,9 +143,9 @@ class Place(NamedTuple):
     afloat: str | None
 
 
-def _place(row: str) -> Place:
+def _place(row: str) -> PlaceName:
     name, prepositions, *afloat = row.split(" | ")
-    return Place(name, tuple(prepositions.split()), afloat[0] if afloat else None)
+    return PlaceName(name, tuple(prepositions.split()), afloat[0] if afloat else None)
 
 
 PLACES = {scene: tuple(_place(row) for row in rows) for scene, rows in _PLACES.items()}
@@ -156,7 +156,7 @@ def plural(name: str) -> str:
     return PLURALS.get(name, name + "s")
 
 
-def vocabulary() -> list[str]:
+def caption_words() -> list[str]:
     """Every word that captions may use, sorted."""
     phrases = [
         "a an the and with",

@@ -14,7 +14,7 @@ def stream(seed: int, purpose: str) -> random.Random:
 
 
 @dataclass(frozen=True)
-class Camera:
+class WorldCamera:
     """Eye height above the ground or the water in metres; pitch (up positive) and vertical field of view in degrees."""
 
     height: float
@@ -23,7 +23,7 @@ class Camera:
 
 
 @dataclass(frozen=True)
-class Thing:
+class SceneObject:
     """One object: `position` is (x, altitude above ground or water, z) in metres; x right, z ahead of the camera."""
 
     id: int
@@ -49,8 +49,8 @@ class World:
     theme: str | None
     anchor: tuple[float, float]
     sun: tuple[float, float]  # azimuth (0 ahead, positive right) and elevation, degrees
-    camera: Camera
-    objects: tuple[Thing, ...]
+    camera: WorldCamera
+    objects: tuple[SceneObject, ...]
 
     def to_json(self, size: int | tuple[int, int] = 128) -> dict[str, Any]:
         """Facts fit for JSON; the camera's pinhole `intrinsics` (3 x 3, pixels) are for images of `size`."""
@@ -64,7 +64,7 @@ def image_size(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def intrinsics(camera: Camera, size: int | tuple[int, int]) -> list[list[float]]:
+def intrinsics(camera: WorldCamera, size: int | tuple[int, int]) -> list[list[float]]:
     """Pinhole matrix in pixels, the origin at the top left corner of the image, pixel centres at halves."""
     height, width = image_size(size)
     focal = height / 2 / math.tan(math.radians(camera.fov) / 2)

@@ -37,7 +37,7 @@ FALSE_ALARMS = 0.02
 
 
 @dataclass
-class Answers:
+class StackedLabels:
     """The labels of N pictures (see `labels`), stacked."""
 
     biome: Tensor
@@ -56,7 +56,7 @@ class Labelled:
 
     images: Tensor
     """(N, 3, 64, 64) uint8 sRGB."""
-    answers: Answers
+    answers: StackedLabels
     keys: list[str]
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ class Scores:
     """(B, painted kinds, colours); -inf for colours that a kind never has."""
 
 
-class AttributeNet(nn.Module):
+class JudgeNet(nn.Module):
     """Plain convolutions; mean and maximum over the picture, so that a small object counts; one linear layer a question."""
 
     def __init__(self, widths: tuple[int, ...] = (32, 64, 96, 160)) -> None:
@@ -105,7 +105,7 @@ class AttributeNet(nn.Module):
 class Judge:
     """A trained classifier and what is known of it."""
 
-    net: AttributeNet
+    net: JudgeNet
     facts: dict[str, Any]
     """How it was trained, and `held_out`: its accuracy on worlds it has not seen."""
 
@@ -134,7 +134,7 @@ class Judge:
                 f"no classifier in {folder}",
                 hint=f"python -m jointnet_cli.evaluation attributes --shards DIR --held-out DIR --judge {folder}",
             )
-        net = AttributeNet()
+        net = JudgeNet()
         net.load_state_dict(load_file(weights))
         return cls(net.eval(), json.loads((folder / "attributes.json").read_text()))
 
@@ -163,7 +163,7 @@ def load_labelled(shards: str | Path, limit: int | None = None, *, evaluation: b
         if len(keys) == limit:
             break
     columns = ((getattr(item, name) for item in labels) for name in ("biome", "time", "present", "colour"))
-    return Labelled(torch.stack(images), Answers(*(torch.tensor(list(column)) for column in columns)), keys)
+    return Labelled(torch.stack(images), StackedLabels(*(torch.tensor(list(column)) for column in columns)), keys)
 
 
 def train_judge(
@@ -186,7 +186,7 @@ def train_judge(
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = AttributeNet()
+        net = JudgeNet()
     steps = epochs * max(1, len(training) // batch_size)
     optimizer = torch.optim.AdamW(net.parameters(), learning_rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
@@ -231,7 +231,7 @@ def set_thresholds(judge: Judge, training: Labelled) -> None:
     judge.net.head.bias[first : first + len(KINDS)] -= torch.stack(thresholds)
 
 
-def accuracy(scores: Scores, truth: Answers) -> dict[str, Any]:
+def accuracy(scores: Scores, truth: StackedLabels) -> dict[str, Any]:
     """How often the classifier is right.
 
     `biome`, `time` and `colour` are shares of right answers, `colour` over the painted kinds that are named and with the
@@ -286,7 +286,7 @@ def _augment(images: Tensor, generator: Generator) -> Tensor:
     return images + 0.02 * torch.randn(images.shape, generator=generator)
 
 
-def _loss(scores: Scores, truth: Answers, picked: Tensor) -> Tensor:
+def _loss(scores: Scores, truth: StackedLabels, picked: Tensor) -> Tensor:
     present = truth.present[picked]
     objects = F.binary_cross_entropy_with_logits(scores.present, present.clamp(min=0).float(), reduction="none")
     known = (present != UNKNOWN).float()
@@ -305,14 +305,14 @@ def _share(right: Tensor) -> float | None:
     return round(right.float().mean().item(), 4) if right.numel() else None
 
 
-def asked_for(prompts: Sequence[Prompt]) -> Answers:
+def labels_of_prompts(prompts: Sequence[Prompt]) -> StackedLabels:
     """What the pictures of prompts must show."""
     present = torch.tensor([[_asked(prompt, kind) for kind in KINDS] for prompt in prompts])
     colour = torch.full((len(prompts), len(PAINTED)), UNKNOWN)
     for row, prompt in zip(colour, prompts, strict=True):
         if prompt.colour is not None:
             row[list(PAINTED).index(prompt.kind)] = COLOURS.index(prompt.colour)
-    return Answers(
+    return StackedLabels(
         biome=torch.tensor([BIOMES.index(prompt.biome) for prompt in prompts]),
         time=torch.tensor([TIMES.index(prompt.time) for prompt in prompts]),
         present=present,

@@ -95,7 +95,7 @@ def place_pattern() -> re.Pattern[str]:
     return re.compile(rf"\b({'|'.join(sorted(names, key=len, reverse=True))})\b")
 
 
-def said(text: str, labels: Labels) -> Labels:
+def labels_of_caption(text: str, labels: Labels) -> Labels:
     """Labels of a world without the biome or the time of day where its caption leaves them out."""
     return replace(
         labels,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
 
-from jointnet_cli.data.worlds.vocabulary import DEEP_HOURS, HOURS, NAMES, PLACES, Place, plural
+from jointnet_cli.data.worlds.vocabulary import DEEP_HOURS, HOURS, NAMES, PLACES, PlaceName, plural
 from jointnet_cli.evaluation.judge.labels import PAINTED, TIMES
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ def fixed_prompts() -> tuple[Prompt, ...]:
     return tuple(prompts)
 
 
-def evenly(items: Sequence[T], count: int) -> list[T]:
+def spread_evenly(items: Sequence[T], count: int) -> list[T]:
     """`count` items, or all if there are fewer, spread evenly from the first to the last."""
     count = min(count, len(items))
     return [items[round(i * (len(items) - 1) / max(1, count - 1))] for i in range(count)]
@@ -94,7 +94,7 @@ def _place(biome: str, kind: str) -> str:
     return _PLACES.get(biome, biome)
 
 
-def _preposition(kind: str, place: Place) -> str:
+def _preposition(kind: str, place: PlaceName) -> str:
     if kind == "balloon":
         return "over"
     if kind in ("palm", "lighthouse") and "island" in place.name:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.judge.classifier import Answers, Judge, Scores, shrink
+from jointnet_cli.evaluation.judge.classifier import Judge, Scores, StackedLabels, shrink
 from jointnet_cli.evaluation.judge.labels import UNKNOWN, Labels
 from jointnet_cli.evaluation.metrics.features import FeatureSpace
 
@@ -100,7 +100,7 @@ def count_answers(judge: Judge, picture: Tensor, asked: Labels) -> Counts:
     return count_scores(judge(picture), stack([asked]))[0]
 
 
-def count_scores(scores: Scores, truth: Answers) -> list[Counts]:
+def count_scores(scores: Scores, truth: StackedLabels) -> list[Counts]:
     """The same for scores of N pictures. Their sums are the shares of `attributes.accuracy`."""
     named = truth.present == 1
     painted = truth.colour != UNKNOWN
@@ -115,7 +115,7 @@ def count_scores(scores: Scores, truth: Answers) -> list[Counts]:
     return [Counts(tuple(hits), tuple(all_)) for hits, all_ in zip(*table.tolist(), strict=True)]
 
 
-def stack(labels: Sequence[Labels]) -> Answers:
+def stack(labels: Sequence[Labels]) -> StackedLabels:
     """Labels of N pictures as tensors."""
     columns = ([getattr(item, name) for item in labels] for name in ("biome", "time", "present", "colour"))
-    return Answers(*(torch.tensor(column) for column in columns))
+    return StackedLabels(*(torch.tensor(column) for column in columns))

@@ -104,7 +104,7 @@ ENDS = 1e-3
 
 
 @dataclass(frozen=True)
-class Sample:
+class ConsistencySample:
     """A picture with its maps, all of one size."""
 
     image: NDArray[np.float32]
@@ -119,7 +119,7 @@ class Sample:
     """(3, 3) in pixels; `None` is a centred camera of the nominal field of view."""
 
 
-def consistency(sample: Sample, other: Sample) -> dict[str, float | None]:
+def consistency(sample: ConsistencySample, other: ConsistencySample) -> dict[str, float | None]:
     """The measures of a result against the maps of `other`: of itself, or of another for control.
 
     - `edges`: `edges.edge_auc` of the picture and the other's disparity.

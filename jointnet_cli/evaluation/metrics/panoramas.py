@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.judge.prompts import Prompt, evenly, fixed_prompts
+from jointnet_cli.evaluation.judge.prompts import Prompt, fixed_prompts, spread_evenly
 from jointnet_cli.evaluation.report import Progress, run_facts
 from jointnet_cli.model.perceptual import Perceptual
 from jointnet_cli.results import Result
@@ -116,7 +116,7 @@ def evaluate_seams(
 
     The report's `seconds` are those of one panorama, from the prompt to the pixels.
     """
-    chosen = evenly(fixed_prompts() if prompts is None else prompts, count)
+    chosen = spread_evenly(fixed_prompts() if prompts is None else prompts, count)
     found, seconds = [], []
     settings: dict[str, Any] = {}
     for number, prompt in enumerate(chosen):

@@ -23,7 +23,7 @@ from PIL import Image
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.report import Progress
-from jointnet_cli.files.atomic import atomic_path, write_text
+from jointnet_cli.files.atomic import atomic_file, write_text
 from jointnet_cli.files.images import read_image
 from jointnet_cli.files.maps import read_map, relative_disparity
 from jointnet_cli.files.metadata import read_record
@@ -158,7 +158,7 @@ def write_study(
     }
     folder.mkdir(parents=True, exist_ok=True)
     head, tail = files("jointnet_cli.evaluation.study").joinpath("page.html").read_text(encoding="utf-8").split(_PLACE)
-    with atomic_path(folder / PAGE) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
+    with atomic_file(folder / PAGE) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write(head)
         stream.write(_script("data", "application/json", to_json(study, ensure_ascii=False)))
         for done, (name, picture) in enumerate(sorted(pictures.items())):
@@ -182,7 +182,7 @@ def _pair(group: Group, methods: Sequence[str], seed: int, maps: bool) -> Pair:
     return Pair(_digest("pair", name, *_ids(left), *_ids(right)), name, prompt, left, right)
 
 
-def _shown(sample: Sample, modality: str, method: str, seed: int) -> Shown:
+def _shown(sample: StudySample, modality: str, method: str, seed: int) -> Shown:
     path = sample.image if modality == "image" else sample.maps[modality]
     content = hashlib.sha256(path.read_bytes()).hexdigest()
     return Shown(_digest("picture", str(seed), method, sample.name, modality, content), path, modality)
@@ -230,7 +230,7 @@ SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
-class Sample:
+class StudySample:
     """One result of one method."""
 
     name: str
@@ -243,7 +243,7 @@ class Sample:
     seed: int
 
 
-Group = Mapping[str, Sample]
+Group = Mapping[str, StudySample]
 """Results of one item by the name of their method."""
 
 
@@ -267,7 +267,7 @@ def parse_methods(texts: Sequence[str]) -> dict[str, Path]:
     return dict(named)
 
 
-def read_samples(folder: Path) -> list[Sample]:
+def read_samples(folder: Path) -> list[StudySample]:
     """The results in a folder, by name.
 
     A picture is `NAME.image.png` or any other `NAME.png`, `NAME.jpg` and so on; its maps are `NAME.depth.png` and
@@ -292,7 +292,7 @@ def read_samples(folder: Path) -> list[Sample]:
     return [_sample(folder, name, image, maps[name]) for name, image in sorted(images.items())]
 
 
-def match(folders: Mapping[str, Sequence[Sample]], by: MatchBy = "auto") -> tuple[list[Group], str]:
+def match(folders: Mapping[str, Sequence[StudySample]], by: MatchBy = "auto") -> tuple[list[Group], str]:
     """The items of which two methods or more have a result, and by what they were matched.
 
     `name` is that of the files; `prompt` takes the n-th result of a prompt, in the order of seeds, for the n-th of the
@@ -321,14 +321,14 @@ def differ(group: Group) -> bool:
     return len({sample.prompt.casefold() for sample in group.values() if sample.prompt}) > 1
 
 
-def _sample(folder: Path, name: str, image: Path, maps: Mapping[str, Path]) -> Sample:
+def _sample(folder: Path, name: str, image: Path, maps: Mapping[str, Path]) -> StudySample:
     record = _sidecar(folder / f"{name}.metadata.json") or read_record(image)
     caption = folder / f"{name}.txt"
     prompt = record.get("prompt")
     if prompt is None:
         prompt = read_text(caption.read_bytes(), str(caption)) if caption.is_file() else ""
     seed = record.get("seed")
-    return Sample(name, image, dict(maps), " ".join(str(prompt).split()), seed if isinstance(seed, int) else 0)
+    return StudySample(name, image, dict(maps), " ".join(str(prompt).split()), seed if isinstance(seed, int) else 0)
 
 
 def _sidecar(path: Path) -> dict[str, Any]:
@@ -339,8 +339,8 @@ def _sidecar(path: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _by_prompt(samples: Sequence[Sample]) -> dict[Any, Sample]:
-    found: dict[Any, Sample] = {}
+def _by_prompt(samples: Sequence[StudySample]) -> dict[Any, StudySample]:
+    found: dict[Any, StudySample] = {}
     counts: Counter[str] = Counter()
     for sample in sorted(samples, key=lambda sample: (sample.seed, sample.name)):
         if prompt := sample.prompt.casefold():
@@ -349,14 +349,14 @@ def _by_prompt(samples: Sequence[Sample]) -> dict[Any, Sample]:
     return found
 
 
-_KEYS: dict[str, Callable[[Sequence[Sample]], dict[Any, Sample]]] = {
+_KEYS: dict[str, Callable[[Sequence[StudySample]], dict[Any, StudySample]]] = {
     "name": lambda samples: {sample.name: sample for sample in samples},
     "prompt": _by_prompt,
     "order": lambda samples: dict(enumerate(samples)),
 }
 
 
-def _grouped(keyed: Mapping[str, Mapping[Any, Sample]]) -> list[Group]:
+def _grouped(keyed: Mapping[str, Mapping[Any, StudySample]]) -> list[Group]:
     """The samples of every key that two methods have, in the order of keys."""
     keys: Iterable[Any] = dict.fromkeys(key for samples in keyed.values() for key in samples)
     groups = [{name: samples[key] for name, samples in keyed.items() if key in samples} for key in keys]

@@ -24,7 +24,7 @@ Z95 = 1.959963984540054
 """The normal distribution's 97.5 % quantile."""
 
 
-class Choice(BaseModel):
+class VoteChoice(BaseModel):
     """One answer, as the page saves it."""
 
     pair: str
@@ -33,13 +33,13 @@ class Choice(BaseModel):
     seconds: float = 0.0
 
 
-class Ballot(BaseModel):
+class BallotFile(BaseModel):
     """A file that the page saved."""
 
     format: int
     page: str
     session: str
-    votes: list[Choice]
+    votes: list[VoteChoice]
 
 
 class KeyPair(BaseModel):
@@ -104,9 +104,9 @@ def read_votes(paths: Iterable[Path], key: Key) -> Votes:
     Raises:
         UserError: a file that holds no votes, or those of another page.
     """
-    ballots: dict[str, Ballot] = {}
+    ballots: dict[str, BallotFile] = {}
     for path in paths:
-        ballot = _read(path, Ballot, "votes are what the page's button saves")
+        ballot = _read(path, BallotFile, "votes are what the page's button saves")
         if ballot.page != key.page:
             raise UserError(f"{path} holds votes of another page than the key's", hint="give that page's key")
         if any(vote.pair not in key.pairs or not 0 <= vote.question < len(key.questions) for vote in ballot.votes):
@@ -187,13 +187,13 @@ def _facts(votes: Votes, ties: Ties) -> dict[str, Any]:
     }
 
 
-def _vote(key: Key, choice: Choice) -> Vote:
+def _vote(key: Key, choice: VoteChoice) -> Vote:
     pair = key.pairs[choice.pair]
     winner = {"left": pair.left, "right": pair.right, "tie": None}[choice.choice]
     return Vote(choice.question, frozenset((pair.left, pair.right)), winner, choice.choice, choice.seconds)
 
 
-Kind = TypeVar("Kind", Ballot, Key)
+Kind = TypeVar("Kind", BallotFile, Key)
 
 
 def _read(path: Path, kind: type[Kind], hint: str) -> Kind:

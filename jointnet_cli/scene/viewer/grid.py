@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.scene.scene import Scene, Surface
+from jointnet_cli.scene.scene import Layer, Scene
 
 MAX_VERTICES = 600_000
 """What a phone still turns smoothly."""
@@ -39,7 +39,7 @@ def grid(scene: Scene, max_vertices: int = MAX_VERTICES) -> tuple[NDArray[np.int
     return rows, spread(width - 1, max(2, int(width * shrink)))
 
 
-def encode(surface: Surface, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> dict[str, Any]:
+def encode(surface: Layer, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> dict[str, Any]:
     """A surface at those pixels: `low` and `high` in metres, and `codes`, deflated and in base64.
 
     A code between `FIRST` and `LAST` is a distance between `low` and `high`, in even steps of its logarithm: of 1 to 30

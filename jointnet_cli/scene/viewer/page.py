@@ -19,7 +19,7 @@ from PIL import Image
 from jointnet_cli.files.atomic import write_text
 from jointnet_cli.files.color import colorize
 from jointnet_cli.files.text import to_json
-from jointnet_cli.scene.scene import Scene, Surface
+from jointnet_cli.scene.scene import Layer, Scene
 from jointnet_cli.scene.viewer.grid import backdrop, encode, grid, reduced, tones
 
 SCRIPTS = ("three.min.js", "shaders.js", "triangles.js", "camera.js", "renderer.js", "controls.js")
@@ -86,7 +86,7 @@ def _data(scene: Scene, shades: tuple[float, float], title: str, record: Mapping
     }
 
 
-def _kept(surface: Surface) -> NDArray[np.float32]:
+def _kept(surface: Layer) -> NDArray[np.float32]:
     """The second layer's picture, grey where nothing near is shown of it."""
     if surface.shown is None:
         return surface.image

@@ -17,13 +17,13 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel, load_model, save_model
 from jointnet_cli.model.folder import RGB
-from jointnet_cli.model.joint import JointUNet
-from jointnet_cli.model.text import ClipText, Words, tokenize
+from jointnet_cli.model.joint import JointNet
+from jointnet_cli.model.text import ClipEncoder, Vocabulary, tokenize
 from jointnet_cli.model.vae import encode_maps
 from jointnet_cli.model.weights import weights_hash
-from jointnet_cli.training.batches import Batch, CachedSource, kept_near, training_device
-from jointnet_cli.training.captions import cut_warning, drop
-from jointnet_cli.training.determinism import Draws, Share
+from jointnet_cli.training.batches import Batch, CachedSource, to_device_if_fits, training_device
+from jointnet_cli.training.captions import cut_warning, drop_captions
+from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.objective import branch_losses, noised
 from jointnet_cli.training.previews import preview_prompts
 from jointnet_cli.training.recipe import BaseRecipe, TextEncoder, Train
@@ -37,7 +37,7 @@ Log = Callable[[dict[str, Any]], None]
 class TextToImage(nn.Module):
     """The parts that train together: the text encoder and the one-branch joint network."""
 
-    def __init__(self, text_encoder: nn.Module, joint: JointUNet) -> None:
+    def __init__(self, text_encoder: nn.Module, joint: JointNet) -> None:
         super().__init__()
         self.text_encoder = text_encoder
         self.joint = joint
@@ -76,15 +76,17 @@ class BaseStage:
         if earlier:
             copy_weights(earlier.text.encoders["text_encoder"], encoder, "text_encoder")
             copy_weights(earlier.joint.unet(RGB), unet, "unet")
-        joint = JointUNet({RGB: unet})
+        joint = JointNet({RGB: unet})
         schedule = build_schedule(recipe.noise)
         words = known_words(data.captions, earlier)
-        self.model = JointModel(joint, vae, ClipText(tokenizer, encoder), schedule, words=words).to(training_device())
+        self.model = JointModel(joint, vae, ClipEncoder(tokenizer, encoder), schedule, words=words).to(
+            training_device()
+        )
         self.noise_schedule = DDPMScheduler.from_config(schedule)
         self._network = TextToImage(encoder, joint)
-        self.source = CachedSource(replace(data, latents=kept_near(data.latents)), recipe.train.seed)
+        self.source = CachedSource(replace(data, latents=to_device_if_fits(data.latents)), recipe.train.seed)
         self.rows = {caption: row for row, caption in enumerate(dict.fromkeys(["", *data.captions]))}
-        self.tokens = kept_near(tokenize(tokenizer, list(self.rows)))
+        self.tokens = to_device_if_fits(tokenize(tokenizer, list(self.rows)))
         if cut := sum(map(bool, self.model.text.beyond(list(self.rows)))):
             log({"warning": cut_warning(cut, len(self.rows) - 1)})
 
@@ -96,13 +98,13 @@ class BaseStage:
     def network(self) -> nn.Module:
         return self._network
 
-    def batches(self, share: Share, step: int) -> Iterator[Batch]:
+    def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
         return self.source.batches(share, step)
 
-    def loss(self, network: nn.Module, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def loss(self, network: nn.Module, batch: Batch, draws: SampleRNG) -> dict[str, Tensor]:
         device = next(network.parameters()).device
         objective = self.recipe.objective
-        captions = drop(batch.captions, objective.text_dropout, draws)
+        captions = drop_captions(batch.captions, objective.text_dropout, draws)
         tokens = self.tokens[[self.rows[caption] for caption in captions]].to(device)
         noisy = noised(batch.clean.to(device), self.noise_schedule, objective, draws)
         predicted = network(noisy.latents, noisy.timestep, tokens)
@@ -130,8 +132,8 @@ def run_tokenizer(run: Path, captions: list[str], settings: TextEncoder) -> CLIP
     return learn_tokenizer(captions, settings.vocabulary, settings.tokens, folder)
 
 
-def known_words(captions: list[str], earlier: JointModel | None) -> Words | None:
+def known_words(captions: list[str], earlier: JointModel | None) -> Vocabulary | None:
     """The words that the text encoder is trained on, those of the model that it goes on from among them."""
     if earlier is None:
-        return Words.of(captions)
-    return Words.of([*captions, *earlier.words.known]) if earlier.words else None
+        return Vocabulary.of(captions)
+    return Vocabulary.of([*captions, *earlier.words.known]) if earlier.words else None

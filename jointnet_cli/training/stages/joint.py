@@ -15,11 +15,18 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.model.checkpoint import JointModel, build, load_model, save_model
 from jointnet_cli.model.folder import RGB, ModelFolder
 from jointnet_cli.model.hub import find_model
-from jointnet_cli.model.joint import JointNetwork
+from jointnet_cli.model.joint import JointDenoiser
 from jointnet_cli.model.weights import weights_hash
-from jointnet_cli.training.batches import Batch, CachedSource, Source, StreamedSource, kept_near, training_device
-from jointnet_cli.training.captions import Texts, drop
-from jointnet_cli.training.determinism import Draws, Share
+from jointnet_cli.training.batches import (
+    Batch,
+    BatchSource,
+    CachedSource,
+    StreamedSource,
+    to_device_if_fits,
+    training_device,
+)
+from jointnet_cli.training.captions import CaptionEncoder, drop_captions
+from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.objective import branch_losses, noised, training_schedule
 from jointnet_cli.training.previews import preview_prompts
 from jointnet_cli.training.recipe import JointRecipe, Train
@@ -51,13 +58,13 @@ class JointStage:
     def network(self) -> nn.Module:
         return self.model.joint
 
-    def batches(self, share: Share, step: int) -> Iterator[Batch]:
+    def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
         return self.source.batches(share, step)
 
-    def loss(self, network: nn.Module, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def loss(self, network: nn.Module, batch: Batch, draws: SampleRNG) -> dict[str, Tensor]:
         device = next(network.parameters()).device
         objective, clean = self.recipe.objective, batch.clean.to(device)
-        given = self.texts(drop(batch.captions, objective.text_dropout, draws), device, batch.framing)
+        given = self.texts(drop_captions(batch.captions, objective.text_dropout, draws), device, batch.framing)
         unknown = known = last = None
         if self.model.joint.has_masked_input:  # which in sampling is always told what is known, be it nothing
             unknown = random_masks(clean, self.recipe.masks, draws)
@@ -80,7 +87,7 @@ class JointStage:
         save_model(replace(self.model, provenance=provenance, defaults=defaults), folder, torch.float32)
 
 
-def _prepared(network: JointNetwork, recipe: JointRecipe) -> JointNetwork:
+def _prepared(network: JointDenoiser, recipe: JointRecipe) -> JointDenoiser:
     """The network to train: extended where it is a base model, with masked input where wanted, the rest frozen.
 
     Raises:
@@ -102,7 +109,7 @@ def _prepared(network: JointNetwork, recipe: JointRecipe) -> JointNetwork:
     return network
 
 
-def _cached(recipe: JointRecipe, facts: ModelFolder, model: JointModel, log: Log) -> tuple[Source, Texts]:
+def _cached(recipe: JointRecipe, facts: ModelFolder, model: JointModel, log: Log) -> tuple[BatchSource, CaptionEncoder]:
     """The set in memory, encoded once and kept beside the shards."""
     data = load_latents(
         recipe.data.shards,
@@ -113,13 +120,15 @@ def _cached(recipe: JointRecipe, facts: ModelFolder, model: JointModel, log: Log
         limit=recipe.data.limit,
         progress=lambda done, count: log({"encoded": done, "shards": count}),
     )
-    near = replace(data, latents=kept_near(data.latents))
-    return CachedSource(near, recipe.train.seed), Texts(
+    near = replace(data, latents=to_device_if_fits(data.latents))
+    return CachedSource(near, recipe.train.seed), CaptionEncoder(
         model, data.captions, warn=lambda words: log({"warning": words})
     )
 
 
-def _streamed(recipe: JointRecipe, facts: ModelFolder, model: JointModel, log: Log) -> tuple[Source, Texts]:
+def _streamed(
+    recipe: JointRecipe, facts: ModelFolder, model: JointModel, log: Log
+) -> tuple[BatchSource, CaptionEncoder]:
     source = StreamedSource(
         recipe.data,
         recipe.train.seed,
@@ -129,4 +138,4 @@ def _streamed(recipe: JointRecipe, facts: ModelFolder, model: JointModel, log: L
         warn=lambda words: log({"warning": words}),
         progress=lambda done, count: log({"counted": done, "shards": count}),
     )
-    return source, Texts(model, side=source.size, warn=lambda words: log({"warning": words}))
+    return source, CaptionEncoder(model, side=source.size, warn=lambda words: log({"warning": words}))

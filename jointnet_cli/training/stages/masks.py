@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from jointnet_cli.training.determinism import Draws
+from jointnet_cli.training.determinism import SampleRNG
 from jointnet_cli.training.recipe import Masks
 
 
-def random_masks(clean: Tensor, shares: Masks, draws: Draws) -> Tensor:
+def random_masks(clean: Tensor, shares: Masks, draws: SampleRNG) -> Tensor:
     """Masks (B, N, 1, h, w) for latents (B, N, C, h, w): 1 = unknown. Branch 0 is RGB.
 
     Every item draws its kind: RGB given, dense maps given (some of them or all), one random rectangle for all, one for

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.training.batches import Batch
-from jointnet_cli.training.determinism import Draws, Share
+from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.recipe import Train
 
 
@@ -40,10 +40,10 @@ class Stage(Protocol):
     def network(self) -> nn.Module:
         """What trains; parameters with `requires_grad` off stay as they are."""
 
-    def batches(self, share: Share, step: int) -> Iterator[Batch]:
+    def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
         """This process's micro-batches from a step on, without end; a function of share and step alone."""
 
-    def loss(self, network: nn.Module, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def loss(self, network: nn.Module, batch: Batch, draws: SampleRNG) -> dict[str, Tensor]:
         """The named losses of a batch; their sum is minimised. All randomness comes from `draws`."""
 
     def preview(self, path: Path) -> None:
@@ -53,7 +53,7 @@ class Stage(Protocol):
         """Write the finished model; `facts` (steps, minutes, machine, final losses) go into its records."""
 
 
-def recompute_activations(network: nn.Module) -> None:
+def enable_gradient_checkpointing(network: nn.Module) -> None:
     """Let the blocks of every network inside compute their activations again in the backward pass (gradient checkpointing)."""
     module: Any
     for module in _outermost(network):

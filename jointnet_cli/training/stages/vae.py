@@ -19,8 +19,8 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
 from jointnet_cli.model.folder import RGB
 from jointnet_cli.tensors import flip
-from jointnet_cli.training.batches import Batch, kept_near, training_device
-from jointnet_cli.training.determinism import Draws, Share
+from jointnet_cli.training.batches import Batch, to_device_if_fits, training_device
+from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.previews import as_picture, save_grid
 from jointnet_cli.training.recipe import Train, Vae, VaeRecipe
 from jointnet_cli.training.stages.from_scratch import build_vae
@@ -122,7 +122,7 @@ class VaeStage:
         self._perceptual = open_distance(recipe.vae)
         self.factor = 2 ** (len(recipe.vae.block_out_channels) - 1)
         self.pixels = load_pixels(recipe.data.shards, list(recipe.data.maps), recipe.data.limit)
-        near = {name: kept_near(maps) for name, maps in self.pixels.maps.items()}
+        near = {name: to_device_if_fits(maps) for name, maps in self.pixels.maps.items()}
         if len({maps.device for maps in near.values()}) == 1:  # or else not all of them fit
             self.pixels.maps = near
         sides = self.pixels.maps[RGB].shape[-2:]
@@ -138,13 +138,13 @@ class VaeStage:
     def network(self) -> nn.Module:
         return self._network
 
-    def batches(self, share: Share, step: int) -> Iterator[Batch]:
+    def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
         for number in count(step):
             for micro in range(share.accumulation):
                 places = share.places(number, micro)
                 yield Batch(places, self._crops(places), [])
 
-    def loss(self, network: nn.Module, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+    def loss(self, network: nn.Module, batch: Batch, draws: SampleRNG) -> dict[str, Tensor]:
         pictures = batch.clean.to(next(network.parameters()).device)
         side = pictures.shape[-1] // self.factor
         noise = draws.normal(self.recipe.vae.latent_channels, side, side).to(pictures.device)
@@ -164,7 +164,7 @@ class VaeStage:
         names, seed, device = list(self.pixels.maps), self.recipe.train.seed, self.pixels.maps[RGB].device
         samples = len(self.pixels.captions) - min(HELD_OUT, len(self.pixels.captions) // 4)
         picture, which = order(samples, places, seed).to(device), torch.tensor(places, device=device) % len(names)
-        draw = Draws(seed, places, "crop", device=device).uniform(3)
+        draw = SampleRNG(seed, places, "crop", device=device).uniform(3)
         parts = [
             self._cropped(name, picture[which == number], draw[which == number]) for number, name in enumerate(names)
         ]

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from jointnet_cli.data.labels.labelling import label_shards
-from jointnet_cli.data.labels.teachers import Labeller, open_labeller
+from jointnet_cli.data.labels.teachers import Teacher, open_labeller
 from jointnet_cli.data.shards.format import Sample, read_shards, stats_path, write_shard
 from jointnet_cli.data.shards.latents import load_pixels
 from jointnet_cli.errors import UserError
@@ -45,13 +45,13 @@ def shard(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def inverting(tmp_path_factory: pytest.TempPathFactory) -> Labeller:
+def inverting(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
     path = save_onnx(tmp_path_factory.mktemp("onnx") / "inverted.onnx", *INVERTED)
     return open_labeller(f"depth=onnx:{path}?size=16&mean=0&std=1", "cpu")
 
 
 @pytest.fixture(scope="module")
-def facing(tmp_path_factory: pytest.TempPathFactory) -> Labeller:
+def facing(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
     """Omnidata's own convention: every surface looks at the camera, tilted a little to the ground's side."""
     path = save_onnx(tmp_path_factory.mktemp("onnx") / "facing.onnx", [[0.0] * 3] * 3, [0.5, 0.2, 0.1])
     return open_labeller(f"normal=omnidata:{path}?size=16", "cpu")
@@ -67,7 +67,7 @@ def stats(shard: Path) -> dict[str, object]:
     return content
 
 
-def test_a_labeller_that_inverts_brightness_gives_known_depth(shard: Path, inverting: Labeller) -> None:
+def test_a_labeller_that_inverts_brightness_gives_known_depth(shard: Path, inverting: Teacher) -> None:
     report = label_shards([shard], [inverting], batch=3)
     assert report.labelled == {"depth": COUNT} and not report.failed and report.written == [shard]
     for number, sample in enumerate(read_shards([shard])):
@@ -78,7 +78,7 @@ def test_a_labeller_that_inverts_brightness_gives_known_depth(shard: Path, inver
 
 
 def test_normals_and_depth_in_one_pass_are_what_training_reads(
-    shard: Path, inverting: Labeller, facing: Labeller
+    shard: Path, inverting: Teacher, facing: Teacher
 ) -> None:
     report = label_shards([shard], [inverting, facing])
     assert report.labelled == {"depth": COUNT, "normal": COUNT}
@@ -88,7 +88,7 @@ def test_normals_and_depth_in_one_pass_are_what_training_reads(
     assert normals[:, 1].min() > 0.55 and normals[:, 2].min() > 0.75 and normals[:, 0].abs().max() < 0.01
 
 
-def test_the_rest_keeps_its_order_and_its_bytes(shard: Path, inverting: Labeller) -> None:
+def test_the_rest_keeps_its_order_and_its_bytes(shard: Path, inverting: Teacher) -> None:
     before = members(shard)
     with tarfile.open(shard) as tar:
         headers = {info.name: (info.mtime, info.mode, info.uname) for info in tar}
@@ -104,7 +104,7 @@ def test_the_rest_keeps_its_order_and_its_bytes(shard: Path, inverting: Labeller
         assert {info.name: (info.mtime, info.mode, info.uname) for info in tar if info.name in before} == headers
 
 
-def test_the_same_input_gives_the_same_bytes(shard: Path, tmp_path: Path, inverting: Labeller) -> None:
+def test_the_same_input_gives_the_same_bytes(shard: Path, tmp_path: Path, inverting: Teacher) -> None:
     other = tmp_path / "00007.tar"
     other.write_bytes(shard.read_bytes())
     stats_path(other).write_text(stats_path(shard).read_text())
@@ -113,14 +113,14 @@ def test_the_same_input_gives_the_same_bytes(shard: Path, tmp_path: Path, invert
     assert other.read_bytes() == shard.read_bytes()
 
 
-def test_the_stats_keep_what_they_said(shard: Path, inverting: Labeller) -> None:
+def test_the_stats_keep_what_they_said(shard: Path, inverting: Teacher) -> None:
     stats_path(shard).write_text(json.dumps(stats(shard) | {"successes": COUNT}))
     label_shards([shard], [inverting])
     labels = {"depth": {"teacher": inverting.name, "hash": inverting.hash, "labelled": COUNT, "failed": {}}}
     assert stats(shard) == {"count": COUNT, "shard": shard.name, "successes": COUNT, "labels": labels}
 
 
-def test_what_is_labelled_is_left_alone(shard: Path, inverting: Labeller, facing: Labeller) -> None:
+def test_what_is_labelled_is_left_alone(shard: Path, inverting: Teacher, facing: Teacher) -> None:
     label_shards([shard], [inverting])
     before = (shard.read_bytes(), shard.stat().st_mtime_ns)
     report = label_shards([shard], [inverting])
@@ -132,7 +132,7 @@ def test_what_is_labelled_is_left_alone(shard: Path, inverting: Labeller, facing
     assert set(stats(shard)["labels"]) == {"depth", "normal"}  # type: ignore[call-overload]
 
 
-def test_maps_of_another_origin_are_replaced_on_request_only(tmp_path: Path, inverting: Labeller) -> None:
+def test_maps_of_another_origin_are_replaced_on_request_only(tmp_path: Path, inverting: Teacher) -> None:
     shard = tmp_path / "00000.tar"
     write_shard(shard, [make_sample(number, exact=True) for number in range(3)])
     before = shard.read_bytes()
@@ -146,7 +146,7 @@ def test_maps_of_another_origin_are_replaced_on_request_only(tmp_path: Path, inv
     assert label_shards([shard], [inverting], replace=True).skipped == [shard]
 
 
-def test_images_of_several_sizes_keep_theirs(tmp_path: Path, inverting: Labeller) -> None:
+def test_images_of_several_sizes_keep_theirs(tmp_path: Path, inverting: Teacher) -> None:
     shard = tmp_path / "00000.tar"
     sizes = [(24, 20), (16, 40), (24, 20), (30, 17), (16, 40)]
     write_shard(shard, [make_sample(number, size) for number, size in enumerate(sizes)])
@@ -183,7 +183,7 @@ def jpeg(level: int) -> bytes:
     return buffer.getvalue()
 
 
-def test_samples_that_fail_are_counted_and_left(tmp_path: Path, inverting: Labeller) -> None:
+def test_samples_that_fail_are_counted_and_left(tmp_path: Path, inverting: Teacher) -> None:
     names = {
         "000000000.jpg": jpeg(0), "000000000.txt": b"black", "000000000.json": b'{"url": "a"}',
         "000000001.jpg": b"<html>", "000000001.txt": b"no image", "000000001.json": b'{"url": "b"}',
@@ -235,7 +235,7 @@ def test_a_shard_without_any_success_stays(tmp_path: Path) -> None:
     assert (shard.read_bytes(), stats(shard)) == before and not list(tmp_path.glob(".*"))
 
 
-def test_a_failure_takes_the_old_map_with_it(shard: Path, inverting: Labeller) -> None:
+def test_a_failure_takes_the_old_map_with_it(shard: Path, inverting: Teacher) -> None:
     label_shards([shard], [inverting])
     label_shards([shard], [Moody()], replace=True)
     samples = list(read_shards([shard]))
@@ -243,14 +243,14 @@ def test_a_failure_takes_the_old_map_with_it(shard: Path, inverting: Labeller) -
     assert {sample.record["depth"]["teacher"] for sample in samples if "depth" in sample.record} == {"moody"}
 
 
-def test_long_names_keep_their_maps_beside_them(tmp_path: Path, inverting: Labeller) -> None:
+def test_long_names_keep_their_maps_beside_them(tmp_path: Path, inverting: Teacher) -> None:
     key = "漁村" * 30 + "/" + "x" * 120
     shard = downloads(tmp_path / "00000.tar", {f"{key}.jpg": jpeg(51), f"{key}.json": b"{}"})
     label_shards([shard], [inverting])
     assert list(members(shard)) == [f"{key}.jpg", f"{key}.json", f"{key}.depth.png"]
 
 
-def test_progress_counts_samples_over_all_shards(tmp_path: Path, inverting: Labeller) -> None:
+def test_progress_counts_samples_over_all_shards(tmp_path: Path, inverting: Teacher) -> None:
     shards = [tmp_path / f"{number:05}.tar" for number in range(2)]
     for shard in shards:
         write_shard(shard, [make_sample(number) for number in range(COUNT)])
@@ -259,7 +259,7 @@ def test_progress_counts_samples_over_all_shards(tmp_path: Path, inverting: Labe
     assert seen[-1] == (2 * COUNT, 2 * COUNT) and seen == sorted(seen)
 
 
-def test_a_kill_between_tar_and_stats_is_mended(shard: Path, inverting: Labeller) -> None:
+def test_a_kill_between_tar_and_stats_is_mended(shard: Path, inverting: Teacher) -> None:
     before = stats_path(shard).read_text()
     label_shards([shard], [inverting])
     whole, tar = stats(shard), shard.read_bytes()
@@ -324,7 +324,7 @@ def test_an_interrupted_run_leaves_the_shard_as_it_was(shard: Path) -> None:
     assert shard.read_bytes() == before and not list(shard.parent.glob(".*"))
 
 
-def test_a_shard_in_another_process_hands_is_passed_over(shard: Path, inverting: Labeller) -> None:
+def test_a_shard_in_another_process_hands_is_passed_over(shard: Path, inverting: Teacher) -> None:
     with claim(shard) as held:
         assert held is not None
         assert label_shards([shard], [inverting]).busy == [shard]

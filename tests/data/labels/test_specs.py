@@ -10,9 +10,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from jointnet_cli.cli.groups import spread
+from jointnet_cli.cli.groups import expand_flags
 from jointnet_cli.cli.labels import LabelOptions
-from jointnet_cli.data.labels.specs import HUB, OMNIDATA_SETTINGS, Settings, parse_spec, parse_specs
+from jointnet_cli.data.labels.specs import HUB, OMNIDATA_SETTINGS, TeacherSettings, parse_spec, parse_specs
 from jointnet_cli.errors import UserError
 
 
@@ -30,7 +30,7 @@ def test_teachers_by_name(
     monkeypatch.setenv("JOINTNET_MODELS", str(tmp_path))
     spec = parse_spec(f"depth={teacher}")
     assert (spec.modality, spec.name, spec.source, spec.format) == ("depth", name, source, "transformers")
-    assert spec.settings == Settings()
+    assert spec.settings == TeacherSettings()
 
 
 def test_a_named_teacher_is_taken_from_the_models_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,8 +45,8 @@ def test_teachers_by_path(tmp_path: Path) -> None:
     folder.mkdir()
     found = parse_spec(f"depth=onnx:{file}?size=256&mean=0.5&std=0.1,0.2,0.3&kind=distance")
     assert (found.name, found.source, found.format) == ("onnx:net.onnx", str(file), "onnx")
-    assert found.settings == Settings(256, (0.5, 0.5, 0.5), (0.1, 0.2, 0.3), kind="distance")
-    assert parse_spec(f"normal={folder}?axes=rdf&encoding=unsigned").settings == Settings(
+    assert found.settings == TeacherSettings(256, (0.5, 0.5, 0.5), (0.1, 0.2, 0.3), kind="distance")
+    assert parse_spec(f"normal={folder}?axes=rdf&encoding=unsigned").settings == TeacherSettings(
         axes="rdf", encoding="unsigned"
     )
     assert parse_spec(f"depth={folder}").name == "my-dpt"
@@ -122,7 +122,7 @@ def test_the_option_group_on_a_command_line() -> None:
         given.append(labels)
 
     app = typer.Typer()
-    app.command()(spread(command))
+    app.command()(expand_flags(command))
     words = ["--label", "depth=midas", "--label", "normal=x/y?axes=rdf", "--relabel", "--label-batch", "4"]
     assert CliRunner().invoke(app, words).exit_code == 0
     assert given == [LabelOptions(["depth=midas", "normal=x/y?axes=rdf"], relabel=True, label_batch=4)]

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from jointnet_cli.data.labels.specs import parse_spec
-from jointnet_cli.data.labels.teachers import Teacher, open_labeller, open_teacher
+from jointnet_cli.data.labels.teachers import NetworkTeacher, open_labeller, open_teacher
 from jointnet_cli.errors import UserError
 
 RAW = "mean=0&std=1"
@@ -115,7 +115,7 @@ def test_an_onnx_file_states_its_size_its_normalisation_and_its_kind(tmp_path: P
     facts = {"mean": "[0.5, 0.5, 0.5]", "std": "0.25", "kind": "distance"}
     path = save_onnx(tmp_path / "stated.onnx", [[1.0, 0, 0]], [3.0], shape=(2, 3, 16, 24), facts=facts)
     teacher = open_labeller(f"depth=onnx:{path}", "cpu")
-    assert isinstance(teacher, Teacher) and teacher.size == (16, 24)
+    assert isinstance(teacher, NetworkTeacher) and teacher.size == (16, 24)
     # A batch of fixed size takes any number of images; 1 / ((1 - 0.5) / 0.25 + 3)
     torch.testing.assert_close(teacher(torch.ones(3, 3, 8, 8)), torch.full((3, 8, 8), 0.2))
     with pytest.raises(UserError, match="16x24"):

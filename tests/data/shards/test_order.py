@@ -8,24 +8,24 @@ from itertools import islice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jointnet_cli.data.shards.order import Block, Lanes, cut
+from jointnet_cli.data.shards.order import SampleOrder, ShuffleBlock, slice_shards
 
 SETS = st.lists(st.integers(0, 23), min_size=1, max_size=6).filter(any)
 
 
-def taken(lanes: Lanes, lane: int, step: int, count: int) -> list[tuple[int, int]]:
+def taken(lanes: SampleOrder, lane: int, step: int, count: int) -> list[tuple[int, int]]:
     """Shard and number of a lane's next samples."""
     samples = ((block.shard, block.start + index) for block in lanes.walk(lane, step) for index in rest(block))
     return list(islice(samples, count))
 
 
-def rest(block: Block) -> list[int]:
+def rest(block: ShuffleBlock) -> list[int]:
     return block.order[block.done :]
 
 
 @given(counts=SETS, lanes=st.integers(1, 9))
 def test_slices_hold_every_sample_once(counts: list[int], lanes: int) -> None:
-    slices = cut(counts, lanes)
+    slices = slice_shards(counts, lanes)
     held = [(piece.shard, piece.start + number) for piece in slices for number in range(piece.count)]
     assert held == [(shard, number) for shard, count in enumerate(counts) for number in range(count)]
     assert all(piece.count for piece in slices)
@@ -41,7 +41,7 @@ def test_slices_hold_every_sample_once(counts: list[int], lanes: int) -> None:
 )
 def test_an_epoch_has_every_slice_once(counts: list[int], lanes: int, seed: int, shuffle: int, epochs: int) -> None:
     """What the lanes take of their first slices, together, is every sample once an epoch."""
-    dealt = Lanes(cut(counts, lanes), lanes, seed, shuffle)
+    dealt = SampleOrder(slice_shards(counts, lanes), lanes, seed, shuffle)
     total = epochs * len(dealt.slices)
     seen: Counter[tuple[int, int]] = Counter()
     for lane in range(lanes):
@@ -61,14 +61,14 @@ def test_an_epoch_has_every_slice_once(counts: list[int], lanes: int, seed: int,
 def test_a_walk_from_any_step_is_the_tail_of_the_whole(
     counts: list[int], lanes: int, shuffle: int, step: int, data: st.DataObject
 ) -> None:
-    dealt = Lanes(cut(counts, lanes), lanes, 7, shuffle)
+    dealt = SampleOrder(slice_shards(counts, lanes), lanes, 7, shuffle)
     lane = data.draw(st.integers(0, lanes - 1))
     assert taken(dealt, lane, step, 25) == taken(dealt, lane, 0, step + 25)[step:]
 
 
 def test_seeds_epochs_and_slices_shuffle_anew() -> None:
     """Two equal shards of one block each."""
-    epochs = {seed: taken(Lanes(cut([40, 40], 1), 1, seed, 40), 0, 0, 320) for seed in (0, 1)}
+    epochs = {seed: taken(SampleOrder(slice_shards([40, 40], 1), 1, seed, 40), 0, 0, 320) for seed in (0, 1)}
     orders = [
         [index for _, index in epochs[seed][start : start + 40]] for seed in (0, 1) for start in range(0, 320, 40)
     ]
@@ -76,11 +76,11 @@ def test_seeds_epochs_and_slices_shuffle_anew() -> None:
 
 
 def test_neighbours_are_shuffled_within_their_block() -> None:
-    order = [index for _, index in taken(Lanes(cut([32], 1), 1, 0, 8), 0, 0, 32)]
+    order = [index for _, index in taken(SampleOrder(slice_shards([32], 1), 1, 0, 8), 0, 0, 32)]
     assert order != sorted(order)
     assert [index // 8 for index in order] == [number // 8 for number in range(32)]
 
 
 def test_blocks_are_even() -> None:
-    blocks = islice(Lanes(cut([65], 1), 1, 0, 64).walk(0, 0), 2)
+    blocks = islice(SampleOrder(slice_shards([65], 1), 1, 0, 64).walk(0, 0), 2)
     assert sorted(len(block.order) for block in blocks) == [32, 33]

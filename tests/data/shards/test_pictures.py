@@ -17,9 +17,9 @@ from jointnet_cli.data.labels.labelling import decode
 from jointnet_cli.data.settings import FetchSettings
 from jointnet_cli.data.shards.format import encode_normal, png, read_entries
 from jointnet_cli.data.shards.latents import load_pixels
-from jointnet_cli.data.shards.samples import UnusableError, make_square
+from jointnet_cli.data.shards.samples import UnusableSample, crop_sample
 from jointnet_cli.data.shards.shard_set import read_samples
-from jointnet_cli.data.web.decode import make_picture
+from jointnet_cli.data.web.decode import to_training_image
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.cases import FolderPictures, ShardPictures
 from jointnet_cli.files.images import read_image
@@ -80,14 +80,14 @@ def test_every_reader_sees_the_same_picture(tmp_path: Path, name: str) -> None:
     expected = np.rint(seen * 255).astype(np.uint8)
     shard = shard_of(tmp_path, suffix, data)
     raw = next(read_samples(str(shard)))
-    assert np.array_equal(make_square(raw, (), 32).image.transpose(1, 2, 0), expected)
+    assert np.array_equal(crop_sample(raw, (), 32).image.transpose(1, 2, 0), expected)
     stored = load_pixels(tmp_path, ["rgb"]).maps["rgb"][0].permute(1, 2, 0).float().numpy()
     np.testing.assert_allclose((stored + 1) / 2 * 255, expected, atol=0.1)
     (labelled,) = decode(list(read_entries(shard)))
     assert np.array_equal(labelled, expected)
     assert np.array_equal(np.rint(ShardPictures(tmp_path).pictures().read(0) * 255), expected)
     assert np.array_equal(FolderPictures(file.parent).pictures().read(0), seen)
-    made = make_picture(data, FetchSettings(resize="no", quality=100))
+    made = to_training_image(data, FetchSettings(resize="no", quality=100))
     with Image.open(BytesIO(made.jpeg)) as image:
         assert np.abs(np.asarray(image, int) - expected)[4::8, 4::8].max() <= 3
 
@@ -99,13 +99,13 @@ def test_the_orientations_of_a_shards_jpeg(tmp_path: Path, orientation: int) -> 
     data = PICTURES[f"orientation {orientation}"][1]
     raw = next(read_samples(str(shard_of(tmp_path, "jpg", data))))
     plain = np.asarray(Image.open(BytesIO(data)).transpose(Image.Transpose[names[orientation - 2]]))
-    assert np.array_equal(make_square(raw, (), 32).image.transpose(1, 2, 0), plain)
+    assert np.array_equal(crop_sample(raw, (), 32).image.transpose(1, 2, 0), plain)
 
 
 def test_a_plain_jpeg_gives_the_pixels_that_pillow_decodes(tmp_path: Path) -> None:
     data = encoded(Image.fromarray(RANDOM.integers(0, 256, (32, 32, 3), np.uint8)), quality=80)
     raw = next(read_samples(str(shard_of(tmp_path, "jpg", data))))
-    assert np.array_equal(make_square(raw, (), 32).image.transpose(1, 2, 0), np.asarray(Image.open(BytesIO(data))))
+    assert np.array_equal(crop_sample(raw, (), 32).image.transpose(1, 2, 0), np.asarray(Image.open(BytesIO(data))))
 
 
 def turned_sample(folder: Path, orientation: int, *, as_stored: bool) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def turned_sample(folder: Path, orientation: int, *, as_stored: bool) -> dict[st
 def test_maps_that_lie_as_a_turned_photo_is_stored_are_turned_with_it(
     tmp_path: Path, orientation: int, as_stored: bool
 ) -> None:
-    square = make_square(turned_sample(tmp_path, orientation, as_stored=as_stored), ("depth", "normal"), 16)
+    square = crop_sample(turned_sample(tmp_path, orientation, as_stored=as_stored), ("depth", "normal"), 16)
     rows = square.maps["depth"][0].astype(float)
     assert (np.diff(rows[:, 0]) < 0).all() and np.ptp(rows, axis=1).max() == 0
     np.testing.assert_allclose(
@@ -145,6 +145,6 @@ def test_a_damaged_image_is_the_users_to_know(tmp_path: Path) -> None:
     shard_of(tmp_path, "jpg", b"\xff\xd8\xff broken")
     with pytest.raises(UserError, match="the image of sample 7 is not an image"):
         load_pixels(tmp_path, ["rgb"])
-    with pytest.raises(UnusableError, match="cannot be decoded"):
-        make_square(next(read_samples(str(tmp_path / "00000.tar"))), (), 16)
+    with pytest.raises(UnusableSample, match="cannot be decoded"):
+        crop_sample(next(read_samples(str(tmp_path / "00000.tar"))), (), 16)
     assert decode(list(read_entries(tmp_path / "00000.tar"))) == ["not_an_image"]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from jointnet_cli.data.shards.format import Sample, encode_depth, encode_normal, write_shard
 from jointnet_cli.data.shards.latents import load_pixels
-from jointnet_cli.data.shards.samples import UnusableError, make_square
+from jointnet_cli.data.shards.samples import UnusableSample, crop_sample
 from jointnet_cli.data.shards.shard_set import read_samples
 from jointnet_cli.tensors import to_map
 
@@ -37,7 +37,7 @@ def raw_sample(height: int, width: int, **record: Any) -> dict[str, Any]:
 
 
 def image_of(raw: dict[str, Any], size: int) -> NDArray[np.uint8]:
-    return make_square(raw, (), size).image
+    return crop_sample(raw, (), size).image
 
 
 def test_a_square_of_the_right_size_is_what_is_read_into_memory(tmp_path: Any) -> None:
@@ -48,7 +48,7 @@ def test_a_square_of_the_right_size_is_what_is_read_into_memory(tmp_path: Any) -
     sample = Sample("0", image, "noise", random.uniform(0, 1, (16, 16)).astype(np.float32), normal, {})
     write_shard(tmp_path / "00000.tar", [sample])
     pixels = load_pixels(tmp_path, ["rgb", "depth", "normal"])
-    square = make_square(next(read_samples(str(tmp_path / "00000.tar"))), ("depth", "normal"), 16)
+    square = crop_sample(next(read_samples(str(tmp_path / "00000.tar"))), ("depth", "normal"), 16)
     rgb = to_map(torch.from_numpy(square.image)[None].float() / 255, "rgb")
     assert torch.equal(rgb.half(), pixels.maps["rgb"])
     for name in ("depth", "normal"):
@@ -57,7 +57,7 @@ def test_a_square_of_the_right_size_is_what_is_read_into_memory(tmp_path: Any) -
 
 
 def test_the_shorter_side_is_resized_and_the_middle_is_kept() -> None:
-    square = make_square(raw_sample(40, 100), ("depth", "normal"), 20)  # becomes 20x50; columns 15 to 34 stay
+    square = crop_sample(raw_sample(40, 100), ("depth", "normal"), 20)  # becomes 20x50; columns 15 to 34 stay
     assert square.image.shape == (3, 20, 20) and square.framing == (40, 100, 0, 15)
     columns = square.image[0].astype(float).mean(axis=0)
     assert np.allclose(columns, 2 * np.arange(15, 35) + 0.5, atol=1)
@@ -65,11 +65,11 @@ def test_the_shorter_side_is_resized_and_the_middle_is_kept() -> None:
     rows = square.maps["depth"][0].astype(float).mean(axis=1)
     assert rows[0] == -1 and rows[-1] == 1 and (np.diff(rows[:-1]) > 0).all()
     assert np.allclose(square.maps["normal"][2], 1, atol=0.01)
-    assert make_square(raw_sample(100, 40), (), 20).framing == (100, 40, 15, 0)
+    assert crop_sample(raw_sample(100, 40), (), 20).framing == (100, 40, 15, 0)
 
 
 def test_a_smaller_image_is_enlarged() -> None:
-    square = make_square(raw_sample(10, 15), ("depth",), 40)  # becomes 40x60
+    square = crop_sample(raw_sample(10, 15), ("depth",), 40)  # becomes 40x60
     assert square.image.shape == (3, 40, 40) and square.framing == (10, 15, 0, 10)
 
 
@@ -93,13 +93,13 @@ def test_framing_tells_of_both_crops(
     stored: tuple[int, int], original: tuple[int | None, int | None], size: int, framing: tuple[int, int, int, int]
 ) -> None:
     raw = raw_sample(*stored, original_height=original[0], original_width=original[1])
-    assert make_square(raw, (), size).framing == framing
+    assert crop_sample(raw, (), size).framing == framing
 
 
 def test_what_cannot_be_used_is_said() -> None:
     sound = raw_sample(16, 16)
-    with pytest.raises(UnusableError, match="no depth map"):
-        make_square({name: value for name, value in sound.items() if name != "depth.png"}, ("depth",), 16)
+    with pytest.raises(UnusableSample, match="no depth map"):
+        crop_sample({name: value for name, value in sound.items() if name != "depth.png"}, ("depth",), 16)
     broken = [
         {**sound, "png": b"not a picture"},
         {**sound, "png": sound["png"][:60]},
@@ -110,6 +110,6 @@ def test_what_cannot_be_used_is_said() -> None:
         {**sound, "txt": b"\xff"},
     ]
     for raw in broken:
-        with pytest.raises(UnusableError, match="cannot be decoded"):
-            make_square(raw, ("depth", "normal"), 16)
+        with pytest.raises(UnusableSample, match="cannot be decoded"):
+            crop_sample(raw, ("depth", "normal"), 16)
     assert image_of({**sound, "depth.png": b""}, 16).shape == (3, 16, 16)  # what is not asked for is not looked at

@@ -20,11 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jointnet_cli.data.shards.format import Sample, write_shard
-from jointnet_cli.data.shards.order import Lanes, cut
+from jointnet_cli.data.shards.order import SampleOrder, slice_shards
 from jointnet_cli.data.shards.shard_set import Shard, count_samples, list_shards
-from jointnet_cli.data.shards.stream import Squares, Stream
+from jointnet_cli.data.shards.stream import PixelBatch, ShardStream
 from jointnet_cli.errors import UserError
-from jointnet_cli.training.determinism import Share
+from jointnet_cli.training.determinism import RankSampler
 
 CPU = torch.device("cpu")
 COUNTS = (5, 1, 7, 2)
@@ -47,12 +47,14 @@ def sample(number: int, depth: bool = True) -> Sample:
     return Sample(f"{number:03}", image, str(number), inverse_depth, None, {})
 
 
-def stream(shards: Sequence[Shard], share: Share, step: int = 0, *, shuffle: int = 3, seed: int = 0) -> Stream:
-    lanes = Lanes(cut([shard.count for shard in shards], share.total), share.total, seed, shuffle)
-    return Stream(shards, lanes, share.lanes, share.batch, step, ("depth",), 8)
+def stream(
+    shards: Sequence[Shard], share: RankSampler, step: int = 0, *, shuffle: int = 3, seed: int = 0
+) -> ShardStream:
+    lanes = SampleOrder(slice_shards([shard.count for shard in shards], share.total), share.total, seed, shuffle)
+    return ShardStream(shards, lanes, share.lanes, share.batch, step, ("depth",), 8)
 
 
-def numbers(found: Sequence[Squares]) -> list[list[int]]:
+def numbers(found: Sequence[PixelBatch]) -> list[list[int]]:
     """The samples of micro-batches, which have to be whole."""
     for squares in found:
         rows = len(squares.rows)
@@ -64,7 +66,7 @@ def numbers(found: Sequence[Squares]) -> list[list[int]]:
 
 
 def read(
-    shards: Sequence[Shard], share: Share, step: int = 0, *, steps: int = STEPS, workers: int = 0
+    shards: Sequence[Shard], share: RankSampler, step: int = 0, *, steps: int = STEPS, workers: int = 0
 ) -> list[list[int]]:
     micros = steps * share.accumulation
     return numbers(list(islice(stream(shards, share, step).read(CPU, workers), micros)))
@@ -76,7 +78,7 @@ def flat(micros: Sequence[Sequence[int]]) -> list[int]:
 
 def test_every_sample_once_an_epoch(folder: Path) -> None:
     shards = count_samples(list_shards(str(folder)))
-    [seen] = zip(*read(shards, Share(1), steps=2 * sum(COUNTS)), strict=True)
+    [seen] = zip(*read(shards, RankSampler(1), steps=2 * sum(COUNTS)), strict=True)
     assert sorted(seen[: sum(COUNTS)]) == sorted(seen[sum(COUNTS) :]) == list(range(sum(COUNTS)))
     assert seen[: sum(COUNTS)] != seen[sum(COUNTS) :]
 
@@ -92,9 +94,9 @@ def test_a_step_is_the_same_however_it_is_divided(
     folder: Path, step: int, total: int, accumulation: int, processes: int
 ) -> None:
     shards = count_samples(list_shards(str(folder)))
-    whole = read(shards, Share(total), steps=step + 2)[step:]
+    whole = read(shards, RankSampler(total), steps=step + 2)[step:]
     batch = total // accumulation // processes
-    shares = [Share(batch, accumulation, processes, process) for process in range(processes)]
+    shares = [RankSampler(batch, accumulation, processes, process) for process in range(processes)]
     parts = [read(shards, share, step, steps=2) for share in shares]
     for nth in range(2):
         micros = [micro for part in parts for micro in part[nth * accumulation : (nth + 1) * accumulation]]
@@ -103,7 +105,7 @@ def test_a_step_is_the_same_however_it_is_divided(
 
 def test_the_number_of_workers_changes_nothing(folder: Path) -> None:
     shards = count_samples(list_shards(str(folder)))
-    share = Share(2, accumulation=3, processes=2, process=1)
+    share = RankSampler(2, accumulation=3, processes=2, process=1)
     state = torch.get_rng_state()
     assert read(shards, share, 3, workers=3) == read(shards, share, 3)
     assert torch.equal(torch.get_rng_state(), state), "the training's own random numbers"
@@ -113,7 +115,7 @@ def test_shards_of_the_web(folder: Path) -> None:
     local = count_samples(list_shards(str(folder)))
     with serving(folder, breaks=1) as web:
         remote = count_samples(list_shards(f"{web.url}/{{00000..00003}}.tar"))
-        assert read(remote, Share(2), 5, workers=2) == read(local, Share(2), 5)
+        assert read(remote, RankSampler(2), 5, workers=2) == read(local, RankSampler(2), 5)
         assert web.breaks < 0
 
 
@@ -124,7 +126,7 @@ def test_no_byte_is_sent_twice(tmp_path: Path) -> None:
     with serving(tmp_path) as web:
         shards = count_samples(list_shards(f"{web.url}/{{00000..00003}}.tar"))
         web.sent.clear()
-        found = stream(shards, Share(4)).read(CPU, 2)
+        found = stream(shards, RankSampler(4)).read(CPU, 2)
         next(found)
         found.close()
         assert {name: web.sent[name] for name in web.sent} == {
@@ -140,7 +142,7 @@ def test_unusable_samples_are_replaced_and_the_others_stay(tmp_path: Path) -> No
     found = []
     for name in ("sound", "lacking"):
         shards = count_samples([str(tmp_path / f"{name}.tar")])
-        micros = list(islice(stream(shards, Share(1), shuffle=6).read(CPU, 0), 24))
+        micros = list(islice(stream(shards, RankSampler(1), shuffle=6).read(CPU, 0), 24))
         found.append(flat(numbers(micros)))
     notes = [note for squares in micros for note in squares.replaced]
     assert [cause for cause, _ in notes] == ["no depth map"] * 4
@@ -151,7 +153,7 @@ def test_unusable_samples_are_replaced_and_the_others_stay(tmp_path: Path) -> No
         while expected in (4, 5):  # the next of the block
             expected = block[(block.index(expected) + 1) % 6]
         assert number == expected
-    later = list(islice(stream(shards, Share(1), 7, shuffle=6).read(CPU, 0), 17))
+    later = list(islice(stream(shards, RankSampler(1), 7, shuffle=6).read(CPU, 0), 17))
     assert flat(numbers(later)) == found[1][7:]
 
 
@@ -161,18 +163,18 @@ def test_a_block_without_any_usable_sample(tmp_path: Path, workers: int) -> None
     with pytest.raises(
         UserError, match=r"none of the samples \d to \d of .*00000\.tar can be used: no depth map$"
     ) as caught:
-        read(count_samples([str(tmp_path / "00000.tar")]), Share(2), workers=workers)
+        read(count_samples([str(tmp_path / "00000.tar")]), RankSampler(2), workers=workers)
     assert "data.label" in str(caught.value.hint)
 
 
 def test_a_shard_that_holds_less_than_its_stats_say(tmp_path: Path) -> None:
     write_shard(tmp_path / "00000.tar", [sample(number) for number in range(6)])
     with pytest.raises(UserError, match="has 6 samples with an image rather than 9"):
-        read([Shard(str(tmp_path / "00000.tar"), 9)], Share(1), steps=9)
+        read([Shard(str(tmp_path / "00000.tar"), 9)], RankSampler(1), steps=9)
 
 
 def test_a_worker_that_is_killed(folder: Path) -> None:
-    found = stream(count_samples(list_shards(str(folder))), Share(2)).read(CPU, 1)
+    found = stream(count_samples(list_shards(str(folder))), RankSampler(2)).read(CPU, 1)
     next(found)
     for worker in multiprocessing.active_children():
         os.kill(worker.pid or 0, signal.SIGKILL)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 
 from jointnet_cli.data.settings import FetchSettings, ResizeMode
-from jointnet_cli.data.web.decode import Picture, make_picture, sniff
+from jointnet_cli.data.web.decode import TrainingImage, sniff, to_training_image
 from jointnet_cli.data.web.status import FetchError, Status
 from jointnet_cli.errors import UserError
 
@@ -26,13 +26,13 @@ ENCODED = {kind: encoded(photo(SIZE, SIZE), kind) for kind in FORMATS}
 RED, GREEN, BLUE, WHITE = (230, 20, 20), (20, 200, 20), (20, 20, 220), (250, 250, 250)
 
 
-def pixels(picture: Picture) -> NDArray[np.uint8]:
+def pixels(picture: TrainingImage) -> NDArray[np.uint8]:
     with Image.open(BytesIO(picture.jpeg)) as image:
         assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (picture.width, picture.height))
         return np.asarray(image)
 
 
-def corners(picture: Picture) -> list[NDArray[np.uint8]]:
+def corners(picture: TrainingImage) -> list[NDArray[np.uint8]]:
     """The middles of the quarters: top left, top right, bottom left, bottom right."""
     array = pixels(picture)
     rows, columns = ([side // 4, 3 * side // 4] for side in array.shape[:2])
@@ -45,14 +45,14 @@ def assert_colours(found: list[NDArray[np.uint8]], *expected: tuple[int, int, in
 
 def failure(data: bytes, **changes: object) -> str:
     with pytest.raises(FetchError) as caught:
-        make_picture(data, replace(PLAIN, **changes))  # type: ignore[arg-type]
+        to_training_image(data, replace(PLAIN, **changes))  # type: ignore[arg-type]
     return caught.value.status
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_format_is_recognised_and_decoded(kind: str) -> None:
     assert sniff(ENCODED[kind]) == kind
-    assert_colours(corners(make_picture(ENCODED[kind], PLAIN)), RED, GREEN, BLUE, WHITE)
+    assert_colours(corners(to_training_image(ENCODED[kind], PLAIN)), RED, GREEN, BLUE, WHITE)
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,14 @@ def test_every_format_is_recognised_and_decoded(kind: str) -> None:
     ],
 )
 def test_resize_modes(mode: ResizeMode, original: tuple[int, int], expected: tuple[int, int]) -> None:
-    picture = make_picture(encoded(photo(*original), "PNG"), replace(PLAIN, resize=mode))
+    picture = to_training_image(encoded(photo(*original), "PNG"), replace(PLAIN, resize=mode))
     assert (picture.width, picture.height) == expected
     assert (picture.original_width, picture.original_height) == original
     assert_colours(corners(picture), RED, GREEN, BLUE, WHITE, atol=70)
 
 
 def test_a_border_is_white_and_the_image_in_its_middle() -> None:
-    array = pixels(make_picture(encoded(Image.new("RGB", (64, 32), RED), "PNG"), replace(PLAIN, resize="border")))
+    array = pixels(to_training_image(encoded(Image.new("RGB", (64, 32), RED), "PNG"), replace(PLAIN, resize="border")))
     assert array[:7].min() > 240 and array[-7:].min() > 240
     np.testing.assert_allclose(array[10:-10].astype(int), np.broadcast_to(RED, (12, 32, 3)), atol=6)
 
@@ -85,11 +85,11 @@ def test_a_jpeg_that_is_right_keeps_its_bytes(options: dict[str, object]) -> Non
     if options.pop("srgb", False):
         options["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     data = encoded(photo(SIZE, SIZE), **options)
-    assert make_picture(data, PLAIN).jpeg == data
+    assert to_training_image(data, PLAIN).jpeg == data
     wide = encoded(photo(48, 32), **options)
-    assert make_picture(wide, replace(PLAIN, resize="no")).jpeg == wide
-    assert make_picture(wide, replace(PLAIN, resize="keep_ratio")).jpeg == wide
-    assert make_picture(wide, PLAIN).jpeg != wide
+    assert to_training_image(wide, replace(PLAIN, resize="no")).jpeg == wide
+    assert to_training_image(wide, replace(PLAIN, resize="keep_ratio")).jpeg == wide
+    assert to_training_image(wide, PLAIN).jpeg != wide
 
 
 def test_other_jpegs_of_the_right_size_are_written_anew() -> None:
@@ -102,7 +102,7 @@ def test_other_jpegs_of_the_right_size_are_written_anew() -> None:
         (photo(SIZE, SIZE), {"icc_profile": swapped_profile()}),
     ]:
         data = encoded(picture, **options)
-        made = make_picture(data, PLAIN)
+        made = to_training_image(data, PLAIN)
         assert made.jpeg != data
         with Image.open(BytesIO(made.jpeg)) as image:
             assert not image.getexif() and "icc_profile" not in image.info and "comment" not in image.info
@@ -110,7 +110,7 @@ def test_other_jpegs_of_the_right_size_are_written_anew() -> None:
 
 def test_a_damaged_jpeg_of_the_right_size_is_noticed() -> None:
     data = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (SIZE, SIZE, 3), np.uint8)))
-    assert make_picture(data, PLAIN).jpeg == data
+    assert to_training_image(data, PLAIN).jpeg == data
     assert failure(data[: len(data) * 3 // 4]) == Status.DAMAGED_IMAGE
 
 
@@ -124,7 +124,7 @@ def test_orientations(orientation: int, kind: str) -> None:
     stored = photo(256, 160) if turn is None else photo(256, 160).transpose(turn)
     data = encoded(stored, kind, exif=exif)
     for mode, expected in (("no", (256, 160)), ("keep_ratio", (51, 32)), ("center_crop", (32, 32))):
-        picture = make_picture(data, replace(PLAIN, resize=mode))  # type: ignore[arg-type]
+        picture = to_training_image(data, replace(PLAIN, resize=mode))  # type: ignore[arg-type]
         assert (picture.original_width, picture.original_height) == (256, 160)
         assert (picture.width, picture.height) == expected
         assert_colours(corners(picture), RED, GREEN, BLUE, WHITE)
@@ -133,7 +133,7 @@ def test_orientations(orientation: int, kind: str) -> None:
 def test_a_large_jpeg_decoded_at_a_smaller_scale_looks_the_same() -> None:
     waves = np.sin(np.arange(900)[:, None] / 60 + np.arange(700) / 45)[..., None] * [90, 90, 90] + 128
     original = Image.fromarray(waves.astype(np.uint8))
-    picture = make_picture(encoded(original, quality=98), PLAIN)
+    picture = to_training_image(encoded(original, quality=98), PLAIN)
     assert (picture.original_width, picture.original_height) == (700, 900)
     expected = np.asarray(original.resize((SIZE, SIZE), Image.Resampling.BICUBIC, (0, 100, 700, 800)), int)
     assert np.abs(pixels(picture) - expected).mean() < 2
@@ -143,16 +143,16 @@ def test_transparent_parts_are_white() -> None:
     half = photo(SIZE, SIZE).convert("RGBA")
     half.paste((0, 0, 0, 0), (0, 0, SIZE // 2, SIZE))
     for kind in ("PNG", "WEBP", "AVIF", "TIFF"):
-        found = corners(make_picture(encoded(half, kind), PLAIN))
+        found = corners(to_training_image(encoded(half, kind), PLAIN))
         assert_colours(found, (255, 255, 255), GREEN, (255, 255, 255), WHITE)
     grey = Image.new("LA", (SIZE, SIZE), (0, 128))
-    assert_colours(corners(make_picture(encoded(grey, "PNG"), PLAIN)), *[(127, 127, 127)] * 4, atol=3)
+    assert_colours(corners(to_training_image(encoded(grey, "PNG"), PLAIN)), *[(127, 127, 127)] * 4, atol=3)
 
 
 @pytest.mark.parametrize("profile", [None, swapped_profile()])
 def test_sixteen_bits_keep_their_brightness(profile: bytes | None) -> None:
     grey = encoded(Image.fromarray(np.full((SIZE, SIZE), 257 * 90, np.uint16)), "PNG", icc_profile=profile)
-    assert_colours(corners(make_picture(grey, PLAIN)), *[(90, 90, 90)] * 4, atol=3)
+    assert_colours(corners(to_training_image(grey, PLAIN)), *[(90, 90, 90)] * 4, atol=3)
 
 
 def test_limits_are_compared_before_decoding() -> None:
@@ -162,7 +162,7 @@ def test_limits_are_compared_before_decoding() -> None:
     assert failure(start, min_side=41) == Status.TOO_SMALL
     assert failure(start, max_aspect=2.4) == Status.BAD_ASPECT
     assert failure(start) == Status.DAMAGED_IMAGE
-    assert make_picture(whole, replace(PLAIN, max_pixels=4000, min_side=40, max_aspect=2.5)).width == SIZE
+    assert to_training_image(whole, replace(PLAIN, max_pixels=4000, min_side=40, max_aspect=2.5)).width == SIZE
 
 
 def test_a_line_does_not_become_a_giant() -> None:
@@ -175,25 +175,27 @@ def test_tags() -> None:
     exif[ExifTags.Base.Make] = "Ca\u00e9mera"
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ISOSpeedRatings] = 200
     exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
-    tags = json.loads(make_picture(encoded(photo(), exif=exif), PLAIN).exif)
+    tags = json.loads(to_training_image(encoded(photo(), exif=exif), PLAIN).exif)
     assert tags["EXIF ISOSpeedRatings"] == "200" and tags["GPS GPSLatitudeRef"] == "N" and "mera" in tags["Image Make"]
-    assert make_picture(encoded(photo()), PLAIN).exif == "{}"
+    assert to_training_image(encoded(photo()), PLAIN).exif == "{}"
 
 
 def test_a_damaged_profile_says_nothing() -> None:
     data = encoded(photo(64, 48), icc_profile=b"no profile" * 20)
-    assert_colours(corners(make_picture(data, PLAIN)), RED, GREEN, BLUE, WHITE)
+    assert_colours(corners(to_training_image(data, PLAIN)), RED, GREEN, BLUE, WHITE)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_damaged_tags_leave_the_picture_whole() -> None:
     data = encoded(photo(), exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01\x03\0" * 9)
-    assert_colours(corners(make_picture(data, PLAIN)), RED, GREEN, BLUE, WHITE)
+    assert_colours(corners(to_training_image(data, PLAIN)), RED, GREEN, BLUE, WHITE)
 
 
 def test_quality() -> None:
     noise = encoded(Image.fromarray(np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)), "PNG")
-    small, large = (len(make_picture(noise, replace(PLAIN, size=64, quality=quality)).jpeg) for quality in (30, 95))
+    small, large = (
+        len(to_training_image(noise, replace(PLAIN, size=64, quality=quality)).jpeg) for quality in (30, 95)
+    )
     assert small < large / 2
 
 
@@ -205,7 +207,7 @@ def test_whatever_is_damaged_is_a_class_of_its_own(kind: str, place: float, junk
     at = int(place * len(data))
     damaged = data[:at] + junk + (b"" if cut else data[at + len(junk) :])
     try:
-        pixels(make_picture(damaged, PLAIN))
+        pixels(to_training_image(damaged, PLAIN))
     except FetchError as error:
         assert error.status in set(Status)
 

@@ -15,13 +15,13 @@ import pytest
 from helpers.gallery import SETTINGS, content, files, gallery, image_bytes, write_table
 from helpers.web import Web, reply
 
-from jointnet_cli.data.job import Job, Tally
-from jointnet_cli.data.plan import Plan, obtain_plan
+from jointnet_cli.data.job import PrepareJob, Tally
+from jointnet_cli.data.plan import Plan, open_plan
 from jointnet_cli.data.report import write_report, write_sheet
 from jointnet_cli.data.settings import Filter, Sifting
 from jointnet_cli.data.shards.format import find_shards, read_shards, sample_count, stats_path
-from jointnet_cli.data.shards.writer import commit, is_unsettled, members_path, pending, records_path, roll_forward
-from jointnet_cli.data.web.download import gather, share, to_fetch
+from jointnet_cli.data.shards.writer import commit, has_leftovers, members_path, pending, records_path, roll_forward
+from jointnet_cli.data.web.download import download_shards, rows_to_fetch, share
 from jointnet_cli.files.atomic import claim, claim_path
 
 COUNT, SHARD = 23, 5
@@ -40,15 +40,15 @@ def table(web: Web, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan_of(out: Path, table: Path) -> Plan:
-    return obtain_plan(out, Sifting(str(table), {}, Filter(), SHARD))
+    return open_plan(out, Sifting(str(table), {}, Filter(), SHARD))
 
 
 def run(out: Path, table: Path, **changes: object) -> Tally:
     """Fetch what is missing in a folder."""
-    plan, job = plan_of(out, table), Job(**{"out": out, "fetch": SETTINGS, **changes})
+    plan, job = plan_of(out, table), PrepareJob(**{"out": out, "fetch": SETTINGS, **changes})
     numbers = plan.shards(job.limit)
-    tally = Tally(total=to_fetch(job, plan, numbers))
-    gather(job, numbers, tally)
+    tally = Tally(total=rows_to_fetch(job, plan, numbers))
+    download_shards(job, numbers, tally)
     return tally
 
 
@@ -108,7 +108,7 @@ def test_workers_share_the_shards(whole: Path, table: Path, tmp_path: Path) -> N
     parts = [share(plan.shards(), (index, 3)) for index in (1, 2, 3)]
     assert sorted(number for part in parts for number in part) == list(plan.shards())
     for part in reversed(parts):
-        gather(Job(tmp_path, SETTINGS), part, Tally())
+        download_shards(PrepareJob(tmp_path, SETTINGS), part, Tally())
     assert files(tmp_path) == files(whole)
 
 
@@ -233,9 +233,9 @@ def test_a_retry_that_is_cut_off_while_it_renames(
     with pytest.raises(KeyboardInterrupt):
         run(copy, table, retry=("4xx",))
     monkeypatch.undo()
-    assert is_unsettled(copy / "00001.tar")
+    assert has_leftovers(copy / "00001.tar")
     run(copy, table)
-    assert not is_unsettled(copy / "00001.tar")
+    assert not has_leftovers(copy / "00001.tar")
     decided = moment > 0  # the first rename is what decides
     assert ("000010003.jpg" in content(copy)) == decided
     records = duckdb.sql(f"SELECT key FROM '{copy}/00001.parquet' WHERE status = 'success'").fetchall()

@@ -22,24 +22,24 @@ from helpers.answers import ANSWERS, ELSEWHERE, JPEG, SETTINGS
 from helpers.web import SIDE, Web, encoded, reply
 from PIL import Image
 
-from jointnet_cli.data.rows import Row, row_key
+from jointnet_cli.data.rows import ImageRow, row_key
 from jointnet_cli.data.settings import FetchSettings
-from jointnet_cli.data.web.fetch import Fetched, fetch_rows
+from jointnet_cli.data.web.fetch import FetchResult, fetch_rows
 from jointnet_cli.data.web.status import Status
 
 SMALL_RED = encoded(Image.new("RGB", (SIDE, SIDE), "red"))
 MEGABYTE = 1024**2
 
 
-def rows_of(urls: list[str]) -> list[Row]:
-    return [Row(row_key(0, place), url, f"caption\0of\n{place}") for place, url in enumerate(urls)]
+def rows_of(urls: list[str]) -> list[ImageRow]:
+    return [ImageRow(row_key(0, place), url, f"caption\0of\n{place}") for place, url in enumerate(urls)]
 
 
-def fetch(urls: list[str], settings: FetchSettings = SETTINGS) -> dict[str, Fetched]:
+def fetch(urls: list[str], settings: FetchSettings = SETTINGS) -> dict[str, FetchResult]:
     """What became of each URL; every row is there once, as it was given."""
     rows = rows_of(urls)
 
-    async def collect() -> list[Fetched]:
+    async def collect() -> list[FetchResult]:
         return [fetched async for fetched in fetch_rows(rows, settings)]
 
     found = asyncio.run(collect())
@@ -57,7 +57,7 @@ def web() -> Iterator[Web]:
 
 
 @pytest.fixture(scope="module")
-def found(web: Web) -> dict[str, Fetched]:
+def found(web: Web) -> dict[str, FetchResult]:
     """All of `ANSWERS` and `ELSEWHERE` in one run, within little memory and without a task or socket left open."""
     tracemalloc.start()
     with warnings.catch_warnings():
@@ -74,7 +74,7 @@ def found(web: Web) -> dict[str, Fetched]:
 
 
 @pytest.mark.parametrize("path", ANSWERS)
-def test_every_answer_ends_in_its_class(path: str, web: Web, found: dict[str, Fetched]) -> None:
+def test_every_answer_ends_in_its_class(path: str, web: Web, found: dict[str, FetchResult]) -> None:
     fetched = found[web.url(path)]
     assert fetched.status == ANSWERS[path][1], fetched.error_message
     if fetched.status != "success":
@@ -87,18 +87,18 @@ def test_every_answer_ends_in_its_class(path: str, web: Web, found: dict[str, Fe
 
 
 @pytest.mark.parametrize("url", ELSEWHERE)
-def test_what_is_not_on_the_server(url: str, found: dict[str, Fetched]) -> None:
+def test_what_is_not_on_the_server(url: str, found: dict[str, FetchResult]) -> None:
     assert found[url].status == ELSEWHERE[url], found[url].error_message
 
 
-def test_statuses_are_a_closed_set(found: dict[str, Fetched]) -> None:
+def test_statuses_are_a_closed_set(found: dict[str, FetchResult]) -> None:
     statuses = {fetched.status for fetched in found.values()}
     assert {status for status in statuses if not status.startswith("http_")} <= set(Status)
     assert all(type(status) is str for status in statuses)
     assert len(statuses) >= 25
 
 
-def test_requests_are_repeated_only_where_it_may_help(web: Web, found: dict[str, Fetched]) -> None:
+def test_requests_are_repeated_only_where_it_may_help(web: Web, found: dict[str, FetchResult]) -> None:
     once = ["404", "429-an-hour", "empty", "gzip-bomb", "noai", "huge-png", "loris-body"]
     assert {path: web.asked[path] for path in once} == dict.fromkeys(once, 1)
     thrice = ["429-for-ever", "503", "500-heals", "truncated", "stall-in-body"]
@@ -106,7 +106,7 @@ def test_requests_are_repeated_only_where_it_may_help(web: Web, found: dict[str,
     assert "jointnet/" in web.headers["good"] and "Accept-Encoding: identity" in web.headers["good"]
 
 
-def test_sizes_and_colours_of_what_came(web: Web, found: dict[str, Fetched]) -> None:
+def test_sizes_and_colours_of_what_came(web: Web, found: dict[str, FetchResult]) -> None:
     rotated = found[web.url("rotated")]
     assert (rotated.original_width, rotated.original_height) == (SIDE, SIDE // 2)
     assert rotated.exif and '"Image Make": "Camera"' in rotated.exif and '"Image Orientation": "6"' in rotated.exif
@@ -180,7 +180,7 @@ def test_stopping_early_leaves_nothing_behind(web: Web, cancelled: bool, caplog:
 
 
 def test_a_fault_of_the_rows_comes_after_the_rows_before_it(web: Web) -> None:
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[ImageRow]:
         yield from rows_of([web.url("good"), web.url("404")])
         raise LookupError("the list is damaged")
 
@@ -248,7 +248,7 @@ def test_local_files(tmp_path: Path) -> None:
     assert found[str(good)].image == SMALL_RED
 
 
-def _pixel(fetched: Fetched, x: int) -> tuple[int, ...]:
+def _pixel(fetched: FetchResult, x: int) -> tuple[int, ...]:
     assert fetched.image is not None
     with Image.open(io.BytesIO(fetched.image)) as image:
         colour = image.convert("RGB").getpixel((x, SIDE // 4))

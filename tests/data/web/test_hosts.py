@@ -11,7 +11,7 @@ import pytest
 
 from jointnet_cli.data.web.hosts import EVERYWHERE, PublicResolver, is_public, parse_url
 from jointnet_cli.data.web.http import forbidding_directive, retry_after
-from jointnet_cli.data.web.status import GROUPS, FetchError, Status, is_transient, retryable
+from jointnet_cli.data.web.status import GROUPS, FetchError, Status, failure_filter, is_transient
 from jointnet_cli.errors import UserError
 
 OURS = ("noai", "noimageai", "noindex", "noimageindex")
@@ -120,10 +120,10 @@ def test_robots(values: list[str], expected: str | None) -> None:
 
 
 def test_groups_of_failures() -> None:
-    chosen = retryable(["timeout", "5xx", "http_404", "truncated"])
+    chosen = failure_filter(["timeout", "5xx", "http_404", "truncated"])
     assert all(map(chosen, ["timeout_stall", "timeout_connect", "http_503", "http_599", "http_404", "truncated"]))
     assert not any(map(chosen, ["success", "http_403", "empty"]))
-    everything = retryable(["all"])
+    everything = failure_filter(["all"])
     assert everything("http_999") and everything("unexpected") and not everything("success")
     named = set().union(*GROUPS.values())
     assert {name for name in named if not name.startswith("http_")} <= set(Status)
@@ -133,5 +133,5 @@ def test_groups_of_failures() -> None:
 @pytest.mark.parametrize(("name", "hint"), [("timeouts", "timeout"), ("success", "groups"), ("http_4", "http_404")])
 def test_names_of_no_failure(name: str, hint: str) -> None:
     with pytest.raises(UserError, match="no class") as caught:
-        retryable([name])
+        failure_filter([name])
     assert caught.value.hint and hint in caught.value.hint

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 
 from jointnet_cli.data.worlds.captions import caption, visible_objects
 from jointnet_cli.data.worlds.grammar import PALETTE, sample_world
-from jointnet_cli.data.worlds.raycast import Surface
+from jointnet_cli.data.worlds.raycast import SurfaceKind
 from jointnet_cli.data.worlds.renderer import Rendering, render
-from jointnet_cli.data.worlds.vocabulary import NAMES, PLACES, plural, vocabulary
+from jointnet_cli.data.worlds.vocabulary import NAMES, PLACES, caption_words, plural
 from jointnet_cli.data.worlds.world import World
 
 SIZE, WORLDS, WORDINGS = 64, 110, 6
@@ -117,7 +117,7 @@ def test_captions_do_not_contradict_the_time_or_weather(
             assert weather == world.weather or not says(text, words), (world, text)
             said["weather"] += weather == world.weather and says(text, words)
         if says(text, SKY_WORDS):
-            assert (rendering.surface[i] == Surface.SKY).float().mean() > 0.1, text
+            assert (rendering.surface[i] == SurfaceKind.SKY).float().mean() > 0.1, text
     assert said["time"] > 0.6 * len(captions) and said["weather"] > 0.2 * len(captions)
 
 
@@ -126,18 +126,18 @@ def test_water_and_islands_are_named_only_where_they_show(
 ) -> None:
     worlds, rendering = scenes
     for i, text in captions:
-        share = {s: float((rendering.surface[i] == s).float().mean()) for s in Surface}
+        share = {s: float((rendering.surface[i] == s).float().mean()) for s in SurfaceKind}
         if says(text, "lake|river|ocean|sea|water|island") and worlds[i].biome != "reef":
-            assert share[Surface.WATER] > 0.005, text
+            assert share[SurfaceKind.WATER] > 0.005, text
         if says(text, "island"):
-            assert share[Surface.TERRAIN] > 0.005, text
+            assert share[SurfaceKind.TERRAIN] > 0.005, text
         if says(text, "reef"):
             assert worlds[i].biome == "reef"
 
 
 def test_a_lake_out_of_sight_is_not_named(scenes: tuple[list[World], Rendering]) -> None:
     worlds, rendering = scenes
-    dry = torch.where(rendering.surface == Surface.WATER, int(Surface.TERRAIN), rendering.surface)
+    dry = torch.where(rendering.surface == SurfaceKind.WATER, int(SurfaceKind.TERRAIN), rendering.surface)
     drained = replace(rendering, surface=dry)
     lakes = [i for i, world in enumerate(worlds) if world.biome == "lake"]
     texts = [caption(worlds[i], drained, i, seed) for i in lakes for seed in range(WORDINGS)]
@@ -156,7 +156,7 @@ def test_the_moon_is_named_only_where_it_shines() -> None:
 
 
 def test_words_come_from_the_vocabulary(captions: list[tuple[int, str]]) -> None:
-    words = vocabulary()
+    words = caption_words()
     assert words == sorted(set(words)) and 120 < len(words) < 250
     used = {word for _, text in captions for word in re.findall(r"[^\s,]+", text)}
     assert used <= set(words), used - set(words)
@@ -208,20 +208,20 @@ def test_tilted_captions_name_only_what_shows(
     tilted: tuple[list[World], Rendering], tilted_captions: list[tuple[int, str]]
 ) -> None:
     worlds, rendering = tilted
-    known, skies, grounds = set(vocabulary()), 0, 0
+    known, skies, grounds = set(caption_words()), 0, 0
     for i, text in tilted_captions:
         assert set(re.findall(r"[^\s,]+", text)) <= known, text
         assert "  " not in text and text == text.strip() and "{" not in text
-        share = {s: float((rendering.surface[i] == s).float().mean()) for s in Surface}
+        share = {s: float((rendering.surface[i] == s).float().mean()) for s in SurfaceKind}
         groups = visible_objects(worlds[i], rendering, i)
         for kind, colour, _, _ in mentions(text):
             assert any(g.kind == kind and colour in (None, g.colour) for g in groups), (text, groups)
-        if share[Surface.SKY] > 0.999:  # nothing tells where this is
+        if share[SurfaceKind.SKY] > 0.999:  # nothing tells where this is
             skies += 1
             place = "ocean|desert|snow|snowy|hill|hills|forest|woods|lake|canyon|volcano|beach|shore|meadow|ground|sand"
             assert worlds[i].biome == "reef" or not says(text, place), text
             assert worlds[i].biome == "reef" or says(text, "sky|stars|clouds|fog|mist"), text
-        if share[Surface.SKY] == 0:
+        if share[SurfaceKind.SKY] == 0:
             grounds += 1
             assert not says(text, "sky|stars|starry|clouds|moon"), text
             assert (
@@ -230,7 +230,7 @@ def test_tilted_captions_name_only_what_shows(
                 or ((rendering.depth[i] > 40).float().mean() > 0.02)
             ), text
         if says(text, "lake|river|ocean|sea|water|island") and worlds[i].biome != "reef":
-            assert share[Surface.WATER] > 0.005, text
+            assert share[SurfaceKind.WATER] > 0.005, text
     assert skies > 40 and grounds > 40
 
 

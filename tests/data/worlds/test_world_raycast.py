@@ -24,9 +24,9 @@ from jointnet_cli.data.worlds.objects import (
     primitives,
     turn_y,
 )
-from jointnet_cli.data.worlds.raycast import FAR, Surface, intersect, march, pairs, shadowed, trace
+from jointnet_cli.data.worlds.raycast import FAR, SurfaceKind, intersect, march, pairs, shadowed, trace
 from jointnet_cli.data.worlds.terrain import SIDE, Terrain, ground
-from jointnet_cli.data.worlds.world import Thing, World
+from jointnet_cli.data.worlds.world import SceneObject, World
 
 ORIGIN = torch.tensor([0.0, 2.0, 0.0])
 
@@ -113,7 +113,7 @@ def test_moved_solids_are_hit_on_their_surface_with_outward_normals(shape: int) 
 def test_bounding_spheres_hold_every_part_of_every_object() -> None:
     world = sample_world(1)
     for kind in BUILDERS:
-        thing = Thing(1, kind, "red", (0.0, 0.0, 12.0), 5.0, 0.4)
+        thing = SceneObject(1, kind, "red", (0.0, 0.0, 12.0), 5.0, 0.4)
         alone = World(1, "hills", "noon", "clear", None, (0, 30), (0, 40), world.camera, (thing,))
         shapes = primitives(alone, [0.0])
         assert len(shapes) == len(build(thing, alone)) > 0
@@ -159,7 +159,7 @@ def test_water_depth_and_normal() -> None:
     hits = trace(Terrain(world), primitives(world, []), ORIGIN, rays)
     wet = rays[:, 1] < -1e-3
     torch.testing.assert_close(hits.depth[wet], 2 / -rays[wet, 1])
-    assert (hits.surface[wet] == Surface.WATER).all() and (hits.surface[rays[:, 1] > 0] == Surface.SKY).all()
+    assert (hits.surface[wet] == SurfaceKind.WATER).all() and (hits.surface[rays[:, 1] > 0] == SurfaceKind.SKY).all()
     assert hits.depth[rays[:, 1] > 0].isinf().all()
 
 
@@ -171,7 +171,7 @@ def test_real_ground_is_hit_where_the_height_field_is() -> None:
         origin = torch.tensor([0.0, max(float(terrain.at(torch.zeros(1), torch.zeros(1))), 0) + 2.0, 0.0])
         rays = fan()
         hits = trace(terrain, primitives(world, [0.0] * len(world.objects)), origin, rays)
-        land = hits.surface == Surface.TERRAIN
+        land = hits.surface == SurfaceKind.TERRAIN
         at = origin + hits.depth[land][:, None] * rays[land]
         misses.append((terrain.at(at[:, 0], at[:, 2]) - at[:, 1]).abs() / hits.depth[land])
         uphill += int((rays[land, 1] > 0.02).sum())

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from jointnet_cli.data.worlds.grammar import BIOMES, sample_world
 from jointnet_cli.data.worlds.noise import texture
-from jointnet_cli.data.worlds.raycast import Surface
+from jointnet_cli.data.worlds.raycast import SurfaceKind
 from jointnet_cli.data.worlds.renderer import Rendering, render
 from jointnet_cli.data.worlds.terrain import Terrain
 from jointnet_cli.data.worlds.world import World
@@ -47,13 +47,13 @@ def test_shapes_ranges_and_the_sky(worlds: list[World], rendering: Rendering) ->
     assert rendering.intrinsics.shape == (b, 3, 3)
     assert rendering.rgb.dtype == rendering.depth.dtype == rendering.normals.dtype == torch.float32
     assert rendering.rgb.min() >= 0 and rendering.rgb.max() <= 1
-    sky = rendering.surface == Surface.SKY
+    sky = rendering.surface == SurfaceKind.SKY
     assert torch.equal(sky, rendering.depth.isinf())
     assert rendering.depth.min() > 0 and not rendering.depth.isnan().any()
     length = rendering.normals.norm(dim=1)
     assert (length[sky] == 0).all()
     torch.testing.assert_close(length[~sky], torch.ones_like(length[~sky]), atol=1e-4, rtol=0)
-    assert torch.equal(rendering.object_ids > 0, rendering.surface == Surface.OBJECT)
+    assert torch.equal(rendering.object_ids > 0, rendering.surface == SurfaceKind.OBJECT)
 
 
 def points(rendering: Rendering) -> torch.Tensor:
@@ -76,7 +76,11 @@ def test_normals_agree_with_the_gradient_of_depth(rendering: Rendering) -> None:
     depth = rendering.depth.clamp(max=1e6)[:, None]
     smooth = (F.max_pool2d(depth, 3, 1) < 1.06 * -F.max_pool2d(-depth, 3, 1))[:, 0]
     inside = rendering.surface[:, 1:-1, 1:-1]
-    for surface, median, tail in ((Surface.TERRAIN, 2.0, 15.0), (Surface.OBJECT, 2.0, 15.0), (Surface.WATER, 0.5, 1.0)):
+    for surface, median, tail in (
+        (SurfaceKind.TERRAIN, 2.0, 15.0),
+        (SurfaceKind.OBJECT, 2.0, 15.0),
+        (SurfaceKind.WATER, 0.5, 1.0),
+    ):
         chosen = same & smooth & (inside == surface)
         cosine = (measured * given).sum(1)[chosen].clamp(-1, 1)
         angle = torch.rad2deg(torch.acos(cosine))
@@ -88,7 +92,7 @@ def test_normals_agree_with_the_gradient_of_depth(rendering: Rendering) -> None:
 def test_open_water_has_the_depth_of_a_plane(worlds: list[World], rendering: Rendering) -> None:
     checked = 0
     for i, world in enumerate(worlds):
-        wet = rendering.surface[i] == Surface.WATER
+        wet = rendering.surface[i] == SurfaceKind.WATER
         if world.biome != "ocean" or not wet.any():
             continue
         pitch = math.radians(world.camera.pitch)
@@ -219,7 +223,7 @@ def test_hills_are_hit_where_they_are_at_any_pitch(pitch: float) -> None:
     x, y, toward = points(made)[0]
     c, s = math.cos(math.radians(pitch)), math.sin(math.radians(pitch))
     ahead, high = -toward * c - y * s, -toward * s + y * c
-    land = made.surface[0] == Surface.TERRAIN
+    land = made.surface[0] == SurfaceKind.TERRAIN
     assert land.float().mean() > (0.1 if pitch > 0 else 0.5)
     eye = float(terrain.at(torch.zeros(1), torch.zeros(1))) + world.camera.height
     miss = (terrain.at(x[land], ahead[land]) - eye - high[land]).abs() / made.depth[0][land]

@@ -10,11 +10,11 @@ import torch
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.judge.classifier import (
     FALSE_ALARMS,
-    Answers,
-    AttributeNet,
     Judge,
+    JudgeNet,
     Labelled,
     Scores,
+    StackedLabels,
     accuracy,
     load_labelled,
     train_judge,
@@ -38,7 +38,7 @@ def judge(training: Labelled, held_out: Labelled) -> Judge:
 
 
 def test_small() -> None:
-    assert sum(parameter.numel() for parameter in AttributeNet().parameters()) < 1_000_000
+    assert sum(parameter.numel() for parameter in JudgeNet().parameters()) < 1_000_000
 
 
 def test_labelled_pictures(training: Labelled) -> None:
@@ -95,7 +95,7 @@ def test_refusals(training: Labelled, tmp_path: Path) -> None:
 
 
 def test_accuracy_by_hand() -> None:
-    answers = Answers(
+    answers = StackedLabels(
         biome=torch.tensor([0, 1]),
         time=torch.tensor([2, 2]),
         present=torch.full((2, len(KINDS)), UNKNOWN),

@@ -7,9 +7,9 @@ import re
 from collections import Counter
 
 from jointnet_cli.data.worlds import grammar
-from jointnet_cli.data.worlds.vocabulary import vocabulary
+from jointnet_cli.data.worlds.vocabulary import caption_words
 from jointnet_cli.evaluation.judge.labels import BIOMES, KINDS, PAINTED, TIMES, named_objects
-from jointnet_cli.evaluation.judge.prompts import evenly, fixed_prompts
+from jointnet_cli.evaluation.judge.prompts import fixed_prompts, spread_evenly
 
 PROMPTS = fixed_prompts()
 
@@ -40,7 +40,7 @@ def test_even() -> None:
 
 
 def test_words_are_those_of_captions() -> None:
-    words = set(vocabulary())
+    words = set(caption_words())
     for prompt in PROMPTS:
         assert set(re.findall(r"[a-z]+", prompt.text)) <= words
         assert re.fullmatch(r"[a-z ]+", prompt.text)
@@ -59,7 +59,7 @@ def test_objects_occur_in_their_biome() -> None:
 
 
 def test_evenly() -> None:
-    assert evenly("abcdefg", 3) == ["a", "d", "g"]
-    assert evenly("abc", 1) == ["a"]
-    assert evenly("abc", 5) == ["a", "b", "c"]
-    assert {prompt.biome for prompt in evenly(PROMPTS, 24)} == set(BIOMES)
+    assert spread_evenly("abcdefg", 3) == ["a", "d", "g"]
+    assert spread_evenly("abc", 1) == ["a"]
+    assert spread_evenly("abc", 5) == ["a", "b", "c"]
+    assert {prompt.biome for prompt in spread_evenly(PROMPTS, 24)} == set(BIOMES)

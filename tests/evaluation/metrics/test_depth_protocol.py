@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from jointnet_cli.cli import app
 from jointnet_cli.evaluation.__main__ import app as measurements
-from jointnet_cli.evaluation.cases import ShardScenes
-from jointnet_cli.evaluation.judge.classifier import AttributeNet, Judge
+from jointnet_cli.evaluation.cases import ShardCases
+from jointnet_cli.evaluation.judge.classifier import Judge, JudgeNet
 from jointnet_cli.tensors import relative_disparity
 
 Folders = Callable[[str], Path]
@@ -42,7 +42,7 @@ def test_progression_has_the_abs_rel_of_the_table(
     shutil.copytree(tiny_folder("depth"), tmp_path / "run/models/0000020")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        Judge(AttributeNet().eval(), {}).save(tmp_path / "judge")
+        Judge(JudgeNet().eval(), {}).save(tmp_path / "judge")
     settings = ("--steps", 2, "--scheduler", "ddim", "--device", "cpu")
     places = (tmp_path / "run", "--judge", tmp_path / "judge", "--shards", evaluation_shards)
     (model,) = report(measurements, "progression", *places, *settings, "--pictures", 2, "--depths", 2)["models"]
@@ -53,7 +53,7 @@ def test_progression_has_the_abs_rel_of_the_table(
 
 def test_refinement_has_the_errors_of_the_table(tmp_path: Path, tiny_folder: Folders, evaluation_shards: Path) -> None:
     """The map before refinement is the mean of blocks of 4x4 pixels."""
-    scenes = ShardScenes(evaluation_shards, "depth")
+    scenes = ShardCases(evaluation_shards, "depth")
     for number in range(2):
         scene = scenes[number]
         disparity = relative_disparity(torch.from_numpy(np.asarray(scene.inverse_depth))[None])[0].numpy()

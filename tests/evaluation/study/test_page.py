@@ -22,7 +22,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.study.page import (
     KEY,
     PAGE,
-    Sample,
+    StudySample,
     default_question,
     make_pairs,
     match,
@@ -151,7 +151,7 @@ def test_questions(methods: Path) -> None:
     (question,) = data["questions"]
     assert "prompt" in question and "geometry" in question
     samples = read_samples(methods / "coral")
-    plain = [Sample(sample.name, sample.image, {}, "", 0) for sample in samples]
+    plain = [StudySample(sample.name, sample.image, {}, "", 0) for sample in samples]
     assert default_question(make_pairs([{"a": sample, "b": sample} for sample in plain])) == (
         "Which is better overall? Think of its quality."
     )
@@ -169,8 +169,8 @@ def test_prompts_of_foreign_pictures_lie_in_text_files(tmp_path: Path) -> None:
     assert {kind: path.name for kind, path in second.maps.items()} == {"depth": "b.depth.png"}
 
 
-def sample(name: str, prompt: str = "", seed: int = 0) -> Sample:
-    return Sample(name, Path(name), {}, prompt, seed)
+def sample(name: str, prompt: str = "", seed: int = 0) -> StudySample:
+    return StudySample(name, Path(name), {}, prompt, seed)
 
 
 def names(groups: list[Any]) -> list[tuple[str, ...]]:
