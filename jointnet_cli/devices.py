@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 import torch
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, closest
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -38,6 +36,5 @@ def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
     if name is None:
         return torch.float16 if device.type == "cuda" else torch.float32
     if name not in DTYPES:
-        near = difflib.get_close_matches(name, DTYPES, n=1)
-        raise UserError(f"unknown dtype {name}", hint=f"--dtype {near[0] if near else 'float32'}")
+        raise UserError(f"unknown dtype {name}", hint=f"--dtype {closest(name, DTYPES) or 'float32'}")
     return DTYPES[name]

@@ -16,6 +16,7 @@ from jointnet_cli.model.checkpoint import JointModel, load_model
 from jointnet_cli.model.folder import RGB, ModelFolder
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.vae import decode_canvas, encode_canvas
+from jointnet_cli.progress import Progress
 from jointnet_cli.projection import Projection
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.job import Job, lap, run
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Progress = Callable[[int, int], None]
 Timings = dict[str, float]
 
 NOMINAL_FOV = 60.0

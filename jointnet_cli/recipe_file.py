@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 import tomllib
@@ -13,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.files.text import decode_text, to_json
 
 
@@ -41,8 +40,7 @@ def find_recipe(name: str, shipped: Mapping[str, Path]) -> Path:
     key = name.removeprefix("recipes/").removesuffix(".toml")
     if key in shipped:
         return shipped[key]
-    near = difflib.get_close_matches(key, shipped, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"shipped recipes: {', '.join(shipped)}"
+    hint = did_you_mean(key, shipped) or f"shipped recipes: {', '.join(shipped)}"
     raise UserError(f"no recipe {name}", hint=hint)
 
 
@@ -141,8 +139,7 @@ def telling_fault(error: ValidationError) -> Mapping[str, Any]:
 def refusal(path: str | Path, where: str, fault: Mapping[str, Any], valid: Collection[str]) -> UserError:
     """A fault of validation as the user reads it; `valid` are the keys of the table where an unknown one stands."""
     if fault["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(where.rpartition(".")[2], valid, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"valid keys: {', '.join(sorted(valid))}"
+        hint = did_you_mean(where.rpartition(".")[2], valid) or f"valid keys: {', '.join(sorted(valid))}"
         return UserError(f"{path}: unknown key {where}", hint=hint)
     return UserError(f"{path}: {where}: {fault['msg'].lower().removeprefix('value error, ')}")
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +24,6 @@ RUN_FAILED = 1
 USER_FAULT = 2
 INTERRUPTED = 130
 
-Advance = Callable[[int, int], None]
 """Called with the steps done and the steps in all."""
 
 
@@ -118,7 +118,7 @@ def _detach_stdout() -> None:
 
 
 @contextmanager
-def progress(description: str, quiet: bool = False) -> Iterator[Advance]:
+def progress(description: str, quiet: bool = False) -> Iterator[Progress]:
     """A progress bar that only a terminal sees; it spins until the first step is reported and is gone afterwards."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 import math
@@ -14,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.files.text import read_text
 
 if TYPE_CHECKING:
@@ -39,8 +38,7 @@ class BatchRow:
         known = {field.name for group in groups for field in fields(group)}
         for column in self.values:
             if column not in known:
-                near = difflib.get_close_matches(column, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+                hint = did_you_mean(column, known) or f"known are {', '.join(sorted(known))}"
                 raise UserError(f"{self.place}: unknown column {column}", hint)
         return [replace(group, **self._values_of(group)) for group in groups]
 

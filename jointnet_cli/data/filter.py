@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from jointnet_cli.data.settings import Filter
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, closest
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,7 @@ def check_columns(needed: Collection[str], columns: Collection[str], purpose: st
     """
     for name in needed:
         if name not in columns:
-            near = difflib.get_close_matches(name, columns, n=1)
-            guess = near[0] if near else "NAME"
+            guess = closest(name, columns) or "NAME"
             raise UserError(
                 f"{purpose} needs a column {name}; the source has {', '.join(sorted(columns))}",
                 hint=f"say which column it is with --columns {name}={guess}, or leave {purpose} out",

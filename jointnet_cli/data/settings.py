@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -14,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from jointnet_cli import __version__
 from jointnet_cli.data.rows import PLACE_DIGITS
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.recipe_file import RecipeTable, find_recipe, read_values, refusal, shipped_files, telling_fault
 
 
@@ -150,8 +149,7 @@ def load_prepare_recipe(
 def _check_names(table: str, given: dict[str, Any], valid: Sequence[str]) -> None:
     for name in given:
         if name not in valid:
-            near = difflib.get_close_matches(name, valid, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"valid keys: {', '.join(sorted(valid))}"
+            hint = did_you_mean(name, valid) or f"valid keys: {', '.join(sorted(valid))}"
             raise UserError(f"unknown key {table}.{name}", hint=hint)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import glob
 import os
 import re
@@ -26,7 +25,7 @@ from jointnet_cli.data.columns import (
 from jointnet_cli.data.filter import BOUNDED, check_columns, needed_columns
 from jointnet_cli.data.folders import HIDDEN, IMAGES, images_below, images_in_shards, write_index
 from jointnet_cli.data.settings import Filter
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.files.text import marked_encoding
 
 if TYPE_CHECKING:
@@ -165,10 +164,9 @@ def _our_names(spec: str, given: Sequence[str], names: Mapping[str, str]) -> dic
     """Our names and the source's columns that they stand for; one column may have several."""
     for name, column in names.items():
         if column not in given:
-            near = difflib.get_close_matches(column, given, n=1)
             raise UserError(
                 f"{spec} has no column {column} for {name}; it has {', '.join(given)}",
-                hint=f"did you mean {near[0]}?" if near else None,
+                hint=did_you_mean(column, given),
             )
     theirs = dict(names)
     lower = {column.lower(): column for column in reversed(given)}

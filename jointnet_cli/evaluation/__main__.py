@@ -17,7 +17,7 @@ from jointnet_cli.sampling.presets import Method
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
-    from jointnet_cli.evaluation.report import Progress
+    from jointnet_cli.progress import Progress
 
 app = typer.Typer(
     help="Measurements of a trained model. Each prints one JSON object.",

@@ -14,7 +14,7 @@ from jointnet_cli.data.shards.format import read_shards
 from jointnet_cli.data.shards.samples import sample_map
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.cases import evaluation_shards
-from jointnet_cli.evaluation.report import Progress
+from jointnet_cli.progress import Progress
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine

@@ -13,8 +13,9 @@ from jointnet_cli.evaluation.cases import Cases
 from jointnet_cli.evaluation.depth_rows import Predictor
 from jointnet_cli.evaluation.intervals import mean_estimate
 from jointnet_cli.evaluation.methods import MethodSpec
-from jointnet_cli.evaluation.report import Cell, Column, Progress, Table
+from jointnet_cli.evaluation.report import Cell, Column, Table
 from jointnet_cli.evaluation.runner import Runner
+from jointnet_cli.progress import Progress
 
 Watch = Callable[[str], AbstractContextManager[Progress]]
 """Shows the progress of a row by its name."""

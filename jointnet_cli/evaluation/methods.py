@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.sampling.presets import Sampling
 
 _NAMED = re.compile(r"([^=:]+)=(.+)", re.DOTALL)
@@ -45,9 +44,8 @@ def parse_row(text: str, kinds: Collection[str]) -> MethodSpec:
     name, spec = named.groups() if named else (text, text)
     kind, _, value = spec.partition(":")
     if kind not in kinds:
-        near = difflib.get_close_matches(kind, kinds, n=1)
         known = "the kinds are " + ", ".join(sorted(kinds))
-        raise UserError(f"row {text}: no kind {kind!r}", hint=f"did you mean {near[0]}?" if near else known)
+        raise UserError(f"row {text}: no kind {kind!r}", hint=did_you_mean(kind, kinds) or known)
     return MethodSpec(name, kind, value)
 
 

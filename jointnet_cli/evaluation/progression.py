@@ -19,7 +19,7 @@ from jointnet_cli.evaluation.judge.classifier import Judge, shrink
 from jointnet_cli.evaluation.metrics.captions import last_features
 from jointnet_cli.evaluation.metrics.depth import depth_errors
 from jointnet_cli.evaluation.metrics.distribution import RealFeatures
-from jointnet_cli.evaluation.report import Progress
+from jointnet_cli.progress import Progress
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.presets import Sampling
 from jointnet_cli.tasks import Depth, Generate

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.cases import WORLDS_CAP, samples_with_depth, true_disparity
 from jointnet_cli.evaluation.metrics.depth import DepthErrors, depth_errors, means
-from jointnet_cli.evaluation.report import Progress, run_facts
+from jointnet_cli.evaluation.report import run_facts
+from jointnet_cli.progress import Progress
 from jointnet_cli.sampling.presets import Sampling
 from jointnet_cli.tasks import Refine
 from jointnet_cli.tensors import relative_disparity, upsample

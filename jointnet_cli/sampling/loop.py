@@ -12,12 +12,11 @@ from torch import Generator, Tensor
 
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.joint import JointDenoiser
+from jointnet_cli.progress import Progress
 from jointnet_cli.sampling.known import Known
 from jointnet_cli.sampling.layout import Layout, Tile
 from jointnet_cli.sampling.schedule import Schedule
 from jointnet_cli.sampling.tiles import TileBatch, merge
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

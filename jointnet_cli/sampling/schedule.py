@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,8 +104,7 @@ def check_scheduler(name: str) -> str:
         UserError: it is none of `SCHEDULERS`.
     """
     if name not in SCHEDULERS:
-        near = difflib.get_close_matches(name, SCHEDULERS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"schedulers: {', '.join(SCHEDULERS)}"
+        hint = did_you_mean(name, SCHEDULERS) or f"schedulers: {', '.join(SCHEDULERS)}"
         raise UserError(f"unknown scheduler {name}", hint=hint)
     return name
 

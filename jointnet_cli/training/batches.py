@@ -15,9 +15,10 @@ from jointnet_cli.data.labels.teachers import Teacher, open_labeller
 from jointnet_cli.data.shards.format import IMAGES, MAP_SUFFIXES, unpack
 from jointnet_cli.data.shards.latents import Encode, LatentSet
 from jointnet_cli.data.shards.order import SampleOrder, order, slice_shards
-from jointnet_cli.data.shards.shard_set import Progress, Shard, count_samples, limited, list_shards, read_samples
+from jointnet_cli.data.shards.shard_set import Shard, count_samples, limited, list_shards, read_samples
 from jointnet_cli.data.shards.stream import PixelBatch, ShardStream
 from jointnet_cli.errors import UserError
+from jointnet_cli.progress import Progress
 from jointnet_cli.tensors import flip, relative_disparity, to_map
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.recipe import Data

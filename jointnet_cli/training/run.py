@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +9,10 @@ from jointnet_cli.files.atomic import write_text
 from jointnet_cli.files.text import to_json
 from jointnet_cli.training.preflight import preflight, require_inputs
 from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe, to_toml_record
-from jointnet_cli.training.runs import _check_run_folder
+from jointnet_cli.training.runs import Log, _check_run_folder
 
 if TYPE_CHECKING:
     from jointnet_cli.training.stages.stage import Stage
-
-Log = Callable[[dict[str, Any]], None]
 
 
 def train(

@@ -32,6 +32,7 @@ from jointnet_cli.data.shards.format import (
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import claim, write_text
 from jointnet_cli.files.text import to_json
+from jointnet_cli.progress import Progress
 
 __all__ = ["LabelReport", "Teacher", "label_shards", "open_labeller", "open_teacher"]
 
@@ -40,8 +41,6 @@ WINDOW = 8
 
 EXAMPLES = 20
 """Failures that are reported in words; all are counted."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.model.hub import is_hub_id, models_home
 
 HUB = {
@@ -132,8 +132,7 @@ def _find(modality: str, teacher: str) -> TeacherSpec:
     if is_hub_id(teacher):
         return TeacherSpec(modality, teacher, teacher)
     forms = "give a folder in transformers' format, onnx:FILE, a hub id, or one of " + ", ".join(HUB)
-    near = difflib.get_close_matches(teacher, NAMES, n=1)
-    raise UserError(f"no teacher {teacher!r} for {modality}", hint=f"did you mean {near[0]}?" if near else forms)
+    raise UserError(f"no teacher {teacher!r} for {modality}", hint=did_you_mean(teacher, NAMES) or forms)
 
 
 OMNIDATA_HELP = (

@@ -15,6 +15,7 @@ from torch import Tensor
 from jointnet_cli.data.shards.format import Sample, find_shards, read_shards
 from jointnet_cli.data.shards.samples import sample_map
 from jointnet_cli.files.text import to_json
+from jointnet_cli.progress import Progress
 from jointnet_cli.tensors import flip
 
 ENCODE_BATCH = 32
@@ -22,8 +23,6 @@ ENCODE_BATCH = 32
 CAPTIONS = "captions"
 
 Encode = Callable[[Tensor], Tensor]
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass

@@ -7,7 +7,7 @@ import json
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -28,14 +28,13 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import write_text
 from jointnet_cli.files.paths import cache_home
 from jointnet_cli.files.text import to_json
+from jointnet_cli.progress import Progress
 
 Raw = dict[str, Any]
 """The undecoded members of a sample by their suffixes, and its `__key__`."""
 
 _META = "__[^/]*__($|/)"
 """Names of metadata, which webdataset passes over."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

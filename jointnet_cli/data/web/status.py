@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, did_you_mean
 
 
 class Status(StrEnum):
@@ -138,8 +137,7 @@ def failure_filter(names: Iterable[str]) -> Callable[[str], bool]:
             chosen.add(name)
         else:
             known = ["all", *GROUPS, *sorted(failures)]
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"groups: all, {', '.join(GROUPS)}; or http_404 and the like"
+            hint = did_you_mean(name, known) or f"groups: all, {', '.join(GROUPS)}; or http_404 and the like"
             raise UserError(f"{name!r} is no class of failed downloads", hint=hint)
     return chosen.__contains__
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,13 +17,12 @@ from jointnet_cli.data.worlds.grammar import TILTED
 from jointnet_cli.data.worlds.world import EVALUATION_SEEDS
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
+from jointnet_cli.progress import Progress
 
 if TYPE_CHECKING:
     from jointnet_cli.data.shards.format import Sample
 
 RENDER_BATCH = 16
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from jointnet_cli.data.worlds import grammar
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.cases import evaluation_shards
 from jointnet_cli.evaluation.judge.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN, label
-from jointnet_cli.evaluation.report import Progress
 from jointnet_cli.files.text import to_json
+from jointnet_cli.progress import Progress
 
 if TYPE_CHECKING:
     from jointnet_cli.evaluation.judge.prompts import Prompt

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import pickle
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, did_you_mean
 
 EFFLITE, INCEPTION_SPEC = "efflite", "inception"
 
@@ -44,9 +43,8 @@ def open_features(name_or_path: str, device: str | None = None) -> FeatureSpace:
         from jointnet_cli.evaluation.metrics.captions import judge_features
 
         return judge_features(Judge.load(Path(name_or_path)))
-    near = difflib.get_close_matches(name, NAMES, n=1)
     known = f"there are {', '.join(NAMES)}, inception:FILE, and the folder of a judge"
-    raise UserError(f"no features {name_or_path}", hint=f"did you mean {near[0]}?" if near else known)
+    raise UserError(f"no features {name_or_path}", hint=did_you_mean(name, NAMES) or known)
 
 
 INCEPTION = "Inception"

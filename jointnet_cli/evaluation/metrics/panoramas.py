@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.judge.prompts import Prompt, fixed_prompts, spread_evenly
-from jointnet_cli.evaluation.report import Progress, run_facts
+from jointnet_cli.evaluation.report import run_facts
 from jointnet_cli.model.perceptual import Perceptual
+from jointnet_cli.progress import Progress
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.layout import Layout
 from jointnet_cli.sampling.presets import Method, Sampling

@@ -22,12 +22,12 @@ import numpy as np
 from PIL import Image
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.report import Progress
 from jointnet_cli.files.atomic import atomic_file, write_text
 from jointnet_cli.files.images import read_image
 from jointnet_cli.files.maps import read_map, relative_disparity
 from jointnet_cli.files.metadata import read_record
 from jointnet_cli.files.text import read_text, to_json
+from jointnet_cli.progress import Progress
 
 PAGE, KEY = "compare.html", "compare.key.json"
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler
@@ -27,11 +26,10 @@ from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.objective import branch_losses, noised
 from jointnet_cli.training.previews import preview_prompts
 from jointnet_cli.training.recipe import BaseRecipe, TextEncoder, Train
+from jointnet_cli.training.runs import Log
 from jointnet_cli.training.stages.from_scratch import build_schedule, build_text_encoder, build_unet, learn_tokenizer
 from jointnet_cli.training.stages.stage import copy_weights
 from jointnet_cli.training.stages.vae import read_facts
-
-Log = Callable[[dict[str, Any]], None]
 
 
 class TextToImage(nn.Module):

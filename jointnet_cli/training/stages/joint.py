@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +29,8 @@ from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.objective import branch_losses, noised, training_schedule
 from jointnet_cli.training.previews import preview_prompts
 from jointnet_cli.training.recipe import JointRecipe, Train
+from jointnet_cli.training.runs import Log
 from jointnet_cli.training.stages.masks import dense_prediction, random_masks
-
-Log = Callable[[dict[str, Any]], None]
 
 
 class JointStage:
