@@ -67,7 +67,6 @@ class Engine:
     hash: str
     device: torch.device
     dtype: torch.dtype
-    load_seconds: float
 
     @classmethod
     def open(
@@ -84,13 +83,12 @@ class Engine:
         Raises:
             UserError: no such model, device or dtype.
         """
-        started = time.perf_counter()
         folder = find_model(model, base)
         chosen = choose_device(device)
         kind = choose_dtype(dtype, chosen)
         loaded = load_model(folder, kind).to(chosen)
         loaded.joint.requires_grad_(False)
-        return cls(loaded, folder, model, base, folder.weights_hash(), chosen, kind, time.perf_counter() - started)
+        return cls(loaded, folder, model, base, folder.weights_hash(), chosen, kind)
 
     def describe(self) -> dict[str, Any]:
         """Facts about the model for reports."""

@@ -24,8 +24,6 @@ RUN_FAILED = 1
 USER_FAULT = 2
 INTERRUPTED = 130
 
-"""Called with the steps done and the steps in all."""
-
 
 def stderr() -> Console:
     """A console on stderr; rich drops colour and animation off a terminal and honours `NO_COLOR`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -25,6 +24,7 @@ from jointnet_cli.evaluation.judge.labels import Labels, label, labels_of_captio
 from jointnet_cli.evaluation.judge.prompts import fixed_prompts
 from jointnet_cli.files.images import read_image
 from jointnet_cli.files.maps import DepthKind, read_map, unit_normals
+from jointnet_cli.files.paths import text_digest
 from jointnet_cli.files.text import decode_text
 
 
@@ -174,7 +174,7 @@ class ShardSamples:
         """What tells them from other samples, wherever they lie."""
         counts = "\n".join(f"{Path(shard.place).name} {shard.count}" for shard in self._shards)
         first = next(read_samples(self._shards[0].place))["__key__"]
-        return hashlib.sha256(f"{first}\n{counts}".encode()).hexdigest()[:12]
+        return text_digest(f"{first}\n{counts}")
 
 
 def _warn_of_training_seeds(source: str | Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +22,7 @@ from jointnet_cli.evaluation.metrics.depth import resized
 from jointnet_cli.evaluation.report import run_facts
 from jointnet_cli.evaluation.runner import needed_by_all
 from jointnet_cli.files.maps import DepthKind
+from jointnet_cli.files.paths import text_digest
 from jointnet_cli.sampling.presets import Sampling
 from jointnet_cli.tasks import Depth, Refine
 from jointnet_cli.tensors import from_map, relative_disparity, to_map, to_tensor
@@ -224,7 +224,7 @@ def _state(path: Path) -> str:
     """What changes with a file or the files of a folder."""
     files = sorted(path.glob("*")) if path.is_dir() else [path]
     facts = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:12]
+    return text_digest("\n".join(facts))
 
 
 def mean_disparity(shards: str | Path, limit: int | None = 2000) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.maps import DepthKind, DepthNumbers, depth_numbers, is_hit, kind_of_channel
-from jointnet_cli.files.paths import slug
+from jointnet_cli.files.paths import slug, text_digest
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
@@ -107,7 +106,7 @@ def digest(folder: Path, paths: Mapping[str, Path]) -> str:
     facts = [
         f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sorted(paths.values())
     ]
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:12]
+    return text_digest("\n".join(facts))
 
 
 def _same(name: str, wanted: str) -> bool:

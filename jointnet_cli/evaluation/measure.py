@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from jointnet_cli.evaluation.intervals import mean_estimate
 from jointnet_cli.evaluation.methods import MethodSpec
 from jointnet_cli.evaluation.report import Cell, Column, Table
 from jointnet_cli.evaluation.runner import Runner
+from jointnet_cli.files.paths import text_digest
 from jointnet_cli.progress import Progress
 
 Watch = Callable[[str], AbstractContextManager[Progress]]
@@ -89,7 +89,7 @@ def measure(
 
 def row_key(row: MethodSpec, identity: str) -> str:
     """What the items of a row are kept under: its spec, and the model or files behind it."""
-    return f"{row.spec} {hashlib.sha256(identity.encode()).hexdigest()[:8]}" if identity else row.spec
+    return f"{row.spec} {text_digest(identity, 8)}" if identity else row.spec
 
 
 def _of(judge: Callable[[Predictor, int], Record], predictor: Predictor) -> Callable[[int], Record]:

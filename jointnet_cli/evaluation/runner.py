@@ -6,7 +6,6 @@ an item with a record is finished. A run that was cut off goes on where it was w
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import sys
@@ -22,6 +21,7 @@ from accelerate.utils import broadcast_object_list
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import write_text
+from jointnet_cli.files.paths import text_digest
 from jointnet_cli.files.text import to_json
 from jointnet_cli.processes import PATIENCE, require_shared_folder
 from jointnet_cli.progress import Progress
@@ -130,11 +130,7 @@ class Runner:
 def _slug(row: str) -> str:
     """A folder's name for a row; what cannot be in one is replaced, and a digest keeps rows apart."""
     safe = _UNSAFE.sub("-", row).strip(".-")
-    return (
-        safe
-        if safe == row and len(row) <= LONGEST
-        else f"{safe[-LONGEST:]}-{hashlib.sha256(row.encode()).hexdigest()[:8]}"
-    )
+    return safe if safe == row and len(row) <= LONGEST else f"{safe[-LONGEST:]}-{text_digest(row, 8)}"
 
 
 class MethodUnavailable(UserError):

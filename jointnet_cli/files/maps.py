@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from jointnet_cli.files.exr import Exr, is_exr, read_exr
 
 DepthKind = Literal["auto", "disparity", "distance"]
 
-DEPTH_KINDS: tuple[str, ...] = get_args(DepthKind)
 
 NEAR_QUANTILE = 0.985
 """As in `jointnet_cli.modality`: pixels nearer than this quantile share disparity 1."""

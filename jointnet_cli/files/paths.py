@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import sys
@@ -99,3 +100,14 @@ def _expand(name: str) -> list[Path]:
 def cache_home() -> Path:
     """`$XDG_CACHE_HOME/jointnet`, by default `~/.cache/jointnet`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jointnet"
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def text_digest(text: str, digits: int = 12) -> str:
+    """Return the first hexadecimal digits of the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]

@@ -14,7 +14,7 @@ from jointnet_cli.model.family import Family, find_family
 from jointnet_cli.model.weights import count_parameters, find_weights, weights_hash
 
 if TYPE_CHECKING:
-    from jointnet_cli.model.joint import JointDenoiser
+    pass
 
 JOINTNET = "jointnet"
 
@@ -34,15 +34,6 @@ ARCHITECTURES = {
 
 RANK = 16
 """Rank of a light branch's adapters."""
-
-
-def checkpoint_gradients(network: JointDenoiser) -> None:
-    """Let all UNets of a network recompute their blocks in the backward pass: less memory, the same gradients."""
-    from diffusers import UNet2DConditionModel
-
-    for module in network.modules():
-        if isinstance(module, UNet2DConditionModel):
-            module.enable_gradient_checkpointing()
 
 
 EMBEDDED = Path(__file__).parent / "diorama"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.files.atomic import atomic_folder
-from jointnet_cli.files.paths import cache_home
+from jointnet_cli.files.paths import cache_home, text_digest
 from jointnet_cli.model.folder import EMBEDDED, REMEDY, ModelFolder, _cached, is_published, read_folder, read_published
 from jointnet_cli.model.weights import KINDS, find_weights
 
@@ -172,7 +171,7 @@ def unpack(archive: Path) -> Path:
     """
     state = archive.stat()
     name = f"{archive.resolve()} {state.st_size} {state.st_mtime_ns}"
-    folder = cache_home() / "archives" / f"{archive.stem}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    folder = cache_home() / "archives" / f"{archive.stem}-{text_digest(name)}"
     if not folder.is_dir():
         try:
             with zipfile.ZipFile(archive) as content, atomic_folder(folder) as new:

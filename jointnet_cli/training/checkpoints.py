@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from jointnet_cli.files.paths import file_digest
 from jointnet_cli.files.text import to_json
 
 WEIGHTS = "model.safetensors"
@@ -133,13 +133,8 @@ def _contents(folder: Path, sizes: dict[str, Any] | None = None) -> dict[str, An
     if sizes is not None and found != {name: {"size": entry["size"]} for name, entry in sizes.items()}:
         return found
     with ThreadPoolExecutor(READERS) as readers:
-        digests = readers.map(_digest, files.values())
+        digests = readers.map(file_digest, files.values())
         return {name: {**found[name], "sha256": digest} for name, digest in zip(files, digests, strict=True)}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 STEPS = "steps"

@@ -17,13 +17,14 @@ from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import build, load_model, save_model
-from jointnet_cli.model.folder import ARCHITECTURES, checkpoint_gradients, describe, read_folder
+from jointnet_cli.model.folder import ARCHITECTURES, describe, read_folder
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.joint import JointDenoiser
 from jointnet_cli.model.published import export_model
 from jointnet_cli.model.weights import weights_hash
 from jointnet_cli.sampling.presets import Sampling
 from jointnet_cli.tasks import Generate, Panorama
+from jointnet_cli.training.stages.stage import enable_gradient_checkpointing
 
 MakeUnet = Callable[..., UNet2DConditionModel]
 Folders = Callable[[str], Path]
@@ -115,7 +116,7 @@ def test_checkpointing_keeps_less_and_gives_the_same_gradients(
         return found, sum(kept)
 
     plain, everything = measure()
-    checkpoint_gradients(network)
+    enable_gradient_checkpointing(network)
     checkpointed, less = measure()
     assert less < 0.5 * everything
     for name, grad in plain.items():

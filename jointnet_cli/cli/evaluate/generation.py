@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ from jointnet_cli.cli.evaluate.options import DeviceOptions, EvaluateOptions, Sh
 from jointnet_cli.cli.options import INPUT_PANEL, PROMPT_PANEL, SamplingOptions, option
 from jointnet_cli.cli.rows import read_rows
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.paths import text_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,7 +162,7 @@ def _captions(prompts: Path | None, shards: ShardPictures | None) -> tuple[Seque
         captions, source = shards.captions, f"captions of {shards.facts['shards']}"
     else:
         captions, source = fixed_captions(), "fixed prompts"
-    digest = hashlib.sha256("\n".join(caption.text for caption in captions).encode()).hexdigest()[:12]
+    digest = text_digest("\n".join(caption.text for caption in captions))
     return captions, {"source": source, "count": len(captions), "digest": digest}
 
 

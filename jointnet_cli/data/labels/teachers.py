@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +14,7 @@ from jointnet_cli.data.labels.omnidata import open_omnidata
 from jointnet_cli.data.labels.specs import DIRECTIONS, KINDS, OUR_AXES, TeacherSettings, TeacherSpec, parse_spec
 from jointnet_cli.devices import choose_device
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.paths import text_digest
 from jointnet_cli.files.text import to_json
 from jointnet_cli.tensors import Size, inverse_depth, resize, unit_normals
 
@@ -109,7 +109,7 @@ def open_teacher(spec: TeacherSpec, device: str | None = None) -> NetworkTeacher
     if network.fixed and network.size and network.size != size:
         raise UserError(f"{spec.name} takes {network.size[0]}x{network.size[1]} pixels only", hint="leave size= out")
     facts = [network.hash, spec.modality, size, *(vars(settings) | {"size": None}).items()]
-    digest = hashlib.sha256(to_json(facts).encode()).hexdigest()[:12]
+    digest = text_digest(to_json(facts))
     teacher = NetworkTeacher(spec.modality, spec.name, digest, network, size, settings)
     try:
         sound = teacher(torch.full((1, 3, *size), 0.5)).isfinite().all()

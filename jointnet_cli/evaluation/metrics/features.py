@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jointnet_cli.errors import UserError, did_you_mean
+from jointnet_cli.files.paths import file_digest
 
 EFFLITE, INCEPTION_SPEC = "efflite", "inception"
 
@@ -157,7 +157,7 @@ def open_inception(device: torch.device, weights: Path | None = None) -> Feature
         features, logits = network((pictures.to(device) * 255).round().byte())
         return features.float().cpu(), logits.float().cpu()
 
-    return FeatureSpace(INCEPTION, RELEASE if weights is None else _digest(weights), run)
+    return FeatureSpace(INCEPTION, RELEASE if weights is None else file_digest(weights)[:12], run)
 
 
 def _require_tensors(weights: Path) -> None:
@@ -168,8 +168,3 @@ def _require_tensors(weights: Path) -> None:
         raise UserError(f"no file {weights}", hint=f"it takes {RELEASE}") from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(f"{weights} is no file of weights", hint=f"it takes {RELEASE}") from error
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]

@@ -5,7 +5,6 @@ The page knows pictures by hashed names only; which method made which is in the 
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import random
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from itertools import combinations, zip_longest
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -26,6 +25,7 @@ from jointnet_cli.files.atomic import atomic_file, write_text
 from jointnet_cli.files.images import read_image
 from jointnet_cli.files.maps import read_map, relative_disparity
 from jointnet_cli.files.metadata import read_record
+from jointnet_cli.files.paths import file_digest, text_digest
 from jointnet_cli.files.text import read_text, to_json
 from jointnet_cli.progress import Progress
 
@@ -184,7 +184,7 @@ def _pair(group: Group, methods: Sequence[str], seed: int, maps: bool) -> Pair:
 
 def _shown(sample: StudySample, modality: str, method: str, seed: int) -> Shown:
     path = sample.image if modality == "image" else sample.maps[modality]
-    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    content = file_digest(path)
     return Shown(_digest("picture", str(seed), method, sample.name, modality, content), path, modality)
 
 
@@ -193,7 +193,7 @@ def _ids(side: Side) -> list[str]:
 
 
 def _digest(*parts: str) -> str:
-    return hashlib.sha256(to_json(parts).encode()).hexdigest()[:_DIGITS]
+    return text_digest(to_json(parts), _DIGITS)
 
 
 def _script(name: str, kind: str, text: str) -> str:
@@ -222,7 +222,6 @@ def _pixels(picture: Shown) -> np.ndarray:
 
 MatchBy = Literal["auto", "name", "prompt", "order"]
 
-MATCH_BY: tuple[str, ...] = get_args(MatchBy)
 
 MAPS = ("depth", "normal")
 
