@@ -39,6 +39,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy jointnet_cli
+	$(BIN)/lint-imports --no-cache
 
 # torch comes first and alone: constraints.txt names the build the rest was tested with.
 $(VENV)/.installed: pyproject.toml constraints.txt

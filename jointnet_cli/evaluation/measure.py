@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.evaluation.cases import Cases
-from jointnet_cli.evaluation.depth_rows import Predictor
 from jointnet_cli.evaluation.intervals import mean_estimate
 from jointnet_cli.evaluation.methods import MethodSpec
 from jointnet_cli.evaluation.report import Cell, Column, Table
 from jointnet_cli.evaluation.runner import Runner
 from jointnet_cli.files.paths import text_digest
 from jointnet_cli.progress import Progress
+
+if TYPE_CHECKING:
+    from jointnet_cli.evaluation.depth_rows import Predictor
 
 Watch = Callable[[str], AbstractContextManager[Progress]]
 """Shows the progress of a row by its name."""
