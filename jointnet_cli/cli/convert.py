@@ -14,7 +14,7 @@ from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, note, report_error
 from jointnet_cli.cli.convert_options import ConvertScaleOptions, ConvertTargetOptions, SourceOptions
 from jointnet_cli.cli.options import OutputOptions
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.paths import check_free, list_photos
+from jointnet_cli.files.paths import IMAGE_SUFFIXES, check_free, list_photos
 from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jointnet_cli.convert.write import OutputPlan
     from jointnet_cli.scene.scene import DepthScale
 
-SUFFIXES = frozenset({".exr", ".jpeg", ".jpg", ".npy", ".png", ".tif", ".tiff", ".webp", ".bmp"})
+SUFFIXES = (*IMAGE_SUFFIXES, ".exr", ".npy")
 """What is taken of a folder."""
 WEIGHTS = frozenset({".safetensors", ".ckpt", ".bin", ".pt", ".pth", ".zip"})
 MODEL_FILES = ("jointnet.json", "model_index.json", "unet", "jointnet")

@@ -13,9 +13,10 @@ from typing import Any
 
 from jointnet_cli.data.rows import RESULTS, ImageRow
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.paths import IMAGE_SUFFIXES
 from jointnet_cli.files.text import decode_text, to_json
 
-IMAGES = frozenset({".avif", ".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+SOURCE_SUFFIXES = (*IMAGE_SUFFIXES, ".avif", ".gif", ".heic")
 TAR, OFFSET, SIZE = "__tar", "__offset", "__size"
 HIDDEN = frozenset({TAR, OFFSET, SIZE})
 """Columns that say where a member of a tar file lies. They stay out of the records, and no source may bring them: they name
@@ -39,14 +40,16 @@ def write_index(entries: Iterable[dict[str, Scalar]], path: Path) -> None:
             file.write(to_json(entry, ensure_ascii=False) + "\n")
             count += 1
     if not count:
-        raise UserError("there are no images in the source", hint=f"images are {', '.join(sorted(IMAGES))}")
+        raise UserError("there are no images in the source", hint=f"images are {', '.join(sorted(SOURCE_SUFFIXES))}")
 
 
 def images_below(folder: Path) -> Iterator[dict[str, Scalar]]:
     """Every image below a folder in the order of its path, captioned by the `.txt` or `.json` beside it."""
     garbled: list[str] = []
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGES and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+        if path.suffix.lower() in SOURCE_SUFFIXES and not any(
+            part.startswith(".") for part in path.relative_to(folder).parts
+        ):
             text, record = path.with_suffix(".txt"), path.with_suffix(".json")
             fields = (
                 _record(record.read_bytes(), str(record), caption_needed=not text.is_file()) if record.is_file() else {}
@@ -105,7 +108,7 @@ def _images_in(
 def _image_of(
     tar: tarfile.TarFile, shard: Path, key: str, sample: dict[str, tarfile.TarInfo], garbled: list[str]
 ) -> Iterator[dict[str, Scalar]]:
-    image = next((sample[name] for name in sample if f".{name}" in IMAGES), None)
+    image = next((sample[name] for name in sample if f".{name}" in SOURCE_SUFFIXES), None)
     if image is None:
         return
     fields: dict[str, Scalar] = {}

@@ -23,7 +23,7 @@ from jointnet_cli.data.columns import (
     without_nan,
 )
 from jointnet_cli.data.filter import BOUNDED, check_columns, needed_columns
-from jointnet_cli.data.folders import HIDDEN, IMAGES, images_below, images_in_shards, write_index
+from jointnet_cli.data.folders import HIDDEN, SOURCE_SUFFIXES, images_below, images_in_shards, write_index
 from jointnet_cli.data.settings import Filter
 from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.files.text import marked_encoding
@@ -202,7 +202,7 @@ def _folder(folder: Path, scratch: Path) -> tuple[str, Sequence[str]]:
         return _index(images_in_shards(shards), scratch)
     if tables := sorted(str(path) for path in folder.rglob("*") if path.is_file() and _kind(path.name)):
         return _of_one_kind(str(folder), tables)
-    if any(path.suffix.lower() in IMAGES for path in folder.rglob("*")):
+    if any(path.suffix.lower() in SOURCE_SUFFIXES for path in folder.rglob("*")):
         return _index(images_below(folder), scratch)
     raise UserError(f"{folder}: no tables, shards or images in it", hint=f"tables are {', '.join(READERS)}")
 

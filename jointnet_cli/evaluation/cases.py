@@ -19,12 +19,12 @@ from jointnet_cli.data.shards.format import Sample, find_shards, read_shards, sa
 from jointnet_cli.data.shards.shard_set import count_samples, list_shards, read_samples
 from jointnet_cli.data.worlds.world import EVALUATION_SEEDS
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.folders import PICTURES, WORDS, digest, find_pairs, read_true_depth, take_apart
+from jointnet_cli.evaluation.folders import WORDS, digest, find_pairs, read_true_depth, take_apart
 from jointnet_cli.evaluation.judge.labels import Labels, label, labels_of_caption
 from jointnet_cli.evaluation.judge.prompts import fixed_prompts
 from jointnet_cli.files.images import read_image
 from jointnet_cli.files.maps import DepthKind, read_map, unit_normals
-from jointnet_cli.files.paths import text_digest
+from jointnet_cli.files.paths import IMAGE_SUFFIXES, text_digest
 from jointnet_cli.files.text import decode_text
 
 
@@ -377,7 +377,7 @@ class FolderPictures:
         self.folder = folder
         self.paths = [path for path in sorted(folder.rglob("*")) if _is_picture(path.relative_to(folder))]
         if not self.paths:
-            raise UserError(f"no pictures in {folder}", hint=f"looked for {', '.join(PICTURES)}")
+            raise UserError(f"no pictures in {folder}", hint=f"looked for {', '.join(IMAGE_SUFFIXES)}")
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -395,4 +395,4 @@ def _is_picture(path: Path) -> bool:
     """Whether a path within a folder is a picture, by its suffix and the words of its name."""
     word = take_apart(path).word
     hidden = any(part.startswith(".") for part in path.parts)
-    return path.suffix.lower() in PICTURES and not hidden and (word is None or word in WORDS["image"])
+    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and (word is None or word in WORDS["image"])

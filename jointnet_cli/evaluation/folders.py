@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.maps import DepthKind, DepthNumbers, depth_numbers, is_hit, kind_of_channel
-from jointnet_cli.files.paths import slug, text_digest
-
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+from jointnet_cli.files.paths import IMAGE_SUFFIXES, slug, text_digest
 
 NUMBERS = (".exr", ".h5", ".npy")
 """Files that hold maps even where nothing else says so."""
@@ -63,7 +61,7 @@ def find_pairs(folder: Path, modality: str) -> dict[str, tuple[Path, Path]]:
     Raises:
         UserError: there are none.
     """
-    pictures = _index(folder, "image", PICTURES, unmarked=PICTURES)
+    pictures = _index(folder, "image", IMAGE_SUFFIXES, unmarked=IMAGE_SUFFIXES)
     maps = _index(folder, modality, MAPS, unmarked=NUMBERS)
     if not (both := sorted(pictures.keys() & maps.keys())):
         found = f"{len(pictures)} pictures and {len(maps)} maps of {modality}"

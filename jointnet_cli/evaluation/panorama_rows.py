@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.folders import PICTURES, WORDS, digest, take_apart
+from jointnet_cli.evaluation.folders import WORDS, digest, take_apart
 from jointnet_cli.evaluation.joint_methods import Model
 from jointnet_cli.evaluation.methods import MethodSpec
 from jointnet_cli.evaluation.metrics.panoramas import count_crops, panorama_seams
 from jointnet_cli.evaluation.report import run_facts
 from jointnet_cli.files.images import read_image
+from jointnet_cli.files.paths import IMAGE_SUFFIXES
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.layout import panorama_layout
 from jointnet_cli.sampling.presets import METHODS, Method, Sampling
@@ -152,10 +153,10 @@ class FinishedPanoramas:
 
     def __init__(self, value: str, how: Drawing) -> None:
         root = Path(value)
-        found = sorted(path for path in root.rglob("*") if path.suffix.lower() in PICTURES)
+        found = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         self._files = [path for path in found if take_apart(path.relative_to(root)).word in (None, *WORDS["image"])]
         if not self._files:
-            raise UserError(f"folder:{value} holds no pictures", hint=f"looked for {', '.join(PICTURES)}")
+            raise UserError(f"folder:{value} holds no pictures", hint=f"looked for {', '.join(IMAGE_SUFFIXES)}")
         self.identity = digest(root, {str(number): path for number, path in enumerate(self._files)})
 
     def __len__(self) -> int:

@@ -52,7 +52,8 @@ def check_free(paths: Iterable[Path], overwrite: bool) -> None:
             raise UserError(f"{existing} cannot be written to", hint="choose another folder with --out")
 
 
-PHOTO_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+"""Raster images that every command reads; of two files with one key the first in this order is read."""
 """What counts as a photo inside a folder; a file that is named itself may have any suffix."""
 
 
@@ -84,9 +85,9 @@ def _expand(name: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        photos = sorted(child for child in path.iterdir() if child.suffix.lower() in PHOTO_SUFFIXES)
+        photos = sorted(child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES)
         if not photos:
-            raise UserError(f"no photos in folder {path}", f"looked for {', '.join(sorted(PHOTO_SUFFIXES))}")
+            raise UserError(f"no photos in folder {path}", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
         return photos
     if has_magic(name):
         matches = map(Path, glob(name, recursive=True))  # noqa: PTH207 (Path.glob refuses absolute patterns)

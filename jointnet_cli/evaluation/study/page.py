@@ -25,7 +25,7 @@ from jointnet_cli.files.atomic import atomic_file, write_text
 from jointnet_cli.files.images import read_image
 from jointnet_cli.files.maps import read_map, relative_disparity
 from jointnet_cli.files.metadata import read_record
-from jointnet_cli.files.paths import file_digest, text_digest
+from jointnet_cli.files.paths import IMAGE_SUFFIXES, file_digest, text_digest
 from jointnet_cli.files.text import read_text, to_json
 from jointnet_cli.progress import Progress
 
@@ -225,8 +225,6 @@ MatchBy = Literal["auto", "name", "prompt", "order"]
 
 MAPS = ("depth", "normal")
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-
 
 @dataclass(frozen=True)
 class StudySample:
@@ -279,7 +277,7 @@ def read_samples(folder: Path) -> list[StudySample]:
     images: dict[str, Path] = {}
     maps: dict[str, dict[str, Path]] = defaultdict(dict)
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
             continue
         name, _, kind = path.stem.rpartition(".")
         if name and kind in MAPS:
@@ -287,7 +285,7 @@ def read_samples(folder: Path) -> list[StudySample]:
         elif not (name and (kind == "preview" or kind.endswith("-uncertainty"))):
             images[name if name and kind == "image" else path.stem] = path
     if not images:
-        raise UserError(f"no pictures in {folder}", hint=f"looked for {', '.join(sorted(SUFFIXES))}")
+        raise UserError(f"no pictures in {folder}", hint=f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
     return [_sample(folder, name, image, maps[name]) for name, image in sorted(images.items())]
 
 
