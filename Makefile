@@ -1,4 +1,4 @@
-# The two commands of the README: `make demo` and `make test`. Both set up .venv first.
+# Every target sets up .venv first. `make help` lists them.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,36 +6,41 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 
-.PHONY: demo test mutants lint diorama diorama-forever diorama-forever-status clean
+.PHONY: help demo test mutants lint diorama diorama-forever diorama-forever-status clean
 
-demo: $(VENV)/.installed
+help: ## List the targets.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
+
+demo: $(VENV)/.installed ## Make a panorama in outputs/, the main job.
 	$(BIN)/jointnet panorama "ocean reef" --width 2048 --out outputs --overwrite
 
 # One process a core, one thread each: what files share is made once a process.
 test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+test: $(VENV)/.installed-dev ## Run the tests.
+	$(BIN)/pytest -n auto --dist loadfile
 
 # Mutation tests (docs/reliability.md); a stopped run continues: make mutants MODULES="jointnet_cli/sampling/tiles.py"
 mutants: export OMP_NUM_THREADS := 1
-mutants: $(VENV)/.installed-dev
+mutants: $(VENV)/.installed-dev ## Run mutation tests (docs/reliability.md): hours.
 	$(BIN)/python tools/mutants.py run $(MODULES)
 
 # The embedded model from nothing, within so many minutes of training: make diorama MINUTES=600 SCENES=20000
 MINUTES ?= 600
 SCENES ?= 20000
-diorama: $(VENV)/.installed
+diorama: $(VENV)/.installed ## Train the embedded model from nothing (MINUTES, SCENES).
 	$(BIN)/python recipes/diorama/make.py --minutes $(MINUTES) --scenes $(SCENES) --out runs/diorama
 
 # The embedded model trained on for days, beside other work: make diorama-forever OUT=~/diorama-forever
 OUT ?= $(HOME)/diorama-forever
-diorama-forever: $(VENV)/.installed
+diorama-forever: $(VENV)/.installed ## Train the embedded model on for days, in the folder OUT.
 	exec $(BIN)/python recipes/diorama/forever.py --out $(OUT)
 
-diorama-forever-status: $(VENV)/.installed
+diorama-forever-status: $(VENV)/.installed ## Say how far that training is.
 	$(BIN)/python recipes/diorama/forever.py --out $(OUT) --status
 
-lint: $(VENV)/.installed-dev
+lint: $(VENV)/.installed-dev ## Check style, types and the direction of imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy jointnet_cli
@@ -52,5 +57,5 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $@
 
-clean:
+clean: ## Remove .venv and everything that was made.
 	rm -rf $(VENV) outputs mutants
