@@ -16,10 +16,8 @@ demo: $(VENV)/.installed ## Make a panorama in outputs/, the main job.
 
 # One process a core, one thread each: what files share is made once a process.
 test: export OMP_NUM_THREADS := 1
-test: $(VENV)/.installed-dev
-	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.installed-dev ## Run the tests.
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # Mutation tests (docs/reliability.md); a stopped run continues: make mutants MODULES="jointnet_cli/sampling/tiles.py"
 mutants: export OMP_NUM_THREADS := 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,10 @@ from jointnet_cli.model.checkpoint import JointModel, load_model
 from jointnet_cli.model.folder import RGB, ModelFolder
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.vae import decode_canvas, encode_canvas
-from jointnet_cli.progress import Progress
+from jointnet_cli.progress import Progress, timed
 from jointnet_cli.projection import Projection
 from jointnet_cli.results import Result
-from jointnet_cli.sampling.job import Job, lap, run
+from jointnet_cli.sampling.job import Job, run
 from jointnet_cli.sampling.known import Region, encode_region
 from jointnet_cli.sampling.layout import (
     Layout,
@@ -31,10 +30,9 @@ from jointnet_cli.sampling.layout import (
     refine_layout,
 )
 from jointnet_cli.sampling.presets import Sampling
-from jointnet_cli.scene.cameras import focal_length
-from jointnet_cli.scene.layers import CUT, background_layer, dilate, extend_background, occluders
+from jointnet_cli.scene.layers import add_layer
 from jointnet_cli.scene.scene import Scene
-from jointnet_cli.tasks import Depth, Generate, Inpaint, Maps, Panorama, Refine, Task
+from jointnet_cli.tasks import Depth, Generate, Inpaint, Maps, Panorama, Refine, Task, kind
 from jointnet_cli.tensors import align_members, downsample_mask, from_map, resize, to_array, to_map, to_tensor, upsample
 
 if TYPE_CHECKING:
@@ -47,13 +45,8 @@ NOMINAL_FOV = 60.0
 """Horizontal field of view stated for perspective images, degrees: the model does not know its camera."""
 PERSPECTIVE = Projection("perspective", NOMINAL_FOV)
 
-_BEHIND_STRENGTH = 0.6
-_MOVE = 0.25
-"""How far a viewer is taken to move, in units of the nearest distance."""
-_DEEPER = 3
-"""How many times as deep as what shows is painted: what is left of the foreground beside it would show through."""
-_EDGE = 3
-"""Pixels beside the foreground that have some of its colour."""
+_LAYER_STRENGTH = 0.6
+"""Strength of the inpainting behind the foreground of a scene."""
 
 
 @dataclass
@@ -89,6 +82,11 @@ class Engine:
         loaded = load_model(folder, kind).to(chosen)
         loaded.joint.requires_grad_(False)
         return cls(loaded, folder, model, base, folder.weights_hash(), chosen, kind)
+
+    def run(self, task: Task, progress: Progress | None = None) -> Result:
+        """Make what a task asks for, by the method of the task's name."""
+        method: Callable[[Task, Progress | None], Result] = getattr(self, kind(task))
+        return method(task, progress)
 
     def describe(self) -> dict[str, Any]:
         """Facts about the model for reports."""
@@ -168,7 +166,8 @@ class Engine:
         for name, value in values.items():
             small = to_map(resize(value, canvas, name), name)
             unknown = downsample_mask(masks[name], canvas)
-            given[name] = self._timed(timings, encode_region, small, unknown, wrap=projection.wrap)
+            with timed(timings, "encode"):
+                given[name] = encode_region(self.model, small, unknown, wrap=projection.wrap)
         start = {name: region.latents for name, region in given.items()}
         job = self._job(task, layout, given=given, start=start, strength=task.strength)
         made = self._run(job, timings, progress, wrap=projection.wrap)
@@ -205,47 +204,7 @@ class Engine:
             made[name] = resize(made[name], size, name) if name in refined else upsample(value, size, name)
         return self._result(task, made, projection, job, timings)
 
-    def behind(
-        self,
-        image: NDArray[np.float32],
-        maps: Maps,
-        mask: NDArray[np.bool_],
-        projection: Projection,
-        *,
-        seed: int,
-        prompt: str = "",
-        sampling: Sampling | None = None,
-        progress: Progress | None = None,
-    ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-        """What the foreground hides, painted by inpainting: the image (H, W, 3) and its maps.
-
-        It starts from what is there under noise (SDEdit), so that what is beside guides it as far as it was carried on into
-        the mask: from noise alone a model paints the object again of which it sees a rest, or which the prompt names.
-
-        Args:
-            image: (H, W, 3), within the mask what lies beyond carried on (`occlusion.continued`).
-            maps: likewise.
-            mask: (H, W), what is painted.
-            projection: how pixels map to directions.
-            seed: of the noise.
-            prompt: what is behind; by default nothing is said of it.
-            sampling: how to denoise.
-            progress: is told of every step.
-        """
-        task = Inpaint(
-            image=image,
-            prompt=prompt,
-            seed=seed,
-            masks={RGB: mask.astype("float32")},
-            maps=maps,
-            strength=_BEHIND_STRENGTH,
-            projection=projection if projection.kind == "cylindrical" else None,
-            sampling=sampling or Sampling(),
-        )
-        painted = self.inpaint(task, progress)
-        return painted.image, painted.maps
-
-    def layered(
+    def add_layer(
         self,
         scene: Scene,
         *,
@@ -254,36 +213,36 @@ class Engine:
         sampling: Sampling | None = None,
         progress: Progress | None = None,
     ) -> Scene:
-        """A scene with a second layer behind its foreground, painted by the model.
+        """Add a second layer behind the foreground of a scene, painted by inpainting.
 
-        A viewer is taken to move by a quarter of the nearest distance. There is one layer where nothing hides anything.
+        Inpainting starts from what is carried on into the mask, under noise (SDEdit): from noise alone a model repaints
+        foreground objects that it can still partly see.
 
         Args:
             scene: of one layer.
             seed: of the noise.
             maps: the picture's further dense maps, such as normals; those that are missing are predicted.
             sampling: how to denoise.
-            progress: is told of every step.
+            progress: called after every step.
         """
-        projection, distance = scene.projection, scene.front.distance
-        reach = max(1, round(_MOVE * focal_length(projection, distance.shape[1])))
-        shown, masked = (
-            dilate(occluders(distance, CUT, pixels, wrap=projection.wrap), _EDGE, wrap=projection.wrap)
-            for pixels in (reach, _DEEPER * reach)
-        )
-        if not shown.any():
-            return scene
-        image, disparity = extend_background(scene, masked)
-        image, painted = self.behind(
-            image,
-            {**(maps or {}), "depth": disparity},
-            masked,
-            projection,
-            seed=seed,
-            sampling=sampling,
-            progress=progress,
-        )
-        return replace(scene, behind=background_layer(scene, masked, image, painted["depth"], shown=shown))
+
+        def paint(
+            image: NDArray[np.float32], disparity: NDArray[np.float32], mask: NDArray[np.bool_]
+        ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            task = Inpaint(
+                image=image,
+                prompt="",
+                seed=seed,
+                masks={RGB: mask.astype("float32")},
+                maps={**(maps or {}), "depth": disparity},
+                strength=_LAYER_STRENGTH,
+                projection=scene.projection if scene.projection.kind == "cylindrical" else None,
+                sampling=sampling or Sampling(),
+            )
+            painted = self.inpaint(task, progress)
+            return painted.image, painted.maps["depth"]
+
+        return add_layer(scene, paint)
 
     def _complete(
         self, task: Inpaint | Refine, layout: Layout, timings: Timings, progress: Progress | None
@@ -329,11 +288,9 @@ class Engine:
     def _run(self, job: Job, timings: Timings, progress: Progress | None, *, wrap: bool = False) -> dict[str, Tensor]:
         """Physical arrays of all branches, each with a leading axis of one, on the CPU."""
         latents = run(self.model, job, timings=timings, progress=progress)
-        started = time.perf_counter()
-        maps = decode_canvas(self.model, latents, wrap=wrap)
-        values = {name: from_map(maps[i : i + 1], name).cpu() for i, name in enumerate(self.model.joint.names)}
-        lap(timings, "decode", started)
-        return values
+        with timed(timings, "decode"):
+            maps = decode_canvas(self.model, latents, wrap=wrap)
+            return {name: from_map(maps[i : i + 1], name).cpu() for i, name in enumerate(self.model.joint.names)}
 
     def _result(
         self, task: Task, made: dict[str, Tensor], projection: Projection, job: Job, timings: Timings
@@ -387,13 +344,8 @@ class Engine:
 
     def _encode(self, values: Tensor, modality: str, timings: Timings, *, wrap: bool = False) -> Tensor:
         """Latents (C, h, w) of a physical array."""
-        return self._timed(timings, encode_canvas, to_map(values, modality), wrap=wrap)
-
-    def _timed(self, timings: Timings, encode: Callable[..., Any], *arguments: Tensor, **options: Any) -> Any:
-        started = time.perf_counter()
-        encoded = encode(self.model, *arguments, **options)
-        lap(timings, "encode", started)
-        return encoded
+        with timed(timings, "encode"):
+            return encode_canvas(self.model, to_map(values, modality), wrap=wrap)
 
     def _pixels(self, layout: Layout) -> tuple[int, int]:
         return layout.height * self.model.factor, layout.width * self.model.factor

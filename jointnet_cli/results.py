@@ -15,10 +15,10 @@ from jointnet_cli.files.images import write_grey_png, write_normal_png, write_pn
 from jointnet_cli.files.metadata import gpano_xmp
 from jointnet_cli.files.paths import check_free, stem
 from jointnet_cli.files.text import PNG_KEY, to_json
+from jointnet_cli.progress import timed
 from jointnet_cli.projection import Projection
 from jointnet_cli.record import describe, exr_attributes, png_text, record
-from jointnet_cli.scene.exports import Products
-from jointnet_cli.scene.exports import writers as product_writers
+from jointnet_cli.scene.exports import Products, write_exports
 from jointnet_cli.tasks import Task, kind, source, title
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Result:
     settings: dict[str, Any]
     """Everything that decides the pixels, resolved: model name and hash, steps, guidance, scheduler, size, dtype …"""
     timings: dict[str, float]
-    """Seconds by phase: `text`, `encode`, `denoise`, `decode`."""
+    """Seconds by phase: `text`, `encode`, `denoise`, `decode`; then also `layer`, `mesh`, `viewer` and `files`."""
     uncertainty: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     """Of an ensemble, by map, (H, W): the members' standard deviation in disparity, or for normals their RMS angle to the
     mean in radians."""
@@ -49,70 +49,132 @@ class Result:
     @property
     def seconds(self) -> float:
         """Seconds from the request to the pixels."""
-        return sum(self.timings.values())
+        return sum(self.timings.get(phase, 0.0) for phase in ("text", "encode", "denoise", "decode"))
+
+    def scene(self) -> Scene:
+        """Return the result as a scene of one layer, at the assumed range of distances."""
+        from jointnet_cli.scene.scene import DepthScale, scene_of
+
+        return scene_of(self.image, self.maps["depth"], self.projection, DepthScale.from_range())
+
+    def save(
+        self,
+        out: str | Path,
+        *,
+        index: int = 0,
+        overwrite: bool = False,
+        metadata: bool = True,
+        products: Products | None = None,
+    ) -> dict[str, Path]:
+        """Write the files that the command line writes, and return their paths by key.
+
+        Args:
+            out: the folder.
+            index: number in a batch, from 0; file names begin with it.
+            overwrite: whether files that exist are replaced.
+            metadata: whether a sidecar and the other files say how the result was made.
+            products: what is made of the scene, which has one layer.
+
+        Raises:
+            UserError: a file exists and `overwrite` is not set, or the folder cannot be written to.
+        """
+        name = stem(index, self.task.seed, title(kind(self.task), self.task.prompt, source(self.task)))
+        files = ResultFiles.plan(
+            Path(out),
+            kind(self.task),
+            name,
+            list(self.maps),
+            uncertain=list(self.uncertainty),
+            products=products,
+            metadata=metadata,
+        )
+        files.check_free(overwrite)
+        files.write_pictures(self)
+        if files.scene:
+            files.write_scene(self, self.scene())
+        files.write_record(self)
+        return files.paths
 
 
-def write_result(
-    result: Result,
-    out: Path,
-    index: int,
-    *,
-    overwrite: bool = False,
-    metadata: bool = True,
-    products: Products | None = None,
-    scene: Callable[[], Scene] | None = None,
-) -> dict[str, Path]:
-    """Write what `naming.expected_files` lists for this result into the folder `out`, and return the paths by key.
+@dataclass(frozen=True)
+class ResultFiles:
+    """The files of one result: planned before a model is loaded, written in three steps.
 
-    `index` is the item's number in its batch, from 0. The `products` are made of `scene`, which is asked only for them; by
-    default it is the result in one layer, at the assumed scale. Each file appears whole or not at all. The sidecar comes
-    last and an old one goes first, so that where a sidecar is, its files are complete and are the ones it describes.
-    Without `metadata` there is no sidecar and no text in the other files. Raises `UserError` if a file exists and
-    `overwrite` is not set.
+    Each file appears whole or not at all. The sidecar comes last and an old one goes first, so that where a sidecar is, its
+    files are complete and are the ones it describes.
     """
-    task, verb = result.task, kind(result.task)
-    name = stem(index, task.seed, title(verb, task.prompt, source(task)))
-    names = expected_files(verb, name, list(result.maps), products=products, uncertain=list(result.uncertainty))
-    files = {key: out / file for key, file in names.items()}
-    check_free(files.values(), overwrite)
-    out.mkdir(parents=True, exist_ok=True)
-    files["metadata"].unlink(missing_ok=True)
-    if not metadata:
-        del files["metadata"]
-    writers = _writers(result, files, metadata)
-    if products:
-        shown = scene or (lambda: _scene(result))
-        words, extras = (task.prompt or name, record(result)) if metadata else (name, None)
-        writers |= product_writers(shown, products, words, extras)
-    for key, path in files.items():
-        writers[key](path)
-    return files
 
+    paths: dict[str, Path]
+    """By key, in the order in which they are written."""
+    sidecar: Path
+    """Where the record is, or an old one may be."""
+    products: Products = field(default_factory=Products)
+    """What is made of the scene."""
 
-def _scene(result: Result) -> Scene:
-    from jointnet_cli.scene.scene import DepthScale, scene_of
+    @classmethod
+    def plan(
+        cls,
+        out: Path,
+        kind: str,
+        stem: str,
+        maps: Sequence[str],
+        *,
+        uncertain: Sequence[str] = (),
+        products: Products | None = None,
+        metadata: bool = True,
+    ) -> ResultFiles:
+        """Plan what `expected_files` lists in the folder `out`; without `metadata` no file says how it was made."""
+        names = expected_files(kind, stem, maps, products=products, uncertain=uncertain)
+        paths = {key: out / name for key, name in names.items()}
+        sidecar = paths["metadata"]
+        if not metadata:
+            del paths["metadata"]
+        return cls(paths, sidecar, products or Products())
 
-    return scene_of(result.image, result.maps["depth"], result.projection, DepthScale.from_range())
+    @property
+    def scene(self) -> dict[str, Path]:
+        """The files that are made of the scene."""
+        exports = self.products.files("")
+        return {key: path for key, path in self.paths.items() if key in exports}
 
+    def check_free(self, overwrite: bool) -> None:
+        """Raise `UserError` if a file cannot be written, or exists and `overwrite` is not set."""
+        check_free([*self.paths.values(), self.sidecar], overwrite)
 
-def _writers(result: Result, files: dict[str, Path], metadata: bool) -> dict[str, Callable[[Path], object]]:
-    image, maps, projection, uncertainty = result.image, result.maps, result.projection, result.uncertainty
-    text = png_text(result) if metadata else {}
-    attributes = exr_attributes(result) if metadata else {}
-    if metadata and projection.kind == "cylindrical":
-        seen = {PNG_KEY: gpano_xmp(projection, image.shape[1], image.shape[0])}
-    else:
-        seen = {}
-    return {
-        "image": lambda path: write_png(path, image, text | seen),
-        "depth": lambda path: write_grey_png(path, maps["depth"], text),
-        "normal": lambda path: write_normal_png(path, maps["normal"], text),
-        "depth_uncertainty": lambda path: write_grey_png(path, uncertainty["depth"], text),
-        "normal_uncertainty": lambda path: write_grey_png(path, uncertainty["normal"] / pi, text),
-        "preview": lambda path: write_png(path, colorize(maps["depth"]), text),
-        "exr": lambda path: write_exr(path, image, maps, attributes, projection, uncertainty),
-        "metadata": lambda path: write_text(path, to_json(describe(result, files), indent=2) + "\n"),
-    }
+    def write_pictures(self, result: Result) -> None:
+        """Write the image, the maps, their uncertainty, the preview and the EXR, timed as `files`."""
+        self.sidecar.parent.mkdir(parents=True, exist_ok=True)
+        self.sidecar.unlink(missing_ok=True)
+        image, maps, uncertainty = result.image, result.maps, result.uncertainty
+        text = png_text(result) if "metadata" in self.paths else {}
+        attributes = exr_attributes(result) if "metadata" in self.paths else {}
+        panorama = {}
+        if "metadata" in self.paths and result.projection.kind == "cylindrical":
+            panorama = {PNG_KEY: gpano_xmp(result.projection, image.shape[1], image.shape[0])}
+        writers: dict[str, Callable[[Path], object]] = {
+            "image": lambda path: write_png(path, image, text | panorama),
+            "depth": lambda path: write_grey_png(path, maps["depth"], text),
+            "normal": lambda path: write_normal_png(path, maps["normal"], text),
+            "depth_uncertainty": lambda path: write_grey_png(path, uncertainty["depth"], text),
+            "normal_uncertainty": lambda path: write_grey_png(path, uncertainty["normal"] / pi, text),
+            "preview": lambda path: write_png(path, colorize(maps["depth"]), text),
+            "exr": lambda path: write_exr(path, image, maps, attributes, result.projection, uncertainty),
+        }
+        with timed(result.timings, "files"):
+            for key, path in self.paths.items():
+                if key in writers:
+                    writers[key](path)
+
+    def write_scene(self, result: Result, scene: Scene) -> None:
+        """Write what is made of the scene, timed as `mesh`, `viewer` and `files`."""
+        prompt, name = result.task.prompt, self.sidecar.name.removesuffix(".metadata.json")
+        words, extras = (prompt or name, record(result)) if "metadata" in self.paths else (name, None)
+        write_exports(scene, self.scene, self.products, title=words, record=extras, timings=result.timings)
+
+    def write_record(self, result: Result) -> None:
+        """Write the sidecar: how the result was made, its timings and its files."""
+        if "metadata" in self.paths:
+            write_text(self.sidecar, to_json(describe(result, self.paths), indent=2) + "\n")
 
 
 def expected_files(
@@ -122,7 +184,6 @@ def expected_files(
     *,
     products: Products | None = None,
     uncertain: Sequence[str] = (),
-    metadata: bool = True,
 ) -> dict[str, str]:
     """The file names of one result by key, in the order in which they are written; the sidecar comes last.
 
@@ -140,6 +201,5 @@ def expected_files(
     files["exr"] = f"{stem}.rgb{''.join(name[0] for name in maps)}.exr"
     if products and "depth" in maps:
         files |= products.files(stem)
-    if metadata:
-        files["metadata"] = f"{stem}.metadata.json"
+    files["metadata"] = f"{stem}.metadata.json"
     return files

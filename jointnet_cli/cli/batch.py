@@ -6,7 +6,6 @@ import errno
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,13 +16,14 @@ from jointnet_cli.cli.inputs import require_files
 from jointnet_cli.cli.options import ModelOptions, OutputOptions, SamplingOptions
 from jointnet_cli.cli.scene import SceneOptions
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.paths import check_free, stem
+from jointnet_cli.files.paths import stem
 from jointnet_cli.files.text import to_json
 from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.model.hub import find_model
-from jointnet_cli.results import Result, expected_files
+from jointnet_cli.progress import timed
+from jointnet_cli.results import Result, ResultFiles
 from jointnet_cli.sampling.layout import generate_layout, panorama_layout
-from jointnet_cli.tasks import Generate, Inpaint, Panorama, Refine, Task, kind, title
+from jointnet_cli.tasks import Generate, Inpaint, Panorama, Refine, Task, title
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
@@ -68,14 +68,18 @@ class Item:
         source = {"source": str(self.files["image"])} if "image" in self.files else {}
         return {"prompt": self.prompt, "seed": self.seed, **source}
 
-    def planned(self, out: Path, folder: ModelFolder, scene: SceneOptions) -> dict[str, Path]:
-        """The files that the result will be, by key."""
+    def planned(self, folder: ModelFolder, output: OutputOptions, scene: SceneOptions) -> ResultFiles:
+        """The files that the result will be."""
         maps = folder.branches[1:]
-        uncertain = maps if self.uncertain else []
-        name = stem(self.index, self.seed, self.subject)
-        products = scene.products(panorama=self.panorama)
-        names = expected_files(self.kind, name, maps, products=products, uncertain=uncertain)
-        return {key: out / file for key, file in names.items()}
+        return ResultFiles.plan(
+            output.out,
+            self.kind,
+            stem(self.index, self.seed, self.subject),
+            maps,
+            uncertain=maps if self.uncertain else [],
+            products=scene.products(panorama=self.panorama),
+            metadata=output.metadata,
+        )
 
 
 def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions, scene: SceneOptions) -> None:
@@ -89,11 +93,12 @@ def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions,
     folder = find_model(model.model, model.base, weights=not output.dry_run)
     _check_schedulers(items)
     _check_scene(items, folder, scene)
-    plan = [item.planned(output.out, folder, scene) for item in items]
-    check_free((path for files in plan for path in files.values()), output.overwrite)
+    plan = [item.planned(folder, output, scene) for item in items]
+    for files in plan:
+        files.check_free(output.overwrite)
     if output.dry_run:
         for item, files in zip(items, plan, strict=True):
-            _print_plan(item, files, _size(item, folder), output)
+            _print_plan(item, files.paths, _size(item, folder), output)
         return
     _check_inputs(items, folder)
 
@@ -104,9 +109,9 @@ def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions,
         engine = Engine.open(model.model, base=model.base, device=model.device, dtype=model.dtype)
     faults = []
     said: set[str] = set()
-    for item in items:
+    for item, files in zip(items, plan, strict=True):
         try:
-            _make(engine, item, len(items), output, scene, said)
+            _make(engine, item, files, len(items), output, scene, said)
         except Exception as fault:
             if _concerns_all(fault, item):
                 raise
@@ -176,7 +181,7 @@ def _size(item: Item, folder: ModelFolder) -> dict[str, int]:
 
 
 def _print_plan(item: Item, files: dict[str, Path], size: dict[str, int], output: OutputOptions) -> None:
-    names = {key: str(path) for key, path in files.items() if output.metadata or key != "metadata"}
+    names = {key: str(path) for key, path in files.items()}
     if output.json:
         print(to_json({**item.record(), **size, "files": names}, ensure_ascii=False))
         return
@@ -186,43 +191,52 @@ def _print_plan(item: Item, files: dict[str, Path], size: dict[str, int], output
     print(*(f"  {name}" for name in names.values()), sep="\n")
 
 
-def _make(engine: Engine, item: Item, count: int, output: OutputOptions, scene: SceneOptions, said: set[str]) -> None:
+def _make(
+    engine: Engine,
+    item: Item,
+    files: ResultFiles,
+    count: int,
+    output: OutputOptions,
+    options: SceneOptions,
+    said: set[str],
+) -> None:
     """Make and write one item. `said` holds the notes about prompts that were printed, each of which is said once."""
-    from jointnet_cli.results import write_result
-
-    with progress(f"{item.index + 1}/{count} {item.subject}", output.quiet) as advance:
+    title = f"{item.index + 1}/{count} {item.subject}"
+    with progress(title, output.quiet) as advance:
         task = item.load()
         _say_ignored_words(engine, task, output.quiet, said)
-        result = getattr(engine, kind(task))(task, advance)
+        result = engine.run(task, advance)
         result.settings |= item.settings
-        products = scene.products(panorama=item.panorama)
-        files = write_result(
-            result,
-            output.out,
-            item.index,
-            overwrite=output.overwrite,
-            metadata=output.metadata,
-            products=products,
-            scene=cache(lambda: _scene(engine, result, scene)),
-        )
+        files.write_pictures(result)
+    if files.scene:
+        scene = _scene(result, options)
+        if options.layers:
+            scene = _add_layer(engine, scene, result, f"{title}, second layer", output.quiet)
+        with progress(f"{title}, scene", output.quiet):
+            files.write_scene(result, scene)
+    files.write_record(result)
     if output.json:
-        names = {key: str(path) for key, path in files.items()}
+        names = {key: str(path) for key, path in files.paths.items()}
         line = {**item.record(), "seconds": round(result.seconds, 3), "files": names}
         print(to_json(line, ensure_ascii=False), flush=True)
     else:
-        print(*files.values(), sep="\n", flush=True)
+        print(*files.paths.values(), sep="\n", flush=True)
 
 
-def _scene(engine: Engine, result: Result, options: SceneOptions) -> Scene:
-    """The place that a result shows, with what its foreground hides where that is wanted."""
+def _scene(result: Result, options: SceneOptions) -> Scene:
+    """The result as a scene of one layer."""
     from jointnet_cli.scene.scene import scene_of
 
     depth = result.maps["depth"]
-    scene = scene_of(result.image, depth, result.projection, options.scale(depth), sharpen=options.sharpen)
-    if not options.layers:
-        return scene
+    return scene_of(result.image, depth, result.projection, options.scale(depth), sharpen=options.sharpen)
+
+
+def _add_layer(engine: Engine, scene: Scene, result: Result, title: str, quiet: bool) -> Scene:
+    """Let the model paint what the foreground hides, timed as `layer`."""
     others = {name: values for name, values in result.maps.items() if name != "depth"}
-    return engine.layered(scene, seed=result.task.seed, maps=others, sampling=result.task.sampling)
+    task = result.task
+    with timed(result.timings, "layer"), progress(title, quiet) as advance:
+        return engine.add_layer(scene, seed=task.seed, maps=others, sampling=task.sampling, progress=advance)
 
 
 def _say_ignored_words(engine: Engine, task: Task, quiet: bool, said: set[str]) -> None:

@@ -20,7 +20,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import check_free
 from jointnet_cli.files.text import to_json
 from jointnet_cli.model.hub import find_model
-from jointnet_cli.scene.exports import Products, writers
+from jointnet_cli.scene.exports import Products, write_exports
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
@@ -103,7 +103,7 @@ def _painter(options: ModelOptions) -> Callable[[Scene], Scene]:
 
         return Engine.open(options.model, base=options.base, device=options.device, dtype=options.dtype)
 
-    return lambda scene: engine().layered(scene, seed=0)
+    return lambda scene: engine().add_layer(scene, seed=0)
 
 
 def _make(
@@ -128,9 +128,7 @@ def _make(
             made = paint(made) if paint else made
             output.out.mkdir(parents=True, exist_ok=True)
             record = files.record if output.metadata and files.record else None
-            write = writers(cache(lambda: made), wanted, files.title, record)
-            for key, name in names.items():
-                write[key](name)
+            write_exports(made, names, wanted, title=files.title, record=record)
     if output.json:
         line = {"source": str(path), "files": {key: str(name) for key, name in names.items()}}
         print(to_json(line, ensure_ascii=False), flush=True)

@@ -2,8 +2,7 @@
 
     python -m jointnet_cli.evaluation.probe PHASES.json STARTED generate "ocean reef" --json
 
-Writes the seconds of `start` (the interpreter, since the epoch time STARTED), `import`, `load` and `write` to
-PHASES.json. Started by `resources`, which measures the whole from outside.
+Writes the seconds of `start` (the interpreter, since the epoch time STARTED), `import` and `load` to PHASES.json.
 """
 
 from __future__ import annotations
@@ -28,10 +27,8 @@ def main(phases_path: str, started: str, *arguments: str) -> None:
 
     if arguments[0] in IMAGE_COMMANDS:
         from jointnet_cli import engine
-        from jointnet_cli import results as bundle
 
         _time(engine.Engine, "open", "load", phases)
-        _time(bundle, "write_result", "write", phases)
     phases["import"] = time.perf_counter() - clock
     try:
         app(list(arguments), prog_name="jointnet")

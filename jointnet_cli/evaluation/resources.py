@@ -19,7 +19,7 @@ from jointnet_cli.evaluation.probe import IMAGE_COMMANDS
 from jointnet_cli.progress import Progress
 
 PROMPT = "a red hut on a green hill at sunset"
-PHASES = ("start", "import", "load", "encode", "text", "denoise", "decode", "write", "other")
+PHASES = ("start", "import", "load", "encode", "text", "denoise", "decode", "layer", "mesh", "viewer", "files", "other")
 """`start` is the interpreter's; `other` is what no phase covers, such as the work of `prepare` and the way out."""
 PACKAGE_PARENT = Path(__file__).parents[2]
 _UNITS_A_MIB = 1 << 20 if sys.platform == "darwin" else 1 << 10  # ru_maxrss is bytes on macOS, KiB on Linux

@@ -27,7 +27,7 @@ _SEGMENT = 65_500
 
 
 def write_png(path: Path, image: NDArray[np.float32], text: Mapping[str, str] | None = None) -> None:
-    """Write (H, W, 3) sRGB in [0, 1] as an 8-bit PNG, with `text` as text chunks; XMP (`gpano.PNG_KEY`) as iTXt.
+    """Write (H, W, 3) sRGB in [0, 1] as an 8-bit PNG, with `text` as text chunks; XMP (`PNG_KEY`) as iTXt.
 
     Raises ValueError if a value is not finite; values outside of [0, 1] are clipped.
     """

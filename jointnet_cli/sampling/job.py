@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.checkpoint import JointModel
-from jointnet_cli.progress import Progress
+from jointnet_cli.progress import Progress, timed
 from jointnet_cli.sampling.known import Known, Region
 from jointnet_cli.sampling.layout import Layout
 from jointnet_cli.sampling.loop import Guide, denoise
@@ -60,38 +59,29 @@ def run(
     """
     if not 0 <= job.seed < 2**64:
         raise UserError(f"seed {job.seed} does not fit into 64 bits", hint=f"choose between 0 and {2**64 - 1}")
-    clock = time.perf_counter()
-    # Without guidance the negative prompt is not read, so its length must not change the prompt's chunks.
-    texts = model.encode_text([job.prompt, "" if job.guidance == 1 else job.negative_prompt])
     timings = {} if timings is None else timings
-    clock = lap(timings, "text", clock)
+    with timed(timings, "text"):
+        # Without guidance the negative prompt is not read, so its length must not change the prompt's chunks.
+        texts = model.encode_text([job.prompt, "" if job.guidance == 1 else job.negative_prompt])
     generator = torch.Generator().manual_seed(job.seed)
     shape = (len(model.joint.names), model.joint.channels, job.layout.height, job.layout.width)
     noise = torch.randn(shape, generator=generator).to(texts.text)
     schedule = make_schedule(job.scheduler, model.scheduler, job.steps, job.strength)
     clean = torch.stack([job.start[name] for name in model.joint.names]).to(noise) if job.start else None
     guide = Guide(texts, job.guidance)
-    latents = denoise(
-        model.joint,
-        schedule.start(noise, clean),
-        schedule,
-        guide,
-        job.layout,
-        _known(model, job, noise),
-        generator=generator,
-        batch=TileBatch(job.tile_batch),
-        before_step=SyncDiffusion(model, guide) if job.synchronized else None,
-        progress=progress,
-    )
-    lap(timings, "denoise", clock)
-    return latents
-
-
-def lap(timings: dict[str, float], phase: str, since: float) -> float:
-    """Add the seconds since a `time.perf_counter()` to a phase; the time now."""
-    now = time.perf_counter()
-    timings[phase] = timings.get(phase, 0.0) + now - since
-    return now
+    with timed(timings, "denoise"):
+        return denoise(
+            model.joint,
+            schedule.start(noise, clean),
+            schedule,
+            guide,
+            job.layout,
+            _known(model, job, noise),
+            generator=generator,
+            batch=TileBatch(job.tile_batch),
+            before_step=SyncDiffusion(model, guide) if job.synchronized else None,
+            progress=progress,
+        )
 
 
 def _known(model: JointModel, job: Job, noise: Tensor) -> Known | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jointnet_cli.progress import timed
 from jointnet_cli.scene.simplify import MAX_TRIANGLES
 
 if TYPE_CHECKING:
@@ -71,58 +71,56 @@ class Products:
         return {key: f"{stem}.{end}" for key, end in ends.items()}
 
 
-def writers(
-    scene: Callable[[], Scene], wanted: Products, title: str, record: Mapping[str, Any] | None
-) -> dict[str, Callable[[Path], object]]:
-    """How each file that `Products.files` may name is written; `record` goes into those that can hold it."""
+def write_exports(
+    scene: Scene,
+    files: Mapping[str, Path],
+    wanted: Products,
+    *,
+    title: str,
+    record: Mapping[str, Any] | None = None,
+    timings: dict[str, float] | None = None,
+) -> None:
+    """Write the files that `Products.files` names, by key; `record` goes into those that can hold it.
 
-    @cache
-    def mesh() -> Meshes:
+    `timings` gains the seconds of the phases `mesh`, `viewer` and `files`.
+    """
+    timings = {} if timings is None else timings
+    mesh = None
+    if files.keys() & {"mesh", "mesh_ply", "mesh_obj"}:
         from jointnet_cli.scene.mesh import scene_mesh
 
-        return scene_mesh(scene(), skirt=wanted.skirt, max_triangles=wanted.max_triangles)
+        with timed(timings, "mesh"):
+            mesh = scene_mesh(scene, skirt=wanted.skirt, max_triangles=wanted.max_triangles)
+    for key, path in files.items():
+        with timed(timings, "viewer" if key == "viewer" else "files"):
+            _write(key, path, scene, mesh, title, record)
 
-    def glb(path: Path) -> None:
-        from jointnet_cli.scene.mesh_files import write_glb
 
-        write_glb(path, mesh(), record)
+def _write(
+    key: str, path: Path, scene: Scene, mesh: Meshes | None, title: str, record: Mapping[str, Any] | None
+) -> None:
+    if mesh is not None and key.startswith("mesh"):
+        from jointnet_cli.scene.mesh_files import write_glb, write_obj, write_ply
 
-    def ply(path: Path) -> None:
-        from jointnet_cli.scene.mesh_files import write_ply
-
-        write_ply(path, mesh())
-
-    def obj(path: Path) -> None:
-        from jointnet_cli.scene.mesh_files import write_obj
-
-        write_obj(path, mesh())
-
-    def points(path: Path) -> None:
+        if key == "mesh":
+            write_glb(path, mesh, record)
+        elif key == "mesh_ply":
+            write_ply(path, mesh)
+        else:
+            write_obj(path, mesh)
+    elif key == "points":
         from jointnet_cli.scene.mesh_files import write_points
 
-        write_points(path, scene())
-
-    def stereo(path: Path, layout: StereoLayout) -> None:
-        from jointnet_cli.scene.stereo import write_stereo
-
-        write_stereo(path, scene(), layout.value, record=record)
-
-    def viewer(path: Path) -> None:
+        write_points(path, scene)
+    elif key == "viewer":
         from jointnet_cli.scene.viewer.page import write_viewer
 
-        write_viewer(path, scene(), title=title, record=record)
-
-    def orbit(path: Path) -> None:
+        write_viewer(path, scene, title=title, record=record)
+    elif key == "orbit":
         from jointnet_cli.scene.orbit import write_orbit
 
-        write_orbit(path, scene())
+        write_orbit(path, scene)
+    else:
+        from jointnet_cli.scene.stereo import write_stereo
 
-    return {
-        "mesh": glb,
-        "mesh_ply": ply,
-        "mesh_obj": obj,
-        "points": points,
-        **{f"stereo_{layout.value}": partial(stereo, layout=layout) for layout in StereoLayout},
-        "viewer": viewer,
-        "orbit": orbit,
-    }
+        write_stereo(path, scene, key.removeprefix("stereo_"), record=record)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jointnet_cli.scene.cameras import focal_length
 from jointnet_cli.scene.scene import SKY, Layer, Scene
 
 Array = NDArray[np.float32]
@@ -74,6 +76,39 @@ _EVERYWHERE = 1e9  # pixels
 
 _JOIN = 8
 """Pixels over which painted values turn into those beside them."""
+
+_MOVE = 0.25
+"""How far a viewer is taken to move, in units of the nearest distance."""
+
+_DEEPER = 3
+"""Factor of the depth that is painted over the depth that shows: what is left of the foreground would show through."""
+
+_EDGE = 3
+"""Pixels beside the foreground that have some of its color."""
+
+Paint = Callable[[Floats, Floats, Mask], tuple[Floats, Floats]]
+"""Fill a masked region (H, W): image (H, W, 3) and disparity (H, W), in and out."""
+
+
+def add_layer(scene: Scene, paint: Paint) -> Scene:
+    """Add a second layer behind the foreground of a scene.
+
+    A viewer is taken to move by a quarter of the nearest distance. Where nothing hides anything the scene stays as it is.
+
+    Args:
+        scene: of one layer.
+        paint: fills a masked region of an image and its disparity.
+    """
+    projection, distance = scene.projection, scene.front.distance
+    reach = max(1, round(_MOVE * focal_length(projection, distance.shape[1])))
+    shown, masked = (
+        dilate(occluders(distance, CUT, pixels, wrap=projection.wrap), _EDGE, wrap=projection.wrap)
+        for pixels in (reach, _DEEPER * reach)
+    )
+    if not shown.any():
+        return scene
+    image, disparity = paint(*extend_background(scene, masked), masked)
+    return replace(scene, behind=background_layer(scene, masked, image, disparity, shown=shown))
 
 
 def occluders(distance: Floats, cut: float, reach: int, *, wrap: bool = False) -> Mask:

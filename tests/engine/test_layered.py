@@ -34,7 +34,7 @@ def scene(projection: Projection = PERSPECTIVE, turn: int = 0) -> Scene:
 @pytest.mark.parametrize("variant", ["depth", "depth-normal"])
 def test_the_second_layer_lies_behind_the_foreground(engines: Engines, variant: str, projection: Projection) -> None:
     maps = {"normal": facing(32, 64)} if variant == "depth-normal" else None
-    made = engines(variant).layered(scene(projection), seed=2, maps=maps, sampling=QUICK)
+    made = engines(variant).add_layer(scene(projection), seed=2, maps=maps, sampling=QUICK)
     front, behind = made.front, made.behind
     assert np.array_equal(front.image, photo(32, 64))
     assert behind is not None and behind.shown is not None
@@ -48,7 +48,7 @@ def test_the_second_layer_lies_behind_the_foreground(engines: Engines, variant: 
 
 def test_on_a_ring_what_stands_over_the_seam_hides_no_less(engines: Engines) -> None:
     """Turned by half, the same is hidden: the seam is no edge."""
-    ring, turned = (engines("depth").layered(scene(RING, turn), seed=2, sampling=QUICK).behind for turn in (0, 32))
+    ring, turned = (engines("depth").add_layer(scene(RING, turn), seed=2, sampling=QUICK).behind for turn in (0, 32))
     assert ring is not None and ring.shown is not None
     assert turned is not None and turned.shown is not None
     assert np.array_equal(np.roll(turned.shown, 32, axis=1), ring.shown)
@@ -56,10 +56,10 @@ def test_on_a_ring_what_stands_over_the_seam_hides_no_less(engines: Engines) -> 
 
 def test_where_nothing_hides_anything_there_is_one_layer(engines: Engines) -> None:
     flat = scene_of(photo(32, 64), np.full((32, 64), 0.5, np.float32), PERSPECTIVE, SCALE)
-    assert engines("depth").layered(flat, seed=2, sampling=QUICK).behind is None
+    assert engines("depth").add_layer(flat, seed=2, sampling=QUICK).behind is None
 
 
 def test_the_same_scene_gives_the_same_layers(engines: Engines) -> None:
-    first, second = (engines("depth").layered(scene(RING), seed=2, sampling=QUICK).behind for _ in range(2))
+    first, second = (engines("depth").add_layer(scene(RING), seed=2, sampling=QUICK).behind for _ in range(2))
     assert first is not None and second is not None
     assert np.array_equal(first.image, second.image) and np.array_equal(first.distance, second.distance)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 def test_a_command_by_phases(tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
     where = ["--out", str(tmp_path), "--model", str(tiny_folder("masked"))]
     run = measure(["generate", "a lake", "--steps", "2", "--json", "--quiet", *where])
-    assert list(run.phases) == ["start", "import", "load", "text", "denoise", "decode", "write", "other"]
+    assert list(run.phases) == ["start", "import", "load", "text", "denoise", "decode", "files", "other"]
     assert all(seconds > 0 for seconds in run.phases.values())
     assert sum(run.phases.values()) == pytest.approx(run.seconds)
     assert run.cpu_seconds > 0

@@ -15,7 +15,7 @@ from jointnet_cli import __version__
 from jointnet_cli.files.metadata import read_record
 from jointnet_cli.projection import Projection
 from jointnet_cli.record import command, describe, exr_attributes, parameters, png_text, record
-from jointnet_cli.results import Result, write_result
+from jointnet_cli.results import Result
 
 MakeResult = Callable[..., Result]
 
@@ -82,7 +82,7 @@ def test_uncertainty_has_its_scale_in_the_record(make_result: MakeResult) -> Non
 
 def test_a_record_is_read_from_our_files_and_from_no_others(make_result: MakeResult, tmp_path: Path) -> None:
     result = make_result("panorama")
-    files = write_result(result, tmp_path, 0)
+    files = result.save(tmp_path)
     assert read_record(files["image"]) == read_record(files["depth"]) == read_record(files["exr"]) == record(result)
     (tmp_path / "words.png").write_text("no picture")
     Image.new("L", (2, 2)).save(tmp_path / "plain.png")

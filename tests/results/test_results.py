@@ -15,7 +15,7 @@ from jointnet_cli.files.images import read_disparity_png, read_image, read_text
 from jointnet_cli.files.maps import read_map
 from jointnet_cli.projection import Projection
 from jointnet_cli.record import describe, record
-from jointnet_cli.results import Result, write_result
+from jointnet_cli.results import Result
 from jointnet_cli.scene.exports import MeshFormat, Products
 
 MakeResult = Callable[..., Result]
@@ -63,9 +63,7 @@ PLACE = Products(mesh=(MeshFormat.GLB,), viewer=True)
 
 def written(result: Result, out: Path, index: int = 0, **options: bool) -> dict[str, Path]:
     """The files of a result; those of a panorama end in something to look around in."""
-    return write_result(
-        result, out, index, products=PLACE if result.projection.kind == "cylindrical" else None, **options
-    )
+    return result.save(out, index=index, products=PLACE if result.projection.kind == "cylindrical" else None, **options)
 
 
 @pytest.mark.parametrize("kind", FILES)
