@@ -6,25 +6,28 @@ import json
 import sys
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jointnet_cli.data.rows import RESULTS, ImageRow
+from jointnet_cli.data.shards.format import record_caption
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import IMAGE_SUFFIXES
 from jointnet_cli.files.text import decode_text, to_json
 
 SOURCE_SUFFIXES = (*IMAGE_SUFFIXES, ".avif", ".gif", ".heic")
+
 TAR, OFFSET, SIZE = "__tar", "__offset", "__size"
+
 HIDDEN = frozenset({TAR, OFFSET, SIZE})
 """Columns that say where a member of a tar file lies. They stay out of the records, and no source may bring them: they name
 files of this machine."""
+
 EARLIER = frozenset(RESULTS) - {"width", "height"}
 """What an earlier download said of its own results; width and height are those of the image that is there."""
-CAPTIONS = ("caption", "text")
-"""Fields of a record that may hold the caption, the first one first."""
+
 Scalar = str | int | float | bool | None
 
 
@@ -174,19 +177,3 @@ def _record(data: bytes, name: str, *, caption_needed: bool) -> dict[str, Scalar
         record_caption(record, name)
     plain = {key.lower(): value for key, value in record.items() if isinstance(value, str | int | float | bool)}
     return {key: value for key, value in plain.items() if key not in HIDDEN}
-
-
-def record_caption(record: Mapping[str, Any], name: str) -> str:
-    """Return the first caption in a record that is not empty; an empty one if there is none.
-
-    Raises:
-        UserError: the caption has no plain text form; `name` says whose it is.
-    """
-    lower = {key.lower(): value for key, value in record.items()}
-    caption = next((lower[key] for key in CAPTIONS if lower.get(key) not in (None, "")), "")
-    if isinstance(caption, list | dict):
-        raise UserError(
-            f"{name}: the caption is a list or an object, which cannot be read as plain text",
-            hint="write the caption as a string, or put a .txt file beside the image",
-        )
-    return caption if isinstance(caption, str) else to_json(caption)

@@ -13,7 +13,7 @@ from torch import Tensor
 from jointnet_cli.data.shards.format import read_shards
 from jointnet_cli.data.shards.samples import sample_map
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.cases import evaluation_shards
+from jointnet_cli.evaluation.shards import evaluation_shards
 from jointnet_cli.progress import Progress
 
 if TYPE_CHECKING:

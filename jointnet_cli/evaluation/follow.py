@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jointnet_cli.data.shards.format import read_shards
-from jointnet_cli.evaluation.cases import evaluation_shards
 from jointnet_cli.evaluation.figures import write_sheet
 from jointnet_cli.evaluation.judge.classifier import Judge, accuracy, labels_of_prompts, load_labelled, shrink
 from jointnet_cli.evaluation.judge.prompts import Prompt, fixed_prompts, spread_evenly
 from jointnet_cli.evaluation.report import run_facts
+from jointnet_cli.evaluation.shards import evaluation_shards
 from jointnet_cli.progress import Progress
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.presets import Sampling

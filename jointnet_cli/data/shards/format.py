@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.data.folders import record_caption
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.orientation import SIDEWAYS, turned, turned_vectors
 from jointnet_cli.files.text import read_text, to_json
@@ -344,3 +343,23 @@ def _split(name: str) -> tuple[str, str]:
     folder, slash, file = name.rpartition("/")
     stem, _, suffix = file.partition(".")
     return folder + slash + stem, suffix
+
+
+CAPTIONS = ("caption", "text")
+"""Fields of a record that may hold the caption, the first one first."""
+
+
+def record_caption(record: Mapping[str, Any], name: str) -> str:
+    """Return the first caption in a record that is not empty; an empty one if there is none.
+
+    Raises:
+        UserError: the caption has no plain text form; `name` says whose it is.
+    """
+    lower = {key.lower(): value for key, value in record.items()}
+    caption = next((lower[key] for key in CAPTIONS if lower.get(key) not in (None, "")), "")
+    if isinstance(caption, list | dict):
+        raise UserError(
+            f"{name}: the caption is a list or an object, which cannot be read as plain text",
+            hint="write the caption as a string, or put a .txt file beside the image",
+        )
+    return caption if isinstance(caption, str) else to_json(caption)

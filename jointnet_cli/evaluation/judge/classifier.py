@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from jointnet_cli.data.shards.format import find_shards, read_shards
 from jointnet_cli.data.worlds import grammar
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.cases import evaluation_shards
 from jointnet_cli.evaluation.judge.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN, label
+from jointnet_cli.evaluation.shards import evaluation_shards
 from jointnet_cli.files.text import to_json
 from jointnet_cli.progress import Progress
 
