@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.files.atomic import write_text
-from jointnet_cli.files.color import colorize
-from jointnet_cli.files.exr import write_exr
-from jointnet_cli.files.images import write_grey_png, write_normal_png, write_png
 from jointnet_cli.files.metadata import gpano_xmp
 from jointnet_cli.files.paths import check_free, stem
 from jointnet_cli.files.text import PNG_KEY, to_json
@@ -143,6 +140,10 @@ class ResultFiles:
 
     def write_pictures(self, result: Result) -> None:
         """Write the image, the maps, their uncertainty, the preview and the EXR, timed as `files`."""
+        from jointnet_cli.files.color import colorize
+        from jointnet_cli.files.exr import write_exr
+        from jointnet_cli.files.images import write_grey_png, write_normal_png, write_png
+
         self.sidecar.parent.mkdir(parents=True, exist_ok=True)
         self.sidecar.unlink(missing_ok=True)
         image, maps, uncertainty = result.image, result.maps, result.uncertainty

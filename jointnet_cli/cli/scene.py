@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from jointnet_cli.cli.options import option
 from jointnet_cli.errors import UserError
-from jointnet_cli.scene.exports import MeshFormat, Products, StereoLayout
-from jointnet_cli.scene.simplify import MAX_TRIANGLES
+from jointnet_cli.scene.exports import MAX_TRIANGLES, MeshFormat, Products, StereoLayout
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.progress import timed
-from jointnet_cli.scene.simplify import MAX_TRIANGLES
 
 if TYPE_CHECKING:
     from trimesh import Scene as Meshes
 
     from jointnet_cli.scene.scene import Scene
+
+
+MAX_TRIANGLES = 1_200_000
 
 
 class MeshFormat(StrEnum):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from jointnet_cli.scene.cameras import points_of
 from jointnet_cli.scene.layers import CUT, dilate, fill_smoothly, grow_ring
 from jointnet_cli.scene.scene import Layer, Scene
-from jointnet_cli.scene.simplify import MAX_TRIANGLES, GridMesh, corners, directed_edges, stride, triangulate
+from jointnet_cli.scene.simplify import GridMesh, corners, directed_edges, stride, triangulate
 
 if TYPE_CHECKING:
     from trimesh import Scene as Meshes
@@ -24,7 +24,7 @@ _BACK, _DOME = 1.05, 1.1
 """Where the back of a skirt and the sky are, in units of the farthest distance."""
 
 
-def scene_mesh(scene: Scene, *, cut: float = CUT, skirt: bool = False, max_triangles: int = MAX_TRIANGLES) -> Meshes:
+def scene_mesh(scene: Scene, *, max_triangles: int, cut: float = CUT, skirt: bool = False) -> Meshes:
     """The surfaces of a scene around its viewer at the origin: metres, x right, y up, -z forward, faces to the viewer.
 
     Its geometries, those without a triangle left out, have `max_triangles` together at most:

@@ -225,6 +225,3 @@ def _renumbered(faces: NDArray[np.int32], used: NDArray[np.int64], vertices: int
     place = np.zeros(vertices, np.int32)
     place[used] = np.arange(len(used))
     return place[faces]
-
-
-MAX_TRIANGLES = 1_200_000

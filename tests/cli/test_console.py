@@ -58,8 +58,8 @@ def test_tracebacks_only_on_request():
 
 
 def test_a_closed_pipe_ends_quietly():
-    script = "import typer; from jointnet_cli.cli.console import guarded\n"
-    script += "typer.run(guarded(lambda: [print('x' * 99) for _ in range(9999)]))"
+    script = "import typer; from jointnet_cli.cli.console import handle_errors\n"
+    script += "typer.run(handle_errors(lambda: [print('x' * 99) for _ in range(9999)]))"
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout and process.stderr
     process.stdout.read(10)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.scenes import mesh_of
 
 from jointnet_cli.convert.change import TargetOptions
 from jointnet_cli.convert.content import Content, DepthMap
@@ -16,7 +17,6 @@ from jointnet_cli.files.atomic import atomic_file, write_text
 from jointnet_cli.files.exr import write_channels, write_exr
 from jointnet_cli.files.images import write_deep_png, write_grey_png, write_jpeg, write_normal_png, write_png
 from jointnet_cli.projection import Projection
-from jointnet_cli.scene.mesh import scene_mesh
 from jointnet_cli.scene.mesh_files import write_glb, write_obj, write_ply, write_points
 from jointnet_cli.scene.orbit import write_orbit
 from jointnet_cli.scene.scene import DepthScale, scene_of
@@ -89,10 +89,10 @@ WRITERS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "text": (lambda path: write_text(path, "new"), ["a.txt"]),
     "tiff": (convert, ["a.tiff"]),
     "npy": (convert, ["a.npy", "a.npy.json"]),
-    "glb": (lambda path: write_glb(path, scene_mesh(scene())), ["a.glb"]),
-    "ply": (lambda path: write_ply(path, scene_mesh(scene())), ["a.ply"]),
+    "glb": (lambda path: write_glb(path, mesh_of(scene())), ["a.glb"]),
+    "ply": (lambda path: write_ply(path, mesh_of(scene())), ["a.ply"]),
     "points": (lambda path: write_points(path, scene()), ["a.ply"]),
-    "obj": (lambda path: write_obj(path, scene_mesh(scene())), ["a.obj", "a.mtl", "a.front.png", "a.sky.png"]),
+    "obj": (lambda path: write_obj(path, mesh_of(scene())), ["a.obj", "a.mtl", "a.front.png", "a.sky.png"]),
     "stereo png": (lambda path: write_stereo(path, scene(), "sbs"), ["a.png"]),
     "stereo jpeg": (lambda path: write_stereo(path, scene(), "vr180", width=64), ["a.jpg"]),
     "orbit": (lambda path: write_orbit(path, scene(), seconds=0.1, width=64), ["a.mp4"]),

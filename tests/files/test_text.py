@@ -57,7 +57,7 @@ def test_one_function_of_the_package_encodes_json() -> None:
         if (isinstance(node, ast.Attribute) and node.attr in ("dump", "dumps") and ast.unparse(node.value) == "json")
         or (isinstance(node, ast.ImportFrom) and node.module == "json")
     ]
-    assert set(callers) == {"strict_json.py"}
+    assert set(callers) == {"files/text.py"}
 
 
 def test_toml_has_its_own_words_for_what_is_not_finite() -> None:

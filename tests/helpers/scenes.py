@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from trimesh import Scene as Meshes
 
 from jointnet_cli.projection import Projection
+from jointnet_cli.scene.exports import MAX_TRIANGLES
+from jointnet_cli.scene.mesh import scene_mesh
 from jointnet_cli.scene.scene import DepthScale, Scene, scene_of
 
 HEIGHT, WIDTH = 48, 128
@@ -23,3 +28,8 @@ def reef(projection: Projection = RING, scale: DepthScale | None = None) -> Scen
     post = np.s_[HEIGHT // 4 :, WIDTH // 2 - 4 : WIDTH // 2 + 4]
     image[post], disparity[post] = (0.9, 0.1, 0.1), (1 / 1.5 - scale.shift) / scale.scale
     return scene_of(np.clip(image, 0, 1), disparity, projection, scale)
+
+
+def mesh_of(scene: Scene, **options: Any) -> Meshes:
+    """The meshes of a scene, with as many triangles as the command line's default."""
+    return scene_mesh(scene, **{"max_triangles": MAX_TRIANGLES, **options})

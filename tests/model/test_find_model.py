@@ -141,7 +141,7 @@ def test_description(tiny_folder: Folders) -> None:
 def test_finding_a_model_imports_nothing_heavy(tiny_folder: Folders, published: Path) -> None:
     code = (
         "import json, sys; from jointnet_cli.model.hub import find_model; "
-        "from jointnet_cli.model.hub import describe; "
+        "from jointnet_cli.model.folder import describe; "
         "json.dumps(describe('x', find_model(*sys.argv[1:]))); "
         "print({'torch', 'diffusers', 'numpy', 'transformers', 'huggingface_hub'} & set(sys.modules))"
     )

@@ -22,7 +22,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SCRIPT = """
 import json, sys
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.find import find_model
+from jointnet_cli.model.hub import find_model
 name, base, weights = sys.argv[1], sys.argv[2] or None, sys.argv[3] == "weights"
 try:
     facts = find_model(name, base, weights=weights)

@@ -13,6 +13,7 @@ import atexit
 import difflib
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -23,6 +24,8 @@ from commands import COMMANDS, GROUPS, Command
 from inputs import make_inputs
 from payload import json_lines, payload
 
+DATED = re.compile(r"(-[0-9a-f]{8}){2}")
+"""Digests in the names of an evaluation's items that depend on the dates of files."""
 Recording = dict[str, list[str]]
 """What was compared, by command and file."""
 
@@ -34,11 +37,11 @@ def main() -> int:
     parser.add_argument("--only", metavar="NAME", action="append", help="these commands, and what stands before them")
     options = parser.parse_args()
     _settle()
-    with tempfile.TemporaryDirectory(prefix="parity-") as scratch:
-        found = record(Path(scratch), options.only)
-    target = options.folder / "recording.json"
+    target, run = options.folder.resolve() / "recording.json", options.folder.resolve() / "run"
+    shutil.rmtree(run, ignore_errors=True)
+    run.mkdir(parents=True)
+    found = record(run, options.only)  # the same folder each time, because records and tables name it
     if options.action == "record":
-        options.folder.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(found, indent=1))
         print(f"{len(found)} outputs of {len(COMMANDS)} commands in {target}")
         return 0
@@ -55,11 +58,13 @@ def record(folder: Path, only: list[str] | None = None) -> Recording:
     last = max((n for n, command in enumerate(COMMANDS) if only and command.name in only), default=len(COMMANDS))
     found: Recording = {}
     for command in COMMANDS[: last + 1]:
-        found[f"{command.name} stdout"] = _run(command)
+        printed = _run(command)
+        if not command.timed:
+            found[f"{command.name} stdout"] = printed
         for path in command.files:
-            lines = payload(path)
+            lines = None if command.timed and path.suffix in (".md", ".png") else payload(path)
             if lines is not None:
-                found[f"{command.name} {path}"] = [line.replace(str(folder), "") for line in lines]
+                found[f"{command.name} {DATED.sub('', str(path))}"] = lines
     if only is None:
         for words in _help_pages():
             found[f"help {' '.join(words)}"] = _invoke([*words, "--help"]).stdout.splitlines()

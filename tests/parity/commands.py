@@ -12,6 +12,8 @@ class Command(NamedTuple):
 
     name: str
     line: str
+    timed: bool = False
+    """Whether it prints and draws seconds: only its JSON is compared then."""
 
     @property
     def files(self) -> list[Path]:
@@ -181,6 +183,7 @@ COMMANDS = [
         "evaluate-panorama",
         f"evaluate panorama --prompts in/prompts.txt --seeds 1 --row jointnet --row multidiffusion {TABLES} "
         "--out tables/panorama",
+        timed=True,
     ),
     Command(
         "evaluate-consistency",

@@ -32,7 +32,7 @@ def payload(path: Path) -> list[str] | None:
     if SKIPPED.search(path.name):
         return None
     if path.name == "manifest.json":
-        return sorted(re.findall(r'"([^"]+)"', path.read_text()))
+        return sorted(set(re.findall(r'"([\w./-]+\.\w+)":', path.read_text())))
     return list(READERS.get(path.suffix.lower(), _bytes)(path))
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.proof_scene import HEIGHT, SCALE, WIDTH
+from helpers.scenes import mesh_of
 
 from jointnet_cli.files.color import srgb_to_linear
 from jointnet_cli.projection import Projection
-from jointnet_cli.scene.mesh import scene_mesh
 from jointnet_cli.scene.mesh_files import write_glb
 from jointnet_cli.scene.scene import scene_of
 
@@ -33,7 +33,7 @@ def test_a_mesh_is_where_the_picture_shows_it(blender, picture, tmp_path):
     # A wall at 4 metres, seen through a square angle: x from -4 to 4, y half of that, towards -z.
     wall = np.full((HEIGHT, WIDTH), (1 / 4 - SCALE.shift) / SCALE.scale, np.float32)
     scene = scene_of(picture, wall, Projection("perspective", 90.0), SCALE)
-    write_glb(tmp_path / "wall.glb", scene_mesh(scene))
+    write_glb(tmp_path / "wall.glb", mesh_of(scene))
     front = blender("mesh", tmp_path / "wall.glb")["front"]
     # Blender's up is z, so forward is y. Vertices are the centres of pixels.
     half = 4 * (1 - 1 / WIDTH)
@@ -48,7 +48,7 @@ def test_a_mesh_is_where_the_picture_shows_it(blender, picture, tmp_path):
 
 
 def test_a_panorama_surrounds_the_viewer(blender, panorama, disparity, tmp_path):
-    write_glb(tmp_path / "reef.glb", scene_mesh(panorama))
+    write_glb(tmp_path / "reef.glb", mesh_of(panorama))
     found = blender("mesh", tmp_path / "reef.glb")
     front, sky = found["front"], found["sky"]
     distances = panorama.front.distance[np.isfinite(panorama.front.distance)]

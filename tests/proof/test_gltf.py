@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.proof_scene import CACHE, SCALE, missing
+from helpers.scenes import mesh_of
 
 from jointnet_cli.projection import Projection
-from jointnet_cli.scene.mesh import scene_mesh
 from jointnet_cli.scene.mesh_files import write_glb
 from jointnet_cli.scene.scene import Layer, Scene, scene_of
 
@@ -50,7 +50,7 @@ def scenes(panorama: Scene, picture: np.ndarray, disparity: np.ndarray) -> dict[
 @pytest.mark.parametrize("skirt", [False, True])
 def test_no_errors_and_no_warnings(validate, panorama, picture, disparity, tmp_path, name, skirt):
     scene = scenes(panorama, picture, disparity)[name]
-    write_glb(tmp_path / "scene.glb", scene_mesh(scene, skirt=skirt), {"prompt": "ocean reef", "seed": 3})
+    write_glb(tmp_path / "scene.glb", mesh_of(scene, skirt=skirt), {"prompt": "ocean reef", "seed": 3})
     report = validate(tmp_path / "scene.glb")
     found = report["issues"]
     assert (found["numErrors"], found["numWarnings"]) == (0, 0), found["messages"]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import trimesh
+from helpers.scenes import mesh_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from jointnet_cli.projection import Projection
 from jointnet_cli.scene.cameras import pixels_of
-from jointnet_cli.scene.mesh import scene_mesh, sky_dome
+from jointnet_cli.scene.mesh import sky_dome
 from jointnet_cli.scene.scene import DepthScale, Layer, Scene, scene_of
 
 RING = Projection("cylindrical", 360.0, wrap=True)
@@ -44,7 +45,7 @@ def scene(disparity: NDArray[np.float32], projection: Projection, near: float = 
 
 
 def front(disparity: NDArray[np.float32], projection: Projection, cut: float = 1.3) -> trimesh.Trimesh:
-    return scene_mesh(scene(disparity, projection), cut=cut).geometry["front"]
+    return mesh_of(scene(disparity, projection), cut=cut).geometry["front"]
 
 
 def distances(mesh: trimesh.Trimesh, projection: Projection) -> NDArray[np.float64]:
@@ -62,7 +63,7 @@ def welded(*meshes: trimesh.Trimesh) -> trimesh.Trimesh:
 @pytest.mark.parametrize("projection", [RING, ARC])
 def test_constant_disparity_is_a_cylinder(projection: Projection) -> None:
     disparity = np.full((HEIGHT, WIDTH), 0.5, np.float32)
-    mesh = scene_mesh(scene(disparity, projection, near=2.0, far=6.0)).geometry["front"]
+    mesh = mesh_of(scene(disparity, projection, near=2.0, far=6.0)).geometry["front"]
     assert len(mesh.faces) == 2 * (HEIGHT - 1) * (WIDTH - 1 + projection.wrap)
     np.testing.assert_allclose(distances(mesh, projection), 3.0, rtol=1e-6)
     column, row, _ = pixels_of(np.asarray(mesh.vertices), projection, HEIGHT, WIDTH)
@@ -91,7 +92,7 @@ def test_distances_keep_their_precision(projection: Projection) -> None:
 @pytest.mark.parametrize("limit", [10**6, 400])
 @pytest.mark.parametrize("projection", [RING, ARC, FLAT])
 def test_every_triangle_faces_the_viewer(projection: Projection, limit: int) -> None:
-    made = scene_mesh(scene(noise(0.4, 0.6), projection), cut=10.0, max_triangles=limit)
+    made = mesh_of(scene(noise(0.4, 0.6), projection), cut=10.0, max_triangles=limit)
     for mesh in made.geometry.values():
         towards_viewer = -mesh.triangles_center
         assert (np.einsum("fi,fi->f", np.asarray(mesh.face_normals), towards_viewer) >= -1e-9).all()
@@ -100,7 +101,7 @@ def test_every_triangle_faces_the_viewer(projection: Projection, limit: int) -> 
 @pytest.mark.parametrize("limit", [10**6, 2000])
 def test_the_seam_is_closed(limit: int) -> None:
     waves = 0.5 + 0.1 * np.sin(np.arange(90) * 4 * np.pi / 90) * np.ones((40, 1))
-    mesh = scene_mesh(scene(waves.astype(np.float32), RING), max_triangles=limit).geometry["front"]
+    mesh = mesh_of(scene(waves.astype(np.float32), RING), max_triangles=limit).geometry["front"]
     # No triangle runs back across the texture.
     u = np.asarray(mesh.visual.uv)[:, 0]
     assert np.ptp(u[mesh.faces], axis=1).max() < 0.3
@@ -130,7 +131,7 @@ def test_each_vertex_shows_its_own_pixel(projection: Projection) -> None:
     st.floats(1.05, 4),
 )
 def test_no_triangle_spans_a_jump(disparity: NDArray[np.float32], projection: Projection, cut: float) -> None:
-    made = scene_mesh(scene(disparity, projection), cut=cut)
+    made = mesh_of(scene(disparity, projection), cut=cut)
     if "front" not in made.geometry:
         return
     mesh = made.geometry["front"]
@@ -147,7 +148,7 @@ def test_no_triangle_spans_a_jump(disparity: NDArray[np.float32], projection: Pr
     st.sampled_from([10**6, 60]),
 )
 def test_front_and_skirt_are_watertight(disparity: NDArray[np.float32], projection: Projection, limit: int) -> None:
-    made = scene_mesh(scene(disparity, projection), skirt=True, max_triangles=limit)
+    made = mesh_of(scene(disparity, projection), skirt=True, max_triangles=limit)
     if "front" not in made.geometry:
         return
     solid = welded(made.geometry["front"], made.geometry["skirt"])
@@ -178,7 +179,7 @@ def test_triangles_stay_within_their_limit(projection: Projection, skirt: bool) 
     disparity = hills()
     whole = scene_of(picture(*disparity.shape), disparity, projection, DepthScale.from_range())
     for limit in (300, 2000):
-        made = scene_mesh(whole, skirt=skirt, max_triangles=limit)
+        made = mesh_of(whole, skirt=skirt, max_triangles=limit)
         assert limit / 3 < sum(len(mesh.faces) for mesh in made.geometry.values()) <= limit
 
 
@@ -186,7 +187,7 @@ def test_triangles_stay_within_their_limit(projection: Projection, skirt: bool) 
 def test_simplification_keeps_surfaces_and_texture(projection: Projection) -> None:
     disparity = hills()
     whole = scene_of(picture(*disparity.shape), disparity, projection, DepthScale.from_range())
-    mesh = scene_mesh(whole, max_triangles=2500).geometry["front"]
+    mesh = mesh_of(whole, max_triangles=2500).geometry["front"]
     column, row, distance = pixels_of(np.asarray(mesh.vertices), projection, *disparity.shape)
     u, v = np.asarray(mesh.visual.uv).T
     across = u * disparity.shape[1] - 0.5 - column
@@ -201,7 +202,7 @@ def test_the_sky_is_a_dome_beyond_everything() -> None:
     disparity = hills()
     for projection in (RING, ARC, FLAT):
         whole = scene_of(picture(*disparity.shape), disparity, projection, DepthScale.from_range())
-        made = scene_mesh(whole)
+        made = mesh_of(whole)
         sky = distances(made.geometry["sky"], projection)
         assert sky.max() == pytest.approx(33, rel=1e-5)
         assert distances(made.geometry["front"], projection).max() < 30
@@ -210,7 +211,7 @@ def test_the_sky_is_a_dome_beyond_everything() -> None:
         margin = (len(texture) - len(disparity)) // 2
         clear = np.isinf(whole.front.distance)
         assert np.array_equal(texture[margin : margin + len(disparity)][clear], np.rint(whole.front.image * 255)[clear])
-    assert "sky" not in scene_mesh(scene(noise(0.4, 0.6), FLAT)).geometry
+    assert "sky" not in mesh_of(scene(noise(0.4, 0.6), FLAT)).geometry
 
 
 @pytest.mark.parametrize(("projection", "margin"), [(RING, 16), (FLAT, 0)])
@@ -234,7 +235,7 @@ def test_the_dome_shows_each_pixel_of_the_sky_where_it_is(projection: Projection
 
 
 def test_the_dome_of_a_ring_is_closed_at_its_poles() -> None:
-    dome = welded(scene_mesh(scene(noise(0.4, 0.6), RING)).geometry["sky"])
+    dome = welded(mesh_of(scene(noise(0.4, 0.6), RING)).geometry["sky"])
     assert dome.is_watertight
     assert dome.volume < 0  # seen from within
     assert dome.bounds[1][1] > 0 > dome.bounds[0][1]
@@ -255,7 +256,7 @@ def two_layers(projection: Projection) -> Scene:
 @pytest.mark.parametrize("projection", [RING, ARC, FLAT])
 def test_the_second_layer_joins_the_first_without_a_crack(projection: Projection) -> None:
     whole = two_layers(projection)
-    mesh = scene_mesh(whole).geometry["behind"]
+    mesh = mesh_of(whole).geometry["behind"]
     column, row, _ = pixels_of(np.asarray(mesh.vertices), projection, HEIGHT, WIDTH)
     pixels = {(int(y), int(x)) for y, x in zip(np.rint(row), np.rint(column), strict=True)}
     assert {(y, x) for y in range(4, 12) for x in range(36, 40)} <= pixels
@@ -269,4 +270,4 @@ def test_the_second_layer_joins_the_first_without_a_crack(projection: Projection
 
 def test_a_scene_of_sky_alone_has_no_front() -> None:
     whole = scene_of(picture(), np.zeros((HEIGHT, WIDTH), np.float32), RING, DepthScale.from_range())
-    assert list(scene_mesh(whole).geometry) == ["sky"]
+    assert list(mesh_of(whole).geometry) == ["sky"]

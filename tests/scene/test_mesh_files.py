@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import trimesh
+from helpers.scenes import mesh_of
 from PIL import Image
 
 from jointnet_cli.projection import Projection
-from jointnet_cli.scene.mesh import scene_mesh
 from jointnet_cli.scene.mesh_files import write_glb, write_obj, write_ply, write_points
 from jointnet_cli.scene.scene import DepthScale, Layer, Scene, scene_of
 
@@ -42,7 +42,7 @@ def header(path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("projection", [RING, FLAT])
 def test_a_glb_reads_back(projection: Projection, tmp_path: Path) -> None:
-    made = scene_mesh(scene(projection), skirt=True)
+    made = mesh_of(scene(projection), skirt=True)
     path = tmp_path / "place.glb"
     write_glb(path, made, {"prompt": "café 海"})
     again = trimesh.load(path, process=False)
@@ -67,7 +67,7 @@ def test_a_glb_reads_back(projection: Projection, tmp_path: Path) -> None:
 
 
 def test_a_ply_holds_all_surfaces_with_their_colours(tmp_path: Path) -> None:
-    made = scene_mesh(scene())
+    made = mesh_of(scene())
     write_ply(tmp_path / "place.ply", made)
     again = trimesh.load(tmp_path / "place.ply", process=False)
     parts = list(made.geometry.values())
@@ -94,7 +94,7 @@ def test_points_are_the_pixels_of_both_layers_without_the_sky(tmp_path: Path) ->
 
 
 def test_an_obj_reads_back_with_its_textures(tmp_path: Path) -> None:
-    made = scene_mesh(scene(), skirt=True)
+    made = mesh_of(scene(), skirt=True)
     files = write_obj(tmp_path / "place.mesh.obj", made)
     assert sorted(tmp_path.iterdir()) == sorted(files)
     assert [path.name for path in files[:3]] == [f"place.mesh.{name}.png" for name in ("front", "behind", "sky")]
@@ -121,7 +121,7 @@ def test_an_obj_reads_back_with_its_textures(tmp_path: Path) -> None:
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
-    made = scene_mesh(scene())
+    made = mesh_of(scene())
     made.geometry["front"].visual.material.baseColorTexture = None
     with pytest.raises(AttributeError, match="no attribute 'convert'"):
         write_ply(tmp_path / "place.ply", made)
@@ -131,7 +131,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_numbers_that_are_not_finite_are_null_in_the_record_of_a_glb(tmp_path: Path) -> None:
-    write_glb(tmp_path / "scene.glb", scene_mesh(scene()), {"seconds": float("nan"), "far": [float("inf"), 2.5]})
+    write_glb(tmp_path / "scene.glb", mesh_of(scene()), {"seconds": float("nan"), "far": [float("inf"), 2.5]})
     data = (tmp_path / "scene.glb").read_bytes()
     (length,) = struct.unpack_from("<I", data, 12)
     tree = json.loads(data[20 : 20 + length], parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))

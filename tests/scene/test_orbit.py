@@ -89,7 +89,7 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         return real(self, viewpoint)  # type: ignore[arg-type]
 
     real = Renderer.see
-    monkeypatch.setattr(orbit.Reprojector, "see", interrupted)
+    monkeypatch.setattr(orbit.Renderer, "see", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_orbit(tmp_path / "clip.mp4", boxes(FLAT), seconds=1, fps=8, width=64)
     assert list(tmp_path.iterdir()) == []

@@ -51,7 +51,7 @@ def test_sampling_leaves_global_random_state_alone() -> None:
 
 def test_another_process_samples_the_same_without_loading_torch() -> None:
     code = (
-        "import json, sys; from jointnet_cli.data.worlds import sample_world; "
+        "import json, sys; from jointnet_cli.data.worlds.grammar import sample_world; "
         "print(json.dumps([sample_world(11).to_json(128), 'torch' in sys.modules]))"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
