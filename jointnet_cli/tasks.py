@@ -114,7 +114,7 @@ class Refine:
 
 @dataclass(frozen=True, kw_only=True)
 class Panorama:
-    """A cylindrical RGBD panorama by tiles with content coherence (paper 4.2), or by one of its rivals (Table 3)."""
+    """A cylindrical RGBD panorama by tiles with content coherence (paper 4.2), or by one of its baselines (Table 3)."""
 
     prompt: str
     seed: int

@@ -1,4 +1,4 @@
-"""The paper's rivals, whose output layer speaks for all modalities at once (paper 3.1, Fig. 2a, A.1)."""
+"""The paper's baselines, whose output layer speaks for all modalities at once (paper 3.1, Fig. 2a, A.1)."""
 
 from __future__ import annotations
 

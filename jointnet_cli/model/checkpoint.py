@@ -7,7 +7,7 @@
     exchange.safetensors      the exchange convolutions, and the masked input's where the model has it
     jointnet.json             architecture, branches, masked input, sampling defaults, provenance
 
-A folder without `jointnet.json` is a base model: one branch, RGB. The paper's rivals have no branches: their `unet/` denoises
+A folder without `jointnet.json` is a base model: one branch, RGB. The paper's baselines have no branches: `unet/` denoises
 all modalities, and `control.safetensors` holds what a ControlNet adds to it.
 """
 

@@ -1,4 +1,4 @@
-"""The architectures of a network: the paper's, its rivals, and a light one. Names are read without torch."""
+"""The architectures of a network: the paper's, its baselines, and a light one. Names are read without torch."""
 
 from __future__ import annotations
 

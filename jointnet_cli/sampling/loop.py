@@ -44,7 +44,7 @@ See = Callable[[Tensor, int], Tensor]
 
 
 class Nudge(Protocol):
-    """Moves a canvas before a step, as a rival of the paper's tiling does."""
+    """Moves a canvas before a step, as a baseline of the paper's tiling does."""
 
     def __call__(self, canvas: Tensor, see: See, schedule: Schedule, step: int, tiles: list[Tile]) -> Tensor:
         """The canvas (N, C, H, W) that the step is taken from."""

@@ -239,7 +239,7 @@ class NetworkTable(RecipeTable):
     """How a base model is extended; an earlier stage's model keeps what it is."""
 
     architecture: Literal["jointnet", "light", "direct-extend", "controlnet-direct-extend"] = "jointnet"
-    """The paper's network, a frozen copy with low-rank adapters, or one of the paper's rivals (Fig. 2a, appendix A.1)."""
+    """The paper's network, a frozen copy with low-rank adapters, or one of the paper's baselines (Fig. 2a, appendix A.1)."""
     rank: int = Field(16, ge=1)
     """Of the adapters of a light branch."""
 

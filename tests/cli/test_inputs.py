@@ -135,7 +135,7 @@ PLANS = {
     ),
     "depth alone": (["inpaint", "a.png", "a palm", "--depth-mask", "white.png"], {"source": "a.png", "width": 40}),
     "refine": (["refine", "a.png", "half.png", "--scale", "1.5"], {"source": "a.png", "width": 60, "height": 36}),
-    "rival": (["panorama", "sea", "--method", "syncdiffusion", "--width", "512"], {"width": 512, "height": 128}),
+    "baseline": (["panorama", "sea", "--method", "syncdiffusion", "--width", "512"], {"width": 512, "height": 128}),
 }
 
 

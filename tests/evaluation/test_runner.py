@@ -21,11 +21,11 @@ PROJECT = Path(__file__).parents[2]
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from jointnet_cli.evaluation.items import Items
-from jointnet_cli.training.processes import leave
+from jointnet_cli.evaluation.runner import Runner
+from jointnet_cli.processes import leave
 
 folder, deadly = Path(sys.argv[1]), int(sys.argv[2])
-items = Items(folder, {"steps": 2})
+items = Runner(folder, {"steps": 2})
 
 def make(number):
     if number == deadly:

@@ -1,4 +1,4 @@
-"""The paper's rivals against the base that they start from."""
+"""The paper's baselines against the base that they start from."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_the_first_stage(tmp_path: Path, tiny_pipeline: Folders, name: str, fami
 
 @pytest.mark.parametrize(("name", "family"), FIRST)
 def test_before_the_first_step(tmp_path: Path, tiny_pipeline: Folders, name: str, family: str) -> None:
-    """JointNet and the light branch are the base on every branch, bit for bit; the rivals' depth is RGB's prediction."""
+    """JointNet and the light branch are the base on every branch, bit for bit; the baselines' depth is RGB's prediction."""
     base = load_model(tiny_pipeline(family))
     stage = open_stage(load_recipe(name, [*SMALL, f"model={tiny_pipeline(family)}"]), tmp_path, lambda line: None)
     assert isinstance(stage, JointStage)

@@ -21,7 +21,7 @@ EXAMPLES: dict[str, tuple[Callable[..., None], str]] = {
     "depth-to-image": (depth_to_image, "jointnet evaluate depth-to-image --shards worlds/evaluation"),
     "panorama": (panorama, "jointnet evaluate panorama --seeds 4"),
     "consistency": (consistency, "jointnet evaluate consistency --row jointnet:diorama --row shards:worlds/evaluation"),
-    "compare": (compare, "jointnet evaluate compare ours/ rival=outputs/rival"),
+    "compare": (compare, "jointnet evaluate compare ours/ baseline=outputs/baseline"),
     "tally": (tally, "jointnet evaluate tally votes-*.json --key evaluation/compare/compare.key.json"),
 }
 

@@ -221,7 +221,7 @@ def test_a_folder_that_lacks_weights_or_tensors_is_refused(dpt: Path, tmp_path: 
 
 HUB_SCRIPT = """
 import torch
-from jointnet_cli.data.label import open_labeller
+from jointnet_cli.data.labels.teachers import open_labeller
 from jointnet_cli.errors import UserError
 labeller = open_labeller("depth=midas", "cpu")
 print(labeller.name, labeller(torch.zeros(1, 3, 8, 8)).shape)

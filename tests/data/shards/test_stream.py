@@ -185,14 +185,14 @@ def test_a_worker_that_is_killed(folder: Path) -> None:
 
 SCRIPT = """
 import sys, multiprocessing, torch
-from jointnet_cli.data.lanes import Lanes, cut
-from jointnet_cli.data.shard_files import count_samples, list_shards
-from jointnet_cli.data.stream import Stream
+from jointnet_cli.data.shards.order import SampleOrder, slice_shards
+from jointnet_cli.data.shards.shard_set import count_samples, list_shards
+from jointnet_cli.data.shards.stream import ShardStream
 
 if __name__ == "__main__":
     shards = count_samples(list_shards(sys.argv[1]))
-    lanes = Lanes(cut([shard.count for shard in shards], 2), 2, 0, 3)
-    found = Stream(shards, lanes, range(2), 2, 0, (), 8).read(torch.device("cpu"), 2)
+    order = SampleOrder(slice_shards([shard.count for shard in shards], 2), 2, 0, 3)
+    found = ShardStream(shards, order, range(2), 2, 0, (), 8).read(torch.device("cpu"), 2)
     next(found)
     try:
         print(*[worker.pid for worker in multiprocessing.active_children()], flush=True)

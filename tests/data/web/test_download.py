@@ -143,11 +143,11 @@ def test_a_set_grows_and_keeps_what_it_has(whole: Path, table: Path, tmp_path: P
 def test_two_processes_on_one_folder(whole: Path, table: Path, tmp_path: Path, web: Web) -> None:
     script = (
         "import sys; from pathlib import Path; from helpers.gallery import SETTINGS\n"
-        "from test_gather import Job, Tally, gather, plan_of\n"
+        "from test_download import PrepareJob, Tally, download_shards, plan_of\n"
         "out, tally = Path(sys.argv[1]), Tally()\n"
-        "gather(Job(out, SETTINGS), plan_of(out, Path(sys.argv[2])).shards(), tally); print(*tally.shards)"
+        "download_shards(PrepareJob(out, SETTINGS), plan_of(out, Path(sys.argv[2])).shards(), tally); print(*tally.shards)"
     )
-    paths = os.pathsep.join(map(str, Path(__file__).parents[:3]))
+    paths = os.pathsep.join(map(str, Path(__file__).parents[:4]))
     asked = web.asked.total()
     both = [
         subprocess.Popen(

@@ -18,7 +18,7 @@ from jointnet_cli.data.worlds.grammar import sample_world
 from jointnet_cli.data.worlds.world import EVALUATION_SEEDS
 from jointnet_cli.errors import UserError
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 COUNT, SIZE = 6, 32
 
 Content = list[tuple[str, str, bytes, bytes, bytes]]
@@ -135,7 +135,7 @@ def test_numbers_out_of_range_are_refused(tmp_path: Path, change: dict[str, int]
 ENDLESS = """
 import sys
 from pathlib import Path
-from jointnet_cli.data.prepare import PrepareWorlds, prepare_worlds
+from jointnet_cli.data.worlds.dataset import PrepareWorlds, prepare_worlds
 
 if __name__ == "__main__":
     request = PrepareWorlds(Path(sys.argv[1]), count=100_000, size=32, shard_size=2, workers=2)

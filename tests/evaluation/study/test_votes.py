@@ -17,10 +17,10 @@ from jointnet_cli.evaluation.report import Estimate
 from jointnet_cli.evaluation.study.votes import Z95, methods_table, pairs_table, read_key, read_votes, wilson
 
 PAIRS = {
-    "p0": ("ours", "rival"),
-    "p1": ("rival", "ours"),
+    "p0": ("ours", "baseline"),
+    "p1": ("baseline", "ours"),
     "p2": ("ours", "third"),
-    "p3": ("third", "rival"),
+    "p3": ("third", "baseline"),
 }
 
 
@@ -29,7 +29,7 @@ def write_key(folder: Path, *questions: str) -> Path:
         "format": 1,
         "page": "page",
         "seed": 0,
-        "methods": {"ours": "a", "rival": "b", "third": "c"},
+        "methods": {"ours": "a", "baseline": "b", "third": "c"},
         "questions": questions or ["Better?"],
         "pairs": {name: {"item": "x", "left": left, "right": right} for name, (left, right) in PAIRS.items()},
     }
@@ -54,7 +54,7 @@ def write_votes(folder: Path, session: str, votes: list[tuple[str, int, str]], *
 
 @pytest.fixture
 def ballots(tmp_path: Path) -> list[Path]:
-    """Ours wins 2, loses 1 and ties 1 of 4 against the rival, and wins 1 of 1 against the third, which ties the rival."""
+    """Ours wins 2, loses 1 and ties 1 of 4 against the baseline, and wins 1 of 1 against the third, which ties the baseline."""
     first = [("p0", 0, "left"), ("p1", 0, "left"), ("p2", 0, "left"), ("p3", 0, "tie")]
     return [
         write_votes(tmp_path, "a", first),
@@ -95,18 +95,18 @@ def test_wins_are_those_counted_by_hand(tmp_path: Path, ballots: list[Path]) -> 
     votes = read_votes(ballots, read_key(write_key(tmp_path)))
     methods, pairs = methods_table(votes).rows, pairs_table(votes).rows
     assert methods["ours"] == {"wins": wilson(3.5, 5), "ties": 1 / 5, "votes": 5}
-    assert methods["rival"] == {"wins": wilson(2, 5), "ties": 2 / 5, "votes": 5}
+    assert methods["baseline"] == {"wins": wilson(2, 5), "ties": 2 / 5, "votes": 5}
     assert methods["third"] == {"wins": wilson(0.5, 2), "ties": 1 / 2, "votes": 2}
-    assert pairs["ours over rival"] == {"wins": wilson(2.5, 4), "ties": 1 / 4, "votes": 4}
+    assert pairs["ours over baseline"] == {"wins": wilson(2.5, 4), "ties": 1 / 4, "votes": 4}
     assert pairs["ours over third"]["wins"] == wilson(1, 1)
-    assert pairs["rival over third"] == {"wins": wilson(0.5, 1), "ties": 1.0, "votes": 1}
+    assert pairs["baseline over third"] == {"wins": wilson(0.5, 1), "ties": 1.0, "votes": 1}
 
 
 def test_ties_can_be_left_out(tmp_path: Path, ballots: list[Path]) -> None:
     votes = read_votes(ballots, read_key(write_key(tmp_path)))
     table = pairs_table(votes, "drop")
-    assert table.rows["ours over rival"] == {"wins": wilson(2, 3), "ties": 1 / 4, "votes": 4}
-    empty = table.rows["rival over third"]["wins"]
+    assert table.rows["ours over baseline"] == {"wins": wilson(2, 3), "ties": 1 / 4, "votes": 4}
+    empty = table.rows["baseline over third"]["wins"]
     assert isinstance(empty, Estimate) and empty.count == 0
     assert table.facts["ties"] == "left out of wins: 2" and methods_table(votes).facts["ties"].startswith("half")
 
@@ -120,7 +120,7 @@ def test_facts_tell_what_the_table_rests_on(tmp_path: Path, ballots: list[Path])
 def test_every_question_has_its_columns(tmp_path: Path) -> None:
     path = write_votes(tmp_path, "a", [("p0", 0, "left"), ("p0", 1, "right"), ("p1", 0, "right"), ("p1", 1, "tie")])
     votes = read_votes([path], read_key(write_key(tmp_path, "Real?", "Deep?")))
-    row = pairs_table(votes).rows["ours over rival"]
+    row = pairs_table(votes).rows["ours over baseline"]
     assert row["Real? wins"] == wilson(2, 2) and row["Deep? wins"] == wilson(0.5, 2) and row["Deep? ties"] == 0.5
     assert [column.name for column in methods_table(votes).columns if column.better] == ["Real? wins", "Deep? wins"]
 
@@ -140,7 +140,7 @@ def test_the_command_prints_and_writes_both_tables(tmp_path: Path, ballots: list
     key, out = write_key(tmp_path), tmp_path / "out"
     ran = tally(*ballots, "--key", key, "--out", out)
     assert ran.exit_code == 0, ran.stderr
-    assert "| ours | **70.0%** [" in ran.stdout and "| ours over rival | 62.5% [" in ran.stdout
+    assert "| ours | **70.0%** [" in ran.stdout and "| ours over baseline | 62.5% [" in ran.stdout
     for folder in (out, out / "pairs"):
         assert {path.name for path in folder.iterdir()} - {"pairs"} == {"table.json", "table.md", "table.png"}
     lines = tally(*ballots, "--key", key, "--out", out, "--json", "--ties", "drop").stdout.splitlines()
