@@ -44,13 +44,13 @@ from jointnet_cli.model.folder import (
     REMEDY,
     RGB,
     ModelFolder,
-    read_folder,
     read_json,
     unet_place,
     write_json,
     write_record,
 )
-from jointnet_cli.model.joint import JointDenoiser, JointNet
+from jointnet_cli.model.hub import find_model
+from jointnet_cli.model.joint import JointDenoiser, JointNet, extend
 from jointnet_cli.model.published import read_branches
 from jointnet_cli.model.text import TEXT_SIDES, TextEncoders, Vocabulary, save_tokenizer
 from jointnet_cli.model.vae import decode_latents, encode_maps, pixels_per_latent
@@ -129,13 +129,20 @@ class JointModel:
         return decode_latents(self.vae, latents)
 
 
-def load_model(folder: str | Path | ModelFolder, dtype: torch.dtype = torch.float32) -> JointModel:
-    """Read a joint model, or a base model as a joint model of one branch, onto the CPU.
+def load_model(
+    model: str | Path | ModelFolder, dtype: torch.dtype = torch.float32, *, base: str | None = None
+) -> JointModel:
+    """Load a joint model, or a base model as a joint model of one branch, onto the CPU.
+
+    Args:
+        model: `diorama`, a folder, a zip file, an imported name or a hub id, as `--model` takes it.
+        dtype: of the weights.
+        base: the base of a model in the published layout.
 
     Raises:
-        UserError: no model there, one of another format, or weights that are missing, damaged or do not fit.
+        UserError: no such model, one of another format, or weights that are missing, damaged or do not fit.
     """
-    facts = folder if isinstance(folder, ModelFolder) else read_folder(Path(folder))
+    facts = model if isinstance(model, ModelFolder) else find_model(str(model), base)
     try:
         return JointModel(
             joint=_load_joint(facts, dtype).eval(),
@@ -313,10 +320,6 @@ def build(
         ValueError: no such architecture.
         UserError: `light` without peft.
     """
-    from jointnet_cli.model.adapters import LoraJointNet
-    from jointnet_cli.model.baselines import ControlNetDirectExtend, DirectExtend
-    from jointnet_cli.model.joint import extend
-
     network: JointDenoiser
     if architecture == JOINTNET:
         network = extend(unet, modalities)
