@@ -10,7 +10,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from jointnet_cli.model.branch import Conditioning, skip_widths
-from jointnet_cli.model.joint import JointNet, extend
+from jointnet_cli.model.joint import JointNet, extend, zero_conv
 
 MakeUnet = Callable[..., UNet2DConditionModel]
 NAMES = ["rgb", "depth", "normal"]
@@ -225,9 +225,74 @@ def test_extending_keeps_the_base_and_copies_it(tiny_unet: MakeUnet) -> None:
 
 
 def test_branches_that_do_not_fit_are_refused(tiny_unet: MakeUnet) -> None:
-    with pytest.raises(ValueError, match="same widths"):
+    with pytest.raises(ValueError, match=r"^all branches of a joint network must have the same widths$"):
         JointNet({"rgb": tiny_unet(), "depth": tiny_unet(block_out_channels=(8, 16, 32))})
     with pytest.raises(ValueError, match="same widths"):
         JointNet({"rgb": tiny_unet(), "depth": tiny_unet(layers_per_block=2)})
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match=r"^a joint network needs at least one branch$"):
         JointNet({})
+
+
+def test_what_enters_a_branch(tiny_unet: MakeUnet) -> None:
+    """Its own input, plus what the others send, plus the masked input, own modality first."""
+    joint = make_joint(tiny_unet, 3, masked_input=True)
+    randomise(joint.exchange)
+    randomise(joint.masked)
+    latents, known = draw(2, 3, 5, 8, 8), draw(2, 3, 6, 8, 8, seed=2)
+    entered = {}
+    hooks = [
+        joint.unet(name)
+        .down_blocks[0]
+        .register_forward_pre_hook(lambda _, inputs, name=name: entered.update({name: inputs[0]}))
+        for name in NAMES
+    ]
+    ask(joint, latents, known)
+    for hook in hooks:
+        hook.remove()
+    with torch.inference_mode():
+        for i, name in enumerate(NAMES):
+            others = [j for j in range(3) if j != i]
+            expected = joint.unet(name).conv_in(latents[:, i])
+            for j in others:
+                expected = expected + joint.exchange[f"{NAMES[j]}_to_{name}"].input(latents[:, j])
+            expected = expected + joint.masked[name](torch.cat([known[:, j] for j in (i, *others)], dim=1))
+            assert torch.allclose(entered[name], expected, atol=1e-5), name
+
+
+def test_levels_of_one_layer_and_different_widths(tiny_unet: MakeUnet) -> None:
+    unets = {
+        name: tiny_unet(seed, layers_per_block=1, block_out_channels=(16, 32, 48)) for seed, name in enumerate(NAMES)
+    }
+    joint = JointNet(unets).eval()
+    assert [conv.in_channels for conv in joint.exchange["rgb_to_depth"].skips] == [16, 16, 16, 32, 32, 48]
+    assert joint.exchange["rgb_to_depth"].middle.weight.shape == (48, 48, 1, 1)
+    randomise(joint.exchange)
+    assert ask(joint, draw(2, 3, 5, 8, 8)).shape == (2, 3, 5, 8, 8)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_zero_convolutions_keep_the_size(kernel: int) -> None:
+    assert torch.equal(zero_conv(2, 3, kernel)(draw(1, 2, 7, 9)), torch.zeros(1, 3, 7, 9))
+
+
+def test_facts_of_a_network(tiny_unet: MakeUnet) -> None:
+    alone, pair = make_joint(tiny_unet, 1, masked_input=True), make_joint(tiny_unet, 2)
+    assert (alone.channels, pair.channels) == (5, 5)
+    assert (alone.has_masked_input, pair.has_masked_input) == (True, False)
+    assert alone.beside() == {}
+    (tensors,) = pair.beside().values()
+    assert tensors.keys() == {key for key in pair.state_dict() if key.startswith("exchange.")}
+    assert extend(tiny_unet(), ["depth"], masked_input=True).has_masked_input
+    assert not extend(tiny_unet(), ["depth"]).has_masked_input
+
+
+def test_the_rgb_branch_can_be_unlocked_again(tiny_unet: MakeUnet) -> None:
+    joint = make_joint(tiny_unet)
+    joint.requires_grad_(False)
+    joint.set_trainable(True)
+    assert all(parameter.requires_grad for parameter in joint.parameters())
+
+
+def test_latents_of_too_few_branches_are_refused(tiny_unet: MakeUnet) -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        ask(make_joint(tiny_unet, 2), draw(2, 1, 5, 8, 8))
