@@ -173,3 +173,38 @@ def test_without_an_autoencoder_there_is_nothing_to_compare_by(tiny_model: Model
     model = replace(tiny_model("depth"), vae=None)
     with pytest.raises(UserError, match="autoencoder"):
         SyncDiffusion(model, Guide(tiny_model("depth").encode_text(["", ""]), 1))
+
+
+def test_the_distance_is_that_of_unit_features_over_channels_summed_over_levels(tiny_model: Models) -> None:
+    vae = tiny_model("depth").vae
+    first, second = draw(2, 3, 16, 24), draw(2, 3, 16, 24, seed=1)
+    with torch.no_grad():
+        left, right, expected = vae.encoder.conv_in(first), vae.encoder.conv_in(second), 0.0
+        for block in vae.encoder.down_blocks:
+            left, right = block(left), block(right)
+            units = [torch.nn.functional.normalize(features, dim=1) for features in (left, right)]
+            expected += float((units[0] - units[1]).square().sum(dim=1).flatten(1).mean(dim=1).sum())
+        assert float(perceptual_distance(vae, first, second)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_move_goes_down_the_sum_of_the_distances_to_the_anchor(tiny_model: Models) -> None:
+    """By the mean gradient of the tiles over a pixel, as far as the weight and its decay say."""
+    step, canvas = Step.of(tiny_model("depth")), draw(2, 5, 16, 32)
+    tiles, coverage = step.tiles, torch.zeros(16, 32)
+    assert len(tiles) == 4
+    for tile in tiles:
+        columns = torch.arange(tile.left, tile.left + tile.width) % 32
+        coverage[tile.top : tile.top + tile.height, columns] += 1
+    moving = canvas.clone().requires_grad_()
+
+    def picture(tile: Tile) -> Tensor:
+        seen = crop(step.see(moving, step.number), tile)
+        timestep = step.schedule.scheduler.timesteps[step.number]
+        predicted = predict(step.model.joint, step.guide, timestep, seen[None])[0]
+        return step.model.decode(step.schedule.predict_clean(seen, predicted, step.number)[:1])
+
+    anchor = picture(tiles[0]).detach()
+    total = sum(perceptual_distance(step.model.vae, picture(tile), anchor) for tile in tiles[1:])
+    (gradient,) = torch.autograd.grad(total, moving)
+    expected = canvas - WEIGHT * DECAY**step.number * gradient / coverage
+    assert torch.allclose(step.move(canvas), expected, atol=1e-5)
