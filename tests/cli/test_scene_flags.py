@@ -57,6 +57,24 @@ def test_a_panorama_ends_in_a_page_to_look_around_in(invoke):
     assert "points" in files and not {"mesh", "viewer"} & set(files)
 
 
+def test_pictures_are_there_before_the_second_layer_is_painted_and_the_record_after_it(invoke, monkeypatch):
+    from jointnet_cli.engine import Engine
+
+    there, add_layer = [], Engine.add_layer
+
+    def noted(*arguments, **options):
+        there.extend(sorted(path.name.split(".", 1)[1] for path in Path("outputs").iterdir()))
+        return add_layer(*arguments, **options)
+
+    monkeypatch.setattr(Engine, "add_layer", noted)
+    files = made(invoke("generate", "reef", "--mesh", "glb", "--viewer", "--json"))
+    assert there == ["depth.png", "image.png", "rgbd.exr"]
+    record = json.loads(files["metadata"].read_text())
+    assert record["timings"].keys() >= {"text", "denoise", "decode", "layer", "mesh", "viewer", "files"}
+    sampled = sum(record["timings"].get(phase, 0) for phase in ("text", "encode", "denoise", "decode"))
+    assert record["seconds"] == pytest.approx(sampled)
+
+
 def test_known_distances_fit_the_scale(invoke):
     disparity = read_exr(made(invoke("generate", "reef", "--json"))["exr"]).channels["disparity.Y"]
     near, far = (np.unravel_index(at, disparity.shape) for at in (disparity.argmax(), disparity.argmin()))
