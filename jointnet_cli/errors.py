@@ -16,11 +16,11 @@ class UserError(Exception):
         self.hint = hint
 
 
-def closest(word: str, valid: Iterable[str]) -> str | None:
-    """Return the valid word nearest to a wrong one; `None` if none is near."""
+def closest(word: str, valid: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """Return the valid word nearest to a wrong one; `None` if no likeness, from 0 to 1, reaches `cutoff`."""
     from difflib import get_close_matches
 
-    near = get_close_matches(word, list(valid), n=1)
+    near = get_close_matches(word, list(valid), n=1, cutoff=cutoff)
     return near[0] if near else None
 
 

@@ -85,7 +85,7 @@ class Result:
             products=products,
             metadata=metadata,
         )
-        files.check_free(overwrite)
+        check_free(files.all, overwrite)
         files.write_pictures(self)
         if files.scene:
             files.write_scene(self, self.scene())
@@ -134,9 +134,10 @@ class ResultFiles:
         exports = self.products.files("")
         return {key: path for key, path in self.paths.items() if key in exports}
 
-    def check_free(self, overwrite: bool) -> None:
-        """Raise `UserError` if a file cannot be written, or exists and `overwrite` is not set."""
-        check_free([*self.paths.values(), self.sidecar], overwrite)
+    @property
+    def all(self) -> list[Path]:
+        """What is written, and a sidecar that may be removed: what has to be free."""
+        return list(dict.fromkeys([*self.paths.values(), self.sidecar]))
 
     def write_pictures(self, result: Result) -> None:
         """Write the image, the maps, their uncertainty, the preview and the EXR, timed as `files`."""

@@ -16,7 +16,7 @@ from jointnet_cli.cli.inputs import require_files
 from jointnet_cli.cli.options import ModelOptions, OutputOptions, SamplingOptions
 from jointnet_cli.cli.scene import SceneOptions
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.paths import stem
+from jointnet_cli.files.paths import check_free, stem
 from jointnet_cli.files.text import to_json
 from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.model.hub import find_model
@@ -94,8 +94,7 @@ def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions,
     _check_schedulers(items)
     _check_scene(items, folder, scene)
     plan = [item.planned(folder, output, scene) for item in items]
-    for files in plan:
-        files.check_free(output.overwrite)
+    check_free((path for files in plan for path in files.all), output.overwrite)
     if output.dry_run:
         for item, files in zip(items, plan, strict=True):
             _print_plan(item, files.paths, _size(item, folder), output)
@@ -207,6 +206,7 @@ def _make(
         _say_ignored_words(engine, task, output.quiet, said)
         result = engine.run(task, advance)
         result.settings |= item.settings
+        check_free(files.all, output.overwrite)  # another process may have written since the plan was made
         files.write_pictures(result)
     if files.scene:
         scene = _scene(result, options)

@@ -34,7 +34,7 @@ class Filter(RecipeTable, allow_inf_nan=False):
     """Characters of the caption."""
     caption_below: int | None = Field(None, ge=1)
     dedupe: list[str] = Field(["url"])
-    """Columns of which every value occurs once, one after the other; the first row in the source's order is kept. Rows
+    """Columns to deduplicate by, in this order. Of rows with equal values the first in the source's order is kept; rows
     without a value are all kept."""
 
 

@@ -134,7 +134,7 @@ class Cases(Protocol):
     """Scenes by number."""
 
     facts: dict[str, Any]
-    """What they are, ready for JSON."""
+    """A description of the cases that can be written as JSON."""
     identity: str
     """What tells them from other scenes, wherever they lie."""
     depth_cap: float | None
@@ -179,7 +179,7 @@ class ShardCases:
 
 
 class FolderCases:
-    """The pictures of a folder that have a map of the modality; see `files.find_pairs` for the layouts.
+    """The pictures of a folder that have a map of the modality; see `folders.find_pairs` for the layouts.
 
     Raises:
         UserError: there are none.
@@ -271,7 +271,7 @@ class ShardPictures(ShardSamples):
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What they are, ready for JSON."""
+        """A description of the cases that can be written as JSON."""
         return {"shards": self.source, "pictures": len(self), "digest": self.digest, **self.origin}
 
     def pictures(self) -> PictureSet:
@@ -298,7 +298,7 @@ class FolderPictures:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What they are, ready for JSON."""
+        """A description of the cases that can be written as JSON."""
         key = digest(self.folder, {str(path): path for path in self.paths})
         return {"folder": str(self.folder), "pictures": len(self.paths), "digest": key}
 

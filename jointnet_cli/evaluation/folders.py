@@ -59,7 +59,7 @@ def find_pairs(folder: Path, modality: str) -> dict[str, tuple[Path, Path]]:
     """Pictures and their maps of the modality `depth` or `normal`, by key in sorted order.
 
     Raises:
-        UserError: there are none.
+        UserError: the folder has no such pairs.
     """
     pictures = _index(folder, "image", IMAGE_SUFFIXES, unmarked=IMAGE_SUFFIXES)
     maps = _index(folder, modality, MAPS, unmarked=NUMBERS)
@@ -76,7 +76,7 @@ def find_maps(folder: Path, modality: str) -> dict[str, Path]:
     """Finished maps by key; here a picture of no stated kind is a map.
 
     Raises:
-        UserError: there are none.
+        UserError: the folder has no such pairs.
     """
     if not (maps := _index(folder, modality, MAPS, unmarked=MAPS)):
         raise UserError(f"no maps of {modality} in {folder}", hint=f"looked for {', '.join(MAPS)}")
@@ -134,7 +134,7 @@ MILLIMETRE = 0.001
 
 
 def read_true_depth(path: Path, kind: DepthKind = "auto") -> NDArray[np.float32]:
-    """(H, W) inverse depth of a ground truth, 0 where there is none.
+    """Read the inverse depth (H, W) of a ground truth; unknown pixels are 0.
 
     EXR, npy, PNG, TIFF, and MegaDepth's HDF5 with the data set `depth`. The numbers are distances unless the channel's
     name or `kind` says disparity. Whole numbers, which have no unit of their own, are millimetres.

@@ -59,7 +59,7 @@ class Base(GenerateImage):
 
 
 class Peer:
-    """A pipeline of `peers`, loaded late."""
+    """A pipeline of diffusers (`pipelines.py`), loaded at the first image."""
 
     def __init__(
         self, load: Callable[[str, Making], Callable[[ImageRequest], GeneratedImage]], value: str, how: Making

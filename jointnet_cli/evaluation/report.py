@@ -97,7 +97,7 @@ class Table:
         return "\n".join(lines).rstrip() + "\n"
 
     def _best(self, column: Column) -> float | None:
-        """The best number of a column, where there is one to be better than."""
+        """Return the best number of a column; `None` without a better direction or if fewer than two methods have one."""
         competing = [cells for name, cells in self.rows.items() if name not in self.references]
         cells = (value_of(cells.get(column.name)) for cells in competing)
         numbers = [number for number in cells if number is not None]

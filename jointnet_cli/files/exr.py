@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.files.atomic import atomic_file
 from jointnet_cli.files.color import srgb_to_linear
 from jointnet_cli.projection import Projection
@@ -347,7 +346,6 @@ def _window(part: Any, name: str) -> NDArray[np.int_]:
     return np.array(part.header[name], int)[:, ::-1]
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def _nearest(name: str, known: Collection[str]) -> str:
     """A hint: the nearest of the known names, and all of them."""
-    near = difflib.get_close_matches(name, list(known))
-    return f"{f'did you mean {near[0]}? ' if near else ''}it has {', '.join(known)}"
+    return " ".join(filter(None, [did_you_mean(name, known), f"it has {', '.join(known)}"]))

@@ -30,7 +30,7 @@ ARCHITECTURES = {
     DIRECT_EXTEND: "one UNet with more channels in and out (paper Fig. 2a)",
     CONTROLNET_DIRECT_EXTEND: "a ControlNet for the input, more channels out (paper A.1)",
 }
-"""Name to what it is."""
+"""Description of each architecture by its name."""
 
 RANK = 16
 """Rank of a light branch's adapters."""

@@ -154,7 +154,7 @@ def decode_canvas(model: JointModel, latents: Tensor, *, wrap: bool = False) -> 
     """Decode latents (B, C, h, w) to maps (B, 3, H, W).
 
     With `wrap` every convolution sees the left edge beyond the right one: rolled latents give the rolled maps. A canvas too
-    large for one piece is decoded in several, see `pieces.py`.
+    large for one piece is decoded in strips, see `apply_in_strips`.
     """
     height, width = latents.shape[-2:]
     if model.vae is None:

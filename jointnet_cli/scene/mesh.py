@@ -188,7 +188,7 @@ def sky_dome(scene: Scene, distance: float, limit: int) -> Dome | None:
 
 
 def _sky(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The picture's colours with those of the second layer where that has sky, and where there is sky."""
+    """Return the colors (H, W, 3) of the image, of the second layer where that is sky, and the mask (H, W) of the sky."""
     front, behind = scene.front, scene.behind
     sky = np.isinf(front.distance)
     if behind is None:

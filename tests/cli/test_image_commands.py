@@ -147,3 +147,19 @@ def test_the_embedded_model_needs_no_settings(invoke, embedded, monkeypatch, com
     photo("a.png")
     written = paths(invoke(*command, "--steps", "1"))
     assert all(path.stat().st_size > 100 for path in written)
+
+
+def test_a_file_that_appears_while_an_item_is_made_is_not_replaced(invoke, monkeypatch):
+    from jointnet_cli.engine import Engine
+
+    run = Engine.run
+
+    def meanwhile(*arguments, **options):
+        Path("outputs").mkdir()
+        Path("outputs/00000_0_sea.image.png").write_bytes(b"another's")
+        return run(*arguments, **options)
+
+    monkeypatch.setattr(Engine, "run", meanwhile)
+    ran = invoke("generate", "sea", "--steps", "1")
+    assert ran.exit_code == 2 and "00000_0_sea.image.png exists already" in ran.stderr
+    assert [path.read_bytes() for path in Path("outputs").iterdir()] == [b"another's"]

@@ -16,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from jointnet_cli.cli import app
-from jointnet_cli.data.worlds import vocabulary as phrases
+from jointnet_cli.data.worlds import vocabulary
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.cases import FolderPictures, ShardPictures, fixed_captions, read_coco
 from jointnet_cli.evaluation.judge.labels import PAINTED, TIMES, UNKNOWN, named_objects
@@ -179,8 +179,13 @@ def test_only_what_a_caption_says_is_asked_for(evaluation_shards: Path) -> None:
         assert caption.asked.present.count(1) == len(named)
         if caption.asked.time != UNKNOWN:
             time = TIMES[caption.asked.time]
-            words = (*phrases.HOURS[time], *phrases.CLEAR_HOURS[time], *phrases.DEEP_HOURS[time], *phrases.MOON)
-            assert any(word in caption.text for word in (*words, phrases.SPANS[time]))
+            words = (
+                *vocabulary.HOURS[time],
+                *vocabulary.CLEAR_HOURS[time],
+                *vocabulary.DEEP_HOURS[time],
+                *vocabulary.MOON,
+            )
+            assert any(word in caption.text for word in (*words, vocabulary.SPANS[time]))
     fixed = fixed_captions()
     assert len(fixed) == 200
     assert sum(any(colour >= 0 for colour in caption.asked.colour) for caption in fixed if caption.asked) > 50

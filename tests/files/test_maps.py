@@ -154,7 +154,7 @@ def test_whole_numbers_say_what_one_is_in_the_file(folder: Path) -> None:
 
 
 def test_full_scale_is_that_of_the_file(folder: Path) -> None:
-    """Pillow scales whatever the file calls full scale up to 8 or 16 bits."""
+    """Pillow scales pixel values from the full scale that the file states to 8 or 16 bits."""
     levels = np.array([[0, 7], [50, 99]])
     for maximum, dtype in ((100, "u1"), (99, "u1"), (5000, ">u2"), (1023, ">u2"), (65535, ">u2"), (255, "u1")):
         (folder / "grey.pgm").write_bytes(b"P5\n2 2\n%d\n" % maximum + levels.astype(dtype).tobytes())

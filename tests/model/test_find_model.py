@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.model import hub as archive
+from jointnet_cli.model import hub
 from jointnet_cli.model.folder import describe
 from jointnet_cli.model.hub import find_model, list_models
 from jointnet_cli.model.published import export_model
@@ -76,7 +76,7 @@ def test_links_in_a_zip_file_are_refused(published: Path, tmp_path: Path) -> Non
 
 def test_too_large_a_zip_file_is_refused(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = pack(tmp_path / "model.zip", published)
-    monkeypatch.setattr(archive, "LIMIT", 1000)
+    monkeypatch.setattr(hub, "LIMIT", 1000)
     with pytest.raises(UserError, match="more than"):
         find_model(str(packed), "diorama")
     assert not list((tmp_path / "cache").rglob("*.json"))

@@ -26,7 +26,7 @@ from jointnet_cli.sampling.layout import (
     single_tile,
     tiled,
 )
-from jointnet_cli.sampling.presets import TILINGS as METHODS
+from jointnet_cli.sampling.presets import TILINGS
 from jointnet_cli.tasks import Generate, Panorama
 
 SIDES = st.integers(1, 4000)
@@ -172,7 +172,7 @@ def test_the_paper_s_strides(folder: ModelFolder, method: Any, stride: int) -> N
     """Table 3: latent pixels at Stable Diffusion's window of 64."""
     layout = panorama_layout(Panorama(prompt="", seed=0, width=512, method=method), replace(folder, window=64))
     assert (layout.window, layout.stride) == ((64, 64), stride)
-    assert layout == tiled(64, 256, 64, METHODS[method], wrap=True)
+    assert layout == tiled(64, 256, 64, TILINGS[method], wrap=True)
 
 
 @pytest.mark.parametrize("method", ["multidiffusion", "syncdiffusion"])
@@ -329,7 +329,7 @@ def test_canvases_are_open_unless_it_is_said(folder: ModelFolder) -> None:
 
 
 def test_a_plan_decides_the_weight_of_the_whole_image_and_a_stride_of_at_least_one() -> None:
-    layout = tiled(2, 9, 2, replace(METHODS["jointnet"], whole_image_weight=3.0, tiles_per_window=4))
+    layout = tiled(2, 9, 2, replace(TILINGS["jointnet"], whole_image_weight=3.0, tiles_per_window=4))
     assert (layout.whole_image_weight, layout.stride) == (3.0, 1)
 
 

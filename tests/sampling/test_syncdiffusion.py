@@ -16,7 +16,7 @@ from jointnet_cli.sampling.job import Job, run
 from jointnet_cli.sampling.known import Known, Region
 from jointnet_cli.sampling.layout import Layout, Tile, tiled
 from jointnet_cli.sampling.loop import Guide, predict
-from jointnet_cli.sampling.presets import TILINGS as METHODS
+from jointnet_cli.sampling.presets import TILINGS
 from jointnet_cli.sampling.schedule import SCHEDULERS, Schedule, make_schedule
 from jointnet_cli.sampling.syncdiffusion import DECAY, WEIGHT, SyncDiffusion, perceptual_distance
 from jointnet_cli.sampling.tiles import crop
@@ -155,7 +155,7 @@ def test_a_synchronized_job(tiny_model: Models, variant: str) -> None:
     job = Job(
         prompt="sea",
         seed=1,
-        layout=tiled(16, 20, 16, METHODS["syncdiffusion"], wrap=True),
+        layout=tiled(16, 20, 16, TILINGS["syncdiffusion"], wrap=True),
         scheduler="ddim",
         steps=1,
         guidance=1.0,

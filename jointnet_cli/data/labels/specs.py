@@ -5,14 +5,13 @@ Understood without torch, so that a command can refuse a mistake at once.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from jointnet_cli.errors import UserError, did_you_mean
+from jointnet_cli.errors import UserError, closest, did_you_mean
 from jointnet_cli.model.hub import is_hub_id, models_home
 
 HUB = {
@@ -104,7 +103,7 @@ def parse_spec(text: str) -> TeacherSpec:
     """
     modality, equals, rest = text.partition("=")
     if not equals or modality not in LABELLED:
-        near = f"{_nearest(modality, LABELLED)}={rest}" if equals else f"depth={text}, if it labels depth"
+        near = f"{closest(modality, LABELLED, cutoff=0)}={rest}" if equals else f"depth={text}, if it labels depth"
         raise UserError(f"--label {text} does not say whether it labels depth or normal", hint=f"--label {near}")
     teacher, _, query = rest.partition("?")
     spec = _find(modality, teacher)
@@ -161,7 +160,8 @@ def _read_settings(modality: str, query: str) -> dict[str, Any]:
         key, _, value = part.partition("=")
         if key not in applicable:
             raise UserError(
-                f"a teacher of {modality} has no setting {key!r}", hint=f"did you mean {_nearest(key, applicable)}?"
+                f"a teacher of {modality} has no setting {key!r}",
+                hint=f"did you mean {closest(key, applicable, cutoff=0)}?",
             )
         try:
             given[key] = _READERS[key](value)
@@ -203,7 +203,7 @@ def _axes(value: str) -> str:
 def _one_of(names: Sequence[str]) -> Callable[[str], str]:
     def read(value: str) -> str:
         if value not in names:
-            raise ValueError(f"did you mean {_nearest(value, names)}? There are {', '.join(names)}")
+            raise ValueError(f"did you mean {closest(value, names, cutoff=0)}? There are {', '.join(names)}")
         return value
 
     return read
@@ -219,7 +219,3 @@ _READERS: dict[str, Callable[[str], Any]] = {
 }
 
 _FOREIGN = {"depth": ("axes", "encoding"), "normal": ("kind",)}
-
-
-def _nearest(word: str, names: Sequence[str]) -> str:
-    return difflib.get_close_matches(word, names, n=1, cutoff=0)[0]

@@ -92,7 +92,7 @@ class NetworkTeacher:
 
 
 def open_labeller(spec: str, device: str | None = None) -> Teacher:
-    """Open the labeller that `MAP=TEACHER[?KEY=VALUE&…]` names (see `teachers.parse_spec`), and try it on one image.
+    """Open the labeller that `MAP=TEACHER[?KEY=VALUE&…]` names (see `specs.parse_spec`), and try it on one image.
 
     Raises:
         UserError: a wrong spec, a model that is not there or not loaded, or one that lacks a setting.

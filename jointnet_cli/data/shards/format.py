@@ -256,7 +256,7 @@ def png(array: NDArray[Any]) -> bytes:
 
 @dataclass
 class Member:
-    """A file of a tar, or with `content` `None` an entry that is no file."""
+    """An entry of a tar; `content` is `None` for entries that are not files."""
 
     info: tarfile.TarInfo
     content: bytes | None

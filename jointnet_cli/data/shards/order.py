@@ -91,8 +91,10 @@ def _permutation(size: int, name: str) -> list[int]:
 
 
 def order(size: int, places: Sequence[int], seed: int) -> Tensor:
-    """Which of `size` samples stand at some places of a run (B,): epochs of seeded permutations, a function of the place
-    alone, so that a resumed run goes on with the very samples it would have seen."""
+    """Return the numbers (B,), below `size`, of the samples at some positions of a run: seeded permutations, one an epoch.
+
+    They depend on seed and position alone, so a resumed run reads the same samples as an uninterrupted one.
+    """
     where = torch.tensor(places)
     found = torch.empty_like(where)
     for epoch in (where // size).unique().tolist():

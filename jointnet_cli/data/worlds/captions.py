@@ -7,7 +7,7 @@ import random
 import re
 from dataclasses import dataclass
 
-from jointnet_cli.data.worlds import vocabulary as phrases
+from jointnet_cli.data.worlds import vocabulary
 from jointnet_cli.data.worlds.raycast import SurfaceKind
 from jointnet_cli.data.worlds.renderer import Rendering
 from jointnet_cli.data.worlds.vocabulary import PlaceName, plural
@@ -133,14 +133,14 @@ def _article(phrase: str) -> str:
 
 def _group(rng: random.Random, group: Visible, mixed: bool, alone: bool) -> str:
     """Words for one group; `mixed` groups hold several colours, `alone` ones are all that shows."""
-    name = rng.choice(phrases.NAMES[group.kind])
+    name = rng.choice(vocabulary.NAMES[group.kind])
     if mixed:
-        return f"{rng.choice(phrases.MIXED)} {plural(name)}".strip()
+        return f"{rng.choice(vocabulary.MIXED)} {plural(name)}".strip()
     colour = f"{group.colour} " if group.colour and rng.random() < 0.92 else ""
     if group.count == 1:
-        lone = f"{rng.choice(phrases.LONE)} " if alone and rng.random() < 0.18 else ""
+        lone = f"{rng.choice(vocabulary.LONE)} " if alone and rng.random() < 0.18 else ""
         return _article(lone + colour + name)
-    count = rng.choice(phrases.COUNTS.get(group.count, phrases.MANY)) if rng.random() < 0.8 else ""
+    count = rng.choice(vocabulary.COUNTS.get(group.count, vocabulary.MANY)) if rng.random() < 0.8 else ""
     return f"{count} {colour}{plural(name)}".strip()
 
 
@@ -167,15 +167,17 @@ def _objects(rng: random.Random, world: World, seen: list[Visible]) -> tuple[str
 def _hour(rng: random.Random, world: World, facts: _Facts) -> str:
     if world.biome == "reef":
         return (
-            rng.choice(phrases.DEEP_HOURS[world.time]) if rng.random() < (0.9 if world.time == "night" else 0.4) else ""
+            rng.choice(vocabulary.DEEP_HOURS[world.time])
+            if rng.random() < (0.9 if world.time == "night" else 0.4)
+            else ""
         )
     if rng.random() < 0.08:
         return ""
     if facts.moon and rng.random() < 0.25:
-        return rng.choice(phrases.MOON)
+        return rng.choice(vocabulary.MOON)
     if world.weather == "clear" and facts.sky > 0.12 and rng.random() < 0.35:
-        return rng.choice(phrases.CLEAR_HOURS[world.time])
-    return rng.choice(phrases.HOURS[world.time])
+        return rng.choice(vocabulary.CLEAR_HOURS[world.time])
+    return rng.choice(vocabulary.HOURS[world.time])
 
 
 def _weather(rng: random.Random, world: World, facts: _Facts, hour: str) -> str:
@@ -185,10 +187,10 @@ def _weather(rng: random.Random, world: World, facts: _Facts, hour: str) -> str:
         return ""
     if "sky" in hour or "star" in hour:
         return ""
-    choices = phrases.WEATHER[world.weather]
+    choices = vocabulary.WEATHER[world.weather]
     if re.search("day|sun|night|morning|evening|dark|with", hour):  # said the span of the day already
         choices = tuple(phrase for phrase in choices if "{}" not in phrase)
-    return rng.choice(choices).format(phrases.SPANS[world.time])
+    return rng.choice(choices).format(vocabulary.SPANS[world.time])
 
 
 def _sentence(rng: random.Random, things: str, kinds: list[str], place: PlaceName) -> str:
@@ -198,7 +200,7 @@ def _sentence(rng: random.Random, things: str, kinds: list[str], place: PlaceNam
         return name
     preposition = rng.choice(place.prepositions)
     if kinds == ["balloon"]:
-        preposition = rng.choice(phrases.AIRBORNE)
+        preposition = rng.choice(vocabulary.AIRBORNE)
     elif "island" in name and kinds[0] in ("palm", "lighthouse"):
         preposition = "on"
     elif kinds[0] == "boat":
@@ -214,14 +216,14 @@ def caption(world: World, rendering: Rendering, index: int, seed: int | None = N
     facts, seen = _facts(world, rendering, index), visible_objects(world, rendering, index)
     if _is_tilted(world.camera):
         return _tilted_caption(rng, world, facts, seen)
-    place = rng.choice(phrases.PLACES[_scene(world, facts, seen)])
+    place = rng.choice(vocabulary.PLACES[_scene(world, facts, seen)])
     place = place._replace(name=place.name.format((world.theme or "").split(" ")[0]))  # the colour of its flowers
     things, kinds = _objects(rng, world, seen)
     hour = _hour(rng, world, facts)
     weather = _weather(rng, world, facts, hour)
     beneath = world.biome == "reef" and not re.search("under|sea|ocean", place.name) and rng.random() < 0.7
     if beneath:
-        hour = f"{rng.choice(phrases.BENEATH)} {hour}".strip()
+        hour = f"{rng.choice(vocabulary.BENEATH)} {hour}".strip()
     style = rng.random()
     text = _sentence(rng, things, kinds, place)
     if style < 0.2:  # a bare prompt, as people type them
@@ -230,23 +232,23 @@ def caption(world: World, rendering: Rendering, index: int, seed: int | None = N
         return " ".join(f"{bare} {hour if rng.random() < 0.7 else ''}".split())
     if style < 0.3 and hour and "with" not in hour:
         return " ".join(f"{hour}, {text} {weather}".split())
-    opening = rng.choice(phrases.OPENINGS) if rng.random() < 0.35 else ""
+    opening = rng.choice(vocabulary.OPENINGS) if rng.random() < 0.35 else ""
     return " ".join(f"{opening} {text} {hour} {weather}".split())
 
 
 def _tilted_caption(rng: random.Random, world: World, facts: _Facts, seen: list[Visible]) -> str:
     """A caption of a view up, down or wide, which also says how the camera looks."""
     scene = _tilted_scene(world, facts, seen)
-    place = rng.choice(phrases.PLACES[scene])
+    place = rng.choice(vocabulary.PLACES[scene])
     place = place._replace(name=place.name.format((world.theme or "").split(" ")[0]))
     things, kinds = _objects(rng, world, seen)
     hour, weather = _hour(rng, world, facts), _weather(rng, world, facts, "")
     if scene == _air(world):  # which its name describes
-        hour, weather = rng.choice(phrases.HOURS[world.time]), ""
+        hour, weather = rng.choice(vocabulary.HOURS[world.time]), ""
         if world.biome == "reef":
-            hour = rng.choice(phrases.BENEATH[:1])
+            hour = rng.choice(vocabulary.BENEATH[:1])
         elif facts.moon and rng.random() < 0.25:
-            hour = phrases.MOON[-1]
+            hour = vocabulary.MOON[-1]
         if things and kinds[0] not in _AIRBORNE:  # what stands on ground that does not show
             place = place._replace(prepositions=("under",))
         text = f"{things} {rng.choice(place.prepositions)} {place.name}" if things else place.name
@@ -256,12 +258,12 @@ def _tilted_caption(rng: random.Random, world: World, facts: _Facts, seen: list[
             weather = ""
     pitch, draw, opening, closing = world.camera.pitch, rng.random(), "", ""
     if pitch >= _STEEP:
-        opening = phrases.UPWARD if draw < 0.75 else ""
+        opening = vocabulary.UPWARD if draw < 0.75 else ""
     elif pitch <= -_STEEP:
-        opening = phrases.DOWNWARD if draw < 0.5 else ""
-        closing = phrases.FROM_ABOVE if 0.5 <= draw < 0.8 else ""
+        opening = vocabulary.DOWNWARD if draw < 0.5 else ""
+        closing = vocabulary.FROM_ABOVE if 0.5 <= draw < 0.8 else ""
     else:
-        opening = phrases.WIDE if draw < 0.5 else ""
+        opening = vocabulary.WIDE if draw < 0.5 else ""
     if not opening and not closing and rng.random() < 0.35:
-        opening = rng.choice(phrases.OPENINGS[:4])
+        opening = rng.choice(vocabulary.OPENINGS[:4])
     return " ".join(f"{opening} {text} {closing} {hour if rng.random() < 0.85 else ''} {weather}".split())

@@ -18,8 +18,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from jointnet_cli.data.worlds import grammar
-from jointnet_cli.data.worlds import vocabulary as phrases
+from jointnet_cli.data.worlds import grammar, vocabulary
 from jointnet_cli.data.worlds.grammar import PALETTE
 from jointnet_cli.data.worlds.vocabulary import NAMES, PLACES, plural
 
@@ -107,7 +106,10 @@ def labels_of_caption(text: str, labels: Labels) -> Labels:
 def _hours(time: str) -> list[str]:
     """The phrases that tell a time of day."""
     spans = [
-        phrase.format(phrases.SPANS[time]) for group in phrases.WEATHER.values() for phrase in group if "{}" in phrase
+        phrase.format(vocabulary.SPANS[time])
+        for group in vocabulary.WEATHER.values()
+        for phrase in group
+        if "{}" in phrase
     ]
-    moon = phrases.MOON if time == "night" else ()
-    return [*phrases.HOURS[time], *phrases.CLEAR_HOURS[time], *phrases.DEEP_HOURS[time], *moon, *spans]
+    moon = vocabulary.MOON if time == "night" else ()
+    return [*vocabulary.HOURS[time], *vocabulary.CLEAR_HOURS[time], *vocabulary.DEEP_HOURS[time], *moon, *spans]

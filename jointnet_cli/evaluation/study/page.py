@@ -290,7 +290,7 @@ def read_samples(folder: Path) -> list[StudySample]:
 
 
 def match(folders: Mapping[str, Sequence[StudySample]], by: MatchBy = "auto") -> tuple[list[Group], str]:
-    """The items of which two methods or more have a result, and by what they were matched.
+    """Group the results of each item that at least two methods have; also return what they were matched by.
 
     `name` is that of the files; `prompt` takes the n-th result of a prompt, in the order of seeds, for the n-th of the
     others; `order` the n-th of a folder. `auto` takes the first of them that matches half of the smallest folder: `name`
