@@ -28,15 +28,15 @@ mutants: $(VENV)/.installed-dev ## Run mutation tests (docs/reliability.md): hou
 MINUTES ?= 600
 SCENES ?= 20000
 diorama: $(VENV)/.installed ## Train the embedded model from nothing (MINUTES, SCENES).
-	$(BIN)/python recipes/diorama/make.py --minutes $(MINUTES) --scenes $(SCENES) --out runs/diorama
+	$(BIN)/python tools/diorama/make.py --minutes $(MINUTES) --scenes $(SCENES) --out runs/diorama
 
 # The embedded model trained on for days, beside other work: make diorama-forever OUT=~/diorama-forever
 OUT ?= $(HOME)/diorama-forever
 diorama-forever: $(VENV)/.installed ## Train the embedded model on for days, in the folder OUT.
-	exec $(BIN)/python recipes/diorama/forever.py --out $(OUT)
+	exec $(BIN)/python tools/diorama/forever.py --out $(OUT)
 
 diorama-forever-status: $(VENV)/.installed ## Say how far that training is.
-	$(BIN)/python recipes/diorama/forever.py --out $(OUT) --status
+	$(BIN)/python tools/diorama/forever.py --out $(OUT) --status
 
 lint: $(VENV)/.installed-dev ## Check style, types and the direction of imports.
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""`recipes/diorama/forever.py`: pieces that follow each other, status, lock and stop."""
+"""`tools/diorama/forever.py`: pieces that follow each other, status, lock and stop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .conftest import SIZE, TINY, TRAIN
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = Path(__file__).parents[2] / "recipes/diorama/forever.py"
+SCRIPT = Path(__file__).parents[2] / "tools/diorama/forever.py"
 HOURS = 0.0001
 TINY_RUN = [
     *("--hours", str(HOURS), "--piece", "1", "--no-endless", "--worlds", "12", "--first", "4", "--more", "4"),

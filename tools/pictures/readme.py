@@ -1,11 +1,11 @@
-"""Make the pictures of the README from outputs of the commands: `python docs/pictures.py OUTPUTS docs/images`.
+"""Make the pictures of the README from outputs of the commands: `python tools/pictures/readme.py OUTPUTS docs/images`.
 
-OUTPUTS is a folder into which `jointnet panorama "ocean reef" --width 2048` has written.
+OUTPUTS is the output folder of `jointnet panorama "ocean reef" --width 2048`.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +61,13 @@ def mesh_view(
     return canvas
 
 
-def main(outputs: Path, images: Path) -> None:
+def main() -> None:
     """Write `panorama.png` and `mesh.png`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("outputs", type=Path)
+    parser.add_argument("images", type=Path)
+    options = parser.parse_args()
+    outputs, images = options.outputs, options.images
     picture = next(outputs.glob("*.image.png"))
     stem = picture.name.removesuffix(".image.png")
     disparity = read_disparity_png(outputs / f"{stem}.depth.png")
@@ -72,4 +77,4 @@ def main(outputs: Path, images: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()

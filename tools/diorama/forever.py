@@ -1,9 +1,9 @@
 """Train the embedded model `diorama` on for days, in pieces, at the lowest rank beside other work on the machine.
 
-    python recipes/diorama/forever.py --out FOLDER                   # start, or go on where it stopped
-    python recipes/diorama/forever.py --out FOLDER --status          # how far it is
+    python tools/diorama/forever.py --out FOLDER                   # start, or go on where it stopped
+    python tools/diorama/forever.py --out FOLDER --status          # how far it is
     kill $(cat FOLDER/pid)                                           # stop; the same command goes on
-    python recipes/diorama/forever.py --out FOLDER --cool-down 60    # the model of now, in FOLDER/model
+    python tools/diorama/forever.py --out FOLDER --cool-down 60    # the model of now, in FOLDER/model
 
 It starts from the weights that are shipped, whose autoencoder stays as it is. Before every piece further worlds are rendered;
 after it the averaged weights are exported to FOLDER/<stage>/model and their loss on held-out worlds, at the same noise every

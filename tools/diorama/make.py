@@ -1,7 +1,7 @@
 """Make the embedded model `diorama`: render its worlds, train all its stages, write the folder that is shipped, measure it.
 
-    python recipes/diorama/make.py --minutes 25 --scenes 60000 --out runs/diorama      # one H100, 16 cores
-    python recipes/diorama/make.py --minutes 600 --scenes 20000 --out runs/diorama     # a night on two cores
+    python tools/diorama/make.py --minutes 25 --scenes 60000 --out runs/diorama      # one H100, 16 cores
+    python tools/diorama/make.py --minutes 600 --scenes 20000 --out runs/diorama     # a night on two cores
 
 Every stage is a `jointnet` command of its own with a recipe of this folder; the same call again goes on where it was cut off.
 On a GPU the scenes are rendered while the first stages train, behind them in the queue for the cores: compiling a network

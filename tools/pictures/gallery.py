@@ -1,4 +1,4 @@
-"""Make the gallery, its page and its pictures, from the commands that it shows: `python docs/gallery_pictures.py docs`.
+"""Make the gallery, its page and its pictures, from the commands that it shows: `python tools/pictures/gallery.py docs`.
 
 Every command runs in a temporary folder, once. A picture of the viewer needs Chromium and is left out without it.
 """
@@ -20,8 +20,8 @@ import imageio.v3
 import numpy as np
 import trimesh
 from numpy.typing import NDArray
-from pictures import panorama_picture
 from PIL import Image
+from readme import panorama_picture
 
 from jointnet_cli.files.color import colorize
 from jointnet_cli.files.images import read_disparity_png, read_image
@@ -118,9 +118,9 @@ def mesh_view(path: Path, camera: Camera) -> Picture:
 
 
 def viewer(files: Files) -> Picture | None:
-    """The page in Chromium, if that is installed."""
-    sys.path.append(str(Path(__file__).parents[1] / "tests"))
-    from browser import WEBGL, find_browser, open_browser
+    """Draw the page in Chromium; `None` without it."""
+    sys.path.append(str(Path(__file__).parents[2] / "tests"))
+    from helpers.browser import WEBGL, find_browser, open_browser
 
     program = find_browser()
     if program is None:
@@ -220,7 +220,7 @@ def make(docs: Path, work: Path) -> None:
     lines = [
         "# Gallery",
         "",
-        "Made by `python docs/gallery_pictures.py docs`: each picture by the command below it.",
+        "Made by `python tools/pictures/gallery.py docs`: each picture by the command below it.",
         "",
     ]
     for heading, pieces in GALLERY.items():

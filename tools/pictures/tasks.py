@@ -1,12 +1,12 @@
-"""Make the pictures of the image tasks: `python docs/task_pictures.py SHARDS docs/images`.
+"""Make the pictures of the image tasks: `python tools/pictures/tasks.py SHARDS docs/images`.
 
-SHARDS are evaluation worlds of `jointnet prepare`. Writes `tasks.png`, a column a world and a row a thing given or made, and
-`methods.png`, one panorama by each method.
+SHARDS are evaluation worlds of `jointnet prepare`. Writes `tasks.png`, with a column for each world and a row for each input
+or result, and `methods.png`, one panorama by each method.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,13 +26,13 @@ from jointnet_cli.tensors import relative_disparity
 
 Picture = NDArray[np.float32]
 NUMBERS = (0, 1, 3, 5, 6, 7, 8, 9)
-"""Which worlds."""
+"""Indices of the worlds that are shown."""
 NIGHT = "snowy mountains at night"
 REDUCTION = 4
 
 
 def column(engine: Engine, sample: Sample) -> Iterator[Picture]:
-    """What is given of one world and what is made of it, from top to bottom."""
+    """Yield the inputs and results of one world, from top to bottom."""
     photo = sample.image.astype(np.float32) / np.float32(255)
     disparity = relative_disparity(true_disparity(sample)[None])[0].numpy()
     yield photo
@@ -57,10 +57,15 @@ def column(engine: Engine, sample: Sample) -> Iterator[Picture]:
     yield colorize(engine.refine(task).maps["depth"])
 
 
-def main(shards: Path, images: Path) -> None:
+def main() -> None:
     """Write both sheets."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shards", type=Path)
+    parser.add_argument("images", type=Path)
+    options = parser.parse_args()
+    images: Path = options.images
     engine = Engine.open()
-    samples = list(samples_with_depth(shards, max(NUMBERS) + 1))
+    samples = list(samples_with_depth(options.shards, max(NUMBERS) + 1))
     columns = [np.concatenate(list(column(engine, samples[number]))) for number in NUMBERS]
     write_png(images / "tasks.png", np.concatenate(columns, axis=1))
     panoramas = [
@@ -70,4 +75,4 @@ def main(shards: Path, images: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()
