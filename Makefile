@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 
-.PHONY: help demo test mutants lint diorama diorama-forever diorama-forever-status clean
+.PHONY: help demo test coverage mutants lint docs diorama diorama-forever diorama-forever-status clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -18,6 +18,11 @@ demo: $(VENV)/.installed ## Make a panorama in outputs/, the main job.
 test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.installed-dev ## Run the tests.
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+
+# Child processes are not counted. About half again as long as `make test`.
+coverage: export OMP_NUM_THREADS := 1
+coverage: $(VENV)/.installed-dev ## Run the tests and report the covered lines.
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --cov=jointnet_cli --cov-report=term:skip-covered
 
 # Mutation tests (docs/reliability.md); a stopped run continues: make mutants MODULES="jointnet_cli/sampling/tiles.py"
 mutants: export OMP_NUM_THREADS := 1
@@ -44,6 +49,11 @@ lint: $(VENV)/.installed-dev ## Check style, types and the direction of imports.
 	$(BIN)/mypy jointnet_cli
 	$(BIN)/lint-imports --no-cache
 
+# A broken link or anchor fails the build.
+docs: $(VENV)/.installed ## Build the documentation site in site/.
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"
+	PATH=$(BIN):$$PATH $(BIN)/zensical build --clean --strict
+
 # torch comes first and alone: constraints.txt names the build the rest was tested with.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -56,4 +66,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 clean: ## Remove .venv and everything that was made.
-	rm -rf $(VENV) outputs mutants
+	rm -rf $(VENV) outputs mutants site .cache

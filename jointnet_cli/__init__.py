@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jointnet_cli.sampling.presets import Sampling
     from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Refine
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Depth",

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Shows our files to the programs that people open them with: docs/proof.md.
+# Open output files with the programs that people use: docs/reliability.md#other-programs.
 #
 #   tools/prove.sh              install what is missing (Debian, as root; npm), then run tests/proof
 #   tools/prove.sh --small      the same without Blender and OpenImageIO, whose packages are large

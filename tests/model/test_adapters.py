@@ -106,9 +106,8 @@ def test_sharing_survives_a_move(tiny_unet: MakeUnet, moved: Callable[[LoraJoint
     assert len({weights.dtype for weights in joint.parameters()}) == 1
 
 
+@pytest.mark.gpu
 def test_sharing_survives_a_gpu(tiny_unet: MakeUnet) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("needs a GPU")
     joint = LoraJointNet.extend(tiny_unet(), ["depth"], rank=2).to("cuda")
     check_sharing(joint)
     assert {weights.device.type for weights in joint.parameters()} == {"cuda"}

@@ -24,7 +24,7 @@ SHARDED = {
     "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
     "FSDP_RESHARD_AFTER_FORWARD": "true",
 }
-"""What `accelerate launch` makes of the configuration in docs/training.md."""
+"""What `accelerate launch` makes of the configuration in docs/train.md."""
 SETTINGS = [*TRAIN, *TINY["joint-depth"], "train.max_steps=2", "train.ema=0.9", "preview_prompts=[]"]
 
 
