@@ -1,4 +1,4 @@
-"""Which device computes, and in which precision."""
+"""Choose the device and the precision by name."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device of that name, or the best one there is.
+    """Return the device of that name, by default the fastest one.
 
     Raises:
-        UserError: torch does not know it or cannot use it.
+        UserError: torch does not know the device or cannot use it.
     """
     if name is None:
         if torch.cuda.is_available():
@@ -28,10 +28,10 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
-    """The type of that name, or float16 on CUDA and float32 elsewhere.
+    """Return the dtype of that name, by default float16 on CUDA and float32 elsewhere.
 
     Raises:
-        UserError: unknown name.
+        UserError: the name is unknown.
     """
     if name is None:
         return torch.float16 if device.type == "cuda" else torch.float32

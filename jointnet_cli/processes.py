@@ -1,11 +1,11 @@
-"""The processes of a run, one or many: how they start, and what they agree on."""
+"""Start, synchronize and end the processes of a distributed run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import torch
@@ -22,32 +22,34 @@ from torch import distributed
 
 from jointnet_cli.errors import UserError
 
-if TYPE_CHECKING:
-    from jointnet_cli.training.recipe import Train
-
 PATIENCE = timedelta(hours=6)
-"""How long processes wait for each other: the first encodes the samples of a cached set while the others wait. A process that
-died is noticed by the launcher at once."""
+"""How long processes wait for each other, such as for the first one to encode a cached set. The launcher notices at once
+when a process dies."""
 
 TRACKING = "tracking"
-"""Folder of what trackers write, in the run's."""
+"""Name of the trackers' folder in the run folder."""
 
 
-def open_accelerator(train: Train, run: Path) -> Accelerator:
-    """Join the processes that `accelerate launch` or `torchrun` started; without either the run has one.
+def open_accelerator(mixed_precision: str, trackers: Sequence[str], run: Path) -> Accelerator:
+    """Join the processes that `accelerate launch` or `torchrun` started; without either there is one process.
+
+    Args:
+        mixed_precision: `no`, `bf16` or `fp16`.
+        trackers: where the log also goes, such as `tensorboard`.
+        run: the run folder.
 
     Raises:
         UserError: float16 without a GPU.
     """
     gpu = torch.cuda.is_available()
-    if train.mixed_precision == "fp16" and not gpu:
+    if mixed_precision == "fp16" and not gpu:
         raise UserError("train.mixed_precision = 'fp16' needs a GPU", hint="use 'bf16' or 'no'")
     return Accelerator(
-        mixed_precision=train.mixed_precision,
+        mixed_precision=mixed_precision,
         cpu=not gpu,
-        log_with=list(train.trackers) or None,
+        log_with=list(trackers) or None,
         project_dir=str(run / TRACKING),
-        # The trainer divides the loss and holds the exchange of gradients back itself.
+        # The trainer itself divides the loss and delays the exchange of gradients.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         kwargs_handlers=[
             DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
@@ -57,24 +59,24 @@ def open_accelerator(train: Train, run: Path) -> Accelerator:
 
 
 def leave() -> None:
-    """Part from the other processes, at the end of a command.
+    """Leave the process group at the end of a command.
 
-    Groups that are left to the interpreter's end abort the process now and then: gloo's threads outlive it.
+    Without this call gloo's threads outlive the interpreter and sometimes abort the process.
     """
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 def is_sharded(accelerator: Accelerator) -> bool:
-    """Whether every process holds only a part of the weights (FSDP)."""
+    """Return whether every process holds only a part of the weights (FSDP)."""
     return bool(accelerator.distributed_type == DistributedType.FSDP)
 
 
 def require_shared_folder(accelerator: Accelerator, folder: Path) -> None:
-    """Make sure that all processes see the same folder.
+    """Check that all processes see the same folder.
 
     Raises:
-        UserError: one does not see what the main process wrote.
+        UserError: one of them does not see a file of the main process.
     """
     if accelerator.num_processes == 1:
         return
@@ -91,18 +93,18 @@ def require_shared_folder(accelerator: Accelerator, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class StepEnd:
-    """What all processes know at the end of a step."""
+    """State that all processes share at the end of a step."""
 
     now: float
     """Seconds on the main process's clock."""
     seconds: float
-    """How long the main process took for the step."""
+    """Seconds that the main process took for the step."""
     signal: int
     """The signal that any process received, or 0."""
 
 
 class RankSync:
-    """Exchanges a few numbers between the processes without waiting for their GPUs."""
+    """Exchange a few numbers between the processes without waiting for their GPUs."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._main, self._alone = accelerator.is_main_process, accelerator.num_processes == 1
@@ -110,7 +112,7 @@ class RankSync:
         self._group = distributed.new_group(backend="gloo", timeout=PATIENCE) if own else None
 
     def __call__(self, now: float, seconds: float = 0.0, signal: int = 0) -> StepEnd:
-        """The main process's times and the highest of the signals; every process has to call it."""
+        """Return the main process's times and the highest signal; every process must call it."""
         if self._alone:
             return StepEnd(now, seconds, signal)
         told = torch.tensor([now if self._main else 0, seconds if self._main else 0, signal], dtype=torch.float64)

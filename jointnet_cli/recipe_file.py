@@ -1,4 +1,4 @@
-"""Recipe files of every kind: TOML that is found, overridden and refused in one way."""
+"""Find, read, override and print TOML recipes of every kind."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from jointnet_cli.files.text import decode_text, to_json
 
 
 class RecipeTable(BaseModel):
-    """A table of a recipe: unknown keys are refused."""
+    """A table of a recipe, which refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def shipped_files() -> dict[str, Path]:
-    """The recipes that come with the package, by name such as `diorama/base`."""
+    """Return the recipes that come with the package, by name such as `diorama/base`."""
     root = _root()
     return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.toml"))}
 
 
 def find_recipe(name: str, shipped: Mapping[str, Path]) -> Path:
-    """The file that `name` means: a path, or the name of one of `shipped`.
+    """Return the file of a path or of the name of one of `shipped`.
 
     Raises:
-        UserError: neither.
+        UserError: `name` is neither.
     """
     path = Path(name)
     if path.is_file():
@@ -47,7 +47,7 @@ def find_recipe(name: str, shipped: Mapping[str, Path]) -> Path:
 def read_values(
     path: Path | None, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Read the tables of a recipe, not validated.
+    """Read the tables of a recipe without validating them.
 
     Args:
         path: a TOML file; `None` is an empty recipe.
@@ -55,7 +55,7 @@ def read_values(
         flags: tables of values from flags, which replace both.
 
     Raises:
-        UserError: invalid TOML, an override without `=`, an override below a key that is no table.
+        UserError: invalid TOML, an override without `=`, an override below a key that is not a table.
     """
     values: dict[str, Any] = {}
     if path is not None:
@@ -82,7 +82,7 @@ def _override(values: dict[str, Any], override: str) -> None:
     """Set `table.key=value` in nested tables; values are TOML, bare words are strings.
 
     Raises:
-        UserError: no `=`, or a table's name that is a setting's.
+        UserError: there is no `=`, or a setting stands where a table should.
     """
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
@@ -101,7 +101,7 @@ def _override(values: dict[str, Any], override: str) -> None:
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """Tables of JSON-able values as a TOML file; what is `None`, for which TOML has no word, is a comment."""
+    """Return tables of JSON-compatible values as a TOML file; `None`, which TOML cannot express, becomes a comment."""
     return "\n".join(_toml_lines(values, ())) + "\n"
 
 
@@ -119,7 +119,7 @@ def _toml_lines(values: Mapping[str, Any], table: tuple[str, ...]) -> Iterator[s
 
 
 def toml_value(value: Any) -> str:
-    """Return a value in TOML, whose form is JSON's, but for numbers that are not finite."""
+    """Return a value in TOML, which equals JSON except for numbers that are not finite."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml_value, value))}]"
     if isinstance(value, float) and not math.isfinite(value):
@@ -132,12 +132,12 @@ def _toml_key(key: str) -> str:
 
 
 def telling_fault(error: ValidationError) -> Mapping[str, Any]:
-    """The fault to report: a misspelt key is both unknown and missing, and the unknown one tells the user more."""
+    """Return the error to report: a misspelt key is both unknown and missing, and the unknown key says more."""
     return min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
 
 
 def refusal(path: str | Path, where: str, fault: Mapping[str, Any], valid: Collection[str]) -> UserError:
-    """A fault of validation as the user reads it; `valid` are the keys of the table where an unknown one stands."""
+    """Return a validation error in the words of the user; `valid` are the keys of the table that has an unknown one."""
     if fault["type"] == "extra_forbidden":
         hint = did_you_mean(where.rpartition(".")[2], valid) or f"valid keys: {', '.join(sorted(valid))}"
         return UserError(f"{path}: unknown key {where}", hint=hint)
@@ -145,6 +145,6 @@ def refusal(path: str | Path, where: str, fault: Mapping[str, Any], valid: Colle
 
 
 def _root() -> Path:
-    """`recipes/` inside an installed wheel, or beside the package in a checkout."""
+    """Return `recipes/` inside of an installed wheel, or beside the package in a checkout."""
     installed = Path(str(resources.files("jointnet_cli"))) / "recipes"
     return installed if installed.is_dir() else installed.parent.parent / "recipes"

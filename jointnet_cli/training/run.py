@@ -42,7 +42,7 @@ def train(
     from jointnet_cli.processes import open_accelerator, require_shared_folder
     from jointnet_cli.training.trainer import Trainer
 
-    accelerator = open_accelerator(recipe.train, out)
+    accelerator = open_accelerator(recipe.train.mixed_precision, recipe.train.trackers, out)
     if accelerator.is_main_process:
         for finding in preflight(recipe, out):
             if finding.warning:

@@ -68,7 +68,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         train = self.stage.settings
-        self.processes = accelerator = self.accelerator or open_accelerator(train, self.run)
+        accelerator = self.accelerator or open_accelerator(train.mixed_precision, train.trackers, self.run)
+        self.processes = accelerator
         self.sharded = is_sharded(accelerator)
         # Sharding takes a network apart: a copy trains, and the stage keeps the whole one for its pictures and its export.
         network = deepcopy(self.stage.network) if self.sharded else self.stage.network
