@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jointnet_cli.data.shards.format import read_shards, write_shard
+from jointnet_cli.data.shards.format import read_shards
+from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.refinement import evaluate_refinement

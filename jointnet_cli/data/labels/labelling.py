@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tarfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,14 +22,10 @@ from jointnet_cli.data.shards.format import (
     Entry,
     encode_depth,
     encode_normal,
-    read_entries,
     sample_count,
-    stats_path,
-    write_entry,
 )
+from jointnet_cli.data.shards.writer import ShardWriter, claim_shard
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.atomic import claim, write_text
-from jointnet_cli.files.text import to_json
 from jointnet_cli.progress import Progress
 
 __all__ = ["LabelReport", "Teacher", "label_shards", "open_labeller", "open_teacher"]
@@ -104,12 +98,12 @@ def label_shards(
             if progress:
                 progress(before + inside, sum(counts))
 
-        with claim(shard) as partial:
-            if partial is None:
+        with claim_shard(shard) as held:
+            if held is None:
                 report.busy.append(shard)
             # Read only now: another process may have finished it meanwhile.
-            elif todo := [labeller for labeller in labellers if not _is_labelled(shard, labeller, replace)]:
-                _label_shard(shard, partial, todo, batch, report, advance)
+            elif todo := [labeller for labeller in labellers if not _is_labelled(held, labeller, replace)]:
+                _label_shard(held, todo, batch, report, advance)
             else:
                 report.skipped.append(shard)
         done += count
@@ -118,35 +112,35 @@ def label_shards(
     return report
 
 
-def _is_labelled(shard: Path, labeller: Teacher, replace: bool) -> bool:
-    """Whether all of a shard is labelled by this labeller, as its stats say or, where a kill came before them, its samples."""
-    recorded = _read_stats(shard).get("labels", {}).get(labeller.modality, {})
+def _is_labelled(shard: ShardWriter, labeller: Teacher, replace: bool) -> bool:
+    """Whether a whole shard is labelled by this labeller, as its stats say or, where they say nothing, its samples."""
+    recorded = shard.stats.get("labels", {}).get(labeller.modality, {})
     if recorded.get("hash") == labeller.hash:
         return True
-    origins = Counter(map_source(entry, labeller.modality) for entry in read_entries(shard))
+    origins = Counter(map_source(entry, labeller.modality) for entry in shard.entries())
     if origins.total() == origins[labeller.hash]:
-        _write_stats(shard, {labeller.modality: _summary(labeller, LabelTally(origins.total()))})
+        _commit(shard, {labeller.modality: _summary(labeller, LabelTally(origins.total()))})
         return True
     if origins.keys() - {None, labeller.hash} and not replace:
         raise UserError(
-            f"{shard} has {labeller.modality} maps from {recorded.get('teacher', 'elsewhere')}",
+            f"{shard.path} has {labeller.modality} maps from {recorded.get('teacher', 'elsewhere')}",
             hint="leave that map out of --label, or give --relabel to replace them",
         )
     return False
 
 
 def _label_shard(
-    shard: Path,
-    partial: Path,
+    shard: ShardWriter,
     labellers: Sequence[Teacher],
     batch: int,
     report: LabelReport,
     advance: Callable[[int], None],
 ) -> None:
     tallies = {labeller.modality: LabelTally() for labeller in labellers}
-    count = 0
-    with tarfile.open(partial, "w") as tar:
-        for entries in _windows(read_entries(shard), WINDOW * batch):
+
+    def labelled() -> Iterator[Entry]:
+        count = 0
+        for entries in _windows(shard.entries(), WINDOW * batch):
             pictures = decode(entries)
             for labeller in labellers:
                 done, tally = label_entries(entries, pictures, labeller, batch), tallies[labeller.modality]
@@ -155,17 +149,17 @@ def _label_shard(
                 report.labelled[labeller.modality] += done.made
                 words = [f"{key}: no {labeller.modality}: {failure}" for key, failure in done.failures.items()]
                 report.examples += words[: EXAMPLES - len(report.examples)]
-            for entry in entries:
-                write_entry(tar, entry)
+            yield from entries
             count += len(entries)
             advance(count)
+
+    shard.write(labelled())
     report.failed += sum((tally.failed for tally in tallies.values()), Counter())
     if not any(tally.labelled for tally in tallies.values()):
-        report.hopeless.append(shard)
+        report.hopeless.append(shard.path)
         return
-    partial.replace(shard)
-    _write_stats(shard, {each.modality: _summary(each, tallies[each.modality]) for each in labellers})
-    report.written.append(shard)
+    _commit(shard, {each.modality: _summary(each, tallies[each.modality]) for each in labellers})
+    report.written.append(shard.path)
 
 
 def _windows(entries: Iterator[Entry], size: int) -> Iterator[list[Entry]]:
@@ -178,14 +172,9 @@ def _summary(labeller: Teacher, tally: LabelTally) -> dict[str, Any]:
     return {"teacher": labeller.name, "hash": labeller.hash, **counts}
 
 
-def _read_stats(shard: Path) -> dict[str, Any]:
-    stats: dict[str, Any] = json.loads(stats_path(shard).read_text(encoding="utf-8"))
-    return stats
-
-
-def _write_stats(shard: Path, labels: dict[str, Any]) -> None:
-    stats = _read_stats(shard)
-    write_text(stats_path(shard), to_json(stats | {"labels": stats.get("labels", {}) | labels}))
+def _commit(shard: ShardWriter, labels: dict[str, Any]) -> None:
+    stats = shard.stats
+    shard.commit(stats | {"labels": stats.get("labels", {}) | labels})
 
 
 SampleImage = NDArray[np.uint8] | str

@@ -38,23 +38,6 @@ class Sample:
     record: dict[str, Any]
 
 
-def write_shard(path: Path, samples: Iterable[Sample]) -> int:
-    """Write one shard and its stats file, whole or not at all; returns the number of samples."""
-    import webdataset
-
-    partial = path.with_suffix(".tar.partial")
-    count = 0
-    with webdataset.TarWriter(str(partial)) as tar:
-        for sample in samples:
-            tar.write(_pack(sample))
-            count += 1
-    partial.replace(path)
-    stats = stats_path(path).with_suffix(".partial")
-    stats.write_text(to_json({"count": count, "shard": path.name}))
-    stats.replace(stats_path(path))
-    return count
-
-
 def stats_path(shard: Path) -> Path:
     """Where a shard's completion record lies."""
     return shard.with_name(f"{shard.stem}_stats.json")
@@ -65,13 +48,23 @@ def is_complete(shard: Path) -> bool:
     return shard.exists() and stats_path(shard).exists()
 
 
+def read_stats(shard: Path) -> dict[str, Any]:
+    """Content of a shard's stats file; empty where the shard is not complete."""
+    if not is_complete(shard):
+        return {}
+    stats: dict[str, Any] = json.loads(stats_path(shard).read_text(encoding="utf-8"))
+    return stats
+
+
+def stated_count(stats: Mapping[str, Any]) -> int:
+    """Number of samples that a stats file states; of a download `count` is how many were wanted (img2dataset's meaning)."""
+    return int(stats.get("successes", stats["count"]))
+
+
 def sample_count(shard: Path) -> int:
     """How many samples a complete shard holds; 0 where it is not complete."""
-    if not is_complete(shard):
-        return 0
-    stats = json.loads(stats_path(shard).read_text())
-    # Of a download `count` is how many were wanted (img2dataset's meaning).
-    return int(stats.get("successes", stats["count"]))
+    stats = read_stats(shard)
+    return stated_count(stats) if stats else 0
 
 
 def overlooked_images(suffixes: Iterable[str]) -> list[str]:
@@ -147,16 +140,17 @@ def read_shards(shards: Iterable[Path], maps: Iterable[str] = ("depth", "normal"
         yield unpack(raw, wanted)
 
 
-def _pack(sample: Sample) -> dict[str, Any]:
-    packed: dict[str, Any] = {"__key__": sample.key, "png": png(sample.image), "txt": sample.caption}
+def pack(sample: Sample) -> Entry:
+    """Return a sample as it is written, undated, so that the same sample gives the same bytes."""
     record = dict(sample.record)
+    members = {"png": png(sample.image), "txt": sample.caption.encode()}
     if sample.inverse_depth is not None:
-        packed["depth.png"], scale = encode_depth(sample.inverse_depth)
+        members["depth.png"], scale = encode_depth(sample.inverse_depth)
         record["depth"] = {"encoding": "inverse depth, 16 bit, sky = 0", "unit": "1/m", "scale": scale}
     if sample.normal is not None:
-        packed["normal.png"] = encode_normal(sample.normal)
-    packed["json"] = to_json(record)
-    return packed
+        members["normal.png"] = encode_normal(sample.normal)
+    members["json"] = to_json(record).encode()
+    return new_entry(sample.key, dict(sorted(members.items())))
 
 
 def unpack(raw: Mapping[str, Any], maps: Collection[str]) -> Sample:
@@ -308,6 +302,11 @@ class Entry:
     @record.setter
     def record(self, record: dict[str, Any]) -> None:
         self.put("json", to_json(record).encode())
+
+
+def new_entry(key: str, members: Mapping[str, bytes]) -> Entry:
+    """Return a sample of members by their suffixes, undated."""
+    return Entry(key, [Member(tarfile.TarInfo(f"{key}.{suffix}"), content) for suffix, content in members.items()])
 
 
 def read_entries(shard: Path) -> Iterator[Entry]:

@@ -20,6 +20,7 @@ from jointnet_cli.data.shards.format import (
     find_shards,
     overlooked_images,
     sample_count,
+    stated_count,
     warn_of_overlooked,
     warn_of_scattered,
 )
@@ -268,8 +269,7 @@ def _read_all(system: Any, paths: Sequence[str]) -> dict[str, bytes]:
 
 def _stated_count(content: bytes) -> int | None:
     try:
-        stats = json.loads(content)
-        return int(stats.get("successes", stats["count"]))
+        return stated_count(json.loads(content))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

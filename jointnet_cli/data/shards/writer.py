@@ -1,69 +1,140 @@
-"""The three files of a downloaded shard change together, whenever the program is killed.
+"""Write one shard: its tar, its records and its stats change together, whenever the program is killed.
 
-New files lie under hidden names beside the old ones; the stats file is the last that gets such a name, in one step. While it
-is not there, the shard is what it was before; once it is there, the shard is the new one, and whoever comes next finishes
-the renaming.
+New files lie under hidden names beside the old ones; the stats file is the last that gets such a name, in one rename. Until
+then the shard is what it was before; from then on it is the new one, and the next holder of the shard finishes the renaming.
 """
 
 from __future__ import annotations
 
-import shutil
+import tarfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jointnet_cli.data.shards.format import stats_path
-from jointnet_cli.files.atomic import claim_path
+from jointnet_cli.data.shards.format import (
+    Entry,
+    Sample,
+    is_complete,
+    pack,
+    read_entries,
+    read_stats,
+    sample_count,
+    stats_path,
+    write_entry,
+)
+from jointnet_cli.errors import UserError
+from jointnet_cli.files.atomic import claim, claim_path
 from jointnet_cli.files.text import to_json
 
 
+@contextmanager
+def claim_shard(path: Path) -> Iterator[ShardWriter | None]:
+    """Hold a shard, or yield `None` while another process does. A commit that was killed is finished first."""
+    with claim(path) as held:
+        if held is None:
+            yield None
+            return
+        _roll_forward(path)
+        try:
+            yield ShardWriter(path)
+        finally:
+            if not _pending(stats_path(path)).exists():
+                _discard(path)
+
+
+class ShardWriter:
+    """A claimed shard: what it holds, and its new content."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records = _pending(records_path(path))
+        """Where the new parquet file of a download is written before the commit."""
+        self.results = _results_path(path)
+        """Where the results lie from which that file is made."""
+
+    @property
+    def count(self) -> int:
+        """Number of samples in the shard; 0 where it is not complete."""
+        return sample_count(self.path)
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """Content of the stats file; empty where the shard is not complete."""
+        return read_stats(self.path)
+
+    def entries(self) -> Iterator[Entry]:
+        """Stream the samples of the shard; none where it is not complete."""
+        return read_entries(self.path) if is_complete(self.path) else iter(())
+
+    def write(self, entries: Iterable[Entry]) -> int:
+        """Write the new tar beside the old one and return its number of samples."""
+        count = 0
+        with tarfile.open(_pending(self.path), "w") as tar:
+            for entry in entries:
+                write_entry(tar, entry)
+                count += 1
+        return count
+
+    def commit(self, stats: dict[str, Any]) -> None:
+        """Put what was written in place, with its stats."""
+        written = _pending(self.path.with_suffix(".json"))
+        written.write_text(to_json(stats, indent=1), encoding="utf-8")
+        written.replace(_pending(stats_path(self.path)))
+        _roll_forward(self.path)
+
+
+def write_shard(path: Path, samples: Iterable[Sample]) -> int:
+    """Write one shard and its stats file, whole or not at all; return the number of samples.
+
+    Raises:
+        UserError: another process is writing it.
+    """
+    with claim_shard(path) as shard:
+        if shard is None:
+            raise UserError(f"another process is writing {path}")
+        count = shard.write(map(pack, samples))
+        shard.commit({"count": count, "shard": path.name})
+    return count
+
+
 def records_path(shard: Path) -> Path:
-    """Where the record of every wanted image of a shard lies, as img2dataset has it."""
+    """Where a download records every wanted image of a shard, as img2dataset does."""
     return shard.with_suffix(".parquet")
 
 
-def results_path(shard: Path) -> Path:
-    """Where the results of a shard lie on their way into its parquet file."""
+def has_leftovers(shard: Path) -> bool:
+    """Whether a killed run left files of a shard behind, or another process holds it."""
+    left = (*_temporary(shard), _pending(stats_path(shard)), claim_path(shard))
+    return any(path.exists() for path in left)
+
+
+def _results_path(shard: Path) -> Path:
     return shard.with_name(f".{shard.stem}.jsonl")
 
 
-def members_path(shard: Path) -> Path:
-    """The folder where images of other shards lie until this one is written."""
-    return shard.with_name(f".{shard.stem}.source")
-
-
-def pending(path: Path) -> Path:
+def _pending(path: Path) -> Path:
     """The name of a file's new content."""
     return path.with_name(f".{path.name}.new")
 
 
-def commit(shard: Path, stats: dict[str, Any]) -> None:
-    """Put the pending tar and parquet of a shard in place, with their stats."""
-    written = pending(shard.with_suffix(".json"))
-    written.write_text(to_json(stats, indent=1), encoding="utf-8")
-    written.replace(pending(stats_path(shard)))
-    roll_forward(shard)
-
-
-def has_leftovers(shard: Path) -> bool:
-    """Whether a killed run left something behind, or another process is at the shard."""
-    left = (*_temporary(shard), pending(stats_path(shard)), members_path(shard), claim_path(shard))
-    return any(path.exists() for path in left)
-
-
-def roll_forward(shard: Path) -> None:
-    """Finish a commit that was interrupted, or forget one that had not begun; only the holder of the claim may."""
-    decided = pending(stats_path(shard))
+def _roll_forward(shard: Path) -> None:
+    """Finish a commit that was interrupted, or remove the files of one that had not begun."""
+    decided = _pending(stats_path(shard))
     if decided.exists():
         for path in (shard, records_path(shard)):
-            if pending(path).exists():
-                pending(path).replace(path)
+            if _pending(path).exists():
+                _pending(path).replace(path)
         decided.replace(stats_path(shard))
+    _discard(shard)
+
+
+def _discard(shard: Path) -> None:
     for path in _temporary(shard):
         path.unlink(missing_ok=True)
-    shutil.rmtree(members_path(shard), ignore_errors=True)
 
 
 def _temporary(shard: Path) -> tuple[Path, ...]:
-    """What is worth nothing unless the stats file's new content is there."""
+    """Files that are worthless unless the new stats file is there."""
     names = (shard, records_path(shard), shard.with_suffix(".json"))
-    return (*map(pending, names), results_path(shard))
+    return (*map(_pending, names), _results_path(shard))

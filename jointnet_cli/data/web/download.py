@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import json
 import re
 import shutil
-import tarfile
 import tempfile
 import time
 from collections import Counter
@@ -17,24 +15,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from heapq import merge
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from jointnet_cli.data.columns import literal
 from jointnet_cli.data.folders import HIDDEN, TAR, extract_members
 from jointnet_cli.data.job import Again, PrepareJob, Tally, Watch
 from jointnet_cli.data.plan import FOLDER, Plan
 from jointnet_cli.data.rows import RESULTS, SUCCESS, ImageRow, shard_name, shard_of
-from jointnet_cli.data.shards.format import Entry, Member, is_complete, read_entries, stats_path, write_entry
-from jointnet_cli.data.shards.writer import (
-    commit,
-    has_leftovers,
-    members_path,
-    pending,
-    records_path,
-    results_path,
-    roll_forward,
-)
-from jointnet_cli.files.atomic import claim
+from jointnet_cli.data.shards.format import Entry, new_entry, read_stats
+from jointnet_cli.data.shards.writer import ShardWriter, claim_shard, has_leftovers, records_path
 from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:
@@ -106,66 +95,57 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f\s]+")
 
 
 class DownloadedShard:
-    """A claimed shard and what has come for it."""
+    """A claimed shard and the results for it."""
 
-    def __init__(self, out: Path, plan: Plan, number: int, limit: int | None) -> None:
-        self.path = out / f"{shard_name(number)}.tar"
-        self.number = number
-        self.rows: list[ImageRow] = []
-        """What is to be fetched."""
-        self._plan, self._limit = plan, limit
-        self._planned: dict[str, ImageRow] = {}
+    _spool: IO[bytes]
+    """The images until the tar is written."""
+
+    def __init__(self, shard: ShardWriter, plan: Plan, number: int, limit: int | None, again: Again) -> None:
+        self._shard, self._plan, self._number, self._limit = shard, plan, number, limit
         self._records: dict[str, dict[str, Any]] = {}
         self._spooled: dict[str, tuple[int, int]] = {}
-        self._earlier: dict[str, Any] = {}
-        self._missing = 0
+        self._earlier = shard.stats
         self._received = 0
         self._started = time.time()
         self._held = ExitStack()
+        if self._earlier:
+            self._take_over(again)
+        self._planned = {row.key: row for row in plan.read(number, self._limit)}
+        self.rows = [row for key, row in self._planned.items() if key not in self._records]
+        """What is to be fetched."""
+        self._missing = len(self.rows)
 
     @classmethod
     def begin(cls, out: Path, plan: Plan, number: int, *, limit: int | None, again: Again) -> Self | None:
-        """Claim a shard; `None` if nothing is to be done for it, or another process is at it."""
-        self = cls(out, plan, number, limit)
-        if not remaining(self.path, len(plan.places(number, limit)), again) and not has_leftovers(self.path):
+        """Claim a shard; `None` if nothing is to be done for it, or another process holds it."""
+        path = out / f"{shard_name(number)}.tar"
+        if not remaining(path, len(plan.places(number, limit)), again) and not has_leftovers(path):
             return None
-        try:
-            if self._held.enter_context(claim(self.path)) and self._prepare(again):
-                return self
-        except BaseException:
-            self.close()
-            raise
-        self.close()
-        return None
-
-    def _prepare(self, again: Again) -> bool:
-        """Find out what is to be fetched, now that nobody else can change it; whether there is anything."""
-        roll_forward(self.path)
-        if is_complete(self.path):
-            self._take_over(again)
-        self._planned = {row.key: row for row in self._plan.read(self.number, self._limit)}
-        self.rows = [row for key, row in self._planned.items() if key not in self._records]
-        self._missing = len(self.rows)
-        if not self.rows:
-            return False
-        self._spool = self._held.enter_context(tempfile.TemporaryFile(dir=self.path.parent))  # noqa: SIM115
-        if TAR in self.rows[0].fields:
-            self._held.callback(shutil.rmtree, members_path(self.path), ignore_errors=True)
-            self.rows = list(extract_members(self.rows, members_path(self.path)))
-        return True
+        with ExitStack() as held:
+            shard = held.enter_context(claim_shard(path))
+            if shard is None:
+                return None
+            self = cls(shard, plan, number, limit, again)
+            if not self.rows:
+                return None
+            self._spool = held.enter_context(tempfile.TemporaryFile(dir=out))
+            if TAR in self.rows[0].fields:
+                held.callback(shutil.rmtree, members_path(path), ignore_errors=True)
+                self.rows = list(extract_members(self.rows, members_path(path)))
+            self._held = held.pop_all()
+            return self
 
     def _take_over(self, again: Again) -> None:
-        """Keep what an earlier run got, but for the failures that are tried again."""
-        names = ", ".join(RESULTS)
-        found = self._plan.cursor().execute(f"SELECT {names} FROM {literal(str(records_path(self.path)))}").fetchall()
+        """Keep the results of an earlier run, except for the failures that are tried again."""
+        names, path = ", ".join(RESULTS), literal(str(records_path(self._shard.path)))
+        found = self._plan.cursor().execute(f"SELECT {names} FROM {path}").fetchall()
         records = (dict(zip(RESULTS, values, strict=True)) for values in found)
         self._records = {record["key"]: record for record in records if not again(record["status"])}
-        self._earlier = json.loads(stats_path(self.path).read_text(encoding="utf-8"))
         if self._limit is not None:  # a set that is asked for with fewer images than before keeps what it has
-            self._limit = max(self._limit, self._plan.places(self.number).start + self._earlier["count"])
+            self._limit = max(self._limit, self._plan.places(self._number).start + self._earlier["count"])
 
     def add(self, fetched: FetchResult) -> bool:
-        """Take what came for one row; whether this was the last."""
+        """Add the result of one row; return whether this was the last."""
         key = fetched.row.key
         if fetched.image is not None:
             self._spooled[key] = (self._spool.seek(0, io.SEEK_END), len(fetched.image))
@@ -175,26 +155,18 @@ class DownloadedShard:
         self._missing -= 1
         return self._missing == 0
 
-    def finish(self) -> dict[str, Any]:
-        """Write the files of the shard and give it back; returns its stats."""
+    def finish(self) -> None:
+        """Write the files of the shard and release it."""
         try:
-            self._write_tar(pending(self.path))
-            self._write_records(pending(records_path(self.path)))
-            stats = self._stats()
-            commit(self.path, stats)
-            return stats
+            self._shard.write(merge(self._shard.entries(), self._fresh(), key=lambda entry: entry.key))
+            self._write_records()
+            self._shard.commit(self._stats())
         finally:
             self.close()
 
     def close(self) -> None:
-        """Give the shard back."""
+        """Release the shard."""
         self._held.close()
-
-    def _write_tar(self, path: Path) -> None:
-        with tarfile.open(path, "w") as tar:
-            kept = read_entries(self.path) if self._earlier else iter(())
-            for entry in merge(kept, self._fresh(), key=lambda entry: entry.key):
-                write_entry(tar, entry)
 
     def _fresh(self) -> Iterator[Entry]:
         for key in sorted(self._spooled):
@@ -202,24 +174,23 @@ class DownloadedShard:
             self._spool.seek(offset)
             yield _entry(self._planned[key], self._records[key], self._spool.read(size))
 
-    def _write_records(self, path: Path) -> None:
+    def _write_records(self) -> None:
         """Join the results to the plan's columns, whose types stay as they are in the source."""
         types = ", ".join(f"{name}: '{kind}'" for name, kind in RESULTS.items())
-        start = self._plan.places(self.number, self._limit).start
-        results = results_path(self.path)
+        start = self._plan.places(self._number, self._limit).start
+        results = self._shard.results
         with results.open("w", encoding="utf-8") as file:
             for key in sorted(self._records):
                 file.write(to_json(self._records[key]) + "\n")
         left_out = ", ".join(map(literal, ["number", *sorted(HIDDEN)]))
-        planned = self._plan.select(self.number, self._limit)
+        planned = self._plan.select(self._number, self._limit)
         self._plan.cursor().execute(
             f"COPY (SELECT planned.* EXCLUDE (number), result.* "
             f"FROM (SELECT number, COLUMNS(lambda name: name NOT IN ({left_out})) FROM ({planned})) AS planned "
             f"JOIN read_json({literal(str(results))}, format = 'newline_delimited', columns = {{{types}}}) AS result "
-            f"ON result.key = printf('{shard_name(self.number)}%04d', planned.number - {start}) "
-            f"ORDER BY result.key) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)"
+            f"ON result.key = printf('{shard_name(self._number)}%04d', planned.number - {start}) "
+            f"ORDER BY result.key) TO {literal(str(self._shard.records))} (FORMAT parquet, COMPRESSION zstd)"
         )
-        results.unlink()
 
     def _stats(self) -> dict[str, Any]:
         ended = time.time()
@@ -234,25 +205,28 @@ class DownloadedShard:
             "end_time": ended,
             "status_dict": dict(sorted(statuses.items())),
             "received": self._received + self._earlier.get("received", 0),
-            "shard": self.path.name,
+            "shard": self._shard.path.name,
         }
-        # New samples have no maps yet: without this word the shard is looked at again when it is labelled.
+        # New samples have no maps yet: without this entry the shard is looked at again when it is labelled.
         labels = {} if self._spooled else self._earlier.get("labels", {})
         return {**stats, "labels": labels} if labels else stats
 
 
 def remaining(shard: Path, count: int, again: Again) -> int:
-    """How many of `count` wanted images are still to be fetched: those that never were, and those whose failure is tried
-    again."""
-    if not is_complete(shard):
+    """How many of `count` wanted images are still to be fetched: those never tried, and those whose failure is tried again."""
+    stats = read_stats(shard)
+    if not stats:
         return count
-    record = json.loads(stats_path(shard).read_text(encoding="utf-8"))
-    failed = sum(number for status, number in record["status_dict"].items() if again(status))
-    return failed + max(0, count - int(record["count"]))
+    failed = sum(number for status, number in stats["status_dict"].items() if again(status))
+    return failed + max(0, count - int(stats["count"]))
+
+
+def members_path(shard: Path) -> Path:
+    """The folder where images of other shards lie until this one is written."""
+    return shard.with_name(f".{shard.stem}.source")
 
 
 def _entry(row: ImageRow, record: dict[str, Any], image: bytes) -> Entry:
-    """A sample of the tar file, undated, so that the same images give the same bytes."""
     fields = {name: value for name, value in row.fields.items() if name not in HIDDEN}
     facts = {**fields, "url": row.url, "caption": row.caption, **record}
     members = {
@@ -260,4 +234,4 @@ def _entry(row: ImageRow, record: dict[str, Any], image: bytes) -> Entry:
         "json": to_json(facts, ensure_ascii=False, default=str).encode("utf-8", errors="replace"),
         "txt": _CONTROLS.sub(" ", row.caption).strip().encode("utf-8", errors="replace"),
     }
-    return Entry(row.key, [Member(tarfile.TarInfo(f"{row.key}.{name}"), data) for name, data in members.items()])
+    return new_entry(row.key, members)

@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jointnet_cli.data.shards.format import sample_count, write_shard
+from jointnet_cli.data.shards.format import pack, sample_count
+from jointnet_cli.data.shards.writer import claim_shard, has_leftovers
 from jointnet_cli.data.worlds.grammar import TILTED
 from jointnet_cli.data.worlds.world import EVALUATION_SEEDS
 from jointnet_cli.errors import UserError
@@ -107,18 +108,13 @@ def prepare_worlds(request: PrepareWorlds, progress: Progress | None = None) -> 
     missing = []
     for shard, seeds in request.shards():
         report.shards.append(shard)
-        if sample_count(shard) >= len(seeds):  # the last shard of a set that grows is too short
-            report.skipped += len(seeds)
-        else:
+        report.skipped += min(sample_count(shard), len(seeds))
+        if sample_count(shard) < len(seeds) or has_leftovers(shard):
             missing.append((shard, seeds))
-    try:
-        for written in _render_all(missing, request):
-            report.written += written
-            if progress:
-                progress(report.skipped + report.written, request.count)
-    finally:
-        for partial in request.out.glob("*.partial"):
-            partial.unlink(missing_ok=True)
+    for written in _render_all(missing, request):
+        report.written += written
+        if progress:
+            progress(report.skipped + report.written, request.count)
     report.seconds = time.monotonic() - started
     return report
 
@@ -157,8 +153,17 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
-def _render_shard(shard: Path, seeds: range, request: PrepareWorlds) -> int:
-    return write_shard(shard, render_samples(seeds, request.size, request.tilted_share))
+def _render_shard(path: Path, seeds: range, request: PrepareWorlds) -> int:
+    """Render the worlds that a shard lacks and return their number; 0 where another process is writing it."""
+    with claim_shard(path) as shard:
+        if shard is None:
+            return 0
+        missing = seeds[shard.count :]  # a set that grows keeps what it has
+        if missing:
+            fresh = map(pack, render_samples(missing, request.size, request.tilted_share))
+            count = shard.write(chain(shard.entries(), fresh))
+            shard.commit({"count": count, "shard": path.name})
+        return len(missing)
 
 
 def render_samples(seeds: range, size: int, tilted: float) -> Iterator[Sample]:

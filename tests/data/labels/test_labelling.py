@@ -20,10 +20,10 @@ from torch import Tensor
 
 from jointnet_cli.data.labels.labelling import label_shards
 from jointnet_cli.data.labels.teachers import Teacher, open_labeller
-from jointnet_cli.data.shards.format import Sample, read_shards, stats_path, write_shard
+from jointnet_cli.data.shards.format import Sample, read_shards, stats_path
 from jointnet_cli.data.shards.latents import load_pixels
+from jointnet_cli.data.shards.writer import claim_shard, write_shard
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.atomic import claim
 
 COUNT = 7
 
@@ -325,8 +325,10 @@ def test_an_interrupted_run_leaves_the_shard_as_it_was(shard: Path) -> None:
 
 
 def test_a_shard_in_another_process_hands_is_passed_over(shard: Path, inverting: Teacher) -> None:
-    with claim(shard) as held:
+    with claim_shard(shard) as held:
         assert held is not None
+        held.write(held.entries())
+        before = sorted(shard.parent.iterdir())
         assert label_shards([shard], [inverting]).busy == [shard]
-        assert held.exists(), "who is not the holder removes nothing"
+        assert sorted(shard.parent.iterdir()) == before, "who is not the holder removes nothing"
     assert label_shards([shard], [inverting]).written == [shard]

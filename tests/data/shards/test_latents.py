@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointnet_cli.data.shards.format import Sample, write_shard
+from jointnet_cli.data.shards.format import Sample
 from jointnet_cli.data.shards.latents import load_latents, load_pixels
 from jointnet_cli.data.shards.order import order
 from jointnet_cli.data.shards.samples import sample_map
+from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.errors import UserError
 
 SIZE, FACTOR = 16, 4

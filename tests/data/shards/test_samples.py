@@ -12,10 +12,11 @@ from helpers.web import encoded
 from numpy.typing import NDArray
 from PIL import Image
 
-from jointnet_cli.data.shards.format import Sample, encode_depth, encode_normal, write_shard
+from jointnet_cli.data.shards.format import Sample, encode_depth, encode_normal
 from jointnet_cli.data.shards.latents import load_pixels
 from jointnet_cli.data.shards.samples import UnusableSample, crop_sample
 from jointnet_cli.data.shards.shard_set import read_samples
+from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.tensors import to_map
 
 

@@ -19,10 +19,11 @@ from helpers.shard_web import serving
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jointnet_cli.data.shards.format import Sample, write_shard
+from jointnet_cli.data.shards.format import Sample
 from jointnet_cli.data.shards.order import SampleOrder, slice_shards
 from jointnet_cli.data.shards.shard_set import Shard, count_samples, list_shards
 from jointnet_cli.data.shards.stream import PixelBatch, ShardStream
+from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.errors import UserError
 from jointnet_cli.training.determinism import RankSampler
 
