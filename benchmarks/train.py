@@ -144,13 +144,13 @@ def _samples(model: JointModel, shards: str, batch: int) -> Iterator[tuple[Tenso
     """Latents (B, 2, C, h, w) and captions, read and encoded as they are needed."""
     import torch
 
-    from jointnet_cli.data.shards.format import find_shards, read_shards
     from jointnet_cli.data.shards.samples import sample_map
+    from jointnet_cli.data.shards.shard_set import ShardSet
 
     device = next(model.joint.parameters()).device
     while True:
         kept = []
-        for sample in read_shards(find_shards(shards), ("depth",)):
+        for sample in ShardSet.open(shards).samples(("depth",)):
             kept.append(sample)
             if len(kept) == batch:
                 with torch.no_grad():

@@ -189,15 +189,15 @@ def _print_plan(request: PrepareWorlds, as_json: bool) -> None:
 
 
 def _print_labels(shards: ShardOptions, labels: LabelOptions) -> None:
-    from jointnet_cli.data.shards.format import find_shards, sample_count
+    from jointnet_cli.data.shards.shard_set import ShardSet
 
     wanted = {spec.modality: spec.name for spec in labels.specs()}
-    for shard in find_shards(shards.out):
+    for shard in ShardSet.open(shards.out).shards:
         if shards.json:
-            print(to_json({"shard": str(shard), "count": sample_count(shard), "labels": wanted}))
+            print(to_json({"shard": shard.location, "count": shard.count, "labels": wanted}))
         else:
             maps = ", ".join(f"{modality} from {name}" for modality, name in wanted.items())
-            print(f"{shard}: {sample_count(shard)} images, {maps}")
+            print(f"{shard.location}: {shard.count} images, {maps}")
 
 
 def _label(shards: ShardOptions, labels: LabelOptions, alone: bool) -> None:
@@ -208,9 +208,9 @@ def _label(shards: ShardOptions, labels: LabelOptions, alone: bool) -> None:
     """
     from jointnet_cli.data.labels.labelling import label_shards
     from jointnet_cli.data.labels.teachers import open_teacher
-    from jointnet_cli.data.shards.format import find_shards
+    from jointnet_cli.data.shards.index import list_shards
 
-    paths = find_shards(shards.out)
+    paths = list(map(Path, list_shards(shards.out)))
     with progress(f"labelling {shards.out}", shards.quiet) as advance:
         teachers = [open_teacher(spec, labels.device) for spec in labels.specs()]
         report = label_shards(paths, teachers, batch=labels.label_batch, replace=labels.relabel, progress=advance)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import tarfile
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jointnet_cli.data.rows import RESULTS, ImageRow
-from jointnet_cli.data.shards.format import record_caption
+from jointnet_cli.data.shards.format import Faults, record_caption, scan
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import IMAGE_SUFFIXES
 from jointnet_cli.files.text import decode_text, to_json
@@ -66,46 +65,18 @@ def images_below(folder: Path) -> Iterator[dict[str, Scalar]]:
 
 def images_in_shards(shards: Iterable[Path]) -> Iterator[dict[str, Scalar]]:
     """Every image in tar files, with its caption, the plain values of its record, and where its bytes lie."""
-    from jointnet_cli.data.shards.format import warn_of_overlooked
-
     garbled: list[str] = []
     for shard in shards:
-        overlooked: list[str] = []
+        faults = Faults()
         try:
             with tarfile.open(shard, "r:") as tar:
-                yield from _images_in(tar, shard, overlooked, garbled)
+                for key, sample in scan(tar):
+                    faults.note(key, sample)
+                    yield from _image_of(tar, shard, key, sample, garbled)
         except tarfile.TarError as error:
             raise UserError(f"{shard}: not a plain tar file: {error}") from error
-        warn_of_overlooked(len(overlooked), shard)
+        faults.warn(shard)
     _warn_of_garbled(garbled)
-
-
-def _images_in(
-    tar: tarfile.TarFile, shard: Path, overlooked: list[str], garbled: list[str]
-) -> Iterator[dict[str, Scalar]]:
-    """The images of a tar file. `overlooked` receives images that no reader finds, `garbled` captions that are no text."""
-    from jointnet_cli.data.shards.format import count_scattered, overlooked_images, warn_of_scattered
-
-    sample: dict[str, tarfile.TarInfo] = {}
-    before = ""
-    keys: Counter[str] = Counter()
-    for member in tar:
-        if not member.isfile():
-            continue
-        folder, slash, name = member.name.rpartition("/")
-        stem, _, extension = name.partition(".")
-        if not stem:  # hidden, such as what macOS writes before each file: no reader takes it for a part of a sample
-            continue
-        key = f"{folder}{slash}{stem}"
-        if key != before:
-            keys[key] += 1
-            overlooked += overlooked_images(sample)
-            yield from _image_of(tar, shard, before, sample, garbled)
-            sample, before = {}, key
-        sample[extension.lower()] = member
-    overlooked += overlooked_images(sample)
-    yield from _image_of(tar, shard, before, sample, garbled)
-    warn_of_scattered(count_scattered(keys), shard)
 
 
 def _image_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 from jointnet_cli.data.plan import Plan
 from jointnet_cli.data.rows import SUCCESS
 from jointnet_cli.data.settings import FetchSettings
-from jointnet_cli.data.shards.format import IMAGES, is_complete, read_entries, stats_path
+from jointnet_cli.data.shards.format import IMAGES, complete_shards, read_entries, read_stats
 from jointnet_cli.files.atomic import atomic_file, write_text
 from jointnet_cli.files.text import to_json
 
@@ -28,7 +27,7 @@ def write_report(out: Path, plan: Plan, limit: int | None) -> dict[str, Any]:
     received = complete = 0
     seconds = 0.0
     for shard in complete_shards(out):
-        stats = json.loads(stats_path(shard).read_text(encoding="utf-8"))
+        stats = read_stats(shard)
         statuses.update(stats.get("status_dict", {}))
         received += stats.get("received", 0)
         seconds += stats.get("duration", 0)
@@ -46,11 +45,6 @@ def write_report(out: Path, plan: Plan, limit: int | None) -> dict[str, Any]:
     }
     write_text(out / REPORT, to_json(report, indent=1, ensure_ascii=False) + "\n")
     return report
-
-
-def complete_shards(out: Path) -> list[Path]:
-    """The complete shards of a folder, in order; possibly none."""
-    return sorted(filter(is_complete, out.glob("*.tar")))
 
 
 def write_sheet(out: Path) -> Path | None:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from jointnet_cli.data.shards.format import read_shards
 from jointnet_cli.data.shards.samples import sample_map
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.shards import evaluation_shards
 from jointnet_cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def evaluate_autoencoder(
     """
     if engine.model.vae is None:
         raise UserError(f"{engine.name} works on pixels: it has no autoencoder to measure")
-    samples = list(islice(read_shards(evaluation_shards(shards), MAPS[1:]), limit))
+    samples = list(islice(ShardSet.open(shards, evaluation=True).samples(MAPS[1:]), limit))
     found: dict[str, list[float]] = {name: [] for name in MAPS}
     for number, sample in enumerate(samples):
         for name in MAPS:

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jointnet_cli.data.shards.format import Sample, find_shards, read_shards, sample_caption
+from jointnet_cli.data.shards.format import Sample, sample_caption
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.folders import WORDS, digest, find_pairs, read_true_depth, take_apart
 from jointnet_cli.evaluation.judge.labels import Labels, label, labels_of_caption
 from jointnet_cli.evaluation.judge.prompts import fixed_prompts
-from jointnet_cli.evaluation.shards import ShardSamples, evaluation_shards
 from jointnet_cli.files.images import read_image
 from jointnet_cli.files.maps import DepthKind, read_map, unit_normals
 from jointnet_cli.files.paths import IMAGE_SUFFIXES
@@ -39,11 +39,7 @@ def true_disparity(sample: Sample) -> Tensor:
 
 def samples_with_depth(shards: str | Path, limit: int | None, *, evaluation: bool = True) -> Iterator[Sample]:
     """Stream the first samples of shards with their depth; with `evaluation` warn of training seeds."""
-    found = evaluation_shards(shards) if evaluation else find_shards(shards)
-    for number, sample in enumerate(read_shards(found, ("depth",))):
-        if number == limit:
-            return
-        yield sample
+    return ShardSet.open(shards, limit, evaluation=evaluation).samples(("depth",))
 
 
 @dataclass(frozen=True)
@@ -157,7 +153,7 @@ class ShardCases:
     depth_cap: float | None = WORLDS_CAP
 
     def __init__(self, source: str | Path, modality: str) -> None:
-        self._samples, self._modality = ShardSamples(source), modality
+        self._samples, self._modality = ShardSet.open(source, evaluation=True), modality
         self.identity = self._samples.digest
         self.facts = {"shards": str(source), "samples": len(self), **self._samples.origin}
 
@@ -257,27 +253,41 @@ class PictureSet:
         return torch.from_numpy(values).permute(2, 0, 1)[None]
 
 
-class ShardPictures(ShardSamples):
+class ShardPictures:
     """The pictures of shards, with their captions.
 
     Raises:
         UserError: no complete shards.
     """
 
+    def __init__(self, source: str | Path) -> None:
+        self._samples = ShardSet.open(source, evaluation=True)
+        self.sample = self._samples.sample
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
     @cached_property
     def captions(self) -> list[Caption]:
         """The captions of all samples. Pictures are passed over undecoded."""
-        return [shard_caption(raw) for raw in self.undecoded()]
+        return [shard_caption(raw) for raw in self._samples.raw()]
 
     @cached_property
     def facts(self) -> dict[str, Any]:
         """A description of the cases that can be written as JSON."""
-        return {"shards": self.source, "pictures": len(self), "digest": self.digest, **self.origin}
+        return {
+            "shards": self._samples.source,
+            "pictures": len(self),
+            "digest": self._samples.digest,
+            **self._samples.origin,
+        }
 
     def pictures(self) -> PictureSet:
         """All of their pictures."""
         return PictureSet(
-            f"shards {self.digest}", len(self), lambda number: self.sample(number).image / np.float32(255)
+            f"shards {self._samples.digest}",
+            len(self),
+            lambda number: self.sample(number).image / np.float32(255),
         )
 
 

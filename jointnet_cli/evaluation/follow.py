@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointnet_cli.data.shards.format import read_shards
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.evaluation.figures import write_sheet
 from jointnet_cli.evaluation.judge.classifier import Judge, accuracy, labels_of_prompts, load_labelled, shrink
 from jointnet_cli.evaluation.judge.prompts import Prompt, fixed_prompts, spread_evenly
 from jointnet_cli.evaluation.report import run_facts
-from jointnet_cli.evaluation.shards import evaluation_shards
 from jointnet_cli.progress import Progress
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.presets import Sampling
@@ -92,7 +91,7 @@ def _softened(engine: Engine, shards: Path) -> Tensor:
     """The pictures of shards through the model's VAE and back, at the size that the classifier sees."""
     model, size = engine.model, engine.folder.size
     parts = []
-    for samples in _batched(read_shards(evaluation_shards(shards), ()), VAE_BATCH):
+    for samples in _batched(ShardSet.open(shards, evaluation=True).samples(()), VAE_BATCH):
         pictures = torch.stack([torch.from_numpy(np.array(sample.image)) for sample in samples])
         images = pictures.permute(0, 3, 1, 2).float() / 255
         if images.shape[-2:] != (size, size):

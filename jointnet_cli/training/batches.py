@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from jointnet_cli.data.labels.teachers import Teacher, open_labeller
-from jointnet_cli.data.shards.format import IMAGES, MAP_SUFFIXES, unpack
+from jointnet_cli.data.shards.format import MAP_SUFFIXES
 from jointnet_cli.data.shards.latents import Encode, LatentSet
 from jointnet_cli.data.shards.order import SampleOrder, order, slice_shards
-from jointnet_cli.data.shards.shard_set import Shard, count_samples, limited, list_shards, read_samples
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.shards.stream import PixelBatch, ShardStream
 from jointnet_cli.errors import UserError
 from jointnet_cli.progress import Progress
@@ -94,7 +94,7 @@ class StreamedSource:
         progress: Progress | None = None,
     ) -> None:
         self.data, self.seed, self.size = data, seed, data.size or size
-        self.shards = open_shards(data, progress)
+        self.shards = ShardSet.open(data.shards, data.limit, progress).shards
         self.replaced: Counter[str] = Counter()
         """Samples that another stood in for, by the cause; among them those of which a teacher gave no numbers."""
         self._encode, self._device, self._warn = encode, device, warn
@@ -164,55 +164,6 @@ class StreamedSource:
             if cause not in self.replaced:
                 self._warn(f"replaced a sample: {cause} ({which}); further ones are counted")
             self.replaced[cause] += 1
-
-
-@dataclass(frozen=True)
-class SetFacts:
-    """What a set holds, as its counts and its first sample tell."""
-
-    shards: int
-    samples: int
-    members: list[str]
-    """Suffixes of the first sample's files."""
-    height: int
-    width: int
-
-    def __str__(self) -> str:
-        first = f"the first is {self.width}x{self.height} with {', '.join(self.members)}"
-        return f"{self.samples:,} samples in {self.shards:,} shards; {first}"
-
-
-def open_shards(data: Data, progress: Progress | None = None) -> list[Shard]:
-    """The shards that a recipe names, with the samples that it uses of each.
-
-    Raises:
-        UserError: there are none, or one cannot be read.
-    """
-    return [shard for shard in limited(count_samples(list_shards(data.shards), progress), data.limit) if shard.count]
-
-
-def inspect_shards(data: Data) -> SetFacts:
-    """What a recipe's set holds.
-
-    Raises:
-        UserError: no samples, one that cannot be decoded, or a map that is neither there nor in `data.label`.
-    """
-    shards = open_shards(data)
-    raw = next(read_samples(shards[0].place), None)
-    if raw is None:
-        raise UserError(f"{shards[0].place} has no sample with an image", hint=f"images are {', '.join(IMAGES)}")
-    members = sorted(name for name in raw if not name.startswith("__"))
-    for name in data.maps:
-        if name in MAP_SUFFIXES and name not in data.label and MAP_SUFFIXES[name] not in raw:
-            raise UserError(
-                f"{shards[0].place} has no {name} maps: its first sample, {raw['__key__']}, holds {', '.join(members)}",
-                hint=f"make them while training, data.label.{name} = 'TEACHER', or before, `jointnet prepare --label`",
-            )
-    try:
-        height, width = unpack(raw, ()).image.shape[:2]
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"the first sample of {shards[0].place} cannot be decoded: {error}") from error
-    return SetFacts(len(shards), sum(shard.count for shard in shards), members, height, width)
 
 
 def training_device() -> torch.device:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jointnet_cli.data.labels.specs import parse_spec
-from jointnet_cli.data.shards.format import find_shards
+from jointnet_cli.data.shards.index import list_shards
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.folder import read_folder
 from jointnet_cli.model.hub import is_hub_id, models_home
@@ -30,7 +30,7 @@ def _shards(source: str) -> str | None:
     if "{" in source:
         return None
     try:
-        find_shards(source)
+        list_shards(source)
     except UserError as fault:
         return str(fault)
     return None

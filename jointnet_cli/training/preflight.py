@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from jointnet_cli.data.shards.format import find_shards, sample_count
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.training.inputs import missing_vae
@@ -70,16 +70,12 @@ def check_data(recipe: AnyRecipe) -> Check:
     Raises:
         UserError: there are none, or they lack a map.
     """
+    shards = ShardSet.open(recipe.data.shards, recipe.data.limit)
     if isinstance(recipe, JointRecipe) and not recipe.data.cache:
-        from jointnet_cli.training.batches import inspect_shards
-
-        return Check("data", str(inspect_shards(recipe.data)))
-    shards = find_shards(recipe.data.shards)
-    counted = sum(map(sample_count, shards))
-    samples = min(counted, recipe.data.limit or counted)
-    if counted and samples < recipe.train.batch_size:
-        return Check("data", f"{samples} samples, fewer than a batch of {recipe.train.batch_size}", warning=True)
-    return Check("data", f"{samples:,} samples in {len(shards):,} shards" if counted else f"{len(shards):,} shards")
+        return Check("data", shards.describe([name for name in recipe.data.maps if name not in recipe.data.label]))
+    if len(shards) < recipe.train.batch_size:
+        return Check("data", f"{len(shards)} samples, fewer than a batch of {recipe.train.batch_size}", warning=True)
+    return Check("data", f"{len(shards):,} samples in {len(shards.shards):,} shards")
 
 
 def preflight(recipe: AnyRecipe, out: Path) -> Iterator[Check]:

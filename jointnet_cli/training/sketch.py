@@ -12,7 +12,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from jointnet_cli.data.shards.format import find_shards, read_shards
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import build
 from jointnet_cli.model.folder import RGB, ModelFolder, read_json
@@ -53,8 +53,7 @@ def image_side(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> int:
         return recipe.data.size or find_model(recipe.model, recipe.base, weights=False).size
     if isinstance(recipe, VaeRecipe) and recipe.data.crop:
         return recipe.data.crop
-    sample = next(read_shards(find_shards(recipe.data.shards)[:1], ()))
-    return min(sample.image.shape[:2])
+    return min(ShardSet.open(recipe.data.shards).sample(0).image.shape[:2])
 
 
 def _draw_vae(recipe: VaeRecipe, side: int) -> Sketch:

@@ -9,9 +9,8 @@ from pathlib import Path
 import duckdb
 from helpers.answers import ANSWERS, ELSEWHERE, SETTINGS
 from helpers.gallery import content
+from helpers.shards import find_shards, read_shards
 from helpers.web import Web, running
-
-from jointnet_cli.data.shards.format import find_shards, read_shards
 
 RECIPE = f"""
 [filter]

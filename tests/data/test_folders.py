@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.gallery import SETTINGS, content, image_bytes
+from helpers.shards import read_shards
 
 from jointnet_cli.data.job import PrepareJob, Tally
 from jointnet_cli.data.plan import FOLDER, Plan, build_plan, open_plan
 from jointnet_cli.data.settings import Filter, Sifting
-from jointnet_cli.data.shards.format import png, read_shards, unpack
-from jointnet_cli.data.shards.shard_set import count_samples, read_samples
+from jointnet_cli.data.shards.format import png, unpack
+from jointnet_cli.data.shards.index import count_samples, read_samples
 from jointnet_cli.data.web.download import download_shards
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.cases import shard_caption

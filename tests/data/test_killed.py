@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 from helpers.gallery import content, files, gallery, write_table
-
-from jointnet_cli.data.shards.format import find_shards
+from helpers.shards import find_shards
 
 pytestmark = pytest.mark.slow
 

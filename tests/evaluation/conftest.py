@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.shards import read_shards
 
-from jointnet_cli.data.shards.format import read_shards
 from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.data.worlds.dataset import PrepareWorlds, prepare_worlds
 from jointnet_cli.data.worlds.world import EVALUATION_SEEDS

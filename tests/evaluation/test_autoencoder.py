@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.shards import find_shards, read_shards
 from skimage.metrics import peak_signal_noise_ratio
 
-from jointnet_cli.data.shards.format import find_shards, read_shards
 from jointnet_cli.engine import Engine
 from jointnet_cli.evaluation.autoencoder import evaluate_autoencoder, psnr
 

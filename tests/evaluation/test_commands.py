@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from jointnet_cli.data.shards.shard_set import EVALUATION_COMMAND
 from jointnet_cli.engine import Engine
 from jointnet_cli.evaluation.__main__ import app
 from jointnet_cli.evaluation.autoencoder import evaluate_autoencoder
 from jointnet_cli.evaluation.cases import samples_with_depth
 from jointnet_cli.evaluation.follow import _softened
 from jointnet_cli.evaluation.judge.classifier import load_labelled
-from jointnet_cli.evaluation.shards import EVALUATION_COMMAND
 
 
 def test_prompts_as_json() -> None:

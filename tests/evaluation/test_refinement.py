@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers.shards import read_shards
 
-from jointnet_cli.data.shards.format import read_shards
 from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError

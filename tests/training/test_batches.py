@@ -15,10 +15,11 @@ from torch.nn import functional as F
 
 from jointnet_cli.data.shards.format import Sample
 from jointnet_cli.data.shards.latents import load_latents
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.errors import UserError
 from jointnet_cli.tensors import relative_disparity, to_map
-from jointnet_cli.training.batches import Batch, CachedSource, SetFacts, StreamedSource, inspect_shards
+from jointnet_cli.training.batches import Batch, CachedSource, StreamedSource
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.recipe import Data
 
@@ -68,7 +69,7 @@ def convolve(maps: Tensor) -> Tensor:
 @pytest.mark.parametrize("mirrored", [True, False])
 def test_latents_are_those_of_a_cached_set(shards: Path, mirrored: bool) -> None:
     """Also which of them are mirrored."""
-    cached = load_latents(shards, NAMES, convolve, "a", mirrored=mirrored)
+    cached = load_latents(ShardSet.open(shards), NAMES, convolve, "a", mirrored=mirrored)
     share = RankSampler(4)
     for batch in batches(source(shards, convolve, flip=mirrored), share, 5):
         assert batch.clean.shape == (4, 3, 4, SIZE // 4, SIZE // 4)
@@ -156,15 +157,11 @@ def test_a_limit(shards: Path) -> None:
 
 
 def test_what_a_set_holds(shards: Path, tmp_path: Path, inverted: str) -> None:
-    def look(maps: list[str], **more: Any) -> SetFacts:
-        return inspect_shards(Data.model_validate({"shards": str(shards), "maps": maps, **more}))
-
-    members = ["depth.png", "json", "normal.png", "png", "txt"]
-    assert look(NAMES) == SetFacts(2, 10, members, SIZE, SIZE)
-    assert look(NAMES, limit=4).samples == 4
-    assert str(look(NAMES)) == "10 samples in 2 shards; the first is 16x16 with depth.png, json, normal.png, png, txt"
+    members = "depth.png, json, normal.png, png, txt"
+    assert ShardSet.open(shards).describe(NAMES) == f"10 samples in 2 shards; the first is 16x16 with {members}"
+    assert ShardSet.open(shards, 4).describe(NAMES) == f"4 samples in 1 shards; the first is 16x16 with {members}"
     write_shard(tmp_path / "00000.tar", [sample(0, depth=False)])
     with pytest.raises(UserError, match=r"00000\.tar has no depth maps: its first sample, 000, holds json") as caught:
-        look(NAMES)
+        ShardSet.open(shards).describe(NAMES)
     assert "data.label.depth" in str(caught.value.hint) and "prepare --label" in str(caught.value.hint)
-    assert look(NAMES, label={"depth": inverted}).samples == 6
+    assert ShardSet.open(shards).describe(["rgb", "normal"]).startswith("6 samples")

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.shards import read_shards
 from typer.testing import CliRunner
 
 from jointnet_cli.cli import app
-from jointnet_cli.data.shards.format import read_shards
 from jointnet_cli.data.worlds.vocabulary import caption_words
 from jointnet_cli.data.worlds.world import EVALUATION_SEEDS
 from jointnet_cli.model.checkpoint import load_model

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from jointnet_cli.data.shards.latents import load_pixels
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.training.recipe import Vae
 from jointnet_cli.training.stages.from_scratch import build_vae
@@ -78,7 +79,7 @@ def test_training_reduces_the_reconstruction_loss(vae_run: Path) -> None:
 def test_the_trained_autoencoder_has_unit_latents(vae_run: Path) -> None:
     vae = AutoencoderKL.from_pretrained(vae_run / "model")
     assert vae.config.scaling_factor == 1
-    latents = vae.encode(load_pixels("shards/worlds", ["rgb"], 8).maps["rgb"].float()).latent_dist.mean
+    latents = vae.encode(load_pixels(ShardSet.open("shards/worlds", 8), ["rgb"]).maps["rgb"].float()).latent_dist.mean
     assert latents.mean(dim=(0, 2, 3)).abs().max() < 0.01
     assert torch.allclose(latents.std(dim=(0, 2, 3)), torch.ones(4), atol=0.01)
 

@@ -42,7 +42,7 @@ def depth_to_image(
     judging = parse_row(predictor, PREDICTORS)
     given = open_shards(shards)
     if given is None:
-        from jointnet_cli.evaluation.shards import EVALUATION_COMMAND
+        from jointnet_cli.data.shards.shard_set import EVALUATION_COMMAND
 
         raise UserError("no depth to paint for", hint=f"give --shards DIR, such as those of {EVALUATION_COMMAND}")
     folder = evaluation.folder("depth-to-image")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import io
 import json
+import re
 import sys
 import tarfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,14 @@ from jointnet_cli.files.text import read_text, to_json
 
 IMAGES = ("png", "jpg", "jpeg", "webp")
 """What the image of a sample may be called."""
+
+MAP_SUFFIXES = {"depth": "depth.png", "normal": "normal.png"}
+"""The suffix of a map's member."""
+
+UINT16 = 65535
+
+_METADATA = re.compile("__[^/]*__($|/)")
+"""Names of metadata, which webdataset passes over."""
 
 
 @dataclass
@@ -48,6 +58,11 @@ def is_complete(shard: Path) -> bool:
     return shard.exists() and stats_path(shard).exists()
 
 
+def complete_shards(folder: Path) -> list[Path]:
+    """The complete shards of a folder, in order; possibly none."""
+    return sorted(filter(is_complete, folder.glob("*.tar")))
+
+
 def read_stats(shard: Path) -> dict[str, Any]:
     """Content of a shard's stats file; empty where the shard is not complete."""
     if not is_complete(shard):
@@ -67,77 +82,39 @@ def sample_count(shard: Path) -> int:
     return stated_count(stats) if stats else 0
 
 
-def overlooked_images(suffixes: Iterable[str]) -> list[str]:
-    """Return the suffixes of a sample's images that no reader finds, because the file's name has another dot.
+@dataclass
+class Faults:
+    """Images and samples of shards that no reader finds whole."""
 
-    webdataset ends a sample's key at the first dot: `a.b.jpg` has the key `a` and the suffix `b.jpg`. Empty for a sample that
-    has an image, whose other members are nobody's loss.
-    """
-    names = [suffix.lower() for suffix in suffixes]
-    if any(name in IMAGES for name in names):
-        return []
-    return [name for name in names if name.rpartition(".")[2] in IMAGES and name not in ("depth.png", "normal.png")]
+    overlooked: int = 0
+    """Images whose file name has another dot: `a.b.jpg` has the key `a` and the suffix `b.jpg`, as in webdataset."""
+    scattered: int = 0
+    """Samples whose files do not follow one another."""
+    _begins: Counter[str] = field(default_factory=Counter, repr=False)
 
+    def note(self, key: str, suffixes: Collection[str]) -> None:
+        """Count what is wrong with the next files of one key."""
+        self._begins[key] += 1
+        self.scattered += self._begins[key] == 2
+        names = {name.lower() for name in suffixes}
+        if not names.intersection(IMAGES):
+            others = names - set(MAP_SUFFIXES.values())
+            self.overlooked += sum(name.rpartition(".")[2] in IMAGES for name in others)
 
-def warn_of_overlooked(count: int, source: str | Path) -> None:
-    """Say on stderr how many images of shards are not read, and why."""
-    if count:
-        print(
-            f"warning: {count} images in {source} are not read: the key of a sample ends at the first dot of a file's name\n"
-            "hint: write a.b.jpg as a_b.jpg, and the files that belong to it likewise",
-            file=sys.stderr,
-        )
-
-
-def count_scattered(begins: Mapping[str, int]) -> int:
-    """Count the keys whose files do not follow one another, from how often files of each key begin."""
-    return sum(number > 1 for number in begins.values())
-
-
-def warn_of_scattered(count: int, source: str | Path) -> None:
-    """Say on stderr how many samples of shards are torn apart."""
-    if count:
-        print(
-            f"warning: {count} samples in {source} are incomplete: their files do not follow one another, and captions or maps "
-            "are not found\nhint: write the files sorted by name, as `tar --sort=name` does",
-            file=sys.stderr,
-        )
-
-
-def worlds_command(out: str | Path, *, evaluation: bool) -> str:
-    """Return the command that makes worlds in a folder, with reserved seeds for an evaluation."""
-    return (
-        f"jointnet prepare --source worlds {'--evaluation --count 512' if evaluation else '--count 1000'} --out {out}"
-    )
-
-
-def find_shards(source: str | Path, *, evaluation: bool = False) -> list[Path]:
-    """List the complete shards of a folder, in order, or the one tar file that `source` names.
-
-    With `evaluation` the hint of a fault makes worlds with reserved seeds.
-
-    Raises:
-        UserError: nothing there.
-    """
-    root = Path(source)
-    shards = [root] if root.suffix == ".tar" and root.is_file() else sorted(filter(is_complete, root.glob("*.tar")))
-    if not shards:
-        raise UserError(
-            f"no complete shards in {root}",
-            hint=f"make some: {worlds_command(root, evaluation=evaluation)}",
-        )
-    return shards
-
-
-def read_shards(shards: Iterable[Path], maps: Iterable[str] = ("depth", "normal")) -> Iterator[Sample]:
-    """Stream the samples of shards in order, decoding only the maps asked for."""
-    import webdataset
-
-    wanted = set(maps)
-    # Every process of a distributed run reads all the shards: batches are drawn from samples in memory.
-    paths = [str(shard) for shard in shards]
-    for raw in webdataset.WebDataset(paths, shardshuffle=False, nodesplitter=None, empty_check=False):
-        yield unpack(raw, wanted)
+    def warn(self, source: str | Path) -> None:
+        """Say on stderr what is not read, and why."""
+        if self.overlooked:
+            print(
+                f"warning: {self.overlooked} images in {source} are not read: the key of a sample ends at the first dot of a "
+                "file's name\nhint: write a.b.jpg as a_b.jpg, and the files that belong to it likewise",
+                file=sys.stderr,
+            )
+        if self.scattered:
+            print(
+                f"warning: {self.scattered} samples in {source} are incomplete: their files do not follow one another, and "
+                "captions or maps are not found\nhint: write the files sorted by name, as `tar --sort=name` does",
+                file=sys.stderr,
+            )
 
 
 def pack(sample: Sample) -> Entry:
@@ -222,12 +199,6 @@ def _lies_across(values: NDArray[np.float32], image: NDArray[np.uint8]) -> bool:
     return (height - width) * (rows - columns) < 0
 
 
-UINT16 = 65535
-
-MAP_SUFFIXES = {"depth": "depth.png", "normal": "normal.png"}
-"""The extension of a map's member."""
-
-
 def encode_depth(inverse_depth: NDArray[np.float32]) -> tuple[bytes, float]:
     """Inverse depth (H, W), at least 0, as a 16-bit PNG, and the scale that turns its values back."""
     scale = max(float(inverse_depth.max()), 1e-9)
@@ -258,7 +229,7 @@ class Member:
     @property
     def suffix(self) -> str:
         """What follows the key: `jpg`, `depth.png`."""
-        return _split(self.info.name)[1]
+        return split_key(self.info.name)[1]
 
 
 @dataclass
@@ -317,7 +288,7 @@ def read_entries(shard: Path) -> Iterator[Entry]:
             stream = tar.extractfile(info) if info.isfile() else None
             member = Member(info, stream.read() if stream else None)
             tar.members = []  # type: ignore[attr-defined] # the index of what was read would grow with the shard
-            key = _split(info.name)[0]
+            key = split_key(info.name)[0]
             if entry is None or entry.key != key:
                 if entry:
                     yield entry
@@ -337,11 +308,32 @@ def write_entry(tar: tarfile.TarFile, entry: Entry) -> None:
         tar.addfile(member.info, io.BytesIO(member.content))
 
 
-def _split(name: str) -> tuple[str, str]:
-    """Key and suffix: the file's name is divided at its first dot, as in webdataset."""
+def split_key(name: str) -> tuple[str, str]:
+    """Divide a member's name into key and suffix, at the first dot of the file's name as webdataset does."""
     folder, slash, file = name.rpartition("/")
     stem, _, suffix = file.partition(".")
-    return folder + slash + stem, suffix
+    return f"{folder}{slash}{stem}", suffix.lower()
+
+
+def scan(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
+    """Find the samples of a tar by its headers: consecutive files of one key, by their suffixes.
+
+    Hidden files, names without a dot and metadata belong to no sample, as in webdataset.
+    """
+    current, members = "", dict[str, tarfile.TarInfo]()
+    for info in tar:
+        tar.members = []  # type: ignore[attr-defined] # the index of what was read would grow with the shard
+        key, suffix = split_key(info.name)
+        hidden = key.endswith("/") or not key
+        if not info.isreg() or hidden or "." not in info.name.rpartition("/")[2] or _METADATA.match(info.name):
+            continue
+        if key != current and members:
+            yield current, members
+            members = {}
+        current = key
+        members[suffix] = info
+    if members:
+        yield current, members
 
 
 CAPTIONS = ("caption", "text")

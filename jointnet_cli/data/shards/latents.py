@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from jointnet_cli.data.shards.format import Sample, find_shards, read_shards
+from jointnet_cli.data.shards.format import unpack
+from jointnet_cli.data.shards.index import Raw, read_samples, state_of
+from jointnet_cli.data.shards.remote import is_url
 from jointnet_cli.data.shards.samples import sample_map
+from jointnet_cli.data.shards.shard_set import ShardSet
+from jointnet_cli.files.atomic import atomic_file
+from jointnet_cli.files.paths import cache_home, text_digest
 from jointnet_cli.files.text import to_json
 from jointnet_cli.progress import Progress
 from jointnet_cli.tensors import flip
@@ -34,15 +39,20 @@ class PixelSet:
     captions: list[str]
 
 
-def load_pixels(shards: str | Path, modalities: list[str], limit: int | None = None) -> PixelSet:
+def load_pixels(shards: ShardSet, modalities: list[str]) -> PixelSet:
     """Read a set into memory.
 
     Raises:
-        UserError: no shards, or a map is missing.
+        UserError: a map is missing, or a shard cannot be read.
     """
+    return _pixels(shards.raw(), modalities)
+
+
+def _pixels(samples: Iterable[Raw], modalities: list[str]) -> PixelSet:
     captions: list[str] = []
     maps: dict[str, list[Tensor]] = {name: [] for name in modalities}
-    for sample in _limited(shards, modalities, limit):
+    for raw in samples:
+        sample = unpack(raw, modalities)
         captions.append(sample.caption)
         for name in modalities:
             tensor = sample_map(sample, name)
@@ -63,66 +73,70 @@ class LatentSet:
 
 
 def load_latents(
-    shards: str | Path,
+    shards: ShardSet,
     modalities: list[str],
     encode: Encode,
     vae_hash: str,
     *,
     mirrored: bool = True,
-    limit: int | None = None,
     progress: Progress | None = None,
 ) -> LatentSet:
-    """Latents of a set, encoded on the first call and kept in `<shards>/.latents/`.
+    """Latents of a set, encoded on the first call and kept in the folder `.latents` beside each shard.
+
+    Latents of shards that lie elsewhere are kept in the cache folder.
 
     Args:
-        shards: folder of shards.
+        shards: the set.
         modalities: names in branch order.
         encode: maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w).
         vae_hash: names the encoder in the cache, so that another VAE gets its own latents.
         mirrored: whether to hold the mirrored samples too; a VAE does not commute with mirroring, so they are encoded.
-        limit: use only the first samples.
         progress: called with the number of shards done and their number.
     """
-    paths = find_shards(shards)
-    cache = (paths[0].parent if Path(shards).suffix == ".tar" else Path(shards)) / ".latents"
-    cache.mkdir(exist_ok=True)
     parts = []
     captions: list[str] = []
-    for number, path in enumerate(paths):
-        wanted = [(name, side) for name in modalities for side in (False, True)[: 1 + mirrored]]
-        stored, texts = shard_latents(path, cache / f"{path.stem}-{vae_hash}.safetensors", wanted, encode)
-        parts.append(stored)
-        captions += texts
+    sides = (False, True)[: 1 + mirrored]
+    for number, shard in enumerate(shards.shards):
+        wanted = [(name, side) for name in modalities for side in sides]
+        stored, texts = shard_latents(shard.location, _cache_of(shard.location, vae_hash), wanted, encode)
+        parts.append({name: values[: shard.count] for name, values in stored.items()})
+        captions += texts[: shard.count]
         if progress:
-            progress(number + 1, len(paths))
-        if limit is not None and len(captions) >= limit:
-            break
-    sides = [
+            progress(number + 1, len(shards.shards))
+    found = [
         torch.stack([torch.cat([part[_entry(name, side)] for part in parts]) for name in modalities], dim=1)
-        for side in (False, True)[: 1 + mirrored]
+        for side in sides
     ]
-    return LatentSet(torch.stack(sides)[:, :limit], captions[:limit])
+    return LatentSet(torch.stack(found), captions)
+
+
+def _cache_of(location: str, vae_hash: str) -> Path:
+    if is_url(location):
+        return cache_home() / "latents" / f"{text_digest(f'{location} {state_of(location)}')}-{vae_hash}.safetensors"
+    path = Path(location)
+    return path.parent / ".latents" / f"{path.stem}-{vae_hash}.safetensors"
 
 
 def shard_latents(
-    shard: Path, cached: Path, wanted: list[tuple[str, bool]], encode: Encode
+    location: str, cached: Path, wanted: list[tuple[str, bool]], encode: Encode
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The latents of one shard and its captions, encoding only what the cache lacks; what is older than the shard does not
-    count."""
-    current = cached.exists() and cached.stat().st_mtime >= shard.stat().st_mtime
+    """The latents of one shard and its captions, encoding only what the cache lacks; a cache older than the shard is not
+    used."""
+    changed = 0 if is_url(location) else Path(location).stat().st_mtime
+    current = cached.exists() and cached.stat().st_mtime >= changed
     stored, captions = _read_cache(cached) if current else ({}, None)
     missing = [(name, side) for name, side in wanted if _entry(name, side) not in stored]
     if missing:
         names = sorted({name for name, _ in missing})
-        pixels = load_pixels(shard, names)
+        pixels = _pixels(read_samples(location), names)
         captions = pixels.captions
         for name, side in missing:
             encoded = [encode(batch) for batch in _map_batches(pixels.maps[name], name, side)]
             stored[_entry(name, side)] = torch.cat(encoded).half().contiguous()
-        partial = cached.with_suffix(".partial")
-        save_file(stored, partial, metadata={CAPTIONS: to_json(captions)})
-        partial.replace(cached)
-    return stored, captions or [sample.caption for sample in read_shards([shard], ())]
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(cached) as partial:
+            save_file(stored, partial, metadata={CAPTIONS: to_json(captions)})
+    return stored, captions or [unpack(raw, ()).caption for raw in read_samples(location)]
 
 
 def _read_cache(cached: Path) -> tuple[dict[str, Tensor], list[str] | None]:
@@ -139,11 +153,3 @@ def _map_batches(maps: Tensor, modality: str, mirrored: bool) -> Iterator[Tensor
 
 def _entry(modality: str, mirrored: bool) -> str:
     return f"{modality}.mirrored" if mirrored else modality
-
-
-def _limited(shards: str | Path, modalities: list[str], limit: int | None) -> Iterator[Sample]:
-    maps = [name for name in modalities if name != "rgb"]
-    for number, sample in enumerate(read_shards(find_shards(shards), maps)):
-        if limit is not None and number >= limit:
-            return
-        yield sample

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from jointnet_cli.data.shards.format import Sample, unpack
-from jointnet_cli.data.shards.shard_set import Raw
+from jointnet_cli.data.shards.index import Raw
 from jointnet_cli.errors import UserError
 from jointnet_cli.modality import Modality
 from jointnet_cli.tensors import Size, relative_disparity, resize, to_map

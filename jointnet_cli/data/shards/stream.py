@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from jointnet_cli.data.shards.index import Raw, Shard, read_samples, too_few_samples
 from jointnet_cli.data.shards.order import SampleOrder, ShuffleBlock
 from jointnet_cli.data.shards.samples import Crop, UnusableSample, crop_sample
-from jointnet_cli.data.shards.shard_set import Raw, Shard, read_samples
 from jointnet_cli.errors import UserError
 
 AHEAD = 2
@@ -122,14 +122,12 @@ class ShardStream:
         samples: Iterator[Raw] = iter(())
         position = None
         for block in self.lanes.walk(lane, self.step):
-            place = self.shards[block.shard].place
+            place = self.shards[block.shard].location
             if position != (block.shard, block.start):
                 samples = read_samples(place, block.start)
             neighbours = list(islice(samples, len(block.order)))
             if len(neighbours) < len(block.order):
-                found, stated = block.start + len(neighbours), self.shards[block.shard].count
-                hint = "make it again, or remove its stats file to have it counted"
-                raise UserError(f"{place} has {found} samples with an image rather than {stated}", hint=hint)
+                raise too_few_samples(self.shards[block.shard], block.start + len(neighbours))
             position = block.shard, block.start + len(neighbours)
             yield from self._usable(block, neighbours)
 
@@ -137,7 +135,7 @@ class ShardStream:
         """The samples of a block in its order; in place of an unusable one the next that is usable, so that no place of the
         run moves."""
         ring = [neighbours[index] for index in block.order]
-        place = self.shards[block.shard].place
+        place = self.shards[block.shard].location
         for first in range(block.done, len(ring)):
             replaced = []
             for raw in ring[first:] + ring[:first]:

@@ -18,11 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from jointnet_cli.data.shards.format import find_shards, read_shards
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.worlds import grammar
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.judge.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN, label
-from jointnet_cli.evaluation.shards import evaluation_shards
 from jointnet_cli.files.text import to_json
 from jointnet_cli.progress import Progress
 
@@ -153,7 +152,7 @@ def load_labelled(shards: str | Path, limit: int | None = None, *, evaluation: b
         UserError: no shards there, or shards of another source than worlds.
     """
     images, labels, keys = [], [], []
-    for sample in read_shards(evaluation_shards(shards) if evaluation else find_shards(shards), ()):
+    for sample in ShardSet.open(shards, evaluation=evaluation).samples(()):
         if "scene" not in sample.record:
             raise UserError(f"sample {sample.key} has no scene record", hint="labels come from shards of worlds")
         picture = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)[None].float() / 255

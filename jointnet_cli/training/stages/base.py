@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from jointnet_cli.data.shards.latents import load_latents
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel, load_model, save_model
@@ -56,12 +57,11 @@ class BaseStage:
         torch.manual_seed(recipe.train.seed)
         vae = AutoencoderKL.from_pretrained(recipe.vae).eval().to(training_device())
         data = load_latents(
-            recipe.data.shards,
+            ShardSet.open(recipe.data.shards, recipe.data.limit),
             [RGB],
             torch.inference_mode()(lambda maps: encode_maps(vae, maps).cpu()),
             weights_hash(recipe.vae),
             mirrored=recipe.data.flip,
-            limit=recipe.data.limit,
             progress=lambda done, count: log({"encoded": done, "shards": count}),
         )
         text = recipe.text_encoder

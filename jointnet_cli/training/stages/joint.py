@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from jointnet_cli.data.shards.latents import load_latents
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.checkpoint import JointModel, build, load_model, save_model
 from jointnet_cli.model.folder import RGB, ModelFolder
@@ -110,12 +111,11 @@ def _prepared(network: JointDenoiser, recipe: JointRecipe) -> JointDenoiser:
 def _cached(recipe: JointRecipe, facts: ModelFolder, model: JointModel, log: Log) -> tuple[BatchSource, CaptionEncoder]:
     """The set in memory, encoded once and kept beside the shards."""
     data = load_latents(
-        recipe.data.shards,
+        ShardSet.open(recipe.data.shards, recipe.data.limit),
         list(recipe.data.maps),
         torch.inference_mode()(lambda maps: model.encode(maps).cpu()),
         weights_hash(facts.base / "vae") if facts.family.has_vae else "pixels",
         mirrored=recipe.data.flip,
-        limit=recipe.data.limit,
         progress=lambda done, count: log({"encoded": done, "shards": count}),
     )
     near = replace(data, latents=to_device_if_fits(data.latents))

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from jointnet_cli.data.shards.latents import load_pixels
 from jointnet_cli.data.shards.order import order
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
 from jointnet_cli.model.folder import RGB
@@ -121,7 +122,7 @@ class VaeStage:
         self._network = Autoencoding(vae)
         self._perceptual = open_distance(recipe.vae)
         self.factor = 2 ** (len(recipe.vae.block_out_channels) - 1)
-        self.pixels = load_pixels(recipe.data.shards, list(recipe.data.maps), recipe.data.limit)
+        self.pixels = load_pixels(ShardSet.open(recipe.data.shards, recipe.data.limit), list(recipe.data.maps))
         near = {name: to_device_if_fits(maps) for name, maps in self.pixels.maps.items()}
         if len({maps.device for maps in near.values()}) == 1:  # or else not all of them fit
             self.pixels.maps = near

@@ -14,14 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.shards import read_shards
 from helpers.teachers import INVERTED, save_onnx
 from PIL import Image
 from torch import Tensor
 
 from jointnet_cli.data.labels.labelling import label_shards
 from jointnet_cli.data.labels.teachers import Teacher, open_labeller
-from jointnet_cli.data.shards.format import Sample, read_shards, stats_path
+from jointnet_cli.data.shards.format import Sample, stats_path
 from jointnet_cli.data.shards.latents import load_pixels
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.shards.writer import claim_shard, write_shard
 from jointnet_cli.errors import UserError
 
@@ -82,7 +84,7 @@ def test_normals_and_depth_in_one_pass_are_what_training_reads(
 ) -> None:
     report = label_shards([shard], [inverting, facing])
     assert report.labelled == {"depth": COUNT, "normal": COUNT}
-    pixels = load_pixels(shard, ["rgb", "depth", "normal"])
+    pixels = load_pixels(ShardSet.open(shard), ["rgb", "depth", "normal"])
     assert pixels.maps["depth"].shape == (COUNT, 1, 24, 20)
     normals = pixels.maps["normal"].float()
     assert normals[:, 1].min() > 0.55 and normals[:, 2].min() > 0.75 and normals[:, 0].abs().max() < 0.01

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.shards import find_shards, read_shards
 
-from jointnet_cli.data.shards.format import Sample, find_shards, is_complete, png, read_shards, stats_path, unpack
+from jointnet_cli.data.shards.format import Sample, is_complete, png, stats_path, unpack
 from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.errors import UserError
 

@@ -17,6 +17,7 @@ from jointnet_cli.data.shards.format import Sample
 from jointnet_cli.data.shards.latents import load_latents, load_pixels
 from jointnet_cli.data.shards.order import order
 from jointnet_cli.data.shards.samples import sample_map
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.errors import UserError
 
@@ -85,7 +86,7 @@ def test_maps_of_a_sample() -> None:
 
 
 def test_pixels(shards: Path) -> None:
-    pixels = load_pixels(shards, ["rgb", "depth", "normal"], limit=4)
+    pixels = load_pixels(ShardSet.open(shards, 4), ["rgb", "depth", "normal"])
     assert pixels.captions == [f"scene {number}" for number in range(4)]
     assert {name: tuple(maps.shape) for name, maps in pixels.maps.items()} == {
         "rgb": (4, 3, SIZE, SIZE),
@@ -102,16 +103,16 @@ def test_a_missing_map_is_named(tmp_path: Path) -> None:
     sample.normal = None
     write_shard(tmp_path / "00000.tar", [sample])
     with pytest.raises(UserError, match="000000000000 has no normal map"):
-        load_pixels(tmp_path, ["rgb", "normal"])
+        load_pixels(ShardSet.open(tmp_path), ["rgb", "normal"])
 
 
 def test_latents_plain_and_mirrored(shards: Path) -> None:
     encoder = Encoder()
     names = ["rgb", "depth", "normal"]
-    found = load_latents(shards, names, encoder, "a")
+    found = load_latents(ShardSet.open(shards), names, encoder, "a")
     assert found.latents.shape == (2, 6, 3, 3, SIZE // FACTOR, SIZE // FACTOR)
     assert found.captions == [f"scene {number}" for number in range(6)] and len(found) == 6
-    pixels = load_pixels(shards, names)
+    pixels = load_pixels(ShardSet.open(shards), names)
     for branch, name in enumerate(names):
         maps = pixels.maps[name].float().expand(-1, 3, -1, -1)
         mirrored = maps.flip(-1)
@@ -125,51 +126,51 @@ def test_latents_plain_and_mirrored(shards: Path) -> None:
 
 def test_latents_are_encoded_once(shards: Path) -> None:
     encoder = Encoder()
-    first = load_latents(shards, ["rgb", "depth"], encoder, "a")
+    first = load_latents(ShardSet.open(shards), ["rgb", "depth"], encoder, "a")
     assert encoder.maps == 6 * 2 * 2
-    again = load_latents(shards, ["rgb", "depth"], encoder, "a")
+    again = load_latents(ShardSet.open(shards), ["rgb", "depth"], encoder, "a")
     assert encoder.maps == 6 * 2 * 2
     assert torch.equal(first.latents, again.latents) and first.captions == again.captions
 
 
 def test_what_is_encoded_needs_no_pictures_any_more(shards: Path) -> None:
-    first = load_latents(shards, ["rgb"], Encoder(), "vae")
+    first = load_latents(ShardSet.open(shards), ["rgb"], Encoder(), "vae")
     for shard in shards.glob("*.tar"):
         seconds = shard.stat().st_mtime
         shard.write_bytes(b"")
         os.utime(shard, (seconds, seconds))
-    again = load_latents(shards, ["rgb"], Encoder(), "vae")
+    again = load_latents(ShardSet.open(shards), ["rgb"], Encoder(), "vae")
     assert again.captions == first.captions and torch.equal(again.latents, first.latents)
 
 
 def test_only_a_further_modality_is_encoded(shards: Path) -> None:
     encoder = Encoder()
-    first = load_latents(shards, ["rgb"], encoder, "a", mirrored=False)
+    first = load_latents(ShardSet.open(shards), ["rgb"], encoder, "a", mirrored=False)
     assert encoder.maps == 6
-    found = load_latents(shards, ["depth", "rgb"], encoder, "a", mirrored=False)
+    found = load_latents(ShardSet.open(shards), ["depth", "rgb"], encoder, "a", mirrored=False)
     assert encoder.maps == 12
     assert torch.equal(found.latents[:, :, 1], first.latents[:, :, 0])
-    load_latents(shards, ["rgb"], encoder, "a", mirrored=True)
+    load_latents(ShardSet.open(shards), ["rgb"], encoder, "a", mirrored=True)
     assert encoder.maps == 18
 
 
 def test_another_encoder_has_latents_of_its_own(shards: Path) -> None:
     first, second = Encoder(0), Encoder(1)
-    of_first = load_latents(shards, ["rgb"], first, "a")
-    of_second = load_latents(shards, ["rgb"], second, "b")
+    of_first = load_latents(ShardSet.open(shards), ["rgb"], first, "a")
+    of_second = load_latents(ShardSet.open(shards), ["rgb"], second, "b")
     assert second.maps == 12 and not torch.allclose(of_first.latents, of_second.latents, atol=0.1)
-    assert torch.equal(load_latents(shards, ["rgb"], first, "a").latents, of_first.latents)
+    assert torch.equal(load_latents(ShardSet.open(shards), ["rgb"], first, "a").latents, of_first.latents)
     assert first.maps == 12
 
 
 def test_a_shard_that_was_rendered_again_is_encoded_again(shards: Path) -> None:
     encoder = Encoder()
-    before = load_latents(shards, ["rgb"], encoder, "a", mirrored=False)
+    before = load_latents(ShardSet.open(shards), ["rgb"], encoder, "a", mirrored=False)
     changed = shards / "00001.tar"
     write_shard(changed, [make_sample(number) for number in (13, 14, 15)])
     later = max(path.stat().st_mtime for path in (shards / ".latents").iterdir()) + 1
     os.utime(changed, (later, later))
-    after = load_latents(shards, ["rgb"], encoder, "a", mirrored=False)
+    after = load_latents(ShardSet.open(shards), ["rgb"], encoder, "a", mirrored=False)
     assert encoder.maps == 6 + 3
     assert after.captions[3:] == ["scene 13", "scene 14", "scene 15"]
     assert torch.equal(after.latents[:, :3], before.latents[:, :3])
@@ -180,15 +181,32 @@ def test_a_limit_takes_the_first_samples_and_reads_no_further(shards: Path) -> N
     encoder = Encoder()
     seen: list[tuple[int, int]] = []
     few = load_latents(
-        shards, ["rgb"], encoder, "a", mirrored=False, limit=2, progress=lambda done, count: seen.append((done, count))
+        ShardSet.open(shards, 2),
+        ["rgb"],
+        encoder,
+        "a",
+        mirrored=False,
+        progress=lambda done, count: seen.append((done, count)),
     )
     assert few.latents.shape[:2] == (1, 2) and few.captions == ["scene 0", "scene 1"]
-    assert encoder.maps == 3 and seen == [(1, 2)]
-    more = load_latents(shards, ["rgb"], encoder, "a", mirrored=False, limit=5)
+    assert encoder.maps == 3 and seen == [(1, 1)]
+    more = load_latents(ShardSet.open(shards, 5), ["rgb"], encoder, "a", mirrored=False)
     assert more.captions[-1] == "scene 4" and more.latents.shape[1] == 5
     assert torch.equal(more.latents[:, :2], few.latents)
 
 
+@pytest.mark.parametrize("source", ["{}/{{00000..00001}}.tar", "file://{}"])
+def test_patterns_and_urls(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    encoder, place = Encoder(), source.format(shards)
+    found = load_latents(ShardSet.open(place), ["rgb"], encoder, "a", mirrored=False)
+    expected = load_latents(ShardSet.open(shards), ["rgb"], Encoder(), "a", mirrored=False)
+    assert torch.equal(found.latents, expected.latents) and found.captions == expected.captions
+    asked = encoder.maps
+    assert torch.equal(load_latents(ShardSet.open(place), ["rgb"], encoder, "a", mirrored=False).latents, found.latents)
+    assert encoder.maps == asked == 6, "kept"
+
+
 def test_one_shard_by_its_file(shards: Path) -> None:
-    found = load_latents(shards / "00001.tar", ["rgb"], Encoder(), "a", mirrored=False)
+    found = load_latents(ShardSet.open(shards / "00001.tar"), ["rgb"], Encoder(), "a", mirrored=False)
     assert found.captions == ["scene 3", "scene 4", "scene 5"]

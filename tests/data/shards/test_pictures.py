@@ -16,9 +16,10 @@ from PIL import Image
 from jointnet_cli.data.labels.labelling import decode
 from jointnet_cli.data.settings import FetchSettings
 from jointnet_cli.data.shards.format import encode_normal, png, read_entries
+from jointnet_cli.data.shards.index import read_samples
 from jointnet_cli.data.shards.latents import load_pixels
 from jointnet_cli.data.shards.samples import UnusableSample, crop_sample
-from jointnet_cli.data.shards.shard_set import read_samples
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.web.decode import to_training_image
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.cases import FolderPictures, ShardPictures
@@ -81,7 +82,7 @@ def test_every_reader_sees_the_same_picture(tmp_path: Path, name: str) -> None:
     shard = shard_of(tmp_path, suffix, data)
     raw = next(read_samples(str(shard)))
     assert np.array_equal(crop_sample(raw, (), 32).image.transpose(1, 2, 0), expected)
-    stored = load_pixels(tmp_path, ["rgb"]).maps["rgb"][0].permute(1, 2, 0).float().numpy()
+    stored = load_pixels(ShardSet.open(tmp_path), ["rgb"]).maps["rgb"][0].permute(1, 2, 0).float().numpy()
     np.testing.assert_allclose((stored + 1) / 2 * 255, expected, atol=0.1)
     (labelled,) = decode(list(read_entries(shard)))
     assert np.array_equal(labelled, expected)
@@ -144,7 +145,7 @@ def test_maps_that_lie_as_a_turned_photo_is_stored_are_turned_with_it(
 def test_a_damaged_image_is_the_users_to_know(tmp_path: Path) -> None:
     shard_of(tmp_path, "jpg", b"\xff\xd8\xff broken")
     with pytest.raises(UserError, match="the image of sample 7 is not an image"):
-        load_pixels(tmp_path, ["rgb"])
+        load_pixels(ShardSet.open(tmp_path), ["rgb"])
     with pytest.raises(UnusableSample, match="cannot be decoded"):
         crop_sample(next(read_samples(str(tmp_path / "00000.tar"))), (), 16)
     assert decode(list(read_entries(tmp_path / "00000.tar"))) == ["not_an_image"]

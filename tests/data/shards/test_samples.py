@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from jointnet_cli.data.shards.format import Sample, encode_depth, encode_normal
+from jointnet_cli.data.shards.index import read_samples
 from jointnet_cli.data.shards.latents import load_pixels
 from jointnet_cli.data.shards.samples import UnusableSample, crop_sample
-from jointnet_cli.data.shards.shard_set import read_samples
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.tensors import to_map
 
@@ -48,7 +49,7 @@ def test_a_square_of_the_right_size_is_what_is_read_into_memory(tmp_path: Any) -
     image = random.integers(0, 256, (16, 16, 3), np.uint8)
     sample = Sample("0", image, "noise", random.uniform(0, 1, (16, 16)).astype(np.float32), normal, {})
     write_shard(tmp_path / "00000.tar", [sample])
-    pixels = load_pixels(tmp_path, ["rgb", "depth", "normal"])
+    pixels = load_pixels(ShardSet.open(tmp_path), ["rgb", "depth", "normal"])
     square = crop_sample(next(read_samples(str(tmp_path / "00000.tar"))), ("depth", "normal"), 16)
     rgb = to_map(torch.from_numpy(square.image)[None].float() / 255, "rgb")
     assert torch.equal(rgb.half(), pixels.maps["rgb"])

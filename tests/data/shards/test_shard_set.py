@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from helpers.shard_web import ShardWeb, serving
 
+import jointnet_cli.data.shards.index as shard_files
 import jointnet_cli.data.shards.remote as remote_file
-import jointnet_cli.data.shards.shard_set as shard_files
 from jointnet_cli.data.shards.format import Sample, stats_path
-from jointnet_cli.data.shards.shard_set import Shard, count_samples, limited, list_shards, read_samples
+from jointnet_cli.data.shards.index import Shard, count_samples, list_shards, read_samples
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.paths import text_digest
 
 COUNTS = (5, 3)
 
@@ -112,10 +114,42 @@ def test_folders_files_and_patterns(folder: Path) -> None:
 
 
 def test_limits(folder: Path) -> None:
-    shards = count_samples(list_shards(str(folder)))
-    assert [shard.count for shard in limited(shards, None)] == [5, 3]
-    assert [shard.count for shard in limited(shards, 6)] == [5, 1]
-    assert [shard.count for shard in limited(shards, 5)] == [5]
+    for limit, counts in ((None, [5, 3]), (6, [5, 1]), (5, [5]), (99, [5, 3])):
+        shards = ShardSet.open(folder, limit)
+        assert [shard.count for shard in shards.shards] == counts and len(shards) == sum(counts)
+        assert [raw["__key__"] for raw in shards.raw()] == ["000", "001", "002", "003", "004", "010", "011", "012"][
+            :limit
+        ]
+
+
+def test_samples_of_a_set_from_any_one_on(folder: Path) -> None:
+    shards = ShardSet.open(folder, 7)
+    keys = [sample.key for sample in shards.samples()]
+    for start in range(9):
+        assert [raw["__key__"] for raw in shards.raw(start)] == keys[start:]
+    assert [shards.sample(number).key for number in range(7)] == keys
+    with pytest.raises(IndexError):
+        shards.sample(7)
+
+
+def test_a_shard_with_fewer_samples_than_stated(folder: Path) -> None:
+    stats_path(folder / "00000.tar").write_text('{"count": 6}')
+    with pytest.raises(UserError, match=r"00000\.tar has 5 samples with an image rather than 6"):
+        list(ShardSet.open(folder).samples())
+
+
+def test_a_set_is_counted_once(folder: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    shards = ShardSet.open(folder, progress=lambda done, total: seen.append((done, total)))
+    assert seen == []
+    assert (len(shards), len(shards.shards), shards.digest) == (8, 2, ShardSet.open(folder).digest)
+    assert seen == [(1, 2), (2, 2)]
+
+
+def test_a_digest_that_older_evaluations_know(folder: Path) -> None:
+    assert ShardSet.open(folder).digest == text_digest("000\n00000.tar 5\n00001.tar 3")
+    stats_path(folder / "00000.tar").write_text('{"count": 4}')
+    assert ShardSet.open(folder).digest == text_digest("000\n00000.tar 4\n00001.tar 3")
 
 
 def test_shards_on_the_web(web: ShardWeb) -> None:

@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jointnet_cli.data.shards.format import Sample
+from jointnet_cli.data.shards.index import Shard, count_samples, list_shards
 from jointnet_cli.data.shards.order import SampleOrder, slice_shards
-from jointnet_cli.data.shards.shard_set import Shard, count_samples, list_shards
 from jointnet_cli.data.shards.stream import PixelBatch, ShardStream
 from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.errors import UserError
@@ -187,7 +187,7 @@ def test_a_worker_that_is_killed(folder: Path) -> None:
 SCRIPT = """
 import sys, multiprocessing, torch
 from jointnet_cli.data.shards.order import SampleOrder, slice_shards
-from jointnet_cli.data.shards.shard_set import count_samples, list_shards
+from jointnet_cli.data.shards.index import count_samples, list_shards
 from jointnet_cli.data.shards.stream import ShardStream
 
 if __name__ == "__main__":

@@ -13,15 +13,18 @@ from pathlib import Path
 import duckdb
 import pytest
 from helpers.gallery import SETTINGS, content, files, gallery, image_bytes, write_table
+from helpers.shards import find_shards, read_shards
 from helpers.web import Web, reply
 
 from jointnet_cli.data.job import PrepareJob, Tally
 from jointnet_cli.data.plan import Plan, open_plan
 from jointnet_cli.data.report import write_report, write_sheet
 from jointnet_cli.data.settings import Filter, Sifting
-from jointnet_cli.data.shards.format import find_shards, read_shards, sample_count, stats_path
+from jointnet_cli.data.shards.format import sample_count, stats_path
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.shards.writer import claim_shard, has_leftovers
 from jointnet_cli.data.web.download import download_shards, rows_to_fetch, share
+from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import claim_path
 
 COUNT, SHARD = 23, 5
@@ -280,5 +283,6 @@ def test_a_shard_without_a_single_image(tmp_path: Path, web: Web) -> None:
     table.write_text("\n".join([table.read_text().splitlines()[0], *table.read_text().splitlines()[8:11]]))
     run(tmp_path / "out", table)
     assert [sample_count(shard) for shard in find_shards(tmp_path / "out")] == [0]
-    assert list(read_shards(find_shards(tmp_path / "out"))) == []
+    with pytest.raises(UserError, match="no samples with an image"):
+        len(ShardSet.open(tmp_path / "out"))
     assert write_sheet(tmp_path / "out") is None

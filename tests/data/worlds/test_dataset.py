@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.shards import read_shards
 
-from jointnet_cli.data.shards.format import is_complete, read_shards, stats_path
+from jointnet_cli.data.shards.format import is_complete, stats_path
 from jointnet_cli.data.shards.writer import claim_shard
 from jointnet_cli.data.worlds.dataset import PrepareReport, PrepareWorlds, prepare_worlds
 from jointnet_cli.data.worlds.grammar import sample_world

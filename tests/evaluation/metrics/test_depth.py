@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.shards import find_shards, read_shards
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jointnet_cli.data.shards.format import find_shards, read_shards
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.cases import WORLDS_CAP
 from jointnet_cli.evaluation.depth_rows import mean_disparity

@@ -1,0 +1,257 @@
+"""Shards wherever they lie: find them, count their samples, read one from any sample on."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from jointnet_cli.data.shards.format import IMAGES, Faults, complete_shards, sample_count, scan, stated_count
+from jointnet_cli.data.shards.remote import BLOCK, RemoteFile, file_system, is_url, retrying
+from jointnet_cli.errors import UserError
+from jointnet_cli.files.atomic import write_text
+from jointnet_cli.files.paths import cache_home
+from jointnet_cli.files.text import to_json
+from jointnet_cli.progress import Progress
+
+Raw = dict[str, Any]
+"""The undecoded members of a sample by their suffixes, and its `__key__`."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A tar file and how many of its samples are used."""
+
+    location: str
+    """Path or URL."""
+    count: int
+
+
+def list_shards(source: str | Path, *, evaluation: bool = False) -> list[str]:
+    """List the paths or URLs of shards: of a folder, of one tar file, or of a pattern with braces.
+
+    With `evaluation` the hint of a fault makes worlds with reserved seeds.
+
+    Raises:
+        UserError: there are none.
+    """
+    source = str(source)
+    if "{" in source:
+        from webdataset.shardlists import expand_urls
+
+        locations = [str(location) for location in expand_urls(source)]
+        missing = [location for location in locations if not is_url(location) and not Path(location).is_file()]
+        if missing:
+            raise UserError(f"no such shard: {missing[0]}", hint=f"{source} names {len(locations)} shards")
+        return locations
+    if is_url(source):
+        return [source] if ".tar" in source.rpartition("/")[2] else _list_folder(source)
+    root = Path(source)
+    shards = [root] if root.suffix == ".tar" and root.is_file() else complete_shards(root)
+    if not shards:
+        reserved = "--evaluation --count 512" if evaluation else "--count 1000"
+        hint = f"make some: jointnet prepare --source worlds {reserved} --out {root}"
+        raise UserError(f"no complete shards in {root}", hint=hint)
+    return list(map(str, shards))
+
+
+def count_samples(locations: Sequence[str], progress: Progress | None = None) -> list[Shard]:
+    """Count the samples with an image: as stats files state them, else once, kept in the cache folder.
+
+    Raises:
+        UserError: a shard cannot be read, or none has a sample.
+    """
+    stated, counts, faults = _stated(locations), _Counts(), Faults()
+    shards = []
+    for number, location in enumerate(locations):
+        if location in stated:
+            shards.append(Shard(location, stated[location]))
+        else:
+            count, overlooked, scattered = counts.count(location)
+            shards.append(Shard(location, count))
+            faults.overlooked += overlooked
+            faults.scattered += scattered
+        if progress:
+            progress(number + 1, len(locations))
+    named = f"{locations[0]}{' …' if len(locations) > 1 else ''}"
+    faults.warn(named)
+    if not sum(shard.count for shard in shards):
+        raise UserError(f"no samples with an image in {named}")
+    return shards
+
+
+def too_few_samples(shard: Shard, found: int) -> UserError:
+    """The fault of a shard whose stats state more samples than it has."""
+    return UserError(
+        f"{shard.location} has {found} samples with an image rather than {shard.count}",
+        hint="make it again, or remove its stats file to have it counted",
+    )
+
+
+def read_samples(location: str, start: int = 0) -> Iterator[Raw]:
+    """Stream the samples of a shard that have an image, from one of them on; a local file is not read before there.
+
+    Raises:
+        UserError: the shard cannot be read, or is damaged.
+    """
+    begin = 0
+    if start and not is_url(location):
+        offsets, _ = _offsets(location, Path(location).stat().st_mtime_ns)
+        if start >= len(offsets):
+            return
+        begin, start = offsets[start], 0
+    yield from islice((sample for sample in _all_samples(location, begin) if _has_image(sample)), start, None)
+
+
+def _all_samples(location: str, begin: int = 0) -> Iterator[Raw]:
+    """Stream the samples of a shard, those without an image too, from a byte on where one begins."""
+    from webdataset.tariterators import group_by_keys, tar_file_iterator
+
+    try:
+        with _open(location) as stream:
+            if begin:
+                stream.seek(begin)
+            yield from group_by_keys({"__url__": location, **member} for member in tar_file_iterator(stream))
+    except (tarfile.TarError, ValueError, EOFError) as error:
+        raise UserError(f"{location} is damaged: {str(error.args[0]) if error.args else error}") from error
+    except OSError as error:
+        raise UserError(f"{location} cannot be read: {error.strerror or error}") from error
+
+
+class _Counts:
+    """Counts of shards that have no stats, kept with the size and date of the file that was counted."""
+
+    def __init__(self) -> None:
+        self._path = cache_home() / "shard-counts.json"
+        self._known: dict[str, list[Any]] | None = None
+
+    def count(self, location: str) -> tuple[int, int, int]:
+        """Return the samples of a shard that have an image, and its `Faults`: overlooked images, scattered samples."""
+        if self._known is None:
+            self._known = self._load()
+        name, state = location if is_url(location) else str(Path(location).resolve()), state_of(location)
+        if name not in self._known or self._known[name][0] != state or len(self._known[name]) != 4:
+            self._known[name] = [state, *_count(location)]
+            self._save()
+        _, count, overlooked, scattered = self._known[name]
+        return int(count), int(overlooked), int(scattered)
+
+    def _load(self) -> dict[str, list[Any]]:
+        try:
+            known = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return known if isinstance(known, dict) else {}
+
+    def _save(self) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self._path, to_json(self._known))
+        except OSError:  # without a cache folder it is counted again the next time
+            return
+
+
+def _count(location: str) -> tuple[int, int, int]:
+    if is_url(location):
+        count, faults = 0, Faults()
+        for sample in _all_samples(location):
+            count += _has_image(sample)
+            faults.note(sample["__key__"], sample)
+    else:
+        try:
+            begins, faults = _offsets(location, Path(location).stat().st_mtime_ns)
+        except tarfile.TarError as error:
+            raise UserError(f"{location} is damaged: {error}") from error
+        count = len(begins)
+    return count, faults.overlooked, faults.scattered
+
+
+@lru_cache(maxsize=64)
+def _offsets(location: str, changed: int) -> tuple[list[int], Faults]:
+    """Where the samples of a local shard with an image begin, in bytes; `changed` tells versions of a file apart."""
+    begins, faults = [], Faults()
+    with tarfile.open(location, "r:") as tar:
+        for key, members in scan(tar):
+            faults.note(key, members)
+            if _has_image(members):
+                begins.append(min(info.offset for info in members.values()))
+    return begins, faults
+
+
+def _open(location: str) -> BinaryIO:
+    if is_url(location):
+        return io.BufferedReader(RemoteFile(location), BLOCK)
+    return Path(location).open("rb")
+
+
+def _has_image(sample: Collection[str]) -> bool:
+    return any(name in sample for name in IMAGES)
+
+
+def _list_folder(url: str) -> list[str]:
+    """The shards of a folder elsewhere: the complete ones where there are stats files, else all."""
+    system, path = file_system(url)
+    hint = f"name them by a pattern: {url.rstrip('/')}/{{00000..00127}}.tar"
+    try:
+        names = {str(name) for name in retrying(url, lambda: system.ls(path, detail=False))}
+    except (UserError, NotImplementedError) as error:
+        raise UserError(f"the shards of {url} cannot be listed", hint=hint) from error
+    shards = sorted(name for name in names if name.endswith(".tar"))
+    complete = [name for name in shards if _stats_name(name) in names]
+    if not shards:
+        raise UserError(f"no shards in {url}", hint=hint)
+    return [system.unstrip_protocol(name) for name in complete or shards]
+
+
+def _stats_name(location: str) -> str:
+    return location.removesuffix(".tar") + "_stats.json"
+
+
+def _stated(locations: Sequence[str]) -> dict[str, int]:
+    """What stats files say, where there are any."""
+    stated = {location: sample_count(Path(location)) for location in locations if not is_url(location)}
+    found = {location: number for location, number in stated.items() if number}
+    remote = [location for location in locations if is_url(location) and location.endswith(".tar")]
+    if remote:
+        system, _ = file_system(remote[0])
+        stats = [file_system(_stats_name(location))[1] for location in remote]
+        contents = retrying(remote[0], lambda: _read_all(system, stats))
+        for location, path in zip(remote, stats, strict=True):
+            number = _stated_count(contents.get(path, b""))
+            if number is not None:
+                found[location] = number
+    return found
+
+
+def _read_all(system: Any, paths: Sequence[str]) -> dict[str, bytes]:
+    """The contents of small files, many at a time, without those that are not there."""
+    answers: dict[str, Any] = system.cat(list(paths), on_error="return")
+    for answer in answers.values():
+        status = getattr(answer, "status", None) or 0
+        absent = isinstance(answer, FileNotFoundError | PermissionError) or 400 <= status < 500
+        if isinstance(answer, BaseException) and not absent:
+            raise answer
+    return {path: answer for path, answer in answers.items() if isinstance(answer, bytes)}
+
+
+def _stated_count(content: bytes) -> int | None:
+    try:
+        return stated_count(json.loads(content))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def state_of(location: str) -> str:
+    """What changes with a file."""
+    if not is_url(location):
+        status = Path(location).stat()
+        return f"{status.st_size} {status.st_mtime_ns}"
+    system, path = file_system(location)
+    facts = retrying(location, lambda: system.info(path))
+    return " ".join(str(facts.get(name)) for name in ("size", "ETag", "Last-Modified", "LastModified"))
