@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -171,13 +172,14 @@ def test_a_synchronized_job(tiny_model: Models, variant: str) -> None:
 
 def test_without_an_autoencoder_there_is_nothing_to_compare_by(tiny_model: Models) -> None:
     model = replace(tiny_model("depth"), vae=None)
-    with pytest.raises(UserError, match="autoencoder"):
+    said = "^syncdiffusion compares pictures by an autoencoder's features; this model has none$"
+    with pytest.raises(UserError, match=said):
         SyncDiffusion(model, Guide(tiny_model("depth").encode_text(["", ""]), 1))
 
 
 def test_the_distance_is_that_of_unit_features_over_channels_summed_over_levels(tiny_model: Models) -> None:
     vae = tiny_model("depth").vae
-    first, second = draw(2, 3, 16, 24), draw(2, 3, 16, 24, seed=1)
+    first, second = draw(2, 3, 24, 40), draw(2, 3, 24, 40, seed=1)  # of no level as many rows as channels
     with torch.no_grad():
         left, right, expected = vae.encoder.conv_in(first), vae.encoder.conv_in(second), 0.0
         for block in vae.encoder.down_blocks:
@@ -185,6 +187,8 @@ def test_the_distance_is_that_of_unit_features_over_channels_summed_over_levels(
             units = [torch.nn.functional.normalize(features, dim=1) for features in (left, right)]
             expected += float((units[0] - units[1]).square().sum(dim=1).flatten(1).mean(dim=1).sum())
         assert float(perceptual_distance(vae, first, second)) == pytest.approx(expected, rel=1e-5)
+        exact = perceptual_distance(deepcopy(vae).double(), first, second)  # in the autoencoder's type
+        assert float(exact) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_move_goes_down_the_sum_of_the_distances_to_the_anchor(tiny_model: Models) -> None:
