@@ -54,7 +54,8 @@ def load_omnidata(path: Path, config: Any) -> torch.nn.Module:
     unmatched = [name for name in (*loading.missing_keys, *loading.unexpected_keys) if not name.startswith(UNUSED)]
     if unmatched:
         raise UserError(f"{path} is no DPT-hybrid for normals: no counterpart of {unmatched[0]}")
-    return model.eval().requires_grad_(False)
+    frozen: torch.nn.Module = model.eval().requires_grad_(False)
+    return frozen
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -24,13 +24,15 @@ def mix(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
 
 def _frequencies() -> Tensor:
     k = torch.fft.fftfreq(SIDE) * SIDE
-    return (k[:, None] ** 2 + k[None] ** 2).sqrt()  # (SIDE, SIDE), cycles per period
+    cycles: Tensor = (k[:, None] ** 2 + k[None] ** 2).sqrt()
+    return cycles  # (SIDE, SIDE), per period
 
 
 def _shaped(spectrum: Tensor, generator: torch.Generator) -> Tensor:
     white = torch.randn(SIDE, SIDE, generator=generator)
     wave = torch.fft.ifft2(torch.fft.fft2(white) * spectrum).real
-    return wave / wave.std()
+    normalized: Tensor = wave / wave.std()
+    return normalized
 
 
 @cache

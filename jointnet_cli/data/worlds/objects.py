@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from jointnet_cli.data.worlds.grammar import PALETTE
@@ -100,7 +101,8 @@ def bounding_radii(shapes: np.ndarray, frames: np.ndarray, tapers: np.ndarray) -
     """Radii (p,) of spheres about the centres that hold the shapes."""
     corners = _CORNERS @ frames.transpose(0, 2, 1) * np.maximum(1, tapers)[:, None, None]  # (p, 8, 3)
     round_ = np.linalg.norm(frames, axis=1).max(1)
-    return np.where(shapes == BALL, round_, np.linalg.norm(corners, axis=2).max(1))
+    radii: NDArray[np.float64] = np.where(shapes == BALL, round_, np.linalg.norm(corners, axis=2).max(1))
+    return radii
 
 
 TRUNK, BARK, STONE, DARK = (0.30, 0.20, 0.12), (0.45, 0.33, 0.20), (0.48, 0.47, 0.45), (0.12, 0.10, 0.10)

@@ -132,7 +132,8 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _unit(v: Tensor) -> Tensor:
-    return v / v.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    unit: Tensor = v / v.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    return unit
 
 
 class Shader:
