@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jointnet_cli import __version__
 from jointnet_cli.files.metadata import _encodable, convention
 from jointnet_cli.files.text import to_json
+from jointnet_cli.modality import MODALITIES
 from jointnet_cli.projection import Projection
 from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Refine, kind, source
 
@@ -149,13 +150,13 @@ def _uncertainty(name: str, known: bool) -> dict[str, Any]:
     """What a map's convention adds where the members of an ensemble were compared."""
     if not known:
         return {}
-    if name == "depth":
-        quantity, png, channel = "standard deviation of the members' disparity", "65535 * value", "disparity"
-    else:
-        quantity, png, channel = "RMS angle of the members to their mean, radians", "65535 * value / pi", name
-    return {
-        "uncertainty": {"quantity": quantity, "png": f"16-bit grey, {png}", "exr": f"uncertainty.{channel}, float32"}
-    }
+    quantity, png = {
+        "disparity": ("standard deviation of the members' disparity", "65535 * value"),
+        "direction": ("RMS angle of the members to their mean, radians", "65535 * value / pi"),
+        "color": ("standard deviation of the members' colors", "65535 * value"),
+    }[MODALITIES[name].values]
+    channel = f"uncertainty.{MODALITIES[name].layer}"
+    return {"uncertainty": {"quantity": quantity, "png": f"16-bit grey, {png}", "exr": f"{channel}, float32"}}
 
 
 def _flag(name: str, value: str | int | float | bool | None) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import pi
 from pathlib import Path
@@ -12,6 +12,7 @@ from jointnet_cli.files.atomic import write_text
 from jointnet_cli.files.metadata import gpano_xmp
 from jointnet_cli.files.paths import check_free, stem
 from jointnet_cli.files.text import PNG_KEY, to_json
+from jointnet_cli.modality import MODALITIES
 from jointnet_cli.progress import timed
 from jointnet_cli.projection import Projection
 from jointnet_cli.record import describe, exr_attributes, png_text, record
@@ -153,19 +154,21 @@ class ResultFiles:
         panorama = {}
         if "metadata" in self.paths and result.projection.kind == "cylindrical":
             panorama = {PNG_KEY: gpano_xmp(result.projection, image.shape[1], image.shape[0])}
-        writers: dict[str, Callable[[Path], object]] = {
-            "image": lambda path: write_png(path, image, text | panorama),
-            "depth": lambda path: write_grey_png(path, maps["depth"], text),
-            "normal": lambda path: write_normal_png(path, maps["normal"], text),
-            "depth_uncertainty": lambda path: write_grey_png(path, uncertainty["depth"], text),
-            "normal_uncertainty": lambda path: write_grey_png(path, uncertainty["normal"] / pi, text),
-            "preview": lambda path: write_png(path, colorize(maps["depth"]), text),
-            "exr": lambda path: write_exr(path, image, maps, attributes, result.projection, uncertainty),
-        }
+        write_map = {"disparity": write_grey_png, "direction": write_normal_png, "color": write_png}
         with timed(result.timings, "files"):
             for key, path in self.paths.items():
-                if key in writers:
-                    writers[key](path)
+                name = key.removesuffix("_uncertainty")
+                if key == "image":
+                    write_png(path, image, text | panorama)
+                elif key in maps:
+                    write_map[MODALITIES[key].values](path, maps[key], text)
+                elif name in uncertainty:
+                    angles = MODALITIES[name].values == "direction"
+                    write_grey_png(path, uncertainty[name] / pi if angles else uncertainty[name], text)
+                elif key == "preview":
+                    write_png(path, colorize(maps["depth"]), text)
+                elif key == "exr":
+                    write_exr(path, image, maps, attributes, result.projection, uncertainty)
 
     def write_scene(self, result: Result, scene: Scene) -> None:
         """Write what is made of the scene, timed as `mesh`, `viewer` and `files`."""

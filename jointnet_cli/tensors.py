@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointnet_cli.modality import NEAR_QUANTILE, SKY_LENGTH
+from jointnet_cli.modality import MODALITIES, NEAR_QUANTILE, SKY_LENGTH
 
 
 def relative_disparity(inverse_depth: Tensor) -> Tensor:
@@ -35,9 +35,13 @@ def to_map(values: Tensor, modality: str) -> Tensor:
         values: `rgb` (B, 3, H, W) sRGB in [0, 1]; `depth` (B, H, W) relative disparity in [0, 1]; `normal` (B, 3, H, W).
         modality: one of `MODALITIES`.
     """
-    if modality == "depth":
-        return (values * 2 - 1)[:, None].expand(-1, 3, -1, -1)
-    return values if modality == "normal" else values * 2 - 1
+    match MODALITIES[modality].values:
+        case "disparity":
+            return (values * 2 - 1)[:, None].expand(-1, 3, -1, -1)
+        case "direction":
+            return values
+        case "color":
+            return values * 2 - 1
 
 
 def from_map(decoded: Tensor, modality: str) -> Tensor:
@@ -45,11 +49,13 @@ def from_map(decoded: Tensor, modality: str) -> Tensor:
 
     Disparity is the mean of the three channels, clamped; normals go through `unit_normals`.
     """
-    if modality == "depth":
-        return ((decoded.mean(dim=1) + 1) / 2).clamp(0, 1)
-    if modality == "normal":
-        return unit_normals(decoded)
-    return ((decoded + 1) / 2).clamp(0, 1)
+    match MODALITIES[modality].values:
+        case "disparity":
+            return ((decoded.mean(dim=1) + 1) / 2).clamp(0, 1)
+        case "direction":
+            return unit_normals(decoded)
+        case "color":
+            return ((decoded + 1) / 2).clamp(0, 1)
 
 
 def unit_normals(vectors: Tensor) -> Tensor:
@@ -61,7 +67,7 @@ def unit_normals(vectors: Tensor) -> Tensor:
 def flip(latents_or_map: Tensor, modality: str) -> Tensor:
     """Mirror a map left to right; the x axis of normals turns with it."""
     flipped = latents_or_map.flip(-1)
-    if modality == "normal":
+    if MODALITIES[modality].values == "direction":
         flipped = flipped * torch.tensor([-1.0, 1.0, 1.0], device=flipped.device).view(3, 1, 1)
     return flipped
 
@@ -81,29 +87,40 @@ def align_members(members: Sequence[Tensor], modality: str) -> tuple[Tensor, Ten
     """The ensemble's answer and how far its members are from it.
 
     Args:
-        members: maps of one photo, each (1, H, W) disparity in [0, 1] or (1, 3, H, W) normals.
-        modality: `depth` members are brought to the first one's scale and shift before the median is taken; normals are
-            averaged and made unit vectors.
+        members: maps of one photo, each (1, H, W) disparity in [0, 1], or (1, 3, H, W) normals or colors.
+        modality: disparity is brought to the first member's scale and shift before the median is taken; normals are
+            averaged and made unit vectors; of colors the median is taken.
 
     Returns:
-        A map as the members are, and its uncertainty (1, H, W): the standard deviation of the aligned disparities, or the
-        root mean square of the angles to the mean normal in radians. A member that sees no surface where the others do is
-        a right angle off.
+        A map as the members are, and its uncertainty (1, H, W): the standard deviation of the aligned disparities or of
+        the colors, or the root mean square of the angles to the mean normal in radians. A member that sees no surface
+        where the others do is a right angle off.
     """
-    if modality != "depth":
-        normals = torch.stack(list(members))
-        mean = unit_normals(normals.mean(dim=0))
-        angles = (normals * mean).sum(dim=2).clamp(-1, 1).acos()
-        there = mean.norm(dim=1) > 0
-        return mean, torch.where(there, angles.square().mean(dim=0).sqrt(), 0.0)
-    aligned = [members[0]]
-    for member in members[1:]:
-        scale, shift = fit_scale_shift(member.flatten(), members[0].flatten())
-        aligned.append(member * scale + shift)
+    match MODALITIES[modality].values:
+        case "direction":
+            normals = torch.stack(list(members))
+            mean = unit_normals(normals.mean(dim=0))
+            angles = (normals * mean).sum(dim=2).clamp(-1, 1).acos()
+            there = mean.norm(dim=1) > 0
+            return mean, torch.where(there, angles.square().mean(dim=0).sqrt(), 0.0)
+        case "disparity":
+            aligned = [members[0]]
+            for member in members[1:]:
+                scale, shift = fit_scale_shift(member.flatten(), members[0].flatten())
+                aligned.append(member * scale + shift)
+            median, spread = _median(aligned)
+            return median.clamp(0, 1), spread
+        case "color":
+            median, spread = _median(members)
+            return median, spread.mean(dim=1)
+
+
+def _median(members: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the median of tensors of one shape and their standard deviation, value by value."""
     # Of an even number `Tensor.median` takes the lower middle one, which would make everything farther.
-    ordered = torch.stack(aligned).sort(dim=0).values
+    ordered = torch.stack(list(members)).sort(dim=0).values
     median = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-    return median.clamp(0, 1), ordered.std(dim=0, correction=0)
+    return median, ordered.std(dim=0, correction=0)
 
 
 Size = tuple[int, int]
@@ -125,11 +142,13 @@ def resize(values: Tensor, size: Size, modality: str) -> Tensor:
     """A physical array, RGB or normals (1, 3, H, W) or disparity (1, H, W), smoothly at another size."""
     if values.shape[-2:] == size:
         return values
-    if modality == "depth":
-        return F.interpolate(values[:, None], size, mode="bilinear", antialias=True)[:, 0]
-    if modality == "normal":
-        return unit_normals(F.interpolate(values, size, mode="bilinear", antialias=True))
-    return F.interpolate(values, size, mode="bicubic", antialias=True).clamp(0, 1)
+    match MODALITIES[modality].values:
+        case "disparity":
+            return F.interpolate(values[:, None], size, mode="bilinear", antialias=True)[:, 0]
+        case "direction":
+            return unit_normals(F.interpolate(values, size, mode="bilinear", antialias=True))
+        case "color":
+            return F.interpolate(values, size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def upsample(values: Tensor, size: Size, modality: str) -> Tensor:

@@ -28,7 +28,7 @@ def physical(modality: str) -> st.SearchStrategy[Tensor]:
     return values.map(lambda x: F.normalize(x * 2 - 0.97, dim=1)) if modality == "normal" else values
 
 
-CASES = st.sampled_from(MODALITIES).flatmap(lambda name: st.tuples(st.just(name), physical(name)))
+CASES = st.sampled_from(list(MODALITIES)).flatmap(lambda name: st.tuples(st.just(name), physical(name)))
 DISTANCES = arrays.arrays("float32", (2, 6, 7), elements=st.floats(0.5, 500, width=32) | st.just(math.inf)).map(
     torch.from_numpy
 )

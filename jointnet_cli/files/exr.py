@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.files.atomic import atomic_file
 from jointnet_cli.files.color import srgb_to_linear
+from jointnet_cli.modality import MODALITIES
 from jointnet_cli.projection import Projection
 
 PICTURE_LAYERS = ("", "combined")
@@ -128,9 +129,9 @@ def write_exr(
 ) -> None:
     """Write one ZIP-compressed part: linear-light half `R`, `G`, `B`, and the maps in float32 bit for bit.
 
-    `image` is (H, W, 3) sRGB in [0, 1]. The map `depth`, (H, W) relative disparity, becomes `disparity.Y`: the name `Z`
-    is kept for distances. The map `normal`, (H, W, 3), becomes `normal.X`, `.Y`, `.Z`. What is uncertain about them,
-    (H, W) by map, becomes `uncertainty.disparity` and `uncertainty.normal`. `attributes` become string attributes; a
+    `image` is (H, W, 3) sRGB in [0, 1]. Maps, by modality, go into the channels that `MODALITIES` names: (H, W) relative
+    disparity into `disparity.Y` (the name `Z` is kept for distances), (H, W, 3) normals into `normal.X`, `.Y`, `.Z`. Their
+    uncertainty, (H, W), goes into `uncertainty.disparity` and `uncertainty.normal`. `attributes` become string attributes; a
     panorama that closes says so with `wrapmodes`. Raises ValueError for a map of another name or size.
     """
     linear = srgb_to_linear(np.clip(image, 0, 1)).astype(np.float16)
@@ -139,14 +140,12 @@ def write_exr(
         if values.shape[:2] != image.shape[:2]:
             raise ValueError(f"the map {name} is {values.shape[:2]} and the image {image.shape[:2]}")
         values = np.asarray(values, np.float32)
-        if name == "depth":
-            planes["disparity.Y"] = values
-        elif name == "normal":
-            planes |= {f"normal.{axis}": values[..., channel] for channel, axis in enumerate("XYZ")}
-        else:
+        if name not in MODALITIES:
             raise ValueError(f"no EXR channels are defined for a map named {name}")
+        channels = MODALITIES[name].channels
+        planes |= {channel: values.reshape(*values.shape[:2], -1)[..., i] for i, channel in enumerate(channels)}
     for name, values in (uncertainty or {}).items():
-        planes["uncertainty.disparity" if name == "depth" else f"uncertainty.{name}"] = np.asarray(values, np.float32)
+        planes[f"uncertainty.{MODALITIES[name].layer}"] = np.asarray(values, np.float32)
     write_channels(path, planes, attributes, wrap=projection.wrap)
 
 

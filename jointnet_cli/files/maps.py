@@ -12,21 +12,16 @@ from numpy.typing import NDArray
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.decode import read_raster, read_samples
 from jointnet_cli.files.exr import Exr, is_exr, read_exr
+from jointnet_cli.modality import NEAR_QUANTILE, SKY_LENGTH
 
 DepthKind = Literal["auto", "disparity", "distance"]
 
-
-NEAR_QUANTILE = 0.985
-"""As in `jointnet_cli.modality`: pixels nearer than this quantile share disparity 1."""
 
 NO_HIT = 1e9
 """A distance from here on says that nothing was hit; Blender writes 1e10."""
 
 UNIT_TOLERANCE = 0.01
 """Normals whose length differs by less from 1 are kept as they are: 8 bits round a length by up to 0.007."""
-
-NO_NORMAL = 0.3
-"""As in `jointnet_cli.modality`: a vector shorter than this says that there is no surface."""
 
 NORMAL_LAYERS = ("normal", "n")
 """Names of an EXR's layers of normals, in lower case."""
@@ -128,11 +123,11 @@ def disparity_of_distance(distance: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def unit_normals(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Vectors (H, W, 3) at unit length, zero where they are shorter than `NO_NORMAL`."""
+    """Vectors (H, W, 3) at unit length, zero where they are shorter than `SKY_LENGTH`."""
     vectors = np.nan_to_num(vectors)
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled = np.where(np.abs(length - 1) < UNIT_TOLERANCE, vectors, vectors / np.maximum(length, NO_NORMAL))
-    return np.where(length > NO_NORMAL, scaled, 0).astype(np.float32)
+    scaled = np.where(np.abs(length - 1) < UNIT_TOLERANCE, vectors, vectors / np.maximum(length, SKY_LENGTH))
+    return np.where(length > SKY_LENGTH, scaled, 0).astype(np.float32)
 
 
 def bounded_disparity(

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import PNG_KEY
+from jointnet_cli.modality import MODALITIES
 from jointnet_cli.projection import Projection, Sphere
 
 _NAMESPACE = "http://ns.google.com/photos/1.0/panorama/"
@@ -123,8 +124,11 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def convention(name: str, projection: Projection) -> dict[str, Any]:
-    """What the values of the map `depth` or `normal` mean, in memory and in each file."""
-    if name == "depth":
+    """Return what the values of a map mean, in memory and in each file."""
+    if name not in MODALITIES:
+        raise ValueError(f"no convention is known for a map named {name}")
+    modality = MODALITIES[name]
+    if modality.values == "disparity":
         return {
             "quantity": "relative disparity (inverse depth)",
             "near": 1.0,
@@ -133,16 +137,16 @@ def convention(name: str, projection: Projection) -> dict[str, Any]:
             "shift": "unknown",
             "distance": _DISTANCE[projection.kind],
             "png": "16-bit grey, 65535 * disparity",
-            "exr": "disparity.Y, float32",
+            "exr": f"{', '.join(modality.channels)}, float32",
         }
-    if name == "normal":
+    if modality.values == "direction":
         return {
             "quantity": "unit surface normal",
             "space": "camera: x right, y up, z towards the viewer",
             "png": "8-bit RGB, (n + 1) / 2",
-            "exr": "normal.X, normal.Y, normal.Z, float32",
+            "exr": f"{', '.join(modality.channels)}, float32",
         }
-    raise ValueError(f"no convention is known for a map named {name}")
+    return {"quantity": "color, sRGB", "png": "8-bit RGB", "exr": f"{', '.join(modality.channels)}, float32"}
 
 
 def _encodable(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
+from jointnet_cli.modality import RGB as RGB
 from jointnet_cli.model.family import Family, find_family
 from jointnet_cli.model.weights import count_parameters, find_weights, weights_hash
 
@@ -40,7 +41,6 @@ EMBEDDED = Path(__file__).parent / "diorama"
 
 FORMAT = 1
 
-RGB = "rgb"
 
 FALLBACK = {"scheduler": "ddim", "steps": 50, "guidance": 7.5}
 """Sampling defaults of a model whose folder states none: the paper's."""

@@ -15,7 +15,6 @@ from torch import Tensor
 from jointnet_cli.data.shards.format import Sample, unpack
 from jointnet_cli.data.shards.index import Raw
 from jointnet_cli.errors import UserError
-from jointnet_cli.modality import Modality
 from jointnet_cli.tensors import Size, relative_disparity, resize, to_map
 
 
@@ -108,7 +107,7 @@ def _cropped(sample: Sample, resized: Size, corner: Size, size: int) -> Sample:
     return replace(sample, image=image[window], inverse_depth=depth, normal=normal)
 
 
-def _resized(values: NDArray[np.float32], size: Size, modality: Modality) -> NDArray[np.float32]:
+def _resized(values: NDArray[np.float32], size: Size, modality: str) -> NDArray[np.float32]:
     array: NDArray[np.float32] = resize(torch.from_numpy(np.ascontiguousarray(values)), size, modality).numpy()
     return array
 
