@@ -22,7 +22,7 @@ def measure(folder: str, images: int) -> dict[str, object]:
     """One model in this process."""
     import torch
 
-    import jointnet_cli.sampling.job  # noqa: F401 - before the memory is read
+    import jointnet_cli.sampling.loop  # noqa: F401 - before the memory is read
     from jointnet_cli.engine import Engine
     from jointnet_cli.sampling.presets import Sampling
     from jointnet_cli.tasks import Generate

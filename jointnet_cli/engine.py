@@ -18,7 +18,6 @@ from jointnet_cli.model.vae import decode_canvas, encode_canvas
 from jointnet_cli.progress import Progress, timed
 from jointnet_cli.projection import Projection
 from jointnet_cli.results import Result
-from jointnet_cli.sampling.job import Job, run
 from jointnet_cli.sampling.known import Region, encode_region
 from jointnet_cli.sampling.layout import (
     Layout,
@@ -29,7 +28,9 @@ from jointnet_cli.sampling.layout import (
     photo_layout,
     refine_layout,
 )
-from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.sampling.loop import BeforeStep, Job, sample
+from jointnet_cli.sampling.presets import Sampling, resolve
+from jointnet_cli.sampling.syncdiffusion import SyncDiffusion
 from jointnet_cli.scene.layers import add_layer
 from jointnet_cli.scene.scene import Scene
 from jointnet_cli.tasks import Depth, Generate, Inpaint, Maps, Panorama, Refine, Task, kind
@@ -125,8 +126,9 @@ class Engine:
         Raises:
             UserError: sizes, stride or span that do not fit.
         """
-        job = self._job(task, panorama_layout(task, self.folder), synchronized=task.method == "syncdiffusion")
-        return self._finish(task, job, Projection("cylindrical", task.span, task.wrap), {}, progress)
+        job = self._job(task, panorama_layout(task, self.folder))
+        before_step = SyncDiffusion(self.model) if task.method == "syncdiffusion" else None
+        return self._finish(task, job, Projection("cylindrical", task.span, task.wrap), {}, progress, before_step)
 
     def depth(self, task: Depth, progress: Progress | None = None) -> Result:
         """The dense maps of a photo: RGB known, the rest unknown (paper 4.1).
@@ -267,11 +269,6 @@ class Engine:
     ) -> tuple[list[dict[str, Tensor]], Job]:
         """The ensemble's members, each the maps that are not given, at the layout's size; and the last one's job."""
         given = self._known(known, layout, timings)
-        steps = task.sampling.steps
-        if steps is None:
-            steps = self.folder.defaults.get("depth_steps")
-        guidance = 1.0 if task.sampling.guidance is None else task.sampling.guidance
-        task = replace(task, sampling=replace(task.sampling, steps=steps, guidance=guidance))
         members = []
         for member in range(task.ensemble):
             job = self._job(replace(task, seed=task.seed + member), layout, given=given)
@@ -280,14 +277,28 @@ class Engine:
         return members, job
 
     def _finish(
-        self, task: Task, job: Job, projection: Projection, timings: Timings, progress: Progress | None
+        self,
+        task: Task,
+        job: Job,
+        projection: Projection,
+        timings: Timings,
+        progress: Progress | None,
+        before_step: BeforeStep | None = None,
     ) -> Result:
-        made = self._run(job, timings, progress, wrap=projection.wrap)
+        made = self._run(job, timings, progress, wrap=projection.wrap, before_step=before_step)
         return self._result(task, made, projection, job, timings)
 
-    def _run(self, job: Job, timings: Timings, progress: Progress | None, *, wrap: bool = False) -> dict[str, Tensor]:
+    def _run(
+        self,
+        job: Job,
+        timings: Timings,
+        progress: Progress | None,
+        *,
+        wrap: bool = False,
+        before_step: BeforeStep | None = None,
+    ) -> dict[str, Tensor]:
         """Physical arrays of all branches, each with a leading axis of one, on the CPU."""
-        latents = run(self.model, job, timings=timings, progress=progress)
+        latents = sample(self.model, job, before_step=before_step, timings=timings, progress=progress)
         with timed(timings, "decode"):
             maps = decode_canvas(self.model, latents, wrap=wrap)
             return {name: from_map(maps[i : i + 1], name).cpu() for i, name in enumerate(self.model.joint.names)}
@@ -300,20 +311,17 @@ class Engine:
         return Result(task, image, arrays, projection, self._settings(job), timings)
 
     def _job(self, task: Task, layout: Layout, **more: Any) -> Job:
-        sampling, defaults = task.sampling, self.folder.defaults
         return Job(
             prompt=task.prompt,
             negative_prompt=getattr(task, "negative_prompt", ""),
             seed=task.seed,
             layout=layout,
-            scheduler=defaults["scheduler"] if sampling.scheduler is None else sampling.scheduler,
-            steps=defaults["steps"] if sampling.steps is None else sampling.steps,
-            guidance=defaults["guidance"] if sampling.guidance is None else sampling.guidance,
-            tile_batch=sampling.tile_batch,
+            sampling=resolve(task.sampling, self.folder.defaults, kind(task)),
             **more,
         )
 
     def _settings(self, job: Job) -> dict[str, Any]:
+        scheduler, steps, guidance = job.sampling.complete
         unknown = self.model.unknown_words(job.prompt, job.negative_prompt)
         cut = self.model.cut_words(job.prompt, job.negative_prompt)
         return {
@@ -321,10 +329,10 @@ class Engine:
             **({} if self.base is None else {"base": self.base}),
             "model_hash": self.hash,
             "branches": self.model.joint.names,
-            "scheduler": job.scheduler,
-            "steps": job.steps,
+            "scheduler": scheduler,
+            "steps": steps,
             "strength": job.strength,
-            "guidance": job.guidance,
+            "guidance": guidance,
             "width": job.layout.width * self.model.factor,
             "height": job.layout.height * self.model.factor,
             "layout": asdict(job.layout),

@@ -23,7 +23,7 @@ from jointnet_cli.model.checkpoint import JointModel, load_model
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.sampling.known import Known
 from jointnet_cli.sampling.layout import Layout, single_tile
-from jointnet_cli.sampling.loop import Guide, denoise
+from jointnet_cli.sampling.loop import GuidedDenoiser, denoise
 from jointnet_cli.sampling.schedule import make_schedule
 
 STEPS, GUIDANCE, PROMPT, SEED = 8, 7.5, "the ocean", 7
@@ -104,10 +104,12 @@ class Golden:
         model = self.model(name)
         # 0.8 of 8 steps are 6 in the published code, which rounds down.
         schedule = make_schedule("ddim", model.scheduler, STEPS, int(STEPS * strength) / STEPS)
-        guide = Guide(model.encode_text([PROMPT, ""]), GUIDANCE)
+        masked_input = known.masked_input if known and model.joint.has_masked_input else None
+        texts = model.encode_text([PROMPT, ""])
+        denoiser = GuidedDenoiser(model.joint, texts, GUIDANCE, schedule, masked_input)
         start = schedule.start(noise, known.latents if known else None)
         generator = torch.Generator()  # for offsets, of which there are none
-        return denoise(model.joint, start, schedule, guide, layout, known, generator=generator).flatten(0, 1)[None]
+        return denoise(denoiser, start, layout, known, generator=generator).flatten(0, 1)[None]
 
     @staticmethod
     def sampled(model: JointModel, picture: Tensor, generator: torch.Generator) -> Tensor:

@@ -2,98 +2,183 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
 
+from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
+from jointnet_cli.model.checkpoint import JointModel
 from jointnet_cli.model.joint import JointDenoiser
-from jointnet_cli.progress import Progress
-from jointnet_cli.sampling.known import Known
+from jointnet_cli.progress import Progress, timed
+from jointnet_cli.sampling.known import Known, Region
 from jointnet_cli.sampling.layout import Layout, Tile
-from jointnet_cli.sampling.schedule import Schedule
+from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.sampling.schedule import Schedule, make_schedule
 from jointnet_cli.sampling.tiles import TileBatch, merge
 
 
-@dataclass(frozen=True)
-class Guide:
-    """Text guidance (Ho & Salimans, 2022)."""
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One canvas to denoise."""
 
+    prompt: str
+    negative_prompt: str = ""
+    seed: int
+    layout: Layout
+    sampling: Sampling
+    """Complete settings, from `resolve`."""
+    given: Mapping[str, Region] = field(default_factory=dict)
+    """Known region by branch; nothing is known of a branch that is missing."""
+    start: Mapping[str, Tensor] = field(default_factory=dict)
+    """Clean latents (C, H, W) by branch that SDEdit starts from; of all branches if `strength` is less than 1."""
+    strength: float = 1.0
+    """Fraction of the steps that are run."""
+
+
+@dataclass(frozen=True)
+class GuidedDenoiser:
+    """The joint network under text guidance (Ho & Salimans, 2022), at the steps of a schedule."""
+
+    network: JointDenoiser
     texts: Conditioning
     """Of two items: the prompt, and the negative prompt, usually empty."""
-    scale: float
+    guidance: float
+    """Guidance scale; at 1 the network runs on the prompt alone."""
+    schedule: Schedule
+    masked_input: Tensor | None = None
+    """(N, 1 + C, H, W) known regions, for a network with masked input."""
 
-    def conditioning(self, count: int) -> Conditioning:
-        """For `count` canvases: without guidance the prompt alone, else all negatives, then all positives."""
-        return self.texts.rows([0] * count if self.scale == 1 else [1] * count + [0] * count)
+    def inputs(self, canvas: Tensor, step: int) -> Tensor:
+        """Return what the network reads of a canvas (N, C, H, W) at a step: (N, C [+ 1 + C masked input], H, W)."""
+        scaled = self.schedule.scaled(canvas, step)
+        return scaled if self.masked_input is None else torch.cat([scaled, self.masked_input], dim=1)
 
-    def combine(self, predicted: Tensor) -> Tensor:
-        """The guided prediction from what `conditioning` asked for."""
-        if self.scale == 1:
+    def __call__(self, step: int, tiles: Tensor) -> Tensor:
+        """Return guided predictions (T, N, C, h, w) for tiles (T, N, C [+ 1 + C], h, w) of `inputs`.
+
+        With guidance, one batch holds all negatives, then all positives. A learned variance is dropped: no scheduler here
+        reads it.
+        """
+        channels, count, guided = self.network.channels, len(tiles), self.guidance != 1
+        items = torch.cat([tiles, tiles]) if guided else tiles
+        conditioning = self.texts.rows([1] * count + [0] * count if guided else [0] * count)
+        latents, masked = items[:, :, :channels], items[:, :, channels:]
+        known = masked if masked.shape[2] else None
+        predicted = self.network(latents, self.schedule.timestep(step), conditioning, known)[:, :, :channels]
+        if not guided:
             return predicted
         without, with_text = predicted.chunk(2)
-        return without + self.scale * (with_text - without)
+        guided_prediction: Tensor = without + self.guidance * (with_text - without)
+        return guided_prediction
 
 
-See = Callable[[Tensor, int], Tensor]
-"""From a canvas (N, C, H, W) and a step to what the network reads of it (N, C [+ 1 + C masked input], H, W)."""
+class BeforeStep(Protocol):
+    """Changes a canvas before a step, such as `SyncDiffusion`."""
+
+    def __call__(self, denoiser: GuidedDenoiser, canvas: Tensor, step: int, tiles: list[Tile]) -> Tensor:
+        """Return the canvas (N, C, H, W) that the step is taken from."""
 
 
-class Nudge(Protocol):
-    """Moves a canvas before a step, as a baseline of the paper's tiling does."""
+@torch.inference_mode()
+def sample(
+    model: JointModel,
+    job: Job,
+    *,
+    before_step: BeforeStep | None = None,
+    timings: dict[str, float] | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Denoise a job's canvas.
 
-    def __call__(self, canvas: Tensor, see: See, schedule: Schedule, step: int, tiles: list[Tile]) -> Tensor:
-        """The canvas (N, C, H, W) that the step is taken from."""
+    All random numbers are drawn on the CPU from one generator: noise, then tile offsets. The same job gives the same latents.
+
+    Args:
+        model: the model; its network denoises.
+        job: what to denoise.
+        before_step: changes the canvas before each step.
+        timings: receives the seconds of `text` and `denoise`.
+        progress: called with the steps done and their number.
+
+    Returns:
+        (N, C, H, W) clean latents, one row per branch.
+
+    Raises:
+        UserError: the seed does not fit into 64 bits.
+    """
+    if not 0 <= job.seed < 2**64:
+        raise UserError(f"seed {job.seed} does not fit into 64 bits", hint=f"choose between 0 and {2**64 - 1}")
+    scheduler, steps, guidance = job.sampling.complete
+    timings = {} if timings is None else timings
+    with timed(timings, "text"):
+        # Without guidance the negative prompt is not read, so its length must not change the prompt's chunks.
+        texts = model.encode_text([job.prompt, "" if guidance == 1 else job.negative_prompt])
+    generator = torch.Generator().manual_seed(job.seed)
+    shape = (len(model.joint.names), model.joint.channels, job.layout.height, job.layout.width)
+    noise = torch.randn(shape, generator=generator).to(texts.text)
+    schedule = make_schedule(scheduler, model.scheduler, steps, job.strength)
+    clean = torch.stack([job.start[name] for name in model.joint.names]).to(noise) if job.start else None
+    known = _known(model, job, noise)
+    masked_input = known.masked_input if known is not None and model.joint.has_masked_input else None
+    with timed(timings, "denoise"):
+        return denoise(
+            GuidedDenoiser(model.joint, texts, guidance, schedule, masked_input),
+            schedule.start(noise, clean),
+            job.layout,
+            known,
+            generator=generator,
+            tile_batch=TileBatch(job.sampling.tile_batch),
+            before_step=before_step,
+            progress=progress,
+        )
+
+
+def _known(model: JointModel, job: Job, noise: Tensor) -> Known | None:
+    """The known regions of all branches. A model with masked input also reads that nothing is known."""
+    if not job.given and not model.joint.has_masked_input:
+        return None
+    nothing = Region.nothing(noise[0])
+    return Known.of([job.given.get(name, nothing) for name in model.joint.names], noise)
 
 
 @torch.inference_mode()
 def denoise(
-    model: JointDenoiser,
+    denoiser: GuidedDenoiser,
     canvas: Tensor,
-    schedule: Schedule,
-    guide: Guide,
     layout: Layout,
     known: Known | None = None,
     *,
     generator: Generator,
-    batch: TileBatch | None = None,
-    before_step: Nudge | None = None,
+    tile_batch: TileBatch | None = None,
+    before_step: BeforeStep | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """Denoise a canvas to clean latents.
 
     Args:
-        model: the joint network.
+        denoiser: predicts the noise or the velocity of tiles.
         canvas: (N, C, H, W) latents of the N branches at the run's first timestep, from `Schedule.start`.
-        schedule: the steps.
-        guide: the text and its guidance scale.
         layout: the tiles.
-        known: what is given; `None` for a model without masked input when nothing is given.
+        known: content to put back after every step.
         generator: draws the tile offsets, on the CPU.
-        batch: how many tiles go through the network at once; `None` takes all of a step.
-        nudge: moves the canvas before each step.
+        tile_batch: how many tiles go through the network at once; `None` takes all of a step.
+        before_step: changes the canvas before each step.
         progress: called with the steps done and their number.
 
     Returns:
         (N, C, H, W) clean latents.
     """
-    masked = known.masked_input if known is not None and model.has_masked_input else None
-
-    def see(canvas: Tensor, step: int) -> Tensor:
-        seen: Tensor = schedule.scheduler.scale_model_input(canvas, schedule.scheduler.timesteps[step])
-        return seen if masked is None else torch.cat([seen, masked], dim=1)
-
+    schedule = denoiser.schedule
     for step in range(schedule.begin, schedule.steps):
-        across, along = torch.randint(1 << 30, (2,), generator=generator).tolist()
-        tiles = layout.at(step, schedule.steps, (across, along))
+        tiles = layout.at(step, schedule.steps, draw_offsets(generator))
         if before_step is not None:
-            canvas = before_step(canvas, see, schedule, step, tiles)
-        timestep = schedule.scheduler.timesteps[step]
-        prediction = merge(see(canvas, step), tiles, layout, partial(predict, model, guide, timestep), batch)
+            canvas = before_step(denoiser, canvas, step, tiles)
+        inputs = denoiser.inputs(canvas, step)
+        prediction = merge(inputs, tiles, layout, partial(denoiser, step), tile_batch)
         canvas = schedule.step(prediction, canvas, step)
         if known is not None:
             canvas = known.blend(canvas, schedule, step + 1)
@@ -102,13 +187,7 @@ def denoise(
     return canvas
 
 
-def predict(model: JointDenoiser, guide: Guide, timestep: Tensor, tiles: Tensor) -> Tensor:
-    """Guided predictions (T, N, C, h, w) for tiles (T, N, C [+ 1 + C masked input], h, w), guidance in the same batch.
-
-    Models with a learned variance predict it in further channels, which no scheduler here reads.
-    """
-    pairs = tiles if guide.scale == 1 else torch.cat([tiles, tiles])
-    latents, masked = pairs[:, :, : model.channels], pairs[:, :, model.channels :]
-    known = masked if masked.shape[2] else None
-    predicted = model(latents, timestep, guide.conditioning(len(tiles)), known)
-    return guide.combine(predicted[:, :, : model.channels])
+def draw_offsets(generator: Generator) -> tuple[int, int]:
+    """Draw the two random numbers of a step that `Layout.at` makes its offsets of. Every step draws them, tiled or not."""
+    vertical, horizontal = torch.randint(1 << 30, (2,), generator=generator).tolist()
+    return vertical, horizontal

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 from jointnet_cli.errors import UserError
 
@@ -24,6 +25,30 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
             raise UserError("steps must be at least 1")
+
+    @property
+    def complete(self) -> tuple[str, int, float]:
+        """Scheduler, steps and guidance of settings from `resolve`.
+
+        Raises:
+            ValueError: one of them is `None`.
+        """
+        if self.scheduler is None or self.steps is None or self.guidance is None:
+            raise ValueError("sampling settings are incomplete")
+        return self.scheduler, self.steps, self.guidance
+
+
+def resolve(asked: Sampling, defaults: Mapping[str, Any], task: str) -> Sampling:
+    """Fill settings that were not asked for.
+
+    Args:
+        asked: what the user gave.
+        defaults: of the model's folder: `scheduler`, `steps`, `guidance`, and `depth_steps` where it has its own.
+        task: name of the task. `depth` runs without guidance and in `depth_steps`.
+    """
+    own = {"guidance": 1.0, "steps": defaults.get("depth_steps", defaults["steps"])} if task == "depth" else {}
+    usual = {name: defaults[name] for name in ("scheduler", "steps", "guidance")} | own
+    return replace(asked, **{name: value for name, value in usual.items() if getattr(asked, name) is None})
 
 
 Method = Literal["jointnet", "multidiffusion", "syncdiffusion", "direct"]

@@ -64,12 +64,21 @@ class Schedule:
         noisy: Tensor = self.scheduler.add_noise(clean, noise, timestep)
         return noisy
 
+    def timestep(self, step: int) -> Tensor:
+        """Return the training timestep of a step, a scalar."""
+        timestep: Tensor = self.scheduler.timesteps[step]
+        return timestep
+
+    def scaled(self, canvas: Tensor, step: int) -> Tensor:
+        """Return a canvas as the network reads it before a step: with the signal and noise levels it was trained on."""
+        scaled: Tensor = self.scheduler.scale_model_input(canvas, self.timestep(step))
+        return scaled
+
     def step(self, prediction: Tensor, canvas: Tensor, step: int) -> Tensor:
-        """The canvas after a step, from the network's prediction before it."""
-        timestep = self.scheduler.timesteps[step]
+        """Return the canvas after a step, from the network's prediction before it."""
         if not hasattr(self.scheduler, "sigmas"):
             self._set_interval(step)
-        after: Tensor = self.scheduler.step(prediction, timestep, canvas, return_dict=False)[0]
+        after: Tensor = self.scheduler.step(prediction, self.timestep(step), canvas, return_dict=False)[0]
         return after
 
     def _set_interval(self, step: int) -> None:
@@ -86,15 +95,28 @@ class Schedule:
         taken = interval if last or abs(interval - usual) > 1 else usual
         self.scheduler.num_inference_steps = Fraction(trained, taken)  # diffusers computes N // (N / taken) = taken
 
-    def predict_clean(self, seen: Tensor, prediction: Tensor, step: int) -> Tensor:
-        """The clean latents that noisy ones, as the network sees them, and its prediction amount to."""
-        if self.scheduler.config.prediction_type == "sample":
+    def predict_clean(self, inputs: Tensor, prediction: Tensor, step: int) -> Tensor:
+        """Return the clean latents that the network's inputs and its prediction at a step imply."""
+        kind = self.scheduler.config.prediction_type
+        if kind == "sample":
             return prediction
-        level = self.scheduler.alphas_cumprod[self.scheduler.timesteps[step].long().cpu()].to(seen)
-        signal, noise = level.sqrt(), (1 - level).sqrt()
-        if self.scheduler.config.prediction_type == "v_prediction":
-            return signal * seen - noise * prediction
-        return (seen - noise * prediction) / signal
+        signal = self.scheduler.alphas_cumprod[self.timestep(step).long().cpu()].to(inputs)
+        return clean_estimate(inputs, prediction, signal, kind)
+
+
+def clean_estimate(noisy: Tensor, prediction: Tensor, signal: Tensor, kind: str) -> Tensor:
+    """Return the clean latents that noisy ones and a prediction imply (Ho et al., 2020; Salimans & Ho, 2022).
+
+    Args:
+        noisy: latents at some timestep, of unit variance.
+        prediction: their noise or velocity, of the same shape.
+        signal: share of the signal's variance, alpha-bar, broadcast to the latents.
+        kind: `epsilon` or `v_prediction`.
+    """
+    noise = (1 - signal).sqrt()
+    if kind == "v_prediction":
+        return signal.sqrt() * noisy - noise * prediction
+    return (noisy - noise * prediction) / signal.sqrt()
 
 
 def check_scheduler(name: str) -> str:

@@ -11,8 +11,7 @@ from torch import Tensor
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.checkpoint import JointModel
 from jointnet_cli.sampling.layout import Tile
-from jointnet_cli.sampling.loop import Guide, See, predict
-from jointnet_cli.sampling.schedule import Schedule
+from jointnet_cli.sampling.loop import GuidedDenoiser
 from jointnet_cli.sampling.tiles import crop
 
 WEIGHT = 20.0
@@ -23,37 +22,36 @@ DECAY = 0.95
 
 @dataclass
 class SyncDiffusion:
-    """Moves tiles down the gradient of the perceptual distance between the pictures that they and an anchor foresee.
+    """Moves tiles down the gradient of the perceptual distance between the RGB images that they and an anchor predict.
 
-    The anchor is the step's first tile. Where tiles overlap the mean of their gradients counts.
+    The anchor is the step's first tile. Where tiles overlap, the mean of their gradients counts.
     """
 
     model: JointModel
-    guide: Guide
 
     def __post_init__(self) -> None:
         if self.model.vae is None:
             raise UserError("syncdiffusion compares pictures by an autoencoder's features; this model has none")
 
-    def __call__(self, canvas: Tensor, see: See, schedule: Schedule, step: int, tiles: list[Tile]) -> Tensor:
-        """The canvas (N, C, H, W) after one step of descent. The whole image, if it takes part, is not compared."""
+    def __call__(self, denoiser: GuidedDenoiser, canvas: Tensor, step: int, tiles: list[Tile]) -> Tensor:
+        """Return the canvas (N, C, H, W) after one step of descent. A tile of the whole image is not compared."""
         tiles = [tile for tile in tiles if (tile.height, tile.width) == (tiles[0].height, tiles[0].width)]
         with torch.inference_mode(False), torch.enable_grad():
             canvas = canvas.clone().requires_grad_()
-            anchor = self._foresee(canvas, see, schedule, step, tiles[0]).detach()
+            anchor = self._predict_clean(denoiser, canvas, step, tiles[0]).detach()
             gradient = torch.zeros_like(canvas)
             for tile in tiles[1:]:
-                foreseen = self._foresee(canvas, see, schedule, step, tile)
-                distance = perceptual_distance(self.model.vae, foreseen, anchor)
+                predicted = self._predict_clean(denoiser, canvas, step, tile)
+                distance = perceptual_distance(self.model.vae, predicted, anchor)
                 gradient += torch.autograd.grad(distance, canvas)[0]
             coverage = sum(torch.autograd.grad(crop(canvas, tile).sum(), canvas)[0] for tile in tiles)
         return canvas.detach() - WEIGHT * DECAY**step * gradient / coverage
 
-    def _foresee(self, canvas: Tensor, see: See, schedule: Schedule, step: int, tile: Tile) -> Tensor:
-        """The RGB picture (1, 3, H, W) that a tile's noisy latents would become."""
-        seen = crop(see(canvas, step), tile)
-        prediction = predict(self.model.joint, self.guide, schedule.scheduler.timesteps[step], seen[None])[0]
-        latents = schedule.predict_clean(seen[:, : self.model.joint.channels], prediction, step)
+    def _predict_clean(self, denoiser: GuidedDenoiser, canvas: Tensor, step: int, tile: Tile) -> Tensor:
+        """Return the RGB image (1, 3, H, W) that a tile's noisy latents imply."""
+        inputs = crop(denoiser.inputs(canvas, step), tile)
+        prediction = denoiser(step, inputs[None])[0]
+        latents = denoiser.schedule.predict_clean(inputs[:, : denoiser.network.channels], prediction, step)
         return self.model.decode(latents[:1])
 
 

@@ -12,6 +12,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.sampling.schedule import clean_estimate
 from jointnet_cli.training.determinism import SampleRNG
 from jointnet_cli.training.recipe import Objective
 
@@ -164,10 +165,7 @@ class LearnedVariance:
     def _clean_from(self, predicted: Tensor) -> Tensor:
         """The clean content that a prediction amounts to; it is not clipped."""
         signal = self._at(self.scheduler.alphas_cumprod)
-        noise = (1 - signal).sqrt()
-        if self.scheduler.config.prediction_type == "v_prediction":
-            return signal.sqrt() * self.noisy - noise * predicted
-        return (self.noisy - noise * predicted) / signal.sqrt()
+        return clean_estimate(self.noisy, predicted, signal, self.scheduler.config.prediction_type)
 
 
 class _Step(NamedTuple):

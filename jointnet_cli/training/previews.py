@@ -15,15 +15,15 @@ from torch import Tensor
 
 from jointnet_cli.files.atomic import atomic_file
 from jointnet_cli.model.checkpoint import JointModel
-from jointnet_cli.sampling.job import Job, run
 from jointnet_cli.sampling.layout import single_tile
+from jointnet_cli.sampling.loop import Job, sample
+from jointnet_cli.sampling.presets import Sampling
 from jointnet_cli.tensors import from_map
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PREVIEW_STEPS = 20
-PREVIEW_GUIDANCE = 3.0
+PREVIEW_SAMPLING = Sampling(scheduler="ddim", steps=20, guidance=3.0)
 COLUMNS = 6
 BRANCHES = "branches"
 """Text chunk of a PNG: how many of its rows belong together, one a branch."""
@@ -75,15 +75,8 @@ def preview_prompts(model: JointModel, prompts: Sequence[str], path: Path) -> No
 
 def _maps(model: JointModel, prompt: str, seed: int) -> Tensor:
     """(N, 3, H, W) maps of all branches."""
-    job = Job(
-        prompt=prompt,
-        seed=seed,
-        layout=single_tile(model.window, model.window),
-        scheduler="ddim",
-        steps=PREVIEW_STEPS,
-        guidance=PREVIEW_GUIDANCE,
-    )
-    return model.decode(run(model, job)).cpu()
+    job = Job(prompt=prompt, seed=seed, layout=single_tile(model.window, model.window), sampling=PREVIEW_SAMPLING)
+    return model.decode(sample(model, job)).cpu()
 
 
 @contextmanager

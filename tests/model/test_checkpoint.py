@@ -19,8 +19,9 @@ from transformers import CLIPTokenizer
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.checkpoint import JointModel, load_model, save_model
 from jointnet_cli.model.folder import read_folder
-from jointnet_cli.sampling.job import Job, run
 from jointnet_cli.sampling.layout import single_tile
+from jointnet_cli.sampling.loop import Job, sample
+from jointnet_cli.sampling.presets import Sampling
 
 Folders = Callable[[str], Path]
 Models = Callable[[str], JointModel]
@@ -149,11 +150,9 @@ def test_diffusers_pipeline_gives_the_same_latents(
         negative_prompt="a lake",
         seed=3,
         layout=single_tile(12, 20),
-        scheduler="ddim",
-        steps=3,
-        guidance=3.0,
+        sampling=Sampling(scheduler="ddim", steps=3, guidance=3.0),
     )
-    latents = run(model, job)
+    latents = sample(model, job)
     assert torch.allclose(latents, expected, atol=1e-4 * float(expected.abs().max()))
     with torch.inference_mode():
         decoded = pipeline.vae.decode(expected / pipeline.vae.config.scaling_factor).sample

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -13,10 +14,10 @@ from torch import Generator, Tensor, nn
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel
-from jointnet_cli.sampling.job import Job, run
 from jointnet_cli.sampling.known import Known, Region
 from jointnet_cli.sampling.layout import Layout, Tile, single_tile
-from jointnet_cli.sampling.loop import Guide, denoise
+from jointnet_cli.sampling.loop import GuidedDenoiser, Job, denoise, draw_offsets, sample
+from jointnet_cli.sampling.presets import Sampling, resolve
 from jointnet_cli.sampling.schedule import SCHEDULERS, Schedule, make_schedule
 
 Models = Callable[[str], JointModel]
@@ -31,6 +32,7 @@ VELOCITY: dict[str, Any] = {
 }
 EPSILON: dict[str, Any] = {**VELOCITY, "prediction_type": "epsilon", "rescale_betas_zero_snr": False}
 CONFIGS = pytest.mark.parametrize("config", [VELOCITY, EPSILON], ids=["velocity", "epsilon"])
+SIDE = 32
 BAND = Layout(8, 40, (8, 8), 4, wrap=True, whole_image_until=0.4, taper=1)
 
 
@@ -39,14 +41,11 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def job(**changes: Any) -> Job:
-    defaults = {
-        "prompt": "ocean reef",
-        "seed": 1,
-        "layout": single_tile(8, 10),
-        "scheduler": "ddim",
-        "steps": 3,
-        "guidance": 3.0,
+    settings: dict[str, Any] = {"scheduler": "ddim", "steps": 3, "guidance": 3.0}
+    settings |= {
+        name: changes.pop(name) for name in ("scheduler", "steps", "guidance", "tile_batch") if name in changes
     }
+    defaults = {"prompt": "ocean reef", "seed": 1, "layout": single_tile(8, 10), "sampling": Sampling(**settings)}
     return Job(**{**defaults, **changes})
 
 
@@ -54,7 +53,7 @@ def inputs(model: JointModel, asked: Job) -> list[tuple[Tensor, ...]]:
     """What the network is given at every call: latents, timestep, text, known regions."""
     seen: list[tuple[Tensor, ...]] = []
     hook = model.joint.register_forward_pre_hook(lambda _, arguments: seen.append(arguments))
-    run(model, asked)
+    sample(model, asked)
     hook.remove()
     return seen
 
@@ -76,19 +75,19 @@ def half_known(seed: int = 0, *, left: bool = True) -> Region:
 def test_the_same_job_gives_the_same_bytes(tiny_model: Models, variant: str, layout: Layout) -> None:
     model, asked = tiny_model(variant), job(layout=layout)
     torch.manual_seed(1)
-    first = run(model, asked)
+    first = sample(model, asked)
     torch.manual_seed(2)
-    assert torch.equal(first, run(model, asked))
+    assert torch.equal(first, sample(model, asked))
     assert first.shape == (len(model.joint.names), 5, 8, layout.width)
     assert torch.isfinite(first).all()
 
 
 def test_seed_prompt_and_guidance_matter(tiny_model: Models) -> None:
     model = tiny_model("depth")
-    first = run(model, job())
+    first = sample(model, job())
     changes = ({"seed": 2}, {"prompt": "snowy hills"}, {"guidance": 4.0}, {"negative_prompt": "a lake"}, {"steps": 4})
     for change in changes:
-        assert not torch.allclose(run(model, job(**change)), first, atol=1e-4), change
+        assert not torch.allclose(sample(model, job(**change)), first, atol=1e-4), change
 
 
 def test_tile_offsets_come_from_the_seed(tiny_model: Models) -> None:
@@ -98,14 +97,8 @@ def test_tile_offsets_come_from_the_seed(tiny_model: Models) -> None:
         texts = model.encode_text(["sea", ""])
 
     def made(seed: int, layout: Layout) -> Tensor:
-        return denoise(
-            model.joint,
-            draw(2, 5, 8, 40),
-            make_schedule("ddim", VELOCITY, 2),
-            Guide(texts, 1),
-            layout,
-            generator=Generator().manual_seed(seed),
-        )
+        denoiser = GuidedDenoiser(model.joint, texts, 1, make_schedule("ddim", VELOCITY, 2))
+        return denoise(denoiser, draw(2, 5, 8, 40), layout, generator=Generator().manual_seed(seed))
 
     assert torch.equal(made(1, BAND), made(1, BAND))
     assert not torch.allclose(made(1, BAND), made(2, BAND), atol=1e-4)
@@ -123,18 +116,18 @@ def test_tile_offsets_are_two_numbers_of_thirty_bits_a_step(tiny_model: Models) 
 
     layout = Noted(8, 40, (8, 8), 4)
     with torch.inference_mode():
-        guide = Guide(model.encode_text(["sea"]), 1)
-    schedule = make_schedule("ddim", VELOCITY, 3)
-    denoise(model.joint, draw(2, 5, 8, 40), schedule, guide, layout, generator=Generator().manual_seed(5))
+        denoiser = GuidedDenoiser(model.joint, model.encode_text(["sea"]), 1, make_schedule("ddim", VELOCITY, 3))
+    denoise(denoiser, draw(2, 5, 8, 40), layout, generator=Generator().manual_seed(5))
     generator = Generator().manual_seed(5)
     assert drawn == [torch.randint(2**30, (2,), generator=generator).tolist() for _ in range(3)]
+    assert draw_offsets(Generator().manual_seed(5)) == tuple(drawn[0])
 
 
 def test_tile_batches_change_nothing(tiny_model: Models) -> None:
     model = tiny_model("depth")
-    whole = run(model, job(layout=BAND))
+    whole = sample(model, job(layout=BAND))
     for batch in (1, 3):
-        assert torch.allclose(run(model, job(layout=BAND, tile_batch=batch)), whole, atol=1e-4)
+        assert torch.allclose(sample(model, job(layout=BAND, tile_batch=batch)), whole, atol=1e-4)
     assert max(batches(model, job(layout=BAND, tile_batch=3))) == 2 * 3
 
 
@@ -153,18 +146,18 @@ def test_memory_grows_with_the_tile_batch_and_not_with_the_width(tiny_model: Mod
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_what_is_given_comes_back_exactly(tiny_model: Models, variant: str, name: str) -> None:
     model, photo = tiny_model(variant), draw(5, 8, 10)
-    free = run(model, job(scheduler=name))
-    made = run(model, job(given={"rgb": Region.whole(photo)}, scheduler=name))
+    free = sample(model, job(scheduler=name))
+    made = sample(model, job(given={"rgb": Region.whole(photo)}, scheduler=name))
     assert torch.equal(made[0], photo)
     assert torch.isfinite(made).all()
     assert not torch.allclose(made[1], free[1], atol=1e-3)
-    other = run(model, job(given={"rgb": Region.whole(photo + 1)}, scheduler=name))
+    other = sample(model, job(given={"rgb": Region.whole(photo + 1)}, scheduler=name))
     assert not torch.allclose(made[1], other[1], atol=1e-3)
 
 
 def test_any_branch_can_be_given(tiny_model: Models) -> None:
     depth = draw(5, 8, 10)
-    made = run(tiny_model("depth-normal"), job(given={"depth": Region.whole(depth)}))
+    made = sample(tiny_model("depth-normal"), job(given={"depth": Region.whole(depth)}))
     assert torch.equal(made[1], depth)
     assert not torch.allclose(made[0], depth, atol=0.1)
 
@@ -181,7 +174,7 @@ def test_a_region_of_every_modality_can_be_given(
     start = {name: region.latents for name, region in regions.items()}
 
     def made(**changes: Any) -> Tensor:
-        return run(model, job(given=regions, start=start, strength=strength, **changes))
+        return sample(model, job(given=regions, start=start, strength=strength, **changes))
 
     first = made()
     for branch, region in zip(first, regions.values(), strict=True):
@@ -198,7 +191,7 @@ def test_what_lies_under_the_mask_does_not_leak_at_full_strength(tiny_model: Mod
     region = half_known()
     other = replace(region, latents=torch.where(region.mask > 0.5, 7.0, region.latents))
     one, same = (
-        run(tiny_model(variant), job(given={"rgb": each}, start={"rgb": each.latents, "depth": each.latents}))
+        sample(tiny_model(variant), job(given={"rgb": each}, start={"rgb": each.latents, "depth": each.latents}))
         for each in (region, other)
     )
     assert torch.equal(one, same)
@@ -220,32 +213,49 @@ def test_without_guidance_there_is_no_negative_pass(tiny_model: Models) -> None:
     model = tiny_model("depth")
     assert batches(model, job(guidance=1.0)) == [1, 1, 1]
     assert batches(model, job(guidance=3.0)) == [2, 2, 2]
-    alone = run(model, job(guidance=1.0))
-    assert torch.equal(alone, run(model, job(guidance=1.0, negative_prompt="a lake")))
-    assert torch.allclose(alone, run(model, job(guidance=1.0 + 1e-6)), atol=1e-4)
+    alone = sample(model, job(guidance=1.0))
+    assert torch.equal(alone, sample(model, job(guidance=1.0, negative_prompt="a lake")))
+    assert torch.allclose(alone, sample(model, job(guidance=1.0 + 1e-6)), atol=1e-4)
 
 
-def test_guidance_goes_beyond_the_prompt() -> None:
+class Echo(nn.Module):
+    """A network that predicts the mean of its text, and notes the text of every item."""
+
+    channels = 5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[Tensor] = []
+
+    def forward(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, known: Tensor | None) -> Tensor:
+        self.texts.append(conditioning.text)
+        return conditioning.text.mean(dim=(1, 2)).view(-1, 1, 1, 1, 1).expand(-1, *latents.shape[1:])
+
+
+def test_guidance_extrapolates_from_the_negative_prompt_to_the_prompt() -> None:
     positive, negative = draw(4, 3), draw(4, 3, seed=1)
-    guide = Guide(Conditioning(torch.stack([positive, negative])), 3.0)
-    assert torch.equal(guide.conditioning(2).text, torch.stack([negative, negative, positive, positive]))
-    assert torch.equal(replace(guide, scale=1).conditioning(2).text, torch.stack([positive, positive]))
-    without, with_text = draw(2, 5, seed=2), draw(2, 5, seed=3)
-    guided = guide.combine(torch.cat([without, with_text]))
-    assert torch.allclose(guided, without + 3 * (with_text - without))
-    assert replace(guide, scale=1).combine(with_text) is with_text
+    tiles, schedule, texts = draw(2, 2, 5, 6, 7), make_schedule("ddim", VELOCITY, 3), torch.stack([positive, negative])
+    network = Echo()
+    guided = GuidedDenoiser(network, Conditioning(texts), 3.0, schedule)(0, tiles)
+    assert torch.equal(network.texts.pop(), torch.stack([negative, negative, positive, positive]))
+    assert torch.allclose(
+        guided, negative.mean() + 3 * (positive.mean() - negative.mean()) + torch.zeros(2, 2, 5, 6, 7)
+    )
+    plain = GuidedDenoiser(network, Conditioning(texts), 1, schedule)(0, tiles)
+    assert torch.equal(network.texts.pop(), torch.stack([positive, positive]))
+    assert torch.equal(plain, positive.mean().expand(2, 2, 5, 6, 7))
 
 
 def test_progress_counts_the_steps(tiny_model: Models) -> None:
     seen: list[tuple[int, int]] = []
     timings: dict[str, float] = {}
-    run(tiny_model("base"), job(steps=4), timings=timings, progress=lambda done, count: seen.append((done, count)))
+    sample(tiny_model("base"), job(steps=4), timings=timings, progress=lambda done, count: seen.append((done, count)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert timings.keys() == {"text", "denoise"}
     assert min(timings.values()) > 0
     seen.clear()
     late = job(steps=4, strength=0.5, start={"rgb": draw(5, 8, 10)})
-    run(tiny_model("base"), late, progress=lambda done, count: seen.append((done, count)))
+    sample(tiny_model("base"), late, progress=lambda done, count: seen.append((done, count)))
     assert seen == [(1, 2), (2, 2)]
 
 
@@ -254,7 +264,7 @@ def test_progress_counts_the_steps(tiny_model: Models) -> None:
 @pytest.mark.parametrize("steps", [1, 5])
 def test_every_scheduler_runs(tiny_model: Models, name: str, config: dict[str, Any], steps: int) -> None:
     model = replace(tiny_model("depth"), scheduler=config)
-    latents = run(model, job(scheduler=name, steps=steps, layout=single_tile(4, 4)))
+    latents = sample(model, job(scheduler=name, steps=steps, layout=single_tile(4, 4)))
     assert torch.isfinite(latents).all()
 
 
@@ -281,8 +291,8 @@ class Oracle(nn.Module):
 
 
 def follow(oracle: Oracle, start: Tensor, schedule: Schedule, known: Known | None = None) -> Tensor:
-    guide = Guide(Conditioning(torch.zeros(2, 1, 1)), 1)
-    return denoise(oracle, start, schedule, guide, single_tile(6, 7), known, generator=Generator())
+    denoiser = GuidedDenoiser(oracle, Conditioning(torch.zeros(2, 1, 1)), 1, schedule)
+    return denoise(denoiser, start, single_tile(6, 7), known, generator=Generator())
 
 
 @CONFIGS
@@ -355,6 +365,102 @@ def test_given_content_is_seen_under_the_canvas_s_own_noise(name: str, config: d
 
 
 @pytest.mark.parametrize("steps", [0, 1001])
-def test_steps_are_limited(tiny_model: Models, steps: int) -> None:
+def test_steps_are_limited(steps: int) -> None:
     with pytest.raises(UserError, match="between 1 and 1000"):
-        run(tiny_model("base"), job(steps=steps))
+        make_schedule("ddim", VELOCITY, steps)
+
+
+def square(seed: int = 7, **changes: Any) -> Job:
+    return job(seed=seed, layout=single_tile(SIDE, SIDE), steps=2, guidance=1.0, **changes)
+
+
+def first_canvas(model: JointModel, task: Job) -> Tensor:
+    """(N, C, H, W): the canvas that the network sees first."""
+    seen: list[Tensor] = []
+    hook = model.joint.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    try:
+        sample(model, task)
+    finally:
+        hook.remove()
+    return seen[0][0]
+
+
+def correlation(one: Tensor, other: Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1])
+
+
+def starts(model: JointModel) -> Mapping[str, Tensor]:
+    """The same clean latents for every branch."""
+    clean = torch.randn(model.joint.channels, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    return dict.fromkeys(model.joint.names, clean)
+
+
+def test_the_canvas_starts_as_the_noise_of_the_seed(tiny_model: Models) -> None:
+    model = tiny_model("depth-normal")
+    expected = torch.randn(3, model.joint.channels, SIDE, SIDE, generator=torch.Generator().manual_seed(7))
+    assert torch.equal(first_canvas(model, square(7)), expected)
+    assert torch.equal(first_canvas(model, square(7)), expected)
+
+
+def test_seeds_are_those_that_the_generator_takes(tiny_model: Models) -> None:
+    model = tiny_model("depth")
+    assert sample(model, square(2**64 - 1)).isfinite().all()
+    for seed in (2**64, -1):
+        with pytest.raises(UserError, match=f"seed {seed} does not fit into 64 bits"):
+            sample(model, square(seed))
+
+
+@pytest.mark.parametrize("start", ["noise", "SDEdit"])
+def test_branches_start_from_independent_noise(tiny_model: Models, start: str) -> None:
+    """Correlations of 5,120 independent numbers have a standard deviation of 0.014."""
+    model = tiny_model("depth-normal")
+    task = square() if start == "noise" else square(start=starts(model), strength=0.5)
+    canvas = first_canvas(model, task)
+    if start == "SDEdit":  # what is left without the clean latents is noise
+        schedule = make_schedule("ddim", model.scheduler, 2, 0.5)
+        level = schedule.scheduler.alphas_cumprod[schedule.scheduler.timesteps[1]]
+        clean = torch.stack(list(starts(model).values()))
+        canvas = (canvas - level.sqrt() * clean) / (1 - level).sqrt()
+    assert canvas.mean().abs() < 0.05 and abs(canvas.std() - 1) < 0.05
+    for one, other in combinations(canvas, 2):
+        assert abs(correlation(one, other)) < 0.07
+    assert abs(correlation(canvas[:, 0], canvas[:, 1])) < 0.07  # channels of a branch
+
+
+def test_seeds_of_a_batch_give_independent_noise(tiny_model: Models) -> None:
+    model = tiny_model("depth")
+    assert abs(correlation(first_canvas(model, square(7)), first_canvas(model, square(8)))) < 0.06
+
+
+def test_known_regions_are_noised_with_the_canvas_s_own_noise(tiny_model: Models) -> None:
+    """Given content stays in step with the canvas: both hold the same noise, each branch its own."""
+    model = tiny_model("depth")
+    given = {"rgb": Region.whole(torch.zeros(model.joint.channels, SIDE, SIDE))}
+    seen: list[Tensor] = []
+    hook = model.joint.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    try:
+        sample(model, square(given=given))
+    finally:
+        hook.remove()
+    noise = torch.randn(2, model.joint.channels, SIDE, SIDE, generator=torch.Generator().manual_seed(7))
+    schedule = make_schedule("ddim", model.scheduler, 2)
+    level = schedule.scheduler.alphas_cumprod[schedule.scheduler.timesteps[1]]
+    assert torch.allclose(seen[1][0, 0], (1 - level).sqrt() * noise[0], atol=1e-6)
+
+
+def test_settings_that_were_not_asked_for_are_the_model_s() -> None:
+    defaults = {"scheduler": "unipc", "steps": 10, "guidance": 3.0}
+    assert resolve(Sampling(), defaults, "generate") == Sampling(**defaults)
+    assert resolve(Sampling(steps=2, tile_batch=4), defaults, "panorama") == Sampling(
+        **{**defaults, "steps": 2}, tile_batch=4
+    )
+    assert resolve(Sampling(), defaults, "depth") == Sampling(**{**defaults, "guidance": 1.0})
+    assert resolve(Sampling(), {**defaults, "depth_steps": 1}, "depth").steps == 1
+    assert resolve(Sampling(), {**defaults, "depth_steps": 1}, "generate").steps == 10
+    assert resolve(Sampling(steps=4, guidance=2.0), {**defaults, "depth_steps": 1}, "depth").complete == (
+        "unipc",
+        4,
+        2.0,
+    )
+    with pytest.raises(ValueError, match="incomplete"):
+        _ = Sampling(steps=4, scheduler="ddim").complete

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.checkpoint import JointModel
-from jointnet_cli.sampling.job import Job, run
 from jointnet_cli.sampling.known import Known, Region
 from jointnet_cli.sampling.layout import Layout, Tile, tiled
-from jointnet_cli.sampling.loop import Guide, predict
-from jointnet_cli.sampling.presets import TILINGS
-from jointnet_cli.sampling.schedule import SCHEDULERS, Schedule, make_schedule
+from jointnet_cli.sampling.loop import GuidedDenoiser, Job, sample
+from jointnet_cli.sampling.presets import TILINGS, Sampling
+from jointnet_cli.sampling.schedule import SCHEDULERS, make_schedule
 from jointnet_cli.sampling.syncdiffusion import DECAY, WEIGHT, SyncDiffusion, perceptual_distance
 from jointnet_cli.sampling.tiles import crop
 
@@ -43,8 +42,7 @@ class Step:
     """A canvas of two branches before a step, and what SyncDiffusion needs to move it, as the loop sets it up."""
 
     model: JointModel
-    guide: Guide
-    schedule: Schedule
+    denoiser: GuidedDenoiser
     number: int
 
     @classmethod
@@ -53,34 +51,31 @@ class Step:
             texts = model.encode_text(["sea", ""])
         # `begin` lets the scheduler take this for the first step.
         schedule = make_schedule(scheduler, model.scheduler, 5, 1 - number / 5)
-        return cls(model, Guide(texts, guidance), schedule, number)
+        masked_input = None
+        if model.joint.has_masked_input:
+            nothing = Region.nothing(torch.zeros(5, 16, 32))
+            masked_input = Known.of([nothing, nothing], torch.zeros(2, 5, 16, 32)).masked_input
+        return cls(model, GuidedDenoiser(model.joint, texts, guidance, schedule, masked_input), number)
 
     @property
     def tiles(self) -> list[Tile]:
         return BAND.at(self.number, 5, (0, 0))
 
-    def see(self, canvas: Tensor, step: int) -> Tensor:
-        seen = self.schedule.scheduler.scale_model_input(canvas, self.schedule.scheduler.timesteps[step])
-        if not self.model.joint.has_masked_input:
-            return seen
-        nothing = Region.nothing(canvas[0])
-        return torch.cat([seen, Known.of([nothing, nothing], torch.zeros_like(canvas)).masked_input], dim=1)
-
     @torch.inference_mode()
     def move(self, canvas: Tensor, tiles: list[Tile] | None = None) -> Tensor:
-        before_step = SyncDiffusion(self.model, self.guide)
-        return before_step(canvas.clone(), self.see, self.schedule, self.number, tiles or self.tiles)
+        return SyncDiffusion(self.model)(self.denoiser, canvas.clone(), self.number, tiles or self.tiles)
+
+    def picture(self, canvas: Tensor, tile: Tile) -> Tensor:
+        """The RGB image that a tile's noisy latents imply."""
+        inputs = crop(self.denoiser.inputs(canvas, self.number), tile)
+        predicted = self.denoiser(self.number, inputs[None])[0]
+        latents = self.denoiser.schedule.predict_clean(inputs[:, : self.model.joint.channels], predicted, self.number)
+        return self.model.decode(latents[:1])
 
     @torch.no_grad()
     def distance(self, canvas: Tensor) -> float:
-        """Of the pictures that the tiles foresee from that of the first one."""
-        pictures = []
-        for tile in self.tiles:
-            seen = crop(self.see(canvas, self.number), tile)
-            timestep = self.schedule.scheduler.timesteps[self.number]
-            predicted = predict(self.model.joint, self.guide, timestep, seen[None])[0]
-            latents = self.schedule.predict_clean(seen[:, : self.model.joint.channels], predicted, self.number)
-            pictures.append(self.model.decode(latents[:1]))
+        """Summed distance of the tiles' images from that of the first tile."""
+        pictures = [self.picture(canvas, tile) for tile in self.tiles]
         return sum(float(perceptual_distance(self.model.vae, picture, pictures[0])) for picture in pictures[1:])
 
 
@@ -104,7 +99,7 @@ def test_distances_are_zero_for_equal_pictures_and_positive_and_symmetric_for_ot
 def test_one_move_brings_tiles_nearer(tiny_model: Models, scheduler: str, config: dict[str, Any] | None) -> None:
     model = tiny_model("depth")
     step = Step.of(model if config is None else replace(model, scheduler=config), scheduler=scheduler)
-    canvas = step.schedule.noised(draw(2, 5, 16, 32), draw(2, 5, 16, 32, seed=1), step.number)
+    canvas = step.denoiser.schedule.noised(draw(2, 5, 16, 32), draw(2, 5, 16, 32, seed=1), step.number)
     before = canvas.clone()
     moved = step.move(canvas)
     assert torch.equal(canvas, before)
@@ -137,7 +132,7 @@ def test_the_anchor_is_the_first_tile(tiny_model: Models) -> None:
 def test_moves_decay_from_step_to_step(tiny_model: Models) -> None:
     assert (WEIGHT, DECAY) == (20, 0.95)
     step, canvas = Step.of(tiny_model("depth"), 0), draw(2, 5, 16, 32)
-    step.schedule.scheduler.timesteps = torch.full((5,), 500)
+    step.denoiser.schedule.scheduler.timesteps = torch.full((5,), 500)
     first = step.move(canvas) - canvas
     step.number = 4
     assert first.abs().max() > 1e-4
@@ -157,16 +152,13 @@ def test_a_synchronized_job(tiny_model: Models, variant: str) -> None:
         prompt="sea",
         seed=1,
         layout=tiled(16, 20, 16, TILINGS["syncdiffusion"], wrap=True),
-        scheduler="ddim",
-        steps=1,
-        guidance=1.0,
-        synchronized=True,
+        sampling=Sampling(scheduler="ddim", steps=1, guidance=1.0),
     )
     model = tiny_model(variant)
-    made = run(model, job)
+    made = sample(model, job, before_step=SyncDiffusion(model))
     assert torch.isfinite(made).all()
-    assert torch.equal(made, run(model, job))
-    assert not torch.allclose(made, run(model, replace(job, synchronized=False)), atol=1e-3)
+    assert torch.equal(made, sample(model, job, before_step=SyncDiffusion(model)))
+    assert not torch.allclose(made, sample(model, job), atol=1e-3)
     assert all(parameter.grad is None for parameter in (*model.joint.parameters(), *model.vae.parameters()))
 
 
@@ -174,7 +166,7 @@ def test_without_an_autoencoder_there_is_nothing_to_compare_by(tiny_model: Model
     model = replace(tiny_model("depth"), vae=None)
     said = "^syncdiffusion compares pictures by an autoencoder's features; this model has none$"
     with pytest.raises(UserError, match=said):
-        SyncDiffusion(model, Guide(tiny_model("depth").encode_text(["", ""]), 1))
+        SyncDiffusion(model)
 
 
 def test_the_distance_is_that_of_unit_features_over_channels_summed_over_levels(tiny_model: Models) -> None:
@@ -201,14 +193,8 @@ def test_a_move_goes_down_the_sum_of_the_distances_to_the_anchor(tiny_model: Mod
         coverage[tile.top : tile.top + tile.height, columns] += 1
     moving = canvas.clone().requires_grad_()
 
-    def picture(tile: Tile) -> Tensor:
-        seen = crop(step.see(moving, step.number), tile)
-        timestep = step.schedule.scheduler.timesteps[step.number]
-        predicted = predict(step.model.joint, step.guide, timestep, seen[None])[0]
-        return step.model.decode(step.schedule.predict_clean(seen, predicted, step.number)[:1])
-
-    anchor = picture(tiles[0]).detach()
-    total = sum(perceptual_distance(step.model.vae, picture(tile), anchor) for tile in tiles[1:])
+    anchor = step.picture(moving, tiles[0]).detach()
+    total = sum(perceptual_distance(step.model.vae, step.picture(moving, tile), anchor) for tile in tiles[1:])
     (gradient,) = torch.autograd.grad(total, moving)
     expected = canvas - WEIGHT * DECAY**step.number * gradient / coverage
     assert torch.allclose(step.move(canvas), expected, atol=1e-5)

@@ -17,6 +17,7 @@ from jointnet_cli.model.perceptual import Perceptual
 from jointnet_cli.progress import Progress
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.layout import Layout
+from jointnet_cli.sampling.loop import draw_offsets
 from jointnet_cli.sampling.presets import Method, Sampling
 from jointnet_cli.tasks import Panorama
 
@@ -62,7 +63,7 @@ def seam_ratios(
 def last_tile_borders(engine: Engine, result: Result) -> list[int]:
     """The pixel columns where tiles of the last denoising step began or ended.
 
-    Offsets are not recorded, but they follow from the seed: `sampling.job.run` draws the noise, and then two numbers a step.
+    Offsets are not recorded, but they follow from the seed: `sample` draws the noise, then the offsets of each step.
     """
     layout = Layout(**result.settings["layout"])
     joint = engine.model.joint
@@ -70,10 +71,8 @@ def last_tile_borders(engine: Engine, result: Result) -> list[int]:
     torch.randn((len(joint.names), joint.channels, layout.height, layout.width), generator=generator)
     steps = result.settings["steps"]
     for _ in range(steps):
-        across, along = torch.randint(1 << 30, (2,), generator=generator).tolist()
-    sides = {
-        side for tile in layout.at(steps - 1, steps, (across, along)) for side in (tile.left, tile.left + tile.width)
-    }
+        offsets = draw_offsets(generator)
+    sides = {side for tile in layout.at(steps - 1, steps, offsets) for side in (tile.left, tile.left + tile.width)}
     columns = {side % layout.width * engine.model.factor for side in sides}
     return sorted(columns - {0})  # the wrap is measured by itself
 
