@@ -76,10 +76,10 @@ def flops_a_sample(model: str) -> int:
     from jointnet_cli.model.branch import Conditioning
     from jointnet_cli.model.checkpoint import load_model
     from jointnet_cli.model.hub import find_model
-    from jointnet_cli.model.joint import extend
+    from jointnet_cli.model.joint import JointNet
 
     loaded = load_model(find_model(model))
-    joint = extend(loaded.joint.unet("rgb"), ["depth"]).to("meta")
+    joint = JointNet.extend(loaded.joint.unet("rgb"), ["depth"]).to("meta")
     joint.set_trainable(train_rgb=False)
     config = joint.unet("rgb").config
     latents = torch.empty(1, 2, config.in_channels, config.sample_size, config.sample_size, device="meta")
@@ -115,11 +115,11 @@ def plain(model: str, shards: str, batch: int, steps: int) -> float:
 
     from jointnet_cli.model.checkpoint import load_model
     from jointnet_cli.model.hub import find_model
-    from jointnet_cli.model.joint import extend
+    from jointnet_cli.model.joint import JointNet
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = load_model(find_model(model)).to(torch.device(device))
-    joint = extend(loaded.joint.unet("rgb"), ["depth"]).requires_grad_(True).train()
+    joint = JointNet.extend(loaded.joint.unet("rgb"), ["depth"]).requires_grad_(True).train()
     optimizer = torch.optim.AdamW(joint.parameters(), lr=1e-4)
     scheduler = DDPMScheduler.from_config(loaded.scheduler)
     samples = _samples(loaded, shards, batch)

@@ -174,13 +174,13 @@ def tiny_joint(
     import torch
 
     from jointnet_cli.model.checkpoint import load_model, save_model
-    from jointnet_cli.model.joint import extend
+    from jointnet_cli.model.joint import JointNet
 
     @cache
     def make(family: str, *modalities: str) -> Path:
         folder = tmp_path_factory.mktemp(f"joint-{family}")
         model = load_model(tiny_pipeline(family))
-        model.joint = extend(model.joint.unet("rgb"), modalities)
+        model.joint = JointNet.extend(model.joint.unet("rgb"), modalities)
         torch.manual_seed(10)
         for weights in model.joint.exchange.parameters():
             torch.nn.init.normal_(weights, std=0.05)

@@ -12,7 +12,16 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.folder import LIGHT, RANK, RGB, adapter_config_file, adapters_file, read_json, write_json
+from jointnet_cli.model.folder import (
+    LIGHT,
+    RANK,
+    RGB,
+    ModelFolder,
+    adapter_config_file,
+    adapters_file,
+    read_json,
+    write_json,
+)
 from jointnet_cli.model.joint import JointNet
 
 if TYPE_CHECKING:
@@ -48,13 +57,20 @@ class LoraJointNet(JointNet):
         super().__init__({RGB: unet, **further}, masked_input=masked_input)
 
     @classmethod
-    def extend(cls, unet: UNet2DConditionModel, modalities: Sequence[str], *, rank: int = RANK) -> LoraJointNet:
-        """Every further branch starts as the base; its adapters have this rank.
+    def extend(
+        cls, unet: UNet2DConditionModel, modalities: Sequence[str], *, rank: int = RANK, masked_input: bool = False
+    ) -> LoraJointNet:
+        """Start every further branch as the base, with adapters of this rank.
 
         Raises:
             UserError: peft is not installed.
         """
-        return cls(unet, {name: _lora(rank, rank, TARGETS) for name in modalities})
+        return cls(unet, {name: _lora(rank, rank, TARGETS) for name in modalities}, masked_input=masked_input)
+
+    @classmethod
+    def assemble(cls, folder: ModelFolder, unets: dict[str, UNet2DConditionModel]) -> LoraJointNet:
+        adapters = read_adapters(folder.path, folder.branches[1:])
+        return cls(unets[RGB], adapters, masked_input=folder.masked_input)
 
     @property
     def rank(self) -> int:

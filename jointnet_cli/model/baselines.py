@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -18,7 +18,7 @@ from jointnet_cli.model.branch import (
     skip_widths,
     text_states,
 )
-from jointnet_cli.model.folder import CONTROL, CONTROLNET_DIRECT_EXTEND, DIRECT_EXTEND, RGB
+from jointnet_cli.model.folder import CONTROL, CONTROLNET_DIRECT_EXTEND, DIRECT_EXTEND, RANK, RGB, ModelFolder
 from jointnet_cli.model.joint import JointDenoiser, received, zero_conv
 
 Output = Literal["copy", "zero", "random"]
@@ -41,6 +41,10 @@ class ExtendedUNet(JointDenoiser):
         _require_multiple(unet.config.out_channels, names)
         self.body = unet
         self._names = list(names)
+
+    @classmethod
+    def assemble(cls, folder: ModelFolder, unets: dict[str, UNet2DConditionModel]) -> Self:
+        return cls(unets[RGB], folder.branches)
 
     @property
     def names(self) -> list[str]:
@@ -72,7 +76,9 @@ class DirectExtend(ExtendedUNet):
         _require_multiple(unet.config.in_channels, names)
 
     @classmethod
-    def extend(cls, unet: UNet2DConditionModel, modalities: Sequence[str], *, output: Output = "copy") -> DirectExtend:
+    def extend(
+        cls, unet: UNet2DConditionModel, modalities: Sequence[str], *, rank: int = RANK, output: Output = "copy"
+    ) -> DirectExtend:
         """Start from a copy of a base UNet that does not hear the further modalities yet."""
         names = [RGB, *modalities]
         return cls(_widened(unet, len(names), len(names), output), names)
@@ -136,7 +142,7 @@ class ControlNetDirectExtend(ExtendedUNet):
 
     @classmethod
     def extend(
-        cls, unet: UNet2DConditionModel, modalities: Sequence[str], *, output: Output = "copy"
+        cls, unet: UNet2DConditionModel, modalities: Sequence[str], *, rank: int = RANK, output: Output = "copy"
     ) -> ControlNetDirectExtend:
         """Start from copies of a base UNet, of which the control's sends nothing and hears RGB alone yet."""
         names = [RGB, *modalities]

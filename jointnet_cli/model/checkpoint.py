@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,30 +31,27 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.adapters import LoraJointNet, read_adapters
+from jointnet_cli.model.adapters import LoraJointNet
 from jointnet_cli.model.baselines import ControlNetDirectExtend, DirectExtend
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.family import Family
 from jointnet_cli.model.folder import (
-    CONTROLNET_DIRECT_EXTEND,
-    DIRECT_EXTEND,
     EXCHANGE,
-    JOINTNET,
-    LIGHT,
     RANK,
     REMEDY,
     RGB,
     ModelFolder,
+    pixels_per_latent,
     read_json,
     unet_place,
     write_json,
     write_record,
 )
 from jointnet_cli.model.hub import find_model
-from jointnet_cli.model.joint import JointDenoiser, JointNet, extend
+from jointnet_cli.model.joint import JointDenoiser, JointNet
 from jointnet_cli.model.published import read_branches
 from jointnet_cli.model.text import TEXT_SIDES, TextEncoders, Vocabulary, save_tokenizer
-from jointnet_cli.model.vae import decode_latents, encode_maps, pixels_per_latent
+from jointnet_cli.model.vae import decode_latents, encode_maps
 from jointnet_cli.model.weights import find_weights, read_tensors
 
 SHARD_NAME = SAFETENSORS_WEIGHTS_NAME.replace(".", "{suffix}.")
@@ -79,7 +77,7 @@ class JointModel:
     @property
     def factor(self) -> int:
         """Pixels a latent pixel stands for."""
-        return pixels_per_latent(self.vae)
+        return 1 if self.vae is None else pixels_per_latent(self.vae.config)
 
     @property
     def window(self) -> int:
@@ -129,8 +127,30 @@ class JointModel:
         return decode_latents(self.vae, latents)
 
 
+NETWORKS: dict[str, type[JointDenoiser]] = {
+    network.architecture: network for network in (JointNet, LoraJointNet, DirectExtend, ControlNetDirectExtend)
+}
+"""The class of each architecture."""
+
+
+def extend(
+    architecture: str, unet: UNet2DConditionModel, modalities: Sequence[str], *, rank: int = RANK
+) -> JointDenoiser:
+    """Extend a base UNet to further modalities, at the start of their training; see `JointDenoiser.extend`.
+
+    Raises:
+        KeyError: no such architecture.
+        UserError: `light` without peft.
+    """
+    return NETWORKS[architecture].extend(unet, modalities, rank=rank).to(device=unet.device, dtype=unet.dtype)
+
+
 def load_model(
-    model: str | Path | ModelFolder, dtype: torch.dtype = torch.float32, *, base: str | None = None
+    model: str | Path | ModelFolder,
+    dtype: torch.dtype = torch.float32,
+    *,
+    base: str | None = None,
+    weights: bool = True,
 ) -> JointModel:
     """Load a joint model, or a base model as a joint model of one branch, onto the CPU.
 
@@ -138,51 +158,42 @@ def load_model(
         model: `diorama`, a folder, a zip file, an imported name or a hub id, as `--model` takes it.
         dtype: of the weights.
         base: the base of a model in the published layout.
+        weights: read the weights. Without them the networks are on the meta device: shapes without values.
 
     Raises:
         UserError: no such model, one of another format, or weights that are missing, damaged or do not fit.
     """
-    facts = model if isinstance(model, ModelFolder) else find_model(str(model), base)
+    folder = model if isinstance(model, ModelFolder) else find_model(str(model), base, weights=weights)
     try:
-        return JointModel(
-            joint=_load_joint(facts, dtype).eval(),
-            vae=_load_vae(facts, dtype) if facts.family.has_vae else None,
-            text=_load_text(facts, dtype),
-            scheduler=read_json(facts.base / "scheduler" / "scheduler_config.json"),
-            defaults=facts.defaults,
-            provenance=facts.provenance,
-            words=Vocabulary.read(facts.base / next(iter(facts.family.tokenizers))),
-        )
+        with nullcontext() if weights else torch.device("meta"):
+            return JointModel(
+                joint=_load_joint(folder, dtype, weights).eval(),
+                vae=_load_vae(folder, dtype, weights) if folder.family.has_vae else None,
+                text=_load_text(folder, dtype, weights),
+                scheduler=read_json(folder.base / "scheduler" / "scheduler_config.json"),
+                defaults=folder.defaults,
+                provenance=folder.provenance,
+                words=Vocabulary.read(folder.base / next(iter(folder.family.tokenizers))),
+            )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError) as error:
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"the model in {facts.path} cannot be loaded: {cause}", hint=REMEDY) from error
+        raise UserError(f"the model in {folder.path} cannot be loaded: {cause}", hint=REMEDY) from error
 
 
-def _load_joint(facts: ModelFolder, dtype: torch.dtype) -> JointDenoiser:
-    if facts.published:
-        unets, exchange = read_branches(facts)
+def _load_joint(folder: ModelFolder, dtype: torch.dtype, weights: bool) -> JointDenoiser:
+    if folder.published and weights:
+        unets, exchange = read_branches(folder)
         found = {EXCHANGE: exchange}
     else:
         unets = {
-            name: _load_network(UNet2DConditionModel, facts.path / place, dtype) for name, place in facts.unets.items()
+            name: load_network(UNet2DConditionModel, folder.path / place, dtype, weights=weights)
+            for name, place in folder.unets.items()
         }
-        found = {file: read_tensors(facts.path / file) for file in facts.joint_files}
-    joint = _assemble(facts, unets).to(dtype)
-    for file, wanted in joint.beside().items():
-        _fill(wanted, found[file], file)
+        found = {file: read_tensors(folder.path / file) for file in folder.joint_files if weights}
+    joint = NETWORKS[folder.architecture].assemble(folder, unets).to(dtype)
+    for file, tensors in joint.beside().items() if weights else ():
+        _fill(tensors, found[file], file)
     return joint
-
-
-def _assemble(facts: ModelFolder, unets: dict[str, UNet2DConditionModel]) -> JointDenoiser:
-    """The network of a folder around its UNets, the rest of it untrained."""
-    if facts.architecture == DIRECT_EXTEND:
-        return DirectExtend(unets[RGB], facts.branches)
-    if facts.architecture == CONTROLNET_DIRECT_EXTEND:
-        return ControlNetDirectExtend(unets[RGB], facts.branches)
-    if facts.architecture == LIGHT:
-        adapters = read_adapters(facts.path, facts.branches[1:])
-        return LoraJointNet(unets[RGB], adapters, masked_input=facts.masked_input)
-    return JointNet(unets, masked_input=facts.masked_input)
 
 
 @torch.no_grad()
@@ -196,20 +207,21 @@ def _fill(wanted: dict[str, Tensor], found: dict[str, Tensor], file: str) -> Non
         value.copy_(found[key])
 
 
-def _load_vae(facts: ModelFolder, dtype: torch.dtype) -> AutoencoderKL:
-    folder = facts.base / "vae"
-    upcast = facts.family.upcasts_vae and AutoencoderKL.load_config(folder).get("force_upcast", True)
-    return _load_network(AutoencoderKL, folder, torch.float32 if upcast and dtype == torch.float16 else dtype)
+def _load_vae(folder: ModelFolder, dtype: torch.dtype, weights: bool) -> AutoencoderKL:
+    path = folder.base / "vae"
+    upcast = folder.family.upcasts_vae and AutoencoderKL.load_config(path).get("force_upcast", True)
+    dtype = torch.float32 if upcast and dtype == torch.float16 else dtype
+    return load_network(AutoencoderKL, path, dtype, weights=weights)
 
 
-def _load_text(facts: ModelFolder, dtype: torch.dtype) -> TextEncoders:
+def _load_text(folder: ModelFolder, dtype: torch.dtype, weights: bool) -> TextEncoders:
     encoders = {
-        name: _load_network(getattr(transformers, kind), facts.base / name, dtype)
-        for name, kind in facts.family.encoders.items()
+        name: load_network(getattr(transformers, kind), folder.base / name, dtype, weights=weights)
+        for name, kind in folder.family.encoders.items()
     }
-    tokenizers = {name: _load_tokenizer(kind, facts.base / name) for name, kind in facts.family.tokenizers.items()}
-    kind = TEXT_SIDES[facts.family.name]
-    return kind(**tokenizers, **encoders, **kind.options(read_json(facts.base / "model_index.json"), facts.size))
+    tokenizers = {name: _load_tokenizer(kind, folder.base / name) for name, kind in folder.family.tokenizers.items()}
+    kind = TEXT_SIDES[folder.family.name]
+    return kind(**tokenizers, **encoders, **kind.options(read_json(folder.base / "model_index.json"), folder.size))
 
 
 def _load_tokenizer(kind: str, folder: Path) -> Any:
@@ -222,20 +234,31 @@ def _load_tokenizer(kind: str, folder: Path) -> Any:
     return getattr(transformers, kind).from_pretrained(folder)
 
 
-def _load_network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """A network of a diffusers or transformers class, its weights read as data."""
-    weights = find_weights(folder)
-    if weights is None:
+def load_network(kind: Any, folder: Path, dtype: torch.dtype = torch.float32, *, weights: bool = True) -> Any:
+    """Load a network of a diffusers or transformers class, its weights read as data.
+
+    Without `weights` it has the shapes that the configuration states, on the meta device.
+
+    Raises:
+        OSError, ValueError: no weights, or incomplete ones.
+    """
+    if not weights:
+        with torch.device("meta"):
+            if issubclass(kind, ModelMixin):
+                return kind.from_config(kind.load_config(folder)).to(dtype).eval()
+            return kind(kind.config_class.from_pretrained(folder)).to(dtype).eval()
+    found = find_weights(folder)
+    if found is None:
         raise OSError(f"{folder} holds no weights")
-    given: dict[str, Any] = {"torch_dtype" if issubclass(kind, ModelMixin) else "dtype": dtype}
-    if not weights.kind.safetensors and not issubclass(kind, ModelMixin):
-        given["weights_only"] = True  # diffusers never reads a pickle in another way
+    options: dict[str, Any] = {"torch_dtype" if issubclass(kind, ModelMixin) else "dtype": dtype}
+    if not found.kind.safetensors and not issubclass(kind, ModelMixin):
+        options["weights_only"] = True  # diffusers never reads a pickle in another way
     network, report = kind.from_pretrained(
         folder,
-        use_safetensors=weights.kind.safetensors,
-        variant=weights.kind.variant,
+        use_safetensors=found.kind.safetensors,
+        variant=found.kind.variant,
         output_loading_info=True,
-        **given,
+        **options,
     )
     if report["missing_keys"]:
         raise ValueError(f"{folder} lacks {', '.join(sorted(report['missing_keys'])[:3])} …")
@@ -303,32 +326,3 @@ def _save_network(network: Any, folder: Path, dtype: torch.dtype, shard_size: st
         save_torch_state_dict(tensors, folder, filename_pattern=SHARD_NAME, max_shard_size=shard_size)
     else:
         network.save_pretrained(folder, state_dict=tensors, max_shard_size=shard_size)
-
-
-def build(
-    architecture: str, unet: UNet2DConditionModel, modalities: Sequence[str], *, rank: int = RANK
-) -> JointDenoiser:
-    """A network that extends a base UNet to further modalities, at the start of its training.
-
-    Args:
-        architecture: one of `ARCHITECTURES`.
-        unet: the base; `jointnet` and `light` take it as their RGB branch, the others copy it.
-        modalities: what is denoised beside RGB.
-        rank: of the adapters, for `light`.
-
-    Raises:
-        ValueError: no such architecture.
-        UserError: `light` without peft.
-    """
-    network: JointDenoiser
-    if architecture == JOINTNET:
-        network = extend(unet, modalities)
-    elif architecture == LIGHT:
-        network = LoraJointNet.extend(unet, modalities, rank=rank)
-    elif architecture == DIRECT_EXTEND:
-        network = DirectExtend.extend(unet, modalities)
-    elif architecture == CONTROLNET_DIRECT_EXTEND:
-        network = ControlNetDirectExtend.extend(unet, modalities)
-    else:
-        raise ValueError(f"no architecture {architecture}")
-    return network.to(device=unet.device, dtype=unet.dtype)

@@ -1,4 +1,4 @@
-"""The architectures of a network: the paper's, its baselines, and a light one. Names are read without torch."""
+"""What a model folder states: its JSON files, read without torch."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
 from jointnet_cli.modality import RGB as RGB
 from jointnet_cli.model.family import Family, find_family
 from jointnet_cli.model.weights import count_parameters, find_weights, weights_hash
-
-if TYPE_CHECKING:
-    pass
 
 JOINTNET = "jointnet"
 
@@ -140,7 +137,7 @@ def read_folder(path: Path) -> ModelFolder:
     record = _read_record(path)
     unet, factor = _read_unet(path / "unet"), 1
     if family.has_vae:
-        factor = 2 ** (len(read_json(path / "vae" / "config.json", "block_out_channels")["block_out_channels"]) - 1)
+        factor = pixels_per_latent(read_json(path / "vae" / "config.json", "block_out_channels"))
     facts = ModelFolder(
         path=path,
         base=path,
@@ -162,6 +159,11 @@ def read_folder(path: Path) -> ModelFolder:
     if facts.architecture == LIGHT:
         _require(path, [adapter_config_file(name) for name in facts.branches[1:]])
     return facts
+
+
+def pixels_per_latent(vae: Mapping[str, Any]) -> int:
+    """Return the pixels that one latent pixel stands for, along one side, from a VAE's configuration."""
+    return int(2 ** (len(vae["block_out_channels"]) - 1))
 
 
 def unet_place(branch: str) -> str:
@@ -327,20 +329,3 @@ def _parameters(facts: ModelFolder) -> int:
 
 def _disk_size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _cached() -> dict[str, Path]:
-    """Repositories in the hub's cache, each with its newest snapshot."""
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
-
-    try:
-        repositories = scan_cache_dir().repos
-    except CacheNotFound:
-        return {}
-    found = {}
-    for repository in sorted(repositories, key=lambda repository: repository.repo_id):
-        if repository.repo_type == "model" and repository.revisions:
-            newest = max(repository.revisions, key=lambda revision: revision.last_modified)
-            found[repository.repo_id] = newest.snapshot_path
-    return found

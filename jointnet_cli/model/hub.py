@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.files.atomic import atomic_folder
 from jointnet_cli.files.paths import cache_home, text_digest
-from jointnet_cli.model.folder import EMBEDDED, REMEDY, ModelFolder, _cached, is_published, read_folder, read_published
+from jointnet_cli.model.folder import EMBEDDED, REMEDY, ModelFolder, is_published, read_folder, read_published
 from jointnet_cli.model.weights import KINDS, find_weights
 
 DIORAMA = "diorama"
@@ -224,3 +224,20 @@ def list_models() -> Iterator[tuple[str, ModelFolder]]:
             yield name, read_folder(path)
         except UserError:
             continue
+
+
+def _cached() -> dict[str, Path]:
+    """Repositories in the hub's cache, each with its newest snapshot."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repositories = scan_cache_dir().repos
+    except CacheNotFound:
+        return {}
+    found = {}
+    for repository in sorted(repositories, key=lambda repository: repository.repo_id):
+        if repository.repo_type == "model" and repository.revisions:
+            newest = max(repository.revisions, key=lambda revision: revision.last_modified)
+            found[repository.repo_id] = newest.snapshot_path
+    return found

@@ -23,7 +23,7 @@ from jointnet_cli.model.branch import (
     skip_widths,
     text_states,
 )
-from jointnet_cli.model.folder import EXCHANGE, JOINTNET, RGB
+from jointnet_cli.model.folder import EXCHANGE, JOINTNET, RANK, RGB, ModelFolder
 
 
 class JointDenoiser(nn.Module, ABC):
@@ -46,6 +46,22 @@ class JointDenoiser(nn.Module, ABC):
     def has_masked_input(self) -> bool:
         """Whether the network reads known regions as further input."""
         return False
+
+    @classmethod
+    @abstractmethod
+    def extend(cls, unet: UNet2DConditionModel, modalities: Sequence[str], *, rank: int = RANK) -> JointDenoiser:
+        """Extend a base UNet to further modalities, at the start of their training.
+
+        Args:
+            unet: the base. `jointnet` and `light` take it as their RGB branch, the others copy it.
+            modalities: what is denoised beside RGB.
+            rank: of the adapters, for `light`.
+        """
+
+    @classmethod
+    @abstractmethod
+    def assemble(cls, folder: ModelFolder, unets: dict[str, UNet2DConditionModel]) -> JointDenoiser:
+        """Build the network of a model folder around its UNets; the other weights are not loaded yet."""
 
     @abstractmethod
     def unet(self, name: str) -> UNet2DConditionModel:
@@ -124,6 +140,17 @@ class JointNet(JointDenoiser):
     """
 
     architecture = JOINTNET
+
+    @classmethod
+    def extend(
+        cls, unet: UNet2DConditionModel, modalities: Sequence[str], *, rank: int = RANK, masked_input: bool = False
+    ) -> JointNet:
+        """Start every branch as a copy of a base UNet (paper 3.1). The RGB branch is `unet` itself."""
+        return JointNet({RGB: unet, **{name: deepcopy(unet) for name in modalities}}, masked_input=masked_input)
+
+    @classmethod
+    def assemble(cls, folder: ModelFolder, unets: dict[str, UNet2DConditionModel]) -> JointNet:
+        return JointNet(unets, masked_input=folder.masked_input)
 
     def __init__(self, unets: Mapping[str, UNet2DConditionModel], *, masked_input: bool = False) -> None:
         super().__init__()
@@ -234,11 +261,3 @@ def received(own: Features, sent: Sending, features: Features) -> Features:
 def exchange_name(sender: str, receiver: str) -> str:
     """The name of the exchange module from one branch to another."""
     return f"{sender}_to_{receiver}"
-
-
-def extend(unet: UNet2DConditionModel, modalities: Sequence[str], *, masked_input: bool = False) -> JointNet:
-    """A joint network whose every branch starts as a copy of a base UNet (paper 3.1).
-
-    The RGB branch is `unet` itself, not a copy.
-    """
-    return JointNet({RGB: unet, **{name: deepcopy(unet) for name in modalities}}, masked_input=masked_input)

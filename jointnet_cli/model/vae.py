@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from jointnet_cli.model.checkpoint import JointModel
 
 
-def pixels_per_latent(vae: AutoencoderKL | None) -> int:
-    """Pixels a latent pixel stands for, along one side."""
-    return 1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1)
-
-
 def encode_maps(vae: AutoencoderKL | None, maps: Tensor) -> Tensor:
     """Maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w) as the denoiser sees them: normalised, the posterior's mean.
 

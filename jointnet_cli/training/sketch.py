@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.checkpoint import build
+from jointnet_cli.model.checkpoint import extend
 from jointnet_cli.model.folder import RGB, ModelFolder, read_json
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.joint import JointNet
@@ -91,7 +91,7 @@ def _draw_joint(recipe: JointRecipe, side: int) -> Sketch:
     config = json.loads((facts.path / "unet" / "config.json").read_text())
     unet = UNet2DConditionModel.from_config(config)
     extended = len(facts.branches) > 1
-    network: Any = build(
+    network: Any = extend(
         facts.architecture if extended else recipe.network.architecture,
         unet,
         facts.branches[1:] if extended else recipe.data.maps[1:],

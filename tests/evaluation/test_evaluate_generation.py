@@ -24,7 +24,7 @@ from jointnet_cli.evaluation.makers import GENERATION, open_maker
 from jointnet_cli.evaluation.methods import ImageRequest, Making, MethodSpec
 from jointnet_cli.evaluation.pipelines import Ldm3d, unpack_disparity
 from jointnet_cli.files.decode import read_samples
-from jointnet_cli.model.checkpoint import build, load_model, save_model
+from jointnet_cli.model.checkpoint import extend, load_model, save_model
 from jointnet_cli.model.folder import CONTROLNET_DIRECT_EXTEND, DIRECT_EXTEND
 from jointnet_cli.sampling.presets import Sampling
 
@@ -107,7 +107,7 @@ def test_all_rows_against_worlds(
 def test_rivals_are_jointnet_rows(tmp_path: Path, tiny_folder: Folders) -> None:
     for number, architecture in enumerate((DIRECT_EXTEND, CONTROLNET_DIRECT_EXTEND)):
         model = load_model(tiny_folder("base"))
-        model.joint = build(architecture, model.joint.unet("rgb"), ["depth"])
+        model.joint = extend(architecture, model.joint.unet("rgb"), ["depth"])
         save_model(model, tmp_path / architecture, torch.float32)
         row = MethodSpec(architecture, "jointnet", str(tmp_path / architecture))
         maker = open_maker(row, GENERATION, Making(Sampling(steps=1, scheduler="ddim"), "cpu"))

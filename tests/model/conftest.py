@@ -36,14 +36,14 @@ def architecture_folder(
     """`architecture_folder(architecture)`: the base folder extended to depth and normals, then woken. Not to be changed."""
     import torch
 
-    from jointnet_cli.model.checkpoint import build, load_model, save_model
+    from jointnet_cli.model.checkpoint import extend, load_model, save_model
 
     @cache
     def make(architecture: str) -> Path:
         folder = tmp_path_factory.mktemp(architecture)
         model = load_model(tiny_folder("base"))
         torch.manual_seed(3)
-        model.joint = build(architecture, model.joint.unet("rgb"), ["depth", "normal"], rank=4).eval()
+        model.joint = extend(architecture, model.joint.unet("rgb"), ["depth", "normal"], rank=4).eval()
         wake(model.joint)
         save_model(model, folder, torch.float32)
         return folder

@@ -17,10 +17,10 @@ from torch import Tensor
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.adapters import LoraJointNet
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.checkpoint import build, load_model, save_model
+from jointnet_cli.model.checkpoint import extend, load_model, save_model
 from jointnet_cli.model.folder import read_folder
 from jointnet_cli.model.hub import find_model
-from jointnet_cli.model.joint import extend
+from jointnet_cli.model.joint import JointNet
 
 MakeUnet = Callable[..., UNet2DConditionModel]
 Folders = Callable[[str], Path]
@@ -80,7 +80,7 @@ def test_adapters_sit_on_all_attention_and_all_residual_blocks(tiny_pipeline: Fo
 
 def test_a_light_branch_costs_its_adapters_and_its_exchange(tiny_unet: MakeUnet) -> None:
     unet = tiny_unet()
-    light, whole = LoraJointNet.extend(unet, ["depth"], rank=2), extend(tiny_unet(), ["depth"])
+    light, whole = LoraJointNet.extend(unet, ["depth"], rank=2), JointNet.extend(tiny_unet(), ["depth"])
     check_sharing(light)
     adapters = sum(x.numel() for key, x in light.unet("depth").named_parameters() if ".lora_" in key)
     assert 0 < adapters < numbers(unet) / 4
@@ -193,7 +193,7 @@ def test_adapters_that_do_not_fit_are_refused(copy: Path, fault: str) -> None:
 
 def test_without_peft_the_remedy_is_said(copy: Path, tiny_unet: MakeUnet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
-    for attempt in (lambda: load_model(copy), lambda: build("light", tiny_unet(), ["depth"])):
+    for attempt in (lambda: load_model(copy), lambda: extend("light", tiny_unet(), ["depth"])):
         with pytest.raises(UserError, match="peft") as refused:
             attempt()
         assert refused.value.hint == "pip install 'jointnet-cli[light]'"

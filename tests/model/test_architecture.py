@@ -16,7 +16,7 @@ from torch import Tensor
 from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.checkpoint import build, load_model, save_model
+from jointnet_cli.model.checkpoint import extend, load_model, save_model
 from jointnet_cli.model.folder import ARCHITECTURES, describe, read_folder
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.joint import JointDenoiser
@@ -38,7 +38,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 def make(tiny_unet: MakeUnet, architecture: str) -> JointDenoiser:
     """At the start of its training, of RGB, depth and normals."""
-    return build(architecture, tiny_unet(), ["depth", "normal"], rank=4).eval()
+    return extend(architecture, tiny_unet(), ["depth", "normal"], rank=4).eval()
 
 
 def ask(network: JointDenoiser, latents: Tensor) -> Tensor:
@@ -214,7 +214,7 @@ def test_a_folder_that_names_no_architecture_is_a_jointnet(tiny_folder: Folders,
 def test_every_family_of_bases_can_be_extended(tiny_pipeline: Folders, family: str, architecture: str) -> None:
     model = load_model(tiny_pipeline(family))
     base = model.joint.unet("rgb")
-    network = build(architecture, base, ["depth"]).eval()
+    network = extend(architecture, base, ["depth"]).eval()
     with torch.inference_mode():
         given = model.encode_text(["a lake", ""])
         latents = draw(2, 2, network.channels, 16, 16)
@@ -225,5 +225,23 @@ def test_every_family_of_bases_can_be_extended(tiny_pipeline: Folders, family: s
 
 
 def test_an_unknown_architecture_is_refused(tiny_unet: MakeUnet) -> None:
-    with pytest.raises(ValueError, match="ldm3d"):
-        build("ldm3d", tiny_unet(), ["depth"])
+    with pytest.raises(KeyError, match="ldm3d"):
+        extend("ldm3d", tiny_unet(), ["depth"])
+
+
+@each
+def test_without_weights_the_networks_have_the_same_shapes(
+    architecture_folder: Folders, tmp_path: Path, architecture: str
+) -> None:
+    folder = shutil.copytree(architecture_folder(architecture), tmp_path / "model")
+    loaded = load_model(folder).networks
+    for path in folder.rglob("*.safetensors"):
+        path.unlink()
+    shapes = load_model(folder, weights=False).networks
+    assert loaded.keys() == shapes.keys()
+    for name, network in loaded.items():
+        found = {key: (value.shape, value.dtype) for key, value in shapes[name].named_parameters()}
+        assert found == {key: (value.shape, value.dtype) for key, value in network.named_parameters()}
+        assert all(value.is_meta for value in shapes[name].parameters())
+    with pytest.raises(UserError):
+        load_model(folder)

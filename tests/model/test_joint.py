@@ -10,7 +10,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from jointnet_cli.model.branch import Conditioning, skip_widths
-from jointnet_cli.model.joint import JointNet, extend, zero_conv
+from jointnet_cli.model.joint import JointNet, zero_conv
 
 MakeUnet = Callable[..., UNet2DConditionModel]
 NAMES = ["rgb", "depth", "normal"]
@@ -68,7 +68,7 @@ def test_the_base_s_further_conditions_reach_it(tiny_unet: MakeUnet) -> None:
     latents, text = draw(2, 2, 5, 8, 8), draw(2, 6, 16, seed=1)
     added = {"text_embeds": draw(2, 8, seed=2), "time_ids": draw(2, 6, seed=3)}
     with torch.inference_mode():
-        predicted = extend(unet, ["depth"]).eval()(latents, 9, Conditioning(text, added))
+        predicted = JointNet.extend(unet, ["depth"]).eval()(latents, 9, Conditioning(text, added))
         alone = [unet(x, 9, text, added_cond_kwargs=added).sample for x in latents.unbind(1)]
     assert torch.equal(predicted, torch.stack(alone, dim=1))
 
@@ -215,7 +215,7 @@ def test_masked_input_reads_the_own_modality_first(tiny_unet: MakeUnet) -> None:
 
 def test_extending_keeps_the_base_and_copies_it(tiny_unet: MakeUnet) -> None:
     unet = tiny_unet()
-    joint = extend(unet, ["depth", "normal"])
+    joint = JointNet.extend(unet, ["depth", "normal"])
     assert joint.names == NAMES
     assert joint.unet("rgb") is unet
     with torch.no_grad():
@@ -282,8 +282,8 @@ def test_facts_of_a_network(tiny_unet: MakeUnet) -> None:
     assert alone.beside() == {}
     (tensors,) = pair.beside().values()
     assert tensors.keys() == {key for key in pair.state_dict() if key.startswith("exchange.")}
-    assert extend(tiny_unet(), ["depth"], masked_input=True).has_masked_input
-    assert not extend(tiny_unet(), ["depth"]).has_masked_input
+    assert JointNet.extend(tiny_unet(), ["depth"], masked_input=True).has_masked_input
+    assert not JointNet.extend(tiny_unet(), ["depth"]).has_masked_input
 
 
 def test_the_rgb_branch_can_be_unlocked_again(tiny_unet: MakeUnet) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from jointnet_cli.data.shards.latents import load_latents
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.checkpoint import JointModel, build, load_model, save_model
+from jointnet_cli.model.checkpoint import JointModel, extend, load_model, save_model
 from jointnet_cli.model.folder import RGB, ModelFolder
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.joint import JointDenoiser
@@ -94,7 +94,7 @@ def _prepared(network: JointDenoiser, recipe: JointRecipe) -> JointDenoiser:
     """
     modalities, wanted = recipe.data.maps[1:], recipe.network
     if network.names == [RGB]:
-        network = build(wanted.architecture, network.unet(RGB), modalities, rank=wanted.rank)
+        network = extend(wanted.architecture, network.unet(RGB), modalities, rank=wanted.rank)
     elif network.names[1:] != modalities:
         raise UserError(f"{recipe.model} has the branches {network.names}, the recipe wants {recipe.data.maps}")
     elif network.architecture != wanted.architecture:
