@@ -6,23 +6,16 @@ import json
 import sys
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jointnet_cli.data.rows import RESULTS, ImageRow
+from jointnet_cli.data.rows import HIDDEN, OFFSET, RESULTS, SIZE, TAR
 from jointnet_cli.data.shards.format import Faults, record_caption, scan
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import IMAGE_SUFFIXES
 from jointnet_cli.files.text import decode_text, to_json
 
 SOURCE_SUFFIXES = (*IMAGE_SUFFIXES, ".avif", ".gif", ".heic")
-
-TAR, OFFSET, SIZE = "__tar", "__offset", "__size"
-
-HIDDEN = frozenset({TAR, OFFSET, SIZE})
-"""Columns that say where a member of a tar file lies. They stay out of the records, and no source may bring them: they name
-files of this machine."""
 
 EARLIER = frozenset(RESULTS) - {"width", "height"}
 """What an earlier download said of its own results; width and height are those of the image that is there."""
@@ -99,17 +92,6 @@ def _image_of(
     place: dict[str, Scalar] = {TAR: str(shard.resolve()), OFFSET: image.offset_data, SIZE: image.size}
     address = fields.get("url") or f"{shard.name}/{image.name}"
     yield {**fields, "url": str(address), "caption": caption, **place}
-
-
-def extract_members(rows: Iterable[ImageRow], folder: Path) -> Iterator[ImageRow]:
-    """The rows of shards as rows of local files, whose bytes are copied into `folder`."""
-    folder.mkdir(exist_ok=True)
-    for row in rows:
-        with Path(row.fields[TAR]).open("rb") as tar:
-            tar.seek(row.fields[OFFSET])
-            path = folder / row.key
-            path.write_bytes(tar.read(row.fields[SIZE]))
-        yield replace(row, url=str(path))
 
 
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -24,6 +24,13 @@ RESULTS = {
 fields."""
 
 
+TAR, OFFSET, SIZE = "__tar", "__offset", "__size"
+
+HIDDEN = frozenset({TAR, OFFSET, SIZE})
+"""Fields that say where a member of a tar file lies. They stay out of the records, and no source may bring them: they name
+files of this machine."""
+
+
 @dataclass(frozen=True)
 class ImageRow:
     """One image that is wanted."""
@@ -31,7 +38,7 @@ class ImageRow:
     key: str
     """Nine digits: five of the shard, four of the place in it (img2dataset's layout)."""
     url: str
-    """An http(s) URL, or the path of a local file."""
+    """An http(s) URL, or the path of a local file. The image is read from the tar file where `fields` name one."""
     caption: str
     fields: dict[str, Any] = field(default_factory=dict)
     """Further columns of the source that go into the record: id, image_phash, scores and so on."""

@@ -23,7 +23,8 @@ from jointnet_cli.data.columns import (
     without_nan,
 )
 from jointnet_cli.data.filter import BOUNDED, check_columns, needed_columns
-from jointnet_cli.data.folders import HIDDEN, SOURCE_SUFFIXES, images_below, images_in_shards, write_index
+from jointnet_cli.data.folders import SOURCE_SUFFIXES, images_below, images_in_shards, write_index
+from jointnet_cli.data.rows import HIDDEN
 from jointnet_cli.data.settings import Filter
 from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.files.text import marked_encoding

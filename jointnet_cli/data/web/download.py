@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import io
 import re
-import shutil
 import tempfile
 import time
 from collections import Counter
@@ -18,16 +17,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from jointnet_cli.data.columns import literal
-from jointnet_cli.data.folders import HIDDEN, TAR, extract_members
 from jointnet_cli.data.job import Again, PrepareJob, Tally, Watch
 from jointnet_cli.data.plan import FOLDER, Plan
-from jointnet_cli.data.rows import RESULTS, SUCCESS, ImageRow, shard_name, shard_of
+from jointnet_cli.data.rows import HIDDEN, RESULTS, SUCCESS, ImageRow, shard_name, shard_of
 from jointnet_cli.data.shards.format import Entry, new_entry, read_stats
 from jointnet_cli.data.shards.writer import ShardWriter, claim_shard, has_leftovers, records_path
 from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:
-    from jointnet_cli.data.web.fetch import FetchResult
+    from jointnet_cli.data.web.status import FetchResult
 
 WRITERS = 2
 """Shards that are written at once, beside the fetching."""
@@ -129,9 +127,6 @@ class DownloadedShard:
             if not self.rows:
                 return None
             self._spool = held.enter_context(tempfile.TemporaryFile(dir=out))
-            if TAR in self.rows[0].fields:
-                held.callback(shutil.rmtree, members_path(path), ignore_errors=True)
-                self.rows = list(extract_members(self.rows, members_path(path)))
             self._held = held.pop_all()
             return self
 
@@ -148,9 +143,9 @@ class DownloadedShard:
         """Add the result of one row; return whether this was the last."""
         key = fetched.row.key
         if fetched.image is not None:
-            self._spooled[key] = (self._spool.seek(0, io.SEEK_END), len(fetched.image))
-            self._spool.write(fetched.image)
-        self._records[key] = {name: getattr(fetched, name) for name in RESULTS if name != "key"} | {"key": key}
+            self._spooled[key] = (self._spool.seek(0, io.SEEK_END), len(fetched.image.jpeg))
+            self._spool.write(fetched.image.jpeg)
+        self._records[key] = fetched.record
         self._received += fetched.received
         self._missing -= 1
         return self._missing == 0
@@ -219,11 +214,6 @@ def remaining(shard: Path, count: int, again: Again) -> int:
         return count
     failed = sum(number for status, number in stats["status_dict"].items() if again(status))
     return failed + max(0, count - int(stats["count"]))
-
-
-def members_path(shard: Path) -> Path:
-    """The folder where images of other shards lie until this one is written."""
-    return shard.with_name(f".{shard.stem}.source")
 
 
 def _entry(row: ImageRow, record: dict[str, Any], image: bytes) -> Entry:

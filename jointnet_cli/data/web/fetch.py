@@ -9,20 +9,18 @@ import re
 from collections.abc import AsyncGenerator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from types import TracebackType
 from urllib.parse import unquote, urlsplit
 from weakref import WeakValueDictionary
 
+from aiohttp import ClientSession
 from yarl import URL
 
-from jointnet_cli.data.rows import ImageRow
-from jointnet_cli.data.settings import FetchSettings, ResizeMode
+from jointnet_cli.data.rows import OFFSET, SIZE, TAR, ImageRow
+from jointnet_cli.data.settings import FetchSettings
 from jointnet_cli.data.web.decode import TrainingImage, to_training_image
 from jointnet_cli.data.web.hosts import parse_url
-from jointnet_cli.data.web.http import Downloader, read_file
-from jointnet_cli.data.web.status import FetchError, Status, is_transient
-
-__all__ = ["FetchResult", "FetchSettings", "ResizeMode", "fetch_rows"]
+from jointnet_cli.data.web.http import get, open_client, read_file, read_member
+from jointnet_cli.data.web.status import FetchError, FetchResult, Status, is_transient
 
 READ_AHEAD = 8
 """Rows that wait for a place at their host or for another attempt, for each one in work."""
@@ -32,38 +30,27 @@ _LONGEST_MESSAGE = 300
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class FetchResult:
-    """What became of a row. All but `row`, `status`, `error_message` and `received` are `None` unless it succeeded."""
-
-    row: ImageRow
-    status: str
-    """A `statuses.Status`, or `http_NNN`."""
-    error_message: str | None = None
-    image: bytes | None = None
-    """JPEG as it goes into the shard: 8-bit sRGB, upright."""
-    width: int | None = None
-    height: int | None = None
-    original_width: int | None = None
-    """Pixels of the original, upright."""
-    original_height: int | None = None
-    exif: str | None = None
-    """JSON of the original's tags."""
-    sha256: str | None = None
-    """Hexadecimal, of the original's bytes."""
-    received: int = 0
-    """Bytes of bodies that came, in all attempts."""
-
-
 async def fetch_rows(rows: Iterable[ImageRow], settings: FetchSettings) -> AsyncGenerator[FetchResult, None]:
     """Fetch rows, each exactly once, in no particular order.
 
-    `rows` is read as places become free and may be endless. What it raises is raised here, after the results of the rows
-    before it. Close the iterator (`contextlib.aclosing`) to stop early: what is in work is given up at once.
+    `rows` is read as places become free and may be endless. An exception of `rows` is raised here, after the results of the
+    rows before it. Close the iterator (`contextlib.aclosing`) to stop early: what is in work is given up at once.
     """
-    async with Fetcher(settings) as fetcher, contextlib.aclosing(fetcher.results(rows)) as results:
-        async for fetched in results:
-            yield fetched
+    decoders = ThreadPoolExecutor(settings.decoder_threads, thread_name_prefix="decode")
+    try:
+        async with open_client(settings) as client:
+            queue: asyncio.Queue[FetchResult | None] = asyncio.Queue(settings.decoder_threads)
+            feeder = asyncio.create_task(_Fetcher(settings, client, decoders, queue).feed(rows))
+            try:
+                while (fetched := await queue.get()) is not None:
+                    yield fetched
+                if (fault := await feeder) is not None:
+                    raise fault
+            finally:
+                feeder.cancel()
+                await asyncio.gather(feeder, return_exceptions=True)
+    finally:
+        decoders.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclass
@@ -78,78 +65,61 @@ class _Attempt:
     received: int = 0
 
 
-class Fetcher:
-    """The connections, threads and places that rows share. An asynchronous context manager."""
+class _Fetcher:
+    """The connections, threads and places that rows share."""
 
-    def __init__(self, settings: FetchSettings) -> None:
-        self._settings = settings
-        self._downloader = Downloader(settings)
+    def __init__(
+        self,
+        settings: FetchSettings,
+        client: ClientSession,
+        decoders: ThreadPoolExecutor,
+        queue: asyncio.Queue[FetchResult | None],
+    ) -> None:
+        self._settings, self._client, self._decoders, self._queue = settings, client, decoders, queue
         self._places = asyncio.Semaphore(settings.concurrency)
         self._hosts: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         """The places at a host: there as long as a row has one or waits for one."""
 
-    async def __aenter__(self) -> Fetcher:
-        await self._downloader.__aenter__()
-        self._decoders = ThreadPoolExecutor(self._settings.decoder_threads, thread_name_prefix="decode")
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._decoders.shutdown(wait=False, cancel_futures=True)
-        await self._downloader.__aexit__(kind, error, traceback)
-
-    async def results(self, rows: Iterable[ImageRow]) -> AsyncGenerator[FetchResult, None]:
-        """What becomes of the rows, as `fetch_rows` has it."""
-        queue: asyncio.Queue[FetchResult | None] = asyncio.Queue(self._settings.decoder_threads)
-        feeder = asyncio.create_task(self._feed(rows, queue))
-        try:
-            while (fetched := await queue.get()) is not None:
-                yield fetched
-            if (fault := await feeder) is not None:
-                raise fault
-        finally:
-            feeder.cancel()
-            await asyncio.gather(feeder, return_exceptions=True)
-
-    async def _feed(self, rows: Iterable[ImageRow], queue: asyncio.Queue[FetchResult | None]) -> Exception | None:
-        """Start a task for every row and see all to their end; returns what `rows` raised."""
+    async def feed(self, rows: Iterable[ImageRow]) -> Exception | None:
+        """Start a task for every row and wait for the end of all; return the exception of `rows`."""
         waiting = asyncio.Semaphore(READ_AHEAD * self._settings.concurrency)
         fault = None
         async with asyncio.TaskGroup() as tasks:
             try:
                 for row in rows:
                     await waiting.acquire()
-                    tasks.create_task(self._fetch(row, queue)).add_done_callback(lambda _: waiting.release())
+                    tasks.create_task(self._fetch(row)).add_done_callback(lambda _: waiting.release())
             except Exception as error:
                 fault = error
-        await queue.put(None)
+        await self._queue.put(None)
         return fault
 
-    async def _fetch(self, row: ImageRow, queue: asyncio.Queue[FetchResult | None]) -> None:
-        """Take a row through its attempts and redirects, and put its result."""
-        trip = _Attempt(row)
+    async def _fetch(self, row: ImageRow) -> None:
+        """Take a row through its attempts and redirects, and queue its result."""
+        attempt = _Attempt(row)
         while True:
             try:
-                trip.url = trip.url or _first_url(row)
-                async with self._host(trip.url), self._places:
-                    picture = await self._visit(trip)
-                    if picture is not None:
+                attempt.url = attempt.url or _first_url(row)
+                async with self._host(attempt.url), self._places:
+                    image = await self._visit(attempt)
+                    if image is not None:
                         # In its place until it is taken: a slow reader holds the downloads back.
-                        await queue.put(_success(trip, picture))
+                        await self._queue.put(
+                            FetchResult(row, str(Status.SUCCESS), image=image, received=attempt.received)
+                        )
                         return
             except FetchError as error:
-                trip.received += error.received
-                wait = self._wait(error, trip)
+                attempt.received += error.received
+                wait = self._wait(error, attempt)
                 if wait is None:
                     # What a host sent may hold halves of characters that no file can be written with.
                     message = str(error)[:_LONGEST_MESSAGE].encode(errors="replace").decode()
-                    await queue.put(FetchResult(row, error.status, message, received=trip.received))
+                    await self._queue.put(FetchResult(row, error.status, message, received=attempt.received))
                     return
                 await asyncio.sleep(wait)
 
     def _host(self, url: URL | None) -> contextlib.AbstractAsyncContextManager[None]:
-        """A place at a URL's host; of local files any number."""
+        """A place at a URL's host; any number of places for local files."""
         if url is None:
             return contextlib.nullcontext()
         host = url.host or ""
@@ -158,52 +128,53 @@ class Fetcher:
             place = self._hosts[host] = asyncio.Semaphore(self._settings.per_host)
         return place
 
-    async def _visit(self, trip: _Attempt) -> TrainingImage | None:
-        """One request: the picture, or `None` after a redirect. Raises `FetchError` and nothing else."""
+    async def _visit(self, attempt: _Attempt) -> TrainingImage | None:
+        """Make one request: return the image, or `None` after a redirect. Raises `FetchError` and nothing else."""
         loop = asyncio.get_running_loop()
         try:
-            if trip.url is None:
-                path = _local_path(trip.row.url)
-                answer = await loop.run_in_executor(self._decoders, read_file, path, self._settings.max_bytes)
+            if attempt.url is None:
+                data = await loop.run_in_executor(self._decoders, _read_local, attempt.row, self._settings.max_bytes)
             else:
-                trip.visited.add(trip.url)
-                found = await self._downloader.ask(trip.url)
+                attempt.visited.add(attempt.url)
+                found = await get(self._client, attempt.url, self._settings)
                 if isinstance(found, URL):
-                    self._redirect(trip, found)
+                    self._redirect(attempt, found)
                     return None
-                answer = found
-            trip.received += len(answer)
-            return await loop.run_in_executor(self._decoders, to_training_image, answer, self._settings)
+                data = found
+            attempt.received += len(data)
+            return await loop.run_in_executor(self._decoders, to_training_image, data, self._settings)
         except FetchError:
             raise
         except Exception as error:
             raise FetchError(Status.UNEXPECTED, f"{type(error).__name__}: {error}") from error
 
-    def _redirect(self, trip: _Attempt, target: URL) -> None:
-        if target in trip.visited:
+    def _redirect(self, attempt: _Attempt, target: URL) -> None:
+        if target in attempt.visited:
             raise FetchError(Status.REDIRECT_LOOP, str(target))
-        if len(trip.visited) > self._settings.max_redirects:
+        if len(attempt.visited) > self._settings.max_redirects:
             raise FetchError(Status.TOO_MANY_REDIRECTS, str(target))
-        trip.url = target
+        attempt.url = target
 
-    def _wait(self, error: FetchError, trip: _Attempt) -> float | None:
+    def _wait(self, error: FetchError, attempt: _Attempt) -> float | None:
         """Seconds until the next attempt, from the first URL on; `None` if there is none."""
         settings = self._settings
-        if not is_transient(error.status) or trip.attempts >= settings.retries:
+        if not is_transient(error.status) or attempt.attempts >= settings.retries:
             return None
-        longest = min(settings.retry_delay * 2**trip.attempts, settings.max_retry_delay)
+        longest = min(settings.retry_delay * 2**attempt.attempts, settings.max_retry_delay)
         # Half of it at random, so that what failed together does not come back together.
         wait = max(error.retry_after or 0.0, random.uniform(longest / 2, longest))
         if wait > settings.max_retry_delay:
             return None
-        trip.attempts += 1
-        trip.url = None
-        trip.visited.clear()
+        attempt.attempts += 1
+        attempt.url = None
+        attempt.visited.clear()
         return wait
 
 
 def _first_url(row: ImageRow) -> URL | None:
-    """Where a row's image is; `None` if it is a local file. Raises `FetchError` (`bad_url`)."""
+    """Where a row's image is; `None` if it is on this machine. Raises `FetchError` (`bad_url`)."""
+    if TAR in row.fields:  # whatever its address: a shard's record names the page that the image came from
+        return None
     text = row.url.strip()
     if not _SCHEME.match(text) or text.lower().startswith("file:"):
         if not text:
@@ -212,20 +183,8 @@ def _first_url(row: ImageRow) -> URL | None:
     return parse_url(text)
 
 
-def _local_path(url: str) -> str:
-    return unquote(urlsplit(url.strip()).path) if url.strip().lower().startswith("file:") else url
-
-
-def _success(trip: _Attempt, picture: TrainingImage) -> FetchResult:
-    return FetchResult(
-        trip.row,
-        str(Status.SUCCESS),
-        image=picture.jpeg,
-        width=picture.width,
-        height=picture.height,
-        original_width=picture.original_width,
-        original_height=picture.original_height,
-        exif=picture.exif,
-        sha256=picture.sha256,
-        received=trip.received,
-    )
+def _read_local(row: ImageRow, max_bytes: int) -> bytes:
+    if TAR in row.fields:
+        return read_member(row.fields[TAR], row.fields[OFFSET], row.fields[SIZE], max_bytes)
+    url = row.url.strip()
+    return read_file(unquote(urlsplit(url).path) if url.lower().startswith("file:") else row.url, max_bytes)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import stat
 import zlib
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from types import TracebackType
+from typing import BinaryIO
 
 import aiohttp
 from yarl import URL
@@ -49,87 +50,83 @@ _FAULTS: tuple[tuple[type[BaseException], Status], ...] = (
 _FAULT_TYPES = tuple(kind for kind, _ in _FAULTS)
 
 
-class Downloader:
-    """Requests with one set of connections. An asynchronous context manager."""
-
-    def __init__(self, settings: FetchSettings) -> None:
-        self._settings = settings
-
-    async def __aenter__(self) -> Downloader:
-        settings = self._settings
-        self._resolver = PublicResolver(EVERYWHERE if settings.allow_private_hosts else settings.allowed_networks)
-        connector = aiohttp.TCPConnector(
-            resolver=self._resolver,
-            socket_factory=self._resolver.open_socket,
-            limit=0,  # the fetcher counts
-            ttl_dns_cache=DNS_MEMORY,
-            keepalive_timeout=KEEP_ALIVE,
-            ssl=settings.verify_certificates,
-        )
-        self._session = aiohttp.ClientSession(
+@asynccontextmanager
+async def open_client(settings: FetchSettings) -> AsyncIterator[aiohttp.ClientSession]:
+    """Open one set of connections, to public hosts and the networks that the settings allow."""
+    resolver = PublicResolver(EVERYWHERE if settings.allow_private_hosts else settings.allowed_networks)
+    connector = aiohttp.TCPConnector(
+        resolver=resolver,
+        socket_factory=resolver.open_socket,
+        limit=0,  # the fetcher counts
+        ttl_dns_cache=DNS_MEMORY,
+        keepalive_timeout=KEEP_ALIVE,
+        ssl=settings.verify_certificates,
+    )
+    timeout = aiohttp.ClientTimeout(
+        total=None,
+        connect=settings.connect_timeout,
+        sock_connect=settings.connect_timeout,
+        sock_read=settings.stall_timeout,
+    )
+    headers = {"User-Agent": settings.user_agent, "Accept": ACCEPT, "Accept-Encoding": "identity"}
+    try:
+        async with aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": settings.user_agent, "Accept": ACCEPT, "Accept-Encoding": "identity"},
-            timeout=aiohttp.ClientTimeout(
-                total=None,
-                connect=settings.connect_timeout,
-                sock_connect=settings.connect_timeout,
-                sock_read=settings.stall_timeout,
-            ),
+            headers=headers,
+            timeout=timeout,
             auto_decompress=False,
-        )
-        return self
+        ) as client:
+            yield client
+    finally:
+        await resolver.close()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._session.close()
-        await self._resolver.close()
 
-    async def ask(self, url: URL) -> bytes | URL:
-        """The image's bytes, or the URL that the answer redirects to. Raises `FetchError`."""
-        limit = self._settings.connect_timeout + self._settings.stall_timeout
-        try:
-            async with asyncio.timeout(limit):
-                response = await self._session.get(url, allow_redirects=False)
-            async with response:
-                return await self._answer(response)
-        except _FAULT_TYPES as error:
-            raise _classified(error) from error
+async def get(client: aiohttp.ClientSession, url: URL, settings: FetchSettings) -> bytes | URL:
+    """Return the bytes at a URL, or the URL that the answer redirects to. Raises `FetchError`."""
+    try:
+        async with asyncio.timeout(settings.connect_timeout + settings.stall_timeout):
+            response = await client.get(url, allow_redirects=False)
+        async with response:
+            return await _answer(response, settings)
+    except _FAULT_TYPES as error:
+        raise _classified(error) from error
 
-    async def _answer(self, response: aiohttp.ClientResponse) -> bytes | URL:
-        location = response.headers.get("Location")
-        if response.status in REDIRECTS and location:
-            return _redirect(response.url, location)
-        if response.status != 200:
-            wait = retry_after(response.headers.get("Retry-After"))
-            raise FetchError(http_status(response.status), str(response.reason or "")[:80], retry_after=wait)
-        # Of the image alone: pages of errors and services that redirect are often closed to search engines.
-        forbidden = forbidding_directive(response.headers.getall("X-Robots-Tag", []), ROBOT, self._settings.opt_out)
-        if forbidden:
-            raise FetchError(Status.OPTED_OUT, f"X-Robots-Tag: {forbidden}")
-        return await self._body(response)
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        settings, clock = self._settings, asyncio.get_running_loop().time
-        announced = response.content_length
-        if announced is not None and announced > settings.max_bytes:
-            raise FetchError(Status.TOO_LARGE, f"{announced} bytes announced, {settings.max_bytes} allowed")
-        decoded = _Body(response.headers.get("Content-Encoding", ""), settings.max_bytes)
-        received, begin = 0, clock()
-        try:
-            async for chunk in response.content.iter_any():
-                received += len(chunk)
-                decoded.add(chunk)
-                seconds = clock() - begin
-                if seconds > settings.stall_timeout and received < settings.min_rate * seconds:
-                    raise FetchError(Status.TIMEOUT_SLOW, f"{received} bytes in {seconds:.0f} s")
-            return decoded.finish()
-        except FetchError as error:
-            error.received = received
-            raise
-        except (aiohttp.ClientError, OSError) as error:
-            raise _classified(error, received) from error
+async def _answer(response: aiohttp.ClientResponse, settings: FetchSettings) -> bytes | URL:
+    location = response.headers.get("Location")
+    if response.status in REDIRECTS and location:
+        return _redirect(response.url, location)
+    if response.status != 200:
+        wait = retry_after(response.headers.get("Retry-After"))
+        raise FetchError(http_status(response.status), str(response.reason or "")[:80], retry_after=wait)
+    # Of the image alone: pages of errors and services that redirect are often closed to search engines.
+    forbidden = forbidding_directive(response.headers.getall("X-Robots-Tag", []), ROBOT, settings.opt_out)
+    if forbidden:
+        raise FetchError(Status.OPTED_OUT, f"X-Robots-Tag: {forbidden}")
+    return await _read_body(response, settings)
+
+
+async def _read_body(response: aiohttp.ClientResponse, settings: FetchSettings) -> bytes:
+    clock = asyncio.get_running_loop().time
+    announced = response.content_length
+    if announced is not None and announced > settings.max_bytes:
+        raise FetchError(Status.TOO_LARGE, f"{announced} bytes announced, {settings.max_bytes} allowed")
+    decoded = _Body(response.headers.get("Content-Encoding", ""), settings.max_bytes)
+    received, begin = 0, clock()
+    try:
+        async for chunk in response.content.iter_any():
+            received += len(chunk)
+            decoded.add(chunk)
+            seconds = clock() - begin
+            if seconds > settings.stall_timeout and received < settings.min_rate * seconds:
+                raise FetchError(Status.TIMEOUT_SLOW, f"{received} bytes in {seconds:.0f} s")
+        return decoded.finish()
+    except FetchError as error:
+        error.received = received
+        raise
+    except (aiohttp.ClientError, OSError) as error:
+        raise _classified(error, received) from error
 
 
 class _Body:
@@ -167,19 +164,41 @@ class _Body:
 
 
 def read_file(path: str, max_bytes: int) -> bytes:
-    """A local file's bytes. Raises `FetchError`."""
-    file = Path(path)
+    """Return the bytes of a local file. Raises `FetchError`."""
+    with _opened(path) as (file, size):
+        _check_bytes(size, max_bytes)
+        return file.read()
+
+
+def read_member(path: str, offset: int, size: int, max_bytes: int) -> bytes:
+    """Return the bytes of a member of a local tar file. Raises `FetchError`."""
+    with _opened(path) as (file, _):
+        _check_bytes(size, max_bytes)
+        file.seek(offset)
+        data = file.read(size)
+    if len(data) < size:
+        raise FetchError(Status.TRUNCATED, f"{path} ended {size - len(data)} bytes before the member's end")
+    return data
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[tuple[BinaryIO, int]]:
+    """A regular file and its size."""
     try:
-        facts = file.stat()
+        facts = Path(path).stat()
         if not stat.S_ISREG(facts.st_mode):  # a pipe or a device may never end
             raise FetchError(Status.UNREADABLE_FILE, f"{path} is not a regular file")
-        if facts.st_size > max_bytes:
-            raise FetchError(Status.TOO_LARGE, f"{facts.st_size} bytes, {max_bytes} allowed")
-        return file.read_bytes()
+        with Path(path).open("rb") as file:
+            yield file, facts.st_size
     except FileNotFoundError as error:
         raise FetchError(Status.MISSING_FILE, f"{path} does not exist") from error
     except (OSError, ValueError) as error:
         raise FetchError(Status.UNREADABLE_FILE, f"{path}: {error}") from error
+
+
+def _check_bytes(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise FetchError(Status.TOO_LARGE, f"{size} bytes, {max_bytes} allowed")
 
 
 def _redirect(source: URL, location: str) -> URL:

@@ -1,11 +1,17 @@
-"""How the fetch of an image ends, and the classes of failures."""
+"""How the fetch of an image ends: result, status, and the classes of failures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
+from jointnet_cli.data.rows import RESULTS, ImageRow
 from jointnet_cli.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from jointnet_cli.data.web.decode import TrainingImage
 
 
 class Status(StrEnum):
@@ -145,6 +151,27 @@ def failure_filter(names: Iterable[str]) -> Callable[[str], bool]:
 def _is_http(name: str) -> bool:
     prefix, _, code = name.partition("_")
     return prefix == "http" and len(code) == 3 and code.isdecimal()
+
+
+@dataclass(frozen=True)
+class FetchResult:
+    """How the fetch of a row ended."""
+
+    row: ImageRow
+    status: str
+    """A `Status`, or `http_NNN`."""
+    error_message: str | None = None
+    image: TrainingImage | None = None
+    """`None` unless it succeeded."""
+    received: int = 0
+    """Bytes of bodies, in all attempts."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The columns `RESULTS` of the row."""
+        facts = {"status": self.status, "error_message": self.error_message}
+        image = {name: getattr(self.image, name, None) for name in RESULTS if name not in ("key", *facts)}
+        return {**facts, **image, "key": self.row.key}
 
 
 class FetchError(Exception):

@@ -22,10 +22,10 @@ from helpers.answers import ANSWERS, ELSEWHERE, JPEG, SETTINGS
 from helpers.web import SIDE, Web, encoded, reply
 from PIL import Image
 
-from jointnet_cli.data.rows import ImageRow, row_key
+from jointnet_cli.data.rows import OFFSET, SIZE, TAR, ImageRow, row_key
 from jointnet_cli.data.settings import FetchSettings
-from jointnet_cli.data.web.fetch import FetchResult, fetch_rows
-from jointnet_cli.data.web.status import Status
+from jointnet_cli.data.web.fetch import fetch_rows
+from jointnet_cli.data.web.status import FetchResult, Status
 
 SMALL_RED = encoded(Image.new("RGB", (SIDE, SIDE), "red"))
 MEGABYTE = 1024**2
@@ -35,14 +35,17 @@ def rows_of(urls: list[str]) -> list[ImageRow]:
     return [ImageRow(row_key(0, place), url, f"caption\0of\n{place}") for place, url in enumerate(urls)]
 
 
-def fetch(urls: list[str], settings: FetchSettings = SETTINGS) -> dict[str, FetchResult]:
-    """What became of each URL; every row is there once, as it was given."""
-    rows = rows_of(urls)
-
+def results(rows: list[ImageRow], settings: FetchSettings = SETTINGS) -> list[FetchResult]:
     async def collect() -> list[FetchResult]:
         return [fetched async for fetched in fetch_rows(rows, settings)]
 
-    found = asyncio.run(collect())
+    return asyncio.run(collect())
+
+
+def fetch(urls: list[str], settings: FetchSettings = SETTINGS) -> dict[str, FetchResult]:
+    """What became of each URL; every row is there once, as it was given."""
+    rows = rows_of(urls)
+    found = results(rows, settings)
     assert sorted(fetched.row.key for fetched in found) == [row.key for row in rows]
     assert {fetched.row.key: fetched.row for fetched in found} == {row.key: row for row in rows}
     return {fetched.row.url: fetched for fetched in found}
@@ -78,12 +81,12 @@ def test_every_answer_ends_in_its_class(path: str, web: Web, found: dict[str, Fe
     fetched = found[web.url(path)]
     assert fetched.status == ANSWERS[path][1], fetched.error_message
     if fetched.status != "success":
-        assert fetched.error_message and fetched.image is None and fetched.sha256 is None
+        assert fetched.error_message and fetched.image is None and fetched.record["sha256"] is None
         return
     assert fetched.error_message is None and fetched.image and fetched.received > 0
-    with Image.open(io.BytesIO(fetched.image)) as image:
+    with Image.open(io.BytesIO(fetched.image.jpeg)) as image:
         assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (SIDE, SIDE))
-    assert (fetched.width, fetched.height) == (SIDE, SIDE)
+    assert (fetched.record["width"], fetched.record["height"]) == (SIDE, SIDE)
 
 
 @pytest.mark.parametrize("url", ELSEWHERE)
@@ -107,10 +110,12 @@ def test_requests_are_repeated_only_where_it_may_help(web: Web, found: dict[str,
 
 
 def test_sizes_and_colours_of_what_came(web: Web, found: dict[str, FetchResult]) -> None:
-    rotated = found[web.url("rotated")]
+    rotated = found[web.url("rotated")].image
+    assert rotated is not None
     assert (rotated.original_width, rotated.original_height) == (SIDE, SIDE // 2)
     assert rotated.exif and '"Image Make": "Camera"' in rotated.exif and '"Image Orientation": "6"' in rotated.exif
-    assert found[web.url("good")].image == JPEG, "a JPEG that is right keeps its bytes"
+    good = found[web.url("good")].image
+    assert good is not None and good.jpeg == JPEG, "a JPEG that is right keeps its bytes"
     for path in ("png", "gif", "cmyk", "webp", "avif", "rotated"):
         left, right = (_pixel(found[web.url(path)], x) for x in (SIDE // 4, 3 * SIDE // 4))
         assert left[0] > 150 and max(left[1:]) < 110 and right[1] > 120, (path, left, right)
@@ -245,12 +250,27 @@ def test_local_files(tmp_path: Path) -> None:
     found = fetch(urls)
     expected = ["success", "success", "too_large", "unreadable_file", "unreadable_file"]
     assert [found[url].status for url in urls] == expected
-    assert found[str(good)].image == SMALL_RED
+    image = found[str(good)].image
+    assert image is not None and image.jpeg == SMALL_RED
+
+
+def test_members_of_tar_files_are_read_where_they_lie(tmp_path: Path) -> None:
+    tar = tmp_path / "a.tar"
+    tar.write_bytes(b"header" + SMALL_RED + b"rest")
+
+    def member(path: Path, size: int = len(SMALL_RED)) -> ImageRow:
+        return ImageRow(f"{path.name} {size}", "https://example.com/1", "", {TAR: str(path), OFFSET: 6, SIZE: size})
+
+    rows = [member(tar), member(tar, len(SMALL_RED) + 9), member(tar, SETTINGS.max_bytes + 1), member(tmp_path / "no.tar")]
+    found = {fetched.row.key: fetched for fetched in results(rows)}
+    assert [found[row.key].status for row in rows] == ["success", "truncated", "too_large", "missing_file"]
+    image = found[rows[0].key].image
+    assert image is not None and image.jpeg == SMALL_RED
 
 
 def _pixel(fetched: FetchResult, x: int) -> tuple[int, ...]:
     assert fetched.image is not None
-    with Image.open(io.BytesIO(fetched.image)) as image:
+    with Image.open(io.BytesIO(fetched.image.jpeg)) as image:
         colour = image.convert("RGB").getpixel((x, SIDE // 4))
     assert isinstance(colour, tuple)
     return colour
