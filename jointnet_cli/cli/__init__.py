@@ -14,9 +14,9 @@ from jointnet_cli.cli.depth import depth
 from jointnet_cli.cli.doctor import doctor
 from jointnet_cli.cli.evaluate import evaluate
 from jointnet_cli.cli.generate import generate
-from jointnet_cli.cli.groups import expand_flags
 from jointnet_cli.cli.inpaint import inpaint
 from jointnet_cli.cli.models import models
+from jointnet_cli.cli.options import expand_flags
 from jointnet_cli.cli.panorama import panorama
 from jointnet_cli.cli.prepare import prepare
 from jointnet_cli.cli.recipe import recipe

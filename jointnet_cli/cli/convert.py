@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, note, report_error
-from jointnet_cli.cli.convert_options import ConvertScaleOptions, ConvertTargetOptions, SourceOptions
 from jointnet_cli.cli.options import OutputOptions
+from jointnet_cli.convert.content import Content, SourceOptions, TargetOptions, kind_of
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import IMAGE_SUFFIXES, check_free, list_photos
 from jointnet_cli.files.text import to_json
+from jointnet_cli.params import command_line
+from jointnet_cli.projection import Projection
 
 if TYPE_CHECKING:
-    from jointnet_cli.convert.change import TargetOptions
-    from jointnet_cli.convert.content import Content
-    from jointnet_cli.convert.read import ReadOptions
     from jointnet_cli.convert.write import OutputPlan
-    from jointnet_cli.scene.scene import DepthScale
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".exr", ".npy")
 """What is taken of a folder."""
@@ -38,8 +34,7 @@ Files = Annotated[
 def convert(
     files: Files,
     *,
-    wish: ConvertTargetOptions,
-    metres: ConvertScaleOptions,
+    target: TargetOptions,
     source: SourceOptions,
     output: OutputOptions,
 ) -> None:
@@ -49,17 +44,13 @@ def convert(
     cylinders and spheres. It says what it read and what it wrote, and prints the paths. What a file's own record says is
     the default.
     """
-    scale = metres.depth_scale()
-    flags = [*_flags(wish), *_flags(metres), *_flags(source)]
     sources = _list_files(files)
     faults: list[Exception] = []
     taken: dict[Path, Path] = {}
     for path in sources:
         try:
-            words = [*flags, "--", str(path)] if str(path).startswith("-") else [str(path), *flags]
-            command = shlex.join(["jointnet", "convert", *words])
-            wanted, reading = _wish(wish, metres, scale), _reading(source, metres, scale)
-            _convert(path, wanted, reading, output, command, taken, alone=len(sources) == 1)
+            command = command_line("convert", [str(path)], target, source)
+            _convert(path, target, source, output, command, taken, alone=len(sources) == 1)
         except (UserError, OSError, MemoryError) as fault:
             if len(sources) == 1:
                 raise
@@ -72,8 +63,8 @@ def convert(
 
 def _convert(
     path: Path,
-    wish: TargetOptions,
-    reading: ReadOptions,
+    target: TargetOptions,
+    source: SourceOptions,
     output: OutputOptions,
     command: str,
     taken: dict[Path, Path],
@@ -86,16 +77,16 @@ def _convert(
     from jointnet_cli.convert.read import read_content
     from jointnet_cli.convert.write import plan_files, write_plan
 
-    content = read_content(path, reading)
+    content = read_content(path, source)
     for words in content.taken_for.values():
         note(f"{path}: read {words}{_seen(content)}", output.quiet)
     for words in content.notes:
         note(f"{path}: {words}", output.quiet)
     if content.left_out:
         note(f"{path}: left out {', '.join(content.left_out)}", output.quiet)
-    changed, costs = change(content, wish)
-    plans = plan_files(path, changed, wish, output.out, command)
-    refuse_unused(path, content, changed, plans, reading, wish, alone=alone)
+    changed, costs = change(content, target)
+    plans = plan_files(path, changed, target, output.out, command)
+    refuse_unused(path, content, changed, plans, source, target, alone=alone)
     costs += [f"{plan.cut} pixels lie beyond black or white and were cut off" for plan in plans if plan.cut]
     for cost in costs:
         note(f"{path}: {cost}", output.quiet)
@@ -109,7 +100,7 @@ def _convert(
     if not output.dry_run:
         output.out.mkdir(parents=True, exist_ok=True)
         for plan in plans:
-            write_plan(plan, changed, wish, output.metadata)
+            write_plan(plan, changed, target, output.metadata)
     for plan in plans:
         note(f"{plan.path}: {'would write' if output.dry_run else 'wrote'} {_written(plan)}", output.quiet)
     if output.json:
@@ -123,45 +114,6 @@ def _convert(
         print(to_json(line, ensure_ascii=False), flush=True)
     else:
         print(*names, sep="\n", flush=True)
-
-
-def _wish(options: ConvertTargetOptions, metres: ConvertScaleOptions, scale: DepthScale | None) -> TargetOptions:
-    from jointnet_cli.convert.change import TargetOptions
-
-    bits: dict[str | None, Literal[8, 16, 32]] = {"8": 8, "16": 16, "32": 32}
-    return TargetOptions(
-        to=options.to,
-        quantity=options.quantity,
-        axis=options.axis,
-        white=options.white,
-        down=options.normals == "directx",
-        kind=options.projection,
-        crop=options.crop,
-        width=options.width,
-        vertical=options.vertical,
-        scale=scale,
-        step=metres.step,
-        bits=bits.get(options.bits),
-    )
-
-
-def _reading(options: SourceOptions, metres: ConvertScaleOptions, scale: DepthScale | None) -> ReadOptions:
-    from jointnet_cli.convert.read import ReadOptions
-
-    return ReadOptions(
-        part=options.what,
-        quantity=options.from_quantity,
-        axis=options.from_axis,
-        white=options.from_white,
-        down=None if options.from_normals is None else options.from_normals == "directx",
-        kind=options.from_projection,
-        span=options.from_span,
-        scale=scale,
-        raw=metres.scale is not None,
-        step=metres.step,
-        channel=options.channel,
-        normal_layer=options.normal_layer,
-    )
 
 
 def _list_files(names: Sequence[str]) -> list[Path]:
@@ -185,29 +137,12 @@ def _list_files(names: Sequence[str]) -> list[Path]:
     return list_photos(wanted)
 
 
-def _flags(options: Any) -> list[str]:
-    """The options that are not their defaults, as they are given on the command line."""
-    spelled = {"quantity": "as", "from_quantity": "from-as"}
-    words: list[str] = []
-    for field in fields(options):
-        value = getattr(options, field.name)
-        if value == field.default:
-            continue
-        name = spelled.get(field.name, field.name.replace("_", "-"))
-        words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-    return words
-
-
 def _view_words(content: Content) -> str:
-    from jointnet_cli.convert.content import kind_of
-
     kind = kind_of(content.view)
     return "" if kind is None else f"{kind} {_span(content):g} degrees"
 
 
 def _span(content: Content) -> float:
-    from jointnet_cli.projection import Projection
-
     view = content.view
     assert view is not None
     return view.span if isinstance(view, Projection) else 360 * content.size[1] / view.full_width

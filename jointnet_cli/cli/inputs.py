@@ -76,12 +76,13 @@ def recorded_depth(path: Path, kind: DepthKind, channel: str | None) -> tuple[De
         UserError: the file cannot be read.
     """
     from jointnet_cli.convert.change import change_depth
+    from jointnet_cli.convert.content import SourceOptions
     from jointnet_cli.convert.conventions import read_stated, record_of
-    from jointnet_cli.convert.read import ReadOptions, read_content
+    from jointnet_cli.convert.read import read_content
 
     if kind != "auto" or channel is not None or read_stated(path, record_of(path)).quantity is None:
         return None
-    content = read_content(path, ReadOptions(part="depth"))
+    content = read_content(path, SourceOptions(part="depth"))
     assert content.depth is not None
     depth = content.depth
     if depth.quantity == "distance" and depth.axis == "radial" and content.view is not None:

@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from jointnet_cli.cli.console import progress
-from jointnet_cli.cli.groups import command_group
-from jointnet_cli.cli.options import Quiet, option
+from jointnet_cli.cli.options import Quiet, command_group, option
 from jointnet_cli.files.text import to_json
 
 Base = Annotated[

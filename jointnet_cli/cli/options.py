@@ -1,22 +1,46 @@
-"""The flags that commands share, each written once. Precedence: flag, then `JOINTNET_…`, then default."""
+"""Flags that commands share, and described fields as flags of Typer.
+
+Precedence: flag, then `JOINTNET_…`, then default.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import keyword
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
+from typer.models import ArgumentInfo, OptionInfo
 
+from jointnet_cli.cli.console import handle_errors
 from jointnet_cli.errors import UserError
+from jointnet_cli.params import (
+    INPUT_PANEL as INPUT_PANEL,
+)
+from jointnet_cli.params import (
+    MODEL_PANEL as MODEL_PANEL,
+)
+from jointnet_cli.params import (
+    OUTPUT_PANEL as OUTPUT_PANEL,
+)
+from jointnet_cli.params import (
+    PROMPT_PANEL as PROMPT_PANEL,
+)
+from jointnet_cli.params import (
+    SAMPLING_PANEL as SAMPLING_PANEL,
+)
+from jointnet_cli.params import (
+    Names,
+    Parameter,
+    make,
+    params,
+)
 from jointnet_cli.sampling.presets import Sampling
-
-MODEL_PANEL = "Model"
-SAMPLING_PANEL = "Sampling"
-PROMPT_PANEL = "Prompts and seeds"
-OUTPUT_PANEL = "Output"
-INPUT_PANEL = "Inputs"
 
 
 def option(*names: str, env: str | None = None, panel: str | None = None, **settings: Any) -> Any:
@@ -333,3 +357,89 @@ class OutputOptions:
         ),
     ] = True
     dry_run: DryRun = False
+
+
+def expand_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Return `command` with every dataclass parameter replaced by flags, one for each field with a `Param`.
+
+    The command receives the dataclass whole, made from the flags. Fields of dataclasses inside it become flags, too.
+    Two groups may hold the same table: its flags occur once. No two other flags may have one name.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    own: list[str] = []
+    groups: dict[str, tuple[type, dict[Names, str]]] = {}
+    flags: dict[str, inspect.Parameter] = {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        if is_dataclass(hints[name]):
+            described = _flags_of(hints[name])
+            groups[name] = hints[name], {path: flag.name for path, flag in described.items()}
+            flags |= {flag.name: flag for flag in described.values() if flag.name not in flags}
+        else:
+            own.append(name)
+            flags[name] = parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        made: dict[str, Any] = {
+            name: make(kind, {path: given[flag] for path, flag in members.items()})
+            for name, (kind, members) in groups.items()
+        }
+        command(**{name: given[name] for name in own}, **made)
+
+    run.__signature__ = inspect.Signature(list(flags.values()))  # type: ignore[attr-defined]
+    run.__annotations__ = {flag.name: flag.annotation for flag in flags.values()}
+    return run
+
+
+def command_group(name: str, help: str, commands: Mapping[str, tuple[Callable[..., None], str]]) -> typer.Typer:
+    """The commands of `jointnet NAME`, each with an example of its use; the first example is also the group's.
+
+    A command that cannot do without words shows its help where there are none.
+    """
+    examples = [example for _, example in commands.values()]
+    group = typer.Typer(
+        name=name, help=help, epilog=f"Example: {examples[0]}", no_args_is_help=True, rich_markup_mode="markdown"
+    )
+    for word, (command, example) in commands.items():
+        run = handle_errors(expand_flags(command))
+        needs = any(flag.default is inspect.Parameter.empty for flag in inspect.signature(run).parameters.values())
+        group.command(word, epilog=f"Example: {example}", no_args_is_help=needs)(run)
+    return group
+
+
+def _flags_of(group: type) -> dict[Names, inspect.Parameter]:
+    """The flags of a dataclass by the path of their field. Fields may carry Typer's annotations, too."""
+    hints = get_type_hints(group, include_extras=True)
+    described: dict[Names, inspect.Parameter] = {
+        (field.name,): _keyword(field.name, hints[field.name], field.default)
+        for field in fields(group)
+        if any(isinstance(part, OptionInfo | ArgumentInfo) for part in getattr(hints[field.name], "__metadata__", ()))
+    }
+    for parameter in params(group):
+        flag = parameter.flags[0].partition("/")[0].lstrip("-").replace("-", "_")
+        name = parameter.name if parameter.param.argument or keyword.iskeyword(flag) else flag
+        described[parameter.path] = _keyword(name, _annotation(parameter), parameter.default)
+    return described
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    default = inspect.Parameter.empty if default is MISSING else default
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _annotation(parameter: Parameter) -> Any:
+    """The parameter as Typer describes it. Numbers are finite."""
+    param = parameter.param
+    settings: dict[str, Any] = {
+        "help": param.help,
+        "metavar": param.metavar,
+        "min": param.ge,
+        "max": param.le,
+        "envvar": parameter.variable,
+        "show_default": param.shown,
+        "rich_help_panel": param.panel,
+        "callback": _finite,
+    }
+    if param.argument:
+        return Annotated[parameter.kind, typer.Argument(**settings)]
+    return Annotated[parameter.kind, typer.Option(*parameter.flags, **settings)]

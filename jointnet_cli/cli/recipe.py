@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jointnet_cli.cli.console import USER_FAULT, note, report_error
-from jointnet_cli.cli.groups import command_group
-from jointnet_cli.cli.options import Quiet, option
+from jointnet_cli.cli.options import Quiet, command_group, option
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.convert.content import Axis, Content, DepthMap, Quantity, View, kind_of, require_view
+from jointnet_cli.convert.content import Axis, Content, DepthMap, Quantity, TargetOptions, View, kind_of, require_view
 from jointnet_cli.convert.sphere import Grid, latitudes, to_cylinder, to_sphere
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.maps import with_endless_sky
@@ -16,42 +15,15 @@ from jointnet_cli.projection import Projection, Sphere
 from jointnet_cli.scene.cameras import rays
 from jointnet_cli.scene.scene import FAR, NEAR, DepthScale
 
-Format = Literal["exr", "png", "tiff", "npy", "jpg"]
 
-
-@dataclass(frozen=True)
-class TargetOptions:
-    """What is to become of the files; `None` keeps what they are."""
-
-    to: Format
-    quantity: Quantity | None = None
-    axis: Axis | None = None
-    """`None` keeps it; but distance is radial where a cylinder becomes a sphere, planar where a sphere becomes one."""
-    white: Literal["near", "far"] | None = None
-    down: bool = False
-    """Whether the green axis of normals is to point down."""
-    kind: Literal["cylindrical", "equirectangular"] | None = None
-    crop: bool = False
-    """Of a sphere only what is known; otherwise all of it."""
-    width: int | None = None
-    """Pixels around the whole sphere, or of the cylinder's width; `None` keeps the resolution at the horizon."""
-    vertical: float | None = None
-    """Degrees from bottom to top of a cylinder; `None` takes what is known of the sphere."""
-    scale: DepthScale | None = None
-    """What disparity made of distance is to mean in metres, and the range of distance in 16 bits."""
-    step: float | None = None
-    """Metres a step of 16 bits stands for in distance, 0 being unknown."""
-    bits: Literal[8, 16, 32] | None = None
-
-
-def change(content: Content, wish: TargetOptions) -> tuple[Content, list[str]]:
+def change(content: Content, target: TargetOptions) -> tuple[Content, list[str]]:
     """The content as it is wanted, and in words what that cost.
 
     Raises:
         UserError: a view that is needed and not known, or from which there is no way to the other; disparity of unknown
             scale where metres are needed.
     """
-    grid = _grid(content, wish)
+    grid = _grid(content, target)
     view = grid.view if grid else content.view
     changed = replace(content, view=view)
     notes: list[str] = []
@@ -62,20 +34,20 @@ def change(content: Content, wish: TargetOptions) -> tuple[Content, list[str]]:
         if content.normal is not None:
             changed.normal = grid.nearest(content.normal)
     if content.depth is not None:
-        changed.depth = _changed_depth(content.depth, content.view, view, grid, wish, notes)
+        changed.depth = _changed_depth(content.depth, content.view, view, grid, target, notes)
     return changed, notes
 
 
 def _changed_depth(
-    depth: DepthMap, old: View | None, new: View | None, grid: Grid | None, wish: TargetOptions, notes: list[str]
+    depth: DepthMap, old: View | None, new: View | None, grid: Grid | None, target: TargetOptions, notes: list[str]
 ) -> DepthMap:
-    if wish.scale is not None and depth.quantity == "distance":
+    if target.metres.depth_scale is not None and depth.quantity == "distance":
         depth = replace(depth, scale=None)  # what it once was as disparity no longer matters
-    quantity = wish.quantity or depth.quantity
-    axis = wish.axis or depth.axis
-    if wish.axis is None and grid is not None and "distance" in (quantity, depth.quantity):
+    quantity = target.quantity or depth.quantity
+    axis = target.axis or depth.axis
+    if target.axis is None and grid is not None and "distance" in (quantity, depth.quantity):
         axis = "radial" if isinstance(grid.view, Sphere) else "planar"
-    scale = wish.scale if quantity == "disparity" != depth.quantity else None
+    scale = target.metres.depth_scale if quantity == "disparity" != depth.quantity else None
     if axis != depth.axis:
         # A cylinder and a sphere measure planar distance alike, from the same axis, so in it pixels can move.
         depth = change_depth(depth, "distance", "planar", require_view(old, f"{depth.axis} to {axis}"), None)
@@ -92,18 +64,18 @@ def _changed_depth(
     return depth
 
 
-def _grid(content: Content, wish: TargetOptions) -> Grid | None:
+def _grid(content: Content, target: TargetOptions) -> Grid | None:
     """How the view changes; `None` if it does not."""
-    if wish.kind is None:
+    if target.projection is None:
         return None
-    view = require_view(content.view, f"a picture to be {wish.kind}")
-    if kind_of(view) == wish.kind:
+    view = require_view(content.view, f"a picture to be {target.projection}")
+    if kind_of(view) == target.projection:
         return None
     height, width = content.size
     if isinstance(view, Sphere):
-        return to_cylinder(view, height, width, content.coverage, wish.vertical, wish.width)
+        return to_cylinder(view, height, width, content.coverage, target.vertical, target.width)
     if isinstance(view, Projection) and view.kind == "cylindrical":
-        return to_sphere(view, height, width, wish.width, wish.crop)
+        return to_sphere(view, height, width, target.width, target.crop)
     raise UserError("a perspective picture is no panorama", "--projection turns cylinders into spheres and back")
 
 

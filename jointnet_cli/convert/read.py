@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.convert.content import Axis, Code, Content, DepthMap, Kind, Part, Quantity, View, kind_of
+from jointnet_cli.convert.content import Code, Content, DepthMap, Part, Quantity, SourceOptions, View, kind_of
 from jointnet_cli.convert.conventions import Conventions, axis_words, read_stated, record_of, unstated_view
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.color import srgb_to_linear
@@ -36,72 +35,48 @@ FULL_CIRCLE = 360.0
 """Degrees, of a panorama that does not say."""
 
 
-@dataclass(frozen=True)
-class ReadOptions:
-    """What the user says of the files; `None` leaves it to them."""
-
-    part: Part | None = None
-    quantity: Quantity | None = None
-    axis: Axis | None = None
-    white: Literal["near", "far"] | None = None
-    down: bool | None = None
-    """Whether the green axis of normals points down."""
-    kind: Kind | None = None
-    span: float | None = None
-    """Horizontal field of view in degrees."""
-    scale: DepthScale | None = None
-    raw: bool = False
-    """Whether `scale` is about the numbers of the file, also where they are not in [0, 1]."""
-    step: float | None = None
-    """Metres that 1 stands for in files of distance in whole numbers."""
-    channel: str | None = None
-    """The channel of an EXR that is depth."""
-    normal_layer: str | None = None
-    """The layer of an EXR that is normals."""
-
-
-def read_content(path: Path, reading: ReadOptions) -> Content:
+def read_content(path: Path, source: SourceOptions) -> Content:
     """Everything in a file that can be converted.
 
     Raises:
         UserError: a file that cannot be read or holds none of it; what is needed to understand it and not known.
     """
-    if "-uncertainty." in path.name and reading.part is None:
+    if "-uncertainty." in path.name and source.part is None:
         raise UserError(f"{path} says how uncertain a map is, and has no other convention")
     record = record_of(path)
     stated = read_stated(path, record)
     exr = read_exr(path) if is_exr(path) else None
     content = Content(None, record=record, notes=exr.notes if exr else ())
-    for part in _parts(path, reading, stated, exr):
-        _READERS[part](path, content, reading, stated, exr)
+    for part in _parts(path, source, stated, exr):
+        _READERS[part](path, content, source, stated, exr)
     if exr is None:
-        refuse_channel(path, reading.channel)
-        refuse_channel(path, reading.normal_layer)
+        refuse_channel(path, source.channel)
+        refuse_channel(path, source.normal_layer)
     else:
         content.left_out = tuple(name for name in exr.channels if name not in content.used)
     if exr is None and path.suffix.lower() == ".png":
         content.texts = {key: text for key, text in read_text(path).items() if key == "parameters"}
     elif exr is not None and isinstance(comments := exr.attributes.get("comments"), str):
         content.texts = {"parameters": comments}
-    content.view = _view(path, content.size, reading, stated, exr)
+    content.view = _view(path, content.size, source, stated, exr)
     content.coverage = stated.coverage
     if content.depth is not None:
         sphere = isinstance(content.view, Sphere) and content.depth.quantity == "distance"
-        axis = reading.axis or stated.axis or ("radial" if sphere else "planar")
+        axis = source.axis or stated.axis or ("radial" if sphere else "planar")
         content.depth = replace(content.depth, axis=axis)
         content.taken_for["depth"] += f", {axis_words(axis, content.view)}"
     return content
 
 
-def _parts(path: Path, reading: ReadOptions, stated: Conventions, exr: Exr | None) -> list[Part]:
+def _parts(path: Path, source: SourceOptions, stated: Conventions, exr: Exr | None) -> list[Part]:
     """Which parts a file holds: all of an EXR's, and one of any other file."""
-    wanted = reading.part
+    wanted = source.part
     if exr is None:
         return [wanted or stated.part or _guess(path)]
     there: dict[Part, bool] = {
         "image": bool(exr.layers("rgb", *PICTURE_LAYERS)),
-        "depth": reading.channel is not None or bool(exr.depths()),
-        "normal": reading.normal_layer is not None or bool(exr.layers("xyz", *NORMAL_LAYERS)),
+        "depth": source.channel is not None or bool(exr.depths()),
+        "normal": source.normal_layer is not None or bool(exr.layers("xyz", *NORMAL_LAYERS)),
     }
     parts = [part for part, found in there.items() if found and wanted in (None, part)]
     if not parts:
@@ -125,7 +100,7 @@ def _guess(path: Path) -> Part:
     return "depth" if samples.shape[-1] == 1 else "image"
 
 
-def _read_image(path: Path, content: Content, reading: ReadOptions, stated: Conventions, exr: Exr | None) -> None:
+def _read_image(path: Path, content: Content, source: SourceOptions, stated: Conventions, exr: Exr | None) -> None:
     if exr is not None:
         channels = exr.layers("rgb", *PICTURE_LAYERS)[0]
         content.used |= set(channels)
@@ -146,21 +121,21 @@ def _take_linear(content: Content, linear: NDArray[np.float32], words: str) -> N
         content.notes += (f"{lost} pixels have colours below 0 or not a number, which become 0",)
 
 
-def _read_depth(path: Path, content: Content, reading: ReadOptions, stated: Conventions, exr: Exr | None) -> None:
-    numbers = depth_numbers(path, reading.channel)
+def _read_depth(path: Path, content: Content, source: SourceOptions, stated: Conventions, exr: Exr | None) -> None:
+    numbers = depth_numbers(path, source.channel)
     stored, channel = numbers.values, numbers.channel
     if channel:
         content.used.add(channel)
     content.notes = tuple(dict.fromkeys([*content.notes, *numbers.notes]))
     of_channel = kind_of_channel(channel)
-    told = reading.quantity or (None if of_channel else stated.quantity) or of_channel or numbers.kind
+    told = source.quantity or (None if of_channel else stated.quantity) or of_channel or numbers.kind
     quantity: Quantity = "distance" if told == "distance" else "disparity"
-    code = _code(path, quantity, numbers, reading, stated, content.used)
-    values, scale = code.decode(stored), reading.scale or stated.scale
+    code = _code(path, quantity, numbers, source, stated, content.used)
+    values, scale = code.decode(stored), source.metres.depth_scale or stated.scale
     note = f"{quantity}{f' (channel {channel})' if channel else ''}"
     if quantity == "disparity":
         note += ", white is near" if code.white > code.black else ", white is far"
-        values, scale, moved = _relative(path, values, scale, reading.raw)
+        values, scale, moved = _relative(path, values, scale, source.metres.fitted)
         note += moved
         content.used |= {"--from-white", "scale"}
     elif numbers.whole == 1:
@@ -174,34 +149,34 @@ def _read_depth(path: Path, content: Content, reading: ReadOptions, stated: Conv
 
 
 def _code(
-    path: Path, quantity: Quantity, numbers: DepthNumbers, reading: ReadOptions, stated: Conventions, used: set[str]
+    path: Path, quantity: Quantity, numbers: DepthNumbers, source: SourceOptions, stated: Conventions, used: set[str]
 ) -> Code:
     """What 0 and 1 of the numbers mean: by the user's word on white, else by the record, else by the other flags.
 
     The flags that decided are added to `used`.
     """
-    if stated.code is not None and reading.white is None and stated.quantity == quantity:
+    if stated.code is not None and source.white is None and stated.quantity == quantity:
         return stated.code
     if quantity == "disparity":
-        return Code(1, 0) if reading.white == "far" else Code()
+        return Code(1, 0) if source.white == "far" else Code()
     if numbers.whole is None:
         return Code()
-    if reading.step is not None:
+    if source.metres.step is not None:
         used.add("--step")
-        return Code(0, reading.step * numbers.whole)
+        return Code(0, source.metres.step * numbers.whole)
     if numbers.whole == 1:
         raise UserError(
             f"{path} holds distance in whole numbers, and does not say of which unit",
             "give --step in metres: 0.001 for millimetres, 1 for metres",
         )
-    if reading.scale is None:
+    if source.metres.depth_scale is None:
         raise UserError(
             f"{path} holds distance as grey, and does not say which",
             "give --step (0.001 for millimetres), or the metres of black and white with --near and --far",
         )
     used |= {"--from-white", "scale"}
-    near, far = reading.scale.near, reading.scale.far
-    return Code(far, near) if reading.white == "near" else Code(near, far)
+    near, far = source.metres.depth_scale.near, source.metres.depth_scale.far
+    return Code(far, near) if source.white == "near" else Code(near, far)
 
 
 def _relative(
@@ -219,10 +194,10 @@ def _relative(
     return relative, scale, f", {low:g} to {high:g} brought to 0 to 1"
 
 
-def _read_normal(path: Path, content: Content, reading: ReadOptions, stated: Conventions, exr: Exr | None) -> None:
+def _read_normal(path: Path, content: Content, source: SourceOptions, stated: Conventions, exr: Exr | None) -> None:
     floats = read_array(path) if path.suffix.lower() == ".npy" else None if exr else _float_colours(path)
     if exr is not None:
-        channels, notes = normal_channels(exr, reading.normal_layer)
+        channels, notes = normal_channels(exr, source.normal_layer)
         content.used |= set(channels)
         content.notes = tuple(dict.fromkeys([*content.notes, *notes]))
         normal = unit_normals(exr.stack(channels))
@@ -232,29 +207,31 @@ def _read_normal(path: Path, content: Content, reading: ReadOptions, stated: Con
         normal = unit_normals(_fractions(path) * 2 - 1 if floats.dtype.kind == "u" else floats.astype(np.float32))
     else:
         raise UserError(f"{path} holds no normals: its array is of shape {floats.shape}")
-    down = stated.down if reading.down is None else reading.down
+    down = stated.down if source.normals is None else source.normals == "directx"
     content.normal = normal * np.array([1, -1 if down else 1, 1], np.float32)
     content.taken_for["normal"] = "normals, green is down (DirectX)" if down else "normals, green is up (OpenGL)"
 
 
-_READERS: dict[Part, Callable[[Path, Content, ReadOptions, Conventions, Exr | None], None]] = {
+_READERS: dict[Part, Callable[[Path, Content, SourceOptions, Conventions, Exr | None], None]] = {
     "image": _read_image,
     "depth": _read_depth,
     "normal": _read_normal,
 }
 
 
-def _view(path: Path, size: tuple[int, int], reading: ReadOptions, stated: Conventions, exr: Exr | None) -> View | None:
+def _view(
+    path: Path, size: tuple[int, int], source: SourceOptions, stated: Conventions, exr: Exr | None
+) -> View | None:
     """The view by the user's word, the record, XMP, and what OpenEXR says of environment maps."""
     height, width = size
     known = stated.view or unstated_view(path)
-    kind = reading.kind or kind_of(known) or ("perspective" if reading.span is not None else None)
+    kind = source.projection or kind_of(known) or ("perspective" if source.span is not None else None)
     if kind == "equirectangular":
-        if kind_of(known) != kind or reading.span is not None:
-            known = _centred(FULL_CIRCLE if reading.span is None else reading.span, size)
+        if kind_of(known) != kind or source.span is not None:
+            known = _centred(FULL_CIRCLE if source.span is None else source.span, size)
     elif kind is not None:
         span = known.span if isinstance(known, Projection) and known.kind == kind else None
-        span = span if reading.span is None else reading.span
+        span = span if source.span is None else source.span
         if span is None and kind == "perspective":
             raise UserError(f"{path} does not say how wide it looks", "give --from-span, in degrees")
         span = FULL_CIRCLE if span is None else span

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.convert.change import TargetOptions, covering, distances
-from jointnet_cli.convert.content import Code, Content, DepthMap, kind_of
+from jointnet_cli.convert.change import covering, distances
+from jointnet_cli.convert.content import Code, Content, DepthMap, TargetOptions, kind_of
 from jointnet_cli.convert.conventions import SPACE, depth_convention, view_record
 from jointnet_cli.convert.sphere import FILTER
 from jointnet_cli.errors import UserError
@@ -53,44 +53,44 @@ class OutputPlan:
         return (self.path.with_name(self.path.name + ".json"),) if self.path.suffix == ".npy" else ()
 
 
-def plan_files(source: Path, content: Content, wish: TargetOptions, out: Path, command: str) -> list[OutputPlan]:
+def plan_files(source: Path, content: Content, target: TargetOptions, out: Path, command: str) -> list[OutputPlan]:
     """The files of one source: one for an EXR, else one a part.
 
     Raises:
         UserError: a part that the format cannot hold, or a white that has no meaning there.
     """
     parts = tuple(content.parts)
-    stem = _OWN_SUFFIX.sub("", source.stem) if len(parts) > 1 and wish.to != "exr" else source.stem
-    groups = [parts] if wish.to == "exr" else [(part,) for part in parts]
+    stem = _OWN_SUFFIX.sub("", source.stem) if len(parts) > 1 and target.to != "exr" else source.stem
+    groups = [parts] if target.to == "exr" else [(part,) for part in parts]
     plans = []
     for group in groups:
         name = stem if len(groups) == 1 else f"{stem}.{group[0]}"
-        bits = _bits(wish, group[0])
-        code = _code(content.depth, wish, bits) if "depth" in group and content.depth else None
-        record = _record(source, content, wish, group, code, bits, command)
+        bits = _bits(target, group[0])
+        code = _code(content.depth, target, bits) if "depth" in group and content.depth else None
+        record = _record(source, content, target, group, code, bits, command)
         cut = _beyond(content.depth, code) if code and content.depth else 0
-        plans.append(OutputPlan(out / f"{name}{SUFFIXES[wish.to]}", group, record, code, bits, cut))
+        plans.append(OutputPlan(out / f"{name}{SUFFIXES[target.to]}", group, record, code, bits, cut))
     return plans
 
 
-def write_plan(plan: OutputPlan, content: Content, wish: TargetOptions, metadata: bool) -> None:
+def write_plan(plan: OutputPlan, content: Content, target: TargetOptions, metadata: bool) -> None:
     """Write one file, and what lies beside it; without `metadata` no record."""
     record = to_json(plan.record, ensure_ascii=False) if metadata else None
-    if wish.to == "exr":
-        _write_exr(plan, content, wish, record)
+    if target.to == "exr":
+        _write_exr(plan, content, target, record)
         return
     part = plan.parts[0]
-    samples = _samples(plan, content, wish)
+    samples = _samples(plan, content, target)
     xmp = _xmp(content)
-    if wish.to == "png":
+    if target.to == "png":
         text = {"Software": SOFTWARE, "jointnet": record, **content.texts} if record else {}
         if xmp:
             text[PNG_KEY] = xmp
         write = write_grey_png if part == "depth" else write_deep_png if plan.bits == 16 else write_png
         write(plan.path, samples, text)
-    elif wish.to == "jpg":
+    elif target.to == "jpg":
         write_jpeg(plan.path, samples, xmp, record)
-    elif wish.to == "tiff":
+    elif target.to == "tiff":
         _write_tiff(plan, samples, record)
     else:
         with atomic_file(plan.path) as temporary:
@@ -109,37 +109,38 @@ def stored_words(plan: OutputPlan) -> str:
     return f"{name} of {plan.bits} bits"
 
 
-def _bits(wish: TargetOptions, part: str) -> int:
-    if wish.to == "jpg":
+def _bits(target: TargetOptions, part: str) -> int:
+    if target.to == "jpg":
         if part != "image":
             raise UserError(f"JPEG would spoil a {part} map", "--to png, tiff, exr or npy")
         return 8
-    if wish.to not in _BITS:
-        if wish.bits is not None:
-            raise UserError(f"{wish.to} has no choice of bits", "leave --bits out, or give --to png or --to tiff")
+    if target.to not in _BITS:
+        if target.bits is not None:
+            raise UserError(f"{target.to} has no choice of bits", "leave --bits out, or give --to png or --to tiff")
         return 0
-    choices = _BITS[wish.to][part]
-    if wish.bits is not None and wish.bits not in choices:
+    choices = _BITS[target.to][part]
+    if target.bits is not None and target.bits not in choices:
         raise UserError(
-            f"{wish.to} with {wish.bits} bits does not hold {part}", f"--bits {' or '.join(map(str, choices))}"
+            f"{target.to} with {target.bits} bits does not hold {part}", f"--bits {' or '.join(map(str, choices))}"
         )
-    return wish.bits or choices[0]
+    return target.bits or choices[0]
 
 
-def _code(depth: DepthMap, wish: TargetOptions, bits: int) -> Code | None:
+def _code(depth: DepthMap, target: TargetOptions, bits: int) -> Code | None:
     """What black and white mean; `None` where the file holds the values themselves."""
-    if wish.to == "exr" and wish.white:
+    if target.to == "exr" and target.white:
         raise UserError("an EXR holds the values themselves, not black and white", "leave --white out")
     if depth.quantity == "disparity":
-        return Code(1, 0) if wish.white == "far" else Code() if bits == 16 or wish.white else None
+        return Code(1, 0) if target.white == "far" else Code() if bits == 16 or target.white else None
     if bits != 16:
-        if wish.white:
+        if target.white:
             raise UserError("distance in metres has no white", "leave --white out, or add --bits 16")
         return None
-    if wish.step is not None:
-        return Code(0, wish.step * 65535)
-    scale = wish.scale if wish.scale and not depth.scale else covering(distances(depth), depth.scale)
-    return Code(scale.far, scale.near) if wish.white == "near" else Code(scale.near, scale.far)
+    if target.metres.step is not None:
+        return Code(0, target.metres.step * 65535)
+    given = target.metres.depth_scale
+    scale = given if given and not depth.scale else covering(distances(depth), depth.scale)
+    return Code(scale.far, scale.near) if target.white == "near" else Code(scale.near, scale.far)
 
 
 def _beyond(depth: DepthMap, code: Code) -> int:
@@ -150,14 +151,14 @@ def _beyond(depth: DepthMap, code: Code) -> int:
     return int(np.count_nonzero((stored < -1e-6) | (stored > 1 + 1e-6)))
 
 
-def _samples(plan: OutputPlan, content: Content, wish: TargetOptions) -> NDArray[np.float32]:
+def _samples(plan: OutputPlan, content: Content, target: TargetOptions) -> NDArray[np.float32]:
     """The numbers of a file that is no EXR: in [0, 1], but for distances in metres and normals in floating point."""
     part, code = plan.parts[0], plan.code
     if part == "image":
         assert content.image is not None
         return linear_to_srgb(np.clip(content.image, 0, 1))
     if part == "normal":
-        normal = _turned(content, wish)
+        normal = _turned(content, target)
         return np.asarray((normal + 1) / 2 if plan.bits in (8, 16) else normal, np.float32)
     assert content.depth is not None
     if code is None:
@@ -166,11 +167,11 @@ def _samples(plan: OutputPlan, content: Content, wish: TargetOptions) -> NDArray
         return code.encode(content.depth.values).astype(np.float32)
     metres = distances(content.depth)
     # Sky and unknown lie at the far end, or are 0 where that means unknown.
-    far = 0.0 if wish.step is not None else max(code.black, code.white)
+    far = 0.0 if target.metres.step is not None else max(code.black, code.white)
     return np.clip(code.encode(np.where(np.isfinite(metres), metres, far).astype(np.float32)), 0, 1).astype(np.float32)
 
 
-def _write_exr(plan: OutputPlan, content: Content, wish: TargetOptions, record: str | None) -> None:
+def _write_exr(plan: OutputPlan, content: Content, target: TargetOptions, record: str | None) -> None:
     channels: dict[str, NDArray[Any]] = {}
     if content.image is not None:
         half = np.minimum(content.image, np.finfo(np.float16).max).astype(np.float16)
@@ -178,7 +179,7 @@ def _write_exr(plan: OutputPlan, content: Content, wish: TargetOptions, record: 
     if content.depth is not None:
         channels["Z" if content.depth.quantity == "distance" else "disparity.Y"] = content.depth.values
     if content.normal is not None:
-        normal = _turned(content, wish)
+        normal = _turned(content, target)
         channels |= {f"normal.{axis}": normal[..., index] for index, axis in enumerate("XYZ")}
     attributes = {"software": SOFTWARE, "jointnet": record} if record else {}
     if record and "parameters" in content.texts:
@@ -212,9 +213,9 @@ def _write_tiff(plan: OutputPlan, samples: NDArray[np.float32], record: str | No
         )
 
 
-def _turned(content: Content, wish: TargetOptions) -> NDArray[np.float32]:
+def _turned(content: Content, target: TargetOptions) -> NDArray[np.float32]:
     assert content.normal is not None
-    return content.normal * np.array([1, -1 if wish.down else 1, 1], np.float32)
+    return content.normal * np.array([1, -1 if target.normals == "directx" else 1, 1], np.float32)
 
 
 def _xmp(content: Content) -> str | None:
@@ -227,7 +228,7 @@ def _xmp(content: Content) -> str | None:
 def _record(
     source: Path,
     content: Content,
-    wish: TargetOptions,
+    target: TargetOptions,
     parts: tuple[str, ...],
     code: Code | None,
     bits: int,
@@ -254,11 +255,11 @@ def _record(
         stored = "float32" if bits in (0, 32) else f"{bits}-bit RGB, (n + 1) / 2"
         maps["normal"] = {
             "quantity": "unit surface normal",
-            "space": SPACE["directx" if wish.down else "opengl"],
+            "space": SPACE[target.normals],
             "stored": stored,
         }
     record["maps"] = maps
-    if wish.kind is not None and kind_of(content.view) == wish.kind:
+    if target.projection is not None and kind_of(content.view) == target.projection:
         record["filter"] = FILTER
     if content.record:
         record["origin"] = content.record

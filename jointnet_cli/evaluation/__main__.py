@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jointnet_cli.cli.console import RUN_FAILED, handle_errors, silence_libraries
-from jointnet_cli.cli.groups import expand_flags
-from jointnet_cli.cli.options import ModelOptions, SamplingOptions
+from jointnet_cli.cli.options import ModelOptions, SamplingOptions, expand_flags
 from jointnet_cli.files.text import to_json
 from jointnet_cli.sampling.presets import Method
 

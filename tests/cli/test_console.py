@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from jointnet_cli.cli.console import handle_errors
-from jointnet_cli.cli.groups import expand_flags
+from jointnet_cli.cli.options import expand_flags
 from jointnet_cli.errors import UserError
 
 

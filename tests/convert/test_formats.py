@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from jointnet_cli.convert.change import Format, TargetOptions
-from jointnet_cli.convert.content import Content, DepthMap
-from jointnet_cli.convert.read import ReadOptions, read_content
+from jointnet_cli.convert.content import Content, DepthMap, Format, Metres, SourceOptions, TargetOptions
+from jointnet_cli.convert.read import read_content
 from jointnet_cli.convert.write import plan_files, write_plan
 from jointnet_cli.files.color import linear_to_srgb, srgb_to_linear
 from jointnet_cli.projection import Projection, Sphere
@@ -33,11 +32,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("formats")
 
 
-def again(content: Content, wish: TargetOptions, folder: Path, reading: ReadOptions | None = None) -> Content:
+def again(content: Content, wish: TargetOptions, folder: Path, reading: SourceOptions | None = None) -> Content:
     """Written with its record, and read by it."""
     (plan,) = plan_files(folder / "source.x", content, wish, folder, "")
     write_plan(plan, content, wish, metadata=True)
-    return read_content(plan.path, reading or ReadOptions())
+    return read_content(plan.path, reading or SourceOptions())
 
 
 @pytest.mark.parametrize(("to", "bits"), MAPS)
@@ -62,7 +61,7 @@ def test_disparity(folder: Path, to: Format, bits: int | None, white: str, dispa
 def test_distance(folder: Path, to: Format, bits: int | None, metres: NDArray[np.float32], white: str) -> None:
     stepped = to == "png" or bits == 16
     content = Content(FLAT, depth=DepthMap(metres, "distance", "radial"))
-    wish = TargetOptions(to, white=white if stepped else None, bits=bits, scale=DepthScale.from_range(0.5, 60))  # type: ignore[arg-type]
+    wish = TargetOptions(to, white=white if stepped else None, bits=bits, metres=Metres(0.5, 60))  # type: ignore[arg-type]
     read = again(content, wish, folder)
     assert read.depth is not None
     assert (read.depth.quantity, read.depth.axis, read.view) == ("distance", "radial", FLAT)
@@ -78,7 +77,7 @@ def test_sky_is_kept_by_floating_point_and_lies_at_the_far_end_of_16_bits(folder
     for to in ("exr", "tiff", "npy"):
         assert np.array_equal(depth_of(again(content, TargetOptions(to), folder)), metres)  # type: ignore[arg-type]
     assert depth_of(again(content, TargetOptions("png"), folder)).tolist() == [[1, 2, 2]]
-    millimetres = depth_of(again(content, TargetOptions("png", step=0.001), folder))
+    millimetres = depth_of(again(content, TargetOptions("png", metres=Metres(step=0.001)), folder))
     np.testing.assert_allclose(millimetres, [[1, 2, 0]], atol=1e-6)
 
 
@@ -100,12 +99,13 @@ def test_normals(folder: Path, to: Format, bits: int | None, step: float, down: 
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
     normal[0, 0] = 0
     content = Content(FLAT, normal=normal)
-    wish = TargetOptions(to, down=down, bits=bits)  # type: ignore[arg-type]
+    wish = TargetOptions(to, normals="directx" if down else "opengl", bits=bits)  # type: ignore[arg-type]
     read = again(content, wish, folder)
     assert read.normal is not None
     assert np.abs(read.normal - normal).max() <= step + 2e-7
     turned = read_content(
-        next(iter(folder.glob(f"source{'.tiff' if to == 'tiff' else '.' + to}"))), ReadOptions(down=not down)
+        next(iter(folder.glob(f"source{'.tiff' if to == 'tiff' else '.' + to}"))),
+        SourceOptions(normals="opengl" if down else "directx"),
     )
     assert turned.normal is not None
     np.testing.assert_allclose(turned.normal * (1, -1, 1), normal, atol=step + 2e-7)
@@ -144,7 +144,7 @@ def test_without_a_record_gpano_and_openexr_still_say_what_a_sphere_is(folder: P
     content = Content(Sphere(32), np.full((16, 32, 3), 0.25, np.float32))
     (plan,) = plan_files(folder / "bare.x", content, TargetOptions(to), folder, "")
     write_plan(plan, content, TargetOptions(to), metadata=False)
-    read = read_content(plan.path, ReadOptions())
+    read = read_content(plan.path, SourceOptions())
     assert read.record == {}
     assert read.view == (None if to in ("npy", "tiff") else content.view)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from jointnet_cli.convert.change import TargetOptions, change, ray_lengths
-from jointnet_cli.convert.content import Content, DepthMap
+from jointnet_cli.convert.change import change, ray_lengths
+from jointnet_cli.convert.content import Content, DepthMap, TargetOptions
 from jointnet_cli.convert.sphere import to_cylinder, to_sphere
 from jointnet_cli.errors import UserError
 from jointnet_cli.projection import Projection, Sphere
@@ -75,18 +75,18 @@ def test_a_round_wall_keeps_its_distance_from_the_axis() -> None:
     content = Content(
         RING, depth=DepthMap(wall, "distance", "planar"), normal=np.full((32, 64, 3), (0, 0, 1), np.float32)
     )
-    sphere, _ = change(content, TargetOptions("exr", kind="equirectangular", crop=True))
+    sphere, _ = change(content, TargetOptions("exr", projection="equirectangular", crop=True))
     assert sphere.depth is not None and sphere.normal is not None and sphere.view is not None
     assert sphere.depth.axis == "radial"
     expected = 3 * ray_lengths(sphere.view, *sphere.size)
     np.testing.assert_allclose(sphere.depth.values, expected, rtol=1e-6)
     assert (sphere.normal == (0, 0, 1)).all()
 
-    planar, _ = change(content, TargetOptions("exr", kind="equirectangular", crop=True, axis="planar"))
+    planar, _ = change(content, TargetOptions("exr", projection="equirectangular", crop=True, axis="planar"))
     assert planar.depth is not None
     assert (planar.depth.values == 3).all()
 
-    back, _ = change(sphere, TargetOptions("exr", kind="cylindrical"))
+    back, _ = change(sphere, TargetOptions("exr", projection="cylindrical"))
     assert back.depth is not None and back.view == RING
     assert back.depth.axis == "planar"
     np.testing.assert_allclose(back.depth.values, wall, rtol=1e-6)
@@ -96,7 +96,7 @@ def test_outside_of_the_cylinder_nothing_is_known() -> None:
     content = Content(
         HALF, np.ones((8, 32, 3), np.float32), DepthMap(np.full((8, 32), np.inf, np.float32), "distance", "planar")
     )
-    sphere, _ = change(content, TargetOptions("exr", kind="equirectangular"))
+    sphere, _ = change(content, TargetOptions("exr", projection="equirectangular"))
     assert sphere.image is not None and sphere.depth is not None
     assert sphere.size == (32, 64)
     known = sphere.image[..., 0] > 0
@@ -108,9 +108,9 @@ def test_outside_of_the_cylinder_nothing_is_known() -> None:
 def test_views_between_which_there_is_no_way() -> None:
     flat = Content(Projection("perspective", 60.0), np.ones((4, 4, 3), np.float32))
     with pytest.raises(UserError, match="perspective"):
-        change(flat, TargetOptions("png", kind="equirectangular"))
+        change(flat, TargetOptions("png", projection="equirectangular"))
     with pytest.raises(UserError, match="does not say"):
-        change(Content(None, np.ones((4, 4, 3), np.float32)), TargetOptions("png", kind="equirectangular"))
+        change(Content(None, np.ones((4, 4, 3), np.float32)), TargetOptions("png", projection="equirectangular"))
     with pytest.raises(UserError, match="half"):
         to_sphere(RING, 4, 16, 15, False)
     with pytest.raises(UserError, match="high"):

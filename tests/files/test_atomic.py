@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from helpers.scenes import mesh_of
 
-from jointnet_cli.convert.change import TargetOptions
-from jointnet_cli.convert.content import Content, DepthMap
+from jointnet_cli.convert.content import Content, DepthMap, TargetOptions
 from jointnet_cli.convert.write import plan_files, write_plan
 from jointnet_cli.files.atomic import atomic_file, write_text
 from jointnet_cli.files.exr import write_channels, write_exr

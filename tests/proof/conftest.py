@@ -89,7 +89,7 @@ def converted(exr: Path) -> Callable[..., Path]:
 
     from jointnet_cli.cli.console import handle_errors
     from jointnet_cli.cli.convert import convert
-    from jointnet_cli.cli.groups import expand_flags
+    from jointnet_cli.cli.options import expand_flags
 
     app = typer.Typer()
     app.command()(handle_errors(expand_flags(convert)))

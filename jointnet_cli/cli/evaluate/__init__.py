@@ -12,7 +12,7 @@ from jointnet_cli.cli.evaluate.generation import generation
 from jointnet_cli.cli.evaluate.normal import normal
 from jointnet_cli.cli.evaluate.panorama import panorama
 from jointnet_cli.cli.evaluate.tally import tally
-from jointnet_cli.cli.groups import command_group
+from jointnet_cli.cli.options import command_group
 
 EXAMPLES: dict[str, tuple[Callable[..., None], str]] = {
     "depth": (depth, "jointnet evaluate depth --shards worlds/evaluation"),

@@ -10,8 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from jointnet_cli.cli.groups import expand_flags
 from jointnet_cli.cli.labels import LabelOptions
+from jointnet_cli.cli.options import expand_flags
 from jointnet_cli.data.labels.specs import HUB, OMNIDATA_SETTINGS, TeacherSettings, parse_spec, parse_specs
 from jointnet_cli.errors import UserError
 

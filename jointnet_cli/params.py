@@ -1,0 +1,198 @@
+"""Parameters: fields of dataclasses that are flags, batch columns and words of a command line at the same time."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from functools import cache, reduce
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hints
+
+from jointnet_cli.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import TypeAdapter
+
+MODEL_PANEL = "Model"
+SAMPLING_PANEL = "Sampling"
+PROMPT_PANEL = "Prompts and seeds"
+OUTPUT_PANEL = "Output"
+INPUT_PANEL = "Inputs"
+VIEW_PANEL = "View"
+SCENE_PANEL = "Scene"
+"""Panels of the help pages that several modules use."""
+
+Names = tuple[str, ...]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Param:
+    """Describe a field to users. It stands in `Annotated` on the field of a dataclass."""
+
+    help: str
+    metavar: str | None = None
+    ge: float | None = None
+    """Least value."""
+    le: float | None = None
+    """Greatest value."""
+    shown: str | bool = True
+    """Default in the help page, where the field's own says too little; `False` shows none."""
+    env: bool = False
+    """Whether the flag can be set by a variable: `JOINTNET_STEPS` for the field `steps`."""
+    panel: str | None = None
+    """Panel of the help page."""
+    flag: str | None = None
+    """Names of the flag, separated by blanks, where they differ from the field's: `--out -o`, `--crop/--whole`, or
+    `--json` for a switch without `--no-json`."""
+    argument: bool = False
+    """Whether it is an argument of the command in place of a flag."""
+
+    # Pydantic reads the bounds by the protocol of `annotated_types.GroupedMetadata`.
+    __is_annotated_types_grouped_metadata__ = True
+
+    def __iter__(self) -> Iterator[Any]:
+        """Bounds as `annotated_types` states them."""
+        from annotated_types import Ge, Le
+
+        if self.ge is not None:
+            yield Ge(self.ge)
+        if self.le is not None:
+            yield Le(self.le)
+
+
+@dataclass(frozen=True, eq=False)
+class Parameter:
+    """A described field of a dataclass, or of a dataclass inside it."""
+
+    path: Names
+    """Names of the fields that lead to it: `("filter", "side_above")`."""
+    kind: Any
+    """Its type."""
+    default: Any
+    """`dataclasses.MISSING` for a required field."""
+    param: Param
+
+    @property
+    def name(self) -> str:
+        """Name of the field itself."""
+        return self.path[-1]
+
+    @property
+    def flags(self) -> list[str]:
+        """Names of the flag, the principal one first; a switch has `--name/--no-name`."""
+        if self.param.flag is not None:
+            return self.param.flag.split()
+        name = self.name.replace("_", "-")
+        return [f"--{name}/--no-{name}" if bool in (self.kind, *get_args(self.kind)) else f"--{name}"]
+
+    @property
+    def variable(self) -> str | None:
+        """Environment variable that sets the flag."""
+        return f"JOINTNET_{self.name.upper()}" if self.param.env else None
+
+    def words(self, value: Any) -> list[str]:
+        """Return the flag with this value as words of a command line; none for `None`."""
+        on, _, off = self.flags[0].partition("/")
+        if value is None:
+            return []
+        if isinstance(value, bool):
+            return [on if value else off]
+        values = value if isinstance(value, list | tuple) else [value]
+        return [word for item in values for word in (on, text_of(item))]
+
+    def check(self, value: Any) -> Any:
+        """Convert and check a value of a batch file or another program as the flag does.
+
+        Raises:
+            UserError: a value that the flag would refuse.
+        """
+        from pydantic import ValidationError
+
+        try:
+            checked = _adapter(self).validate_python(value)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise UserError(f"{self.name} {value!r}: {reason[0].lower()}{reason[1:]}") from None
+        if isinstance(checked, float) and not math.isfinite(checked):
+            raise UserError(f"{self.name} {value!r}: not a finite number")
+        return checked
+
+
+@cache
+def params(kind: type) -> tuple[Parameter, ...]:
+    """Return the described fields of a dataclass in their order, with those of dataclasses that are its fields.
+
+    A field without `Param` is not a parameter.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    found: list[Parameter] = []
+    for field in fields(kind):
+        hint = hints[field.name]
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        param = next((part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Param)), None)
+        if param is not None:
+            found.append(Parameter((field.name,), hint.__origin__, default, param))
+        elif is_dataclass(hint):
+            for inner in params(hint):  # type: ignore[arg-type]
+                own = inner.default if default is MISSING else reduce(getattr, inner.path, default)
+                found.append(replace(inner, path=(field.name, *inner.path), default=own))
+    return tuple(found)
+
+
+def check(kind: type, values: Mapping[str, Any]) -> dict[Names, Any]:
+    """Convert and check values by field name, as the flags of a dataclass do; return them by path.
+
+    Raises:
+        UserError: an unknown name, or a value that the flag would refuse.
+    """
+    known = {parameter.name: parameter for parameter in params(kind)}
+    if unknown := next((name for name in values if name not in known), None):
+        hint = did_you_mean(unknown, known) or f"known are {', '.join(sorted(known))}"
+        raise UserError(f"unknown column {unknown}", hint)
+    return {known[name].path: known[name].check(value) for name, value in values.items()}
+
+
+def make(kind: type[T], values: Mapping[Names, Any]) -> T:
+    """Make a dataclass from values by path; what is missing keeps its default."""
+    own: dict[str, Any] = {}
+    below: dict[str, dict[Names, Any]] = {}
+    for (name, *rest), value in values.items():
+        if rest:
+            below.setdefault(name, {})[tuple(rest)] = value
+        else:
+            own[name] = value
+    hints = get_type_hints(kind)
+    return kind(**own, **{name: make(hints[name], inner) for name, inner in below.items()})
+
+
+def command_line(command: str, arguments: Sequence[str], *groups: Any) -> str:
+    """Return a line for a POSIX shell: `jointnet COMMAND`, the arguments, and the flags that differ from their defaults."""
+    flags: list[list[str]] = []
+    for group in groups:
+        for parameter in params(type(group)):  # type: ignore[arg-type]
+            value = reduce(getattr, parameter.path, group)
+            words = [] if parameter.param.argument or value == parameter.default else parameter.words(value)
+            if words not in flags:  # groups may share a table
+                flags.append(words)
+    words = [word for flag in flags for word in flag]
+    # After `--` a leading dash does not make an option of an argument.
+    dashed = any(argument.startswith("-") for argument in arguments)
+    line = [*words, "--", *arguments] if dashed else [*arguments, *words]
+    return shlex.join(["jointnet", *command.split(), *line])
+
+
+def text_of(value: Any) -> str:
+    """Return `7.5`, and `360` rather than `360.0`, without a loss of digits."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+@cache
+def _adapter(parameter: Parameter) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    described: Any = Annotated[parameter.kind, parameter.param]
+    return TypeAdapter(described)

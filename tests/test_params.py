@@ -1,0 +1,123 @@
+"""Fields of dataclasses as flags, values and words of a command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from jointnet_cli.cli.options import expand_flags
+from jointnet_cli.errors import UserError
+from jointnet_cli.params import Param, check, command_line, make, params
+
+
+@dataclass(frozen=True)
+class Filter:
+    side_above: Annotated[int, Param("Least side.", "PIXELS", ge=1)] = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    word: Annotated[str, Param("Any word.", argument=True)]
+    kind: Annotated[Literal["a", "b"] | None, Param("A kind.", flag="--as")] = None
+    span: Annotated[float, Param("An angle.", ge=1, le=360, env=True)] = 360.0
+    wrap: Annotated[bool, Param("A switch.")] = True
+    any: Annotated[float, Param("Any number.")] = 0.5
+    rows: Annotated[list[str], Param("Any rows.", flag="--row -r")] = field(default_factory=list)
+    filter: Filter = Filter(side_above=32)
+    unlisted: object = None
+
+
+@dataclass(frozen=True)
+class Other:
+    filter: Filter = Filter()
+
+
+@pytest.fixture
+def run():
+    """Parse words; return what the command got."""
+    app, got = typer.Typer(), []
+
+    def command(settings: Settings, other: Other) -> None:
+        got.append((settings, other))
+
+    command.__annotations__ = {"settings": Settings, "other": Other, "return": None}
+    app.command()(expand_flags(command))
+
+    def parse(*words: str, **environment: str):
+        ran = CliRunner(env={"COLUMNS": "200", **environment}).invoke(app, words)
+        return got[-1] if ran.exit_code == 0 else ran.output
+
+    return parse
+
+
+def test_described_fields_in_order_with_those_of_tables():
+    assert [parameter.path for parameter in params(Settings)] == [
+        *((name,) for name in ("word", "kind", "span", "wrap", "any", "rows")),
+        ("filter", "side_above"),
+    ]
+    assert [parameter.default for parameter in params(Settings)][1:] == [None, 360.0, True, 0.5, [], 32]
+    assert [parameter.flags for parameter in params(Settings)][1:] == [
+        ["--as"],
+        ["--span"],
+        ["--wrap/--no-wrap"],
+        ["--any"],
+        ["--row", "-r"],
+        ["--side-above"],
+    ]
+
+
+def test_flags_make_the_dataclass_and_its_tables(run):
+    assert run("x") == (Settings("x"), Other(Filter(32)))
+    assert run("x", "--as", "b", "--span", "90", "--no-wrap", "-r", "1", "--row", "2", "--side-above", "8") == (
+        Settings("x", "b", 90.0, False, 0.5, ["1", "2"], Filter(8)),
+        Other(Filter(8)),  # a table that two groups share has its flags once
+    )
+    assert run("x", JOINTNET_SPAN="40")[0].span == 40
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--span", "0.5"], "'--span' (env var: 'JOINTNET_SPAN'): Input should be greater than or equal to 1"),
+        (["--span", "361"], "Input should be less than or equal to 360"),
+        (["--any", "nan"], "'--any': nan is not a finite number."),
+        (["--as", "c"], "Invalid value for '--as'"),
+        (["--side-above", "0"], "'--side-above': Input should be greater than or equal to 1"),
+    ],
+)
+def test_flags_refuse_values(run, words, reason):
+    assert reason in run("x", *words)
+
+
+def test_values_are_checked_as_by_the_flags():
+    values = check(Settings, {"word": "x", "span": "90", "side_above": "8"})
+    assert values == {("word",): "x", ("span",): 90.0, ("filter", "side_above"): 8}
+    assert make(Settings, values) == Settings("x", span=90.0, filter=Filter(8))
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"span": 361}, "span 361: input should be less than or equal to 360"),
+        ({"any": "inf"}, "any 'inf': not a finite number"),
+        ({"side_above": 0}, "side_above 0: input should be greater than or equal to 1"),
+        ({"word": 7}, "word 7: input should be a valid string"),
+        ({"spam": 7}, "unknown column spam"),
+        ({"unlisted": 7}, "unknown column unlisted"),
+    ],
+)
+def test_values_that_a_flag_refuses_are_refused(values, reason):
+    with pytest.raises(UserError) as fault:
+        check(Settings, values)
+    assert str(fault.value) == reason
+
+
+def test_command_line_names_what_differs_from_the_defaults():
+    settings = Settings("x", "a", 90.0, False, 0.5, ["p q", "r"], Filter(8))
+    line = "jointnet make a --as a --span 90 --no-wrap --row 'p q' --row r --side-above 8"
+    assert command_line("make", ["a"], settings, Other(Filter(8))) == line
+    assert command_line("make", ["-a"], Settings("x"), Settings("x", span=1.5)) == "jointnet make --span 1.5 -- -a"
