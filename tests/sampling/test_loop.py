@@ -406,8 +406,9 @@ def test_seeds_are_those_that_the_generator_takes(tiny_model: Models) -> None:
     model = tiny_model("depth")
     assert sample(model, square(2**64 - 1)).isfinite().all()
     for seed in (2**64, -1):
-        with pytest.raises(UserError, match=f"seed {seed} does not fit into 64 bits"):
+        with pytest.raises(UserError, match=f"^seed {seed} does not fit into 64 bits$") as caught:
             sample(model, square(seed))
+        assert caught.value.hint == "choose between 0 and 18446744073709551615"
 
 
 @pytest.mark.parametrize("start", ["noise", "SDEdit"])
@@ -464,3 +465,67 @@ def test_settings_that_were_not_asked_for_are_the_model_s() -> None:
     )
     with pytest.raises(ValueError, match="incomplete"):
         _ = Sampling(steps=4, scheduler="ddim").complete
+
+
+TILED = Layout(16, 32, (16, 16), 8, wrap=True, random_offset=True)
+
+
+@pytest.mark.parametrize("variant", ["depth", "masked"])
+@pytest.mark.parametrize("changed", [{}, {"guidance": 1.0}, {"given": {}}, {"start": {}, "strength": 1.0}], ids=str)
+def test_all_of_a_job_reaches_the_denoising(tiny_model: Models, variant: str, changed: dict[str, Any]) -> None:
+    """Prompts, noise, steps, start, known regions; the tile offsets are drawn after the noise, by the same generator."""
+    model = tiny_model(variant)
+    generator = torch.Generator().manual_seed(1)
+    clean, known = (torch.randn(2, model.joint.channels, 16, 32, generator=generator) for _ in range(2))
+    mask = (torch.rand(1, 16, 32, generator=generator) > 0.5).float()
+    settings: dict[str, Any] = {
+        "prompt": "a lake",
+        "negative_prompt": "sea",
+        "seed": 7,
+        "layout": TILED,
+        "scheduler": "euler",
+        "steps": 4,
+        "strength": 0.5,
+        "start": {"depth": clean[1], "rgb": clean[0]},
+        "given": {"depth": Region(known[1], mask)},
+    }
+    asked = job(**{**settings, **changed})
+    with torch.inference_mode():
+        texts = model.encode_text(["a lake", "" if asked.sampling.guidance == 1 else "sea"])
+    generator = torch.Generator().manual_seed(7)
+    noise = torch.randn(2, model.joint.channels, 16, 32, generator=generator)
+    schedule = make_schedule("euler", model.scheduler, 4, asked.strength)
+    nothing = Region.nothing(noise[0])
+    regions = Known.of([nothing, Region(known[1], mask) if asked.given else nothing], noise)
+    assert asked.sampling.guidance is not None
+    expected = denoise(
+        GuidedDenoiser(
+            model.joint, texts, asked.sampling.guidance, schedule, regions.masked_input if variant == "masked" else None
+        ),
+        schedule.start(noise, clean if asked.start else None),
+        TILED,
+        regions if asked.given or variant == "masked" else None,
+        generator=generator,
+    )
+    torch.testing.assert_close(sample(model, asked), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_job_reports_its_steps_and_times(tiny_model: Models) -> None:
+    timings, told = {"text": 1e6, "decode": 3.0}, list[tuple[int, int]]()
+    sample(tiny_model("depth"), job(), timings=timings, progress=lambda *done: told.append(done))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert list(timings) == ["text", "decode", "denoise"] and timings["decode"] == 3
+    assert 1e6 < timings["text"] < 1e6 + 60 and 0 < timings["denoise"] < 60
+
+
+@pytest.mark.parametrize(("size", "expected"), [(1, [1, 1, 1, 1]), (3, [3, 1]), (None, [4])])
+def test_as_many_tiles_at_once_as_a_job_says(tiny_model: Models, size: int | None, expected: list[int]) -> None:
+    assert batches(tiny_model("depth"), job(layout=TILED, steps=1, guidance=1.0, tile_batch=size)) == expected
+
+
+def test_without_guidance_the_negative_prompt_is_not_read(tiny_model: Models) -> None:
+    """Its length would change how many chunks the prompt is encoded in."""
+    model, asked = tiny_model("depth"), job(guidance=1.0)
+    assert torch.equal(sample(model, replace(asked, negative_prompt="sea " * 40)), sample(model, asked))
+    guided = [sample(model, job(guidance=2.0, negative_prompt=words)) for words in ("sea " * 40, "")]
+    assert not torch.allclose(*guided, atol=1e-4)

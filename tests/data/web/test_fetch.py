@@ -261,7 +261,12 @@ def test_members_of_tar_files_are_read_where_they_lie(tmp_path: Path) -> None:
     def member(path: Path, size: int = len(SMALL_RED)) -> ImageRow:
         return ImageRow(f"{path.name} {size}", "https://example.com/1", "", {TAR: str(path), OFFSET: 6, SIZE: size})
 
-    rows = [member(tar), member(tar, len(SMALL_RED) + 9), member(tar, SETTINGS.max_bytes + 1), member(tmp_path / "no.tar")]
+    rows = [
+        member(tar),
+        member(tar, len(SMALL_RED) + 9),
+        member(tar, SETTINGS.max_bytes + 1),
+        member(tmp_path / "no.tar"),
+    ]
     found = {fetched.row.key: fetched for fetched in results(rows)}
     assert [found[row.key].status for row in rows] == ["success", "truncated", "too_large", "missing_file"]
     image = found[rows[0].key].image
