@@ -162,4 +162,5 @@ def ray_lengths(view: View, height: int, width: int) -> NDArray[np.float32]:
     if isinstance(view, Sphere):
         column = 1 / np.cos(latitudes(view, height))
         return np.broadcast_to(column[:, None], (height, width)).astype(np.float32)
-    return np.linalg.norm(rays(view, height, width), axis=-1)
+    lengths: NDArray[np.float32] = np.linalg.norm(rays(view, height, width), axis=-1)
+    return lengths

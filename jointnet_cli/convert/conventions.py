@@ -178,7 +178,7 @@ def _comment(path: Path) -> str:
             import tifffile
 
             with tifffile.TiffFile(path) as file:
-                return file.pages.first.description
+                return str(file.pages.first.description)
         with Image.open(path) as picture:
             comment = picture.info.get("comment") or ""
     except (OSError, ValueError, SyntaxError):

@@ -281,10 +281,10 @@ def _stated_maximum(picture: Image.Image, data: bytes) -> int | None:
         arguments = picture.tile[0].args  # type: ignore[attr-defined]
         return next((number for number in arguments if isinstance(number, int) and number > 0), None)
     if picture.format == "PNG":
-        return 2 ** data[_DEPTH] - 1
+        return int(2 ** data[_DEPTH] - 1)
     if picture.format == "TIFF":
         bits: int = picture.tag_v2.get(ExifTags.Base.BitsPerSample, (1,))[0]  # type: ignore[attr-defined]
-        return 2**bits - 1
+        return int(2**bits - 1)
     return None
 
 

@@ -133,7 +133,8 @@ def _exr_image(path: Path) -> NDArray[np.float32]:
 def _quantize(values: NDArray[np.floating], dtype: type[np.uint8] | type[np.uint16]) -> NDArray[np.unsignedinteger]:
     if not np.isfinite(values).all():
         raise ValueError("the image holds values that are not finite")
-    return np.rint(np.clip(values, 0, 1) * np.iinfo(dtype).max).astype(dtype)
+    levels: NDArray[np.unsignedinteger] = np.rint(np.clip(values, 0, 1) * np.iinfo(dtype).max).astype(dtype)
+    return levels
 
 
 def _png_info(text: Mapping[str, str] | None) -> PngInfo:

@@ -100,12 +100,14 @@ def relative_disparity(inverse_depth: NDArray[np.float32]) -> NDArray[np.float32
     """Inverse depth in any unit, (H, W), sky = 0, to relative disparity in [0, 1], as training data has it."""
     low = inverse_depth.min()
     span = max(float(np.quantile(inverse_depth, NEAR_QUANTILE) - low), 1e-6)
-    return np.clip((inverse_depth - low) / span, 0, 1).astype(np.float32)
+    disparity: NDArray[np.float32] = np.clip((inverse_depth - low) / span, 0, 1).astype(np.float32)
+    return disparity
 
 
 def is_hit(distance: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Which of a file's distances (H, W) are of something: finite, positive and less than `NO_HIT`."""
-    return np.isfinite(distance) & (distance > 0) & (distance < NO_HIT)
+    hit: NDArray[np.bool_] = np.isfinite(distance) & (distance > 0) & (distance < NO_HIT)
+    return hit
 
 
 def with_endless_sky(distance: NDArray[np.floating]) -> NDArray[np.float32]:

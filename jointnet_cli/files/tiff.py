@@ -32,13 +32,13 @@ def pillow_reads(data: bytes) -> bool:
     page = _first_page(data)
     bits, form, extra = page.bitspersample, page.sampleformat, tuple(map(int, page.extrasamples))
     if form == _INTEGER and bits <= 8:
-        return page.photometric != 9  # ICC's Lab
+        return bool(page.photometric != 9)  # ICC's Lab
     if page.samplesperpixel == 1 and page.photometric == BLACK_IS_ZERO:
         return (form, bits) in ((_INTEGER, 12), (_INTEGER, 16), (_SIGNED, 16), (_SIGNED, 32), (_FLOAT, 32))
     plain = form == _INTEGER and bits == 16 and page.planarconfig == 1
     if page.photometric == RGB:
         return plain and extra in ((), (0,), (_UNASSOCIATED,)) and page.samplesperpixel <= 4
-    return plain and page.photometric == 5  # CMYK, which Pillow reduces to 8 bits
+    return bool(plain and page.photometric == 5)  # CMYK, which Pillow reduces to 8 bits
 
 
 def page_size(data: bytes) -> tuple[int, int]:
@@ -107,4 +107,5 @@ def _full_scale(values: NDArray[Any], page: TiffPage, colours: int) -> NDArray[n
         if extra[alphas[0]] == _ASSOCIATED:
             colour = np.divide(colour, alpha, out=np.zeros_like(colour), where=alpha > 0).clip(0, 1)
         colour = np.concatenate([colour, alpha], axis=-1)
-    return np.rint(colour * 65535).astype(np.uint16)
+    levels: NDArray[np.uint16] = np.rint(colour * 65535).astype(np.uint16)
+    return levels

@@ -118,7 +118,8 @@ class Renderer:
 
 
 def _nearest(position: NDArray[np.floating]) -> NDArray[np.int64]:
-    return np.rint(position).astype(np.int64)
+    nearest: NDArray[np.int64] = np.rint(position).astype(np.int64)
+    return nearest
 
 
 def _sampled(
@@ -133,7 +134,8 @@ def _sampled(
     top = np.maximum(top, 0)
     above = image[top, left] * (1 - across) + image[top, right] * across
     below = image[bottom, left] * (1 - across) + image[bottom, right] * across
-    return above * (1 - down) + below * down
+    mixed: NDArray[np.float32] = above * (1 - down) + below * down
+    return mixed
 
 
 def summed(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:

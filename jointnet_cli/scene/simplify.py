@@ -93,7 +93,7 @@ def stride(distance: NDArray[np.float32], limit: int) -> int:
 def _shrink(distance: NDArray[np.float32], limit: int) -> float:
     """Fraction of the rows, and of the columns, that has a few times `limit` triangles."""
     pixels = int(np.isfinite(distance).sum())
-    return min(1.0, (_DENSER * limit / max(1, 2 * pixels)) ** 0.5)
+    return min(1.0, float((_DENSER * limit / max(1, 2 * pixels)) ** 0.5))
 
 
 def directed_edges(faces: NDArray[np.int32], vertices: int) -> NDArray[np.int64]:
@@ -156,7 +156,8 @@ def corners(grid: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any
 
 def _is_flat(first: NDArray[Any], second: NDArray[Any], third: NDArray[Any], most: float) -> NDArray[np.bool_]:
     high = np.maximum(np.maximum(first, second), third)
-    return high - np.minimum(np.minimum(first, second), third) <= most
+    kept: NDArray[np.bool_] = high - np.minimum(np.minimum(first, second), third) <= most
+    return kept
 
 
 def _simplified(sheet: GridMesh, limit: int) -> GridMesh:
