@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jointnet_cli.model.checkpoint import JointModel
-from jointnet_cli.model.vae import decode_canvas, encode_canvas
+from jointnet_cli.model.vae import decode_canvas, decode_latents, encode_canvas, encode_maps, pixels_per_latent
 from jointnet_cli.sampling.known import encode_region
 
 Models = Callable[[str], JointModel]
@@ -165,3 +166,46 @@ def test_the_given_region_of_a_closed_map_is_encoded_closed(tiny_model: Models) 
     for region, wrap in zip(regions, (False, True), strict=True):
         assert torch.equal(region.latents, encode_canvas(model, maps, wrap=wrap))
     assert not torch.equal(regions[0].latents, regions[1].latents)
+
+
+MEAN, STD = [0.1, -0.2, 0.3, 0.0, 0.5], [2.0, 0.5, 1.0, 4.0, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("stated", "mean", "scale"),
+    [
+        ({}, 0.0, 0.7),
+        ({"shift_factor": 0.25}, 0.25, 0.7),
+        (
+            {"latents_mean": MEAN, "latents_std": STD, "shift_factor": 0.25},
+            MEAN,
+            [0.7 / deviation for deviation in STD],
+        ),
+        ({"latents_mean": MEAN, "shift_factor": 0.25}, 0.25, 0.7),
+        ({"latents_std": STD}, 0.0, 0.7),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_latents_are_normalised_as_the_autoencoder_states(
+    tiny_model: Models, stated: dict[str, object], mean: object, scale: object, dtype: torch.dtype
+) -> None:
+    """In the autoencoder's own type; maps come back as float32."""
+    vae = deepcopy(tiny_model("depth").vae).to(dtype)
+    vae.register_to_config(**stated)
+    off, times = (torch.as_tensor(value, dtype=dtype).view(1, -1, 1, 1) for value in (mean, scale))
+    maps = picture(16, 24)
+    with torch.no_grad():
+        plain = vae.encode(maps.to(dtype)).latent_dist.mean
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = encode_maps(vae, maps)
+        assert latents.dtype == dtype and torch.allclose(latents, (plain - off) * times, atol=1e-6)
+        decoded = decode_latents(vae, latents.float())
+        assert decoded.dtype == torch.float32
+        assert torch.allclose(decoded, vae.decode(plain).sample.float(), atol=1e-5)
+
+
+def test_without_an_autoencoder_maps_are_latents(tiny_model: Models) -> None:
+    maps = picture(4, 6).double()
+    assert encode_maps(None, maps) is maps
+    assert decode_latents(None, maps).dtype == torch.float32 and torch.equal(decode_latents(None, maps), maps.float())
+    assert pixels_per_latent(None) == 1 and pixels_per_latent(tiny_model("depth").vae) == 2
