@@ -410,6 +410,23 @@ def test_the_network_as_it_trains(
     assert torch.backends.cudnn.benchmark is True
 
 
+def test_numbers_are_made_on_the_device_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For want of a GPU on torch's device without values."""
+    monkeypatch.setattr(Accelerator, "device", torch.device("meta"))
+    drawn: list[str] = []
+
+    class Watched(Regression):
+        def loss(self, network: nn.Module, batch: Batch, draws: SampleRNG) -> dict[str, Tensor]:
+            drawn.append(draws.device.type)
+            return {"error": network.weight.sum()}
+
+    stage = Watched(settings())
+    trainer = Trainer(stage, tmp_path, quiet)
+    trainer._backward(next(stage.batches(trainer.share, 0)), last=True)
+    assert (trainer.faulty.device.type, trainer.faulty.dtype) == ("meta", torch.int64)
+    assert drawn == ["meta"] == [weight.device.type for weight in trainer.trained]
+
+
 class Tracker(GeneralTracker):
     """One of accelerate's trackers: it keeps what it is told."""
 
@@ -561,6 +578,16 @@ def test_a_signal_between_steps_waits_for_the_other_processes(tmp_path: Path, pr
     with pytest.raises(Terminated):
         Trainer(stage, tmp_path, quiet, accelerator=accelerator).fit()
     assert len(stage.batch_sizes) == steps and Checkpoints(tmp_path / "state", 1).newest() == steps
+
+
+@pytest.mark.usefixtures("process_group")
+def test_only_the_main_process_looks_for_a_checkpoint(tmp_path: Path) -> None:
+    """The other waits for its word, which does not come here."""
+    trained(settings(max_steps=1), tmp_path)
+    for main, steps in ((False, 2), (True, 1)):
+        stage = Drawing(settings(batch_size=1, max_steps=2))
+        Trainer(stage, tmp_path, quiet, accelerator=one_of_two(main)).fit()
+        assert len(stage.batch_sizes) == steps
 
 
 @pytest.mark.usefixtures("process_group")
