@@ -16,7 +16,7 @@ from jointnet_cli.modality import MODALITIES
 from jointnet_cli.progress import timed
 from jointnet_cli.projection import Projection
 from jointnet_cli.record import describe, exr_attributes, png_text, record
-from jointnet_cli.scene.exports import Products, write_exports
+from jointnet_cli.scene.exports import SceneOptions, write_exports
 from jointnet_cli.tasks import Task, kind, source, title
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Result:
         index: int = 0,
         overwrite: bool = False,
         metadata: bool = True,
-        products: Products | None = None,
+        scene: SceneOptions | None = None,
     ) -> dict[str, Path]:
         """Write the files that the command line writes, and return their paths by key.
 
@@ -71,7 +71,7 @@ class Result:
             index: number in a batch, from 0; file names begin with it.
             overwrite: whether files that exist are replaced.
             metadata: whether a sidecar and the other files say how the result was made.
-            products: what is made of the scene, which has one layer.
+            scene: what is made of the scene, which has one layer.
 
         Raises:
             UserError: a file exists and `overwrite` is not set, or the folder cannot be written to.
@@ -83,7 +83,7 @@ class Result:
             name,
             list(self.maps),
             uncertain=list(self.uncertainty),
-            products=products,
+            scene=scene,
             metadata=metadata,
         )
         check_free(files.all, overwrite)
@@ -106,7 +106,7 @@ class ResultFiles:
     """By key, in the order in which they are written."""
     sidecar: Path
     """Where the record is, or an old one may be."""
-    products: Products = field(default_factory=Products)
+    options: SceneOptions = field(default_factory=SceneOptions)
     """What is made of the scene."""
 
     @classmethod
@@ -118,21 +118,21 @@ class ResultFiles:
         maps: Sequence[str],
         *,
         uncertain: Sequence[str] = (),
-        products: Products | None = None,
+        scene: SceneOptions | None = None,
         metadata: bool = True,
     ) -> ResultFiles:
         """Plan what `expected_files` lists in the folder `out`; without `metadata` no file says how it was made."""
-        names = expected_files(kind, stem, maps, products=products, uncertain=uncertain)
+        names = expected_files(kind, stem, maps, scene=scene, uncertain=uncertain)
         paths = {key: out / name for key, name in names.items()}
         sidecar = paths["metadata"]
         if not metadata:
             del paths["metadata"]
-        return cls(paths, sidecar, products or Products())
+        return cls(paths, sidecar, scene or SceneOptions())
 
     @property
     def scene(self) -> dict[str, Path]:
         """The files that are made of the scene."""
-        exports = self.products.files("")
+        exports = self.options.files("")
         return {key: path for key, path in self.paths.items() if key in exports}
 
     @property
@@ -174,7 +174,7 @@ class ResultFiles:
         """Write what is made of the scene, timed as `mesh`, `viewer` and `files`."""
         prompt, name = result.task.prompt, self.sidecar.name.removesuffix(".metadata.json")
         words, extras = (prompt or name, record(result)) if "metadata" in self.paths else (name, None)
-        write_exports(scene, self.scene, self.products, title=words, record=extras, timings=result.timings)
+        write_exports(scene, self.scene, self.options, title=words, record=extras, timings=result.timings)
 
     def write_record(self, result: Result) -> None:
         """Write the sidecar: how the result was made, its timings and its files."""
@@ -187,14 +187,14 @@ def expected_files(
     stem: str,
     maps: Sequence[str],
     *,
-    products: Products | None = None,
+    scene: SceneOptions | None = None,
     uncertain: Sequence[str] = (),
 ) -> dict[str, str]:
     """The file names of one result by key, in the order in which they are written; the sidecar comes last.
 
     `kind` is a task's verb and `maps` names the dense maps (`depth`, `normal`), `uncertain` those of which there is an
     uncertainty. A depth task has no `image`: the photo is the user's own. It has a coloured `preview` instead; that and
-    the `products` need a depth map.
+    what is made of the `scene` need a depth map.
     """
     files = {} if kind == "depth" else {"image": f"{stem}.image.png"}
     for name in maps:
@@ -204,7 +204,7 @@ def expected_files(
     if kind == "depth" and "depth" in maps:
         files["preview"] = f"{stem}.preview.png"
     files["exr"] = f"{stem}.rgb{''.join(name[0] for name in maps)}.exr"
-    if products and "depth" in maps:
-        files |= products.files(stem)
+    if scene and "depth" in maps:
+        files |= scene.files(stem)
     files["metadata"] = f"{stem}.metadata.json"
     return files

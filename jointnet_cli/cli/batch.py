@@ -14,7 +14,6 @@ import typer
 from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, note, progress, report_error
 from jointnet_cli.cli.inputs import require_files
 from jointnet_cli.cli.options import ModelOptions, OutputOptions, SamplingOptions
-from jointnet_cli.cli.scene import SceneOptions
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import check_free, stem
 from jointnet_cli.files.text import to_json
@@ -23,6 +22,7 @@ from jointnet_cli.model.hub import find_model
 from jointnet_cli.progress import timed
 from jointnet_cli.results import Result, ResultFiles
 from jointnet_cli.sampling.layout import generate_layout, panorama_layout
+from jointnet_cli.scene.exports import SceneOptions
 from jointnet_cli.tasks import Generate, Inpaint, Panorama, Refine, Task, title
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Item:
             stem(self.index, self.seed, self.subject),
             maps,
             uncertain=maps if self.uncertain else [],
-            products=scene.products(panorama=self.panorama),
+            scene=scene.of_result(panorama=self.panorama),
             metadata=output.metadata,
         )
 
@@ -137,9 +137,8 @@ def _check_scene(items: Sequence[Item], folder: ModelFolder, scene: SceneOptions
     Raises:
         UserError: these.
     """
-    wanted = scene.products(panorama=False)
-    scene.refuse_unused([scene.products(panorama=item.panorama) for item in items])
-    if wanted.files("") and "depth" not in folder.branches:
+    scene.refuse_unused([scene.of_result(panorama=item.panorama) for item in items])
+    if scene.files("") and "depth" not in folder.branches:
         raise UserError("the model has no depth, which meshes, pages, stereo and clips need", "choose another --model")
     if scene.known:
         require_files({"known": scene.known}, "--known")

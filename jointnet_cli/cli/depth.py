@@ -18,8 +18,8 @@ from jointnet_cli.cli.options import (
     TiledSamplingOptions,
     option,
 )
-from jointnet_cli.cli.scene import SceneOptions
 from jointnet_cli.files.paths import list_photos
+from jointnet_cli.scene.exports import SceneOptions
 from jointnet_cli.tasks import Depth
 
 Photos = Annotated[

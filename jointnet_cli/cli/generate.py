@@ -17,8 +17,8 @@ from jointnet_cli.cli.options import (
     SamplingOptions,
     option,
 )
-from jointnet_cli.cli.scene import SceneOptions
 from jointnet_cli.cli.view import stated_panorama
+from jointnet_cli.scene.exports import SceneOptions
 from jointnet_cli.tasks import Generate
 
 MODEL_OR_MAP = "model's, or the map's shape"

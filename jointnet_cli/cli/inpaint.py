@@ -21,10 +21,10 @@ from jointnet_cli.cli.options import (
     TiledSamplingOptions,
     option,
 )
-from jointnet_cli.cli.scene import SceneOptions
 from jointnet_cli.cli.view import ProjectionOptions
 from jointnet_cli.errors import UserError
 from jointnet_cli.projection import Projection
+from jointnet_cli.scene.exports import SceneOptions
 from jointnet_cli.tasks import Inpaint
 
 MASKS = {"rgb": "mask", "depth": "depth_mask", "normal": "normal_mask"}

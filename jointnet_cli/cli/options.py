@@ -11,6 +11,7 @@ import keyword
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -363,6 +364,7 @@ def expand_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Return `command` with every dataclass parameter replaced by flags, one for each field with a `Param`.
 
     The command receives the dataclass whole, made from the flags. Fields of dataclasses inside it become flags, too.
+    A default of the parameter has the defaults of the flags.
     Two groups may hold the same table: its flags occur once. No two other flags may have one name.
     """
     hints = get_type_hints(command, include_extras=True)
@@ -371,7 +373,7 @@ def expand_flags(command: Callable[..., None]) -> Callable[..., None]:
     flags: dict[str, inspect.Parameter] = {}
     for name, parameter in inspect.signature(command).parameters.items():
         if is_dataclass(hints[name]):
-            described = _flags_of(hints[name])
+            described = _flags_of(hints[name], parameter.default)
             groups[name] = hints[name], {path: flag.name for path, flag in described.items()}
             flags |= {flag.name: flag for flag in described.values() if flag.name not in flags}
         else:
@@ -407,7 +409,7 @@ def command_group(name: str, help: str, commands: Mapping[str, tuple[Callable[..
     return group
 
 
-def _flags_of(group: type) -> dict[Names, inspect.Parameter]:
+def _flags_of(group: type, preset: Any) -> dict[Names, inspect.Parameter]:
     """The flags of a dataclass by the path of their field. Fields may carry Typer's annotations, too."""
     hints = get_type_hints(group, include_extras=True)
     described: dict[Names, inspect.Parameter] = {
@@ -416,9 +418,10 @@ def _flags_of(group: type) -> dict[Names, inspect.Parameter]:
         if any(isinstance(part, OptionInfo | ArgumentInfo) for part in getattr(hints[field.name], "__metadata__", ()))
     }
     for parameter in params(group):
+        default = parameter.default if preset is inspect.Parameter.empty else reduce(getattr, parameter.path, preset)
         flag = parameter.flags[0].partition("/")[0].lstrip("-").replace("-", "_")
         name = parameter.name if parameter.param.argument or keyword.iskeyword(flag) else flag
-        described[parameter.path] = _keyword(name, _annotation(parameter), parameter.default)
+        described[parameter.path] = _keyword(name, _annotation(parameter), default)
     return described
 
 

@@ -16,10 +16,10 @@ from jointnet_cli.cli.options import (
     TiledSamplingOptions,
     option,
 )
-from jointnet_cli.cli.scene import SceneOptions
 from jointnet_cli.cli.view import VIEW_PANEL
 from jointnet_cli.projection import FULL_CIRCLE, closes
 from jointnet_cli.sampling.presets import Method
+from jointnet_cli.scene.exports import SceneOptions
 from jointnet_cli.tasks import Panorama
 
 

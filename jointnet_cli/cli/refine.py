@@ -21,8 +21,8 @@ from jointnet_cli.cli.options import (
     TiledSamplingOptions,
     option,
 )
-from jointnet_cli.cli.scene import SceneOptions
 from jointnet_cli.cli.view import ProjectionOptions
+from jointnet_cli.scene.exports import SceneOptions
 from jointnet_cli.tasks import Refine, What
 
 

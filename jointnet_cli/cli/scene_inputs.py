@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from jointnet_cli.cli.console import note
 from jointnet_cli.cli.inputs import recorded_depth, require_files, require_one_size
 from jointnet_cli.cli.options import DepthKind
-from jointnet_cli.cli.scene import SceneOptions
 from jointnet_cli.cli.view import ProjectionOptions
 from jointnet_cli.errors import UserError
 from jointnet_cli.projection import Projection
+from jointnet_cli.scene.exports import SceneOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,7 +109,6 @@ def read_scene(
     from jointnet_cli.files.maps import disparity_of_distance, read_map, with_endless_sky
     from jointnet_cli.scene.scene import scene_of
 
-    scale.check()
     image = read_image(files.image)
     if files.image != files.depth:
         for words in exr_notes(files.image):

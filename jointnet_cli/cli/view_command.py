@@ -13,14 +13,13 @@ import typer
 from jointnet_cli.cli.batch import FATAL_ERRNOS
 from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, progress, report_error
 from jointnet_cli.cli.options import INPUT_PANEL, OUTPUT_PANEL, Channel, DepthKind, ModelOptions, OutputOptions, option
-from jointnet_cli.cli.scene import ViewedSceneOptions
 from jointnet_cli.cli.scene_inputs import SceneFiles, find_scene, read_scene, scene_projection
 from jointnet_cli.cli.view import ProjectionOptions
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import check_free
 from jointnet_cli.files.text import to_json
 from jointnet_cli.model.hub import find_model
-from jointnet_cli.scene.exports import Products, write_exports
+from jointnet_cli.scene.exports import SceneOptions, write_exports
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
@@ -36,6 +35,9 @@ Depth = Annotated[
     Path | None,
     option("--depth", panel=INPUT_PANEL, metavar="FILE", help="Its depth: PNG, TIFF, EXR or npy.", show_default=False),
 ]
+OldScale = Annotated[float | None, option("--scale", hidden=True)]
+OldShift = Annotated[float | None, option("--shift", hidden=True)]
+"""Former names of --depth-scale and --depth-shift."""
 Open = Annotated[bool, option("--open", panel=OUTPUT_PANEL, help="Show each page in the browser.")]
 
 
@@ -48,8 +50,10 @@ def view(
     browse: Open = False,
     projection: ProjectionOptions,
     output: OutputOptions,
-    scene: ViewedSceneOptions,
+    scene: SceneOptions = SceneOptions(layers=False),
     model: ModelOptions,
+    scale: OldScale = None,
+    shift: OldShift = None,
 ) -> None:
     """Make places to look around in from pictures with depth.
 
@@ -57,12 +61,13 @@ def view(
     `--orbit` is asked for, and prints the paths. No model is opened, unless `--layers` lets one paint what the foreground
     hides.
     """
-    wanted = scene.products(panorama=False)
-    wanted = replace(wanted, viewer=scene.viewer is not False)
-    if not wanted.files(""):
+    if scale is not None or shift is not None:
+        scene = replace(scene, depth_scale=scale, depth_shift=shift)
+    scene = replace(scene, viewer=scene.viewer is not False)
+    if not scene.files(""):
         raise UserError("nothing is asked for", "leave --no-viewer out, or add --mesh, --stereo or --orbit")
-    scene.refuse_unused([wanted])
-    if browse and not wanted.viewer:
+    scene.refuse_unused([scene])
+    if browse and not scene.viewer:
         raise UserError("--open has no effect: no page is made", "leave --no-viewer or --open out")
     if depth and len(paths) > 1:
         raise UserError(f"--depth belongs to one picture, not to {len(paths)}", "name one picture at a time")
@@ -76,7 +81,7 @@ def view(
             files = find_scene(path, depth)
             if (other := taken.setdefault(files.stem, path)) != path:
                 raise UserError(f"its files would be called as those of {other}", "give one of them another --out")
-            _make(path, files, wanted, projection, scene, depth_kind, channel, output, browse, paint)
+            _make(path, files, projection, scene, depth_kind, channel, output, browse, paint)
         except Exception as fault:
             if isinstance(fault, OSError) and fault.errno in FATAL_ERRNOS:
                 raise
@@ -109,9 +114,8 @@ def _painter(options: ModelOptions) -> Callable[[Scene], Scene]:
 def _make(
     path: Path,
     files: SceneFiles,
-    wanted: Products,
     projection: ProjectionOptions,
-    scene: ViewedSceneOptions,
+    scene: SceneOptions,
     depth_kind: DepthKind,
     channel: str | None,
     output: OutputOptions,
@@ -119,7 +123,7 @@ def _make(
     paint: Callable[[Scene], Scene] | None,
 ) -> None:
     """Write what is wanted of one picture, and print the paths."""
-    names = {key: output.out / name for key, name in wanted.files(files.stem).items()}
+    names = {key: output.out / name for key, name in scene.files(files.stem).items()}
     check_free(names.values(), output.overwrite)
     seen = scene_projection(files, projection)
     if not output.dry_run:
@@ -128,7 +132,7 @@ def _make(
             made = paint(made) if paint else made
             output.out.mkdir(parents=True, exist_ok=True)
             record = files.record if output.metadata and files.record else None
-            write_exports(made, names, wanted, title=files.title, record=record)
+            write_exports(made, names, scene, title=files.title, record=record)
     if output.json:
         line = {"source": str(path), "files": {key: str(name) for key, name in names.items()}}
         print(to_json(line, ensure_ascii=False), flush=True)

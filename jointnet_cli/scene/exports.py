@@ -1,22 +1,24 @@
-"""What is made of a scene: meshes, points, a page to look around in, stereo pictures and a clip."""
+"""What is made of a scene beside its pictures: meshes, points, the interactive viewer, stereo images and a clip."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+from jointnet_cli.errors import UserError
+from jointnet_cli.params import SCENE_PANEL, Param, params
 from jointnet_cli.progress import timed
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from trimesh import Scene as Meshes
 
-    from jointnet_cli.scene.scene import Scene
-
-
-MAX_TRIANGLES = 1_200_000
+    from jointnet_cli.scene.scene import DepthScale, Scene
 
 
 class MeshFormat(StrEnum):
@@ -29,60 +31,192 @@ class MeshFormat(StrEnum):
 
 
 class StereoLayout(StrEnum):
-    """How the views of two eyes share a picture."""
+    """How the views of two eyes share an image."""
 
     SBS = "sbs"
     VR180 = "vr180"
     TB360 = "tb360"
 
 
-_SUFFIXES = {
-    "glb": ("mesh", "mesh.glb"),
-    "ply": ("mesh_ply", "mesh.ply"),
-    "obj": ("mesh_obj", "mesh.obj"),
-    "points": ("points", "points.ply"),
-    "sbs": ("stereo_sbs", "sbs.png"),
-    "vr180": ("stereo_vr180", "180_LR.jpg"),
-    "tb360": ("stereo_tb360", "360_TB.jpg"),
+class Export(NamedTuple):
+    """A file that is made of a scene."""
+
+    flag: str
+    """The flag that asks for it."""
+    value: str | None
+    """The flag's value, where it has one."""
+    ending: str
+    """How the file's name ends. Players of VR images go by `180_LR` and `360_TB`."""
+
+
+EXPORTS = {
+    "mesh": Export("mesh", "glb", "mesh.glb"),
+    "mesh_ply": Export("mesh", "ply", "mesh.ply"),
+    "mesh_obj": Export("mesh", "obj", "mesh.obj"),
+    "points": Export("mesh", "points", "points.ply"),
+    "stereo_sbs": Export("stereo", "sbs", "sbs.png"),
+    "stereo_vr180": Export("stereo", "vr180", "180_LR.jpg"),
+    "stereo_tb360": Export("stereo", "tb360", "360_TB.jpg"),
+    "viewer": Export("viewer", None, "view.html"),
+    "orbit": Export("orbit", None, ".mp4"),
 }
-"""Key and end of the name of each file; players of VR pictures go by `180_LR` and `360_TB`."""
+"""Every export by its key in records."""
+
+MAX_TRIANGLES = 1_200_000
+
+_Scene = partial(Param, panel=SCENE_PANEL)
+_SCALE_FLAGS = ("near", "far", "depth_scale", "depth_shift", "known")
+_MESH_FLAGS = ("skirt", "max_triangles")
 
 
 @dataclass(frozen=True)
-class Products:
-    """What is wanted of a scene."""
+class ScaleOptions:
+    """What relative disparity means in metres: distance = 1 / (scale * disparity + shift).
 
-    mesh: tuple[MeshFormat, ...] = ()
-    viewer: bool = False
-    stereo: tuple[StereoLayout, ...] = ()
-    orbit: str | None = None
-    """End of the clip's name, such as `clip.mp4`."""
-    skirt: bool = False
-    """Whether walls make the mesh watertight."""
-    max_triangles: int = MAX_TRIANGLES
-    layers: bool = True
-    """Whether what the picture hides is painted by the model."""
+    Raises:
+        UserError: two ways to state the scale, half of one, or a range without distances.
+    """
+
+    near: Annotated[float | None, _Scene("Where the nearest (disparity 1) is taken to lie.", "METRES", shown="1")] = (
+        None
+    )
+    far: Annotated[float | None, _Scene("Where the farthest (disparity 0) is taken to lie.", "METRES", shown="30")] = (
+        None
+    )
+    depth_scale: Annotated[
+        float | None,
+        _Scene(
+            "With --depth-shift, in place of --near and --far: 1 / distance = scale * disparity + shift.",
+            "PER_METRE",
+            shown=False,
+        ),
+    ] = None
+    depth_shift: Annotated[float | None, _Scene("See --depth-scale.", "PER_METRE", shown=False)] = None
+    known: Annotated[
+        Path | None,
+        _Scene(
+            "Known distances to fit the scale to: a line `x,y,distance` (pixels, metres) for each.", "CSV", shown=False
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.stated > 1:
+            raise UserError(
+                "the scale is stated twice", "give --near and --far, or --depth-scale and --depth-shift, or --known"
+            )
+        if (self.depth_scale is None) != (self.depth_shift is None):
+            raise UserError("--depth-scale and --depth-shift belong together", "give both")
+        if self.known is None and self.stated:
+            self._stated()
+
+    @property
+    def stated(self) -> int:
+        """In how many ways the scale is stated."""
+        return sum(
+            any(value is not None for value in way)
+            for way in ((self.near, self.far), (self.depth_scale, self.depth_shift), (self.known,))
+        )
+
+    def scale(self, disparity: NDArray[np.float32]) -> DepthScale:
+        """Return what disparity (H, W) means in metres.
+
+        Raises:
+            UserError: known distances that do not fit the image.
+        """
+        if self.known is None:
+            return self._stated()
+        from jointnet_cli.scene.scene import DepthScale, read_known
+
+        return DepthScale.fit(disparity, read_known(self.known))
+
+    def _stated(self) -> DepthScale:
+        from jointnet_cli.scene.scene import FAR, NEAR, DepthScale
+
+        if self.depth_scale is not None and self.depth_shift is not None:
+            return DepthScale.from_scale(self.depth_scale, self.depth_shift)
+        origin = "assumed" if self.near is None and self.far is None else "given"
+        near, far = NEAR if self.near is None else self.near, FAR if self.far is None else self.far
+        return DepthScale.from_range(near, far, origin)
+
+
+@dataclass(frozen=True)
+class SceneOptions(ScaleOptions):
+    """What is made of an image with depth, beside its own files."""
+
+    mesh: Annotated[
+        list[MeshFormat] | None,
+        _Scene("Textured surface, or points; repeatable.", shown=False),
+    ] = None
+    viewer: Annotated[
+        bool | None, _Scene("One HTML file to look around in, without a network.", shown="panoramas have it")
+    ] = None
+    stereo: Annotated[
+        list[StereoLayout] | None,
+        _Scene("Side by side, half-sphere for headsets, or top-bottom sphere; repeatable.", shown=False),
+    ] = None
+    orbit: Annotated[
+        str | None,
+        _Scene("A short camera path as a clip; the result's name comes before NAME.", "NAME.mp4", shown=False),
+    ] = None
+    layers: Annotated[bool, _Scene("Let the model paint what the foreground hides, as a second layer.")] = True
+    sharpen: Annotated[
+        bool, _Scene("Make steps of blurred edges of depth, in the scene alone: the depth files stay as they are.")
+    ] = False
+    skirt: Annotated[bool, _Scene("Close the mesh by walls, so that it is watertight.")] = False
+    max_triangles: Annotated[int, _Scene("Simplify the mesh to so many.", "N", ge=100)] = MAX_TRIANGLES
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.orbit is not None and (not self.orbit.endswith(".mp4") or "/" in self.orbit):
+            raise UserError(
+                f"--orbit {self.orbit} is no name of a clip", "give a name such as clip.mp4, without a folder"
+            )
+
+    def of_result(self, *, panorama: bool) -> SceneOptions:
+        """Return the options of one result: a panorama has a GLB and the viewer unless flags say otherwise."""
+        viewer = panorama if self.viewer is None else self.viewer
+        return replace(self, viewer=viewer, mesh=self.mesh or ([MeshFormat.GLB] if panorama else None))
 
     def files(self, stem: str) -> dict[str, str]:
-        """The names by key, in the order in which they are written."""
-        ends = dict(_SUFFIXES[name] for name in (*self.mesh, *self.stereo))
+        """Return the names of the exports by key, in the order in which they are written."""
+        keys = {export.value: key for key, export in EXPORTS.items() if export.value}
+        files = {keys[value]: EXPORTS[keys[value]].ending for value in (*(self.mesh or ()), *(self.stereo or ()))}
         if self.viewer:
-            ends["viewer"] = "view.html"
+            files["viewer"] = EXPORTS["viewer"].ending
         if self.orbit:
-            ends["orbit"] = self.orbit
-        return {key: f"{stem}.{end}" for key, end in ends.items()}
+            files["orbit"] = self.orbit
+        return {key: f"{stem}.{ending}" for key, ending in files.items()}
+
+    def refuse_unused(self, results: Collection[SceneOptions]) -> None:
+        """Refuse flags that have no effect on any result; `results` are what `of_result` returned.
+
+        Raises:
+            UserError: a scale, layers, edges or a number of triangles without a scene or a mesh.
+        """
+        if not any(result.files("") for result in results):
+            unused: tuple[str, ...] = (*_SCALE_FLAGS, "layers", "sharpen", *_MESH_FLAGS)
+            hint = "add --viewer, --mesh, --stereo or --orbit, or leave it out"
+        elif not any(set(result.mesh or ()) - {MeshFormat.POINTS} for result in results):
+            unused, hint = _MESH_FLAGS, "add --mesh glb, ply or obj, or leave it out"
+        else:
+            return
+        for parameter in params(SceneOptions):
+            if parameter.name in unused and getattr(self, parameter.name) != parameter.default:
+                (flag,) = parameter.words(getattr(self, parameter.name))[:1]
+                thing = "no mesh" if parameter.name in _MESH_FLAGS else "no scene"
+                raise UserError(f"{flag} has no effect: {thing} is made", hint)
 
 
 def write_exports(
     scene: Scene,
     files: Mapping[str, Path],
-    wanted: Products,
+    wanted: SceneOptions,
     *,
     title: str,
     record: Mapping[str, Any] | None = None,
     timings: dict[str, float] | None = None,
 ) -> None:
-    """Write the files that `Products.files` names, by key; `record` goes into those that can hold it.
+    """Write the files that `SceneOptions.files` names, by key; `record` goes into those that can hold it.
 
     `timings` gains the seconds of the phases `mesh`, `viewer` and `files`.
     """

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from jointnet_cli.cli.scene import ViewedSceneOptions
 from jointnet_cli.cli.scene_inputs import SceneFiles, read_scene
 from jointnet_cli.files.images import write_grey_png, write_png
 from jointnet_cli.projection import Projection
+from jointnet_cli.scene.exports import SceneOptions
 from jointnet_cli.scene.scene import DepthScale, scene_of
 
 HEIGHT, WIDTH = 12, 20
@@ -238,7 +238,7 @@ def test_edges_of_distances_in_metres_are_sharpened_as_those_of_disparity(capsys
     np.save("step.npy", metres)
     files, view = SceneFiles("step", Path("step.png"), Path("step.npy")), Projection("perspective", 60.0)
     for sharpen in (True, False):
-        made = read_scene(files, view, ViewedSceneOptions(sharpen=sharpen)).front.distance
+        made = read_scene(files, view, SceneOptions(sharpen=sharpen)).front.distance
         wanted = scene_of(image, disparity, view, scale, sharpen=sharpen).front.distance
         np.testing.assert_allclose(made, wanted, rtol=1e-5)
         assert len(np.unique(made.round(3))) == (3 if sharpen else 7)

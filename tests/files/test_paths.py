@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import SLUG_LENGTH, check_free, slug, stem
 from jointnet_cli.results import expected_files
-from jointnet_cli.scene.exports import MeshFormat, Products, StereoLayout
+from jointnet_cli.scene.exports import MeshFormat, SceneOptions, StereoLayout
 from jointnet_cli.tasks import Depth, Generate, Panorama, Refine, kind, source, title
 
 
@@ -74,7 +74,7 @@ def test_a_task_knows_the_file_that_it_starts_from() -> None:
     assert kind(Depth(image=photo, seed=0)) == "depth"
 
 
-PLACE = Products(mesh=tuple(MeshFormat), viewer=True, stereo=tuple(StereoLayout), orbit="clip.mp4")
+PLACE = SceneOptions(mesh=list(MeshFormat), viewer=True, stereo=list(StereoLayout), orbit="clip.mp4")
 PLACES = [
     *("mesh", "mesh_ply", "mesh_obj", "points", "stereo_sbs", "stereo_vr180", "stereo_tb360", "viewer", "orbit"),
 ]
@@ -95,8 +95,8 @@ PLACES = [
             "s.rgbdn.exr",
         ),
         ("depth", ["normal"], {}, ["normal", "exr", "metadata"], "s.rgbn.exr"),
-        ("panorama", ["depth"], {"products": PLACE}, ["image", "depth", "exr", *PLACES, "metadata"], "s.rgbd.exr"),
-        ("panorama", ["normal"], {"products": PLACE}, ["image", "normal", "exr", "metadata"], "s.rgbn.exr"),
+        ("panorama", ["depth"], {"scene": PLACE}, ["image", "depth", "exr", *PLACES, "metadata"], "s.rgbd.exr"),
+        ("panorama", ["normal"], {"scene": PLACE}, ["image", "normal", "exr", "metadata"], "s.rgbn.exr"),
     ],
 )
 def test_expected_files(task: str, maps: list[str], extra: dict[str, Any], keys: list[str], exr: str) -> None:

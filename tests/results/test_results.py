@@ -16,7 +16,7 @@ from jointnet_cli.files.maps import read_map
 from jointnet_cli.projection import Projection
 from jointnet_cli.record import describe, record
 from jointnet_cli.results import Result
-from jointnet_cli.scene.exports import MeshFormat, Products
+from jointnet_cli.scene.exports import MeshFormat, SceneOptions
 
 MakeResult = Callable[..., Result]
 HEIGHT, WIDTH = 16, 64
@@ -58,12 +58,12 @@ FILES = {
 }
 
 
-PLACE = Products(mesh=(MeshFormat.GLB,), viewer=True)
+PLACE = SceneOptions(mesh=[MeshFormat.GLB], viewer=True)
 
 
 def written(result: Result, out: Path, index: int = 0, **options: bool) -> dict[str, Path]:
     """The files of a result; those of a panorama end in something to look around in."""
-    return result.save(out, index=index, products=PLACE if result.projection.kind == "cylindrical" else None, **options)
+    return result.save(out, index=index, scene=PLACE if result.projection.kind == "cylindrical" else None, **options)
 
 
 @pytest.mark.parametrize("kind", FILES)
