@@ -3,8 +3,8 @@
     python benchmarks/light.py runs/joint-depth/model runs/lora-depth/model --images 20
 
 Every model is measured in processes of its own, in turn. Memory of sampling is the process's highest resident size less what it
-was after the imports, or what a GPU allocated; of training, weights, gradients, AdamW's state and activations of a batch of 32,
-as `jointnet train --dry-run` counts them. Depth errors are those of `python -m jointnet_cli.evaluation depth`.
+was after the imports, or what a GPU allocated. Memory of training is what `jointnet train --dry-run` counts at batch size 32.
+Depth errors are those of `python -m jointnet_cli.evaluation depth`.
 """
 
 from __future__ import annotations
@@ -60,18 +60,15 @@ def _files(place: Path) -> list[Path]:
 
 
 def _training_memory(folder: str, architecture: str) -> int:
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    from jointnet_cli.training.preflight import estimate, use_fake_cpu_parameters
+    from jointnet_cli.training.inputs import find_inputs
+    from jointnet_cli.training.preflight import estimate_memory
     from jointnet_cli.training.recipe import load_recipe
-    from jointnet_cli.training.sketch import draw
+    from jointnet_cli.training.run import open_stage
 
     settings = [f"model={folder}", f"network.architecture={architecture}", "train.batch_size=32"]
     recipe = load_recipe("diorama/joint-depth", settings)
-    sketch = draw(recipe, 128)
-    with FakeTensorMode():
-        use_fake_cpu_parameters(sketch.network)
-        return round(estimate(recipe.train, sketch.network, sketch.forward).total / 2**20)
+    stage = open_stage(recipe, find_inputs(recipe), Path(folder), weights=False)
+    return round(estimate_memory(stage, 128).total / 2**20)
 
 
 def main() -> None:

@@ -43,6 +43,7 @@ def make_random(folder: Path) -> None:
     from jointnet_cli.model.checkpoint import JointModel, save_model
     from jointnet_cli.model.joint import JointNet
     from jointnet_cli.model.text import ClipEncoder
+    from jointnet_cli.training.recipe import TextEncoder
     from jointnet_cli.training.stages.from_scratch import build_text_encoder, learn_tokenizer
 
     if (folder / "model_index.json").exists():
@@ -63,7 +64,7 @@ def make_random(folder: Path) -> None:
         sample_size=512,
     )
     tokenizer = learn_tokenizer(["a photo of a landscape"], 600, 77, folder / "tokenizer")
-    text = ClipEncoder(tokenizer, build_text_encoder(tokenizer, width=1024, layers=23, heads=16))
+    text = ClipEncoder(tokenizer, build_text_encoder(TextEncoder(width=1024, layers=23, heads=16), tokenizer))
     scheduler = dict(DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False).config)
     save_model(JointModel(JointNet({"rgb": unet}), vae, text, scheduler), folder, torch.float32)
 

@@ -100,6 +100,7 @@ def tiny_folder(
     from jointnet_cli.model.checkpoint import JointModel, save_model
     from jointnet_cli.model.joint import JointNet
     from jointnet_cli.model.text import ClipEncoder
+    from jointnet_cli.training.recipe import TextEncoder
     from jointnet_cli.training.stages.from_scratch import build_text_encoder, learn_tokenizer
 
     @cache
@@ -121,7 +122,7 @@ def tiny_folder(
             scaling_factor=0.7,
         )
         tokenizer = learn_tokenizer(CAPTIONS, 600, 16, folder / "tokenizer")
-        text_encoder = build_text_encoder(tokenizer, width=TEXT, layers=1, heads=2)
+        text_encoder = build_text_encoder(TextEncoder(width=TEXT, layers=1, heads=2), tokenizer)
         schedule = DDIMScheduler(
             beta_schedule="scaled_linear",
             prediction_type="v_prediction",

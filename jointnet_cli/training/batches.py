@@ -18,7 +18,6 @@ from jointnet_cli.data.shards.order import SampleOrder, order, slice_shards
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.shards.stream import PixelBatch, ShardStream
 from jointnet_cli.errors import UserError
-from jointnet_cli.progress import Progress
 from jointnet_cli.tensors import flip, relative_disparity, to_map
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.recipe import Data
@@ -72,29 +71,29 @@ class StreamedSource:
 
     Args:
         data: the recipe's table; its `maps` in branch order, of which those in `label` are made here.
+        shards: the set that the table names.
         seed: of the run.
         size: the model's own, for a recipe that names none.
         encode: maps (B, 3, H, W) in [-1, 1], on `device`, to latents (B, C, h, w); all branches go through it together.
         device: where the teachers and `encode` work.
         warn: told of the first sample of every cause that cannot be used; `replaced` counts all.
-        progress: called with the shards whose samples are known and their number.
 
     Raises:
-        UserError: no shards, or a teacher that cannot be opened.
+        UserError: a teacher that cannot be opened.
     """
 
     def __init__(
         self,
         data: Data,
+        shards: ShardSet,
         seed: int,
         size: int,
         encode: Encode,
         device: torch.device,
         warn: Warn,
-        progress: Progress | None = None,
     ) -> None:
         self.data, self.seed, self.size = data, seed, data.size or size
-        self.shards = ShardSet.open(data.shards, data.limit, progress).shards
+        self.shards = shards.shards
         self.replaced: Counter[str] = Counter()
         """Samples that another stood in for, by the cause; among them those of which a teacher gave no numbers."""
         self._encode, self._device, self._warn = encode, device, warn
@@ -164,17 +163,3 @@ class StreamedSource:
             if cause not in self.replaced:
                 self._warn(f"replaced a sample: {cause} ({which}); further ones are counted")
             self.replaced[cause] += 1
-
-
-def training_device() -> torch.device:
-    """Where stages keep what they only read, such as a frozen VAE: the GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def to_device_if_fits(values: Tensor) -> Tensor:
-    """What every step reads, on the training device where it takes at most a quarter of the memory that is free there."""
-    device = training_device()
-    if device.type == "cpu":
-        return values
-    free, _ = torch.cuda.mem_get_info(device)
-    return values.to(device) if values.nbytes <= free // 4 else values

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel
-from jointnet_cli.training.batches import to_device_if_fits
 from jointnet_cli.training.determinism import SampleRNG
+from jointnet_cli.training.stages.stage import to_device_if_fits
 
 TEXT_BATCH = 256
 

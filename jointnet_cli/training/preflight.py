@@ -1,4 +1,4 @@
-"""What is looked at before the first step: the data, the packages, the disk, the memory."""
+"""Checks before the first step: the data, the memory, the disk."""
 
 from __future__ import annotations
 
@@ -11,23 +11,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
 from jointnet_cli.data.shards.shard_set import ShardSet
-from jointnet_cli.errors import UserError
-from jointnet_cli.model.hub import find_model
-from jointnet_cli.training.inputs import missing_vae
-from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, Train, VaeRecipe
-from jointnet_cli.training.stages.stage import enable_gradient_checkpointing
+from jointnet_cli.training.determinism import SampleRNG
+from jointnet_cli.training.inputs import Inputs
+from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe
+from jointnet_cli.training.stages.stage import Stage, enable_gradient_checkpointing
 
 GIB = 2**30
-
-AnyRecipe = VaeRecipe | BaseRecipe | JointRecipe
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     check: str
     found: str
@@ -40,37 +38,12 @@ class Check:
         return {"warning" if self.warning else "check": f"{self.check}: {self.found}"}
 
 
-def require_inputs(recipe: AnyRecipe) -> None:
-    """Make sure that what a recipe starts from and the packages it wants are there; the data is `check_data`'s.
-
-    Raises:
-        UserError: something is missing.
-    """
-    from jointnet_cli.training.optimizers import require_optimizer
-    from jointnet_cli.training.runs import require_trackers
-
-    require_trackers(recipe.train)
-    require_optimizer(recipe.train)
-    if isinstance(recipe, VaeRecipe):
-        vae, model = recipe.start, None
-    elif isinstance(recipe, BaseRecipe):
-        vae, model = recipe.vae, recipe.start
-    else:
-        vae, model = None, None
-        find_model(recipe.model, recipe.base, weights=False)
-    if fault := missing_vae(vae):
-        raise UserError(fault, hint="train one first: jointnet train diorama/vae")
-    if model:
-        find_model(model, weights=False)
-
-
-def check_data(recipe: AnyRecipe) -> Check:
-    """The samples.
+def check_data(recipe: VaeRecipe | BaseRecipe | JointRecipe, shards: ShardSet) -> Check:
+    """Check the samples.
 
     Raises:
         UserError: there are none, or they lack a map.
     """
-    shards = ShardSet.open(recipe.data.shards, recipe.data.limit)
     if isinstance(recipe, JointRecipe) and not recipe.data.cache:
         return Check("data", shards.describe([name for name in recipe.data.maps if name not in recipe.data.label]))
     if len(shards) < recipe.train.batch_size:
@@ -78,25 +51,23 @@ def check_data(recipe: AnyRecipe) -> Check:
     return Check("data", f"{len(shards):,} samples in {len(shards.shards):,} shards")
 
 
-def preflight(recipe: AnyRecipe, out: Path) -> Iterator[Check]:
-    """Look at everything that a recipe needs, the data first. No weights are read: the memory is that of a network in its
-    shapes alone, and one sample is read where only the shards tell the size of the images.
+def preflight(inputs: Inputs, out: Path, open_stage: Callable[[], Stage]) -> Iterator[Check]:
+    """Check the data, the memory and the disk that a run needs. No weights are read.
+
+    Args:
+        inputs: of the run. One sample is read where only the shards tell the size of the images.
+        out: the run's folder.
+        open_stage: opens the run's stage without weights.
 
     Raises:
         UserError: there is no data.
     """
-    yield check_data(recipe)
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    from jointnet_cli.training.sketch import draw, image_side
-
+    train = inputs.recipe.train
+    yield check_data(inputs.recipe, inputs.shards)
     try:
-        side = image_side(recipe)
-        sketch = draw(recipe, side)
-        with FakeTensorMode(), warnings.catch_warnings(action="ignore"):
-            use_fake_cpu_parameters(sketch.network)
-            memory = estimate(recipe.train, sketch.network, sketch.forward)
-    except Exception as error:  # a guess that fails is no reason not to train
+        side = inputs.side
+        memory = estimate_memory(open_stage(), side)
+    except Exception as error:  # a failed estimate is no reason not to train
         yield Check("memory", f"not estimated ({type(error).__name__}: {error})".splitlines()[0])
         return
     free, device = _free_memory()
@@ -104,15 +75,13 @@ def preflight(recipe: AnyRecipe, out: Path) -> Iterator[Check]:
     found = f"{_size(memory.total)} ({parts}) at {side}x{side}, {_size(free)} free on {device}"
     yield Check("memory", found, warning=memory.total > free)
     # The newest checkpoint is there before the oldest goes.
-    disk = (recipe.train.keep_checkpoints + 1) * memory.checkpoint + memory.weights
+    disk = (train.keep_checkpoints + 1) * memory.checkpoint + memory.weights
     free = shutil.disk_usage(_nearest(out)).free
-    found = f"{_size(disk)} for {recipe.train.keep_checkpoints + 1} checkpoints and the model, {_size(free)} free"
+    found = f"{_size(disk)} for {train.keep_checkpoints + 1} checkpoints and the model, {_size(free)} free"
     yield Check("disk", found, warning=disk > free)
 
 
 def _free_memory() -> tuple[int, str]:
-    import torch
-
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0], torch.cuda.get_device_name()
     import psutil
@@ -138,7 +107,7 @@ STATE = {"adamw": 8, "adamw8bit": 2, "muon": 4}
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that a process holds while it trains, without what is not trained beside the network, such as a VAE."""
+    """Bytes that a process holds while it trains."""
 
     weights: int
     gradients: int
@@ -146,11 +115,13 @@ class Memory:
     average: int
     activations: int
     """What the backward pass of one micro-batch keeps of the forward pass."""
+    frozen: int
+    """Networks that do not train, such as the VAE and the text encoders of a joint model."""
 
     @property
     def total(self) -> int:
         """Bytes at once, at the end of a forward pass."""
-        return self.checkpoint + self.gradients + self.activations
+        return self.checkpoint + self.gradients + self.activations + self.frozen
 
     @property
     def checkpoint(self) -> int:
@@ -158,21 +129,35 @@ class Memory:
         return self.weights + self.optimizer + self.average
 
 
-def estimate(train: Train, network: nn.Module, forward: Callable[[], Tensor]) -> Memory:
-    """The memory of training a network, which may be one of `FakeTensorMode`, on what `forward` computes with it."""
-    if train.gradient_checkpointing:
-        enable_gradient_checkpointing(network)
-    network.train()
+def estimate_memory(stage: Stage, side: int) -> Memory:
+    """Measure the memory of training a stage without weights on square images of a side in pixels.
+
+    One real step is computed on tensors without values (`FakeTensorMode`). The stage cannot be used afterwards.
+    """
+    train, network = stage.settings, stage.network
+    rng = SampleRNG(0, range(train.batch_size))
+    with FakeTensorMode(allow_non_fake_inputs=True), warnings.catch_warnings(action="ignore"):
+        for each in stage.networks:
+            use_fake_cpu_parameters(each)
+        if train.gradient_checkpointing:
+            enable_gradient_checkpointing(network)
+        network.train()
+        batch = stage.example(side)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=train.mixed_precision != "no"):
+            conditioning = stage.conditioning(batch, None)
+
+            def forward() -> Tensor:
+                return torch.stack(list(stage.loss(network, batch, conditioning, rng).values())).sum()
+
+            activations = activation_bytes(network, forward)
     trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-    half = train.mixed_precision != "no"
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-        activations = activation_bytes(network, forward)
     return Memory(
         weights=FLOAT * sum(parameter.numel() for parameter in network.parameters()),
         gradients=FLOAT * trained,
         optimizer=STATE[train.optimizer] * trained,
         average=FLOAT * trained if train.ema else 0,
         activations=activations,
+        frozen=sum(parameter.nbytes for each in stage.networks[1:] for parameter in each.parameters()),
     )
 
 

@@ -1,4 +1,4 @@
-"""Grids of pictures that show how a training goes."""
+"""Pictures during training."""
 
 from __future__ import annotations
 
@@ -21,35 +21,64 @@ from jointnet_cli.sampling.presets import Sampling
 from jointnet_cli.tensors import from_map
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
 PREVIEW_SAMPLING = Sampling(scheduler="ddim", steps=20, guidance=3.0)
 COLUMNS = 6
-BRANCHES = "branches"
-"""Text chunk of a PNG: how many of its rows belong together, one a branch."""
+
 MARGIN = 96
 """Pixels at the left of a progress grid for the step."""
 LARGEST = 256
 """Side of a picture in a progress grid, at most."""
 
 
-def save_grid(rows: Sequence[Tensor], path: Path, branches: int | None = None) -> None:
-    """Write rows of pictures, each (B, 3, H, W) in [0, 1], as one PNG; a short last row is filled with black.
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of the same samples, in rows."""
 
-    `branches` is how many rows in turn show the same samples; it is noted in the file.
-    """
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
+    rows: Sequence[Tensor]
+    """Each (B, 3, H, W) in [0, 1]: one branch, or one side of a comparison."""
+    columns: int | None = None
+    """Samples that a grid shows side by side; further ones follow below. `None` shows all, also in a progress grid."""
 
-    widest = max(len(row) for row in rows)
-    full = [torch.cat([row.float(), row.new_zeros(widest - len(row), *row.shape[1:]).float()]) for row in rows]
-    grid = torch.cat([torch.cat(list(row), dim=-1) for row in full], dim=-2).clamp(0, 1)
-    notes = PngInfo()
-    if branches:
-        notes.add_text(BRANCHES, f"{branches} {len(rows)} {widest}")
-    pixels = (grid * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    def grid(self) -> Image:
+        """Arrange the samples in columns, with all rows of a sample below each other. A short last line ends black."""
+        from PIL import Image
+
+        count = max(len(row) for row in self.rows)
+        wide = min(self.columns or count, count)
+        lines = [row[start : start + wide].float() for start in range(0, count, wide) for row in self.rows]
+        full = [torch.cat([line, line.new_zeros(wide - len(line), *line.shape[1:])]) for line in lines]
+        return Image.fromarray(_pixels(torch.cat([torch.cat(list(line), dim=-1) for line in full], dim=-2)))
+
+    def line(self) -> Image:
+        """Arrange all pictures in one line of a progress grid: sample by sample, the branches next to each other."""
+        from PIL import Image
+
+        if self.columns is None:
+            return self.grid()
+        cells = [Image.fromarray(_pixels(picture)) for sample in zip(*self.rows, strict=True) for picture in sample]
+        width, height = cells[0].size
+        scale = min(1.0, LARGEST / max(width, height))
+        small = (max(1, round(width * scale)), max(1, round(height * scale)))
+        line = Image.new("RGB", (small[0] * len(cells), small[1]))
+        for number, cell in enumerate(cells):
+            line.paste(cell.resize(small, Image.Resampling.LANCZOS), (number * small[0], 0))
+        return line
+
+
+def _pixels(picture: Tensor) -> NDArray[np.uint8]:
+    """(3, H, W) in [0, 1] to (H, W, 3)."""
+    pixels: NDArray[np.uint8] = (picture.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return pixels
+
+
+def save_picture(picture: Image, path: Path) -> None:
+    """Write a PNG, with its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
-        Image.fromarray(pixels).save(temporary, pnginfo=notes)
+        picture.save(temporary)
 
 
 def as_picture(maps: Tensor, modality: str) -> Tensor:
@@ -61,16 +90,12 @@ def as_picture(maps: Tensor, modality: str) -> Tensor:
 
 
 @torch.inference_mode()
-def preview_prompts(model: JointModel, prompts: Sequence[str], path: Path) -> None:
-    """Generate every prompt with its own number as the seed; one row of pictures a branch for every six prompts."""
-    finished = [_maps(model, prompt, seed) for seed, prompt in enumerate(prompts)]
-    rows = []
-    for start in range(0, len(finished), COLUMNS):
-        for branch, name in enumerate(model.joint.names):
-            maps = torch.stack([maps[branch] for maps in finished[start : start + COLUMNS]])
-            rows.append(as_picture(maps, name))
-    if rows:
-        save_grid(rows, path, branches=len(model.joint.names))
+def sample_prompts(model: JointModel, prompts: Sequence[str]) -> Pictures | None:
+    """Generate every prompt with its own number as the seed; `None` without prompts."""
+    if not prompts:
+        return None
+    maps = torch.stack([_maps(model, prompt, seed) for seed, prompt in enumerate(prompts)], dim=1)
+    return Pictures([as_picture(each, name) for each, name in zip(maps, model.joint.names, strict=True)], COLUMNS)
 
 
 def _maps(model: JointModel, prompt: str, seed: int) -> Tensor:
@@ -93,10 +118,10 @@ def undisturbed_randomness() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ProgressGrid:
-    """One picture of a whole run: a row for every preview, with its step at the left; the rows are kept as files."""
+    """One picture of a whole run: a row for every preview, with its step at the left."""
 
     folder: Path
-    """`progress.png`, and the previews as they were made in `rows/`."""
+    """Holds `progress.png`, and its rows in `rows/`."""
 
     def row(self, step: int) -> Path:
         """The file of a step's row."""
@@ -108,13 +133,18 @@ class ProgressGrid:
             if int(path.stem) > step:
                 path.unlink()
 
-    def assemble(self) -> None:
-        """Write `progress.png` from the rows that are there."""
+    def add(self, step: int, pictures: Pictures) -> None:
+        """Keep the pictures of a step as a row, and write `progress.png` anew."""
+        save_picture(pictures.line(), self.row(step))
+        self._assemble()
+
+    def _assemble(self) -> None:
         from PIL import Image, ImageDraw, ImageFont
 
-        lines = {int(path.stem): _as_line(path) for path in self._rows()}
-        if not lines:
-            return
+        lines = {}
+        for path in self._rows():
+            with Image.open(path) as picture:
+                lines[int(path.stem)] = picture.convert("RGB")
         size = (MARGIN + max(line.width for line in lines.values()), sum(line.height for line in lines.values()))
         grid, top = Image.new("RGB", size, "white"), 0
         draw, font = ImageDraw.Draw(grid), ImageFont.load_default(16)
@@ -122,34 +152,7 @@ class ProgressGrid:
             grid.paste(line, (MARGIN, top))
             draw.text((MARGIN - 8, top + line.height // 2), f"{step:,}", fill="black", font=font, anchor="rm")
             top += line.height
-        with atomic_file(self.folder / "progress.png") as temporary:
-            grid.save(temporary)
+        save_picture(grid, self.folder / "progress.png")
 
     def _rows(self) -> list[Path]:
         return sorted(path for path in (self.folder / "rows").glob("*.png") if path.stem.isdecimal())
-
-
-def _as_line(path: Path) -> Image:
-    """A preview as one row of a grid: sample by sample, the branches of each next to each other."""
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        if BRANCHES not in picture.info:
-            return picture.convert("RGB")
-        branches, rows, columns = map(int, picture.info[BRANCHES].split())
-        width, height = picture.width // columns, picture.height // rows
-        pixels = picture.convert("RGB")
-    cells = [
-        pixels.crop((column * width, row * height, (column + 1) * width, (row + 1) * height))
-        for first in range(0, rows, branches)
-        for column in range(columns)
-        for row in range(first, first + branches)
-    ]
-    while len(cells) > branches and all(cell.getbbox() is None for cell in cells[-branches:]):
-        del cells[-branches:]  # the black that filled the last row
-    scale = min(1.0, LARGEST / max(width, height))
-    small = (max(1, round(width * scale)), max(1, round(height * scale)))
-    line = Image.new("RGB", (small[0] * len(cells), small[1]))
-    for number, cell in enumerate(cells):
-        line.paste(cell.resize(small, Image.Resampling.LANCZOS), (number * small[0], 0))
-    return line

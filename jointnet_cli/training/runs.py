@@ -111,7 +111,12 @@ def _fixed(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, **kept}
 
 
-def _check_run_folder(out: Path, record: dict[str, Any], resume: bool) -> None:
+def check_run_folder(out: Path, record: dict[str, Any], resume: bool) -> None:
+    """Make sure that a run folder is new or holds a run of the same recipe.
+
+    Raises:
+        UserError: another recipe, or a run that is not to be resumed.
+    """
     before = out / "recipe.json"
     if not before.exists():
         return

@@ -43,7 +43,7 @@ from jointnet_cli.training.interruptions import (
     raise_on_sigterm,
 )
 from jointnet_cli.training.optimizers import build_optimizer, learning_rate, progress_of
-from jointnet_cli.training.previews import ProgressGrid, undisturbed_randomness
+from jointnet_cli.training.previews import ProgressGrid, save_picture, undisturbed_randomness
 from jointnet_cli.training.runs import Log, RunLog
 from jointnet_cli.training.stages.stage import Stage, enable_gradient_checkpointing
 
@@ -186,8 +186,9 @@ class Trainer:
         train = self.stage.settings
         with nullcontext() if last else self.processes.no_sync(self.network):
             with self.processes.autocast():
-                draws = SampleRNG(train.seed, batch.places, device=self.processes.device)
-                losses = self.stage.loss(self.compute, batch, draws)
+                rng = SampleRNG(train.seed, batch.places, device=self.processes.device)
+                conditioning = self.stage.conditioning(batch, rng)
+                losses = self.stage.loss(self.compute, batch, conditioning, rng)
             total = torch.stack(list(losses.values())).sum()
             self.processes.backward(total / train.accumulation)
         return {name: value.detach() for name, value in {**losses, "loss": total}.items()}
@@ -288,13 +289,16 @@ class Trainer:
     def _preview(self) -> None:
         self._require_finite()
         in_grid = self.stage.settings.preview_steps is not None
-        path = self.grid.row(self.clock.step) if in_grid else self.grid.folder / f"{self.clock.step:07}.png"
         with self._averaged(), undisturbed_randomness():
-            if self.processes.is_main_process and not (in_grid and path.is_file()):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self.stage.preview(path)
+            if (
+                self.processes.is_main_process
+                and not (in_grid and self.grid.row(self.clock.step).is_file())
+                and (pictures := self.stage.preview()) is not None
+            ):
                 if in_grid:
-                    self.grid.assemble()
+                    self.grid.add(self.clock.step, pictures)
+                else:
+                    save_picture(pictures.grid(), self.grid.folder / f"{self.clock.step:07}.png")
         self.processes.wait_for_everyone()
 
     def _finish(self) -> Path:

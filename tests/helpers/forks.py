@@ -17,7 +17,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 PRELOADED = [
-    f"jointnet_cli.training.{name}" for name in ("stages.base", "stages.joint", "stages.vae", "trainer", "sketch")
+    f"jointnet_cli.training.{name}" for name in ("stages.base", "stages.joint", "stages.vae", "trainer", "preflight")
 ]
 
 

@@ -13,9 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from jointnet_cli.data.worlds.dataset import PrepareWorlds, prepare_worlds
+from jointnet_cli.training.batches import Batch
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
+from jointnet_cli.training.inputs import find_inputs
 from jointnet_cli.training.recipe import load_recipe
-from jointnet_cli.training.run import train
+from jointnet_cli.training.run import open_stage, train
+from jointnet_cli.training.runs import Log
 from jointnet_cli.training.stages.stage import Stage
 
 SIZE, FACTOR = 32, 4
@@ -47,7 +50,18 @@ def log_of(run: Path) -> list[dict[str, Any]]:
 def losses_at(stage: Stage, network: nn.Module, step: int = 0) -> dict[str, Tensor]:
     """The losses of a step of one process."""
     batch = next(stage.batches(RankSampler(stage.settings.batch_size), step))
-    return stage.loss(network, batch, SampleRNG(stage.settings.seed, batch.places))
+    return loss_of(stage, network, batch, stage.settings.seed)
+
+
+def loss_of(stage: Stage, network: nn.Module, batch: Batch, seed: int) -> dict[str, Tensor]:
+    """The losses of a batch, as the trainer computes them."""
+    rng = SampleRNG(seed, batch.places)
+    return stage.loss(network, batch, stage.conditioning(batch, rng), rng)
+
+
+def opened(recipe: Any, run: Path = Path("run"), log: Log = lambda line: None) -> Any:
+    """The stage of a recipe, loaded."""
+    return open_stage(recipe, find_inputs(recipe), run, log)
 
 
 Tiny = Callable[..., Any]

@@ -55,7 +55,7 @@ def inverted(tmp_path: Path) -> str:
 
 def source(shards: Path, encode: Any = lambda maps: maps, warn: Any = pytest.fail, **data: Any) -> StreamedSource:
     table = Data.model_validate({"shards": str(shards), "maps": NAMES, "workers": 0, "shuffle": 4, **data})
-    return StreamedSource(table, 3, SIZE, encode, CPU, warn)
+    return StreamedSource(table, ShardSet.open(shards, table.limit), 3, SIZE, encode, CPU, warn)
 
 
 def batches(found: StreamedSource, share: RankSampler, count: int, step: int = 0) -> list[Batch]:

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
+from jointnet_cli.training.recipe import TextEncoder
 from jointnet_cli.training.stages.from_scratch import (
     END,
     START,
@@ -109,7 +110,7 @@ def test_learning_twice_gives_the_same_files(folder: Path, tokenizer: CLIPTokeni
 
 
 def test_the_text_encoder_fits_the_tokenizer(tokenizer: CLIPTokenizer) -> None:
-    encoder = build_text_encoder(tokenizer, width=24, layers=2, heads=3).eval()
+    encoder = build_text_encoder(TextEncoder(width=24, layers=2, heads=3), tokenizer).eval()
     with torch.inference_mode():
         states = encoder(torch.tensor([encode(tokenizer, text) for text in ("sea", "lake")])).last_hidden_state
     assert states.shape == (2, LENGTH, 24)
@@ -133,7 +134,7 @@ def test_added_words_are_one_token_each_and_leave_the_others_as_they_were(
 
 def test_a_grown_text_encoder_reads_old_words_as_before(tokenizer: CLIPTokenizer, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    encoder = build_text_encoder(tokenizer, width=16, layers=1, heads=2).eval()
+    encoder = build_text_encoder(TextEncoder(width=16, layers=1, heads=2), tokenizer).eval()
     words = add_words(tokenizer, ["looking"], tmp_path)
     grown = grow_vocabulary(encoder, len(words))
     known = torch.tensor([encode(tokenizer, CAPTIONS[0])])

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import Tensor
 
-from jointnet_cli.training.preflight import Memory, activation_bytes, estimate, use_fake_cpu_parameters
+from jointnet_cli.training.inputs import find_inputs
+from jointnet_cli.training.preflight import Memory, activation_bytes, estimate_memory
 from jointnet_cli.training.run import open_stage
-from jointnet_cli.training.sketch import draw, image_side
-from jointnet_cli.training.stages.stage import enable_gradient_checkpointing
+from jointnet_cli.training.stages.stage import Stage, enable_gradient_checkpointing
 
-from .conftest import SIZE, Tiny, losses_at
+from .conftest import Tiny, losses_at, opened
 
 RUNS = {"base": "vae", "joint-depth": "base", "inpaint": "joint", "vae": "vae"}
 
 
-def measured(recipe: object, side: int) -> tuple[Memory, nn.Module]:
-    sketch = draw(recipe, side)  # type: ignore[arg-type]
-    with FakeTensorMode():
-        use_fake_cpu_parameters(sketch.network)
-        return estimate(recipe.train, sketch.network, sketch.forward), sketch.network  # type: ignore[attr-defined]
+def measured(recipe: Any) -> tuple[Memory, Stage]:
+    inputs = find_inputs(recipe)
+    stage = open_stage(recipe, inputs, Path("nowhere"), weights=False)
+    return estimate_memory(stage, inputs.side), stage
 
 
 @pytest.mark.parametrize("recomputed", ["false", "true"])
@@ -33,33 +33,37 @@ def test_the_estimate_is_what_a_step_keeps(
 ) -> None:
     request.getfixturevalue(f"{RUNS[name]}_run")
     recipe = tiny(name, f"train.gradient_checkpointing={recomputed}")
-    memory, sketch = measured(recipe, image_side(recipe))
-    stage = open_stage(recipe, tmp_path, lambda line: None)
+    memory, shapes = measured(recipe)
+    stage = opened(recipe, tmp_path)
     network = stage.network.train()
     if recipe.train.gradient_checkpointing:
         enable_gradient_checkpointing(network)
-    shapes = {key: (value.shape, value.requires_grad) for key, value in network.named_parameters()}
     if name != "base":  # whose vocabulary is only as large as the captions made it
-        assert shapes == {key: (value.shape, value.requires_grad) for key, value in sketch.named_parameters()}
+        expected = {key: (value.shape, value.requires_grad) for key, value in network.named_parameters()}
+        assert expected == {key: (value.shape, value.requires_grad) for key, value in shapes.network.named_parameters()}
+    frozen = [parameter for each in stage.networks[1:] for parameter in each.parameters()]
+    assert memory.frozen == sum(parameter.nbytes for parameter in frozen)
+    assert bool(frozen) == (name != "vae")
     real = activation_bytes(network, lambda: torch.stack(list(losses_at(stage, network).values())).sum())
-    assert memory.activations == pytest.approx(real, rel=0.2)  # of which the losses' own tensors are a part
+    assert memory.activations == real
 
 
 def test_the_parts_of_the_memory(tiny: Tiny, base_run: Path) -> None:
     recipe = tiny("joint-depth", "train.ema=0.9")
-    memory, network = measured(recipe, SIZE)
+    memory, stage = measured(recipe)
+    network = stage.network
     every = sum(parameter.numel() for parameter in network.parameters())
     trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     assert 0 < trained < every
     assert (memory.weights, memory.gradients) == (4 * every, 4 * trained)
     assert (memory.optimizer, memory.average) == (8 * trained, 4 * trained)
-    assert memory.total == 4 * every + 16 * trained + memory.activations
+    assert memory.total == 4 * every + 16 * trained + memory.activations + memory.frozen
 
 
 def test_a_light_branch_costs_its_adapters(tiny: Tiny, base_run: Path) -> None:
-    full, _ = measured(tiny("joint-depth"), SIZE)
-    light, network = measured(tiny("joint-depth", "network.architecture=light", "network.rank=2"), SIZE)
-    one = sum(parameter.numel() for parameter in network.unet("rgb").parameters())  # type: ignore[operator]
+    full, _ = measured(tiny("joint-depth"))
+    light, stage = measured(tiny("joint-depth", "network.architecture=light", "network.rank=2"))
+    one = sum(parameter.numel() for parameter in stage.network.unet("rgb").parameters())  # type: ignore[operator]
     assert light.weights < full.weights - 4 * one / 2
     assert light.optimizer < full.optimizer / 2
 
@@ -69,7 +73,7 @@ def test_recomputed_activations_give_the_same_gradients(
     tiny: Tiny, request: pytest.FixtureRequest, tmp_path: Path, name: str
 ) -> None:
     request.getfixturevalue(f"{RUNS[name]}_run")
-    stage = open_stage(tiny(name), tmp_path, lambda line: None)
+    stage = opened(tiny(name), tmp_path)
     network = stage.network.train()
 
     def forward() -> Tensor:
@@ -89,3 +93,11 @@ def test_recomputed_activations_give_the_same_gradients(
         assert (value is None) == (after[key] is None)
         if value is not None:
             torch.testing.assert_close(after[key], value)
+
+
+@pytest.mark.parametrize("family", ["sd2", "sdxl", "if"])
+def test_every_family_of_bases_is_measured(tiny: Tiny, tiny_pipeline: Callable[[str], Path], family: str) -> None:
+    settings = [f"model={tiny_pipeline(family)}", "data.cache=false"]
+    for more in ([], ["masked_input=true", "masks.equal=1", "masks.image_known=0"]):
+        memory, _ = measured(tiny("joint-depth", *settings, *more))
+        assert memory.activations > 0 and memory.frozen > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,17 @@ import pytest
 import torch
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.training.inputs import find_inputs
 from jointnet_cli.training.preflight import preflight
-from jointnet_cli.training.run import train
+from jointnet_cli.training.run import open_stage, train
 
 from .conftest import Tiny
 
 
 def findings(recipe: Any, out: Path) -> dict[str, tuple[str, bool]]:
-    return {finding.check: (finding.found, finding.warning) for finding in preflight(recipe, out)}
+    inputs = find_inputs(recipe)
+    checks = preflight(inputs, out, partial(open_stage, recipe, inputs, out, weights=False))
+    return {check.check: (check.found, check.warning) for check in checks}
 
 
 @pytest.mark.parametrize("name", ["vae", "base", "joint-depth"])

@@ -14,11 +14,9 @@ from torch import Tensor, nn
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.objective import noised
 from jointnet_cli.training.recipe import Objective
-from jointnet_cli.training.stages.base import BaseStage
-from jointnet_cli.training.stages.joint import JointStage
 from jointnet_cli.training.stages.stage import Stage
 
-from .conftest import Tiny
+from .conftest import Tiny, loss_of, opened
 from .test_objective import scheduler
 
 COUNT = 4000
@@ -40,12 +38,12 @@ class Zeros(nn.Module):
 
 
 def base_stage(tiny: Tiny, run: Path, network: Zeros, *settings: str) -> Opened:
-    stage = BaseStage(tiny("base", *settings), lambda line: None, run)
+    stage = opened(tiny("base", *settings), run)
     return stage, lambda: (network.given[2] == stage.tokens[stage.rows[""]]).all(dim=1)
 
 
 def joint_stage(tiny: Tiny, run: Path, network: Zeros, *settings: str) -> Opened:
-    stage = JointStage(tiny("joint-depth", *settings), lambda line: None)
+    stage = opened(tiny("joint-depth", *settings))
     empty = stage.texts([""], torch.device("cpu")).text
     return stage, lambda: (network.given[2].text == empty).flatten(1).all(dim=1)
 
@@ -53,10 +51,10 @@ def joint_stage(tiny: Tiny, run: Path, network: Zeros, *settings: str) -> Opened
 STAGES = pytest.mark.parametrize("opened", [base_stage, joint_stage])
 
 
-def loss_of(stage: Stage, network: nn.Module, count: int) -> dict[str, Tensor]:
+def losses(stage: Stage, network: nn.Module, count: int) -> dict[str, Tensor]:
     batch = next(stage.batches(RankSampler(count), 0))
     with torch.no_grad():
-        return stage.loss(network, batch, SampleRNG(stage.settings.seed, batch.places))
+        return loss_of(stage, network, batch, stage.settings.seed)
 
 
 @pytest.mark.usefixtures("base_run")
@@ -67,7 +65,7 @@ def test_the_share_of_samples_without_a_caption(
 ) -> None:
     network = Zeros()
     stage, dropped = opened(tiny, tmp_path, network, f"objective.text_dropout={share}")
-    loss_of(stage, network, COUNT)
+    losses(stage, network, COUNT)
     deviation = math.sqrt(share * (1 - share) / COUNT)
     assert len(dropped()) == COUNT
     assert abs(dropped().double().mean().item() - share) <= 4 * deviation
@@ -79,7 +77,7 @@ def test_noise_offset_and_min_snr_gamma(tiny: Tiny, tmp_path: Path, opened: Call
     network = Zeros()
     settings = ("objective.noise_offset=0.5", "objective.min_snr_gamma=2.0", "objective.text_dropout=0", "train.seed=3")
     stage, _ = opened(tiny, tmp_path, network, *settings)
-    losses = loss_of(stage, network, 64)
+    found = losses(stage, network, 64)
     batch, draws = next(stage.batches(RankSampler(64), 0)), SampleRNG(3, range(64))
     draws.uniform()  # for the captions
     noise = draws.normal(*batch.clean.shape[1:]) + 0.5 * draws.normal(*batch.clean.shape[1:3], 1, 1)
@@ -92,7 +90,7 @@ def test_noise_offset_and_min_snr_gamma(tiny: Tiny, tmp_path: Path, opened: Call
     ratio = ratio / (1 - ratio) + 1
     weight = ratio.clamp(max=2) / ratio
     wanted = (velocity.double().square().mean(dim=(2, 3, 4)) * weight[:, None]).mean(dim=0)
-    assert [loss.item() for loss in losses.values()] == pytest.approx(wanted.tolist(), rel=1e-4)
+    assert [loss.item() for loss in found.values()] == pytest.approx(wanted.tolist(), rel=1e-4)
 
 
 def test_every_timestep_is_drawn_alike_often() -> None:

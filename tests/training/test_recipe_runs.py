@@ -11,10 +11,10 @@ import torch
 from jointnet_cli.model.checkpoint import load_model
 from jointnet_cli.model.folder import JOINTNET, LIGHT, read_folder
 from jointnet_cli.training.recipe import JointRecipe, load_recipe
-from jointnet_cli.training.run import open_stage, train
+from jointnet_cli.training.run import train
 from jointnet_cli.training.stages.joint import JointStage
 
-from .conftest import log_of
+from .conftest import log_of, opened
 
 Folders = Callable[[str], Path]
 Joints = Callable[[str, list[str]], Path]
@@ -68,7 +68,7 @@ def test_the_first_stage(tmp_path: Path, tiny_pipeline: Folders, name: str, fami
 def test_before_the_first_step(tmp_path: Path, tiny_pipeline: Folders, name: str, family: str) -> None:
     """JointNet and the light branch are the base on every branch, bit for bit; the baselines' depth is RGB's prediction."""
     base = load_model(tiny_pipeline(family))
-    stage = open_stage(load_recipe(name, [*SMALL, f"model={tiny_pipeline(family)}"]), tmp_path, lambda line: None)
+    stage = opened(load_recipe(name, [*SMALL, f"model={tiny_pipeline(family)}"]), tmp_path)
     assert isinstance(stage, JointStage)
     network, unet = stage.model.joint.eval(), base.joint.unet("rgb")
     network.requires_grad_(True)  # as the base's are: locked weights take other kernels, which round otherwise

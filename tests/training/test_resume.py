@@ -17,11 +17,11 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.training.checkpoints import Checkpoints
 from jointnet_cli.training.interruptions import RunFailed
 from jointnet_cli.training.optimizers import MuonWithAdamW
-from jointnet_cli.training.run import open_stage, train
+from jointnet_cli.training.run import train
 from jointnet_cli.training.stages.base import BaseStage
 from jointnet_cli.training.trainer import Trainer
 
-from .conftest import STEPS, VAE_STEPS, Interrupt, Tiny, log_of
+from .conftest import STEPS, VAE_STEPS, Interrupt, Tiny, log_of, opened
 
 pytestmark = pytest.mark.slow
 
@@ -131,7 +131,7 @@ def test_ctrl_c_within_a_step(tiny: Tiny, vae_run: Path, tmp_path: Path) -> None
 
 def test_ctrl_c_while_the_average_is_swapped_in(tiny: Tiny, tmp_path: Path) -> None:
     """The weights that go on training are the weights of before, not their average."""
-    stage = open_stage(tiny("vae"), tmp_path, lambda line: None)
+    stage = opened(tiny("vae"), tmp_path)
     trainer = Trainer(stage, tmp_path, lambda line: None)
     assert trainer.ema is not None
     for average in trainer.ema.shadow_params:
@@ -168,7 +168,7 @@ def test_a_base_run_keeps_its_vocabulary(tiny: Tiny, vae_run: Path, tmp_path: Pa
     add(1)
     train(recipe, out=run)
     assert vocabulary(run / "tokenizer") == before == vocabulary(run / "model/tokenizer")
-    learned = open_stage(recipe, tmp_path / "new", lambda line: None)
+    learned = opened(recipe, tmp_path / "new")
     assert isinstance(learned, BaseStage) and learned.model.text.tokenizer.get_vocab() != before
 
 
@@ -226,7 +226,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(tiny: Tiny, tmp_path:
 
 
 def test_a_stage_without_anything_to_train_is_refused(tiny: Tiny, tmp_path: Path) -> None:
-    stage = open_stage(tiny("vae"), tmp_path, lambda line: None)
+    stage = opened(tiny("vae"), tmp_path)
     stage.network.requires_grad_(False)
     with pytest.raises(UserError, match="nothing to train"):
         Trainer(stage, tmp_path, lambda line: None)

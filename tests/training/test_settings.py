@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from jointnet_cli.training.batches import Batch
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.optimizers import MuonWithAdamW
+from jointnet_cli.training.previews import Pictures
 from jointnet_cli.training.recipe import Train
 from jointnet_cli.training.trainer import Trainer
 
@@ -42,7 +43,7 @@ class Regression:
         self.batch_sizes: list[int] = []
         self.autocast: set[torch.dtype | None] = set()
         self.made: list[tuple[str, list[float]]] = []
-        """Every preview and export by its path in the run, and the weights that it was made with."""
+        """Every preview and export in order, with the weights that it was made with."""
 
     def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
         for number in count(step):
@@ -50,14 +51,21 @@ class Regression:
                 places = share.places(number, micro)
                 yield Batch(places, torch.tensor([[1.0, place % 3] for place in places]), [])
 
-    def loss(self, network: nn.Module, batch: Batch, draws: SampleRNG) -> dict[str, Tensor]:
+    def conditioning(self, batch: Batch, rng: SampleRNG | None) -> None:
+        return None
+
+    def loss(self, network: nn.Module, batch: Batch, conditioning: None, rng: SampleRNG) -> dict[str, Tensor]:
         self.batch_sizes.append(len(batch.places))
         self.autocast.add(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
-        difference = network(batch.clean)[:, 0].float() - draws.uniform()
+        difference = network(batch.clean)[:, 0].float() - rng.uniform()
         return {"error": difference.square().mean() / 4, "other": difference.square().mean() / 4}
 
-    def preview(self, path: Path) -> None:
-        self.made.append((f"previews/{path.name}", self.weights))
+    def preview(self) -> Pictures:
+        """One picture, of which red is the number of what was made so far."""
+        self.made.append(("preview", self.weights))
+        picture = torch.zeros(1, 3, 4, 8)
+        picture[:, 0] = len(self.made) / 255
+        return Pictures([picture], columns=1)
 
     def export(self, folder: Path, facts: dict[str, object]) -> None:
         self.made.append((folder.name, self.weights))
@@ -154,12 +162,12 @@ def test_pictures_and_exports_are_made_with_the_averaged_weights(tmp_path: Path)
     stage, _ = trained(train, tmp_path)
     hand = ByHand(train)
     wanted = [
-        ("previews/000000000.png", 0),
+        ("preview", 0),
         ("0000000.partial", 0),
         ("0000002.partial", 2),
-        ("previews/000000002.png", 2),
+        ("preview", 2),
         ("model.partial", 3),
-        ("previews/000000003.png", 3),
+        ("preview", 3),
     ]
     assert [name for name, _ in stage.made] == [name for name, _ in wanted]
     for (name, weights), (_, step) in zip(stage.made, wanted, strict=True):
@@ -186,10 +194,9 @@ def test_pictures_and_exports_are_made_with_the_averaged_weights(tmp_path: Path)
 def test_what_is_written_when(
     tmp_path: Path, changed: dict[str, Any], checkpoints: list[int], previews: list[int], logged: list[int]
 ) -> None:
-    stage, _ = trained(TRAIN.model_copy(update={"max_steps": 5, **changed}), tmp_path)
+    trained(TRAIN.model_copy(update={"max_steps": 5, **changed}), tmp_path)
     assert sorted(int(path.name) for path in (tmp_path / "state").iterdir()) == checkpoints
-    pictures = [name for name, _ in stage.made if name.startswith("previews/")]
-    assert sorted(set(pictures)) == [f"previews/{step:07}.png" for step in previews]
+    assert sorted(path.name for path in (tmp_path / "previews").iterdir()) == [f"{step:07}.png" for step in previews]
     assert [line["step"] for line in log_of(tmp_path)] == logged
 
 

@@ -17,10 +17,9 @@ from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import load_model
 from jointnet_cli.training.recipe import to_toml_record
 from jointnet_cli.training.run import train
-from jointnet_cli.training.stages.base import BaseStage
 from jointnet_cli.training.stages.joint import JointStage
 
-from .conftest import SIZE, STEPS, Tiny, log_of, losses_at
+from .conftest import SIZE, STEPS, Tiny, log_of, losses_at, opened
 from .test_masks import kind as kind_of
 
 pytestmark = pytest.mark.slow
@@ -52,7 +51,7 @@ def test_an_untrained_joint_model_costs_what_its_base_costs(
 ) -> None:
     masks = ["masked_input=true", "masks.equal=1"] if masked else []
     recipe = tiny("joint-depth", f"data.maps={maps}", *masks, "train.batch_size=6")
-    stage = JointStage(recipe, lambda line: None)
+    stage = opened(recipe)
     together = losses_of(stage, stage.network)
     assert list(together) == list(recipe.data.maps)
     assert together == losses_of(stage, Apart(load_model(base_run / "model").joint.unet("rgb")))
@@ -67,10 +66,9 @@ def test_known_regions_reach_the_network_and_are_not_counted(tiny: Tiny, base_ru
             self.known = known
             return torch.zeros_like(latents)
 
-    stage = JointStage(
+    stage = opened(
         tiny("inpaint", "model=runs/base/model", "masks.image_known=1", "masks.maps_known=0", "masks.equal=0",
              "masks.unequal=0", "train.batch_size=8", "data.flip=false"),
-        lambda line: None,
     )  # fmt: skip
     watcher = Watcher(load_model(base_run / "model").joint.unet("rgb"))
     losses = losses_of(stage, watcher)
@@ -92,7 +90,7 @@ def test_the_masks_of_a_recipe_reach_the_network(tiny: Tiny, base_run: Path, nam
     none = dict.fromkeys(("image_known", "maps_known", "equal", "unequal"), 0)
     masks = [f"masks.{kind}={share}" for kind, share in {**none, name: 1}.items()]
     settings = ("model=runs/base/model", "data.maps=['rgb', 'depth', 'normal']", "train.batch_size=32", *masks)
-    stage = JointStage(tiny("inpaint", *settings), lambda line: None)
+    stage = opened(tiny("inpaint", *settings))
     watcher = Watcher(load_model(base_run / "model").joint.unet("rgb"))
     losses_of(stage, watcher)
     kinds = [kind_of(item) for item in watcher.masks]
@@ -109,10 +107,9 @@ def test_dense_prediction_in_one_step_is_learned_from_pure_noise(tiny: Tiny, bas
             self.is_last = timestep == stage.noise_schedule.config.num_train_timesteps - 1
             return torch.zeros_like(latents)
 
-    stage = JointStage(
+    stage = opened(
         tiny("inpaint", "model=runs/base/model", "masks.image_known=0.5", "masks.maps_known=0.5", "masks.equal=0",
              "masks.unequal=0", f"masks.one_step={share}", "train.batch_size=64"),
-        lambda line: None,
     )  # fmt: skip
     watcher = Watcher(load_model(base_run / "model").joint.unet("rgb"))
     losses_of(stage, watcher)
@@ -122,14 +119,14 @@ def test_dense_prediction_in_one_step_is_learned_from_pure_noise(tiny: Tiny, bas
 
 def test_a_masked_input_model_is_told_that_nothing_is_known(tiny: Tiny, tiny_folder: Callable[[str], Path]) -> None:
     """As in sampling, also where the recipe trains joint generation alone; else its masked input would have no gradient."""
-    stage = JointStage(tiny("joint-depth", f"model={tiny_folder('masked')}"), lambda line: None)
+    stage = opened(tiny("joint-depth", f"model={tiny_folder('masked')}"))
     torch.stack(list(losses_at(stage, stage.network).values())).sum().backward()
     assert all(parameter.grad is not None for parameter in stage.network.parameters() if parameter.requires_grad)
     assert all(parameter.grad.any() for name, parameter in stage.network.masked.named_parameters())  # type: ignore[union-attr]
 
 
 def test_the_locked_branch_has_no_gradients(tiny: Tiny, base_run: Path) -> None:
-    stage = JointStage(tiny("joint-depth"), lambda line: None)
+    stage = opened(tiny("joint-depth"))
     torch.stack(list(losses_at(stage, stage.network).values())).sum().backward()
     joint = stage.model.joint
     assert all(parameter.grad is None for parameter in joint.unet("rgb").parameters())
@@ -168,7 +165,7 @@ def test_the_base_model_folder(tiny: Tiny, base_run: Path) -> None:
 
 def test_training_logs_how_many_captions_are_cut(tiny: Tiny, base_run: Path, tmp_path: Path) -> None:
     lines: list[dict[str, Any]] = []
-    stage = BaseStage(tiny("base", "text_encoder.tokens=8"), lines.append, tmp_path)
+    stage = opened(tiny("base", "text_encoder.tokens=8"), tmp_path, lines.append)
     tokenize = stage.model.text.tokenizers["tokenizer"].tokenize
     cut = sum(len(tokenize(caption)) > 6 for caption in stage.rows)
     assert 0 < cut <= len(stage.rows) - 1
@@ -177,7 +174,7 @@ def test_training_logs_how_many_captions_are_cut(tiny: Tiny, base_run: Path, tmp
 
     joint: list[dict[str, Any]] = []
     model = load_model(base_run / "model")
-    JointStage(tiny("joint-depth"), joint.append)
+    opened(tiny("joint-depth"), log=joint.append)
     cut = model.count_cut(list(stage.rows))
     assert [line["warning"].split()[0] for line in joint if "warning" in line] == ([str(cut)] if cut else [])
 

@@ -12,10 +12,9 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.model.checkpoint import load_model
 from jointnet_cli.model.folder import RGB
 from jointnet_cli.training.run import train
-from jointnet_cli.training.stages.base import BaseStage
-from jointnet_cli.training.stages.vae import VaeStage, read_facts
+from jointnet_cli.training.stages.vae import read_facts
 
-from .conftest import Tiny
+from .conftest import Tiny, opened
 
 
 def ignore(line: dict[str, Any]) -> None:
@@ -24,7 +23,7 @@ def ignore(line: dict[str, Any]) -> None:
 
 def test_a_base_starts_from_the_earlier_text_encoder_and_unet(tmp_path: Path, tiny: Tiny, base_run: Path) -> None:
     earlier = load_model(base_run / "model")
-    stage = BaseStage(tiny("base", f"start={base_run / 'model'}"), ignore, tmp_path)
+    stage = opened(tiny("base", f"start={base_run / 'model'}"), tmp_path)
     for name, value in stage.model.joint.unet(RGB).state_dict().items():
         assert torch.equal(value, earlier.joint.unet(RGB).state_dict()[name])
     for name, value in stage.model.text.text_encoder.state_dict().items():
@@ -35,7 +34,7 @@ def test_a_base_starts_from_the_earlier_text_encoder_and_unet(tmp_path: Path, ti
 def test_a_vae_starts_from_the_earlier_weights(tiny: Tiny, vae_run: Path) -> None:
     from diffusers import AutoencoderKL
 
-    stage = VaeStage(tiny("vae", f"start={vae_run / 'model'}"))
+    stage = opened(tiny("vae", f"start={vae_run / 'model'}"))
     earlier = AutoencoderKL.from_pretrained(vae_run / "model").state_dict()
     assert all(
         torch.equal(value, earlier[name.removeprefix("vae.")]) for name, value in stage.network.state_dict().items()
@@ -54,7 +53,7 @@ def test_what_came_before_stays_on_record(tmp_path: Path, tiny: Tiny, vae_run: P
 def test_another_network_cannot_start_from_it(tmp_path: Path, tiny: Tiny, base_run: Path) -> None:
     recipe = tiny("base", f"start={base_run / 'model'}", "unet.block_out_channels=[16, 48]")
     with pytest.raises(UserError, match=r"\[unet\] does not describe") as fault:
-        BaseStage(recipe, ignore, tmp_path)
+        opened(recipe, tmp_path)
     assert fault.value.hint
 
 

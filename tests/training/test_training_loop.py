@@ -26,10 +26,11 @@ from jointnet_cli.training.batches import Batch
 from jointnet_cli.training.checkpoints import Checkpoints
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.interruptions import RunFailed, Terminated
+from jointnet_cli.training.previews import Pictures
 from jointnet_cli.training.recipe import Train
 from jointnet_cli.training.trainer import Trainer
 
-from .conftest import Interrupt, log_of
+from .conftest import Interrupt, log_of, loss_of
 from .test_settings import TRAIN, ByHand, Regression, trained
 
 
@@ -42,21 +43,20 @@ def quiet(line: dict[str, Any]) -> None:
 
 
 class Drawing(Regression):
-    """The regression with pictures, of which the first pixel is the number of the preview."""
+    """The regression, with the mode of its network."""
 
     def __init__(self, settings: Train) -> None:
         super().__init__(settings)
         self.modes: list[bool] = []
         """`training` of the network: at every loss, preview and export."""
 
-    def loss(self, network: nn.Module, batch: Batch, draws: SampleRNG) -> dict[str, Tensor]:
+    def loss(self, network: nn.Module, batch: Batch, conditioning: None, rng: SampleRNG) -> dict[str, Tensor]:
         self.modes.append(network.training)
-        return super().loss(network, batch, draws)
+        return super().loss(network, batch, conditioning, rng)
 
-    def preview(self, path: Path) -> None:
-        super().preview(path)
+    def preview(self) -> Pictures:
         self.modes.append(self.network.training)
-        Image.new("RGB", (8, 4), (len(self.made), 0, 0)).save(path)
+        return super().preview()
 
     def export(self, folder: Path, facts: dict[str, object]) -> None:
         self.modes.append(self.network.training)
@@ -70,8 +70,8 @@ class Spoilt(Regression):
         super().__init__(settings)
         self.steps, self.value = steps, loss
 
-    def loss(self, network: nn.Module, batch: Batch, draws: SampleRNG) -> dict[str, Tensor]:
-        losses = super().loss(network, batch, draws)
+    def loss(self, network: nn.Module, batch: Batch, conditioning: None, rng: SampleRNG) -> dict[str, Tensor]:
+        losses = super().loss(network, batch, conditioning, rng)
         if len(self.batch_sizes) in self.steps:
             endless = (network.weight * 0).sum().sqrt()  # 0, with an infinite gradient
             losses["error"] = losses["error"] + endless * self.value if self.value else endless
@@ -95,9 +95,9 @@ class Slow(Drawing):
         super().__init__(settings)
         self.clock, self.seconds = clock, seconds
 
-    def loss(self, network: nn.Module, batch: Batch, draws: SampleRNG) -> dict[str, Tensor]:
+    def loss(self, network: nn.Module, batch: Batch, conditioning: None, rng: SampleRNG) -> dict[str, Tensor]:
         self.clock.now += self.seconds / self.settings.accumulation
-        return super().loss(network, batch, draws)
+        return super().loss(network, batch, conditioning, rng)
 
 
 def test_a_line_of_the_log_by_hand(tmp_path: Path, clock: SimpleNamespace) -> None:
@@ -265,7 +265,7 @@ def test_a_preview_grid_keeps_its_rows_over_a_resume(tmp_path: Path) -> None:
     stage = Drawing(train)
     Trainer(stage, tmp_path, quiet).fit()
     assert [path.name for path in sorted(rows.iterdir())] == ["000000000.png", "000000002.png", "000000003.png"]
-    assert [name for name, _ in stage.made] == ["previews/000000002.png", "model.partial", "previews/000000003.png"]
+    assert [name for name, _ in stage.made] == ["preview", "model.partial", "preview"]
     assert [path.name for path in (tmp_path / "previews").iterdir() if path.is_file()] == ["progress.png"]
     assert Image.open(tmp_path / "previews/progress.png").size == (96 + 8, 3 * 4)
     Trainer(Drawing(train), tmp_path, quiet).fit()
@@ -289,7 +289,7 @@ def test_an_intermediate_export_is_made_once(tmp_path: Path) -> None:
     (tmp_path / "models/0000002").mkdir(parents=True)
     stage = Drawing(train)
     Trainer(stage, tmp_path, quiet).fit()
-    assert [name for name, _ in stage.made] == ["model.partial", "previews/0000003.png"]
+    assert [name for name, _ in stage.made] == ["model.partial", "preview"]
 
 
 def test_the_network_trains_in_steps_and_is_evaluated_otherwise(tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_weights_that_are_not_finite_are_not_shown(tmp_path: Path, changed: dict
     stage = Spoilt(settings(log_every=100, **changed), {2})
     with pytest.raises(RunFailed, match="at step 2;"):
         Trainer(stage, tmp_path, quiet).fit()
-    assert [name for name, _ in stage.made] == (["previews/000000000.png"] if "preview_steps" in changed else [])
+    assert [name for name, _ in stage.made] == (["preview"] if "preview_steps" in changed else [])
 
 
 def test_a_scaler_may_meet_infinite_gradients(tmp_path: Path) -> None:
@@ -539,7 +539,7 @@ def test_the_steps_of_one_of_two_processes(tmp_path: Path) -> None:
     with torch.no_grad():
         fresh = Drawing(train)
         parts = itertools.islice(fresh.batches(trainer.share, 0), 3)
-        losses = [2 * fresh.loss(fresh.network, batch, SampleRNG(0, batch.places))["error"].item() for batch in parts]
+        losses = [2 * loss_of(fresh, fresh.network, batch, 0)["error"].item() for batch in parts]
     assert log_of(tmp_path)[0]["loss"] == pytest.approx(sum(losses) / 3 / 2, abs=2e-6)
     facts = json.loads((tmp_path / "model/facts.json").read_text())
     assert facts["samples"] == 12 and facts["machine"].endswith(" threads, cpu, 2 processes")
@@ -549,10 +549,10 @@ def test_the_steps_of_one_of_two_processes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
 def test_several_processes_stop_after_a_whole_step(tmp_path: Path, number: int, error: type[BaseException]) -> None:
     class Interrupted(Drawing):
-        def loss(self, network: nn.Module, batch: Batch, draws: SampleRNG) -> dict[str, Tensor]:
+        def loss(self, network: nn.Module, batch: Batch, conditioning: None, rng: SampleRNG) -> dict[str, Tensor]:
             if len(self.batch_sizes) == 1:
                 signal.raise_signal(number)
-            return super().loss(network, batch, draws)
+            return super().loss(network, batch, conditioning, rng)
 
     stage = Interrupted(settings(max_steps=9, checkpoint_minutes=1e9))
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -649,10 +649,10 @@ def test_sharded_weights_train_as_by_hand(tmp_path: Path, kind: type[Accelerator
     stage = Drawing(train)
     trainer = Trainer(stage, tmp_path, quiet, accelerator=kind(cpu=True))
     trainer.fit()
-    wanted = {"previews/000000003.png": 3, "model.partial": 4, "previews/000000004.png": 4}
-    assert [name for name, _ in stage.made] == list(wanted)
-    for name, weights in stage.made:
-        assert weights == pytest.approx(hand.averages[wanted[name]], abs=1e-5), name
+    wanted = [("preview", 3), ("model.partial", 4), ("preview", 4)]
+    assert [name for name, _ in stage.made] == [name for name, _ in wanted]
+    for (name, weights), (_, step) in zip(stage.made, wanted, strict=True):
+        assert weights == pytest.approx(hand.averages[step], abs=1e-5), name
     assert stage.modes == [True, False, True, False, False]
     (weight,) = trainer.network.parameters()
     assert weight.full_tensor().flatten().tolist() == pytest.approx(hand.weights[4], abs=1e-5)  # type: ignore[attr-defined]

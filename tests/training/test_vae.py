@@ -15,9 +15,9 @@ from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.training.recipe import Vae
 from jointnet_cli.training.stages.from_scratch import build_vae
-from jointnet_cli.training.stages.vae import VaeStage, fold_statistics, reconstruction_losses
+from jointnet_cli.training.stages.vae import fold_statistics, reconstruction_losses
 
-from .conftest import SIZE, VAE_STEPS, Tiny, log_of, losses_at
+from .conftest import SIZE, VAE_STEPS, Tiny, log_of, losses_at, opened
 
 SETTINGS = Vae(latent_channels=4, block_out_channels=[8, 8, 16], norm_num_groups=4)
 
@@ -104,7 +104,7 @@ class Recorder(nn.Module):
 
 
 def test_batches_are_crops_of_the_samples_but_for_the_held_out(tiny: Tiny) -> None:
-    stage = VaeStage(tiny("vae", "data.flip=false", "train.batch_size=12"))
+    stage = opened(tiny("vae", "data.flip=false", "train.batch_size=12"))
     network = Recorder()
     losses = losses_at(stage, network)
     assert losses["reconstruction"].item() == 0 and network.seen.shape == (12, 3, 24, 24)
@@ -119,7 +119,7 @@ def test_batches_are_crops_of_the_samples_but_for_the_held_out(tiny: Tiny) -> No
 
 
 def test_mirrored_normals_point_the_other_way(tiny: Tiny) -> None:
-    stage = VaeStage(tiny("vae", "data.crop=32"))
+    stage = opened(tiny("vae", "data.crop=32"))
     network = Recorder()
     mirrored = 0
     for step in range(4):
@@ -138,7 +138,7 @@ def test_mirrored_normals_point_the_other_way(tiny: Tiny) -> None:
 @pytest.mark.parametrize("override", ["data.crop=40", "data.crop=30", "data.maps=['depth', 'normal']"])
 def test_data_that_does_not_fit_is_refused_at_once(tiny: Tiny, override: str) -> None:
     with pytest.raises(UserError, match=r"data\.(crop|maps)"):
-        VaeStage(tiny("vae", override))
+        opened(tiny("vae", override))
 
 
 def test_the_chroma_term_sees_colour_and_not_brightness() -> None:
@@ -153,7 +153,7 @@ def test_the_chroma_term_sees_colour_and_not_brightness() -> None:
 
 
 def test_a_perceptual_distance_joins_the_loss(tiny: Tiny) -> None:
-    plain, weighed = (VaeStage(tiny("vae", f"vae.perceptual_weight={weight}")) for weight in (0, 2))
+    plain, weighed = (opened(tiny("vae", f"vae.perceptual_weight={weight}")) for weight in (0, 2))
     before, losses = losses_at(plain, plain.network), losses_at(weighed, weighed.network)
     assert losses.keys() == before.keys() | {"perceptual"}
     assert torch.equal(losses["reconstruction"], before["reconstruction"])
@@ -165,4 +165,4 @@ def test_a_perceptual_distance_joins_the_loss(tiny: Tiny) -> None:
 
 def test_an_unknown_perceptual_distance_is_refused_at_once(tiny: Tiny) -> None:
     with pytest.raises(UserError, match="no perceptual distance 'lips'"):
-        VaeStage(tiny("vae", "vae.perceptual_weight=1", "vae.perceptual=lips"))
+        opened(tiny("vae", "vae.perceptual_weight=1", "vae.perceptual=lips"))

@@ -184,6 +184,7 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
     import torch
 
     from jointnet_cli.training.determinism import RankSampler, SampleRNG
+    from jointnet_cli.training.inputs import find_inputs
     from jointnet_cli.training.recipe import load_recipe
     from jointnet_cli.training.run import open_stage
 
@@ -195,14 +196,16 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
     settings |= {"objective.text_dropout": 0, "train.mixed_precision": "no"}
     recipe = load_recipe(f"diorama/{name}", [f"{key}={value}" for key, value in settings.items()])
     with tempfile.TemporaryDirectory() as scratch:
-        stage = open_stage(recipe, Path(scratch), lambda line: None)
+        stage = open_stage(recipe, find_inputs(recipe), Path(scratch))
     share = RankSampler(32)
     batches, sums = stage.batches(share, 0), {}
     stage.network.eval()
     with torch.inference_mode():
         for _ in range(MEASURED // share.batch):
             batch = next(batches)
-            for branch, loss in stage.loss(stage.network, batch, SampleRNG(0, batch.places, "held-out")).items():
+            rng = SampleRNG(0, batch.places, "held-out")
+            losses = stage.loss(stage.network, batch, stage.conditioning(batch, rng), rng)
+            for branch, loss in losses.items():
                 sums[branch] = sums.get(branch, 0.0) + float(loss) * share.batch / MEASURED
     return {branch: round(value, 5) for branch, value in sums.items()}
 

@@ -167,7 +167,7 @@ def encode_as_they_come(out: Path, number: int, encoders: int) -> None:
     from jointnet_cli.data.shards.latents import shard_latents
     from jointnet_cli.model.vae import encode_maps
     from jointnet_cli.model.weights import weights_hash
-    from jointnet_cli.training.batches import training_device
+    from jointnet_cli.training.stages.stage import training_device
 
     torch.set_num_threads(1)
     options = _options()

@@ -12,24 +12,24 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from jointnet_cli.data.shards.latents import load_latents
-from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.checkpoint import JointModel, load_model, save_model
-from jointnet_cli.model.folder import RGB
+from jointnet_cli.model.checkpoint import JointModel, load_model, load_network, save_model
+from jointnet_cli.model.folder import RGB, pixels_per_latent
 from jointnet_cli.model.joint import JointNet
 from jointnet_cli.model.text import ClipEncoder, Vocabulary, tokenize
 from jointnet_cli.model.vae import encode_maps
 from jointnet_cli.model.weights import weights_hash
-from jointnet_cli.training.batches import Batch, CachedSource, to_device_if_fits, training_device
+from jointnet_cli.training.batches import Batch, CachedSource
 from jointnet_cli.training.captions import cut_warning, drop_captions
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
+from jointnet_cli.training.inputs import Inputs
 from jointnet_cli.training.objective import branch_losses, noised
-from jointnet_cli.training.previews import preview_prompts
-from jointnet_cli.training.recipe import BaseRecipe, TextEncoder, Train
+from jointnet_cli.training.previews import Pictures, sample_prompts
+from jointnet_cli.training.recipe import BaseRecipe, TextEncoder
 from jointnet_cli.training.runs import Log
 from jointnet_cli.training.stages.from_scratch import build_schedule, build_text_encoder, build_unet, learn_tokenizer
-from jointnet_cli.training.stages.stage import copy_weights
+from jointnet_cli.training.stages.stage import copy_weights, default_device, to_device_if_fits, training_device
 from jointnet_cli.training.stages.vae import read_facts
 
 
@@ -50,66 +50,76 @@ class TextToImage(nn.Module):
 class BaseStage:
     """Trains on latents that are encoded once."""
 
-    def __init__(self, recipe: BaseRecipe, log: Log, run: Path) -> None:
+    def __init__(self, recipe: BaseRecipe, inputs: Inputs, log: Log, run: Path, *, weights: bool = True) -> None:
         if recipe.data.maps != [RGB]:
             raise UserError("a base model trains on data.maps = ['rgb']")
-        self.recipe = recipe
+        self.recipe, self.settings = recipe, recipe.train
         torch.manual_seed(recipe.train.seed)
-        vae = AutoencoderKL.from_pretrained(recipe.vae).eval().to(training_device())
+        vae = load_network(AutoencoderKL, Path(recipe.vae), weights=weights)
+        self.factor, self.channels = pixels_per_latent(vae.config), vae.config.latent_channels
+        self.noise_schedule = DDPMScheduler.from_config(build_schedule(recipe.noise))
+        if weights:
+            self._load(vae.to(training_device()), inputs, log, run)
+        else:
+            with default_device(weights):
+                encoder = build_text_encoder(recipe.text_encoder)
+                unet = build_unet(recipe.unet, self.channels, inputs.side // self.factor, recipe.text_encoder.width)
+                self.network = TextToImage(encoder, JointNet({RGB: unet}))
+            self.rows, self.tokens = {"": 0}, torch.zeros(1, recipe.text_encoder.tokens, dtype=torch.int64)
+        self.networks = [self.network, vae]
+
+    def _load(self, vae: AutoencoderKL, inputs: Inputs, log: Log, run: Path) -> None:
+        """Encode the samples, learn the tokenizer, and build the networks or continue an earlier model's."""
+        recipe, text = self.recipe, self.recipe.text_encoder
         data = load_latents(
-            ShardSet.open(recipe.data.shards, recipe.data.limit),
+            inputs.shards,
             [RGB],
             torch.inference_mode()(lambda maps: encode_maps(vae, maps).cpu()),
             weights_hash(recipe.vae),
             mirrored=recipe.data.flip,
             progress=lambda done, count: log({"encoded": done, "shards": count}),
         )
-        text = recipe.text_encoder
         earlier = load_model(recipe.start) if recipe.start else None
         tokenizer = earlier.text.tokenizers["tokenizer"] if earlier else run_tokenizer(run, data.captions, text)
-        encoder = build_text_encoder(tokenizer, width=text.width, layers=text.layers, heads=text.heads)
-        channels, side = data.latents.shape[3], data.latents.shape[-1]
-        unet = build_unet(recipe.unet, channels, side, text.width)
+        encoder = build_text_encoder(text, tokenizer)
+        unet = build_unet(recipe.unet, self.channels, data.latents.shape[-1], text.width)
         self.earlier = earlier.provenance.get("base", {}) if earlier else {}
         if earlier:
             copy_weights(earlier.text.encoders["text_encoder"], encoder, "text_encoder")
             copy_weights(earlier.joint.unet(RGB), unet, "unet")
-        joint = JointNet({RGB: unet})
-        schedule = build_schedule(recipe.noise)
+        self.network = TextToImage(encoder, JointNet({RGB: unet}))
         words = known_words(data.captions, earlier)
-        self.model = JointModel(joint, vae, ClipEncoder(tokenizer, encoder), schedule, words=words).to(
-            training_device()
-        )
-        self.noise_schedule = DDPMScheduler.from_config(schedule)
-        self._network = TextToImage(encoder, joint)
+        self.model = JointModel(
+            self.network.joint, vae, ClipEncoder(tokenizer, encoder), build_schedule(recipe.noise), words=words
+        ).to(training_device())
         self.source = CachedSource(replace(data, latents=to_device_if_fits(data.latents)), recipe.train.seed)
         self.rows = {caption: row for row, caption in enumerate(dict.fromkeys(["", *data.captions]))}
         self.tokens = to_device_if_fits(tokenize(tokenizer, list(self.rows)))
         if cut := sum(map(bool, self.model.text.beyond(list(self.rows)))):
             log({"warning": cut_warning(cut, len(self.rows) - 1)})
 
-    @property
-    def settings(self) -> Train:
-        return self.recipe.train
-
-    @property
-    def network(self) -> nn.Module:
-        return self._network
-
     def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
         return self.source.batches(share, step)
 
-    def loss(self, network: nn.Module, batch: Batch, draws: SampleRNG) -> dict[str, Tensor]:
+    def example(self, side: int) -> Batch:
+        count, side = self.settings.batch_size, side // self.factor
+        return Batch(range(count), torch.zeros(count, 1, self.channels, side, side), [""] * count)
+
+    def conditioning(self, batch: Batch, rng: SampleRNG | None) -> Tensor:
+        """Return the captions' tokens (B, L)."""
+        captions = batch.captions
+        if rng is not None:
+            captions = drop_captions(captions, self.recipe.objective.text_dropout, rng)
+        return self.tokens[[self.rows[caption] for caption in captions]]
+
+    def loss(self, network: nn.Module, batch: Batch, conditioning: Tensor, rng: SampleRNG) -> dict[str, Tensor]:
         device = next(network.parameters()).device
-        objective = self.recipe.objective
-        captions = drop_captions(batch.captions, objective.text_dropout, draws)
-        tokens = self.tokens[[self.rows[caption] for caption in captions]].to(device)
-        noisy = noised(batch.clean.to(device), self.noise_schedule, objective, draws)
-        predicted = network(noisy.latents, noisy.timestep, tokens)
+        noisy = noised(batch.clean.to(device), self.noise_schedule, self.recipe.objective, rng)
+        predicted = network(noisy.latents, noisy.timestep, conditioning.to(device))
         return {RGB: branch_losses(predicted, noisy)[0]}
 
-    def preview(self, path: Path) -> None:
-        preview_prompts(self.model, self.recipe.preview_prompts, path)
+    def preview(self) -> Pictures | None:
+        return sample_prompts(self.model, self.recipe.preview_prompts)
 
     def export(self, folder: Path, facts: dict[str, object]) -> None:
         made = {"recipe": self.recipe.model_dump(mode="json"), **facts}

@@ -11,11 +11,13 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from jointnet_cli.files.text import to_json
-from jointnet_cli.training.recipe import Noise, Unet, Vae
+from jointnet_cli.training.recipe import Noise, TextEncoder, Unet, Vae
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 WORD_END = "</w>"
+
+MARKS = ("bos", "eos", "pad")
 
 
 def learn_tokenizer(captions: Iterable[str], vocabulary: int, tokens: int, folder: Path) -> CLIPTokenizer:
@@ -99,20 +101,19 @@ def grow_vocabulary(encoder: CLIPTextModel, size: int) -> CLIPTextModel:
     return grown.eval()
 
 
-def build_text_encoder(tokenizer: CLIPTokenizer, *, width: int, layers: int, heads: int) -> CLIPTextModel:
-    """An untrained text encoder for a tokenizer."""
+def build_text_encoder(settings: TextEncoder, tokenizer: CLIPTokenizer | None = None) -> CLIPTextModel:
+    """Build an untrained text encoder for a tokenizer; without one, for the largest vocabulary that the settings allow."""
+    marks = {} if tokenizer is None else {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in MARKS}
     config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=4 * width,
-        projection_dim=width,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        max_position_embeddings=tokenizer.model_max_length,
+        vocab_size=settings.vocabulary if tokenizer is None else len(tokenizer),
+        hidden_size=settings.width,
+        intermediate_size=4 * settings.width,
+        projection_dim=settings.width,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        max_position_embeddings=settings.tokens if tokenizer is None else tokenizer.model_max_length,
         hidden_act="quick_gelu",
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        **marks,
     )
     return CLIPTextModel(config)
 

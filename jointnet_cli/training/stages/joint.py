@@ -10,73 +10,78 @@ import torch
 from torch import Tensor, nn
 
 from jointnet_cli.data.shards.latents import load_latents
-from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
+from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel, extend, load_model, save_model
-from jointnet_cli.model.folder import RGB, ModelFolder
-from jointnet_cli.model.hub import find_model
+from jointnet_cli.model.folder import RGB
 from jointnet_cli.model.joint import JointDenoiser
 from jointnet_cli.model.weights import weights_hash
-from jointnet_cli.training.batches import (
-    Batch,
-    BatchSource,
-    CachedSource,
-    StreamedSource,
-    to_device_if_fits,
-    training_device,
-)
+from jointnet_cli.training.batches import Batch, BatchSource, CachedSource, StreamedSource
 from jointnet_cli.training.captions import CaptionEncoder, drop_captions
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
+from jointnet_cli.training.inputs import Inputs
 from jointnet_cli.training.objective import branch_losses, noised, training_schedule
-from jointnet_cli.training.previews import preview_prompts
-from jointnet_cli.training.recipe import JointRecipe, Train
+from jointnet_cli.training.previews import Pictures, sample_prompts
+from jointnet_cli.training.recipe import JointRecipe
 from jointnet_cli.training.runs import Log
 from jointnet_cli.training.stages.masks import dense_prediction, random_masks
+from jointnet_cli.training.stages.stage import default_device, to_device_if_fits, training_device
 
 
 class JointStage:
     """Trains on a set that is encoded once, or on a stream that is encoded as it comes."""
 
-    def __init__(self, recipe: JointRecipe, log: Log) -> None:
+    def __init__(self, recipe: JointRecipe, inputs: Inputs, log: Log, *, weights: bool = True) -> None:
         if recipe.data.maps[0] != RGB or len(recipe.data.maps) < 2:
             raise UserError("a joint model trains on data.maps = ['rgb', …] with at least one dense map")
-        self.recipe = recipe
+        self.recipe, self.settings = recipe, recipe.train
         torch.manual_seed(recipe.train.seed)
-        facts = find_model(recipe.model, recipe.base)
-        self.model = load_model(facts).to(training_device())
-        self.model.joint = _prepared(self.model.joint, recipe)
+        model = recipe.model if weights or inputs.model is None else inputs.model
+        self.model = load_model(model, base=recipe.base, weights=weights)
+        if weights:
+            self.model.to(training_device())
+        with default_device(weights):
+            self.network = self.model.joint = _prepared(self.model.joint, recipe)
+        self.networks = list(self.model.networks.values())
         self.noise_schedule = training_schedule(self.model.scheduler)
-        opened = _cached if recipe.data.cache else _streamed
-        self.source, self.texts = opened(recipe, facts, self.model, log)
-
-    @property
-    def settings(self) -> Train:
-        return self.recipe.train
-
-    @property
-    def network(self) -> nn.Module:
-        return self.model.joint
+        self.source: BatchSource | None = None
+        if not weights:
+            self.texts = CaptionEncoder(self.model)
+        elif recipe.data.cache:
+            self.source, self.texts = _cached(recipe, inputs, self.model, log)
+        else:
+            self.source, self.texts = _streamed(recipe, inputs, self.model, log)
 
     def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
+        if self.source is None:
+            raise ValueError("a stage without weights has no samples")
         return self.source.batches(share, step)
 
-    def loss(self, network: nn.Module, batch: Batch, draws: SampleRNG) -> dict[str, Tensor]:
-        device = next(network.parameters()).device
-        objective, clean = self.recipe.objective, batch.clean.to(device)
-        given = self.texts(drop_captions(batch.captions, objective.text_dropout, draws), device, batch.framing)
+    def example(self, side: int) -> Batch:
+        count, side, joint = self.settings.batch_size, side // self.model.factor, self.model.joint
+        return Batch(range(count), torch.zeros(count, len(joint.names), joint.channels, side, side), [""] * count)
+
+    def conditioning(self, batch: Batch, rng: SampleRNG | None) -> Conditioning:
+        captions = batch.captions
+        if rng is not None:
+            captions = drop_captions(captions, self.recipe.objective.text_dropout, rng)
+        return self.texts(captions, next(self.network.parameters()).device, batch.framing)
+
+    def loss(self, network: nn.Module, batch: Batch, conditioning: Conditioning, rng: SampleRNG) -> dict[str, Tensor]:
+        clean = batch.clean.to(next(network.parameters()).device)
         unknown = known = last = None
-        if self.model.joint.has_masked_input:  # which in sampling is always told what is known, be it nothing
-            unknown = random_masks(clean, self.recipe.masks, draws)
+        if self.model.joint.has_masked_input:  # such a model always reads what is known, here and in sampling
+            unknown = random_masks(clean, self.recipe.masks, rng)
             known = torch.cat([unknown, clean * (1 - unknown)], dim=2)
             if self.recipe.masks.one_step:
-                last = dense_prediction(unknown) & (draws.uniform() < self.recipe.masks.one_step)
-        noisy = noised(clean, self.noise_schedule, objective, draws, last)
-        predicted = network(noisy.latents, noisy.timestep, given, known)
+                last = dense_prediction(unknown) & (rng.uniform() < self.recipe.masks.one_step)
+        noisy = noised(clean, self.noise_schedule, self.recipe.objective, rng, last)
+        predicted = network(noisy.latents, noisy.timestep, conditioning, known)
         losses = branch_losses(predicted, noisy, unknown)
         return dict(zip(self.model.joint.names, losses, strict=True))
 
-    def preview(self, path: Path) -> None:
-        preview_prompts(self.model, self.recipe.preview_prompts, path)
+    def preview(self) -> Pictures | None:
+        return sample_prompts(self.model, self.recipe.preview_prompts)
 
     def export(self, folder: Path, facts: dict[str, object]) -> None:
         earlier, made = self.model.provenance, {"recipe": self.recipe.model_dump(mode="json"), **facts}
@@ -108,32 +113,31 @@ def _prepared(network: JointDenoiser, recipe: JointRecipe) -> JointDenoiser:
     return network
 
 
-def _cached(recipe: JointRecipe, facts: ModelFolder, model: JointModel, log: Log) -> tuple[BatchSource, CaptionEncoder]:
+def _cached(recipe: JointRecipe, inputs: Inputs, model: JointModel, log: Log) -> tuple[BatchSource, CaptionEncoder]:
     """The set in memory, encoded once and kept beside the shards."""
+    folder = inputs.require_model()
     data = load_latents(
-        ShardSet.open(recipe.data.shards, recipe.data.limit),
+        inputs.shards,
         list(recipe.data.maps),
         torch.inference_mode()(lambda maps: model.encode(maps).cpu()),
-        weights_hash(facts.base / "vae") if facts.family.has_vae else "pixels",
+        weights_hash(folder.base / "vae") if folder.family.has_vae else "pixels",
         mirrored=recipe.data.flip,
         progress=lambda done, count: log({"encoded": done, "shards": count}),
     )
     near = replace(data, latents=to_device_if_fits(data.latents))
-    return CachedSource(near, recipe.train.seed), CaptionEncoder(
-        model, data.captions, warn=lambda words: log({"warning": words})
-    )
+    texts = CaptionEncoder(model, data.captions, warn=lambda words: log({"warning": words}))
+    return CachedSource(near, recipe.train.seed), texts
 
 
-def _streamed(
-    recipe: JointRecipe, facts: ModelFolder, model: JointModel, log: Log
-) -> tuple[BatchSource, CaptionEncoder]:
+def _streamed(recipe: JointRecipe, inputs: Inputs, model: JointModel, log: Log) -> tuple[BatchSource, CaptionEncoder]:
+    """The set as it comes, encoded batch by batch."""
     source = StreamedSource(
         recipe.data,
+        inputs.shards,
         recipe.train.seed,
-        facts.size,
+        inputs.require_model().size,
         model.encode,
         training_device(),
         warn=lambda words: log({"warning": words}),
-        progress=lambda done, count: log({"counted": done, "shards": count}),
     )
     return source, CaptionEncoder(model, side=source.size, warn=lambda words: log({"warning": words}))

@@ -1,16 +1,19 @@
-"""What the trainer needs to know of a stage: its network, its loss, its pictures and its output folder."""
+"""The interface between the trainer and a stage, and what all stages share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.training.batches import Batch
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
+from jointnet_cli.training.previews import Pictures
 from jointnet_cli.training.recipe import Train
 
 
@@ -30,7 +33,11 @@ def copy_weights(source: nn.Module, target: nn.Module, what: str) -> None:
 
 
 class Stage(Protocol):
-    """One kind of training (the autoencoder, the base model, the joint model)."""
+    """One kind of training (the autoencoder, the base model, the joint model).
+
+    A stage that is opened without weights reads no weights and no samples: its networks are on the meta device. It has
+    everything that `estimate_memory` needs: `networks`, `example`, `conditioning` and `loss`.
+    """
 
     @property
     def settings(self) -> Train:
@@ -40,17 +47,47 @@ class Stage(Protocol):
     def network(self) -> nn.Module:
         """What trains; parameters with `requires_grad` off stay as they are."""
 
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """Every network that the stage holds while it trains, `network` first."""
+
     def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
-        """This process's micro-batches from a step on, without end; a function of share and step alone."""
+        """Yield this process's micro-batches from a step on, without end; a function of share and step alone."""
 
-    def loss(self, network: nn.Module, batch: Batch, draws: SampleRNG) -> dict[str, Tensor]:
-        """The named losses of a batch; their sum is minimised. All randomness comes from `draws`."""
+    def example(self, side: int) -> Batch:
+        """Return a micro-batch of empty square images of a side in pixels."""
 
-    def preview(self, path: Path) -> None:
-        """Write a PNG that shows what the network does now."""
+    def conditioning(self, batch: Batch, rng: SampleRNG | None) -> Any:
+        """Return what the network is told beside the images. It makes the first draw of a step; without `rng` no caption
+        is dropped."""
+
+    def loss(self, network: nn.Module, batch: Batch, conditioning: Any, rng: SampleRNG) -> dict[str, Tensor]:
+        """Return the named losses of a batch; their sum is minimised. All randomness comes from `rng`."""
+
+    def preview(self) -> Pictures | None:
+        """Return pictures that show what the network does now."""
 
     def export(self, folder: Path, facts: dict[str, object]) -> None:
         """Write the finished model; `facts` (steps, minutes, machine, final losses) go into its records."""
+
+
+def default_device(weights: bool) -> AbstractContextManager[Any]:
+    """Make new networks on the CPU, or without weights on the meta device."""
+    return nullcontext() if weights else torch.device("meta")
+
+
+def training_device() -> torch.device:
+    """Return where stages keep what they only read, such as a frozen VAE: the GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def to_device_if_fits(values: Tensor) -> Tensor:
+    """Move what every step reads to the training device if it takes at most a quarter of the memory that is free there."""
+    device = training_device()
+    if device.type == "cpu":
+        return values
+    free, _ = torch.cuda.mem_get_info(device)
+    return values.to(device) if values.nbytes <= free // 4 else values
 
 
 def enable_gradient_checkpointing(network: nn.Module) -> None:

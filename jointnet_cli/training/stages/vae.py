@@ -18,14 +18,15 @@ from jointnet_cli.data.shards.order import order
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
-from jointnet_cli.model.folder import RGB
+from jointnet_cli.model.folder import RGB, pixels_per_latent
 from jointnet_cli.tensors import flip
-from jointnet_cli.training.batches import Batch, to_device_if_fits, training_device
+from jointnet_cli.training.batches import Batch
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
-from jointnet_cli.training.previews import as_picture, save_grid
-from jointnet_cli.training.recipe import Train, Vae, VaeRecipe
+from jointnet_cli.training.inputs import Inputs
+from jointnet_cli.training.previews import Pictures, as_picture
+from jointnet_cli.training.recipe import Vae, VaeRecipe
 from jointnet_cli.training.stages.from_scratch import build_vae
-from jointnet_cli.training.stages.stage import copy_weights
+from jointnet_cli.training.stages.stage import copy_weights, default_device, to_device_if_fits, training_device
 
 FACTS = "training.json"
 """Beside the weights: the recipe and what the run came to."""
@@ -108,21 +109,28 @@ class Autoencoding(nn.Module):
 class VaeStage:
     """Trains on crops of all modalities alike."""
 
-    def __init__(self, recipe: VaeRecipe) -> None:
+    def __init__(self, recipe: VaeRecipe, inputs: Inputs, *, weights: bool = True) -> None:
         if RGB not in recipe.data.maps:
             raise UserError("an autoencoder trains on data.maps with 'rgb', whose statistics scale the latents")
-        self.recipe = recipe
+        self.recipe, self.settings = recipe, recipe.train
         torch.manual_seed(recipe.train.seed)
-        vae = build_vae(recipe.vae)
-        if recipe.start:
+        with default_device(weights):
+            vae = build_vae(recipe.vae)
+        if recipe.start and weights:
             copy_weights(AutoencoderKL.from_pretrained(recipe.start), vae, "vae")
         if recipe.decoder_only:
             vae.encoder.requires_grad_(False)
             vae.quant_conv.requires_grad_(False)
-        self._network = Autoencoding(vae)
-        self._perceptual = open_distance(recipe.vae)
-        self.factor = 2 ** (len(recipe.vae.block_out_channels) - 1)
-        self.pixels = load_pixels(ShardSet.open(recipe.data.shards, recipe.data.limit), list(recipe.data.maps))
+        self.network = Autoencoding(vae)
+        self.networks = [self.network]
+        self.factor = pixels_per_latent(vae.config)
+        self._perceptual = open_distance(recipe.vae) if weights else None
+        if weights:
+            self._load_pixels(inputs.shards)
+
+    def _load_pixels(self, shards: ShardSet) -> None:
+        recipe = self.recipe
+        self.pixels = load_pixels(shards, list(recipe.data.maps))
         near = {name: to_device_if_fits(maps) for name, maps in self.pixels.maps.items()}
         if len({maps.device for maps in near.values()}) == 1:  # or else not all of them fit
             self.pixels.maps = near
@@ -131,24 +139,22 @@ class VaeStage:
         if crop > min(sides) or crop % self.factor:
             raise UserError(f"data.crop {crop} must be a multiple of {self.factor} and at most {min(sides)}")
 
-    @property
-    def settings(self) -> Train:
-        return self.recipe.train
-
-    @property
-    def network(self) -> nn.Module:
-        return self._network
-
     def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
         for number in count(step):
             for micro in range(share.accumulation):
                 places = share.places(number, micro)
                 yield Batch(places, self._crops(places), [])
 
-    def loss(self, network: nn.Module, batch: Batch, draws: SampleRNG) -> dict[str, Tensor]:
+    def example(self, side: int) -> Batch:
+        return Batch(range(self.settings.batch_size), torch.zeros(self.settings.batch_size, 3, side, side), [])
+
+    def conditioning(self, batch: Batch, rng: SampleRNG | None) -> None:
+        return None
+
+    def loss(self, network: nn.Module, batch: Batch, conditioning: None, rng: SampleRNG) -> dict[str, Tensor]:
         pictures = batch.clean.to(next(network.parameters()).device)
         side = pictures.shape[-1] // self.factor
-        noise = draws.normal(self.recipe.vae.latent_channels, side, side).to(pictures.device)
+        noise = rng.normal(self.recipe.vae.latent_channels, side, side).to(pictures.device)
         decoded, divergence = network(pictures, noise)
         difference = decoded.float() - pictures
         losses = {
@@ -187,17 +193,17 @@ class VaeStage:
         return torch.where(mirrored, flip(crops, name), crops) if data.flip else crops
 
     @torch.inference_mode()
-    def preview(self, path: Path) -> None:
+    def preview(self) -> Pictures:
         rows = []
         for name, maps in self.pixels.maps.items():
             pictures = maps[-8:].float().expand(-1, 3, -1, -1).cpu()
             decoded = self._round_trip(pictures)
             rows += [as_picture(pictures, name), as_picture(decoded, name)]
-        save_grid(rows, path)
+        return Pictures(rows)
 
     @torch.inference_mode()
     def export(self, folder: Path, facts: dict[str, object]) -> None:
-        vae = self._network.vae
+        vae = self.network.vae
         if not self.recipe.decoder_only:
             rgb = self.pixels.maps[RGB][:STATISTICS].float()
             latents = torch.cat([vae.encode(batch.to(vae.device)).latent_dist.mean for batch in rgb.split(32)])
@@ -209,5 +215,5 @@ class VaeStage:
         (folder / FACTS).write_text(to_json(record, indent=2))
 
     def _round_trip(self, pictures: Tensor) -> Tensor:
-        vae = self._network.vae
+        vae = self.network.vae
         return vae.decode(vae.encode(pictures.to(vae.device)).latent_dist.mean).sample.cpu()
