@@ -138,7 +138,7 @@ def test_ctrl_c_while_the_average_is_swapped_in(tiny: Tiny, tmp_path: Path) -> N
         average.add_(1.0)
     before = [parameter.detach().clone() for parameter in trainer.trained]
 
-    def interrupt(path: Path) -> None:
+    def interrupt() -> None:
         signal.raise_signal(signal.SIGINT)
 
     stage.preview = interrupt  # type: ignore[method-assign]
