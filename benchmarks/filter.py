@@ -66,14 +66,14 @@ def make_metadata(folder: Path, rows: int, parts: int) -> Path:
 def measure(source: Path) -> dict[str, object]:
     """Filter one source in this process."""
     from jointnet_cli.data.plan import build_plan
-    from jointnet_cli.data.settings import load_prepare_recipe
+    from jointnet_cli.data.settings import prepare_settings
 
-    sifting = load_prepare_recipe("prepare/coyo").sifting(str(source))
+    settings = prepare_settings("prepare/coyo")
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
         started, before = time.monotonic(), os.times()
-        plan = build_plan(sifting, Path(folder))
+        plan = build_plan(str(source), settings, Path(folder))
         seconds, after = time.monotonic() - started, os.times()
-    rows = plan.funnel["read"]
+    rows = plan.funnel["rows read"]
     return {
         "rows": rows,
         "megabytes": round(sum(path.stat().st_size for path in source.iterdir()) / 1e6),

@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.files.text import decode_text, to_json
 
+UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
+"""Pydantic's types of the fault in models and in dataclasses."""
+
 
 class RecipeTable(BaseModel):
     """A table of a recipe, which refuses unknown keys."""
@@ -65,15 +68,15 @@ def read_values(
             raise UserError(f"{path}: not a valid TOML file: {error}") from error
     for override in overrides:
         _override(values, override)
-    _merge(values, flags or {})
+    merge(values, flags or {})
     return values
 
 
-def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
+def merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
     """Put values into nested tables; a table of `changes` is merged into the table of that name."""
     for key, value in changes.items():
         if isinstance(value, Mapping) and isinstance(values.get(key, {}), dict):
-            _merge(values.setdefault(key, {}), value)
+            merge(values.setdefault(key, {}), value)
         else:
             values[key] = value
 
@@ -133,12 +136,12 @@ def _toml_key(key: str) -> str:
 
 def telling_fault(error: ValidationError) -> Mapping[str, Any]:
     """Return the error to report: a misspelt key is both unknown and missing, and the unknown key says more."""
-    return min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
+    return min(error.errors(), key=lambda entry: entry["type"] not in UNKNOWN_KEY)
 
 
 def refusal(path: str | Path, where: str, fault: Mapping[str, Any], valid: Collection[str]) -> UserError:
     """Return a validation error in the words of the user; `valid` are the keys of the table that has an unknown one."""
-    if fault["type"] == "extra_forbidden":
+    if fault["type"] in UNKNOWN_KEY:
         hint = did_you_mean(where.rpartition(".")[2], valid) or f"valid keys: {', '.join(sorted(valid))}"
         return UserError(f"{path}: unknown key {where}", hint=hint)
     return UserError(f"{path}: {where}: {fault['msg'].lower().removeprefix('value error, ')}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,10 +15,10 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:
-    from jointnet_cli.data.settings import PrepareRecipe
+    from jointnet_cli.data.settings import PrepareSettings
     from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe
 
-    Recipe = VaeRecipe | BaseRecipe | JointRecipe | PrepareRecipe
+    Recipe = VaeRecipe | BaseRecipe | JointRecipe | PrepareSettings
 
 PREPARE = "prepare"
 TRAINING = {"stage", "data", "train"}
@@ -58,12 +59,16 @@ def show(
     overrides: Overrides = None,
 ) -> None:
     """Print a recipe: the file as it is, or with `--resolved` or `--set` its settings alone, as TOML too."""
-    from jointnet_cli.recipe_file import to_toml
+    from jointnet_cli.recipe_file import read_values, to_toml
 
     path = _find(name)
     recipe = _load(path, overrides or [])
     if resolved or overrides:
-        print(to_toml(recipe.model_dump(mode="json", exclude_unset=not resolved)), end="")
+        if is_dataclass(recipe):
+            values = asdict(recipe) if resolved else read_values(path, overrides or [])
+        else:
+            values = recipe.model_dump(mode="json", exclude_unset=not resolved)
+        print(to_toml(values), end="")
     else:
         print(path.read_text(encoding="utf-8"), end="")
 
@@ -128,14 +133,9 @@ def _load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         from jointnet_cli.training.recipe import load_recipe
 
         return load_recipe(str(path), overrides)
-    from jointnet_cli.data.settings import load_prepare_recipe
+    from jointnet_cli.data.settings import prepare_settings
 
-    recipe = load_prepare_recipe(str(path), overrides)
-    try:
-        recipe.settings()
-    except UserError as fault:
-        raise UserError(f"{path}: {fault}", hint=fault.hint) from None
-    return recipe
+    return prepare_settings(str(path), overrides)
 
 
 def _stage(recipe: Recipe) -> str:

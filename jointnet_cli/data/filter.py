@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from jointnet_cli.data.settings import Filter
+from jointnet_cli.data.settings import FilterSettings
 from jointnet_cli.errors import UserError, closest
 
 
@@ -39,7 +39,7 @@ BOUNDED = frozenset(column for criterion in CRITERIA.values() for column in crit
 """The columns that have bounds."""
 
 
-def conditions(wanted: Filter, columns: Collection[str]) -> dict[str, str]:
+def conditions(wanted: FilterSettings, columns: Collection[str]) -> dict[str, str]:
     """Every bound in the order of the funnel, by the name that the funnel shows, as an SQL condition.
 
     Raises:
@@ -58,7 +58,7 @@ def conditions(wanted: Filter, columns: Collection[str]) -> dict[str, str]:
     return found
 
 
-def needed_columns(wanted: Filter) -> frozenset[str]:
+def needed_columns(wanted: FilterSettings) -> frozenset[str]:
     """Return the columns that the bounds of a filter need."""
     asked = (criterion.columns for name, criterion in CRITERIA.items() if getattr(wanted, name) is not None)
     return frozenset(column for columns in asked for column in columns)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jointnet_cli.data.rows import SUCCESS, shard_name
-from jointnet_cli.data.settings import FetchSettings
+from jointnet_cli.data.plan import Plan
+from jointnet_cli.data.rows import shard_name
+from jointnet_cli.data.settings import PrepareSettings
+from jointnet_cli.data.shards.format import read_stats
 from jointnet_cli.data.web.status import failure_filter
+
+IMAGES = "images"
+"""What a preparation makes, in `Tally.made`; labelling counts maps by their modality."""
 
 
 @dataclass(frozen=True)
@@ -18,19 +23,45 @@ class PrepareJob:
     """What every process that works on a set has to know."""
 
     out: Path
-    fetch: FetchSettings
+    plan: Plan
+    settings: PrepareSettings
     limit: int | None = None
     """Only the first images of the plan."""
     retry: tuple[str, ...] = ()
     """Classes of failures to try again in shards that are complete."""
+    worker: tuple[int, int] = (1, 1)
+    """I and N: this is worker I of N, counted from 1."""
+    processes: int | None = None
+    """That render worlds on this machine; `None` takes one a core."""
+    cluster: str | None = None
+    """Address of a Ray cluster that does the work, or `local` for one that is started on this machine."""
+
+    @property
+    def shards(self) -> Sequence[int]:
+        """Numbers of the shards of this worker."""
+        index, count = self.worker
+        return self.plan.shards(self.limit)[index - 1 :: count]
 
     def again(self) -> Again:
-        """Whether a status is tried again."""
+        """Whether a status is tried again.
+
+        Raises:
+            UserError: an unknown failure class.
+        """
         return failure_filter(self.retry)
 
-    def shard(self, number: int) -> Path:
+    def path(self, number: int) -> Path:
         """The tar file of a shard."""
         return self.out / f"{shard_name(number)}.tar"
+
+    def missing(self, number: int) -> int:
+        """Number of samples to make for a shard: those never tried, and those whose failure is tried again."""
+        wanted, stats = len(self.plan.positions(number, self.limit)), read_stats(self.path(number))
+        if not stats:
+            return wanted
+        again = self.again()
+        failed = sum(count for status, count in stats.get("status_dict", {}).items() if again(status))
+        return failed + max(0, wanted - int(stats["count"]))
 
 
 @dataclass
@@ -38,23 +69,26 @@ class Tally:
     """How far a run is."""
 
     total: int = 0
-    """Images to fetch in this run."""
-    statuses: Counter[str] = field(default_factory=Counter)
+    """Samples to make in this run."""
+    made: Counter[str] = field(default_factory=Counter)
+    """`IMAGES`, or maps by modality."""
+    failed: Counter[str] = field(default_factory=Counter)
+    """What could not be made, by the class of the failure."""
     received: int = 0
     """Bytes."""
-    shards: list[int] = field(default_factory=list)
-    """The shards written."""
+    written: list[Path] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
+    """Shards that had everything before."""
+    busy: list[Path] = field(default_factory=list)
+    """Shards that another process holds."""
+    examples: list[str] = field(default_factory=list)
+    """The first failures, in words."""
     started: float = field(default_factory=time.monotonic)
 
     @property
     def done(self) -> int:
-        """Images that came or failed."""
-        return self.statuses.total()
-
-    @property
-    def successes(self) -> int:
-        """Images that came."""
-        return self.statuses[SUCCESS]
+        """What was made or failed."""
+        return self.made.total() + self.failed.total()
 
     @property
     def seconds(self) -> float:
@@ -63,12 +97,16 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Count in what another process did."""
-        self.statuses += other.statuses
+        self.made += other.made
+        self.failed += other.failed
         self.received += other.received
-        self.shards += other.shards
+        self.written += other.written
+        self.skipped += other.skipped
+        self.busy += other.busy
+        self.examples += other.examples
 
 
-Watch = Callable[[Tally], None]
+Show = Callable[[Tally], None]
 
 Again = Callable[[str], bool]
 """Whether a status is to be tried again."""

@@ -1,8 +1,8 @@
-"""The plan of a download: which image has which place in which shard. It follows from the source and the filter alone.
+"""The plan of a set: which image has which place in which shard. It follows from the source and the filter alone.
 
-A plan is the folder `.plan` beside the shards: `rows-00000.parquet` and so on, one row an image in order, and `plan.json`,
-what it was made from and how many rows each criterion left. Every process that works on the set reads the same plan,
-whenever it joins.
+A plan of images is the folder `.plan` beside the shards: `rows-00000.parquet` and so on, one row an image in order, and
+`plan.json`, what it was made from and how many rows each criterion left. Every process that works on the set reads the
+same plan, whenever it joins.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import shutil
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -21,16 +23,20 @@ from typing import TYPE_CHECKING, Any
 from jointnet_cli.data.columns import literal, quoted
 from jointnet_cli.data.filter import conditions, verdict
 from jointnet_cli.data.rows import RESULTS, SHARD_DIGITS, ImageRow, row_key
-from jointnet_cli.data.settings import Sifting
+from jointnet_cli.data.settings import FilterSettings, PrepareSettings
 from jointnet_cli.data.sources import SourceTable, open_table, unreadable
+from jointnet_cli.data.worlds.grammar import TILTED
+from jointnet_cli.data.worlds.world import EVALUATION_SEEDS
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.atomic import claim
+from jointnet_cli.files.atomic import claim, write_text
 from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 FOLDER = ".plan"
+
+WORLDS_FILE = "worlds.json"
 
 MEMORY_LIMIT = "512MB"
 """Of DuckDB's working set; what does not fit is spilt to disk."""
@@ -45,42 +51,50 @@ ROW_GROUP = 20_480
 """Rows of the plan that are read at least to get one shard's."""
 
 
+@dataclass(frozen=True)
 class Plan:
-    """A plan that was made, read shard by shard."""
+    """Which sample has which place in which shard. For rendered worlds it is arithmetic: their rows are their count."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the plan in `folder`."""
-        record = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-        self.facts: dict[str, Any] = record["facts"]
-        self.funnel: dict[str, int] = record["funnel"]
-        """Rows left: as read, and after each criterion."""
-        self.rows: int = record["rows"]
-        self.shard_size: int = self.facts["shard_size"]
-        self._folder = folder
-        self._parts: list[int] = record["parts"]
-        """The first number of every file."""
-        self._connection: DuckDBPyConnection | None = None
+    facts: dict[str, Any]
+    """All that decides the set."""
+    rows: int
+    shard_size: int
+    funnel: dict[str, int] = field(default_factory=dict)
+    """Rows left: as read, and after each criterion."""
+    folder: Path | None = None
+    """The plan on disk; `None` for rendered worlds."""
+    parts: tuple[int, ...] = ()
+    """The first number of every file."""
 
-    def places(self, shard: int, limit: int | None = None) -> range:
-        """The running numbers of a shard's images; `limit` cuts the set off."""
-        last = min(self.rows, self.rows if limit is None else limit)
-        return range(shard * self.shard_size, max(shard * self.shard_size, min(last, (shard + 1) * self.shard_size)))
+    @property
+    def is_worlds(self) -> bool:
+        """Whether the samples are rendered worlds: the world at a position has the seed `facts["seed"]` + position."""
+        return self.folder is None
+
+    def count(self, limit: int | None = None) -> int:
+        """Number of samples; `limit` cuts the set off."""
+        return self.rows if limit is None else min(self.rows, limit)
+
+    def positions(self, shard: int, limit: int | None = None) -> range:
+        """The running numbers of a shard's samples."""
+        start = shard * self.shard_size
+        return range(start, max(start, min(self.count(limit), start + self.shard_size)))
 
     def shards(self, limit: int | None = None) -> range:
         """The numbers of the shards."""
-        return range(-(-min(self.rows, self.rows if limit is None else limit) // self.shard_size))
+        return range(-(-self.count(limit) // self.shard_size))
 
     def select(self, shard: int, limit: int | None = None) -> str:
         """SQL of a shard's rows: `number` and the source's columns."""
-        places = self.places(shard, limit)
-        first = bisect_right(self._parts, places.start) - 1
-        last = bisect_left(self._parts, places.stop, lo=first + 1)
-        files = ", ".join(literal(str(self._folder / _part(index))) for index in range(first, last))
-        return f"SELECT * FROM read_parquet([{files}]) WHERE number >= {places.start} AND number < {places.stop}"
+        positions = self.positions(shard, limit)
+        first = bisect_right(self.parts, positions.start) - 1
+        last = bisect_left(self.parts, positions.stop, lo=first + 1)
+        files = ", ".join(literal(f"{self.folder}/{_part(index)}") for index in range(first, last))
+        return f"SELECT * FROM read_parquet([{files}]) WHERE number >= {positions.start} AND number < {positions.stop}"
 
     def read(self, shard: int, limit: int | None = None) -> list[ImageRow]:
         """The images of a shard, in order."""
-        cursor = self.cursor().execute(f"{self.select(shard, limit)} ORDER BY number")
+        cursor = plan_cursor().execute(f"{self.select(shard, limit)} ORDER BY number")
         names = [column[0] for column in cursor.description or []]
         rows = []
         for values in cursor.fetchall():
@@ -90,12 +104,24 @@ class Plan:
             rows.append(ImageRow(row_key(shard, place), url, caption, fields))
         return rows
 
-    def cursor(self) -> DuckDBPyConnection:
-        """A connection of its own, for use in any thread."""
-        if self._connection is None:
-            self._connection = connect(threads=1)
-            self._connection.execute("SET parquet_metadata_cache = true")  # a large plan has thousands of row groups
-        return self._connection.cursor()
+
+@cache
+def _reader() -> DuckDBPyConnection:
+    connection = connect(threads=1)
+    connection.execute("SET parquet_metadata_cache = true")  # a large plan has thousands of row groups
+    return connection
+
+
+def plan_cursor() -> DuckDBPyConnection:
+    """A cursor that reads plans, for use in any thread."""
+    return _reader().cursor()
+
+
+def read_plan(folder: Path) -> Plan:
+    """Read the plan in `folder`."""
+    record = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    facts = record["facts"]
+    return Plan(facts, record["rows"], facts["shard_size"], record["funnel"], folder, tuple(record["parts"]))
 
 
 def connect(path: Path | None = None, threads: int | None = None) -> DuckDBPyConnection:
@@ -110,7 +136,7 @@ def connect(path: Path | None = None, threads: int | None = None) -> DuckDBPyCon
     return connection
 
 
-def open_plan(out: Path, sifting: Sifting) -> Plan:
+def open_plan(out: Path, source: str, settings: PrepareSettings) -> Plan:
     """The plan of a folder, made if it has none. Of several processes that ask at once, one makes it and the others wait.
 
     Raises:
@@ -125,20 +151,71 @@ def open_plan(out: Path, sifting: Sifting) -> Plan:
                 if partial is None:
                     time.sleep(0.2)
                 elif not folder.exists():
-                    _make_whole(sifting, folder)
+                    _make_whole(source, settings, folder)
     except UserError:
         if fresh:
             with contextlib.suppress(OSError):  # another process may have begun meanwhile
                 out.rmdir()
         raise
-    plan = Plan(folder)
-    change = next(_changes(plan.facts, sifting.facts()), None)
-    if change:
-        raise UserError(
-            f"{out} holds another set of images: {change}",
-            hint=f"choose another --out, or ask for what {folder / 'plan.json'} says",
-        )
+    plan = read_plan(folder)
+    _require_equal(out, plan.facts, _facts(source, settings), f"ask for what {folder / 'plan.json'} says")
     return plan
+
+
+def open_world_plan(out: Path, settings: PrepareSettings, count: int) -> Plan:
+    """The plan of rendered worlds in a folder, whose facts stand in its `worlds.json`.
+
+    Raises:
+        UserError: the folder has other worlds, or the seeds are not allowed.
+    """
+    plan, marker = world_plan(settings, count), out / WORLDS_FILE
+    out.mkdir(parents=True, exist_ok=True)
+    if marker.exists():
+        before = {"tilted": 0.0, **json.loads(marker.read_text(encoding="utf-8"))}  # older sets have no tilted cameras
+        _require_equal(out, before, plan.facts, f"ask for what {marker} says")
+    else:
+        write_text(marker, to_json(plan.facts))
+    return plan
+
+
+def world_plan(settings: PrepareSettings, count: int) -> Plan:
+    """The plan of `count` rendered worlds.
+
+    Raises:
+        UserError: seeds that are reserved for evaluation without `worlds.evaluation`, or the reverse.
+    """
+    worlds = settings.worlds
+    seed = worlds.seed if worlds.seed is not None else EVALUATION_SEEDS if worlds.evaluation else 0
+    tilted = worlds.tilted if worlds.tilted is not None else 0.0 if worlds.evaluation else TILTED
+    if not worlds.evaluation and seed + count > EVALUATION_SEEDS:
+        raise UserError(
+            f"world seeds from {EVALUATION_SEEDS} on are reserved for evaluation",
+            hint="choose a smaller --seed, or give --evaluation for a set that is never trained on",
+        )
+    if worlds.evaluation and seed < EVALUATION_SEEDS:
+        raise UserError(
+            f"an evaluation set needs world seeds from {EVALUATION_SEEDS} on", hint=f"--seed {EVALUATION_SEEDS}"
+        )
+    size = settings.shards.size
+    facts = {"seed": seed, "size": settings.image.size, "shard_size": size, "tilted": tilted}
+    return Plan(facts, count, size)
+
+
+def _facts(source: str, settings: PrepareSettings) -> dict[str, Any]:
+    """All that decides a set of images, as it is recorded: the source by a name that means the same from every folder."""
+    facts: dict[str, Any] = {
+        "source": source if "://" in source else str(Path(source).absolute()),
+        "columns": settings.columns,
+        "filter": {**asdict(settings.filter), "dedupe": list(settings.filter.dedupe)},
+        "shard_size": settings.shards.size,
+        "image": settings.content,
+    }
+    return facts
+
+
+def _require_equal(out: Path, made: Mapping[str, Any], asked: Mapping[str, Any], instead: str) -> None:
+    for change in _changes(made, asked):
+        raise UserError(f"{out} was made with {change}", hint=f"choose another --out, or {instead}")
 
 
 def _changes(made: Mapping[str, Any], asked: Mapping[str, Any], table: str = "") -> Iterator[str]:
@@ -148,21 +225,21 @@ def _changes(made: Mapping[str, Any], asked: Mapping[str, Any], table: str = "")
         if isinstance(before, dict) and isinstance(now, dict):
             yield from _changes(before, now, f"{table}{name}.")
         elif before != now:
-            yield f"{table}{name} was {before}, now {now}"
+            yield f"{table}{name} = {before}, now {now}"
 
 
-def _make_whole(sifting: Sifting, folder: Path) -> None:
+def _make_whole(source: str, settings: PrepareSettings, folder: Path) -> None:
     building = folder.with_name(f"{folder.name}.building")
     shutil.rmtree(building, ignore_errors=True)  # of a run that was killed
     building.mkdir()
     try:
-        build_plan(sifting, building)
+        build_plan(source, settings, building)
         building.rename(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def build_plan(sifting: Sifting, folder: Path) -> Plan:
+def build_plan(source: str, settings: PrepareSettings, folder: Path) -> Plan:
     """Filter the source and write the plan into `folder`.
 
     Memory does not grow with the rows: what passes the filter is streamed to disk, and duplicates are found by aggregates
@@ -175,30 +252,32 @@ def build_plan(sifting: Sifting, folder: Path) -> Plan:
         connection.execute("SET parquet_metadata_cache = true")
         connection.execute(f"SET temp_directory = {literal(str(scratch / 'spill'))}")
         try:
-            table = open_table(connection, sifting.source, sifting.columns, scratch, sifting.filter)
-            funnel = _sift(connection, table, sifting, scratch / "passed.parquet")
+            table = open_table(connection, source, settings.columns, scratch, settings.filter)
+            funnel = _sift(connection, table, source, settings.filter, scratch / "passed.parquet")
             stored = _stored_names(table.columns)
-            unique = {column: stored[column] for column in sifting.filter.dedupe}
+            unique = {column: stored[column] for column in settings.filter.dedupe}
             funnel |= _deduplicate(connection, unique, scratch / "passed.parquet")
             rows = list(funnel.values())[-1]
-            if rows > sifting.shard_size * 10**SHARD_DIGITS:
+            if rows > settings.shards.size * 10**SHARD_DIGITS:
                 raise UserError(
-                    f"{rows} images do not fit into {10**SHARD_DIGITS} shards of {sifting.shard_size}",
+                    f"{rows} images do not fit into {10**SHARD_DIGITS} shards of {settings.shards.size}",
                     hint="choose a larger --shard-size",
                 )
             parts = _number(connection, scratch / "passed.parquet", folder)
         finally:
             connection.close()
-    record = {"facts": sifting.facts(), "funnel": funnel, "rows": rows, "parts": parts}
+    record = {"facts": _facts(source, settings), "funnel": funnel, "rows": rows, "parts": parts}
     (folder / "plan.json").write_text(to_json(record, indent=1), encoding="utf-8")
-    return Plan(folder)
+    return read_plan(folder)
 
 
-def _sift(connection: DuckDBPyConnection, table: SourceTable, sifting: Sifting, passed: Path) -> dict[str, int]:
+def _sift(
+    connection: DuckDBPyConnection, table: SourceTable, source: str, wanted: FilterSettings, passed: Path
+) -> dict[str, int]:
     """Write the rows that pass every bound, in the source's order, and count what each bound left."""
     import duckdb
 
-    checks = conditions(sifting.filter, table.columns)
+    checks = conditions(wanted, table.columns)
     # A table from elsewhere must not reach into this disk.
     address = "regexp_matches(url, '^https?://')" if table.web_only else "url <> ''"
     passing = " AND ".join(f"({check})" for check in [*checks.values(), address])
@@ -214,13 +293,13 @@ def _sift(connection: DuckDBPyConnection, table: SourceTable, sifting: Sifting, 
             f"TO {literal(str(passed))} (FORMAT parquet, COMPRESSION snappy)"
         ).fetchall()
     except duckdb.Error as error:
-        raise unreadable(sifting.source, error) from error
+        raise unreadable(source, error) from error
     left = sum(by_check.values())
-    funnel = {"read": left}
+    funnel = {"rows read": left}
     for number, name in enumerate(checks, 1):
         left -= by_check.get(number, 0)
         funnel[name] = left
-    return {**funnel, "with a url": written[0][0]}
+    return {**funnel, "has a URL": written[0][0]}
 
 
 def _stored_names(columns: Sequence[str]) -> dict[str, str]:
@@ -253,7 +332,7 @@ def _deduplicate(connection: DuckDBPyConnection, columns: dict[str, str], passed
         connection.execute("DROP TABLE kept")
         connection.execute("ALTER TABLE fewer RENAME TO kept")
         counted = connection.execute("SELECT count(*) FROM kept").fetchall()
-        funnel[f"one of each {name}"] = counted[0][0]
+        funnel[f"unique {name}"] = counted[0][0]
     return funnel
 
 

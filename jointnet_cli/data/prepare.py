@@ -1,13 +1,15 @@
-"""Run a preparation on the machines of a Ray cluster."""
+"""Run a preparation on this machine, or on the machines of a Ray cluster."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from jointnet_cli.data.job import PrepareJob, Tally, Watch
+from jointnet_cli.data.job import PrepareJob, Show, Tally
 from jointnet_cli.data.web.download import download_shards
+from jointnet_cli.data.worlds.dataset import render_shards
 from jointnet_cli.errors import UserError
 
 LOCAL = "local"
@@ -16,21 +18,36 @@ BATCH = 4
 """Shards of one task: they overlap, so that none waits for the stragglers of another."""
 
 
-def gather_on_ray(
-    job: PrepareJob, numbers: Sequence[int], tally: Tally, address: str, watch: Watch | None = None
-) -> None:
-    """Do what `download_shards` does, on the workers of a Ray cluster; as many tasks run as the cluster has cores.
+def prepare(job: PrepareJob, show: Show | None = None) -> Tally:
+    """Make what is missing of this worker's shards. Interrupted, it leaves whole shards only; run again, it goes on.
+
+    Shards that another process holds are left to it.
 
     Args:
-        job: its folder has to be the same on every machine.
-        numbers: the shards.
-        tally: counts what was done.
-        address: of the cluster, or `local` for one that is started on this machine and stopped at the end.
-        watch: called when a task is done.
+        job: on a cluster its folder has to be the same on every machine.
+        show: called with the state of the run from time to time.
 
     Raises:
         UserError: Ray is not installed, or the cluster does not answer.
     """
+    tally = Tally(total=sum(map(job.missing, job.shards)))
+    show = show or (lambda tally: None)
+    if job.cluster is None:
+        _make_shards(job, job.shards, tally, show)
+    else:
+        _run_on_ray(job, job.cluster, tally, show)
+    return tally
+
+
+def _make_shards(job: PrepareJob, numbers: Sequence[int], tally: Tally, show: Show) -> None:
+    if job.plan.is_worlds:
+        render_shards(job, numbers, tally, show)
+    else:
+        download_shards(job, numbers, tally, show)
+
+
+def _run_on_ray(job: PrepareJob, address: str, tally: Tally, show: Show) -> None:
+    """Send batches of shards to the cluster; as many tasks run as the cluster has cores."""
     try:
         import ray
     except ImportError as error:
@@ -42,26 +59,22 @@ def gather_on_ray(
         raise UserError(f"no Ray cluster at {address}: {error}", hint="`ray status` tells") from error
     try:
         remote = ray.remote(num_cpus=1, max_retries=3)(_work)
-        batches = _batches(numbers)
+        numbers, job = job.shards, replace(job, processes=1)
+        batches = (numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH))
         running = [remote.remote(job, batch) for batch in _take(batches, int(ray.cluster_resources().get("CPU", 1)))]
         while running:
             (ready, *_), running = ray.wait(running)
             tally.add(ray.get(ready))
             running += [remote.remote(job, batch) for batch in _take(batches, 1)]
-            if watch:
-                watch(tally)
+            show(tally)
     finally:
         ray.shutdown()
 
 
 def _work(job: PrepareJob, numbers: Sequence[int]) -> Tally:
     tally = Tally()
-    download_shards(job, numbers, tally)
+    _make_shards(job, numbers, tally, lambda tally: None)
     return tally
-
-
-def _batches(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH))
 
 
 def _take(batches: Iterator[Any], count: int) -> list[Any]:

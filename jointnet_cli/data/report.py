@@ -11,7 +11,7 @@ from typing import Any
 
 from jointnet_cli.data.plan import Plan
 from jointnet_cli.data.rows import SUCCESS
-from jointnet_cli.data.settings import FetchSettings
+from jointnet_cli.data.settings import PrepareSettings
 from jointnet_cli.data.shards.format import IMAGES, complete_shards, read_entries, read_stats
 from jointnet_cli.files.atomic import atomic_file, write_text
 from jointnet_cli.files.text import to_json
@@ -32,12 +32,11 @@ def write_report(out: Path, plan: Plan, limit: int | None) -> dict[str, Any]:
         received += stats.get("received", 0)
         seconds += stats.get("duration", 0)
         complete += 1
-    wanted = plan.rows if limit is None else min(plan.rows, limit)
     causes = {status: count for status, count in statuses.most_common() if status != SUCCESS}
     report = {
         **plan.facts,
         "funnel": plan.funnel,
-        "images": {"wanted": wanted, "tried": statuses.total(), "successes": statuses[SUCCESS]},
+        "images": {"wanted": plan.count(limit), "tried": statuses.total(), "successes": statuses[SUCCESS]},
         "causes": causes,
         "received": received,
         "shard_seconds": round(seconds, 1),
@@ -47,7 +46,7 @@ def write_report(out: Path, plan: Plan, limit: int | None) -> dict[str, Any]:
     return report
 
 
-def write_sheet(out: Path) -> Path | None:
+def write_contact_sheet(out: Path) -> Path | None:
     """Write a PNG of images from all over the set, the first of as many shards as have a place; `None` if there are none."""
     from PIL import Image
 
@@ -104,15 +103,15 @@ class DownloadEstimate:
     assuming: str
 
 
-def estimate(rows: int, shard_size: int, settings: FetchSettings) -> DownloadEstimate:
+def estimate(rows: int, settings: PrepareSettings) -> DownloadEstimate:
     """What `rows` wanted images will take."""
     images = round(rows * SUCCESS_RATE)
-    pixels = settings.size**2
-    rate = min(settings.concurrency / SECONDS_PER_ANSWER, settings.decoder_threads * IMAGES_PER_CORE)
+    pixels = settings.image.size**2
+    rate = min(settings.fetch.concurrency / SECONDS_PER_ANSWER, settings.fetch.decoder_threads * IMAGES_PER_CORE)
     return DownloadEstimate(
-        shards=-(-rows // shard_size),
+        shards=-(-rows // settings.shards.size),
         images=images,
         bytes=round(images * pixels * BYTES_PER_PIXEL),
         hours=rows / rate / 3600,
-        assuming=f"{SUCCESS_RATE:.0%} of the images come, {BYTES_PER_PIXEL} bytes a pixel, {rate:.0f} images/s",
+        assuming=f"{SUCCESS_RATE:.0%} of the images succeeded, {BYTES_PER_PIXEL} bytes a pixel, {rate:.0f} images/s",
     )

@@ -1,157 +1,24 @@
-"""All settings of `prepare`."""
+"""All settings of `prepare`: defaults of the kind of source, recipe, `--set` and flags, later ones winning."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
-from pydantic import Field, TypeAdapter, ValidationError
+from annotated_types import Ge, Gt, Le
 
 from jointnet_cli import __version__
 from jointnet_cli.data.rows import PLACE_DIGITS
-from jointnet_cli.errors import UserError, did_you_mean
-from jointnet_cli.recipe_file import RecipeTable, find_recipe, read_values, refusal, shipped_files, telling_fault
+from jointnet_cli.errors import UserError
+from jointnet_cli.params import Param
 
-
-class Filter(RecipeTable, allow_inf_nan=False):
-    """Bounds, all of them strict; `None` asks for nothing. A row without a value for a bound does not pass it."""
-
-    side_above: int | None = Field(None, ge=0)
-    """Pixels of the shorter side, by the source's word and again when the image has come."""
-    watermark_below: float | None = None
-    aesthetic_above: float | None = None
-    nsfw_below: float | None = None
-    """Both detectors of COYO have to agree."""
-    clip_above: float | None = None
-    """Similarity of image and caption (ViT-L/14)."""
-    aspect_below: float | None = Field(None, gt=1)
-    """Longer side over shorter side."""
-    caption_above: int | None = Field(None, ge=0)
-    """Characters of the caption."""
-    caption_below: int | None = Field(None, ge=1)
-    dedupe: list[str] = Field(["url"])
-    """Columns to deduplicate by, in this order. Of rows with equal values the first in the source's order is kept; rows
-    without a value are all kept."""
-
-
-@dataclass(frozen=True)
-class Sifting:
-    """All that decides the set."""
-
-    source: str
-    columns: dict[str, str]
-    filter: Filter
-    shard_size: int
-    image: dict[str, Any] = field(default_factory=dict)
-    """What becomes of an image: a set has images of one kind."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.shard_size <= 10**PLACE_DIGITS:
-            raise UserError(f"a shard of a download holds 1 to {10**PLACE_DIGITS} images, not {self.shard_size}")
-
-    def facts(self) -> dict[str, Any]:
-        """As it is recorded: the source by a name that means the same from every folder."""
-        source = self.source if "://" in self.source else str(Path(self.source).absolute())
-        return {**asdict(self), "source": source, "filter": self.filter.model_dump()}
-
-
-IMAGE = ("size", "resize", "quality")
-"""The settings of the fetcher that the table `image` has; `fetch` has the others."""
-
-DERIVED = ("min_side", "max_aspect")
-"""The settings of the fetcher that follow from the filter."""
-
-CONTENT = (*IMAGE, *DERIVED, "max_bytes", "max_pixels", "opt_out")
-"""The settings of the fetcher that decide which images there are and what they are like, not only how fast they come."""
-
-
-class Shards(RecipeTable):
-    """How the images are divided."""
-
-    size: int = Field(1000, ge=1, le=10_000)
-    """Images that are wanted, a shard; those that fail leave gaps."""
-
-
-class PrepareRecipe(RecipeTable):
-    """A download."""
-
-    description: str = ""
-    columns: dict[str, str] = Field({})
-    """Our name of a column -> the source's. Needed only where the two differ: `url`, `caption` and COYO's names."""
-    filter: Filter = Filter()
-    image: dict[str, Any] = Field({})
-    fetch: dict[str, Any] = Field({})
-    shards: Shards = Shards()
-
-    def settings(self, **changes: Any) -> FetchSettings:
-        """The fetcher's settings; the size that images really have is checked against the filter's bounds.
-
-        Raises:
-            UserError: an unknown setting, with the nearest name, or a value out of range.
-        """
-        names = [field.name for field in fields(FetchSettings) if field.name not in DERIVED]
-        _check_names("image", self.image, IMAGE)
-        _check_names("fetch", self.fetch, [name for name in names if name not in IMAGE])
-        side = self.filter.side_above
-        derived = {"min_side": 0 if side is None else side + 1, "max_aspect": self.filter.aspect_below}
-        try:
-            return TypeAdapter(FetchSettings).validate_python({**self.image, **self.fetch, **derived, **changes})
-        except ValidationError as error:
-            fault = telling_fault(error)
-            raise UserError(f"{fault['loc'][0]}: {fault['msg'].lower()}") from None
-
-    def sifting(self, source: str) -> Sifting:
-        """What the set of images from a source follows from."""
-        settings = TypeAdapter(FetchSettings).dump_python(self.settings(), mode="json")
-        return Sifting(
-            source,
-            dict(self.columns),
-            self.filter,
-            self.shards.size,
-            image={name: settings[name] for name in CONTENT},
-        )
-
-
-def prepare_recipes() -> dict[str, Path]:
-    """The recipes of downloads that come with the package, by name such as `prepare/coyo`."""
-    return {name: path for name, path in shipped_files().items() if name.startswith("prepare/")}
-
-
-def load_prepare_recipe(
-    name: str | None, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None
-) -> PrepareRecipe:
-    """Read and validate a recipe; without a name, the one that asks for nothing.
-
-    Args:
-        name: a TOML file, or the name of a shipped recipe.
-        overrides: `table.key=value` settings that replace the file's; values are TOML, bare words are strings.
-        flags: tables of values that replace both.
-
-    Raises:
-        UserError: no such recipe, invalid TOML, an unknown key (with the nearest valid one) or a value out of range.
-    """
-    path = None if name is None else find_recipe(name, prepare_recipes())
-    values = read_values(path, overrides, flags)
-    try:
-        return PrepareRecipe.model_validate(values)
-    except ValidationError as error:
-        fault = telling_fault(error)
-        table = PrepareRecipe.model_fields.get(str(fault["loc"][0]))
-        kind = table.annotation if table and len(fault["loc"]) > 1 else PrepareRecipe
-        valid = list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, RecipeTable) else []
-        raise refusal(path or "settings", ".".join(map(str, fault["loc"])), fault, valid) from None
-
-
-def _check_names(table: str, given: dict[str, Any], valid: Sequence[str]) -> None:
-    for name in given:
-        if name not in valid:
-            hint = did_you_mean(name, valid) or f"valid keys: {', '.join(sorted(valid))}"
-            raise UserError(f"unknown key {table}.{name}", hint=hint)
-
+STRICT = {"extra": "forbid"}
+"""Pydantic's configuration of the tables: unknown keys are refused."""
 
 ResizeMode = Literal["center_crop", "keep_ratio", "border", "no"]
 
@@ -163,49 +30,92 @@ OPT_OUT = ("noai", "noimageai", "noindex", "noimageindex")
 LARGEST_PIXELS = 178_000_000
 """Where Pillow itself refuses to open an image."""
 
+WORLD_DEFAULTS = {"image": {"size": 128}, "shards": {"size": 500}}
+"""Defaults of rendered worlds that are not those of images."""
+
+
+_Bound = partial(Param, panel="Filter", shown="recipe's")
+_Download = partial(Param, panel="Download")
+_Worlds = partial(Param, panel="Worlds")
+
+
+@dataclass(frozen=True)
+class FilterSettings:
+    """Bounds, all of them strict; `None` asks for nothing. A row without a value for a bound does not pass it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {**STRICT, "allow_inf_nan": False}
+
+    side_above: Annotated[int | None, _Bound("Both sides are larger.", "PIXELS", ge=0)] = None
+    """Pixels of the shorter side, as the source states it and again as measured after the download."""
+    watermark_below: Annotated[float | None, _Bound("Of COYO's detector.", "SCORE")] = None
+    aesthetic_above: Annotated[float | None, _Bound("LAION's aesthetic score.", "SCORE")] = None
+    nsfw_below: Annotated[float | None, _Bound("Of both detectors.", "SCORE")] = None
+    """Both detectors of COYO have to agree."""
+    clip_above: Annotated[float | None, _Bound("Similarity of image and caption, ViT-L/14.", "SCORE")] = None
+    """Similarity of image and caption (ViT-L/14)."""
+    aspect_below: Annotated[float | None, _Bound("Longer side over shorter.", "RATIO"), Gt(1)] = None
+    """Longer side over shorter side."""
+    caption_above: Annotated[int | None, _Bound("Characters of the caption.", "N", ge=0)] = None
+    """Characters of the caption."""
+    caption_below: Annotated[int | None, _Bound("Characters of the caption.", "N", ge=1)] = None
+    dedupe: tuple[str, ...] = ("url",)
+    """Columns to deduplicate by, in this order. Of rows with equal values the first in the source's order is kept; rows
+    without a value are all kept."""
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """Size and encoding of the images."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    size: Annotated[int, Param("Pixels of a side.", "PIXELS", ge=1, shown="128 for worlds, recipe's, else 512")] = 512
+    """Pixels of a side, as `resize` takes it."""
+    resize: Annotated[
+        ResizeMode, _Download("How an image becomes --size large.", shown="recipe's, else center_crop")
+    ] = "center_crop"
+    """`center_crop`: the middle square, size x size. `keep_ratio`: the shorter side becomes `size`. `border`: the longer
+    side becomes `size`, white added to a square. `no`: as it is."""
+    quality: Annotated[int, Ge(1), Le(100)] = 95
+    """Of the JPEG, where one has to be written."""
+
 
 @dataclass(frozen=True)
 class FetchSettings:
-    """How rows are fetched. Times are in seconds. Raises `UserError` for values that make no sense.
+    """How images are fetched. Times are in seconds.
 
     Memory is bounded by `concurrency` bodies of at most `max_bytes`, and `decoders` images of at most `max_pixels`.
     """
 
-    size: int = 512
-    """Pixels of a side, as `resize` takes it."""
-    resize: ResizeMode = "center_crop"
-    """`center_crop`: the middle square, size x size. `keep_ratio`: the shorter side becomes `size`. `border`: the longer
-    side becomes `size`, white added to a square. `no`: as it is."""
-    quality: int = 95
-    """Of the JPEG, where one has to be written."""
-    min_side: int = 0
-    """The shorter side of the original has at least so many pixels."""
-    max_aspect: float | None = None
-    """The longer side of the original is at most so many times the shorter one."""
-    max_bytes: int = 32 * 1024**2
-    max_pixels: int = 64_000_000
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    concurrency: int = 128
+    max_bytes: Annotated[int, Ge(1)] = 32 * 1024**2
+    max_pixels: Annotated[int, Ge(1), Le(LARGEST_PIXELS)] = 64_000_000
+
+    concurrency: Annotated[int, _Download("Requests at a time.", "N", ge=1, shown="recipe's, else 128")] = 128
     """Rows in work at a time: from the request until the result is taken."""
-    per_host: int = 8
+    per_host: Annotated[int, _Download("Of these, at one host.", "N", ge=1, shown="recipe's, else 8")] = 8
     """Of these, at one host."""
-    decoders: int | None = None
+    decoders: Annotated[int | None, Ge(1)] = None
     """Threads that decode and encode; `None` takes one a core."""
-    connect_timeout: float = 10.0
+    connect_timeout: Annotated[float, Gt(0)] = 10.0
     """From the host's name to the connection."""
-    stall_timeout: float = 20.0
+    stall_timeout: Annotated[float, Gt(0)] = 20.0
     """Without a byte, and for the headers as a whole."""
-    min_rate: int = 2048
+    min_rate: Annotated[int, Ge(0)] = 2048
     """Bytes a second, on average since the body's begin, once `stall_timeout` has passed."""
-    retries: int = 2
+    retries: Annotated[int, Ge(0)] = 2
     """Further attempts after a failure that may be transient."""
-    retry_delay: float = 1.0
+    retry_delay: Annotated[float, Ge(0)] = 1.0
     """Before the first further attempt; doubled before each one after it, with jitter."""
-    max_retry_delay: float = 60.0
+    max_retry_delay: Annotated[float, Ge(0)] = 60.0
     """A host that asks to wait longer is not asked again."""
-    max_redirects: int = 5
+    max_redirects: Annotated[int, Ge(0)] = 5
 
-    allow_private_hosts: bool = False
+    allow_private_hosts: Annotated[
+        bool,
+        _Download("Fetch from this machine and its network too.", flag="--allow-private-hosts", shown=False),
+    ] = False
     allowed_networks: tuple[str, ...] = ()
     """Networks that are allowed although they are not public, such as `10.1.0.0/16`."""
     verify_certificates: bool = True
@@ -213,33 +123,158 @@ class FetchSettings:
     """Directives of `X-Robots-Tag` that are honoured."""
     user_agent: str = f"Mozilla/5.0 (compatible; {ROBOT}/{__version__})"
 
-    def __post_init__(self) -> None:
-        for name in ("size", "concurrency", "per_host", "max_bytes", "max_pixels"):
-            self._require(getattr(self, name) >= 1, name, "at least 1")
-        for name in ("connect_timeout", "stall_timeout"):
-            self._require(getattr(self, name) > 0, name, "more than 0")
-        for name in ("min_side", "min_rate", "retries", "retry_delay", "max_retry_delay", "max_redirects"):
-            self._require(getattr(self, name) >= 0, name, "at least 0")
-        self._require(self.decoders is None or self.decoders >= 1, "decoders", "at least 1")
-        self._require(1 <= self.quality <= 100, "quality", "between 1 and 100")
-        self._require(self.max_aspect is None or self.max_aspect >= 1, "max_aspect", "at least 1")
-        self._require(self.max_pixels <= LARGEST_PIXELS, "max_pixels", f"at most {LARGEST_PIXELS}")
-        self._require(self.resize in get_args(ResizeMode), "resize", f"one of {', '.join(get_args(ResizeMode))}")
-        self._require(self.user_agent.isprintable() and self.user_agent.isascii(), "user_agent", "one line of ASCII")
-
-        try:
-            [ip_network(network) for network in self.allowed_networks]
-        except ValueError as error:
-            raise UserError(
-                f"allowed networks: {error}", hint="10.1.0.0/16, 192.168.1.7/32 or fd00::/8, for example"
-            ) from error
-
     @property
     def decoder_threads(self) -> int:
         """`decoders`, or the number of cores."""
         return self.decoders or os.cpu_count() or 1
 
-    @staticmethod
-    def _require(holds: bool, name: str, rule: str) -> None:
-        if not holds:
-            raise UserError(f"{name.replace('_', ' ')} must be {rule}")
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """How the images are divided."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    size: Annotated[
+        int,
+        Param("Images per shard.", "N", ge=1, flag="--shard-size", shown="500 for worlds, recipe's, else 1000"),
+    ] = 1000
+    """Images that are wanted, a shard; those that fail leave gaps."""
+
+
+@dataclass(frozen=True)
+class WorldSettings:
+    """Which worlds are rendered."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {**STRICT, "allow_inf_nan": False}
+
+    seed: Annotated[
+        int | None,
+        _Worlds(
+            "Seed of the first scene; scene n has seed + n.",
+            "N",
+            ge=0,
+            shown="0, with --evaluation the first reserved one",
+        ),
+    ] = None
+    """Of the first world; `None` is 0, and the first reserved seed for an evaluation set."""
+    evaluation: Annotated[
+        bool,
+        _Worlds("Use the seeds reserved for evaluation; never train on these.", flag="--evaluation", shown=False),
+    ] = False
+    """Whether the seeds are those reserved for evaluation, which are never trained on."""
+    tilted: Annotated[
+        float | None,
+        _Worlds(
+            "Share of the scenes whose camera looks up, down or wide.",
+            "SHARE",
+            ge=0,
+            le=1,
+            shown="0.25, 0 with --evaluation",
+        ),
+    ] = None
+    """Share of the worlds whose camera looks up, down or wide; `None` is 0.25, and 0 for an evaluation set."""
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """Settings of a preparation, as a recipe has them."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    description: str = ""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Our name of a column -> the source's. Needed only where the two differ: `url`, `caption` and COYO's names."""
+    filter: FilterSettings = FilterSettings()
+    image: ImageSettings = ImageSettings()
+    fetch: FetchSettings = FetchSettings()
+    shards: ShardSettings = ShardSettings()
+    worlds: WorldSettings = WorldSettings()
+
+    @property
+    def min_side(self) -> int:
+        """Pixels that the shorter side of an original has at least."""
+        return 0 if self.filter.side_above is None else self.filter.side_above + 1
+
+    @property
+    def max_aspect(self) -> float | None:
+        """Longer side of an original over its shorter side, at most."""
+        return self.filter.aspect_below
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What decides which images there are and what they are like, not only how fast they are fetched."""
+        image, fetch = self.image, self.fetch
+        return {
+            "size": image.size,
+            "resize": image.resize,
+            "quality": image.quality,
+            "min_side": self.min_side,
+            "max_aspect": self.max_aspect,
+            "max_bytes": fetch.max_bytes,
+            "max_pixels": fetch.max_pixels,
+            "opt_out": list(fetch.opt_out),
+        }
+
+
+def prepare_recipes() -> dict[str, Path]:
+    """The recipes of downloads that come with the package, by name such as `prepare/coyo`."""
+    from jointnet_cli.recipe_file import shipped_files
+
+    return {name: path for name, path in shipped_files().items() if name.startswith("prepare/")}
+
+
+def prepare_settings(
+    recipe: str | None = None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    *,
+    worlds: bool = False,
+) -> PrepareSettings:
+    """Merge defaults, recipe, `--set` and flags, later ones winning, and validate the result once.
+
+    Args:
+        recipe: a TOML file, or the name of a shipped recipe.
+        overrides: `table.key=value` settings that replace the file's; values are TOML, bare words are strings.
+        flags: tables of values that replace both.
+        worlds: whether the source is rendered worlds, which have other defaults.
+
+    Raises:
+        UserError: no such recipe, invalid TOML, an unknown key (with the nearest valid one) or a value out of range.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from jointnet_cli.recipe_file import find_recipe, merge, read_values, refusal, telling_fault
+
+    path = None if recipe is None else find_recipe(recipe, prepare_recipes())
+    where = path or "settings"
+    values: dict[str, Any] = {}
+    merge(values, WORLD_DEFAULTS if worlds else {})
+    merge(values, read_values(path, overrides, flags))
+    try:
+        settings = TypeAdapter(PrepareSettings).validate_python(values)
+    except ValidationError as error:
+        fault = telling_fault(error)
+        loc = fault["loc"]
+        table = get_type_hints(PrepareSettings).get(str(loc[0])) if len(loc) > 1 else PrepareSettings
+        valid = [each.name for each in fields(table)] if hasattr(table, "__dataclass_fields__") else []  # type: ignore[arg-type]
+        raise refusal(where, ".".join(map(str, loc)), fault, valid) from None
+    _check(settings, where, worlds)
+    return settings
+
+
+def _check(settings: PrepareSettings, where: str | Path, worlds: bool) -> None:
+    if not worlds and settings.shards.size > 10**PLACE_DIGITS:
+        raise UserError(
+            f"{where}: shards.size: a shard holds 1 to {10**PLACE_DIGITS} images, not {settings.shards.size}"
+        )
+    if worlds and settings.image.size < 16:
+        raise UserError(f"{where}: image.size: worlds have at least 16 pixels a side, not {settings.image.size}")
+    agent = settings.fetch.user_agent
+    if not (agent.isprintable() and agent.isascii()):
+        raise UserError(f"{where}: fetch.user_agent must be one line of ASCII")
+    try:
+        [ip_network(network) for network in settings.fetch.allowed_networks]
+    except ValueError as error:
+        hint = "10.1.0.0/16, 192.168.1.7/32 or fd00::/8, for example"
+        raise UserError(f"{where}: fetch.allowed_networks: {error}", hint=hint) from error

@@ -25,7 +25,7 @@ from jointnet_cli.data.columns import (
 from jointnet_cli.data.filter import BOUNDED, check_columns, needed_columns
 from jointnet_cli.data.folders import SOURCE_SUFFIXES, images_below, images_in_shards, write_index
 from jointnet_cli.data.rows import HIDDEN
-from jointnet_cli.data.settings import Filter
+from jointnet_cli.data.settings import FilterSettings
 from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.files.text import marked_encoding
 
@@ -62,7 +62,7 @@ class SourceTable:
 
 
 def open_table(
-    connection: DuckDBPyConnection, spec: str, names: Mapping[str, str], scratch: Path, wanted: Filter
+    connection: DuckDBPyConnection, spec: str, names: Mapping[str, str], scratch: Path, wanted: FilterSettings
 ) -> SourceTable:
     """Open a source. Not-a-number is read as NULL, and columns with a bound as numbers.
 

@@ -15,8 +15,7 @@ from helpers.gallery import content, gallery, image_bytes, write_table
 from helpers.teachers import INVERTED, save_onnx
 from helpers.web import Web, reply
 
-from jointnet_cli.data.settings import load_prepare_recipe, prepare_recipes
-from jointnet_cli.errors import UserError
+from jointnet_cli.data.settings import prepare_recipes, prepare_settings
 
 COUNT = 11
 SMALL = ["--size", "16", "--shard-size", "4", "--allow-private-hosts", "--set", "fetch.retries=0"]
@@ -39,8 +38,8 @@ def test_from_a_table_to_shards(invoke, table):
     assert ran.stdout.split() == ["set/00000.tar", "set/00001.tar", "set/00002.tar"]
     assert len(content(Path("set"))) == 3 * (COUNT - 2)
     words = " ".join(ran.stderr.split())
-    assert "read 11 rows #" in words
-    assert "came 9 images #" in words and "http_404 2 images #" in words
+    assert "rows read 11 rows #" in words
+    assert "succeeded 9 images #" in words and "http_404 2 images #" in words
     assert json.loads(Path("set/report.json").read_text())["images"]["successes"] == 9
     assert Path("set/contact_sheet.png").read_bytes().startswith(b"\x89PNG")
 
@@ -62,7 +61,7 @@ def test_a_dry_run_fetches_nothing_and_leaves_nothing(invoke, table, web):
     shown = invoke(*flags).stdout
     assert "caption_above 9" in shown and "1 images in 1 shards of 4" in shown and "images/s" in shown
     plan = json.loads(invoke(*flags, "--json").stdout)
-    assert plan["funnel"] == {"read": 11, "caption_above 9": 1, "with a url": 1, "one of each url": 1}
+    assert plan["funnel"] == {"rows read": 11, "caption_above 9": 1, "has a URL": 1, "unique url": 1}
     assert plan["images"] == 1 and plan["expected"]["shards"] == 1
     assert plan["expected"]["bytes"] > 0 and plan["expected"]["hours"] > 0 and "70%" in plan["expected"]["assuming"]
     assert web.asked.total() == 0
@@ -150,8 +149,8 @@ MISTAKES = {
     "retry": (["--retry-failed", "timeouts"], "did you mean timeout?"),
     "too many a shard": (["--shard-size", "20000"], "shards.size"),
     "missing column": (["--watermark-below", "0.5"], "needs a column watermark_score"),
-    "seed": (["--seed", "3"], "--seed has no meaning"),
-    "relabel": (["--relabel"], "--relabel has no meaning for shards without --label"),
+    "seed": (["--seed", "3"], "--seed applies only to rendered worlds"),
+    "relabel": (["--relabel"], "--relabel applies only to --label"),
     "unknown teacher": (["--label", "depth=nobody"], "nobody"),
 }
 
@@ -165,11 +164,20 @@ def test_mistakes(invoke, flags, words):
     assert ran.stdout == "" and not Path("shards").exists()
 
 
-@pytest.mark.parametrize("flags", [["--worker", "1/2"], ["--side-above", "3"], ["--set", "a=b"], ["--cluster", "ray"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--side-above", "3"],
+        ["--resize", "no"],
+        ["--allow-private-hosts"],
+        ["--dedupe", "url"],
+        ["--retry-failed", "all"],
+    ],
+)
 def test_worlds_refuse_the_flags_of_downloads(invoke, flags):
     ran = invoke("prepare", "-n", "1", *flags)
     assert ran.exit_code == 2
-    assert f"{flags[0]} has no meaning" in ran.stderr
+    assert f"{flags[0]} applies only to tables, images and shards as a source" in ran.stderr
 
 
 def test_worlds_need_a_count(invoke):
@@ -244,19 +252,12 @@ def test_a_map_that_cannot_be_made_is_told_by_the_exit_code(invoke, table):
 
 @pytest.mark.parametrize("name", prepare_recipes())
 def test_shipped_recipes_are_valid(name):
-    recipe = load_prepare_recipe(name)
-    assert recipe.description
-    recipe.settings()
+    assert prepare_settings(name).description
 
 
 def test_coyo_s_recipe_is_the_paper_s_filter():
-    recipe = load_prepare_recipe("prepare/coyo")
+    recipe = prepare_settings("prepare/coyo")
     bounds = recipe.filter
     assert (bounds.side_above, bounds.watermark_below, bounds.aesthetic_above) == (512, 0.5, 5)
-    assert bounds.dedupe == ["image_phash", "url"]
-    assert (recipe.settings().min_side, recipe.settings().size) == (513, 512)
-
-
-def test_values_out_of_range_are_refused():
-    with pytest.raises(UserError, match="quality must be between 1 and 100"):
-        load_prepare_recipe(None, ["image.quality=0"]).settings()
+    assert bounds.dedupe == ("image_phash", "url")
+    assert (recipe.min_side, recipe.image.size) == (513, 512)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jointnet_cli.data.settings import load_prepare_recipe
+from jointnet_cli.data.settings import prepare_settings
 from jointnet_cli.recipe_file import shipped_files
 from jointnet_cli.training.recipe import load_recipe, shipped_recipes
 
@@ -68,7 +68,7 @@ def test_resolved_is_the_same_recipe_with_nothing_left_open(invoke, name):
 
 def test_resolved_recipe_of_a_download(invoke):
     Path("resolved.toml").write_text(invoke("recipe", "show", "prepare/coyo", "--resolved").stdout, encoding="utf-8")
-    assert load_prepare_recipe("resolved.toml") == load_prepare_recipe("prepare/coyo")
+    assert prepare_settings("resolved.toml") == prepare_settings("prepare/coyo")
 
 
 def test_copy(invoke):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.gallery import SETTINGS, files, gallery, write_table
+from helpers.gallery import files, gallery, settings_of, write_table
 
-from jointnet_cli.data.job import PrepareJob, Tally
-from jointnet_cli.data.plan import open_plan
-from jointnet_cli.data.settings import Filter, Sifting
-from jointnet_cli.data.web.download import download_shards
+from jointnet_cli.data.job import PrepareJob
+from jointnet_cli.data.plan import open_plan, open_world_plan
+from jointnet_cli.data.prepare import LOCAL, prepare
+from jointnet_cli.data.settings import prepare_settings
 
 pytestmark = pytest.mark.slow
 
@@ -19,18 +20,28 @@ COUNT = 60
 
 def test_the_same_shards_from_two_ray_workers(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
-    from jointnet_cli.data.prepare import gather_on_ray
-
+    settings, seen = settings_of(5), list[int]()
     with gallery(COUNT, missing=range(3)) as web:
-        table = write_table(tmp_path / "t.csv", web, COUNT)
-        one, many, seen = Tally(), Tally(), []
-        for out in (tmp_path / "one", tmp_path / "many"):
-            shards = open_plan(out, Sifting(str(table), {}, Filter(), 5)).shards()
-        download_shards(PrepareJob(tmp_path / "one", SETTINGS), shards, one)
-        gather_on_ray(PrepareJob(out, SETTINGS), shards, many, "local", lambda tally: seen.append(tally.done))
+        table = str(write_table(tmp_path / "t.csv", web, COUNT))
+        one, many = (
+            PrepareJob(out, open_plan(out, table, settings), settings) for out in (tmp_path / "one", tmp_path / "many")
+        )
+        first = prepare(one)
+        second = prepare(replace(many, cluster=LOCAL), lambda tally: seen.append(tally.done))
     assert not ray.is_initialized()
     assert files(tmp_path / "many") == files(tmp_path / "one")
     assert len(files(tmp_path / "one")) == 2 * COUNT // 5
-    assert many.statuses == one.statuses
-    assert sorted(many.shards) == list(range(COUNT // 5))
+    assert (second.made, second.failed) == (first.made, first.failed)
+    assert sorted(second.written) == [many.path(number) for number in range(COUNT // 5)]
     assert seen[-1] == COUNT
+
+
+def test_worlds_from_ray_workers(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    settings = prepare_settings(flags={"image": {"size": 16}, "shards": {"size": 2}}, worlds=True)
+    jobs = [
+        PrepareJob(out, open_world_plan(out, settings, 5), settings) for out in (tmp_path / "one", tmp_path / "many")
+    ]
+    prepare(jobs[0])
+    assert prepare(replace(jobs[1], cluster=LOCAL)).made.total() == 5
+    assert files(tmp_path / "many") == files(tmp_path / "one")

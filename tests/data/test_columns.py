@@ -11,10 +11,11 @@ from typing import Any
 
 import duckdb
 import pytest
+from helpers.gallery import settings_of
 
 from jointnet_cli.data.plan import Plan, build_plan
 from jointnet_cli.data.rows import ImageRow
-from jointnet_cli.data.settings import Filter, Sifting
+from jointnet_cli.data.settings import FilterSettings
 from jointnet_cli.data.sources import LINES
 from jointnet_cli.errors import UserError
 
@@ -22,13 +23,13 @@ SCORE = "aesthetic_score_laion_v2"
 NAN = float("nan")
 
 
-def planned(source: Path, wanted: Filter | None = None, **columns: str) -> Plan:
+def planned(source: Path, wanted: FilterSettings | None = None, **columns: str) -> Plan:
     folder = source.parent / "plan"
     folder.mkdir(exist_ok=True)
-    return build_plan(Sifting(str(source), columns, wanted or Filter(), 50), folder)
+    return build_plan(str(source), settings_of(50, wanted or FilterSettings(), columns), folder)
 
 
-def rows_of(source: Path, wanted: Filter | None = None, **columns: str) -> list[ImageRow]:
+def rows_of(source: Path, wanted: FilterSettings | None = None, **columns: str) -> list[ImageRow]:
     plan = planned(source, wanted, **columns)
     return [row for shard in plan.shards() for row in plan.read(shard)]
 
@@ -114,14 +115,14 @@ def test_nested_json_is_refused_where_it_is_wanted_and_left_out_elsewhere(tmp_pa
     write_jsonl(folder / "b.jsonl", ['{"url": "http://b", "tags": ["x"], "caption": "two"}'])
     assert [(row.caption, row.fields) for row in rows_of(folder)] == [("one", {"LINES": 1}), ("two", {"LINES": None})]
     for wanted, columns in (
-        (Filter(), {"caption": "tags"}),
-        (Filter(dedupe=["tags"]), {}),
-        (Filter(), {"words": "tags"}),
+        (FilterSettings(), {"caption": "tags"}),
+        (FilterSettings(dedupe=["tags"]), {}),
+        (FilterSettings(), {"words": "tags"}),
     ):
         with pytest.raises(UserError, match=r"b\.jsonl: column tags has lists or objects"):
             planned(folder, wanted, **columns)
     with pytest.raises(UserError, match=r"b\.jsonl: column tags has lists or objects"):
-        planned(folder, Filter(aesthetic_above=1), **{SCORE: "tags"})
+        planned(folder, FilterSettings(aesthetic_above=1), **{SCORE: "tags"})
 
 
 @pytest.mark.parametrize("kind", ["DOUBLE", "FLOAT", "VARCHAR", "csv", "jsonl"])
@@ -142,11 +143,11 @@ def test_not_a_number_passes_no_bound(tmp_path: Path, kind: str) -> None:
         rows = [(url, *[cell] * 5) for url, cell in zip(urls(8), cells, strict=True)]
         table = write_parquet(tmp_path / "t.parquet", {"url": "VARCHAR"} | dict.fromkeys(names, kind), rows)
     for bound in ({"aesthetic_above": 5}, {"clip_above": 5}, {"side_above": 5}):
-        assert [row.url[-1] for row in rows_of(table, Filter(**bound))] == ["2", "4", "6"], bound
-    assert [row.url[-1] for row in rows_of(table, Filter(watermark_below=5))] == ["1"]
-    assert [row.url[-1] for row in rows_of(table, Filter(aspect_below=2))][:4] == ["1", "2", "4", "7"]
+        assert [row.url[-1] for row in rows_of(table, FilterSettings(**bound))] == ["2", "4", "6"], bound
+    assert [row.url[-1] for row in rows_of(table, FilterSettings(watermark_below=5))] == ["1"]
+    assert [row.url[-1] for row in rows_of(table, FilterSettings(aspect_below=2))][:4] == ["1", "2", "4", "7"]
     if kind in ("DOUBLE", "FLOAT"):
-        assert len(rows_of(table, Filter(dedupe=[SCORE]))) == 8  # rows without a value are all kept
+        assert len(rows_of(table, FilterSettings(dedupe=[SCORE]))) == 8  # rows without a value are all kept
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_every_bound_is_strict(tmp_path: Path, bound: dict[str, Any], columns: d
         json.dumps({"url": f"http://a/{n}"} | {name: values[n] for name, values in columns.items()}) for n in range(3)
     ]
     table = write_jsonl(tmp_path / "t.jsonl", lines)
-    assert [row.url for row in rows_of(table, Filter(**bound))] == ["http://a/2"]
+    assert [row.url for row in rows_of(table, FilterSettings(**bound))] == ["http://a/2"]
 
 
 @pytest.mark.parametrize("first", ["a", "b"])
@@ -186,7 +187,7 @@ def test_integers_and_fractions_in_several_files(tmp_path: Path, first: str) -> 
         [(*row, 7) for row in scores],
     )
     write_parquet(folder / "c.parquet", {"URL": "VARCHAR"}, [("http://c",)])
-    found = {row.url: row.fields for row in rows_of(folder, Filter(aesthetic_above=5))}
+    found = {row.url: row.fields for row in rows_of(folder, FilterSettings(aesthetic_above=5))}
     assert found == {
         "http://a/1": {SCORE: 6.0, "id": None},
         "http://b/0": {SCORE: 5.4, "id": 7},
@@ -278,7 +279,7 @@ def test_large_integers_keep_all_digits(tmp_path: Path, kind: str, column: str) 
         lines = [json.dumps({"url": u, column: n}) for u, n in zip(urls(6), numbers, strict=True)]
         text = "\n".join(lines).encode()
         table.write_bytes(gzip.compress(text) if kind.endswith("gz") else text)
-    wanted = Filter(dedupe=[column])
+    wanted = FilterSettings(dedupe=[column])
     found = [row.fields[column] for row in rows_of(table, wanted)]
     assert found == (list(map(str, numbers)) if (kind, column) == ("csv", "phash") else numbers)
 
@@ -286,7 +287,7 @@ def test_large_integers_keep_all_digits(tmp_path: Path, kind: str, column: str) 
 def test_integers_of_any_size_are_distinct(tmp_path: Path) -> None:
     numbers = [-(2**63) - 1, 2**64 + 1, 2**64 + 2, 2**200, 2**200 + 1]
     lines = [json.dumps({"url": u, "hash": n}) for u, n in zip(urls(5), numbers, strict=True)]
-    found = rows_of(write_jsonl(tmp_path / "t.jsonl", lines), Filter(dedupe=["hash"]))
+    found = rows_of(write_jsonl(tmp_path / "t.jsonl", lines), FilterSettings(dedupe=["hash"]))
     assert [row.fields["hash"] for row in found] == list(map(str, numbers))
 
 
@@ -320,7 +321,7 @@ def test_other_columns_of_csv_files_are_numbers_only_where_nothing_is_lost(tmp_p
         },
         {"n": -2, "code": "010", "score": 0.001, "flag": False, "day": "2020-01-02", "big": "0.5", "junk": "n/a"},
     ]
-    kept = rows_of(table, Filter(aesthetic_above=3), **{SCORE: "junk"})
+    kept = rows_of(table, FilterSettings(aesthetic_above=3), **{SCORE: "junk"})
     assert [(row.url, row.fields[SCORE]) for row in kept] == [("http://a", 4.0)]
 
 
@@ -386,8 +387,8 @@ def test_not_a_number_passes_no_bound_where_the_file_states_a_minimum_and_maximu
         assert content.count(struct.pack(code, 5.25)) == 1
         table.write_bytes(content.replace(struct.pack(code, 5.25), struct.pack(code, NAN)))
         assert [row.fields[SCORE] for row in rows_of(table)] == [4.0, None, 5.5]
-        assert [row.url for row in rows_of(table, Filter(aesthetic_above=5))] == ["http://a/2"]
-        assert len(rows_of(table, Filter(dedupe=[SCORE]))) == 3
+        assert [row.url for row in rows_of(table, FilterSettings(aesthetic_above=5))] == ["http://a/2"]
+        assert len(rows_of(table, FilterSettings(dedupe=[SCORE]))) == 3
 
 
 def test_values_that_are_no_numbers_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -395,7 +396,7 @@ def test_values_that_are_no_numbers_are_counted(tmp_path: Path, capsys: pytest.C
     cells = ["5.4", "n/a", " 7 ", "", "nan", '"1,024"', "-inf", "1e1"]
     lines = [f"{url},{cell}" for url, cell in zip(urls(8), cells, strict=True)]
     table.write_text("\n".join([f"url,{SCORE}", *lines]))
-    assert [row.fields[SCORE] for row in rows_of(table, Filter(aesthetic_above=5))] == [5.4, 7.0, 10.0]
+    assert [row.fields[SCORE] for row in rows_of(table, FilterSettings(aesthetic_above=5))] == [5.4, 7.0, 10.0]
     expected = f"{table}: 2 values of {SCORE} are not numbers, such as '1,024'; no bound keeps them"
     assert capsys.readouterr().err == f"warning: {expected}\n"
     rows_of(table)
@@ -407,7 +408,10 @@ def test_times_with_a_zone_are_text_in_utc(tmp_path: Path, monkeypatch: pytest.M
     rows = [("http://a", "2020-01-01 01:02:03+02"), ("http://b", None)]
     for name in ("taken", "caption"):
         table = write_parquet(tmp_path / f"{name}.parquet", {"url": "VARCHAR", name: "TIMESTAMPTZ"}, rows)
-        found = [(row.fields | {"caption": row.caption or None})[name] for row in rows_of(table, Filter(dedupe=[name]))]
+        found = [
+            (row.fields | {"caption": row.caption or None})[name]
+            for row in rows_of(table, FilterSettings(dedupe=[name]))
+        ]
         assert found == ["2019-12-31 23:02:03+00", None]
 
 

@@ -9,22 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.gallery import SETTINGS, content, image_bytes
+from helpers.gallery import SETTINGS, content, image_bytes, settings_of
 from helpers.shards import read_shards
 
-from jointnet_cli.data.job import PrepareJob, Tally
-from jointnet_cli.data.plan import FOLDER, Plan, build_plan, open_plan
-from jointnet_cli.data.settings import Filter, Sifting
+from jointnet_cli.data.job import PrepareJob
+from jointnet_cli.data.plan import FOLDER, Plan, build_plan, open_plan, read_plan
+from jointnet_cli.data.prepare import prepare
+from jointnet_cli.data.settings import FilterSettings
 from jointnet_cli.data.shards.format import png, unpack
 from jointnet_cli.data.shards.index import count_samples, read_samples
-from jointnet_cli.data.web.download import download_shards
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.cases import shard_caption
 
 
 def sift(source: Path, out: Path, **bounds: object) -> Plan:
     out.mkdir()
-    return build_plan(Sifting(str(source), {}, Filter(**bounds), 10), out)
+    return build_plan(str(source), settings_of(10, FilterSettings(**bounds)), out)
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
@@ -158,8 +158,7 @@ def test_the_fields_of_images_can_be_filtered(photos: Path, tmp_path: Path) -> N
 
 def test_a_caption_is_one_line_of_text_and_the_record_has_it_as_it_was(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    open_plan(out, Sifting(str(photos), {}, Filter(), 10))
-    download_shards(PrepareJob(out, SETTINGS), range(1), Tally())
+    prepare(PrepareJob(out, open_plan(out, str(photos), settings_of(10)), SETTINGS))
     found = content(out)
     assert found["000000000.txt"] == b"a cat on a roof"
     assert json.loads(found["000000000.json"])["caption"] == "a cat\x00\n on a roof"
@@ -180,9 +179,9 @@ def test_shards_of_others_are_a_source(tmp_path: Path) -> None:
     write_tar(source / "00000.tar", {**first, "a/1.webp": image_bytes(1), "a/1.txt": b"two", "a/2.txt": b"no image"})
     write_tar(source / "00001.tar", {"x.depth.png": b"a map", "x.png": image_bytes(2)})
     out = tmp_path / "out"
-    plan = open_plan(out, Sifting(str(source), {}, Filter(), 2))
-    assert plan.funnel["read"] == 3
-    download_shards(PrepareJob(out, SETTINGS), plan.shards(), Tally())
+    plan = open_plan(out, str(source), settings_of(2))
+    assert plan.funnel["rows read"] == 3
+    prepare(PrepareJob(out, plan, SETTINGS))
     samples = list(read_shards(sorted(out.glob("*.tar")), ()))
     assert [(sample.key, sample.caption) for sample in samples] == [
         ("000000000", "one"),
@@ -214,11 +213,11 @@ def test_our_own_shards_can_be_sifted_again_and_again(photos: Path, tmp_path: Pa
     source = photos
     for step in range(3):
         out = tmp_path / str(step)
-        plan = open_plan(out, Sifting(str(source), {}, Filter(), 10))
-        download_shards(PrepareJob(out, SETTINGS), plan.shards(), Tally())
+        plan = open_plan(out, str(source), settings_of(10))
+        prepare(PrepareJob(out, plan, SETTINGS))
         source = out
     assert len(content(source)) == 9
-    assert Plan(source / FOLDER).funnel["read"] == 3
+    assert read_plan(source / FOLDER).funnel["rows read"] == 3
 
 
 @pytest.mark.parametrize("make", ["empty", "bad record", "no tar"])

@@ -8,21 +8,23 @@ import random
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from helpers.gallery import settings_of
 
 from jointnet_cli.data import plan as plan_module
 from jointnet_cli.data.filter import conditions
 from jointnet_cli.data.plan import Plan, build_plan, open_plan
-from jointnet_cli.data.settings import Filter, Sifting
+from jointnet_cli.data.settings import FilterSettings, ImageSettings, PrepareSettings, ShardSettings
 from jointnet_cli.data.sources import SourceTable
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import claim
 
-COYO = Filter(side_above=512, watermark_below=0.5, aesthetic_above=5, dedupe=["image_phash", "url"])
+COYO = FilterSettings(side_above=512, watermark_below=0.5, aesthetic_above=5, dedupe=["image_phash", "url"])
 COLUMNS = {
     "id": "BIGINT",
     "url": "VARCHAR",
@@ -61,7 +63,7 @@ def coyo_rows() -> Source:
 
 def expected(rows: Source) -> tuple[list[int], list[tuple[str, int]]]:
     """The ids that the paper's filter leaves, in order, and the funnel, row by row in plain Python."""
-    funnel = [("read", len(rows))]
+    funnel = [("rows read", len(rows))]
 
     def keep(name: str, left: Source) -> Source:
         funnel.append((name, len(left)))
@@ -76,11 +78,11 @@ def expected(rows: Source) -> tuple[list[int], list[tuple[str, int]]]:
     )
     rows = keep("watermark_below 0.5", bounded("watermark_score", lambda score: score < 0.5))
     rows = keep("aesthetic_above 5", bounded("aesthetic_score_laion_v2", lambda score: score > 5))
-    rows = keep("with a url", bounded("url", bool))
+    rows = keep("has a URL", bounded("url", bool))
     for column in ("image_phash", "url"):
         seen: set[str] = set()
         rows = keep(
-            f"one of each {column}",
+            f"unique {column}",
             [r for r in rows if r[column] is None or not (r[column] in seen or seen.add(r[column]))],
         )
     return [row["id"] for row in rows], funnel
@@ -102,8 +104,13 @@ def write_source(folder: Path, rows: Source, kind: str, parts: int = 1) -> Path:
     return folder
 
 
-def sifting(source: object, **changes: Any) -> Sifting:
-    return Sifting(**{"source": str(source), "columns": {}, "filter": COYO, "shard_size": 50, **changes})
+def asked(source: object, **changes: Any) -> tuple[str, PrepareSettings]:
+    wanted = {
+        "shard_size": 50,
+        "wanted": COYO,
+        **{"wanted" if key == "filter" else key: changes[key] for key in changes},
+    }
+    return str(source), settings_of(**wanted)
 
 
 def ids(plan: Plan) -> list[int]:
@@ -117,7 +124,7 @@ def rows() -> Source:
 
 @pytest.mark.parametrize(("kind", "parts"), [("parquet", 1), ("parquet", 5), ("csv", 3), ("jsonl", 2)])
 def test_the_paper_s_filter_row_by_row(rows: Source, tmp_path: Path, kind: str, parts: int) -> None:
-    plan = build_plan(sifting(write_source(tmp_path / "source", rows, kind, parts)), tmp_path)
+    plan = build_plan(*asked(write_source(tmp_path / "source", rows, kind, parts)), tmp_path)
     wanted, funnel = expected(rows)
     assert list(plan.funnel.items()) == funnel
     assert ids(plan) == wanted and len(wanted) > 200
@@ -125,7 +132,7 @@ def test_the_paper_s_filter_row_by_row(rows: Source, tmp_path: Path, kind: str, 
 
 
 def test_keys_are_places_and_fields_keep_their_values(rows: Source, tmp_path: Path) -> None:
-    plan = build_plan(sifting(write_source(tmp_path / "source", rows, "parquet")), tmp_path)
+    plan = build_plan(*asked(write_source(tmp_path / "source", rows, "parquet")), tmp_path)
     found = [row for shard in plan.shards() for row in plan.read(shard)]
     assert [row.key for row in found] == [f"{number // 50:05}{number % 50:04}" for number in range(len(found))]
     for row in found:
@@ -135,14 +142,20 @@ def test_keys_are_places_and_fields_keep_their_values(rows: Source, tmp_path: Pa
         assert (row.fields["source_width"], row.fields["source_height"]) == (source["width"], source["height"])
         assert row.fields["image_phash"] == source["image_phash"]
     short = plan.shards(limit=120)
-    assert (short, len(plan.places(2, 120)), [row.key for row in plan.read(2, 120)][-1]) == (range(3), 20, "000020019")
+    assert (short, len(plan.positions(2, 120)), [row.key for row in plan.read(2, 120)][-1]) == (
+        range(3),
+        20,
+        "000020019",
+    )
 
 
 def test_columns_of_other_names(tmp_path: Path) -> None:
     table = tmp_path / "links.csv"
     table.write_text("LINK,alt,w,h\nhttp://a/1,one,600,600\nhttp://a/2,two,100,600\n,three,600,600\n")
-    plan = build_plan(sifting(table, columns={"width": "w", "height": "h"}, filter=Filter(side_above=512)), tmp_path)
-    assert plan.funnel == {"read": 3, "side_above 512": 2, "with a url": 1, "one of each url": 1}
+    plan = build_plan(
+        *asked(table, columns={"width": "w", "height": "h"}, filter=FilterSettings(side_above=512)), tmp_path
+    )
+    assert plan.funnel == {"rows read": 3, "side_above 512": 2, "has a URL": 1, "unique url": 1}
     (row,) = plan.read(0)
     assert (row.url, row.caption, row.fields) == ("http://a/1", "one", {"source_width": 600, "source_height": 600})
 
@@ -160,8 +173,8 @@ def test_a_table_from_the_web_names_addresses_of_the_web_alone(tmp_path: Path, w
     with duckdb.connect() as connection:
         connection.execute(f"CREATE TABLE given AS SELECT *, '' AS caption FROM (VALUES {addresses}) AS listed(url)")
         table = SourceTable("given", ("url", "caption"), web_only)
-        funnel = plan_module._sift(connection, table, sifting("given", filter=Filter(caption_below=9)), passed)
-        assert funnel == {"read": 7, "caption_below 9": 7, "with a url": len(left)}
+        funnel = plan_module._sift(connection, table, "given", FilterSettings(caption_below=9), passed)
+        assert funnel == {"rows read": 7, "caption_below 9": 7, "has a URL": len(left)}
         assert connection.execute(f"SELECT url FROM '{passed}'").fetchall() == [(url,) for url in left]
 
 
@@ -169,15 +182,8 @@ def test_words_pass_no_bound(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("url,width,height\nhttp://a,wide,high\nhttp://b,600,nan\nhttp://c,600,600\n")
     (tmp_path / "plan").mkdir()
-    plan = build_plan(Sifting(str(table), {}, Filter(side_above=512), 10), tmp_path / "plan")
+    plan = build_plan(*asked(table, filter=FilterSettings(side_above=512)), tmp_path / "plan")
     assert [row.url for row in plan.read(0)] == ["http://c"]
-
-
-@pytest.mark.parametrize("size", [0, 10_001])
-def test_a_shard_holds_1_to_10000_images(size: int) -> None:
-    assert [sifting("t.csv", shard_size=allowed).shard_size for allowed in (1, 10_000)] == [1, 10_000]
-    with pytest.raises(UserError, match=f"^a shard of a download holds 1 to 10000 images, not {size}$"):
-        sifting("t.csv", shard_size=size)
 
 
 def test_rows_beyond_the_last_shard_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,10 +191,10 @@ def test_rows_beyond_the_last_shard_are_refused(tmp_path: Path, monkeypatch: pyt
     lines = [f"http://{number}" for number in range(100)]
     table = tmp_path / "t.csv"
     table.write_text("\n".join(["url", *lines, lines[0]]))
-    assert build_plan(sifting(table, filter=Filter(), shard_size=1), tmp_path).rows == 100
+    assert build_plan(*asked(table, filter=FilterSettings(), shard_size=1), tmp_path).rows == 100
     table.write_text("\n".join(["url", *lines, lines[0], "http://100"]))
     with pytest.raises(UserError, match=r"^101 images do not fit into 100 shards of 1$") as caught:
-        build_plan(sifting(table, filter=Filter(), shard_size=1), tmp_path)
+        build_plan(*asked(table, filter=FilterSettings(), shard_size=1), tmp_path)
     assert caught.value.hint == "choose a larger --shard-size"
 
 
@@ -204,9 +210,9 @@ def test_a_database_is_in_memory_or_in_the_file_that_is_named(tmp_path: Path) ->
 def test_three_columns_are_deduplicated_one_after_the_other(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("url,a,b\nhttp://1,1,1\nhttp://2,1,2\nhttp://3,2,1\nhttp://1,3,3\nhttp://5,4,4\n")
-    plan = build_plan(sifting(table, filter=Filter(dedupe=["a", "b", "url"])), tmp_path)
-    left = {"one of each a": 4, "one of each b": 3, "one of each url": 2}
-    assert plan.funnel == {"read": 5, "with a url": 5, **left}
+    plan = build_plan(*asked(table, filter=FilterSettings(dedupe=["a", "b", "url"])), tmp_path)
+    left = {"unique a": 4, "unique b": 3, "unique url": 2}
+    assert plan.funnel == {"rows read": 5, "has a URL": 5, **left}
     assert ids_of(plan) == ["http://1", "http://5"]
     record = (tmp_path / "plan.json").read_text()
     assert record == json.dumps(json.loads(record), indent=1)  # readable
@@ -215,7 +221,7 @@ def test_three_columns_are_deduplicated_one_after_the_other(tmp_path: Path) -> N
 def test_columns_of_the_plan_itself_are_renamed(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("url,number,file_row_number,source_number\nhttp://a,1,2,3\n")
-    (row,) = build_plan(sifting(table, filter=Filter()), tmp_path).read(0)
+    (row,) = build_plan(*asked(table, filter=FilterSettings()), tmp_path).read(0)
     assert row.fields == {"source_number": 1, "source_file_row_number": 2, "source_source_number": 3}
 
 
@@ -231,8 +237,8 @@ def test_further_bounds(tmp_path: Path) -> None:
     ]
     names = "caption,width,height,nsfw_score_opennsfw2,nsfw_score_gantman,clip_similarity_vitl14,url"
     table.write_text("\n".join([names, *lines]).replace("tiny", "t"))
-    bounds = Filter(nsfw_below=0.5, clip_above=0.3, aspect_below=2, caption_above=2, caption_below=15)
-    plan = build_plan(sifting(table, filter=bounds), tmp_path)
+    bounds = FilterSettings(nsfw_below=0.5, clip_above=0.3, aspect_below=2, caption_above=2, caption_below=15)
+    plan = build_plan(*asked(table, filter=bounds), tmp_path)
     assert list(plan.funnel.values()) == [6, 5, 4, 3, 2, 1, 1, 1]
     assert plan.read(0)[0].caption == "good"
 
@@ -240,23 +246,17 @@ def test_further_bounds(tmp_path: Path) -> None:
 def test_columns_with_bounds_are_found_in_any_case(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("URL,TEXT,WIDTH,Height,Score\nhttp://a,large,600,700,1\nhttp://b,small,600,500,2\n")
-    plan = build_plan(sifting(table, filter=Filter(side_above=512)), tmp_path)
+    plan = build_plan(*asked(table, filter=FilterSettings(side_above=512)), tmp_path)
     assert plan.funnel["side_above 512"] == 1
     (row,) = plan.read(0)
     assert (row.caption, row.fields) == ("large", {"source_width": 600, "source_height": 700, "Score": 1})
-    plan = build_plan(sifting(table, filter=Filter(side_above=1), columns={"width": "Score"}), tmp_path)
+    plan = build_plan(*asked(table, filter=FilterSettings(side_above=1), columns={"width": "Score"}), tmp_path)
     assert plan.funnel["side_above 1"] == 1  # the column that was named, not the one of that name
-
-
-@pytest.mark.parametrize("bound", [float("nan"), float("inf")])
-def test_bounds_are_finite(bound: float) -> None:
-    with pytest.raises(ValueError, match="finite"):
-        Filter(watermark_below=bound)
 
 
 def test_parts_of_a_large_plan_are_one_sequence(rows: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_module, "BLOCK", 70)
-    plan = build_plan(sifting(write_source(tmp_path / "source", rows, "parquet", 2)), tmp_path)
+    plan = build_plan(*asked(write_source(tmp_path / "source", rows, "parquet", 2)), tmp_path)
     assert len(list(tmp_path.glob("rows-*.parquet"))) > 4
     assert ids(plan) == expected(rows)[0]
     assert [row.key[5:] for row in plan.read(3)] == [f"{place:04}" for place in range(50)]
@@ -266,16 +266,16 @@ def test_parts_of_a_large_plan_are_one_sequence(rows: Source, tmp_path: Path, mo
 def test_no_rows_no_shards(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("url,caption,width,height\nhttp://a,b,1,1\n")
-    plan = build_plan(sifting(table, filter=Filter(side_above=512)), tmp_path)
+    plan = build_plan(*asked(table, filter=FilterSettings(side_above=512)), tmp_path)
     assert plan.rows == 0 and list(plan.shards()) == []
-    assert list(plan.places(1)) == []
+    assert list(plan.positions(1)) == []
 
 
 def test_a_plan_is_read_in_one_thread(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("url\nhttp://a\n")
-    plan = build_plan(sifting(table, filter=Filter()), tmp_path)
-    assert plan.cursor().execute("SELECT current_setting('threads')").fetchall() == [(1,)]
+    build_plan(*asked(table, filter=FilterSettings()), tmp_path)
+    assert plan_module.plan_cursor().execute("SELECT current_setting('threads')").fetchall() == [(1,)]
 
 
 def test_a_source_is_recorded_by_a_name_that_holds_in_every_folder(
@@ -283,12 +283,32 @@ def test_a_source_is_recorded_by_a_name_that_holds_in_every_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for source, recorded in (("t.csv", str(tmp_path / "t.csv")), ("https://host/t.csv", "https://host/t.csv")):
-        assert sifting(source, columns={"url": "link"}, image={"size": 512}).facts() == {
+        settings = settings_of(50, FilterSettings(side_above=512), {"url": "link"})
+        assert plan_module._facts(source, settings) == {
             "source": recorded,
             "columns": {"url": "link"},
-            "filter": COYO.model_dump(),
+            "filter": {
+                "side_above": 512,
+                "watermark_below": None,
+                "aesthetic_above": None,
+                "nsfw_below": None,
+                "clip_above": None,
+                "aspect_below": None,
+                "caption_above": None,
+                "caption_below": None,
+                "dedupe": ["url"],
+            },
             "shard_size": 50,
-            "image": {"size": 512},
+            "image": {
+                "size": 16,
+                "resize": "center_crop",
+                "quality": 95,
+                "min_side": 513,
+                "max_aspect": None,
+                "max_bytes": 33554432,
+                "max_pixels": 64000000,
+                "opt_out": ["noai", "noimageai", "noindex", "noimageindex"],
+            },
         }
 
 
@@ -297,28 +317,27 @@ def test_a_source_is_recorded_by_a_name_that_holds_in_every_folder(
     [
         ({"columns": {"url": "linq"}}, "no column linq for url", "did you mean link?"),
         (
-            {"filter": Filter(watermark_below=0.5)},
+            {"filter": FilterSettings(watermark_below=0.5)},
             "^the filter watermark_below needs a column watermark_score; the source has ",
             "say which column it is with --columns watermark_score=watermark, or leave the filter watermark_below out",
         ),
         (
-            {"filter": Filter(dedupe=["zz"])},
+            {"filter": FilterSettings(dedupe=["zz"])},
             "^dedupe needs a column zz; the source has ",
             "say which column it is with --columns zz=NAME, or leave dedupe out",
         ),
-        ({"shard_size": 10_001}, "1 to 10000 images", None),
     ],
 )
 def test_what_the_source_cannot_give(tmp_path: Path, changes: Any, message: str, hint: str | None) -> None:
     table = tmp_path / "t.csv"
     table.write_text("link,watermark\nhttp://a,0.1\n")
     with pytest.raises(UserError, match=message) as caught:
-        build_plan(sifting(table, **{"filter": Filter(), **changes}), tmp_path)
+        build_plan(*asked(table, **{"filter": FilterSettings(), **changes}), tmp_path)
     assert caught.value.hint == hint
 
 
 def test_a_source_without_sizes_is_not_bounded_by_size() -> None:
-    bounds = Filter(side_above=512, aspect_below=2, caption_below=10)
+    bounds = FilterSettings(side_above=512, aspect_below=2, caption_below=10)
     assert conditions(bounds, ["url", "caption"]) == {"caption_below 10": "length(caption) < 10"}
     with pytest.raises(UserError, match=r"^the filter side_above needs a column height; the source has url, width$"):
         conditions(bounds, ["url", "width"])
@@ -328,46 +347,46 @@ def test_a_table_without_addresses(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="needs a column url; the source has a, b"):
-        build_plan(sifting(table, filter=Filter()), tmp_path)
+        build_plan(*asked(table, filter=FilterSettings()), tmp_path)
 
 
 @pytest.mark.parametrize(("name", "text"), [("t.parquet", "no parquet"), ("t.xyz", "")])
 def test_files_that_are_no_source(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=name):
-        build_plan(sifting(tmp_path / name), tmp_path)
+        build_plan(*asked(tmp_path / name), tmp_path)
 
 
 def test_no_table_reaches_for_files_by_our_hidden_columns(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("url,__tar,__offset,__size,__OFFSET2\nhttp://a,/etc/hostname,0,9,1\n")
-    (row,) = build_plan(sifting(table, filter=Filter()), tmp_path).read(0)
+    (row,) = build_plan(*asked(table, filter=FilterSettings()), tmp_path).read(0)
     assert row.fields == {"__OFFSET2": 1}
 
 
 def test_a_folder_keeps_to_one_set(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("url,caption\nhttp://a,1\nhttp://b,2\n")
-    asked = sifting(table, filter=Filter(), image={"size": 512})
+    source, settings = asked(table, filter=FilterSettings())
     out = tmp_path / "sets/out"
-    first = open_plan(out, asked)
+    first = open_plan(out, source, settings)
     table.unlink()  # it is not read again
-    assert ids_of(open_plan(out, asked)) == ids_of(first) == ["http://a", "http://b"]
+    assert ids_of(open_plan(out, source, settings)) == ids_of(first) == ["http://a", "http://b"]
     changes: dict[str, Any] = {
-        "shard_size was 50, now 7": {"shard_size": 7},
-        "filter.aesthetic_above was None, now 5.0": {"filter": COYO},
-        "image.size was 512, now 256": {"image": {"size": 256}},
-        "columns.url was None, now link": {"columns": {"url": "link"}},
+        "shard_size = 50, now 7": {"shards": ShardSettings(7)},
+        "filter.aesthetic_above = None, now 5": {"filter": replace(settings.filter, aesthetic_above=5)},
+        "image.size = 16, now 256": {"image": ImageSettings(256)},
+        "columns.url = None, now link": {"columns": {"url": "link"}},
     }
     for words, change in changes.items():
-        with pytest.raises(UserError, match=f"^{out} holds another set of images: {words}$") as caught:
-            open_plan(out, Sifting(**{**vars(asked), **change}))
+        with pytest.raises(UserError, match=f"^{out} was made with {words}$") as caught:
+            open_plan(out, source, replace(settings, **change))
         assert caught.value.hint == f"choose another --out, or ask for what {out}/.plan/plan.json says"
     record = json.loads((out / ".plan/plan.json").read_text())
     del record["facts"]["image"]
     (out / ".plan/plan.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match=r"image was None, now \{'size': 512\}$"):
-        open_plan(out, asked)
+    with pytest.raises(UserError, match=r"image = None, now \{'size': 16,"):
+        open_plan(out, source, settings)
 
 
 def ids_of(plan: Plan) -> list[str]:
@@ -380,7 +399,7 @@ def test_a_second_process_waits_for_the_plan_of_the_first(tmp_path: Path) -> Non
     out.mkdir()
     with ThreadPoolExecutor() as threads:
         with claim(out / ".plan"):
-            plan = threads.submit(open_plan, out, sifting(table, filter=Filter()))
+            plan = threads.submit(open_plan, out, *asked(table, filter=FilterSettings()))
             time.sleep(0.3)
             assert not plan.done() and not (out / ".plan").exists()
         assert plan.result(timeout=30).rows == 1
@@ -388,7 +407,7 @@ def test_a_second_process_waits_for_the_plan_of_the_first(tmp_path: Path) -> Non
 
 def test_a_wrong_source_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no source"):
-        open_plan(tmp_path / "out", sifting(tmp_path / "none.parquet"))
+        open_plan(tmp_path / "out", *asked(tmp_path / "none.parquet"))
     assert not (tmp_path / "out").exists()
 
 
@@ -397,7 +416,7 @@ def test_what_a_killed_filter_left_is_cleared(tmp_path: Path) -> None:
     table.write_text("url\nhttp://a\n")
     (tmp_path / "out" / ".plan.building").mkdir(parents=True)
     (tmp_path / "out" / ".plan.building" / "rows.parquet").write_text("half")
-    assert open_plan(tmp_path / "out", sifting(table, filter=Filter())).rows == 1
+    assert open_plan(tmp_path / "out", *asked(table, filter=FilterSettings())).rows == 1
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".plan"]
 
 
@@ -410,6 +429,6 @@ def test_a_table_with_damaged_values_is_refused_by_name(tmp_path: Path) -> None:
     data[40:200] = bytes(160)  # values of the one column: the schema at the end is whole
     table.write_bytes(data)
     with pytest.raises(UserError, match=rf"^{re.escape(str(table))}: \S.*") as caught:
-        build_plan(Sifting(str(table), {}, Filter(), 10), tmp_path)
+        build_plan(*asked(table, filter=FilterSettings()), tmp_path)
     assert isinstance(caught.value.__cause__, duckdb.Error)
     assert str(caught.value) == f"{table}: {str(caught.value.__cause__).splitlines()[0]}"

@@ -9,24 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.shards import read_shards
+from helpers.worlds import make_worlds
 
 from jointnet_cli.data.shards.writer import write_shard
-from jointnet_cli.data.worlds.dataset import PrepareWorlds, prepare_worlds
-from jointnet_cli.data.worlds.world import EVALUATION_SEEDS
 from jointnet_cli.engine import Engine
 
 
 @pytest.fixture(scope="session")
 def training_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("training")
-    prepare_worlds(PrepareWorlds(folder, 32, size=48, workers=1))
+    make_worlds(folder, 32)
     return folder
 
 
 @pytest.fixture(scope="session")
 def evaluation_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluation")
-    prepare_worlds(PrepareWorlds(folder, 8, size=48, seed=EVALUATION_SEEDS, evaluation=True, workers=1))
+    make_worlds(folder, 8, evaluation=True)
     return folder
 
 

@@ -8,25 +8,26 @@ from helpers import web as bad_web
 from helpers.web import SIDE, Answer, encoded, head, photo, raw, redirect, reply
 from PIL import Image
 
-from jointnet_cli.data.settings import FetchSettings
+from jointnet_cli.data.settings import FetchSettings, FilterSettings, ImageSettings, PrepareSettings
 
 JPEG = encoded(photo(), quality=95)
-SETTINGS = FetchSettings(
-    size=SIDE,
-    min_side=16,
-    max_aspect=3,
-    max_bytes=100_000,
-    max_pixels=1_000_000,
-    concurrency=40,
-    connect_timeout=10,
-    stall_timeout=1,
-    min_rate=300,
-    retry_delay=0.02,
-    max_retry_delay=2,
-    max_redirects=3,
-    per_host=100,
-    decoders=2,
-    allowed_networks=("127.0.0.1/32",),
+SETTINGS = PrepareSettings(
+    filter=FilterSettings(side_above=15, aspect_below=3),
+    image=ImageSettings(size=SIDE),
+    fetch=FetchSettings(
+        max_bytes=100_000,
+        max_pixels=1_000_000,
+        concurrency=40,
+        connect_timeout=10,
+        stall_timeout=1,
+        min_rate=300,
+        retry_delay=0.02,
+        max_retry_delay=2,
+        max_redirects=3,
+        per_host=100,
+        decoders=2,
+        allowed_networks=("127.0.0.1/32",),
+    ),
 )
 
 UNRESOLVABLE = f"http://{'a.' * 130}invalid/"

@@ -8,15 +8,31 @@ import hashlib
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from helpers.web import Web, encoded, reply, running
 from PIL import Image
 
-from jointnet_cli.data.settings import FetchSettings
+from jointnet_cli.data.settings import FetchSettings, FilterSettings, ImageSettings, PrepareSettings, ShardSettings
 
-SETTINGS = FetchSettings(size=16, allow_private_hosts=True, retries=0, stall_timeout=5)
+SETTINGS = PrepareSettings(
+    image=ImageSettings(size=16), fetch=FetchSettings(allow_private_hosts=True, retries=0, stall_timeout=5)
+)
+
+
+def settings_of(
+    shard_size: int = 10, wanted: FilterSettings = SETTINGS.filter, columns: dict[str, str] | None = None
+) -> PrepareSettings:
+    """`SETTINGS` with these shards, bounds and columns."""
+    return replace(SETTINGS, shards=ShardSettings(shard_size), filter=wanted, columns=columns or {})
+
+
+def fetching(settings: PrepareSettings, **changes: Any) -> PrepareSettings:
+    """The settings with changes of the table `fetch`."""
+    return replace(settings, fetch=replace(settings.fetch, **changes))
 
 
 def image_bytes(number: int, side: int = 24) -> bytes:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.worlds import make_worlds
 from torch import Tensor, nn
 
-from jointnet_cli.data.worlds.dataset import PrepareWorlds, prepare_worlds
 from jointnet_cli.training.batches import Batch
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.inputs import find_inputs
@@ -97,7 +97,7 @@ def empty_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def workspace(empty_workspace: Path) -> Path:
     """The same folder with shards in `shards/worlds`, where the recipes expect them; runs go to `runs/`."""
-    prepare_worlds(PrepareWorlds(empty_workspace / "shards/worlds", count=12, size=SIZE, shard_size=6, workers=1))
+    make_worlds(empty_workspace / "shards/worlds", 12, size=SIZE, shard_size=6)
     return empty_workspace
 
 

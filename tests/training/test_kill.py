@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from helpers import forks
+from helpers.worlds import make_worlds
 
-from jointnet_cli.data.worlds.dataset import PrepareWorlds, prepare_worlds
 from jointnet_cli.training.recipe import to_toml_record
 from jointnet_cli.training.run import train
 
@@ -34,7 +34,7 @@ RECIPES: dict[str, tuple[str, list[str]]] = {
 @pytest.fixture(scope="module", autouse=True)
 def _uneven(workspace: Path) -> None:
     """Shards of five, five and four samples, for steps of four."""
-    prepare_worlds(PrepareWorlds(workspace / "uneven", count=14, size=SIZE, shard_size=5, workers=1))
+    make_worlds(workspace / "uneven", 14, size=SIZE, shard_size=5)
 
 
 @pytest.mark.parametrize("source", RECIPES)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jointnet_cli.data.settings import load_prepare_recipe
+from jointnet_cli.data.settings import prepare_settings
 from jointnet_cli.errors import UserError
 from jointnet_cli.recipe_file import read_values, shipped_files, to_toml
 from jointnet_cli.training.recipe import (
@@ -257,7 +257,7 @@ ODD = 'a \U0001f600 "quoted" \\ back\nnew \x7f = [1]'
 
 def test_flags_are_values_and_no_toml(joint: str) -> None:
     assert load_recipe(joint, flags={"description": ODD}).description == ODD
-    assert load_prepare_recipe(None, flags={"columns": {"caption": ODD, "a.b": "c"}}).columns == {
+    assert prepare_settings(flags={"columns": {"caption": ODD, "a.b": "c"}}).columns == {
         "caption": ODD,
         "a.b": "c",
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jointnet_cli.data.job import Tally
 from jointnet_cli.data.labels.teachers import Teacher, open_labeller, open_teacher
 from jointnet_cli.data.shards.format import (
     IMAGES,
@@ -28,33 +28,13 @@ from jointnet_cli.data.shards.writer import ShardWriter, claim_shard
 from jointnet_cli.errors import UserError
 from jointnet_cli.progress import Progress
 
-__all__ = ["LabelReport", "Teacher", "label_shards", "open_labeller", "open_teacher"]
+__all__ = ["Teacher", "label_shards", "open_labeller", "open_teacher"]
 
 WINDOW = 8
 """Batches of samples in memory: images of one size are gathered from so many."""
 
 EXAMPLES = 20
 """Failures that are reported in words; all are counted."""
-
-
-@dataclass
-class LabelReport:
-    """What `label_shards` did."""
-
-    labelled: Counter[str] = field(default_factory=Counter)
-    """Maps made, by modality."""
-    failed: Counter[str] = field(default_factory=Counter)
-    """Maps that could not be made, by the class of the failure."""
-    examples: list[str] = field(default_factory=list)
-    """The first of these failures."""
-    written: list[Path] = field(default_factory=list)
-    skipped: list[Path] = field(default_factory=list)
-    """Shards that had the maps of these very teachers before."""
-    busy: list[Path] = field(default_factory=list)
-    """Shards that another process was writing."""
-    hopeless: list[Path] = field(default_factory=list)
-    """Shards of which no sample could be labelled; they are as they were."""
-    seconds: float = 0.0
 
 
 @dataclass
@@ -72,7 +52,7 @@ def label_shards(
     batch: int = 16,
     replace: bool = False,
     progress: Progress | None = None,
-) -> LabelReport:
+) -> Tally:
     """Add the labellers' maps to every sample of complete shards.
 
     A shard is rewritten under a temporary name and renamed; members that are no label keep their order and bytes. What
@@ -89,8 +69,7 @@ def label_shards(
     Raises:
         UserError: a shard has such a map from elsewhere, and `replace` is not given.
     """
-    started = time.monotonic()
-    report, done = LabelReport(), 0
+    tally, done = Tally(), 0
     counts = [sample_count(shard) for shard in shards]
     for shard, count in zip(shards, counts, strict=True):
 
@@ -100,16 +79,15 @@ def label_shards(
 
         with claim_shard(shard) as held:
             if held is None:
-                report.busy.append(shard)
+                tally.busy.append(shard)
             # Read only now: another process may have finished it meanwhile.
             elif todo := [labeller for labeller in labellers if not _is_labelled(held, labeller, replace)]:
-                _label_shard(held, todo, batch, report, advance)
+                _label_shard(held, todo, batch, tally, advance)
             else:
-                report.skipped.append(shard)
+                tally.skipped.append(shard)
         done += count
         advance(count)
-    report.seconds = time.monotonic() - started
-    return report
+    return tally
 
 
 def _is_labelled(shard: ShardWriter, labeller: Teacher, replace: bool) -> bool:
@@ -133,7 +111,7 @@ def _label_shard(
     shard: ShardWriter,
     labellers: Sequence[Teacher],
     batch: int,
-    report: LabelReport,
+    tally: Tally,
     advance: Callable[[int], None],
 ) -> None:
     tallies = {labeller.modality: LabelTally() for labeller in labellers}
@@ -143,23 +121,22 @@ def _label_shard(
         for entries in _windows(shard.entries(), WINDOW * batch):
             pictures = decode(entries)
             for labeller in labellers:
-                done, tally = label_entries(entries, pictures, labeller, batch), tallies[labeller.modality]
-                tally.labelled += done.kept + done.made
-                tally.failed.update(done.failures.values())
-                report.labelled[labeller.modality] += done.made
+                done, own = label_entries(entries, pictures, labeller, batch), tallies[labeller.modality]
+                own.labelled += done.kept + done.made
+                own.failed.update(done.failures.values())
+                tally.made[labeller.modality] += done.made
                 words = [f"{key}: no {labeller.modality}: {failure}" for key, failure in done.failures.items()]
-                report.examples += words[: EXAMPLES - len(report.examples)]
+                tally.examples += words[: EXAMPLES - len(tally.examples)]
             yield from entries
             count += len(entries)
             advance(count)
 
     shard.write(labelled())
-    report.failed += sum((tally.failed for tally in tallies.values()), Counter())
-    if not any(tally.labelled for tally in tallies.values()):
-        report.hopeless.append(shard.path)
+    tally.failed += sum((own.failed for own in tallies.values()), Counter())
+    if not any(own.labelled for own in tallies.values()):
         return
     _commit(shard, {each.modality: _summary(each, tallies[each.modality]) for each in labellers})
-    report.written.append(shard.path)
+    tally.written.append(shard.path)
 
 
 def _windows(entries: Iterator[Entry], size: int) -> Iterator[list[Entry]]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
-from jointnet_cli.data.settings import FetchSettings
+from jointnet_cli.data.settings import PrepareSettings
 from jointnet_cli.data.web.status import FetchError, Status
 from jointnet_cli.errors import UserError
 from jointnet_cli.files import tiff
@@ -120,7 +120,7 @@ def sniff(data: bytes | bytearray) -> str:
     raise FetchError(Status.NOT_AN_IMAGE, f"begins with {head[:24]!r}")
 
 
-def to_training_image(data: bytes, settings: FetchSettings) -> TrainingImage:
+def to_training_image(data: bytes, settings: PrepareSettings) -> TrainingImage:
     """An image of any format as the JPEG that the settings want; of an animation the first frame.
 
     A JPEG that is upright, sRGB and of the right size keeps its bytes. Raises `FetchError`.
@@ -142,7 +142,7 @@ def to_training_image(data: bytes, settings: FetchSettings) -> TrainingImage:
         raise FetchError(Status.DAMAGED_IMAGE, f"{kind}: {error or type(error).__name__}") from error
 
 
-def _convert(picture: Image.Image, data: bytes, settings: FetchSettings) -> TrainingImage:
+def _convert(picture: Image.Image, data: bytes, settings: PrepareSettings) -> TrainingImage:
     _check_size(*picture.size, settings)
     resizable = _is_resizable(picture)
     tags = _read_exif(picture)
@@ -154,12 +154,12 @@ def _convert(picture: Image.Image, data: bytes, settings: FetchSettings) -> Trai
         picture, upright = _decode(data), None
     stored = picture.size
     content = content_size(stored, settings)
-    if content[0] * content[1] > settings.max_pixels:
+    if content[0] * content[1] > settings.fetch.max_pixels:
         raise FetchError(Status.BAD_ASPECT, f"{stored[0]}x{stored[1]} would become {content[0]}x{content[1]}")
     untouched = (
         upright is None and content == stored and space is None and (picture.format, picture.mode) == ("JPEG", "RGB")
     )
-    if settings.resize == "border" and content[0] != content[1]:
+    if settings.image.resize == "border" and content[0] != content[1]:
         untouched = False
     # Whether a JPEG is whole shows at any scale of its inverse transform, soonest at the smallest.
     wanted = (1, 1) if untouched else (_ENLARGED * content[0], _ENLARGED * content[1])
@@ -172,13 +172,13 @@ def _convert(picture: Image.Image, data: bytes, settings: FetchSettings) -> Trai
         finished = _finish(picture, extent, content, space, settings)
         if upright is not None:
             finished = finished.transpose(upright)
-        size, jpeg = finished.size, _encode(finished, settings.quality)
+        size, jpeg = finished.size, _encode(finished, settings.image.quality)
     original = stored[::-1] if upright in _SIDEWAYS else stored
     return TrainingImage(jpeg, *size, *original, exif, hashlib.sha256(data).hexdigest())
 
 
-def _check_size(width: int, height: int, settings: FetchSettings) -> None:
-    if width * height > settings.max_pixels:
+def _check_size(width: int, height: int, settings: PrepareSettings) -> None:
+    if width * height > settings.fetch.max_pixels:
         raise FetchError(Status.TOO_MANY_PIXELS, f"{width}x{height}")
     if min(width, height) < settings.min_side:
         raise FetchError(Status.TOO_SMALL, f"{width}x{height}, a side must have {settings.min_side}")
@@ -186,17 +186,17 @@ def _check_size(width: int, height: int, settings: FetchSettings) -> None:
         raise FetchError(Status.BAD_ASPECT, f"{width}x{height}")
 
 
-def content_size(stored: tuple[int, int], settings: FetchSettings) -> tuple[int, int]:
+def content_size(stored: tuple[int, int], settings: PrepareSettings) -> tuple[int, int]:
     """Width and height that an image stored in a size gets, before it is turned upright and without a border."""
-    match settings.resize:
+    match settings.image.resize:
         case "no":
             return stored
         case "center_crop":
-            return settings.size, settings.size
+            return settings.image.size, settings.image.size
         case "keep_ratio":
-            scale = settings.size / min(stored)
+            scale = settings.image.size / min(stored)
         case "border":
-            scale = settings.size / max(stored)
+            scale = settings.image.size / max(stored)
     return max(round(stored[0] * scale), 1), max(round(stored[1] * scale), 1)
 
 
@@ -236,19 +236,19 @@ def _finish(
     extent: tuple[float, float],
     content: tuple[int, int],
     space: ColorSpace | None,
-    settings: FetchSettings,
+    settings: PrepareSettings,
 ) -> Image.Image:
     """A decoded picture, of which the part from (0, 0) to `extent` is the image, to the size and colours wanted."""
     if picture.size != content:
-        box = _middle_square(*extent) if settings.resize == "center_crop" else (0.0, 0.0, *extent)
+        box = _middle_square(*extent) if settings.image.resize == "center_crop" else (0.0, 0.0, *extent)
         # Hamming's window is as sharp as bicubic where pixels become fewer, at two thirds of its time.
         shrinks = content[0] < box[2] - box[0]
         kernel = Image.Resampling.HAMMING if shrinks else Image.Resampling.BICUBIC
         picture = picture.resize(content, kernel, box)
     picture = _in_srgb(picture, space)
-    if settings.resize == "border":
-        canvas = Image.new("RGB", (settings.size, settings.size), "white")
-        canvas.paste(picture, ((settings.size - content[0]) // 2, (settings.size - content[1]) // 2))
+    if settings.image.resize == "border":
+        canvas = Image.new("RGB", (settings.image.size, settings.image.size), "white")
+        canvas.paste(picture, ((settings.image.size - content[0]) // 2, (settings.image.size - content[1]) // 2))
         return canvas
     return picture
 

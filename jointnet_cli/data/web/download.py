@@ -13,14 +13,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from heapq import merge
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from jointnet_cli.data.columns import literal
-from jointnet_cli.data.job import Again, PrepareJob, Tally, Watch
-from jointnet_cli.data.plan import FOLDER, Plan
+from jointnet_cli.data.job import IMAGES, Again, PrepareJob, Show, Tally
+from jointnet_cli.data.plan import plan_cursor
 from jointnet_cli.data.rows import HIDDEN, RESULTS, SUCCESS, ImageRow, shard_name, shard_of
-from jointnet_cli.data.shards.format import Entry, new_entry, read_stats
+from jointnet_cli.data.shards.format import Entry, new_entry
 from jointnet_cli.data.shards.writer import ShardWriter, claim_shard, has_leftovers, records_path
 from jointnet_cli.files.text import to_json
 
@@ -31,37 +30,30 @@ WRITERS = 2
 """Shards that are written at once, beside the fetching."""
 
 
-def share(numbers: Sequence[int], worker: tuple[int, int]) -> Sequence[int]:
-    """The shards of worker I of N, counted from 1."""
-    index, count = worker
-    return numbers[index - 1 :: count]
-
-
-def rows_to_fetch(job: PrepareJob, plan: Plan, numbers: Sequence[int]) -> int:
-    """How many images of these shards are still to be fetched."""
-    again = job.again()
-    return sum(remaining(job.shard(number), len(plan.places(number, job.limit)), again) for number in numbers)
-
-
-def download_shards(job: PrepareJob, numbers: Sequence[int], tally: Tally, watch: Watch | None = None) -> None:
+def download_shards(job: PrepareJob, numbers: Sequence[int], tally: Tally, show: Show) -> None:
     """Fetch and write what is missing of these shards. Those that another process holds are left to it."""
-    asyncio.run(_gather(job, numbers, tally, watch or (lambda tally: None)))
+    asyncio.run(_gather(job, numbers, tally, show))
 
 
-async def _gather(job: PrepareJob, numbers: Sequence[int], tally: Tally, watch: Watch) -> None:
+async def _gather(job: PrepareJob, numbers: Sequence[int], tally: Tally, show: Show) -> None:
     from jointnet_cli.data.web.fetch import fetch_rows
 
-    plan, again = Plan(job.out / FOLDER), job.again()
     held: dict[int, DownloadedShard] = {}
     writing: dict[int, Future[object]] = {}
     writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
 
     def rows() -> Iterator[ImageRow]:
         for number in numbers:
-            assembly = DownloadedShard.begin(job.out, plan, number, limit=job.limit, again=again)
-            if assembly:
-                held[number] = assembly
-                yield from assembly.rows
+            if not job.missing(number) and not has_leftovers(job.path(number)):
+                continue
+            shard = DownloadedShard.begin(job, number)
+            if shard is None:
+                tally.busy.append(job.path(number))
+            elif shard.rows:
+                held[number] = shard
+                yield from shard.rows
+            else:
+                shard.close()
 
     async def settle(*, wait: bool) -> None:
         """Take note of the shards that are written; a write that failed, as on a full disk, ends the run."""
@@ -69,24 +61,27 @@ async def _gather(job: PrepareJob, numbers: Sequence[int], tally: Tally, watch: 
             if wait or future.done():
                 await asyncio.wrap_future(future)
                 del writing[number], held[number]
-                tally.shards.append(number)
+                tally.written.append(job.path(number))
 
     try:
-        async with contextlib.aclosing(fetch_rows(rows(), job.fetch)) as results:
+        async with contextlib.aclosing(fetch_rows(rows(), job.settings)) as results:
             async for fetched in results:
                 number = shard_of(fetched.row.key)
-                tally.statuses[fetched.status] += 1
+                if fetched.image is None:
+                    tally.failed[fetched.status] += 1
+                else:
+                    tally.made[IMAGES] += 1
                 tally.received += fetched.received
                 if held[number].add(fetched):
                     writing[number] = writers.submit(held[number].finish)
                     await settle(wait=False)
-                watch(tally)
+                show(tally)
         await settle(wait=True)
     finally:
         # A write that has begun goes on to its end: only then may the shard be another's.
         writers.shutdown(wait=True, cancel_futures=True)
-        for assembly in held.values():
-            assembly.close()
+        for shard in held.values():
+            shard.close()
 
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f\s]+")
@@ -95,49 +90,41 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f\s]+")
 class DownloadedShard:
     """A claimed shard and the results for it."""
 
-    _spool: IO[bytes]
-    """The images until the tar is written."""
-
-    def __init__(self, shard: ShardWriter, plan: Plan, number: int, limit: int | None, again: Again) -> None:
-        self._shard, self._plan, self._number, self._limit = shard, plan, number, limit
+    def __init__(self, job: PrepareJob, number: int, shard: ShardWriter, held: ExitStack) -> None:
+        self._shard, self._plan, self._number, self._limit, self._held = shard, job.plan, number, job.limit, held
         self._records: dict[str, dict[str, Any]] = {}
         self._spooled: dict[str, tuple[int, int]] = {}
+        self._spool = held.enter_context(tempfile.TemporaryFile(dir=job.out))  # noqa: SIM115
+        """The images until the tar is written."""
         self._earlier = shard.stats
         self._received = 0
         self._started = time.time()
-        self._held = ExitStack()
         if self._earlier:
-            self._take_over(again)
-        self._planned = {row.key: row for row in plan.read(number, self._limit)}
+            self._take_over(job.again())
+        self._planned = {row.key: row for row in job.plan.read(number, self._limit)}
         self.rows = [row for key, row in self._planned.items() if key not in self._records]
         """What is to be fetched."""
         self._missing = len(self.rows)
 
     @classmethod
-    def begin(cls, out: Path, plan: Plan, number: int, *, limit: int | None, again: Again) -> Self | None:
-        """Claim a shard; `None` if nothing is to be done for it, or another process holds it."""
-        path = out / f"{shard_name(number)}.tar"
-        if not remaining(path, len(plan.places(number, limit)), again) and not has_leftovers(path):
-            return None
+    def begin(cls, job: PrepareJob, number: int) -> Self | None:
+        """Claim a shard; `None` if another process holds it."""
         with ExitStack() as held:
-            shard = held.enter_context(claim_shard(path))
+            shard = held.enter_context(claim_shard(job.path(number)))
             if shard is None:
                 return None
-            self = cls(shard, plan, number, limit, again)
-            if not self.rows:
-                return None
-            self._spool = held.enter_context(tempfile.TemporaryFile(dir=out))
-            self._held = held.pop_all()
-            return self
+            begun = cls(job, number, shard, held)
+            begun._held = held.pop_all()
+            return begun
 
     def _take_over(self, again: Again) -> None:
         """Keep the results of an earlier run, except for the failures that are tried again."""
         names, path = ", ".join(RESULTS), literal(str(records_path(self._shard.path)))
-        found = self._plan.cursor().execute(f"SELECT {names} FROM {path}").fetchall()
+        found = plan_cursor().execute(f"SELECT {names} FROM {path}").fetchall()
         records = (dict(zip(RESULTS, values, strict=True)) for values in found)
         self._records = {record["key"]: record for record in records if not again(record["status"])}
         if self._limit is not None:  # a set that is asked for with fewer images than before keeps what it has
-            self._limit = max(self._limit, self._plan.places(self._number).start + self._earlier["count"])
+            self._limit = max(self._limit, self._plan.positions(self._number).start + self._earlier["count"])
 
     def add(self, fetched: FetchResult) -> bool:
         """Add the result of one row; return whether this was the last."""
@@ -172,14 +159,14 @@ class DownloadedShard:
     def _write_records(self) -> None:
         """Join the results to the plan's columns, whose types stay as they are in the source."""
         types = ", ".join(f"{name}: '{kind}'" for name, kind in RESULTS.items())
-        start = self._plan.places(self._number, self._limit).start
+        start = self._plan.positions(self._number, self._limit).start
         results = self._shard.results
         with results.open("w", encoding="utf-8") as file:
             for key in sorted(self._records):
                 file.write(to_json(self._records[key]) + "\n")
         left_out = ", ".join(map(literal, ["number", *sorted(HIDDEN)]))
         planned = self._plan.select(self._number, self._limit)
-        self._plan.cursor().execute(
+        plan_cursor().execute(
             f"COPY (SELECT planned.* EXCLUDE (number), result.* "
             f"FROM (SELECT number, COLUMNS(lambda name: name NOT IN ({left_out})) FROM ({planned})) AS planned "
             f"JOIN read_json({literal(str(results))}, format = 'newline_delimited', columns = {{{types}}}) AS result "
@@ -205,15 +192,6 @@ class DownloadedShard:
         # New samples have no maps yet: without this entry the shard is looked at again when it is labelled.
         labels = {} if self._spooled else self._earlier.get("labels", {})
         return {**stats, "labels": labels} if labels else stats
-
-
-def remaining(shard: Path, count: int, again: Again) -> int:
-    """How many of `count` wanted images are still to be fetched: those never tried, and those whose failure is tried again."""
-    stats = read_stats(shard)
-    if not stats:
-        return count
-    failed = sum(number for status, number in stats["status_dict"].items() if again(status))
-    return failed + max(0, count - int(stats["count"]))
 
 
 def _entry(row: ImageRow, record: dict[str, Any], image: bytes) -> Entry:

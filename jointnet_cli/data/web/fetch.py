@@ -16,7 +16,7 @@ from aiohttp import ClientSession
 from yarl import URL
 
 from jointnet_cli.data.rows import OFFSET, SIZE, TAR, ImageRow
-from jointnet_cli.data.settings import FetchSettings
+from jointnet_cli.data.settings import PrepareSettings
 from jointnet_cli.data.web.decode import TrainingImage, to_training_image
 from jointnet_cli.data.web.hosts import parse_url
 from jointnet_cli.data.web.http import get, open_client, read_file, read_member
@@ -30,16 +30,16 @@ _LONGEST_MESSAGE = 300
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 
 
-async def fetch_rows(rows: Iterable[ImageRow], settings: FetchSettings) -> AsyncGenerator[FetchResult, None]:
+async def fetch_rows(rows: Iterable[ImageRow], settings: PrepareSettings) -> AsyncGenerator[FetchResult, None]:
     """Fetch rows, each exactly once, in no particular order.
 
     `rows` is read as places become free and may be endless. An exception of `rows` is raised here, after the results of the
     rows before it. Close the iterator (`contextlib.aclosing`) to stop early: what is in work is given up at once.
     """
-    decoders = ThreadPoolExecutor(settings.decoder_threads, thread_name_prefix="decode")
+    decoders = ThreadPoolExecutor(settings.fetch.decoder_threads, thread_name_prefix="decode")
     try:
-        async with open_client(settings) as client:
-            queue: asyncio.Queue[FetchResult | None] = asyncio.Queue(settings.decoder_threads)
+        async with open_client(settings.fetch) as client:
+            queue: asyncio.Queue[FetchResult | None] = asyncio.Queue(settings.fetch.decoder_threads)
             feeder = asyncio.create_task(_Fetcher(settings, client, decoders, queue).feed(rows))
             try:
                 while (fetched := await queue.get()) is not None:
@@ -70,19 +70,19 @@ class _Fetcher:
 
     def __init__(
         self,
-        settings: FetchSettings,
+        settings: PrepareSettings,
         client: ClientSession,
         decoders: ThreadPoolExecutor,
         queue: asyncio.Queue[FetchResult | None],
     ) -> None:
         self._settings, self._client, self._decoders, self._queue = settings, client, decoders, queue
-        self._places = asyncio.Semaphore(settings.concurrency)
+        self._places = asyncio.Semaphore(settings.fetch.concurrency)
         self._hosts: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         """The places at a host: there as long as a row has one or waits for one."""
 
     async def feed(self, rows: Iterable[ImageRow]) -> Exception | None:
         """Start a task for every row and wait for the end of all; return the exception of `rows`."""
-        waiting = asyncio.Semaphore(READ_AHEAD * self._settings.concurrency)
+        waiting = asyncio.Semaphore(READ_AHEAD * self._settings.fetch.concurrency)
         fault = None
         async with asyncio.TaskGroup() as tasks:
             try:
@@ -125,7 +125,7 @@ class _Fetcher:
         host = url.host or ""
         place = self._hosts.get(host)
         if place is None:
-            place = self._hosts[host] = asyncio.Semaphore(self._settings.per_host)
+            place = self._hosts[host] = asyncio.Semaphore(self._settings.fetch.per_host)
         return place
 
     async def _visit(self, attempt: _Attempt) -> TrainingImage | None:
@@ -133,10 +133,12 @@ class _Fetcher:
         loop = asyncio.get_running_loop()
         try:
             if attempt.url is None:
-                data = await loop.run_in_executor(self._decoders, _read_local, attempt.row, self._settings.max_bytes)
+                data = await loop.run_in_executor(
+                    self._decoders, _read_local, attempt.row, self._settings.fetch.max_bytes
+                )
             else:
                 attempt.visited.add(attempt.url)
-                found = await get(self._client, attempt.url, self._settings)
+                found = await get(self._client, attempt.url, self._settings.fetch)
                 if isinstance(found, URL):
                     self._redirect(attempt, found)
                     return None
@@ -151,13 +153,13 @@ class _Fetcher:
     def _redirect(self, attempt: _Attempt, target: URL) -> None:
         if target in attempt.visited:
             raise FetchError(Status.REDIRECT_LOOP, str(target))
-        if len(attempt.visited) > self._settings.max_redirects:
+        if len(attempt.visited) > self._settings.fetch.max_redirects:
             raise FetchError(Status.TOO_MANY_REDIRECTS, str(target))
         attempt.url = target
 
     def _wait(self, error: FetchError, attempt: _Attempt) -> float | None:
         """Seconds until the next attempt, from the first URL on; `None` if there is none."""
-        settings = self._settings
+        settings = self._settings.fetch
         if not is_transient(error.status) or attempt.attempts >= settings.retries:
             return None
         longest = min(settings.retry_delay * 2**attempt.attempts, settings.max_retry_delay)

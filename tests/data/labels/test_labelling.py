@@ -70,8 +70,8 @@ def stats(shard: Path) -> dict[str, object]:
 
 
 def test_a_labeller_that_inverts_brightness_gives_known_depth(shard: Path, inverting: Teacher) -> None:
-    report = label_shards([shard], [inverting], batch=3)
-    assert report.labelled == {"depth": COUNT} and not report.failed and report.written == [shard]
+    tally = label_shards([shard], [inverting], batch=3)
+    assert tally.made == {"depth": COUNT} and not tally.failed and tally.written == [shard]
     for number, sample in enumerate(read_shards([shard])):
         assert sample.inverse_depth is not None and sample.inverse_depth.shape == (24, 20)
         np.testing.assert_allclose(sample.inverse_depth, 1 - 20 * number / 255, atol=1e-4)
@@ -82,8 +82,8 @@ def test_a_labeller_that_inverts_brightness_gives_known_depth(shard: Path, inver
 def test_normals_and_depth_in_one_pass_are_what_training_reads(
     shard: Path, inverting: Teacher, facing: Teacher
 ) -> None:
-    report = label_shards([shard], [inverting, facing])
-    assert report.labelled == {"depth": COUNT, "normal": COUNT}
+    tally = label_shards([shard], [inverting, facing])
+    assert tally.made == {"depth": COUNT, "normal": COUNT}
     pixels = load_pixels(ShardSet.open(shard), ["rgb", "depth", "normal"])
     assert pixels.maps["depth"].shape == (COUNT, 1, 24, 20)
     normals = pixels.maps["normal"].float()
@@ -125,11 +125,11 @@ def test_the_stats_keep_what_they_said(shard: Path, inverting: Teacher) -> None:
 def test_what_is_labelled_is_left_alone(shard: Path, inverting: Teacher, facing: Teacher) -> None:
     label_shards([shard], [inverting])
     before = (shard.read_bytes(), shard.stat().st_mtime_ns)
-    report = label_shards([shard], [inverting])
-    assert report.skipped == [shard] and not report.written
+    tally = label_shards([shard], [inverting])
+    assert tally.skipped == [shard] and not tally.written
     assert (shard.read_bytes(), shard.stat().st_mtime_ns) == before
     depth = members(shard)["000000000003.depth.png"]
-    assert label_shards([shard], [inverting, facing]).labelled == {"normal": COUNT}
+    assert label_shards([shard], [inverting, facing]).made == {"normal": COUNT}
     assert members(shard)["000000000003.depth.png"] == depth
     assert set(stats(shard)["labels"]) == {"depth", "normal"}  # type: ignore[call-overload]
 
@@ -142,7 +142,7 @@ def test_maps_of_another_origin_are_replaced_on_request_only(tmp_path: Path, inv
         label_shards([shard], [inverting])
     assert caught.value.hint is not None and "--relabel" in caught.value.hint
     assert shard.read_bytes() == before and not list(tmp_path.glob(".*"))
-    assert label_shards([shard], [inverting], replace=True).labelled == {"depth": 3}
+    assert label_shards([shard], [inverting], replace=True).made == {"depth": 3}
     found = [sample.inverse_depth for sample in read_shards([shard])]
     assert found[2] is not None and found[2].max() == pytest.approx(1 - 40 / 255, abs=1e-4)
     assert label_shards([shard], [inverting], replace=True).skipped == [shard]
@@ -195,17 +195,17 @@ def test_samples_that_fail_are_counted_and_left(tmp_path: Path, inverting: Teach
         "./000000005.jpg": jpeg(51),
     }  # fmt: skip
     shard = downloads(tmp_path / "00000.tar", names)
-    report = label_shards([shard], [inverting])
-    assert report.labelled == {"depth": 3}
-    assert report.failed == {"not_an_image": 1, "no_image": 1, "damaged_record": 1}
-    assert any("000000001" in example and "not_an_image" in example for example in report.examples)
+    tally = label_shards([shard], [inverting])
+    assert tally.made == {"depth": 3}
+    assert tally.failed == {"not_an_image": 1, "no_image": 1, "damaged_record": 1}
+    assert any("000000001" in example and "not_an_image" in example for example in tally.examples)
     after = members(shard)
     assert [name for name in after if name not in names] == [
         "000000000.depth.png", "000000004.depth.png", "./000000005.depth.png", "./000000005.json",
     ]  # fmt: skip
     for name in ("000000001.json", "000000002.json", "000000003.json", "000000001.jpg"):
         assert after[name] == names[name]
-    assert stats(shard)["labels"]["depth"]["failed"] == report.failed  # type: ignore[index]
+    assert stats(shard)["labels"]["depth"]["failed"] == tally.failed  # type: ignore[index]
     assert label_shards([shard], [inverting]).skipped == [shard]
 
 
@@ -223,8 +223,8 @@ class Moody:
 
 
 def test_one_image_does_not_cost_the_others_their_maps(shard: Path) -> None:
-    report = label_shards([shard], [Moody()], batch=4)
-    assert report.labelled == {"depth": 5} and report.failed == {"not_finite": 1, "RuntimeError": 1}
+    tally = label_shards([shard], [Moody()], batch=4)
+    assert tally.made == {"depth": 5} and tally.failed == {"not_finite": 1, "RuntimeError": 1}
     found = [sample.inverse_depth is not None for sample in read_shards([shard])]
     assert found == [False, True, True, True, True, True, False]
 
@@ -232,8 +232,8 @@ def test_one_image_does_not_cost_the_others_their_maps(shard: Path) -> None:
 def test_a_shard_without_any_success_stays(tmp_path: Path) -> None:
     shard = downloads(tmp_path / "00000.tar", {"0.jpg": b"?", "0.json": b"{}", "1.jpg": jpeg(250), "1.json": b"{}"})
     before = shard.read_bytes(), stats(shard)
-    report = label_shards([shard], [Moody()])
-    assert report.hopeless == [shard] and report.failed.total() == 2
+    tally = label_shards([shard], [Moody()])
+    assert not tally.written and tally.failed.total() == 2
     assert (shard.read_bytes(), stats(shard)) == before and not list(tmp_path.glob(".*"))
 
 
@@ -275,8 +275,8 @@ def test_a_kill_before_the_stats_does_not_make_failures_of_a_shard_forgotten(sha
     label_shards([shard], [Moody()])
     whole, tar = stats(shard), shard.read_bytes()
     stats_path(shard).write_text(before)
-    report = label_shards([shard], [Moody()])
-    assert not report.labelled["depth"] and report.failed.total() == 2
+    tally = label_shards([shard], [Moody()])
+    assert not tally.made["depth"] and tally.failed.total() == 2
     assert stats(shard) == whole and shard.read_bytes() == tar
 
 
@@ -307,8 +307,8 @@ def test_killed_and_started_again_it_ends_like_a_run_that_was_not(tmp_path: Path
         os.kill(child.pid, signal.SIGKILL)
         child.join()
         assert [len(list(read_shards([shard]))) for shard in shards] == [COUNT] * 3
-    report = label_shards(shards, [Slow()], batch=1)
-    assert len(report.written) + len(report.skipped) == 3
+    tally = label_shards(shards, [Slow()], batch=1)
+    assert len(tally.written) + len(tally.skipped) == 3
     for shard in shards:
         assert shard.read_bytes() == (whole / shard.name).read_bytes()
         assert stats(shard) == stats(whole / shard.name)

@@ -14,7 +14,7 @@ from helpers.web import encoded, swapped_profile
 from PIL import Image
 
 from jointnet_cli.data.labels.labelling import decode
-from jointnet_cli.data.settings import FetchSettings
+from jointnet_cli.data.settings import ImageSettings, PrepareSettings
 from jointnet_cli.data.shards.format import encode_normal, png, read_entries
 from jointnet_cli.data.shards.index import read_samples
 from jointnet_cli.data.shards.latents import load_pixels
@@ -88,7 +88,7 @@ def test_every_reader_sees_the_same_picture(tmp_path: Path, name: str) -> None:
     assert np.array_equal(labelled, expected)
     assert np.array_equal(np.rint(ShardPictures(tmp_path).pictures().read(0) * 255), expected)
     assert np.array_equal(FolderPictures(file.parent).pictures().read(0), seen)
-    made = to_training_image(data, FetchSettings(resize="no", quality=100))
+    made = to_training_image(data, PrepareSettings(image=ImageSettings(resize="no", quality=100)))
     with Image.open(BytesIO(made.jpeg)) as image:
         assert np.abs(np.asarray(image, int) - expected)[4::8, 4::8].max() <= 3
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +16,23 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 
-from jointnet_cli.data.settings import FetchSettings, ResizeMode
+from jointnet_cli.data.settings import ImageSettings, PrepareSettings, ResizeMode, prepare_settings
 from jointnet_cli.data.web.decode import TrainingImage, sniff, to_training_image
 from jointnet_cli.data.web.status import FetchError, Status
 from jointnet_cli.errors import UserError
 
 SIZE = 32
-PLAIN = FetchSettings(size=SIZE)
+PLAIN = PrepareSettings(image=ImageSettings(size=SIZE))
+
+
+def changed(**changes: Any) -> PrepareSettings:
+    """`PLAIN` with changes of its tables."""
+    tables = {"image": {}, "fetch": {}, "filter": {}}
+    for name, value in changes.items():
+        tables[next(table for table in tables if hasattr(getattr(PLAIN, table), name))][name] = value
+    return replace(PLAIN, **{name: replace(getattr(PLAIN, name), **values) for name, values in tables.items()})
+
+
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "JPEG2000", "AVIF")
 ENCODED = {kind: encoded(photo(SIZE, SIZE), kind) for kind in FORMATS}
 RED, GREEN, BLUE, WHITE = (230, 20, 20), (20, 200, 20), (20, 20, 220), (250, 250, 250)
@@ -45,7 +57,7 @@ def assert_colours(found: list[NDArray[np.uint8]], *expected: tuple[int, int, in
 
 def failure(data: bytes, **changes: object) -> str:
     with pytest.raises(FetchError) as caught:
-        to_training_image(data, replace(PLAIN, **changes))  # type: ignore[arg-type]
+        to_training_image(data, changed(**changes))  # type: ignore[arg-type]
     return caught.value.status
 
 
@@ -68,14 +80,14 @@ def test_every_format_is_recognised_and_decoded(kind: str) -> None:
     ],
 )
 def test_resize_modes(mode: ResizeMode, original: tuple[int, int], expected: tuple[int, int]) -> None:
-    picture = to_training_image(encoded(photo(*original), "PNG"), replace(PLAIN, resize=mode))
+    picture = to_training_image(encoded(photo(*original), "PNG"), changed(resize=mode))
     assert (picture.width, picture.height) == expected
     assert (picture.original_width, picture.original_height) == original
     assert_colours(corners(picture), RED, GREEN, BLUE, WHITE, atol=70)
 
 
 def test_a_border_is_white_and_the_image_in_its_middle() -> None:
-    array = pixels(to_training_image(encoded(Image.new("RGB", (64, 32), RED), "PNG"), replace(PLAIN, resize="border")))
+    array = pixels(to_training_image(encoded(Image.new("RGB", (64, 32), RED), "PNG"), changed(resize="border")))
     assert array[:7].min() > 240 and array[-7:].min() > 240
     np.testing.assert_allclose(array[10:-10].astype(int), np.broadcast_to(RED, (12, 32, 3)), atol=6)
 
@@ -87,8 +99,8 @@ def test_a_jpeg_that_is_right_keeps_its_bytes(options: dict[str, object]) -> Non
     data = encoded(photo(SIZE, SIZE), **options)
     assert to_training_image(data, PLAIN).jpeg == data
     wide = encoded(photo(48, 32), **options)
-    assert to_training_image(wide, replace(PLAIN, resize="no")).jpeg == wide
-    assert to_training_image(wide, replace(PLAIN, resize="keep_ratio")).jpeg == wide
+    assert to_training_image(wide, changed(resize="no")).jpeg == wide
+    assert to_training_image(wide, changed(resize="keep_ratio")).jpeg == wide
     assert to_training_image(wide, PLAIN).jpeg != wide
 
 
@@ -124,7 +136,7 @@ def test_orientations(orientation: int, kind: str) -> None:
     stored = photo(256, 160) if turn is None else photo(256, 160).transpose(turn)
     data = encoded(stored, kind, exif=exif)
     for mode, expected in (("no", (256, 160)), ("keep_ratio", (51, 32)), ("center_crop", (32, 32))):
-        picture = to_training_image(data, replace(PLAIN, resize=mode))  # type: ignore[arg-type]
+        picture = to_training_image(data, changed(resize=mode))  # type: ignore[arg-type]
         assert (picture.original_width, picture.original_height) == (256, 160)
         assert (picture.width, picture.height) == expected
         assert_colours(corners(picture), RED, GREEN, BLUE, WHITE)
@@ -159,10 +171,10 @@ def test_limits_are_compared_before_decoding() -> None:
     whole = encoded(photo(100, 40), "PNG")
     start = whole[:60]  # the header alone
     assert failure(start, max_pixels=3999) == Status.TOO_MANY_PIXELS
-    assert failure(start, min_side=41) == Status.TOO_SMALL
-    assert failure(start, max_aspect=2.4) == Status.BAD_ASPECT
+    assert failure(start, side_above=40) == Status.TOO_SMALL
+    assert failure(start, aspect_below=2.4) == Status.BAD_ASPECT
     assert failure(start) == Status.DAMAGED_IMAGE
-    assert to_training_image(whole, replace(PLAIN, max_pixels=4000, min_side=40, max_aspect=2.5)).width == SIZE
+    assert to_training_image(whole, changed(max_pixels=4000, side_above=39, aspect_below=2.5)).width == SIZE
 
 
 def test_a_line_does_not_become_a_giant() -> None:
@@ -193,9 +205,7 @@ def test_damaged_tags_leave_the_picture_whole() -> None:
 
 def test_quality() -> None:
     noise = encoded(Image.fromarray(np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)), "PNG")
-    small, large = (
-        len(to_training_image(noise, replace(PLAIN, size=64, quality=quality)).jpeg) for quality in (30, 95)
-    )
+    small, large = (len(to_training_image(noise, changed(size=64, quality=quality)).jpeg) for quality in (30, 95))
     assert small < large / 2
 
 
@@ -213,18 +223,21 @@ def test_whatever_is_damaged_is_a_class_of_its_own(kind: str, place: float, junk
 
 
 @pytest.mark.parametrize(
-    ("changes", "fault"),
+    ("setting", "fault"),
     [
-        ({"size": 0}, "size must be"),
-        ({"resize": "stretch"}, "resize must be"),
-        ({"quality": 101}, "quality must be"),
-        ({"stall_timeout": 0}, "stall timeout must be"),
-        ({"max_aspect": 0.5}, "max aspect must be"),
-        ({"max_pixels": 10**9}, "max pixels must be"),
-        ({"allowed_networks": ("10.0.0.1/8",)}, "allowed networks: 10.0.0.1/8 has host bits"),
-        ({"user_agent": "a\r\nb"}, "user agent must be one line"),
+        ("image.size=0", "image.size: input should be greater than or equal to 1"),
+        ("image.resize=stretch", "image.resize: input should be 'center_crop', 'keep_ratio', 'border' or 'no'"),
+        ("image.quality=101", "image.quality: input should be less than or equal to 100"),
+        ("fetch.stall_timeout=0", "fetch.stall_timeout: input should be greater than 0"),
+        ("filter.aspect_below=1", "filter.aspect_below: input should be greater than 1"),
+        ("filter.watermark_below=nan", "filter.watermark_below: input should be a finite number"),
+        ("filter.clip_above=inf", "filter.clip_above: input should be a finite number"),
+        ("fetch.max_pixels=1000000000", "fetch.max_pixels: input should be less than or equal to 178000000"),
+        ('fetch.allowed_networks=["10.0.0.1/8"]', "fetch.allowed_networks: 10.0.0.1/8 has host bits"),
+        ('fetch.user_agent="a\\r\\nb"', "fetch.user_agent must be one line of ASCII"),
+        ("shards.size=10001", "shards.size: a shard holds 1 to 10000 images, not 10001"),
     ],
 )
-def test_settings_that_make_no_sense(changes: dict[str, object], fault: str) -> None:
-    with pytest.raises(UserError, match=fault):
-        FetchSettings(**changes)  # type: ignore[arg-type]
+def test_settings_that_make_no_sense(setting: str, fault: str) -> None:
+    with pytest.raises(UserError, match=re.escape(fault)):
+        prepare_settings(overrides=[setting])

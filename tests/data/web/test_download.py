@@ -9,21 +9,21 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
-from helpers.gallery import SETTINGS, content, files, gallery, image_bytes, write_table
+from helpers.gallery import content, fetching, files, gallery, image_bytes, settings_of, write_table
 from helpers.shards import find_shards, read_shards
 from helpers.web import Web, reply
 
 from jointnet_cli.data.job import PrepareJob, Tally
 from jointnet_cli.data.plan import Plan, open_plan
-from jointnet_cli.data.report import write_report, write_sheet
-from jointnet_cli.data.settings import Filter, Sifting
+from jointnet_cli.data.prepare import prepare
+from jointnet_cli.data.report import write_contact_sheet, write_report
 from jointnet_cli.data.shards.format import sample_count, stats_path
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.shards.writer import claim_shard, has_leftovers
-from jointnet_cli.data.web.download import download_shards, rows_to_fetch, share
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import claim_path
 
@@ -43,16 +43,17 @@ def table(web: Web, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan_of(out: Path, table: Path) -> Plan:
-    return open_plan(out, Sifting(str(table), {}, Filter(), SHARD))
+    return open_plan(out, str(table), settings_of(SHARD))
 
 
-def run(out: Path, table: Path, **changes: object) -> Tally:
+def run(out: Path, table: Path, **changes: Any) -> Tally:
     """Fetch what is missing in a folder."""
-    plan, job = plan_of(out, table), PrepareJob(**{"out": out, "fetch": SETTINGS, **changes})
-    numbers = plan.shards(job.limit)
-    tally = Tally(total=rows_to_fetch(job, plan, numbers))
-    download_shards(job, numbers, tally)
-    return tally
+    return prepare(replace(PrepareJob(out, plan_of(out, table), settings_of(SHARD)), **changes))
+
+
+def shards(tally: Tally) -> list[int]:
+    """The numbers of the shards that were written."""
+    return sorted(int(path.stem) for path in tally.written)
 
 
 @pytest.fixture(scope="module")
@@ -102,23 +103,20 @@ def test_samples_lie_in_the_order_of_their_keys(whole: Path) -> None:
 
 @pytest.mark.parametrize("concurrency", [1, 5])
 def test_timing_does_not_change_a_byte(whole: Path, table: Path, tmp_path: Path, concurrency: int) -> None:
-    run(tmp_path, table, fetch=replace(SETTINGS, concurrency=concurrency, per_host=concurrency))
+    run(tmp_path, table, settings=fetching(settings_of(SHARD), concurrency=concurrency, per_host=concurrency))
     assert files(tmp_path) == files(whole)
 
 
 def test_workers_share_the_shards(whole: Path, table: Path, tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, table)
-    parts = [share(plan.shards(), (index, 3)) for index in (1, 2, 3)]
-    assert sorted(number for part in parts for number in part) == list(plan.shards())
-    for part in reversed(parts):
-        download_shards(PrepareJob(tmp_path, SETTINGS), part, Tally())
+    tallies = [run(tmp_path, table, worker=(index, 3)) for index in (3, 2, 1)]
+    assert [shards(tally) for tally in tallies] == [[2], [1, 4], [0, 3]]
     assert files(tmp_path) == files(whole)
 
 
 def test_a_finished_set_asks_for_nothing(copy: Path, table: Path, web: Web) -> None:
     asked, before = web.asked.total(), {path.name: path.stat().st_mtime_ns for path in copy.iterdir()}
     tally = run(copy, table)
-    assert (tally.total, tally.done, tally.shards) == (0, 0, [])
+    assert (tally.total, tally.done, tally.written) == (0, 0, [])
     assert web.asked.total() == asked
     assert {path.name: path.stat().st_mtime_ns for path in copy.iterdir()} == before
 
@@ -127,7 +125,7 @@ def test_a_finished_set_asks_for_nothing(copy: Path, table: Path, web: Web) -> N
 def test_only_what_is_missing_is_fetched(whole: Path, copy: Path, table: Path, web: Web, loss: str) -> None:
     (copy / loss).unlink()
     asked = web.asked.total()
-    assert run(copy, table).shards == [2]
+    assert shards(run(copy, table)) == [2]
     assert web.asked.total() - asked == SHARD
     assert files(copy) == files(whole)
 
@@ -145,10 +143,8 @@ def test_a_set_grows_and_keeps_what_it_has(whole: Path, table: Path, tmp_path: P
 
 def test_two_processes_on_one_folder(whole: Path, table: Path, tmp_path: Path, web: Web) -> None:
     script = (
-        "import sys; from pathlib import Path; from helpers.gallery import SETTINGS\n"
-        "from test_download import PrepareJob, Tally, download_shards, plan_of\n"
-        "out, tally = Path(sys.argv[1]), Tally()\n"
-        "download_shards(PrepareJob(out, SETTINGS), plan_of(out, Path(sys.argv[2])).shards(), tally); print(*tally.shards)"
+        "import sys; from pathlib import Path; from test_download import run, shards\n"
+        "print(*shards(run(Path(sys.argv[1]), Path(sys.argv[2]))))"
     )
     paths = os.pathsep.join(map(str, Path(__file__).parents[:4]))
     asked = web.asked.total()
@@ -171,8 +167,9 @@ def test_two_processes_on_one_folder(whole: Path, table: Path, tmp_path: Path, w
 def test_a_shard_that_another_holds_is_left_to_it(table: Path, tmp_path: Path) -> None:
     plan_of(tmp_path, table)
     with claim_shard(tmp_path / "00001.tar"):
-        assert sorted(run(tmp_path, table).shards) == [0, 2, 3, 4]
-    assert run(tmp_path, table).shards == [1]
+        tally = run(tmp_path, table)
+        assert shards(tally) == [0, 2, 3, 4] and tally.busy == [tmp_path / "00001.tar"]
+    assert shards(run(tmp_path, table)) == [1]
 
 
 @pytest.fixture
@@ -190,7 +187,7 @@ def test_only_the_failed_are_tried_again(whole: Path, copy: Path, table: Path, w
     asked = web.asked.total()
     tally = run(copy, table, retry=("http_404",))
     assert (tally.total, web.asked.total() - asked) == (3, 3)
-    assert tally.statuses == {"http_404": 1, "success": 1, "http_503": 1}
+    assert (tally.made.total(), tally.failed) == (1, {"http_404": 1, "http_503": 1})
     before, after = content(whole), content(copy)
     assert after.items() >= before.items()
     assert after.keys() - before.keys() == {"000010003.jpg", "000010003.json", "000010003.txt"}
@@ -269,12 +266,12 @@ def test_a_full_disk_ends_the_run(table: Path, tmp_path: Path) -> None:
 def test_the_report_sums_up_the_folder(copy: Path, table: Path) -> None:
     report = write_report(copy, plan_of(copy, table), None)
     assert json.loads((copy / "report.json").read_text()) == report
-    assert report["funnel"] == {"read": COUNT, "with a url": COUNT, "one of each url": COUNT}
+    assert report["funnel"] == {"rows read": COUNT, "has a URL": COUNT, "unique url": COUNT}
     assert report["images"] == {"wanted": COUNT, "tried": COUNT, "successes": COUNT - 3}
     assert report["causes"] == {"http_404": 3}
     assert report["shards"] == {"expected": 5, "complete": 5}
     assert report["received"] >= sum(len(image_bytes(n)) for n in range(COUNT) if n not in MISSING)
-    sheet = write_sheet(copy)
+    sheet = write_contact_sheet(copy)
     assert sheet is not None and sheet.stat().st_size > 5000
 
 
@@ -285,4 +282,4 @@ def test_a_shard_without_a_single_image(tmp_path: Path, web: Web) -> None:
     assert [sample_count(shard) for shard in find_shards(tmp_path / "out")] == [0]
     with pytest.raises(UserError, match="no samples with an image"):
         len(ShardSet.open(tmp_path / "out"))
-    assert write_sheet(tmp_path / "out") is None
+    assert write_contact_sheet(tmp_path / "out") is None

@@ -12,18 +12,18 @@ import time
 import tracemalloc
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
 import pytest
 from helpers import web as bad_web
 from helpers.answers import ANSWERS, ELSEWHERE, JPEG, SETTINGS
+from helpers.gallery import fetching
 from helpers.web import SIDE, Web, encoded, reply
 from PIL import Image
 
 from jointnet_cli.data.rows import OFFSET, SIZE, TAR, ImageRow, row_key
-from jointnet_cli.data.settings import FetchSettings
+from jointnet_cli.data.settings import PrepareSettings
 from jointnet_cli.data.web.fetch import fetch_rows
 from jointnet_cli.data.web.status import FetchResult, Status
 
@@ -35,14 +35,14 @@ def rows_of(urls: list[str]) -> list[ImageRow]:
     return [ImageRow(row_key(0, place), url, f"caption\0of\n{place}") for place, url in enumerate(urls)]
 
 
-def results(rows: list[ImageRow], settings: FetchSettings = SETTINGS) -> list[FetchResult]:
+def results(rows: list[ImageRow], settings: PrepareSettings = SETTINGS) -> list[FetchResult]:
     async def collect() -> list[FetchResult]:
         return [fetched async for fetched in fetch_rows(rows, settings)]
 
     return asyncio.run(collect())
 
 
-def fetch(urls: list[str], settings: FetchSettings = SETTINGS) -> dict[str, FetchResult]:
+def fetch(urls: list[str], settings: PrepareSettings = SETTINGS) -> dict[str, FetchResult]:
     """What became of each URL; every row is there once, as it was given."""
     rows = rows_of(urls)
     found = results(rows, settings)
@@ -134,14 +134,14 @@ def test_one_host_and_all_hosts_have_their_places(limit: str, web: Web) -> None:
         await reply(JPEG)(writer, number)
 
     web.answers.update({f"slow-{n}": slow for n in range(12)})
-    found = fetch([web.url(f"slow-{n}") for n in range(12)], replace(SETTINGS, stall_timeout=5, **{limit: 3}))
+    found = fetch([web.url(f"slow-{n}") for n in range(12)], fetching(SETTINGS, stall_timeout=5, **{limit: 3}))
     assert {fetched.status for fetched in found.values()} == {"success"}
     assert max(busy) == 3
 
 
 def test_a_slow_reader_holds_the_downloads_back(web: Web) -> None:
     web.answers.update({f"item-{n}": reply(JPEG) for n in range(40)})
-    settings = replace(SETTINGS, concurrency=3, decoders=1)
+    settings = fetching(SETTINGS, concurrency=3, decoders=1)
 
     async def read() -> tuple[int, int]:
         async with contextlib.aclosing(
@@ -153,7 +153,7 @@ def test_a_slow_reader_holds_the_downloads_back(web: Web) -> None:
             return early, 1 + len([fetched async for fetched in found])
 
     early, total = asyncio.run(read())
-    assert early <= 1 + settings.concurrency + 1  # taken, in work, in the queue
+    assert early <= 1 + settings.fetch.concurrency + 1  # taken, in work, in the queue
     assert total == 40
 
 
@@ -162,7 +162,7 @@ def test_stopping_early_leaves_nothing_behind(web: Web, cancelled: bool, caplog:
     urls = [web.url(path) for path in ("good", "silence", "stall-in-body", "429-an-hour")] * 5
 
     async def read() -> None:
-        async with contextlib.aclosing(fetch_rows(rows_of(urls), replace(SETTINGS, stall_timeout=60))) as found:
+        async with contextlib.aclosing(fetch_rows(rows_of(urls), fetching(SETTINGS, stall_timeout=60))) as found:
             async for _ in found:
                 if not cancelled:
                     break
@@ -204,17 +204,17 @@ def test_by_default_this_machine_is_not_asked(web: Web) -> None:
     path = "never"
     web.answers[path] = reply(JPEG)
     urls = [web.url(path), web.url(path).replace("127.0.0.1", "localhost"), web.url(path).replace("127.0.0.1", "127.1")]
-    assert {fetched.status for fetched in fetch(urls, replace(SETTINGS, allowed_networks=())).values()} == {
+    assert {fetched.status for fetched in fetch(urls, fetching(SETTINGS, allowed_networks=())).values()} == {
         "private_host"
     }
     assert web.asked[path] == 0
-    allowed = replace(SETTINGS, allowed_networks=(), allow_private_hosts=True)
+    allowed = fetching(SETTINGS, allowed_networks=(), allow_private_hosts=True)
     assert {fetched.status for fetched in fetch(urls[:1], allowed).values()} == {"success"}
 
 
 def test_headers_have_to_come_in_time(web: Web) -> None:
     web.answers["headers"] = bad_web.drip(b"HTTP/1.1 200 OK\r\n", b"X: " + b"y" * 1000, 0.05)
-    settings = replace(SETTINGS, connect_timeout=1, stall_timeout=0.3, retries=0)
+    settings = fetching(SETTINGS, connect_timeout=1, stall_timeout=0.3, retries=0)
     assert fetch([web.url("headers")], settings)[web.url("headers")].status == "timeout_stall"
 
 
@@ -230,7 +230,7 @@ def test_connections_that_fail() -> None:
             closed.bind(("127.0.0.1", 0))
             free = closed.getsockname()[1]
         urls = [f"http://127.0.0.1:{full.getsockname()[1]}/", f"http://127.0.0.1:{free}/"]
-        found = fetch(urls, replace(SETTINGS, connect_timeout=0.5, retries=1))
+        found = fetch(urls, fetching(SETTINGS, connect_timeout=0.5, retries=1))
     assert [found[url].status for url in urls] == ["timeout_connect", "connect_failed"]
 
 
@@ -244,7 +244,7 @@ def test_a_server_without_tls() -> None:
 def test_local_files(tmp_path: Path) -> None:
     good, large, pipe = tmp_path / "a photo.jpg", tmp_path / "large.jpg", tmp_path / "pipe.jpg"
     good.write_bytes(SMALL_RED)
-    large.write_bytes(bytes(SETTINGS.max_bytes + 1))
+    large.write_bytes(bytes(SETTINGS.fetch.max_bytes + 1))
     os.mkfifo(pipe)
     urls = [str(good), good.as_uri(), str(large), str(pipe), str(tmp_path)]
     found = fetch(urls)
@@ -264,7 +264,7 @@ def test_members_of_tar_files_are_read_where_they_lie(tmp_path: Path) -> None:
     rows = [
         member(tar),
         member(tar, len(SMALL_RED) + 9),
-        member(tar, SETTINGS.max_bytes + 1),
+        member(tar, SETTINGS.fetch.max_bytes + 1),
         member(tmp_path / "no.tar"),
     ]
     found = {fetched.row.key: fetched for fetched in results(rows)}

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import webdataset
 from helpers.shards import read_shards
+from helpers.worlds import make_worlds, world_job
 
+from jointnet_cli.data.job import IMAGES, Show, Tally
+from jointnet_cli.data.plan import world_plan
+from jointnet_cli.data.prepare import prepare
+from jointnet_cli.data.settings import PrepareSettings, prepare_settings
 from jointnet_cli.data.shards.format import is_complete, stats_path
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.shards.writer import claim_shard
-from jointnet_cli.data.worlds.dataset import PrepareReport, PrepareWorlds, prepare_worlds
 from jointnet_cli.data.worlds.grammar import sample_world
 from jointnet_cli.data.worlds.world import EVALUATION_SEEDS
 from jointnet_cli.errors import UserError
@@ -26,8 +35,8 @@ COUNT, SIZE = 6, 32
 Content = list[tuple[str, str, bytes, bytes, bytes]]
 
 
-def request(out: Path, **changes: float | bool) -> PrepareWorlds:
-    return PrepareWorlds(out, **{"count": COUNT, "size": SIZE, "shard_size": 2, "workers": 1, **changes})  # type: ignore[arg-type]
+def render(out: Path, show: Show | None = None, **changes: Any) -> Tally:
+    return make_worlds(out, **{"count": COUNT, "size": SIZE, "shard_size": 2, "show": show, **changes})
 
 
 def content(*shards: Path) -> Content:
@@ -41,23 +50,23 @@ def content(*shards: Path) -> Content:
 
 
 @pytest.fixture(scope="module")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> PrepareReport:
-    return prepare_worlds(request(tmp_path_factory.mktemp("worlds")))
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Tally:
+    return render(tmp_path_factory.mktemp("worlds"))
 
 
 @pytest.fixture
-def copy(rendered: PrepareReport, tmp_path: Path) -> Path:
+def copy(rendered: Tally, tmp_path: Path) -> Path:
     """A folder of its own with the rendered set."""
-    for path in rendered.shards[0].parent.iterdir():
+    for path in rendered.written[0].parent.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     return tmp_path
 
 
-def test_shards_of_the_asked_for_worlds(rendered: PrepareReport) -> None:
-    assert rendered.written == COUNT and rendered.skipped == 0 and rendered.seconds > 0
-    assert [path.name for path in rendered.shards] == ["00000.tar", "00001.tar", "00002.tar"]
-    assert all(map(is_complete, rendered.shards))
-    samples = list(read_shards(rendered.shards))
+def test_shards_of_the_asked_for_worlds(rendered: Tally) -> None:
+    assert (rendered.total, rendered.made, rendered.failed) == (COUNT, {IMAGES: COUNT}, {}) and rendered.seconds > 0
+    assert [path.name for path in rendered.written] == ["00000.tar", "00001.tar", "00002.tar"]
+    assert all(map(is_complete, rendered.written))
+    samples = list(read_shards(rendered.written))
     assert [sample.record["seed"] for sample in samples] == list(range(COUNT))
     for sample in samples:
         assert sample.image.shape == (SIZE, SIZE, 3) and sample.caption
@@ -67,32 +76,32 @@ def test_shards_of_the_asked_for_worlds(rendered: PrepareReport) -> None:
 
 
 def test_the_last_shard_holds_the_rest(tmp_path: Path) -> None:
-    assert [len(seeds) for _, seeds in request(tmp_path, count=5).shards()] == [2, 2, 1]
+    plan = world_plan(settings(shard_size=2), 5)
+    assert [len(plan.positions(number)) for number in plan.shards()] == [2, 2, 1]
 
 
 def test_a_finished_set_is_not_rendered_again(copy: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in copy.iterdir()}
-    report = prepare_worlds(request(copy))
-    assert report.written == 0 and report.skipped == COUNT
+    tally = render(copy)
+    assert (tally.total, tally.done, tally.written) == (0, 0, [])
     assert {path.name: path.stat().st_mtime_ns for path in copy.iterdir()} == before
 
 
 @pytest.mark.parametrize("loss", ["stats", "shard"])
-def test_only_what_is_missing_is_rendered_again(rendered: PrepareReport, copy: Path, loss: str) -> None:
-    shards = [copy / path.name for path in rendered.shards]
+def test_only_what_is_missing_is_rendered_again(rendered: Tally, copy: Path, loss: str) -> None:
+    shards = [copy / path.name for path in rendered.written]
     (stats_path(shards[1]) if loss == "stats" else shards[1]).unlink()
     before = [shard.stat().st_mtime_ns for shard in (shards[0], shards[2])]
     seen: list[tuple[int, int]] = []
-    report = prepare_worlds(request(copy), lambda done, count: seen.append((done, count)))
-    assert report.written == 2 and report.skipped == 4
-    assert seen == [(COUNT, COUNT)]
+    tally = render(copy, lambda tally: seen.append((tally.done, tally.total)))
+    assert tally.written == [shards[1]] and seen == [(2, 2)]
     assert [shard.stat().st_mtime_ns for shard in (shards[0], shards[2])] == before
-    assert content(*shards) == content(*rendered.shards)
+    assert content(*shards) == content(*rendered.written)
 
 
-def test_the_same_worlds_give_the_same_bytes(rendered: PrepareReport, tmp_path: Path) -> None:
-    again = prepare_worlds(request(tmp_path, count=2))
-    assert again.shards[0].read_bytes() == rendered.shards[0].read_bytes()
+def test_the_same_worlds_give_the_same_bytes(rendered: Tally, tmp_path: Path) -> None:
+    again = render(tmp_path, count=2)
+    assert again.written[0].read_bytes() == rendered.written[0].read_bytes()
 
 
 def test_a_shard_that_another_process_writes_is_left_to_it(tmp_path: Path) -> None:
@@ -100,64 +109,104 @@ def test_a_shard_that_another_process_writes_is_left_to_it(tmp_path: Path) -> No
         assert held is not None
         held.write(iter(()))
         before = sorted(tmp_path.iterdir())
-        assert prepare_worlds(request(tmp_path, count=3)).written == 1
+        tally = render(tmp_path, count=3)
+        assert (tally.made.total(), tally.busy) == (1, [held.path])
         assert set(before) < set(tmp_path.iterdir()) and not is_complete(held.path)
-    assert prepare_worlds(request(tmp_path, count=3)).written == 2
+    assert render(tmp_path, count=3).made.total() == 2
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_set_grows_by_a_larger_count(rendered: PrepareReport, tmp_path: Path) -> None:
-    short = prepare_worlds(request(tmp_path, count=3))
-    assert short.written == 3
-    report = prepare_worlds(request(tmp_path, count=4))
-    assert (report.written, report.skipped) == (1, 3)
-    assert content(*report.shards) == content(*rendered.shards[:2])
+def test_workers_in_turn_make_the_whole(rendered: Tally, tmp_path: Path) -> None:
+    for worker, numbers in (((2, 2), [1]), ((1, 2), [0, 2])):
+        tally = prepare(replace(world_job(tmp_path, COUNT, SIZE, 2), worker=worker))
+        assert [int(path.stem) for path in tally.written] == numbers
+    assert [(tmp_path / path.name).read_bytes() for path in rendered.written] == [
+        path.read_bytes() for path in rendered.written
+    ]
 
 
-def test_progress_reaches_the_count(tmp_path: Path) -> None:
+def test_a_set_grows_by_a_larger_count(rendered: Tally, tmp_path: Path) -> None:
+    assert render(tmp_path, count=3).made.total() == 3
+    assert render(tmp_path, count=4).made.total() == 1
+    assert [(tmp_path / path.name).read_bytes() for path in rendered.written[:2]] == [
+        path.read_bytes() for path in rendered.written[:2]
+    ]
+    assert render(tmp_path, count=1).total == 0  # a set that is asked for with fewer keeps what it has
+
+
+def test_a_set_of_an_earlier_release_grows(rendered: Tally, tmp_path: Path) -> None:
+    """Dated members in the order of their suffixes, and statistics in one line."""
+    first, second = rendered.written[:2]
+    with webdataset.TarWriter(str(tmp_path / first.name)) as tar:
+        for raw in ShardSet.open(first).raw():
+            tar.write({name: value for name, value in raw.items() if name == "__key__" or not name.startswith("__")})
+    stats_path(tmp_path / first.name).write_text('{"count": 2, "shard": "00000.tar"}')
+    facts = {"seed": 0, "size": SIZE, "shard_size": 2, "tilted": 0.25}
+    (tmp_path / "worlds.json").write_text(json.dumps(facts))
+    before = (tmp_path / first.name).read_bytes()
+    assert render(tmp_path, count=4).written == [tmp_path / second.name]
+    assert (tmp_path / first.name).read_bytes() == before
+    assert content(tmp_path / first.name, tmp_path / second.name) == content(first, second)
+
+
+def test_progress_reaches_the_total(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    prepare_worlds(request(tmp_path, count=3), lambda done, count: seen.append((done, count)))
+    render(tmp_path, lambda tally: seen.append((tally.done, tally.total)), count=3)
     assert seen == [(2, 3), (3, 3)]
 
 
-@pytest.mark.parametrize("change", [{"seed": 2}, {"size": 16}, {"shard_size": 3}])
-def test_another_set_in_the_same_folder_is_refused(copy: Path, change: dict[str, int]) -> None:
-    with pytest.raises(UserError, match="another set of worlds") as caught:
-        prepare_worlds(request(copy, **change))
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": 2}, "seed = 0, now 2"),
+        ({"size": 16}, "size = 32, now 16"),
+        ({"shard_size": 3}, "shard_size = 2, now 3"),
+        ({"tilted": 0.5}, "tilted = 0.25, now 0.5"),
+    ],
+)
+def test_another_set_in_the_same_folder_is_refused(copy: Path, change: dict[str, float], words: str) -> None:
+    with pytest.raises(UserError, match=f"^{copy} was made with {words}$") as caught:
+        render(copy, **change)
     assert caught.value.hint is not None and "--out" in caught.value.hint
     assert all(is_complete(copy / f"{number:05}.tar") for number in range(3))
 
 
-def test_evaluation_seeds_are_reserved(tmp_path: Path) -> None:
+def settings(**changes: Any) -> PrepareSettings:
+    """Settings of worlds; `shard_size` is that of shards."""
+    flags = {"shards": {"size": changes.pop("shard_size", 500)}, "worlds": changes}
+    return prepare_settings(flags=flags, worlds=True)
+
+
+def test_evaluation_seeds_are_reserved() -> None:
     with pytest.raises(UserError, match="reserved") as caught:
-        request(tmp_path, seed=EVALUATION_SEEDS - COUNT + 1)
+        world_plan(settings(seed=EVALUATION_SEEDS - COUNT + 1), COUNT)
     assert caught.value.hint is not None and "--evaluation" in caught.value.hint
-    request(tmp_path, seed=EVALUATION_SEEDS - COUNT)
+    world_plan(settings(seed=EVALUATION_SEEDS - COUNT), COUNT)
     with pytest.raises(UserError, match="evaluation set"):
-        request(tmp_path, seed=EVALUATION_SEEDS - 1, evaluation=True)
-    request(tmp_path, seed=EVALUATION_SEEDS, evaluation=True)
+        world_plan(settings(seed=EVALUATION_SEEDS - 1, evaluation=True), COUNT)
+    world_plan(settings(seed=EVALUATION_SEEDS, evaluation=True), COUNT)
 
 
-def test_the_first_seed_depends_on_the_set(tmp_path: Path) -> None:
-    assert [request(tmp_path, seed=None, evaluation=kind).first_seed for kind in (False, True)] == [0, 1_000_000_000]
-    assert request(tmp_path, seed=None, evaluation=True).shards()[0][1][0] == 1_000_000_000
+def test_the_first_seed_and_the_tilt_depend_on_the_set() -> None:
+    found = [world_plan(settings(evaluation=kind), COUNT).facts for kind in (False, True)]
+    assert [(facts["seed"], facts["tilted"]) for facts in found] == [(0, 0.25), (1_000_000_000, 0.0)]
+    assert [(facts["size"], facts["shard_size"]) for facts in found] == [(128, 500)] * 2
 
 
-@pytest.mark.parametrize("change", [{"count": 0}, {"size": 15}, {"shard_size": 0}, {"seed": -1}, {"workers": 0}])
-def test_numbers_out_of_range_are_refused(tmp_path: Path, change: dict[str, int]) -> None:
-    name = next(iter(change)).replace("_", " ")
-    with pytest.raises(UserError, match=f"{name}.* at least {1 if name == 'workers' else ''}"):
-        request(tmp_path, **change)
+@pytest.mark.parametrize("override", ["image.size=15", "shards.size=0", "worlds.seed=-1", "worlds.tilted=1.5"])
+def test_numbers_out_of_range_are_refused(override: str) -> None:
+    with pytest.raises(UserError, match=re.escape(override.partition("=")[0])):
+        prepare_settings(overrides=[override], worlds=True)
 
 
 ENDLESS = """
 import sys
 from pathlib import Path
-from jointnet_cli.data.worlds.dataset import PrepareWorlds, prepare_worlds
+from helpers.worlds import make_worlds
 
 if __name__ == "__main__":
-    request = PrepareWorlds(Path(sys.argv[1]), count=100_000, size=32, shard_size=2, workers=2)
-    prepare_worlds(request, lambda done, count: print(done, flush=True))
+    show = lambda tally: print(tally.done, flush=True)
+    make_worlds(Path(sys.argv[1]), 100_000, show, size=32, shard_size=2, workers=2)
 """
 
 
@@ -172,10 +221,15 @@ def ended(group: int) -> bool:
     return False
 
 
-def test_ctrl_c_ends_the_workers_and_leaves_whole_shards(rendered: PrepareReport, tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_workers_and_leaves_whole_shards(rendered: Tally, tmp_path: Path) -> None:
     script, out = tmp_path / "endless.py", tmp_path / "out"
     script.write_text(ENDLESS)
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{PROJECT}{os.pathsep}{PROJECT / 'tests'}",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "0",
+    }
     process = subprocess.Popen(
         [sys.executable, str(script), str(out)],
         stdout=subprocess.PIPE,
@@ -199,17 +253,17 @@ def test_ctrl_c_ends_the_workers_and_leaves_whole_shards(rendered: PrepareReport
     assert len(whole) >= 4
     assert json.loads((out / "worlds.json").read_text())["size"] == SIZE
     # What two processes rendered is what one renders.
-    common = [path for path in rendered.shards if is_complete(out / path.name)]
+    common = [path for path in rendered.written if is_complete(out / path.name)]
     assert common and content(*common) == content(*(out / path.name for path in common))
 
 
-def cameras(report: PrepareReport) -> list[float]:
-    return [sample.record["scene"]["camera"]["pitch"] for sample in read_shards(report.shards)]
+def cameras(tally: Tally) -> list[float]:
+    return [sample.record["scene"]["camera"]["pitch"] for sample in read_shards(tally.written)]
 
 
 def test_a_share_of_training_worlds_is_tilted_and_no_evaluation_world_unless_asked(tmp_path: Path) -> None:
     def pitches(name: str, **changes: float | bool) -> list[float]:
-        return cameras(prepare_worlds(request(tmp_path / name, size=16, count=2, **changes)))
+        return cameras(render(tmp_path / name, size=16, count=2, **changes))
 
     def made(seed: int, share: float) -> list[float]:
         return [sample_world(seed + i, share).camera.pitch for i in range(2)]
@@ -221,18 +275,10 @@ def test_a_share_of_training_worlds_is_tilted_and_no_evaluation_world_unless_ask
     assert pitches("asked", seed=reserved, evaluation=True, tilted=1.0) == made(reserved, 1)
 
 
-def test_a_folder_keeps_to_one_share_of_tilted_cameras(copy: Path) -> None:
-    with pytest.raises(UserError, match=r"another set of worlds: .*'tilted': 0\.25"):
-        prepare_worlds(request(copy, tilted=0.5))
+def test_sets_before_tilted_cameras_have_none(copy: Path) -> None:
     marker = json.loads((copy / "worlds.json").read_text())
-    del marker["tilted"]  # as it was before there were any
+    del marker["tilted"]
     (copy / "worlds.json").write_text(json.dumps(marker))
-    with pytest.raises(UserError, match=r"another set of worlds: .*'tilted': 0\.0"):
-        prepare_worlds(request(copy))
-    assert prepare_worlds(request(copy, tilted=0.0)).skipped == COUNT
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
-def test_a_share_is_between_0_and_1(tmp_path: Path, share: float) -> None:
-    with pytest.raises(UserError, match="--tilted must be between 0 and 1"):
-        request(tmp_path, tilted=share)
+    with pytest.raises(UserError, match=r"tilted = 0\.0, now 0\.25"):
+        render(copy)
+    assert render(copy, tilted=0.0).total == 0
