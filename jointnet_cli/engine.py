@@ -19,21 +19,13 @@ from jointnet_cli.progress import Progress, timed
 from jointnet_cli.projection import Projection
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.known import Region, encode_region
-from jointnet_cli.sampling.layout import (
-    Layout,
-    generate_layout,
-    inpaint_layout,
-    nearest_sides,
-    panorama_layout,
-    photo_layout,
-    refine_layout,
-)
+from jointnet_cli.sampling.layout import Layout, photo_layout
 from jointnet_cli.sampling.loop import BeforeStep, Job, sample
 from jointnet_cli.sampling.presets import Sampling, resolve
 from jointnet_cli.sampling.syncdiffusion import SyncDiffusion
 from jointnet_cli.scene.layers import add_layer
 from jointnet_cli.scene.scene import Scene
-from jointnet_cli.tasks import Depth, Generate, Inpaint, Maps, Panorama, Refine, Task, kind
+from jointnet_cli.tasks import Depth, Generate, Inpaint, Maps, Panorama, Refine, Request
 from jointnet_cli.tensors import align_members, downsample_mask, from_map, resize, to_array, to_map, to_tensor, upsample
 
 if TYPE_CHECKING:
@@ -84,9 +76,9 @@ class Engine:
         loaded.joint.requires_grad_(False)
         return cls(loaded, folder, model, base, folder.weights_hash(), chosen, kind)
 
-    def run(self, task: Task, progress: Progress | None = None) -> Result:
-        """Make what a task asks for, by the method of the task's name."""
-        method: Callable[[Task, Progress | None], Result] = getattr(self, kind(task))
+    def run(self, task: Request, progress: Progress | None = None) -> Result:
+        """Make what a request asks for, by the method of its name."""
+        method: Callable[[Any, Progress | None], Result] = getattr(self, task.name)
         return method(task, progress)
 
     def describe(self) -> dict[str, Any]:
@@ -114,7 +106,7 @@ class Engine:
             UserError: a size that is no multiple of the VAE's factor, or a map that the model does not have.
         """
         self._require_maps(task.maps)
-        layout = generate_layout(task, self.folder)
+        layout = task.layout(self.folder)
         timings: Timings = {}
         maps = {name: to_tensor(values) for name, values in task.maps.items()}
         job = self._job(task, layout, given=self._known(maps, layout, timings))
@@ -126,9 +118,9 @@ class Engine:
         Raises:
             UserError: sizes, stride or span that do not fit.
         """
-        job = self._job(task, panorama_layout(task, self.folder))
+        job = self._job(task, task.layout(self.folder))
         before_step = SyncDiffusion(self.model) if task.method == "syncdiffusion" else None
-        return self._finish(task, job, Projection("cylindrical", task.span, task.wrap), {}, progress, before_step)
+        return self._finish(task, job, Projection("cylindrical", task.span, task.wraps), {}, progress, before_step)
 
     def depth(self, task: Depth, progress: Progress | None = None) -> Result:
         """The dense maps of a photo: RGB known, the rest unknown (paper 4.1).
@@ -141,7 +133,7 @@ class Engine:
         if len(self.model.joint.names) < 2:
             raise UserError(f"{self.name} has only an RGB branch: it cannot predict depth or normals")
         size = _size(task.image)
-        layout = photo_layout(*size, self.folder, task.max_side)
+        layout = task.layout(self.folder)
         timings: Timings = {}
         members, job = self._predict({RGB: to_tensor(task.image)}, task, layout, timings, progress)
         maps, uncertainty = {}, {}
@@ -161,7 +153,7 @@ class Engine:
         self._require_maps({*task.maps, *task.masks} - {RGB})
         timings: Timings = {}
         size, projection = _size(task.image), task.projection or PERSPECTIVE
-        layout = inpaint_layout(*size, self.folder, task.max_side, task.projection)
+        layout = task.layout(self.folder)
         values = self._complete(task, layout, timings, progress)
         masks = {name: to_tensor(task.masks.get(name, task.masks[RGB]))[0] for name in values}
         given, canvas = {}, self._pixels(layout)
@@ -190,8 +182,7 @@ class Engine:
         refined = self.model.joint.names if task.what == "both" else [RGB if task.what == "image" else task.what]
         self._require_maps([name for name in refined if name != RGB])
         projection = task.projection or PERSPECTIVE
-        height, width = (max(1, round(side * task.scale)) for side in task.image.shape[:2])
-        layout = refine_layout(*nearest_sides(height, width, self.folder), self.folder.window, wrap=projection.wrap)
+        size, layout = task.size(self.folder), task.layout(self.folder)
         timings: Timings = {}
         values = self._complete(task, photo_layout(*_size(task.image), self.folder), timings, progress)
         start = {
@@ -202,7 +193,6 @@ class Engine:
         job = self._job(task, layout, given=given, start=start, strength=task.strength)
         made = self._run(job, timings, progress, wrap=projection.wrap)
         for name, value in values.items():
-            size = (height, width)
             made[name] = resize(made[name], size, name) if name in refined else upsample(value, size, name)
         return self._result(task, made, projection, job, timings)
 
@@ -278,7 +268,7 @@ class Engine:
 
     def _finish(
         self,
-        task: Task,
+        task: Request,
         job: Job,
         projection: Projection,
         timings: Timings,
@@ -304,19 +294,19 @@ class Engine:
             return {name: from_map(maps[i : i + 1], name).cpu() for i, name in enumerate(self.model.joint.names)}
 
     def _result(
-        self, task: Task, made: dict[str, Tensor], projection: Projection, job: Job, timings: Timings
+        self, task: Request, made: dict[str, Tensor], projection: Projection, job: Job, timings: Timings
     ) -> Result:
         arrays = {name: to_array(value) for name, value in made.items()}
         image = arrays.pop(RGB)
         return Result(task, image, arrays, projection, self._settings(job), timings)
 
-    def _job(self, task: Task, layout: Layout, **more: Any) -> Job:
+    def _job(self, task: Request, layout: Layout, **more: Any) -> Job:
         return Job(
             prompt=task.prompt,
-            negative_prompt=getattr(task, "negative_prompt", ""),
+            negative_prompt=task.negative_prompt,
             seed=task.seed,
             layout=layout,
-            sampling=resolve(task.sampling, self.folder.defaults, kind(task)),
+            sampling=resolve(task.sampling, self.folder.defaults, task.name),
             **more,
         )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import cache, reduce
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_args, get_type_hints
 
 from jointnet_cli.errors import UserError, did_you_mean
 
@@ -62,6 +62,13 @@ class Param:
             yield Ge(self.ge)
         if self.le is not None:
             yield Le(self.le)
+
+
+class Omit:
+    """Names of a table's fields that are no parameters here. It stands in `Annotated` on the table."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,22 +129,29 @@ class Parameter:
         return checked
 
 
-@cache
 def params(kind: type) -> tuple[Parameter, ...]:
     """Return the described fields of a dataclass in their order, with those of dataclasses that are its fields.
 
     A field without `Param` is not a parameter.
     """
+    return _described(cast(Hashable, kind))
+
+
+@cache
+def _described(kind: Any) -> tuple[Parameter, ...]:
     hints = get_type_hints(kind, include_extras=True)
     found: list[Parameter] = []
     for field in fields(kind):
         hint = hints[field.name]
         default = field.default if field.default_factory is MISSING else field.default_factory()
-        param = next((part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Param)), None)
+        marks = getattr(hint, "__metadata__", ())
+        param = next((mark for mark in marks if isinstance(mark, Param)), None)
+        table = hint.__origin__ if marks else hint
         if param is not None:
-            found.append(Parameter((field.name,), hint.__origin__, default, param))
-        elif is_dataclass(hint):
-            for inner in params(hint):  # type: ignore[arg-type]
+            found.append(Parameter((field.name,), table, default, param))
+        elif is_dataclass(table):
+            omitted = {name for mark in marks if isinstance(mark, Omit) for name in mark.names}
+            for inner in (inner for inner in params(cast(type, table)) if inner.name not in omitted):
                 own = inner.default if default is MISSING else reduce(getattr, inner.path, default)
                 found.append(replace(inner, path=(field.name, *inner.path), default=own))
     return tuple(found)
@@ -169,11 +183,19 @@ def make(kind: type[T], values: Mapping[Names, Any]) -> T:
     return kind(**own, **{name: make(hints[name], inner) for name, inner in below.items()})
 
 
+def override(settings: T, values: Mapping[Names, Any]) -> T:
+    """Return a copy of a dataclass with other values at some paths."""
+    for (name, *rest), value in values.items():
+        changed = override(getattr(settings, name), {tuple(rest): value}) if rest else value
+        settings = replace(settings, **{name: changed})  # type: ignore[type-var]
+    return settings
+
+
 def command_line(command: str, arguments: Sequence[str], *groups: Any) -> str:
     """Return a line for a POSIX shell: `jointnet COMMAND`, the arguments, and the flags that differ from their defaults."""
     flags: list[list[str]] = []
     for group in groups:
-        for parameter in params(type(group)):  # type: ignore[arg-type]
+        for parameter in params(type(group)):
             value = reduce(getattr, parameter.path, group)
             words = [] if parameter.param.argument or value == parameter.default else parameter.words(value)
             if words not in flags:  # groups may share a table

@@ -13,16 +13,16 @@ from jointnet_cli import __version__
 from jointnet_cli.files.metadata import _encodable, convention
 from jointnet_cli.files.text import to_json
 from jointnet_cli.modality import MODALITIES
+from jointnet_cli.params import params, text_of
 from jointnet_cli.projection import Projection
-from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Refine, kind, source
 
 if TYPE_CHECKING:
     from jointnet_cli.results import Result
 
 SOFTWARE = f"jointnet-cli {__version__}"
 
-_APART = frozenset({"image", "maps", "masks", "prompt", "negative_prompt", "seed"})
-"""Fields of a task that are pictures, or that the record holds in another place."""
+_APART = frozenset({"image", "maps", "masks", "prompt", "negative_prompt", "seed", "photo", "files", "marks", "view"})
+"""Fields of a request that are pictures or their files, or that the record holds in another place."""
 
 
 def record(result: Result) -> dict[str, Any]:
@@ -33,14 +33,16 @@ def record(result: Result) -> dict[str, Any]:
     """
     task = result.task
     height, width = result.image.shape[:2]
-    request = {field.name: getattr(task, field.name) for field in fields(task) if field.name not in _APART}
+    request = {field.name: getattr(task, field.name) for field in fields(task) if field.name not in _APART}  # type: ignore[arg-type]
+    if "files" in {field.name for field in fields(task)}:  # type: ignore[arg-type]
+        request["sources"] = task.sources
     plain: dict[str, Any] = _plain(
         {
             "software": SOFTWARE,
             "command": command(result),
-            "task": kind(task),
+            "task": task.name,
             "prompt": task.prompt,
-            "negative_prompt": getattr(task, "negative_prompt", ""),
+            "negative_prompt": task.negative_prompt,
             "seed": task.seed,
             "width": width,
             "height": height,
@@ -71,9 +73,9 @@ def command(result: Result) -> str:
     task, settings = result.task, result.settings
     arguments, own = _spoken(result)
     options: dict[str, Any] = {"model": settings.get("model"), "base": settings.get("base"), "seed": task.seed}
-    options |= {"negative_prompt": getattr(task, "negative_prompt", None) or None, **own}
+    options |= {"negative_prompt": task.negative_prompt or None, **own}
     options |= {name: settings.get(name, getattr(task.sampling, name)) for name in ("steps", "guidance", "scheduler")}
-    if not isinstance(task, Generate):
+    if any(parameter.name == "tile_batch" for parameter in params(type(task))):
         options["tile_batch"] = task.sampling.tile_batch
     options["dtype"] = str(settings["dtype"]).removeprefix("torch.") if "dtype" in settings else None
 
@@ -81,30 +83,26 @@ def command(result: Result) -> str:
     # After `--` a leading dash does not make an option of an argument.
     dashed = any(argument.startswith("-") for argument in arguments)
     line = [*words, "--", *arguments] if dashed else [*arguments, *words]
-    return shlex.join(["jointnet", kind(task), *line])
+    return shlex.join(["jointnet", task.name, *line])
 
 
 def _spoken(result: Result) -> tuple[list[str], dict[str, Any]]:
-    """The arguments of the command line, and the options of the task's own verb."""
+    """The arguments of the command line, and the options of the task itself."""
     task, height, width = result.task, *result.image.shape[:2]
-    files = {name: path for name, path in getattr(task, "sources", {}).items() if name != "image"}
+    described = params(type(task))
+    names = [parameter.name for parameter in described if parameter.param.argument]
+    files: dict[str, Any] = {name: path for name, path in task.sources.items() if name not in names and name != "image"}
     files |= {name: result.settings.get(name) for name in ("depth_kind", "channel", "normal_layer")}
-    image = str(source(task) or "IMAGE")
-    match task:
-        case Depth():
-            return [image], {"prompt": task.prompt or None, **_values(task, "ensemble", "max_side")}
-        case Generate():
-            return [task.prompt], {"width": width, "height": height, **files}
-        case Inpaint():
-            return [image, task.prompt], {**files, **_values(task, "strength", "max_side"), **_view(task.projection)}
-        case Refine():
-            depth = files.pop("depth", None)
-            view = _view(task.projection)
-            options = {"prompt": task.prompt or None, **files, **_values(task, "what", "scale", "strength"), **view}
-            return [image] if depth is None else [image, str(depth)], options
-        case Panorama():
-            names = ("span", "wrap", "method", "stride", "taper", "whole_image_until", "whole_image_weight")
-            return [task.prompt], {"width": width, "height": height, **_values(task, *names)}
+    given = {"image": "IMAGE", "prompt": task.prompt, **{name: str(path) for name, path in task.sources.items()}}
+    arguments = [given[name] for name in names or ["image"] if name in given]
+    own = {
+        parameter.name: getattr(task, parameter.name)
+        for parameter in described
+        if len(parameter.path) == 1 and parameter.name not in (*names, "prompt", "negative_prompt", "seed")
+    }
+    sizes = {"width": width, "height": height} if "width" in own else {}
+    captioned = {} if "prompt" in names else {"prompt": task.prompt or None}
+    return arguments, captioned | sizes | files | {**own, **sizes} | _view(task.projection)
 
 
 def _view(projection: Projection | None) -> dict[str, Any]:
@@ -130,7 +128,7 @@ def parameters(result: Result) -> str:
         "Model": settings.get("model"),
     }
     lines = [task.prompt]
-    if negative_prompt := getattr(task, "negative_prompt", ""):
+    if negative_prompt := task.negative_prompt:
         lines.append(f"Negative prompt: {negative_prompt}")
     lines.append(", ".join(f"{name}: {_quoted(_plain(value))}" for name, value in facts.items() if value is not None))
     return "\n".join(lines)
@@ -165,18 +163,13 @@ def _flag(name: str, value: str | int | float | bool | None) -> list[str]:
         return []
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
-    return [f"--{flag}", _text(value)]
+    return [f"--{flag}", text_of(value)]
 
 
 def _quoted(value: str | int | float) -> str:
     """A value of the last `parameters` line, where commas and colons separate."""
-    text = _text(value)
+    text = text_of(value)
     return to_json(text, ensure_ascii=False) if any(mark in text for mark in ',:\n"') else text
-
-
-def _text(value: str | int | float) -> str:
-    """`7.5`, and `360` rather than `360.0`, without a loss of digits."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ from jointnet_cli.progress import timed
 from jointnet_cli.projection import Projection
 from jointnet_cli.record import describe, exr_attributes, png_text, record
 from jointnet_cli.scene.exports import SceneOptions, write_exports
-from jointnet_cli.tasks import Task, kind, source, title
+from jointnet_cli.tasks import Request
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Result:
     """One finished item, in memory."""
 
-    task: Task
+    task: Request
     image: NDArray[np.float32]
     """(H, W, 3) sRGB in [0, 1]."""
     maps: dict[str, NDArray[np.float32]]
@@ -76,10 +76,10 @@ class Result:
         Raises:
             UserError: a file exists and `overwrite` is not set, or the folder cannot be written to.
         """
-        name = stem(index, self.task.seed, title(kind(self.task), self.task.prompt, source(self.task)))
+        name = stem(index, self.task.seed, self.task.title)
         files = ResultFiles.plan(
             Path(out),
-            kind(self.task),
+            self.task.name,
             name,
             list(self.maps),
             uncertain=list(self.uncertainty),

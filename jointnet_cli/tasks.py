@@ -1,164 +1,476 @@
-"""What the engine is asked for and what it answers: plain data, cheap to import."""
+"""The image tasks: one request class each, whose fields are its flags, the columns of its batch files and its record.
+
+Plain data, cheap to import. What the engine needs and no flag gives, such as the pixels of an image, has no `Param`.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.projection import Projection
+from jointnet_cli.modality import MODALITIES, RGB
+from jointnet_cli.model.folder import ModelFolder
+from jointnet_cli.params import INPUT_PANEL, PROMPT_PANEL, SAMPLING_PANEL, VIEW_PANEL, Omit, Param
+from jointnet_cli.projection import FULL_CIRCLE, Projection, closes
+from jointnet_cli.sampling.layout import (
+    Layout,
+    generate_layout,
+    inpaint_layout,
+    nearest_sides,
+    panorama_layout,
+    photo_layout,
+    refine_layout,
+)
 from jointnet_cli.sampling.presets import Method, Sampling
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Maps = Mapping[str, "NDArray[np.float32]"]
+    Array = NDArray[np.float32]
+else:
+    Array = Any  # fields are read at run time, without NumPy
+
+Maps = Mapping[str, Array]
 """Arrays by modality: `depth` (H, W) relative disparity in [0, 1], near = 1; `normal` (H, W, 3) camera-space unit vectors."""
 
+_LATER: Any = None
+"""Of an image that is read after the request is checked."""
+
 What = Literal["both", "image", "depth", "normal"]
+DepthKind = Literal["auto", "disparity", "distance"]
+
+_File = partial(Param, metavar="FILE", panel=INPUT_PANEL, shown=False)
+_Channel = partial(Param, metavar="NAME", panel=INPUT_PANEL, shown="by name")
+_Pixels = partial(Param, metavar="PIXELS", ge=1)
+_Tile = partial(Param, panel=SAMPLING_PANEL, shown="the method's")
+
+DEPTH_KIND = Param(
+    "What the depth file's numbers are: disparity (near is large) or distance (near is small).", panel=INPUT_PANEL
+)
+CHANNEL = _Channel("The channel of an EXR that is depth, such as `ViewLayer.Depth.Z`.")
+_NORMAL_LAYER = _Channel("The layer of an EXR whose X, Y, Z are normals, such as `ViewLayer.Normal`.")
+_DRAWN = Param("What to draw.", "PROMPT", argument=True, shown=False)
+_SHOWN = Param("What the image shows.", "TEXT", panel=PROMPT_PANEL, shown=False)
+_NEGATIVE = Param("What to steer away from.", "TEXT", panel=PROMPT_PANEL, shown=False)
+SEED = Param(
+    "Seed of the first item; item n of a batch uses seed + n. The same command gives the same bytes.",
+    "N",
+    ge=0,
+    le=2**64 - 1,
+    env=True,
+    panel=PROMPT_PANEL,
+)
+_MAX_SIDE = _Pixels(
+    "Longer side to work at, in tiles where needed; the result has the photo's size in any case.",
+    panel=SAMPLING_PANEL,
+    shown="about the model's area",
+)
+MODEL_OR_MAP = "model's, or the map's shape"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Generate:
-    """An RGB image and its dense maps from a prompt (paper 3.1), or for given maps (paper 4.1).
+@dataclass(frozen=True)
+class ImageFile:
+    """The image that a request starts from."""
 
-    Sizes are pixels, multiples of the VAE's factor.
-    """
+    image: Annotated[Path | None, Param("The image to start from.", "IMAGE", argument=True, shown=False)] = None
+
+
+@dataclass(frozen=True)
+class MapFiles:
+    """Files of the dense maps that are known, and how they are read."""
+
+    depth: Annotated[Path | None, _File(MODALITIES["depth"].file_help)] = None
+    normal: Annotated[Path | None, _File(MODALITIES["normal"].file_help)] = None
+    depth_kind: Annotated[DepthKind, DEPTH_KIND] = "auto"
+    channel: Annotated[str | None, CHANNEL] = None
+    normal_layer: Annotated[str | None, _NORMAL_LAYER] = None
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """The files that are given, by modality."""
+        return {name: path for name in MODALITIES if (path := getattr(self, name, None)) is not None}
+
+    def channel_of(self, modality: str) -> str | None:
+        """The channel or layer of an EXR that is asked for."""
+        return self.channel if modality == "depth" else self.normal_layer
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """How the files are read, where it differs from the defaults.
+
+        Raises:
+            UserError: a setting for a file that is not given.
+        """
+        stated = {"depth_kind": self.depth_kind, "channel": self.channel, "normal_layer": self.normal_layer}
+        settings = {name: value for name, value in stated.items() if value not in (None, "auto")}
+        for name in settings:
+            of = "normal" if name == "normal_layer" else "depth"
+            if of not in self.paths:
+                raise UserError(f"--{name.replace('_', '-')} has no effect: no {of} file is given", "leave it out")
+        return settings
+
+
+@dataclass(frozen=True)
+class RefinedMapFiles(MapFiles):
+    """The same with the depth as an argument."""
+
+    depth: Annotated[Path | None, Param("Its depth: PNG, TIFF, EXR or npy.", "DEPTH", argument=True, shown=False)] = (
+        None
+    )
+
+
+@dataclass(frozen=True)
+class MaskFiles:
+    """Files of masks: white is repainted."""
+
+    mask: Annotated[Path | None, _File("White is repainted.")] = None
+    depth_mask: Annotated[Path | None, _File("White is repainted in the depth.", shown="same as --mask")] = None
+    normal_mask: Annotated[Path | None, _File("White is repainted in the normals.", shown="same as --mask")] = None
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """The masks that are given, by modality."""
+        return {name: path for name in MODALITIES if (path := getattr(self, self.flag(name), None)) is not None}
+
+    @staticmethod
+    def flag(modality: str) -> str:
+        """Name of the field that holds the mask of a modality."""
+        return "mask" if modality == RGB else f"{modality}_mask"
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """What is known of the view in given images; `None` leaves it to the files."""
+
+    span: Annotated[
+        float | None,
+        Param(
+            "The picture is a panorama of that horizontal field of view.",
+            "DEGREES",
+            ge=1,
+            le=FULL_CIRCLE,
+            panel=VIEW_PANEL,
+            shown="what the files say",
+        ),
+    ] = None
+    wrap: Annotated[
+        bool | None,
+        Param("Its left edge continues its right edge.", panel=VIEW_PANEL, shown="what the files say"),
+    ] = None
+
+    def projection(self, stated: Projection | None) -> Projection | None:
+        """Return the projection by these options and, where they are silent, what the files state.
+
+        `None` is a perspective image, or one about which nothing is known.
+
+        Raises:
+            UserError: `--wrap` with a span other than 360.
+        """
+        if self.span is None and (self.wrap is None or (stated is None and not self.wrap)):
+            return stated
+        span = (stated.span if stated else FULL_CIRCLE) if self.span is None else self.span
+        return Projection("cylindrical", span, closes(span, self.wrap))
+
+
+class Request:
+    """What the engine is asked for: the base of all tasks."""
+
+    name: ClassVar[str]
+    """The task's verb at the command line, and the engine's method."""
+    example: ClassVar[str]
 
     prompt: str
     seed: int
+    sampling: Sampling
     negative_prompt: str = ""
-    width: int | None = None
-    """`None` takes the model's own image size, or what comes near it in the shape of the given maps."""
-    height: int | None = None
-    maps: Maps = field(default_factory=dict)
-    """Dense maps that are known, all of one size; the image is painted for them."""
-    sources: Mapping[str, Path] = field(default_factory=dict)
-    """Where the maps came from, for the records."""
-    sampling: Sampling = field(default_factory=Sampling)
+    photo: ImageFile | None = None
+    files: MapFiles | None = None
+    marks: MaskFiles | None = None
+    view: ViewOptions | None = None
+    """Files of the request, where its task takes some."""
+    one_size: ClassVar[bool] = True
+    """Whether these files have to be of one size; else of one shape."""
+    projection: Projection | None = None
+    """How the input's pixels map to directions; `None` is a perspective image."""
+
+    @property
+    def sources(self) -> dict[str, Path]:
+        """The files that the request was made from, by the name of their flag."""
+        return {}
+
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether the result says how certain it is."""
+        return False
+
+    @property
+    def is_panorama(self) -> bool:
+        """Whether the result is a panorama, which ends in something to look around in."""
+        return self.projection is not None
+
+    @property
+    def title(self) -> str:
+        """What the result is called in messages and, as a slug, in file names."""
+        return self.prompt
+
+    def layout(self, folder: ModelFolder) -> Layout:
+        """Return the canvas that a model works on.
+
+        Raises:
+            UserError: a size that the model cannot make.
+        """
+        raise NotImplementedError
+
+    def size(self, folder: ModelFolder) -> tuple[int, int]:
+        """Return height and width of the result in pixels.
+
+        Raises:
+            UserError: a size that the model cannot make.
+        """
+        layout = self.layout(folder)
+        return layout.height * folder.factor, layout.width * folder.factor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Depth:
-    """The dense maps of a given photo by channel-wise inpainting: RGB known, maps unknown (paper 4.1)."""
+class Generate(Request):
+    """Make an image together with its depth (and normals) from a prompt.
 
-    image: NDArray[np.float32]
+    With `--depth` or `--normal` the map is given and the image is painted for it. Writes the image, a 16-bit disparity
+    PNG (relative inverse depth: near is bright), an EXR with everything and a JSON record per result, and prints their
+    paths.
+    """
+
+    name = "generate"
+    example = 'jointnet generate "sunset beach with a red hut" --count 4'
+
+    prompt: Annotated[str, _DRAWN] = ""
+    negative_prompt: Annotated[str, _NEGATIVE] = ""
+    seed: Annotated[int, SEED] = 0
+    width: Annotated[int | None, _Pixels("Width of the image.", shown=MODEL_OR_MAP)] = None
+    """A multiple of the VAE's factor; `None` takes the model's own size, or what comes near it in the shape of the maps."""
+    height: Annotated[int | None, _Pixels("Height of the image.", shown=MODEL_OR_MAP)] = None
+    files: MapFiles = MapFiles()
+    sampling: Annotated[Sampling, Omit("tile_batch")] = field(default_factory=Sampling)
+    maps: Maps = field(default_factory=dict)
+    """Dense maps that are known, all of one size; the image is painted for them."""
+
+    @property
+    def sources(self) -> dict[str, Path]:
+        return self.files.paths
+
+    def layout(self, folder: ModelFolder) -> Layout:
+        return generate_layout(self, folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth(Request):
+    """Predict the depth (and normals) of photos.
+
+    Writes a 16-bit disparity PNG (relative inverse depth: near is bright), a coloured preview, an EXR and a JSON record
+    per photo, and prints their paths. With `--ensemble` also how far the predictions differ, pixel by pixel.
+    """
+
+    name = "depth"
+    example = "jointnet depth photo.jpg holiday/ --ensemble 5"
+
+    ensemble: Annotated[int, Param("Take the median of this many aligned predictions.", "N", ge=1, env=True)] = 1
+    """How many predictions, aligned in scale and shift, the median is taken of."""
+    max_side: Annotated[int | None, _MAX_SIDE] = None
+    """Longer side at which the model works, pixels; `None` takes about the model's own area. Larger ones are tiled."""
+    prompt: Annotated[str, Param("What the photos show, if you know it.", "TEXT", panel=PROMPT_PANEL, shown=False)] = ""
+    seed: Annotated[int, SEED] = 0
+    sampling: Sampling = field(default_factory=Sampling)
+    image: Array = _LATER
     """(H, W, 3) sRGB in [0, 1], any size."""
     source: Path | None = None
     """Where the photo came from, for the records."""
-    prompt: str = ""
-    seed: int
-    ensemble: int = 1
-    """How many predictions, aligned in scale and shift, the median is taken of."""
-    max_side: int | None = None
-    """Longer side at which the model works, pixels; `None` takes about the model's own area. Larger ones are tiled."""
-    sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
         if self.ensemble < 1:
             raise UserError("an ensemble has at least one member")
 
+    @property
+    def sources(self) -> dict[str, Path]:
+        return {} if self.source is None else {"image": self.source}
+
+    @property
+    def is_uncertain(self) -> bool:
+        return self.ensemble > 1
+
+    @property
+    def title(self) -> str:
+        return self.prompt if self.source is None else self.source.stem
+
+    def layout(self, folder: ModelFolder) -> Layout:
+        return photo_layout(*self.size(folder), folder, self.max_side)
+
+    def size(self, folder: ModelFolder) -> tuple[int, int]:
+        height, width = self.image.shape[:2]
+        return height, width
+
 
 @dataclass(frozen=True, kw_only=True)
-class Inpaint:
-    """A part of an image and of its dense maps made anew (paper 4.1, A.3). What no mask marks stays bit for bit."""
+class Inpaint(Request):
+    """Repaint a part of an image together with its depth (and normals).
 
-    image: NDArray[np.float32]
+    What is white in `--mask` is painted anew, in the image and in its maps alike; `--depth-mask` and `--normal-mask` say
+    something else for their map, and alone they leave the image as it is. Everything outside of the masks stays as it
+    was, bit for bit. A map that is not given is predicted first. A panorama of this program stays one, with its mesh.
+    """
+
+    name = "inpaint"
+    example = 'jointnet inpaint beach.png "a palm tree" --mask mask.png'
+
+    photo: ImageFile = ImageFile()
+    prompt: Annotated[str, _DRAWN] = ""
+    negative_prompt: Annotated[str, _NEGATIVE] = ""
+    seed: Annotated[int, SEED] = 0
+    marks: MaskFiles = MaskFiles()
+    strength: Annotated[
+        float, Param("How much of the masked part is forgotten; 1 is all of it.", "FRACTION", ge=0, le=1)
+    ] = 1.0
+    """In [0, 1] (SDEdit below 1)."""
+    max_side: Annotated[int | None, _MAX_SIDE] = None
+    """As for `Depth`; `None` takes a panorama as large as it is."""
+    files: MapFiles = MapFiles()
+    view: ViewOptions = ViewOptions()
+    sampling: Sampling = field(default_factory=Sampling)
+    image: Array = _LATER
     """(H, W, 3) sRGB in [0, 1], any size."""
-    prompt: str
-    seed: int
-    masks: Maps
+    masks: Maps = field(default_factory=dict)
     """(H, W) in [0, 1] by modality, `rgb` among them: above 0.5 is repainted. A map without a mask of its own has that
     of `rgb`."""
     maps: Maps = field(default_factory=dict)
     """The image's dense maps, of its size; those that the model has and that are missing here are predicted first."""
-    sources: Mapping[str, Path] = field(default_factory=dict)
-    """Where `image`, `depth`, `normal`, `mask`, `depth_mask`, `normal_mask` came from, for the records."""
-    negative_prompt: str = ""
-    strength: float = 1.0
-    """How much of the masked part is forgotten, in [0, 1]; 1 is all of it (SDEdit below)."""
-    max_side: int | None = None
-    """As for `Depth`; `None` takes a panorama as large as it is."""
     projection: Projection | None = None
-    """How the image's pixels map to directions; `None` is a perspective image."""
-    sampling: Sampling = field(default_factory=Sampling)
+
+    @property
+    def sources(self) -> dict[str, Path]:
+        masks = {self.marks.flag(name): path for name, path in self.marks.paths.items()}
+        return _image(self.photo) | self.files.paths | masks
+
+    def layout(self, folder: ModelFolder) -> Layout:
+        return inpaint_layout(*self.size(folder), folder, self.max_side, self.projection)
+
+    def size(self, folder: ModelFolder) -> tuple[int, int]:
+        height, width = self.image.shape[:2]
+        return height, width
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refine:
-    """An image and its dense maps at a higher resolution by SDEdit, tile by tile (paper 5.2, A.5)."""
+class Refine(Request):
+    """Raise the resolution of an image together with its depth (and normals), tile by tile.
 
-    image: NDArray[np.float32]
+    The image grows by `--scale` and gets detail that its depth has too. A map may be of any size in the image's shape;
+    one that is not given is predicted first. A panorama of this program stays one, with its mesh.
+    """
+
+    name = "refine"
+    example = "jointnet refine beach.image.png beach.depth.png --scale 2"
+    one_size = False
+
+    photo: ImageFile = ImageFile()
+    files: RefinedMapFiles = RefinedMapFiles()
+    prompt: Annotated[str, _SHOWN] = ""
+    negative_prompt: Annotated[str, _NEGATIVE] = ""
+    seed: Annotated[int, SEED] = 0
+    what: Annotated[What, Param("What is refined; the rest is given and guides it.")] = "both"
+    """Everything, the image, or one map."""
+    scale: Annotated[float, Param("Factor by which width and height grow.", "FACTOR", ge=1)] = 2.0
+    strength: Annotated[float, Param("How much of the input is forgotten.", "FRACTION", ge=0, le=1)] = 0.4
+    view: ViewOptions = ViewOptions()
+    sampling: Sampling = field(default_factory=Sampling)
+    image: Array = _LATER
     """(H, W, 3) sRGB in [0, 1], any size."""
-    maps: Maps
+    maps: Maps = field(default_factory=dict)
     """The image's dense maps, each of any size; those that the model has and that are missing here are predicted first."""
-    seed: int
-    prompt: str = ""
-    negative_prompt: str = ""
-    what: What = "both"
-    """What is refined: everything, the image, or one map; the rest is given."""
-    scale: float = 2.0
-    """Factor by which the image's width and height grow, at least 1."""
-    strength: float = 0.4
-    """How much of the input is forgotten, in [0, 1]."""
     projection: Projection | None = None
-    """How the input's pixels map to directions; `None` is a perspective image."""
-    sources: Mapping[str, Path] = field(default_factory=dict)
-    """Where `image`, `depth` and `normal` came from, for the records."""
-    sampling: Sampling = field(default_factory=Sampling)
+
+    @property
+    def sources(self) -> dict[str, Path]:
+        return _image(self.photo) | self.files.paths
+
+    @property
+    def title(self) -> str:
+        # Without the word before it, refining a result beside it would write over it.
+        image = self.photo.image
+        return self.prompt if image is None else "refined " + _OWN_NAME.sub(r"\1", image.stem)
+
+    def layout(self, folder: ModelFolder) -> Layout:
+        sides = nearest_sides(*self.size(folder), folder)
+        return refine_layout(*sides, folder.window, wrap=self.projection is not None and self.projection.wrap)
+
+    def size(self, folder: ModelFolder) -> tuple[int, int]:
+        height, width = (max(1, round(side * self.scale)) for side in self.image.shape[:2])
+        return height, width
 
 
 @dataclass(frozen=True, kw_only=True)
-class Panorama:
-    """A cylindrical RGBD panorama by tiles with content coherence (paper 4.2), or by one of its baselines (Table 3)."""
+class Panorama(Request):
+    """Make a panorama together with its depth from a prompt.
 
-    prompt: str
-    seed: int
-    negative_prompt: str = ""
-    width: int = 2048
-    height: int | None = None
-    """Pixels; `None` takes the model's own image size."""
-    span: float = 360.0
-    """Horizontal field of view in degrees, up to 360."""
-    wrap: bool = True
-    """Whether the left edge continues the right edge; needs a span of 360."""
-    method: Method = "jointnet"
+    The picture is drawn by overlapping tiles that share their noise; a full circle joins at its seam. Writes the
+    image, a 16-bit disparity PNG, an EXR, the textured mesh of the surroundings and a JSON record per result.
+    """
+
+    name = "panorama"
+    example = 'jointnet panorama "ocean reef" --width 2048'
+
+    prompt: Annotated[str, _DRAWN] = ""
+    negative_prompt: Annotated[str, _NEGATIVE] = ""
+    seed: Annotated[int, SEED] = 0
+    width: Annotated[int, _Pixels("Width of the whole picture.", panel=VIEW_PANEL)] = 2048
+    height: Annotated[int | None, _Pixels("Height.", panel=VIEW_PANEL, shown="model's")] = None
+    span: Annotated[float, Param("Horizontal field of view.", "DEGREES", ge=1, le=FULL_CIRCLE, panel=VIEW_PANEL)] = (
+        FULL_CIRCLE
+    )
+    wrap: Annotated[
+        bool | None,
+        Param("Let the left edge continue the right edge.", panel=VIEW_PANEL, shown="on exactly when the span is 360"),
+    ] = None
+    method: Annotated[
+        Method,
+        Param(
+            "This paper's way, or one of those that it compares itself with; decides the defaults below.",
+            panel=SAMPLING_PANEL,
+        ),
+    ] = "jointnet"
     """Decides what the next four are when they are `None`; see `jointnet_cli.sampling.presets.TILINGS`."""
-    stride: int | None = None
-    """Pixels between tiles."""
-    taper: int | None = None
-    """Pixels over which a tile's weight falls off towards its left and right side."""
-    whole_image_until: float | None = None
-    """Fraction of the steps in which the whole image takes part as one more tile."""
-    whole_image_weight: float | None = None
+    stride: Annotated[int | None, _Tile("Step between tiles.", "PIXELS", ge=1)] = None
+    taper: Annotated[
+        int | None, _Tile("Width over which a tile fades out towards its left and right side.", "PIXELS", ge=0)
+    ] = None
+    whole_image_until: Annotated[
+        float | None,
+        _Tile("Fraction of the steps in which the whole image takes part as one more tile.", "FRACTION", ge=0, le=1),
+    ] = None
+    whole_image_weight: Annotated[float | None, _Tile("Weight of that tile.", "WEIGHT", ge=0)] = None
     sampling: Sampling = field(default_factory=Sampling)
 
+    @property
+    def wraps(self) -> bool:
+        """Whether the left edge continues the right edge."""
+        return self.span == FULL_CIRCLE if self.wrap is None else self.wrap
 
-Task = Generate | Depth | Inpaint | Refine | Panorama
+    @property
+    def is_panorama(self) -> bool:
+        return True
+
+    def layout(self, folder: ModelFolder) -> Layout:
+        return panorama_layout(self, folder)
+
+
+TASKS: dict[str, type[Request]] = {task.name: task for task in (Generate, Depth, Inpaint, Refine, Panorama)}
 
 _OWN_NAME = re.compile(r"\d{5,}_\d+_(.+)\.(?:image|rgb[dn]*)")
 """The stem of a picture that is itself a result: `00000_7_ocean-reef.image`."""
 
 
-def kind(task: Task) -> str:
-    """The task's verb at the command line: `generate`, `depth`, `inpaint`, `refine` or `panorama`."""
-    return type(task).__name__.lower()
-
-
-def source(task: Task) -> Path | None:
-    """The file of the picture that a task starts from, if it starts from one."""
-    return task.source if isinstance(task, Depth) else getattr(task, "sources", {}).get("image")
-
-
-def title(kind: str, prompt: str, image: Path | None) -> str:
-    """What a result is about: the prompt, for `depth` the picture's name, and for `refine` that with a word before it.
-
-    Without the word, refining a result beside it would write over it: `00000_7_reef.image.png` is called `refined reef`.
-    """
-    if image is None or kind not in ("depth", "refine"):
-        return prompt
-    return image.stem if kind == "depth" else "refined " + _OWN_NAME.sub(r"\1", image.stem)
+def _image(photo: ImageFile) -> dict[str, Path]:
+    return {} if photo.image is None else {"image": photo.image}

@@ -10,26 +10,22 @@ import typer
 import jointnet_cli
 from jointnet_cli.cli.console import handle_errors, silence_libraries
 from jointnet_cli.cli.convert import convert
-from jointnet_cli.cli.depth import depth
 from jointnet_cli.cli.doctor import doctor
 from jointnet_cli.cli.evaluate import evaluate
-from jointnet_cli.cli.generate import generate
-from jointnet_cli.cli.inpaint import inpaint
+from jointnet_cli.cli.images import image_command
 from jointnet_cli.cli.models import models
 from jointnet_cli.cli.options import expand_flags
-from jointnet_cli.cli.panorama import panorama
 from jointnet_cli.cli.prepare import prepare
 from jointnet_cli.cli.recipe import recipe
-from jointnet_cli.cli.refine import refine
 from jointnet_cli.cli.train import train
 from jointnet_cli.cli.view_command import view
+from jointnet_cli.tasks import TASKS
 
 EXAMPLES: dict[Callable[..., None], str] = {
-    generate: 'jointnet generate "sunset beach with a red hut" --count 4',
-    depth: "jointnet depth photo.jpg holiday/ --ensemble 5",
-    panorama: 'jointnet panorama "ocean reef" --width 2048',
-    inpaint: 'jointnet inpaint beach.png "a palm tree" --mask mask.png',
-    refine: "jointnet refine beach.image.png beach.depth.png --scale 2",
+    **{
+        image_command(TASKS[name]): TASKS[name].example
+        for name in ("generate", "depth", "panorama", "inpaint", "refine")
+    },
     view: "jointnet view outputs/00000_0_ocean-reef.rgbdn.exr",
     convert: "jointnet convert reef.rgbdn.exr --to exr --as distance --near 1 --far 30",
     prepare: "jointnet prepare --source worlds --count 20000 --out shards",

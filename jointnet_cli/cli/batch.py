@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, note, progress, report_error
 from jointnet_cli.cli.inputs import require_files
-from jointnet_cli.cli.options import ModelOptions, OutputOptions, SamplingOptions
+from jointnet_cli.cli.options import ModelOptions, OutputOptions
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import check_free, stem
 from jointnet_cli.files.text import to_json
@@ -21,63 +21,46 @@ from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.progress import timed
 from jointnet_cli.results import Result, ResultFiles
-from jointnet_cli.sampling.layout import generate_layout, panorama_layout
 from jointnet_cli.scene.exports import SceneOptions
-from jointnet_cli.tasks import Generate, Inpaint, Panorama, Refine, Task, title
+from jointnet_cli.tasks import Depth, Request
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
     from jointnet_cli.scene.scene import Scene
 
-Kind = Literal["generate", "depth", "inpaint", "refine", "panorama"]
-
 FATAL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE})
 """The disk is full or read-only, or nobody reads stdout any more."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Item:
     """One result to make."""
 
-    kind: Kind
     index: int
     """Running number in the batch."""
-    prompt: str
-    seed: int
-    sampling: SamplingOptions
-    load: Callable[[], Task]
-    """Builds the request. It reads the item's files, so it runs only when the item's turn has come."""
-    files: Mapping[str, Path] = field(default_factory=dict)
-    """What `load` reads: `image`, `depth`, `mask` and so on."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """How the files are read, where that decides the pixels: it becomes part of the result's settings."""
-    panorama: bool = False
-    """Whether the result is a panorama, which ends in something to look around in."""
-    uncertain: bool = False
-    """Whether the result says how certain it is."""
+    request: Request
+    """What is asked for, without the contents of its files."""
+    load: Callable[[], Request]
+    """Returns the request with the contents of its files; it runs only when the item's turn has come."""
     independent: bool = False
     """Whether its inputs are its own, so that its fault says nothing of the other items."""
 
-    @property
-    def subject(self) -> str:
-        """What the item is called in messages and, as a slug, in file names."""
-        return title(self.kind, self.prompt, self.files.get("image"))
-
     def record(self) -> dict[str, Any]:
         """The head of its JSON line."""
-        source = {"source": str(self.files["image"])} if "image" in self.files else {}
-        return {"prompt": self.prompt, "seed": self.seed, **source}
+        image = self.request.sources.get("image")
+        source = {} if image is None else {"source": str(image)}
+        return {"prompt": self.request.prompt, "seed": self.request.seed, **source}
 
     def planned(self, folder: ModelFolder, output: OutputOptions, scene: SceneOptions) -> ResultFiles:
         """The files that the result will be."""
         maps = folder.branches[1:]
         return ResultFiles.plan(
             output.out,
-            self.kind,
-            stem(self.index, self.seed, self.subject),
+            self.request.name,
+            stem(self.index, self.request.seed, self.request.title),
             maps,
-            uncertain=maps if self.uncertain else [],
-            scene=scene.of_result(panorama=self.panorama),
+            uncertain=maps if self.request.is_uncertain else [],
+            scene=scene.of_result(panorama=self.request.is_panorama),
             metadata=output.metadata,
         )
 
@@ -114,7 +97,9 @@ def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions,
         except Exception as fault:
             if _concerns_all(fault, item):
                 raise
-            report_error(fault, prefix=f"item {item.index} ({item.files.get('image') or item.prompt}): ")
+            report_error(
+                fault, prefix=f"item {item.index} ({item.request.sources.get('image') or item.request.prompt}): "
+            )
             faults.append(fault)
     note(f"{len(items) - len(faults)} of {len(items)} done in {time.monotonic() - started:.1f} s", output.quiet)
     if faults:
@@ -123,7 +108,7 @@ def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions,
 
 
 def _check_schedulers(items: Sequence[Item]) -> None:
-    names = {item.sampling.scheduler for item in items if item.sampling.scheduler}
+    names = {item.request.sampling.scheduler for item in items if item.request.sampling.scheduler}
     if names:
         from jointnet_cli.sampling.schedule import check_scheduler
 
@@ -137,7 +122,7 @@ def _check_scene(items: Sequence[Item], folder: ModelFolder, scene: SceneOptions
     Raises:
         UserError: these.
     """
-    scene.refuse_unused([scene.of_result(panorama=item.panorama) for item in items])
+    scene.refuse_unused([scene.of_result(panorama=item.request.is_panorama) for item in items])
     if scene.files("") and "depth" not in folder.branches:
         raise UserError("the model has no depth, which meshes, pages, stereo and clips need", "choose another --model")
     if scene.known:
@@ -151,7 +136,7 @@ def _check_scene(items: Sequence[Item], folder: ModelFolder, scene: SceneOptions
 def _check_inputs(items: Sequence[Item], folder: ModelFolder) -> None:
     """Refuse what can be refused before a model is loaded: sizes that prompts ask for, and inputs that all items share."""
     for item in items:
-        if not item.files or (item is items[0] and not item.independent):
+        if not item.request.sources or (item is items[0] and not item.independent):
             _size(item, folder)
 
 
@@ -165,16 +150,9 @@ def _concerns_all(fault: Exception, item: Item) -> bool:
 
 def _size(item: Item, folder: ModelFolder) -> dict[str, int]:
     """Pixels of the result, checked against the model; nothing for photos, which would all have to be read."""
-    if item.kind == "depth":
+    if isinstance(item.request, Depth):
         return {}
-    match item.load():
-        case Inpaint() as task:
-            height, width = task.image.shape[:2]
-        case Refine() as task:
-            height, width = (round(side * task.scale) for side in task.image.shape[:2])
-        case Generate() | Panorama() as task:
-            layout = generate_layout(task, folder) if isinstance(task, Generate) else panorama_layout(task, folder)
-            height, width = layout.height * folder.factor, layout.width * folder.factor
+    height, width = item.load().size(folder)
     return {"width": width, "height": height}
 
 
@@ -184,8 +162,8 @@ def _print_plan(item: Item, files: dict[str, Path], size: dict[str, int], output
         print(to_json({**item.record(), **size, "files": names}, ensure_ascii=False))
         return
     pixels = f", {' x '.join(map(str, size.values()))} pixels" if size else ""
-    about = ": ".join(filter(None, [str(item.files.get("image", "")), item.prompt]))
-    print(f"{item.index:05}: {about}, seed {item.seed}{pixels}")
+    about = ": ".join(filter(None, [str(item.request.sources.get("image", "")), item.request.prompt]))
+    print(f"{item.index:05}: {about}, seed {item.request.seed}{pixels}")
     print(*(f"  {name}" for name in names.values()), sep="\n")
 
 
@@ -199,12 +177,13 @@ def _make(
     said: set[str],
 ) -> None:
     """Make and write one item. `said` holds the notes about prompts that were printed, each of which is said once."""
-    title = f"{item.index + 1}/{count} {item.subject}"
+    title = f"{item.index + 1}/{count} {item.request.title}"
     with progress(title, output.quiet) as advance:
         task = item.load()
         _say_ignored_words(engine, task, output.quiet, said)
         result = engine.run(task, advance)
-        result.settings |= item.settings
+        if task.files is not None:
+            result.settings |= task.files.settings
         check_free(files.all, output.overwrite)  # another process may have written since the plan was made
         files.write_pictures(result)
     if files.scene:
@@ -238,8 +217,8 @@ def _add_layer(engine: Engine, scene: Scene, result: Result, title: str, quiet: 
         return engine.add_layer(scene, seed=task.seed, maps=others, sampling=task.sampling, progress=advance)
 
 
-def _say_ignored_words(engine: Engine, task: Task, quiet: bool, said: set[str]) -> None:
-    prompts = [task.prompt, getattr(task, "negative_prompt", "")]
+def _say_ignored_words(engine: Engine, task: Request, quiet: bool, said: set[str]) -> None:
+    prompts = [task.prompt, task.negative_prompt]
     key = "\n".join(prompts)
     if key in said:
         return

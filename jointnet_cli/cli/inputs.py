@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jointnet_cli.cli.console import note
-from jointnet_cli.cli.options import DepthKind, MapOptions
 from jointnet_cli.errors import UserError
+from jointnet_cli.modality import RGB
+from jointnet_cli.projection import Projection
+from jointnet_cli.tasks import DepthKind, MapFiles, Request, ViewOptions
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from jointnet_cli.convert.content import DepthMap
+
+
+R = TypeVar("R", bound=Request)
 
 
 @dataclass(frozen=True)
@@ -35,19 +41,40 @@ class Inputs:
             self._say(f"{path}: {words}")
         return image
 
-    def maps(self, options: MapOptions) -> dict[str, NDArray[np.float32]]:
+    def load(self, request: R) -> R:
+        """Read the files of a request into it.
+
+        Raises:
+            UserError: a file that cannot be read, sizes that do not fit, a setting for a file that is not given, or masks
+                that mark nothing.
+        """
+        arrays: dict[str, Any] = {}
+        sized: list[tuple[Path, NDArray[np.float32]]] = []
+        if image := request.sources.get("image"):
+            arrays["image"] = self.image(image)
+            sized.append((image, arrays["image"]))
+        if request.files is not None:
+            arrays["maps"] = self._maps(request.files)
+            sized += [(request.files.paths[name], array) for name, array in arrays["maps"].items()]
+        if request.marks is not None:
+            paths = request.marks.paths
+            from jointnet_cli.files.maps import read_mask
+
+            masks = arrays["masks"] = {name: read_mask(path) for name, path in paths.items()}
+            sized += [(paths[name], array) for name, array in masks.items()]
+        (require_one_size if request.one_size else require_one_shape)(*sized)
+        if request.marks is not None:
+            if not any((mask > 0.5).any() for mask in masks.values()):
+                raise UserError(f"{next(iter(paths.values()))} marks nothing", "white is repainted")
+            masks.setdefault(RGB, 0 * arrays["image"][..., 0])
+        return replace(request, **arrays)  # type: ignore[type-var]
+
+    def _maps(self, files: MapFiles) -> dict[str, NDArray[np.float32]]:
         """The maps that are given, by modality."""
-        options.check()
+        _ = files.settings  # refuses what has no effect
         return {
-            name: self._map(path, name, options.depth_kind, options.channel_of(name))
-            for name, path in options.files().items()
+            name: self._map(path, name, files.depth_kind, files.channel_of(name)) for name, path in files.paths.items()
         }
-
-    def masks(self, files: Mapping[str, Path]) -> dict[str, NDArray[np.float32]]:
-        """Masks by modality, (H, W) in [0, 1], 1 = repaint."""
-        from jointnet_cli.files.maps import read_mask
-
-        return {name: read_mask(path) for name, path in files.items()}
 
     def _map(self, path: Path, modality: str, kind: DepthKind, channel: str | None) -> NDArray[np.float32]:
         from jointnet_cli.files.maps import disparity_of_distance, read_map
@@ -88,6 +115,33 @@ def recorded_depth(path: Path, kind: DepthKind, channel: str | None) -> tuple[De
     if depth.quantity == "distance" and depth.axis == "radial" and content.view is not None:
         depth = change_depth(depth, "distance", "planar", content.view, None)
     return depth, "; ".join([content.taken_for["depth"], *content.notes])
+
+
+def projection_of(view: ViewOptions, *files: Path) -> Projection | None:
+    """The projection by flags and, where they are silent, by the first file that states one.
+
+    Raises:
+        UserError: `--wrap` with a span other than 360, or a file that shows a sphere.
+    """
+    return view.projection(next(filter(None, map(stated_panorama, files)), None))
+
+
+def stated_panorama(path: Path) -> Projection | None:
+    """The projection of a panorama that a file says it is, in its record or in GPano; `None` for any other picture.
+
+    Raises:
+        UserError: the file shows a sphere, whose rows are no heights on a cylinder.
+    """
+    from jointnet_cli.convert.conventions import view_of
+
+    view = view_of(path)
+    if isinstance(view, Projection):
+        return view if view.kind == "cylindrical" else None
+    if view is not None:
+        to = "exr" if path.suffix.lower() == ".exr" else "png"
+        command = shlex.join(["jointnet", "convert", str(path), "--to", to, "--projection", "cylindrical"])
+        raise UserError(f"{path} shows a sphere (equirectangular)", f"make a cylinder of it first: {command}")
+    return None
 
 
 def require_files(files: Mapping[str, Path], place: str) -> None:

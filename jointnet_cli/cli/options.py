@@ -11,7 +11,7 @@ import keyword
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -19,7 +19,6 @@ import typer
 from typer.models import ArgumentInfo, OptionInfo
 
 from jointnet_cli.cli.console import handle_errors
-from jointnet_cli.errors import UserError
 from jointnet_cli.params import (
     INPUT_PANEL as INPUT_PANEL,
 )
@@ -37,6 +36,7 @@ from jointnet_cli.params import (
 )
 from jointnet_cli.params import (
     Names,
+    Param,
     Parameter,
     make,
     params,
@@ -56,55 +56,12 @@ def _finite(value: Any) -> Any:
     return value
 
 
-MaxSide = Annotated[
-    int | None,
-    option(
-        "--max-side",
-        panel=SAMPLING_PANEL,
-        min=1,
-        metavar="PIXELS",
-        help="Longer side to work at, in tiles where needed; the result has the photo's size in any case.",
-        show_default="about the model's area",
-    ),
-]
 DepthKind = Annotated[
     Literal["auto", "disparity", "distance"],
     option(
         "--depth-kind",
         panel=INPUT_PANEL,
         help="What the depth file's numbers are: disparity (near is large) or distance (near is small).",
-    ),
-]
-Channel = Annotated[
-    str | None,
-    option(
-        "--channel",
-        panel=INPUT_PANEL,
-        metavar="NAME",
-        help="The channel of an EXR that is depth, such as `ViewLayer.Depth.Z`.",
-        show_default="by name",
-    ),
-]
-NormalLayer = Annotated[
-    str | None,
-    option(
-        "--normal-layer",
-        panel=INPUT_PANEL,
-        metavar="NAME",
-        help="The layer of an EXR whose X, Y, Z are normals, such as `ViewLayer.Normal`.",
-        show_default="by name",
-    ),
-]
-Seed = Annotated[
-    int,
-    option(
-        "--seed",
-        env="SEED",
-        panel=PROMPT_PANEL,
-        min=0,
-        max=2**64 - 1,
-        metavar="N",
-        help="Seed of the first item; item n of a batch uses seed + n. The same command gives the same bytes.",
     ),
 ]
 Json = Annotated[bool, option("--json", panel=OUTPUT_PANEL, help="Print one JSON object a line instead of paths.")]
@@ -129,34 +86,53 @@ Dtype = Annotated[
 DryRun = Annotated[bool, option("--dry-run", panel=OUTPUT_PANEL, help="Print the plan and stop: no model, no files.")]
 
 
+Ensemble = Annotated[
+    int,
+    option("--ensemble", env="ENSEMBLE", min=1, metavar="N", help="Take the median of this many aligned predictions."),
+]
+
+_Model = partial(Param, panel=MODEL_PANEL, env=True)
+_Output = partial(Param, panel=OUTPUT_PANEL)
+JSON = _Output("Print one JSON object a line instead of paths.", flag="--json")
+QUIET = _Output("No progress on stderr; faults still show.", flag="--quiet -q", env=True)
+DRY_RUN = _Output("Print the plan and stop: no model, no files.", flag="--dry-run")
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """Which model to open, and where it computes."""
 
     model: Annotated[
         str,
-        option(
-            "--model",
-            "-m",
-            env="MODEL",
-            panel=MODEL_PANEL,
-            metavar="NAME|DIR|ZIP|HUB",
-            help="`diorama` (built in), a model's folder or zip, or its name on the hub.",
+        _Model(
+            "`diorama` (built in), a model's folder or zip, or its name on the hub.",
+            "NAME|DIR|ZIP|HUB",
+            flag="--model -m",
         ),
     ] = "diorama"
     base: Annotated[
         str | None,
-        option(
-            "--base",
-            env="BASE",
-            panel=MODEL_PANEL,
-            metavar="DIR|HUB",
-            help="The model that a checkpoint in the published layout was trained from.",
-            show_default=False,
+        _Model("The model that a checkpoint in the published layout was trained from.", "DIR|HUB", shown=False),
+    ] = None
+    device: Annotated[str | None, _Model("`cpu`, `cuda`, `cuda:1`, `mps`.", "DEVICE", shown="the fastest")] = None
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"] | None, _Model("Precision.", shown="fits the device")
+    ] = None
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How many results, and of what."""
+
+    prompts: Annotated[
+        str | None,
+        Param(
+            "A prompt a line (`.txt`), or a table of prompts and options (`.csv`, `.jsonl`); `-` reads stdin.",
+            "FILE|-",
+            panel=PROMPT_PANEL,
         ),
     ] = None
-    device: Device = None
-    dtype: Dtype = None
+    count: Annotated[int, Param("Results per prompt.", "N", ge=1, panel=PROMPT_PANEL, flag="--count -n")] = 1
 
 
 @dataclass(frozen=True)
@@ -222,142 +198,18 @@ class TiledSamplingOptions(SamplingOptions):
     ] = None
 
 
-NegativePrompt = Annotated[
-    str,
-    option(
-        "--negative-prompt", panel=PROMPT_PANEL, metavar="TEXT", help="What to steer away from.", show_default=False
-    ),
-]
-
-
-@dataclass(frozen=True)
-class PromptOptions:
-    """What to draw, and from which seed."""
-
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw.", show_default=False)] = ""
-    negative_prompt: NegativePrompt = ""
-    seed: Seed = 0
-
-
-@dataclass(frozen=True)
-class CaptionOptions:
-    """What a given picture shows, which may be left out, and the seed."""
-
-    prompt: Annotated[
-        str,
-        option("--prompt", panel=PROMPT_PANEL, metavar="TEXT", help="What the image shows.", show_default=False),
-    ] = ""
-    negative_prompt: NegativePrompt = ""
-    seed: Seed = 0
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """How many results, and of what."""
-
-    prompts: Annotated[
-        str | None,
-        option(
-            "--prompts",
-            panel=PROMPT_PANEL,
-            metavar="FILE|-",
-            help="A prompt a line (`.txt`), or a table of prompts and options (`.csv`, `.jsonl`); `-` reads stdin.",
-        ),
-    ] = None
-    count: Annotated[
-        int, option("--count", "-n", panel=PROMPT_PANEL, min=1, metavar="N", help="Results per prompt.")
-    ] = 1
-
-
-@dataclass(frozen=True)
-class ImageOptions:
-    """The image that a command starts from."""
-
-    image: Annotated[
-        Path | None, typer.Argument(metavar="IMAGE", help="The image to start from.", show_default=False)
-    ] = None
-
-    def required(self) -> Path:
-        """The image.
-
-        Raises:
-            UserError: none was given.
-        """
-        if self.image is None:
-            raise UserError("no image", "name the image to start from, or give --prompts with a column image")
-        return self.image
-
-
-@dataclass(frozen=True)
-class MapOptions:
-    """The dense maps of a picture that are known."""
-
-    depth: Annotated[
-        Path | None,
-        option(
-            "--depth", panel=INPUT_PANEL, metavar="FILE", help="Depth map: PNG, TIFF, EXR or npy.", show_default=False
-        ),
-    ] = None
-    normal: Annotated[
-        Path | None,
-        option("--normal", panel=INPUT_PANEL, metavar="FILE", help="Normal map: PNG or EXR.", show_default=False),
-    ] = None
-    depth_kind: DepthKind = "auto"
-    channel: Channel = None
-    normal_layer: NormalLayer = None
-
-    def files(self) -> dict[str, Path]:
-        """The maps that are given, by modality."""
-        return {name: path for name, path in (("depth", self.depth), ("normal", self.normal)) if path is not None}
-
-    def channel_of(self, modality: str) -> str | None:
-        """The channel or layer of an EXR that is asked for."""
-        return self.channel if modality == "depth" else self.normal_layer
-
-    def check(self) -> None:
-        """Refuse flags about a file that is not given.
-
-        Raises:
-            UserError: there is one.
-        """
-        flags = {"depth_kind": "depth", "channel": "depth", "normal_layer": "normal"}
-        for name in self.settings():
-            if flags[name] not in self.files():
-                flag = f"--{name.replace('_', '-')}"
-                raise UserError(f"{flag} has no effect: no {flags[name]} file is given", "leave it out")
-
-    def settings(self) -> dict[str, str]:
-        """The flags that decide how the files are read, where they differ from their defaults."""
-        stated = {name: getattr(self, name) for name in ("depth_kind", "channel", "normal_layer")}
-        return {name: value for name, value in stated.items() if value not in (None, "auto")}
-
-
 @dataclass(frozen=True)
 class OutputOptions:
     """Where results go and what is said about them."""
 
-    out: Annotated[
-        Path,
-        option(
-            "--out", "-o", env="OUT", panel=OUTPUT_PANEL, metavar="DIR", help="Folder for the results; made if missing."
-        ),
-    ] = Path("outputs")
-    json: Json = False
-    quiet: Quiet = False
-    overwrite: Annotated[
-        bool,
-        option("--overwrite/--no-overwrite", env="OVERWRITE", panel=OUTPUT_PANEL, help="Replace files that exist."),
-    ] = False
-    metadata: Annotated[
-        bool,
-        option(
-            "--metadata/--no-metadata",
-            env="METADATA",
-            panel=OUTPUT_PANEL,
-            help="Write how each result was made into its files.",
-        ),
-    ] = True
-    dry_run: DryRun = False
+    out: Annotated[Path, _Output("Folder for the results; made if missing.", "DIR", flag="--out -o", env=True)] = Path(
+        "outputs"
+    )
+    json: Annotated[bool, JSON] = False
+    quiet: Annotated[bool, QUIET] = False
+    overwrite: Annotated[bool, _Output("Replace files that exist.", env=True)] = False
+    metadata: Annotated[bool, _Output("Write how each result was made into its files.", env=True)] = True
+    dry_run: Annotated[bool, DRY_RUN] = False
 
 
 def expand_flags(command: Callable[..., None]) -> Callable[..., None]:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import Any, TypeVar
 
-from jointnet_cli.errors import UserError, did_you_mean
+from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import read_text
+from jointnet_cli.params import check, override
 
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,46 +27,16 @@ class BatchRow:
     values: Mapping[str, Any]
     """By option name: text from a text or CSV file, JSON values from a JSONL file. What a row leaves blank is not there."""
 
-    def override(self, groups: Sequence[Any]) -> list[Any]:
-        """The option groups with this row's values in them.
+    def override(self, settings: T) -> T:
+        """Return the settings with this row's values in them.
 
         Raises:
-            UserError: a column that is no option of these groups, or a value that the flag would refuse.
+            UserError: an unknown column, or a value that the flag would refuse.
         """
-        known = {field.name for group in groups for field in fields(group)}
-        for column in self.values:
-            if column not in known:
-                hint = did_you_mean(column, known) or f"known are {', '.join(sorted(known))}"
-                raise UserError(f"{self.place}: unknown column {column}", hint)
-        return [replace(group, **self._values_of(group)) for group in groups]
-
-    def _values_of(self, group: Any) -> dict[str, Any]:
-        from pydantic import ValidationError
-
-        kind: type = type(group)
-        checked = {}
-        for name in (field.name for field in fields(group) if field.name in self.values):
-            wrong = f"{self.place}: {name} {self.values[name]!r}"
-            try:
-                value = checked[name] = _checker(kind, name).validate_python(self.values[name])
-            except ValidationError as error:
-                reason = error.errors()[0]["msg"]
-                raise UserError(f"{wrong}: {reason[0].lower()}{reason[1:]}") from None
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UserError(f"{wrong}: not a finite number")
-        return checked
-
-
-@cache
-def _checker(group: type, name: str) -> TypeAdapter[Any]:
-    """Converts and checks values of an option as its flag does."""
-    from pydantic import Field, TypeAdapter
-
-    hint = get_type_hints(group, include_extras=True)[name]
-    # Typer keeps the flag's bounds in the annotation that describes the flag.
-    flag = hint.__metadata__[0]
-    bounded: Any = Annotated[hint, Field(ge=getattr(flag, "min", None), le=getattr(flag, "max", None))]
-    return TypeAdapter(bounded)
+        try:
+            return override(settings, check(type(settings), self.values))
+        except UserError as fault:
+            raise UserError(f"{self.place}: {fault}", fault.hint) from None
 
 
 def read_rows(source: str) -> list[BatchRow]:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.cli.console import note
-from jointnet_cli.cli.inputs import recorded_depth, require_files, require_one_size
-from jointnet_cli.cli.options import DepthKind
-from jointnet_cli.cli.view import ProjectionOptions
+from jointnet_cli.cli.inputs import projection_of, recorded_depth, require_files, require_one_size
 from jointnet_cli.errors import UserError
 from jointnet_cli.projection import Projection
 from jointnet_cli.scene.exports import SceneOptions
+from jointnet_cli.tasks import DepthKind, ViewOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,13 +77,13 @@ def find_scene(path: Path, depth: Path | None = None) -> SceneFiles:
     return SceneFiles(stem, path, depth or path, read_record(path) or read_record(depth or path))
 
 
-def scene_projection(files: SceneFiles, view: ProjectionOptions) -> Projection:
+def scene_projection(files: SceneFiles, view: ViewOptions) -> Projection:
     """How the picture looks at the scene: by flags, else by the files.
 
     Raises:
         UserError: contradicting flags, or files that show a sphere.
     """
-    return view.projection(files.image, files.depth) or _perspective(files.record)
+    return projection_of(view, files.image, files.depth) or _perspective(files.record)
 
 
 def read_scene(

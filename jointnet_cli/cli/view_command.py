@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,14 +12,15 @@ import typer
 
 from jointnet_cli.cli.batch import FATAL_ERRNOS
 from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, progress, report_error
-from jointnet_cli.cli.options import INPUT_PANEL, OUTPUT_PANEL, Channel, DepthKind, ModelOptions, OutputOptions, option
+from jointnet_cli.cli.options import ModelOptions, OutputOptions, option
 from jointnet_cli.cli.scene_inputs import SceneFiles, find_scene, read_scene, scene_projection
-from jointnet_cli.cli.view import ProjectionOptions
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import check_free
 from jointnet_cli.files.text import to_json
 from jointnet_cli.model.hub import find_model
+from jointnet_cli.params import INPUT_PANEL, OUTPUT_PANEL, Param
 from jointnet_cli.scene.exports import SceneOptions, write_exports
+from jointnet_cli.tasks import CHANNEL, DEPTH_KIND, DepthKind, ViewOptions
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
@@ -31,24 +32,29 @@ Paths = Annotated[
         metavar="PATH", help="Results (EXR, image, `.metadata.json`), or an image with --depth.", show_default=False
     ),
 ]
-Depth = Annotated[
-    Path | None,
-    option("--depth", panel=INPUT_PANEL, metavar="FILE", help="Its depth: PNG, TIFF, EXR or npy.", show_default=False),
-]
 OldScale = Annotated[float | None, option("--scale", hidden=True)]
 OldShift = Annotated[float | None, option("--shift", hidden=True)]
 """Former names of --depth-scale and --depth-shift."""
 Open = Annotated[bool, option("--open", panel=OUTPUT_PANEL, help="Show each page in the browser.")]
 
 
+@dataclass(frozen=True)
+class SceneMapFile:
+    """The depth of an image, where it is not beside the image or in the same file."""
+
+    depth: Annotated[
+        Path | None, Param("Its depth: PNG, TIFF, EXR or npy.", "FILE", panel=INPUT_PANEL, shown=False)
+    ] = None
+    depth_kind: Annotated[DepthKind, DEPTH_KIND] = "auto"
+    channel: Annotated[str | None, CHANNEL] = None
+
+
 def view(
     paths: Paths,
     *,
-    depth: Depth = None,
-    depth_kind: DepthKind = "auto",
-    channel: Channel = None,
+    files: SceneMapFile,
     browse: Open = False,
-    projection: ProjectionOptions,
+    projection: ViewOptions,
     output: OutputOptions,
     scene: SceneOptions = SceneOptions(layers=False),
     model: ModelOptions,
@@ -69,7 +75,7 @@ def view(
     scene.refuse_unused([scene])
     if browse and not scene.viewer:
         raise UserError("--open has no effect: no page is made", "leave --no-viewer or --open out")
-    if depth and len(paths) > 1:
+    if files.depth and len(paths) > 1:
         raise UserError(f"--depth belongs to one picture, not to {len(paths)}", "name one picture at a time")
     if scene.known and len(paths) > 1:
         raise UserError("--known holds the distances of one picture", "name one picture at a time")
@@ -78,10 +84,10 @@ def view(
     taken: dict[str, Path] = {}
     for path in paths:
         try:
-            files = find_scene(path, depth)
-            if (other := taken.setdefault(files.stem, path)) != path:
+            found = find_scene(path, files.depth)
+            if (other := taken.setdefault(found.stem, path)) != path:
                 raise UserError(f"its files would be called as those of {other}", "give one of them another --out")
-            _make(path, files, projection, scene, depth_kind, channel, output, browse, paint)
+            _make(path, found, projection, scene, files, output, browse, paint)
         except Exception as fault:
             if isinstance(fault, OSError) and fault.errno in FATAL_ERRNOS:
                 raise
@@ -114,10 +120,9 @@ def _painter(options: ModelOptions) -> Callable[[Scene], Scene]:
 def _make(
     path: Path,
     files: SceneFiles,
-    projection: ProjectionOptions,
+    projection: ViewOptions,
     scene: SceneOptions,
-    depth_kind: DepthKind,
-    channel: str | None,
+    given: SceneMapFile,
     output: OutputOptions,
     browse: bool,
     paint: Callable[[Scene], Scene] | None,
@@ -128,7 +133,7 @@ def _make(
     seen = scene_projection(files, projection)
     if not output.dry_run:
         with progress(files.title, output.quiet):
-            made = read_scene(files, seen, scene, depth_kind, channel, quiet=output.quiet)
+            made = read_scene(files, seen, scene, given.depth_kind, given.channel, quiet=output.quiet)
             made = paint(made) if paint else made
             output.out.mkdir(parents=True, exist_ok=True)
             record = files.record if output.metadata and files.record else None

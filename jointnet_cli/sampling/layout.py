@@ -159,7 +159,7 @@ def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:
     Raises:
         UserError: sizes, a stride, a taper or a span that do not fit, or settings of tiles for the method `direct`.
     """
-    if not 0 < task.span <= 360 or (task.wrap and task.span != 360):
+    if not 0 < task.span <= 360 or (task.wraps and task.span != 360):
         raise UserError("span is at most 360 degrees, and exactly 360 with wrap", hint="--span 360, or --no-wrap")
     window = folder.window
     height = folder.latent_side(task.height or folder.size, "height")
@@ -172,7 +172,7 @@ def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:
                 flag = f"--{name.replace('_', '-')}"
                 raise UserError(f"{flag} has no effect: the method direct has no tiles", hint="leave it out")
         return single_tile(height, width)
-    layout = tiled(height, width, window, TILINGS[task.method], wrap=task.wrap)
+    layout = tiled(height, width, window, TILINGS[task.method], wrap=task.wraps)
     if task.stride is not None:
         layout = replace(layout, stride=folder.latent_side(task.stride, "stride"))
     if layout.stride > window:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Annotated, Any, Literal, get_args
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.params import SAMPLING_PANEL, Param
+
+_Setting = partial(Param, panel=SAMPLING_PANEL, env=True, shown="model's")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How to denoise. `None` means the default that the model's folder states (`jointnet.json`)."""
 
-    steps: int | None = None
-    """Number of denoising steps, at least 1."""
-    guidance: float | None = None
-    """Classifier-free guidance scale; 1 switches guidance off."""
-    scheduler: str | None = None
-    """A name of `jointnet_cli.sampling.schedule.SCHEDULERS`, such as `ddim`."""
-    tile_batch: int | None = None
-    """How many tiles go through the network at once; `None` decides by the device."""
+    steps: Annotated[int | None, _Setting("Denoising steps.", "N", ge=1)] = None
+    guidance: Annotated[float | None, _Setting("Classifier-free guidance scale; 1 is off.", "SCALE", ge=0)] = None
+    scheduler: Annotated[str | None, _Setting("Sampler, such as `ddim`.", "NAME")] = None
+    """A name of `jointnet_cli.sampling.schedule.SCHEDULERS`."""
+    tile_batch: Annotated[
+        int | None, _Setting("Tiles that go through the network at once.", "N", ge=1, shown="automatic")
+    ] = None
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:

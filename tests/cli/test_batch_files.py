@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 
 import numpy as np
 import pytest
-import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from jointnet_cli.cli.rows import BatchRow, read_rows
 from jointnet_cli.errors import UserError
+from jointnet_cli.params import Param
 
 
 def plan(invoke, *arguments: str, stdin: str | None = None) -> list[dict]:
@@ -141,12 +141,12 @@ def test_a_bad_row_is_named_before_anything_runs(invoke, name, text, words, hint
 
 @dataclass(frozen=True)
 class Options:
-    steps: Annotated[int | None, typer.Option("--steps", min=1, max=1000)] = None
-    strength: Annotated[float, typer.Option("--strength")] = 1.0
-    what: Annotated[Literal["both", "depth"], typer.Option("--what")] = "both"
-    wrap: Annotated[bool | None, typer.Option("--wrap/--no-wrap")] = None
-    mask: Annotated[Path | None, typer.Option("--mask")] = None
-    prompt: Annotated[str, typer.Option("--prompt")] = ""
+    steps: Annotated[int | None, Param("Any.", ge=1, le=1000)] = None
+    strength: Annotated[float, Param("Any.")] = 1.0
+    what: Annotated[Literal["both", "depth"], Param("Any.")] = "both"
+    wrap: Annotated[bool | None, Param("Any.")] = None
+    mask: Annotated[Path | None, Param("Any.")] = None
+    prompt: Annotated[str, Param("Any.")] = ""
 
 
 OPTIONS = st.builds(
@@ -164,22 +164,13 @@ OPTIONS = st.builds(
 @given(OPTIONS)
 def test_text_becomes_the_options_own_types(options):
     text = {name: str(value) for name, value in vars(options).items()}
-    assert BatchRow("here", text).override([Options()]) == [options]
+    assert BatchRow("here", text).override(Options()) == options
 
 
 @given(st.integers().filter(lambda steps: not 1 <= steps <= 1000))
 def test_the_flags_bounds_hold(steps):
     with pytest.raises(UserError, match="here: steps"):
-        BatchRow("here", {"steps": steps}).override([Options()])
-
-
-def test_an_option_is_found_in_its_group():
-    @dataclass(frozen=True)
-    class Other:
-        seed: Annotated[int, typer.Option("--seed")] = 0
-
-    row = BatchRow("here", {"seed": "4", "prompt": "sea"})
-    assert row.override([Options(), Other()]) == [Options(prompt="sea"), Other(4)]
+        BatchRow("here", {"steps": steps}).override(Options())
 
 
 def test_a_file_may_have_dos_line_ends_and_a_byte_order_mark(tmp_path):

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from jointnet_cli.cli.view import ProjectionOptions
+from jointnet_cli.cli.inputs import projection_of
 from jointnet_cli.errors import UserError
 from jointnet_cli.projection import Projection
+from jointnet_cli.tasks import ViewOptions
 
 
 @pytest.fixture(autouse=True)
@@ -185,16 +186,16 @@ RING = Projection("cylindrical", 360.0, True)
 )
 def test_the_view_is_what_flags_say_and_then_what_files_say(flags, of_ring, of_photo):
     ring = stating("ring.png", 360.0, True)
-    assert ProjectionOptions(**flags).projection(ring) == of_ring
-    assert ProjectionOptions(**flags).projection(Path("a.png"), ring) == of_ring
-    assert ProjectionOptions(**flags).projection(Path("a.png")) == of_photo
+    assert projection_of(ViewOptions(**flags), ring) == of_ring
+    assert projection_of(ViewOptions(**flags), Path("a.png"), ring) == of_ring
+    assert projection_of(ViewOptions(**flags), Path("a.png")) == of_photo
 
 
 def test_half_a_circle_does_not_close():
     half = stating("half-circle.png", 180.0, False)
-    assert ProjectionOptions().projection(half) == Projection("cylindrical", 180.0, False)
+    assert projection_of(ViewOptions(), half) == Projection("cylindrical", 180.0, False)
     with pytest.raises(UserError, match="span of 360, not 180"):
-        ProjectionOptions(wrap=True).projection(half)
+        projection_of(ViewOptions(wrap=True), half)
 
 
 def test_a_panorama_stays_one_when_it_is_refined(invoke):

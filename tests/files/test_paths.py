@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +14,17 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import SLUG_LENGTH, check_free, slug, stem
 from jointnet_cli.results import expected_files
 from jointnet_cli.scene.exports import MeshFormat, SceneOptions, StereoLayout
-from jointnet_cli.tasks import Depth, Generate, Panorama, Refine, kind, source, title
+from jointnet_cli.tasks import (
+    Depth,
+    Generate,
+    ImageFile,
+    Inpaint,
+    MapFiles,
+    MaskFiles,
+    Panorama,
+    Refine,
+    RefinedMapFiles,
+)
 
 
 @pytest.mark.parametrize(
@@ -60,18 +69,24 @@ def test_stem_sorts_by_index() -> None:
         ("refine", Path("2024_01_beach.image.png"), "refined 2024_01_beach.image"),
     ],
 )
-def test_the_title_is_the_prompt_or_the_pictures_name(kind: str, image: Path | None, expected: str) -> None:
-    assert title(kind, "a dog", image) == expected
+def test_the_title_is_the_prompt_or_the_name_of_the_image(kind: str, image: Path | None, expected: str) -> None:
+    requests = {
+        "generate": Generate(prompt="a dog"),
+        "inpaint": Inpaint(prompt="a dog", photo=ImageFile(image)),
+        "depth": Depth(prompt="a dog", source=image),
+        "refine": Refine(prompt="a dog", photo=ImageFile(image)),
+    }
+    assert requests[kind].title == expected
 
 
-def test_a_task_knows_the_file_that_it_starts_from() -> None:
-    photo = np.zeros((2, 2, 3), np.float32)
-    beach = Path("beach.png")
-    assert source(Depth(image=photo, source=beach, seed=0)) == beach
-    assert source(Refine(image=photo, maps={}, sources={"image": beach}, seed=0)) == beach
-    assert source(Generate(prompt="ocean reef", sources={"depth": beach}, seed=0)) is None
-    assert source(Panorama(prompt="ocean reef", seed=0)) is None
-    assert kind(Depth(image=photo, seed=0)) == "depth"
+def test_a_request_knows_the_files_that_it_starts_from() -> None:
+    beach, reef = Path("beach.png"), Path("reef.png")
+    assert Depth(source=beach).sources == {"image": beach}
+    assert Refine(photo=ImageFile(beach), files=RefinedMapFiles(reef)).sources == {"image": beach, "depth": reef}
+    assert Generate(files=MapFiles(normal=beach)).sources == {"normal": beach}
+    assert Panorama().sources == {}
+    marked = Inpaint(photo=ImageFile(beach), files=MapFiles(reef), marks=MaskFiles(depth_mask=beach))
+    assert marked.sources == {"image": beach, "depth": reef, "depth_mask": beach}
 
 
 PLACE = SceneOptions(mesh=list(MeshFormat), viewer=True, stereo=list(StereoLayout), orbit="clip.mp4")

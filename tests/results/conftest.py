@@ -12,7 +12,18 @@ import pytest
 from jointnet_cli.projection import Projection
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.presets import Sampling
-from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Refine, Task
+from jointnet_cli.tasks import (
+    Depth,
+    Generate,
+    ImageFile,
+    Inpaint,
+    MapFiles,
+    MaskFiles,
+    Panorama,
+    Refine,
+    RefinedMapFiles,
+    Request,
+)
 
 HEIGHT, WIDTH = 16, 64
 SETTINGS = {
@@ -37,7 +48,7 @@ def make_result() -> Callable[..., Result]:
             "depth": random.random((HEIGHT, WIDTH), np.float32),
             "normal": normal / np.linalg.norm(normal, axis=-1, keepdims=True),
         }
-        task: Task
+        task: Request
         projection = Projection("perspective", 60.0)
         if kind == "generate":
             task = Generate(**{"prompt": "ocean reef", "seed": 5, **fields})
@@ -45,16 +56,23 @@ def make_result() -> Callable[..., Result]:
             task = Depth(**{"image": image, "source": Path("photos/My Cat.jpg"), "seed": 5, **fields})
         elif kind == "inpaint":
             given = {"maps": {"depth": arrays["depth"]}, "masks": {"rgb": np.ones((HEIGHT, WIDTH), np.float32)}}
-            sources = {"image": Path("beach.png"), "depth": Path("beach.exr"), "mask": Path("mask.png")}
-            task = Inpaint(**{"image": image, "prompt": "a palm", "seed": 5, **given, "sources": sources, **fields})
+            files = {
+                "photo": ImageFile(Path("beach.png")),
+                "files": MapFiles(Path("beach.exr")),
+                "marks": MaskFiles(Path("mask.png")),
+            }
+            task = Inpaint(**{"image": image, "prompt": "a palm", "seed": 5, **given, **files, **fields})
         elif kind == "refine":
-            sources = {"image": Path("0.image.png"), "depth": Path("0.depth.png")}
-            given = {"maps": {"depth": arrays["depth"]}, "sources": sources}
+            given = {
+                "maps": {"depth": arrays["depth"]},
+                "photo": ImageFile(Path("0.image.png")),
+                "files": RefinedMapFiles(Path("0.depth.png")),
+            }
             task = Refine(**{"image": image, "seed": 5, **given, **fields})
             projection = task.projection or projection
         else:
             task = Panorama(**{"prompt": "ocean reef", "seed": 5, "sampling": Sampling(tile_batch=4), **fields})
-            projection = Projection("cylindrical", task.span, task.wrap)
+            projection = Projection("cylindrical", task.span, task.wraps)
         timings = {"text": 0.25, "denoise": 1.5, "decode": 0.25}
         return Result(task, image, {name: arrays[name] for name in maps}, projection, dict(SETTINGS), timings)
 

@@ -16,6 +16,7 @@ from jointnet_cli.files.metadata import read_record
 from jointnet_cli.projection import Projection
 from jointnet_cli.record import command, describe, exr_attributes, parameters, png_text, record
 from jointnet_cli.results import Result
+from jointnet_cli.tasks import MapFiles
 
 MakeResult = Callable[..., Result]
 
@@ -141,7 +142,7 @@ def test_settings_of_any_type_become_json(make_result: MakeResult) -> None:
         ),
         (
             "generate",
-            {"sources": {"depth": Path("a.exr"), "normal": Path("-n.png")}},
+            {"files": MapFiles(Path("a.exr"), Path("-n.png"))},
             "jointnet generate 'ocean reef' --model diorama --seed 5 --width 64 --height 16 --depth a.exr --normal -n.png"
             " --steps 12 --guidance 3.5 --scheduler ddim --dtype float32",
         ),

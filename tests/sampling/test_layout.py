@@ -278,7 +278,7 @@ def test_half_of_an_odd_tile_is_rounded(folder: ModelFolder) -> None:
         ({"width": 30}, "at least 32 pixels", "generate"),
         ({"height": 16}, "at least 32 pixels", "generate"),
         ({"stride": 34}, "leaves gaps", "--stride 16"),
-        ({"span": 180}, "span", "--no-wrap"),
+        ({"span": 180, "wrap": True}, "span", "--no-wrap"),
         ({"span": 0.0, "wrap": False}, "span", "360"),
         ({"span": 361.0, "wrap": False}, "span", "360"),
     ],
@@ -352,7 +352,10 @@ def test_the_smallest_panorama_and_the_widest_stride(folder: ModelFolder) -> Non
 
 def test_what_is_said_of_panoramas_that_cannot_be(folder: ModelFolder) -> None:
     words = {
-        ("span is at most 360 degrees, and exactly 360 with wrap", "--span 360, or --no-wrap"): {"span": 180.0},
+        ("span is at most 360 degrees, and exactly 360 with wrap", "--span 360, or --no-wrap"): {
+            "span": 180.0,
+            "wrap": True,
+        },
         ("a panorama is at least 32 pixels wide and high", "or use: jointnet generate"): {"width": 30},
         ("stride 34 leaves gaps between tiles of 32", "--stride 16"): {"stride": 34},
     }

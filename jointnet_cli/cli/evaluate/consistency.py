@@ -7,7 +7,7 @@ from typing import Annotated
 from jointnet_cli.cli.evaluate.options import DeviceOptions, EvaluateOptions, conclude
 from jointnet_cli.cli.evaluate.prompts import Prompts, listed_prompts
 from jointnet_cli.cli.options import PROMPT_PANEL, SamplingOptions, option
-from jointnet_cli.cli.view import VIEW_PANEL
+from jointnet_cli.params import VIEW_PANEL
 
 DEFAULT_ROWS = ("jointnet:diorama",)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from jointnet_cli.cli.depth import Ensemble
 from jointnet_cli.cli.evaluate.options import DeviceOptions, EvaluateOptions, Shards, conclude
-from jointnet_cli.cli.options import INPUT_PANEL, DepthKind, SamplingOptions, option
+from jointnet_cli.cli.options import INPUT_PANEL, DepthKind, Ensemble, SamplingOptions, option
 from jointnet_cli.errors import UserError
 
 if TYPE_CHECKING:

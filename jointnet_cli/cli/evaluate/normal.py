@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jointnet_cli.cli.depth import Ensemble
 from jointnet_cli.cli.evaluate.depth import Truth
 from jointnet_cli.cli.evaluate.options import DeviceOptions, EvaluateOptions, Shards, conclude
-from jointnet_cli.cli.options import SamplingOptions
+from jointnet_cli.cli.options import Ensemble, SamplingOptions
 from jointnet_cli.errors import UserError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from jointnet_cli.cli.console import note
 from jointnet_cli.cli.evaluate.options import EvaluateOptions, conclude
 from jointnet_cli.cli.evaluate.prompts import Prompts, listed_prompts
 from jointnet_cli.cli.options import PROMPT_PANEL, ModelOptions, TiledSamplingOptions, option
-from jointnet_cli.cli.view import VIEW_PANEL
+from jointnet_cli.params import VIEW_PANEL
 from jointnet_cli.projection import FULL_CIRCLE
 
 METHODS = ("direct", "multidiffusion", "syncdiffusion", "jointnet")

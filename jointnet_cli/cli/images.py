@@ -1,0 +1,109 @@
+"""The five image commands: from flags and batch files to items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, TypeVar
+
+import typer
+
+from jointnet_cli.cli.batch import Item, run_batch
+from jointnet_cli.cli.inputs import Inputs, projection_of, require_files, stated_panorama
+from jointnet_cli.cli.options import BatchOptions, ModelOptions, OutputOptions
+from jointnet_cli.cli.rows import BatchRow, read_rows
+from jointnet_cli.errors import UserError
+from jointnet_cli.files.paths import list_photos
+from jointnet_cli.params import params
+from jointnet_cli.scene.exports import SceneOptions
+from jointnet_cli.tasks import Depth, Request
+
+R = TypeVar("R", bound=Request)
+
+Photos = Annotated[
+    list[str],
+    typer.Argument(metavar="PHOTO", help="Files, folders or patterns; `-` reads paths from stdin.", show_default=False),
+]
+
+
+def image_command(kind: type[Request]) -> Callable[..., None]:
+    """Return the command of a task: its fields are the flags, its docstring is the help."""
+    if kind is Depth:
+        return _predict
+
+    def run(
+        request: Request, batch: BatchOptions, model: ModelOptions, output: OutputOptions, scene: SceneOptions
+    ) -> None:
+        run_batch(list_items(request, batch, Inputs(output.quiet)), model, output, scene)
+
+    groups = {"batch": BatchOptions, "model": ModelOptions, "output": OutputOptions, "scene": SceneOptions}
+    run.__annotations__ = {"request": kind, **groups, "return": None}
+    run.__name__, run.__doc__ = kind.name, kind.__doc__
+    return run
+
+
+def _predict(
+    photos: Photos, *, request: Depth, model: ModelOptions, output: OutputOptions, scene: SceneOptions
+) -> None:
+    inputs = Inputs(output.quiet)
+    requests = [
+        replace(request, source=photo, seed=request.seed + index) for index, photo in enumerate(list_photos(photos))
+    ]
+    items = [Item(index, own, partial(inputs.load, own), independent=True) for index, own in enumerate(requests)]
+    run_batch(items, model, output, scene)
+
+
+_predict.__name__, _predict.__doc__ = Depth.name, Depth.__doc__
+
+
+def list_items(request: Request, batch: BatchOptions, inputs: Inputs) -> list[Item]:
+    """Return an item for every row of the batch file, or for the flags alone, `--count` times.
+
+    Item n has seed + n, and in a row with a seed of its own repeat k has that seed + k.
+
+    Raises:
+        UserError: a prompt that is missing or given twice; a row that cannot be read; an input that is missing.
+    """
+    rows = [BatchRow("", {})] if batch.prompts is None else read_rows(batch.prompts)
+    if request.prompt and all("prompt" in row.values for row in rows):
+        raise UserError("a prompt and --prompts were both given", "leave one of them out")
+    items: list[Item] = []
+    for row in rows:
+        own = row.override(request)
+        own = replace(own, prompt=_prompt(own, row.place))  # type: ignore[type-var]
+        independent = bool(row.values.keys() - {"prompt", "seed"})
+        for repeat in range(batch.count):
+            seed = own.seed + (repeat if "seed" in row.values else len(items))
+            one = _resolve(replace(own, seed=seed))  # type: ignore[type-var]
+            require_files(one.sources, row.place)
+            items.append(Item(len(items), one, partial(inputs.load, one), independent))
+    return items
+
+
+def _prompt(request: Request, place: str) -> str:
+    """The prompt without the blanks around it; only where it is an argument it must be given."""
+    prompt = request.prompt.strip()
+    needed = any(parameter.name == "prompt" and parameter.param.argument for parameter in params(type(request)))
+    if needed and not prompt:
+        where = f" in {place}" if place else ""
+        raise UserError(f"no prompt{where}", 'say what to draw, such as "ocean reef", or give --prompts FILE')
+    return prompt
+
+
+def _resolve(request: R) -> R:
+    """Check that the files which a task needs are named, and read the projection that they state.
+
+    Raises:
+        UserError: no image, no mask, contradicting flags, or a file that shows a sphere.
+    """
+    if request.photo is not None and request.photo.image is None:
+        raise UserError("no image", "name the image to start from, or give --prompts with a column image")
+    if request.marks is not None and not request.marks.paths:
+        raise UserError("no mask", "--mask FILE: white is repainted, black stays; --depth-mask for the depth alone")
+    shown = [request.sources[name] for name in ("image", "depth", "normal") if name in request.sources]
+    if request.view is not None:
+        return replace(request, projection=projection_of(request.view, *shown))  # type: ignore[type-var]
+    for path in shown:
+        stated_panorama(path)  # refuses a sphere
+    return request
