@@ -4,7 +4,7 @@
 
 Every model is measured in processes of its own, in turn. Memory of sampling is the process's highest resident size less what it
 was after the imports, or what a GPU allocated. Memory of training is what `jointnet train --dry-run` counts at batch size 32.
-Depth errors are those of `python -m jointnet_cli.evaluation depth`.
+Depth errors are those of `jointnet evaluate depth`.
 """
 
 from __future__ import annotations

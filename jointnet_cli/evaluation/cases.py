@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,16 +18,17 @@ from jointnet_cli.data.shards.format import Sample, sample_caption
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.folders import WORDS, digest, find_pairs, read_true_depth, take_apart
-from jointnet_cli.evaluation.judge.labels import Labels, label, labels_of_caption
+from jointnet_cli.evaluation.judge.labels import Labels, label, labels_of_caption, labels_of_prompt
 from jointnet_cli.evaluation.judge.prompts import fixed_prompts
 from jointnet_cli.files.images import read_image
 from jointnet_cli.files.maps import DepthKind, read_map, unit_normals
-from jointnet_cli.files.paths import IMAGE_SUFFIXES
+from jointnet_cli.files.paths import IMAGE_SUFFIXES, text_digest
 from jointnet_cli.files.text import decode_text
+from jointnet_cli.tensors import relative_disparity
 
 
 def true_disparity(sample: Sample) -> Tensor:
-    """(H, W) inverse depth in 1/metres, sky = 0.
+    """Return the inverse depth (H, W) of a sample in 1/metres, sky = 0.
 
     Raises:
         UserError: the sample has no depth.
@@ -37,14 +38,13 @@ def true_disparity(sample: Sample) -> Tensor:
     return torch.from_numpy(sample.inverse_depth)
 
 
-def samples_with_depth(shards: str | Path, limit: int | None, *, evaluation: bool = True) -> Iterator[Sample]:
-    """Stream the first samples of shards with their depth; with `evaluation` warn of training seeds."""
-    return ShardSet.open(shards, limit, evaluation=evaluation).samples(("depth",))
+CAPTION_COLUMNS = ("prompt", "caption", "text")
+"""Names of the column with the captions of a table, the first choice first."""
 
 
 @dataclass(frozen=True)
 class Caption:
-    """A text, and what a picture of it must show."""
+    """A text, and what an image of it must show."""
 
     text: str
     asked: Labels | None = None
@@ -52,30 +52,53 @@ class Caption:
 
 
 def fixed_captions() -> list[Caption]:
-    """The two hundred fixed prompts."""
-    from jointnet_cli.evaluation.judge.classifier import labels_of_prompts
-
-    prompts = fixed_prompts()
-    asked = labels_of_prompts(prompts)
-    return [
-        Caption(prompt.text, Labels(int(biome), int(time), tuple(present.tolist()), tuple(colour.tolist())))
-        for prompt, biome, time, present, colour in zip(
-            prompts, asked.biome, asked.time, asked.present, asked.colour, strict=True
-        )
-    ]
+    """Return the 200 fixed prompts."""
+    return [Caption(prompt.text, labels_of_prompt(prompt)) for prompt in fixed_prompts()]
 
 
 def shard_caption(raw: Mapping[str, Any]) -> Caption:
-    """The caption of an undecoded sample of shards; of a world with what it says of it."""
+    """Return the caption of an undecoded sample of shards, with labels if it is a world."""
     record = json.loads(raw.get("json", b"{}"))
     text = sample_caption(raw, record)
     return Caption(text, labels_of_caption(text, label(record["scene"], text)) if "scene" in record else None)
 
 
-def read_coco(path: Path) -> list[Caption]:
-    """One caption an image of a COCO captions file, the first of each, in the order of the images' ids.
+def read_captions(path: Path) -> list[Caption]:
+    """Read captions: COCO's JSON, a prompt a line, or a table with a column `prompt`, `caption` or `text`.
 
-    A JSON list of texts, or of objects with `caption`, is read too.
+    Raises:
+        UserError: the file cannot be read or holds no captions.
+    """
+    from jointnet_cli.cli.rows import read_rows
+
+    if path.suffix.lower() == ".json":
+        return read_coco(path)
+    captions = []
+    for row in read_rows(str(path)):
+        if (column := next((name for name in CAPTION_COLUMNS if name in row.values), None)) is None:
+            raise UserError(f"{row.place} has no caption", hint="name the column prompt")
+        captions.append(Caption(str(row.values[column])))
+    return captions
+
+
+def read_prompts(source: str) -> list[str]:
+    """Read prompts, one a line or in a column `prompt`; `-` is stdin.
+
+    Raises:
+        UserError: the file cannot be read, or a row has no prompt.
+    """
+    from jointnet_cli.cli.rows import read_rows
+
+    rows = read_rows(source)
+    if lacking := next((row.place for row in rows if not str(row.values.get("prompt", "")).strip()), None):
+        raise UserError(f"{lacking}: no prompt", hint="the column is called prompt")
+    return [str(row.values["prompt"]).strip() for row in rows]
+
+
+def read_coco(path: Path) -> list[Caption]:
+    """Read a COCO captions file: the first caption of every image, in the order of the images' ids.
+
+    A JSON list of texts, or of objects with `caption`, is read, too.
 
     Raises:
         UserError: the file cannot be read or holds no captions.
@@ -110,14 +133,19 @@ def _texts(entries: list[Any]) -> list[str]:
 WORLDS_CAP = 80.0
 """Metres; the usual cap of outdoor scenes, for worlds, whose horizon is a depth without bound."""
 
+_NO_IMAGE = np.empty((0, 0, 3), np.float32)
+
 
 @dataclass(frozen=True)
 class Case:
-    """A picture and what is known of its surfaces."""
+    """An item of the data: what is given to a method, and what is known to be true."""
 
-    key: str
-    image: NDArray[np.float32]
-    """(H, W, 3) sRGB in [0, 1]."""
+    number: int
+    key: str = ""
+    prompt: str = ""
+    seed: int = 0
+    image: NDArray[np.float32] = field(default_factory=lambda: _NO_IMAGE)
+    """(H, W, 3) sRGB in [0, 1]; empty where only a prompt is given."""
     inverse_depth: NDArray[np.float32] | None = None
     """(H, W), 0 where depth is unknown or endless."""
     normal: NDArray[np.float32] | None = None
@@ -125,16 +153,26 @@ class Case:
     intrinsics: NDArray[np.float64] | None = None
     """(3, 3) of a pinhole camera, in pixels."""
 
+    @property
+    def relative_depth(self) -> NDArray[np.float32]:
+        """The true relative disparity (H, W) in [0, 1], near = 1."""
+        if self.inverse_depth is None:
+            raise UserError(f"sample {self.key} has no depth", hint="prepare shards that carry it")
+        return relative_disparity(torch.from_numpy(self.inverse_depth)[None])[0].numpy().astype(np.float32)
+
 
 class Cases(Protocol):
-    """Scenes by number."""
+    """Cases by number."""
 
-    facts: dict[str, Any]
-    """A description of the cases that can be written as JSON."""
-    identity: str
-    """What tells them from other scenes, wherever they lie."""
-    depth_cap: float | None
-    """Depth beyond which they do not count unless it is asked for."""
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """A description of the cases, ready for JSON."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """What tells them from other cases, wherever they lie."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -143,8 +181,53 @@ class Cases(Protocol):
         ...
 
 
+class TrueCases(Cases, Protocol):
+    """Cases whose depth or normals are known."""
+
+    @property
+    def depth_cap(self) -> float | None:
+        """Depth beyond which the truth does not count by default."""
+        ...
+
+
+class PromptCases:
+    """Prompts, each from one or several seeds; the first seed of all prompts comes first.
+
+    Args:
+        prompts: the prompts.
+        seeds: draws of each prompt, from seed 0 on.
+        count: with it, so many cases, each with its number as the seed; prompts repeat.
+        images: real images that belong to the prompts, if there are any.
+    """
+
+    def __init__(
+        self, prompts: Sequence[str], seeds: int = 1, count: int | None = None, images: ShardCases | None = None
+    ) -> None:
+        self.prompts, self._seeds, self._count, self._images = prompts, seeds, count, images
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"prompts": len(self.prompts), "seeds": self._seeds}
+
+    @property
+    def identity(self) -> str:
+        return text_digest("\n".join(self.prompts))
+
+    def __len__(self) -> int:
+        return len(self.prompts) * self._seeds if self._count is None else self._count
+
+    def __getitem__(self, number: int) -> Case:
+        seed = number // len(self.prompts) if self._count is None else number
+        case = Case(number, prompt=self.prompts[number % len(self.prompts)], seed=seed)
+        return case if self._images is None else replace(case, image=self._images.image(number))
+
+
 class ShardCases:
     """The samples of shards, such as reserved worlds (`jointnet prepare --source worlds --evaluation`).
+
+    Args:
+        source: as for `ShardSet.open`.
+        modality: `depth` or `normal` if every case must have that map.
 
     Raises:
         UserError: no complete shards.
@@ -152,30 +235,59 @@ class ShardCases:
 
     depth_cap: float | None = WORLDS_CAP
 
-    def __init__(self, source: str | Path, modality: str) -> None:
+    def __init__(self, source: str | Path, modality: str | None = None) -> None:
         self._samples, self._modality = ShardSet.open(source, evaluation=True), modality
-        self.identity = self._samples.digest
-        self.facts = {"shards": str(source), "samples": len(self), **self._samples.origin}
+
+    @property
+    def identity(self) -> str:
+        return self._samples.digest
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"shards": self._samples.source, "samples": len(self), **self._samples.origin}
+
+    @property
+    def image_facts(self) -> dict[str, Any]:
+        """A description of the images, ready for JSON."""
+        facts = {"shards": self._samples.source, "pictures": len(self), "digest": self.identity}
+        return {**facts, **self._samples.origin}
+
+    @property
+    def key(self) -> str:
+        """What tells their images from any others."""
+        return f"shards {self.identity}"
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def __getitem__(self, number: int) -> Case:
         sample = self._samples.sample(number, ("depth", "normal"))
-        if (sample.inverse_depth if self._modality == "depth" else sample.normal) is None:
+        if self._modality and (sample.inverse_depth if self._modality == "depth" else sample.normal) is None:
             raise UserError(f"sample {sample.key} has no {self._modality}", hint="prepare shards that carry it")
         camera = (sample.record.get("scene") or {}).get("camera") or {}
         return Case(
+            number,
             sample.key,
+            sample.caption,
+            number,
             sample.image.astype(np.float32) / np.float32(255),
             sample.inverse_depth,
             None if sample.normal is None else unit_normals(sample.normal),
             np.array(camera["intrinsics"]) if "intrinsics" in camera else None,
         )
 
+    def image(self, number: int) -> NDArray[np.float32]:
+        """Return one image (H, W, 3), sRGB in [0, 1]."""
+        return self._samples.sample(number).image.astype(np.float32) / np.float32(255)
+
+    @cached_property
+    def captions(self) -> list[Caption]:
+        """The captions of all samples; images are not decoded."""
+        return [shard_caption(raw) for raw in self._samples.raw()]
+
 
 class FolderCases:
-    """The pictures of a folder that have a map of the modality; see `folders.find_pairs` for the layouts.
+    """The images of a folder that have a map of the modality; `folders.find_pairs` explains the layouts.
 
     Raises:
         UserError: there are none.
@@ -194,14 +306,15 @@ class FolderCases:
         return len(self._pairs)
 
     def __getitem__(self, number: int) -> Case:
-        key, (picture, truth) = self._pairs[number]
+        key, (image, truth) = self._pairs[number]
+        case = Case(number, key, seed=number, image=read_image(image))
         if self._modality == "depth":
-            return Case(key, read_image(picture), inverse_depth=read_true_depth(truth, self._kind))
-        return Case(key, read_image(picture), normal=read_map(truth, "normal").values)
+            return replace(case, inverse_depth=read_true_depth(truth, self._kind))
+        return replace(case, normal=read_map(truth, "normal").values)
 
 
 class Middlebury:
-    """The left picture of Middlebury 2014's `Motorcycle`, a quarter of its size, with measured disparity.
+    """The left image of Middlebury 2014's `Motorcycle`, a quarter of its size, with measured disparity.
 
     Raises:
         UserError: scikit-image is not installed.
@@ -222,10 +335,11 @@ class Middlebury:
         left, _, disparity = stereo_motorcycle()
         metric = (disparity + self.OFFSET) / (self.FOCAL * self.BASELINE)
         x, y = self.CENTRE
-        self._scene = Case(
+        self._case = Case(
+            0,
             "motorcycle",
-            left.astype(np.float32) / np.float32(255),
-            np.where(np.isfinite(disparity), metric, 0).astype(np.float32),
+            image=left.astype(np.float32) / np.float32(255),
+            inverse_depth=np.where(np.isfinite(disparity), metric, 0).astype(np.float32),
             intrinsics=np.array([[self.FOCAL, 0, x], [0, self.FOCAL, y], [0, 0, 1]]),
         )
         self.facts = {"scene": self.identity, "samples": 1}
@@ -234,65 +348,11 @@ class Middlebury:
         return 1
 
     def __getitem__(self, number: int) -> Case:
-        return (self._scene,)[number]
+        return (self._case,)[number]
 
 
-@dataclass(frozen=True)
-class PictureSet:
-    """Pictures with their numbers; of a set that was made some may be missing."""
-
-    key: str
-    """What tells them from any other pictures, these ones remade included."""
-    count: int
-    read: Callable[[int], NDArray[np.floating]]
-    """The picture of a number, (H, W, 3) sRGB in [0, 1]. Raises UserError: it is missing or cannot be read."""
-
-    def tensor(self, number: int) -> Tensor:
-        """(1, 3, H, W) in [0, 1]."""
-        values = np.ascontiguousarray(self.read(number), np.float32)
-        return torch.from_numpy(values).permute(2, 0, 1)[None]
-
-
-class ShardPictures:
-    """The pictures of shards, with their captions.
-
-    Raises:
-        UserError: no complete shards.
-    """
-
-    def __init__(self, source: str | Path) -> None:
-        self._samples = ShardSet.open(source, evaluation=True)
-        self.sample = self._samples.sample
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    @cached_property
-    def captions(self) -> list[Caption]:
-        """The captions of all samples. Pictures are passed over undecoded."""
-        return [shard_caption(raw) for raw in self._samples.raw()]
-
-    @cached_property
-    def facts(self) -> dict[str, Any]:
-        """A description of the cases that can be written as JSON."""
-        return {
-            "shards": self._samples.source,
-            "pictures": len(self),
-            "digest": self._samples.digest,
-            **self._samples.origin,
-        }
-
-    def pictures(self) -> PictureSet:
-        """All of their pictures."""
-        return PictureSet(
-            f"shards {self._samples.digest}",
-            len(self),
-            lambda number: self.sample(number).image / np.float32(255),
-        )
-
-
-class FolderPictures:
-    """The pictures of a folder and its subfolders in the order of their paths, without the maps beside them.
+class FolderImages:
+    """The images of a folder and its subfolders in the order of their paths, without the maps beside them.
 
     Raises:
         UserError: there are none.
@@ -301,25 +361,36 @@ class FolderPictures:
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
             raise UserError(f"no folder {folder}")
-        self.folder = folder
-        self.paths = [path for path in sorted(folder.rglob("*")) if _is_picture(path.relative_to(folder))]
+        self._folder = folder
+        self.paths = [path for path in sorted(folder.rglob("*")) if _is_image(path.relative_to(folder))]
         if not self.paths:
-            raise UserError(f"no pictures in {folder}", hint=f"looked for {', '.join(IMAGE_SUFFIXES)}")
+            raise UserError(f"no images in {folder}", hint=f"looked for {', '.join(IMAGE_SUFFIXES)}")
 
     @cached_property
-    def facts(self) -> dict[str, Any]:
-        """A description of the cases that can be written as JSON."""
-        key = digest(self.folder, {str(path): path for path in self.paths})
-        return {"folder": str(self.folder), "pictures": len(self.paths), "digest": key}
+    def digest(self) -> str:
+        """A digest that changes with the files."""
+        return digest(self._folder, {str(path): path for path in self.paths})
 
-    def pictures(self, limit: int | None = None) -> PictureSet:
-        """The first of them, or all."""
-        count = len(self.paths) if limit is None else min(limit, len(self.paths))
-        return PictureSet(f"folder {self.facts['digest']}", count, lambda number: read_image(self.paths[number]))
+    @property
+    def image_facts(self) -> dict[str, Any]:
+        """A description of the images, ready for JSON."""
+        return {"folder": str(self._folder), "pictures": len(self), "digest": self.digest}
+
+    @property
+    def key(self) -> str:
+        """What tells them from any other images."""
+        return f"folder {self.digest}"
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def image(self, number: int) -> NDArray[np.float32]:
+        """Return one image (H, W, 3), sRGB in [0, 1]."""
+        return read_image(self.paths[number])
 
 
-def _is_picture(path: Path) -> bool:
-    """Whether a path within a folder is a picture, by its suffix and the words of its name."""
+def _is_image(path: Path) -> bool:
+    """Whether a path within a folder is an image, by its suffix and the words of its name."""
     word = take_apart(path).word
     hidden = any(part.startswith(".") for part in path.parts)
     return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and (word is None or word in WORDS["image"])

@@ -1,29 +1,28 @@
-"""Publish a table: files, plots, contact sheets."""
+"""Publish tables: files, plots, contact sheets."""
 
 from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.report import Estimate, Table, value_of
+from jointnet_cli.evaluation.report import Column, Estimate, Table, value_of
 from jointnet_cli.files.atomic import atomic_file, write_text
-from jointnet_cli.files.color import colorize
 from jointnet_cli.files.text import to_json
-from jointnet_cli.results import Result
 
 
 def publish(table: Table, folder: Path, *, as_json: bool, quiet: bool = False) -> None:
-    """Write `table.json`, `table.md` and `table.png`, name them on stderr, and print the Markdown, or one line of JSON.
+    """Write `table.json`, `table.md` and `table.png`, and print the Markdown, or one line of JSON.
 
-    Quiet, the files are not named. Without matplotlib there is no picture, which is said on stderr.
+    The names of the files go to stderr unless `quiet`. Without matplotlib there is no plot, which stderr reports.
     """
     folder.mkdir(parents=True, exist_ok=True)
     record, markdown = table.to_json(), table.to_markdown()
@@ -41,14 +40,14 @@ def publish(table: Table, folder: Path, *, as_json: bool, quiet: bool = False) -
 
 
 PANEL = 3.2
-"""Inches across a panel."""
+"""Width of a panel in inches."""
 
 ABREAST = 4
-"""Panels beside each other."""
+"""Most panels in a row."""
 
 
 def draw(table: Table, path: Path) -> None:
-    """Write a table's plot as PNG.
+    """Plot a table as PNG.
 
     Raises:
         UserError: matplotlib is not installed.
@@ -58,16 +57,19 @@ def draw(table: Table, path: Path) -> None:
     except ImportError as error:
         raise UserError("the plot needs matplotlib", hint="pip install 'jointnet-cli[eval]'") from error
 
-    names = list(table.rows)
+    names = [] if table.steps else list(table.rows)
     across = min(ABREAST, len(table.columns))
     down = -(-len(table.columns) // across)
-    size = (PANEL * across + 1.5, 0.4 + down * (0.8 + 0.35 * len(names)))
+    size = (PANEL * across + 1.5, 0.4 + down * (2.6 if table.steps else 0.8 + 0.35 * len(names)))
     figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(down, across, sharey=True, squeeze=False).flatten()
+    panels = figure.subplots(down, across, sharey=not table.steps, squeeze=False).flatten()
     for panel in panels[len(table.columns) :]:
         panel.set_axis_off()
     for panel, column in zip(panels, table.columns, strict=False):
         scale = 100 if column.percent else 1
+        if table.steps:
+            _draw_curves(panel, table, column)
+            continue
         for place, name in enumerate(names):
             cell = table.rows[name].get(column.name)
             number = value_of(cell)
@@ -86,38 +88,64 @@ def draw(table: Table, path: Path) -> None:
         figure.savefig(temporary, dpi=110)
 
 
-COLUMNS = 6
+def _draw_curves(panel: Any, table: Table, column: Column) -> None:
+    """Draw one column over training steps: a curve with its interval for every run, a line for every other row."""
+    scale = 100 if column.percent else 1
+    runs = dict.fromkeys(run for run, _ in table.steps.values())
+    for color, run in enumerate(runs):
+        names = [name for name in table.rows if table.steps.get(name, ("",))[0] == run]
+        cells = [(table.steps[name][1], table.rows[name].get(column.name)) for name in names]
+        points = [(step, cell) for step, cell in cells if isinstance(cell, Estimate) and value_of(cell) is not None]
+        steps = [step for step, _ in points]
+        panel.plot(steps, [cell.value * scale for _, cell in points], marker="o", color=f"C{color}", label=run)
+        bounds = [[getattr(cell, end) * scale for _, cell in points] for end in ("low", "high")]
+        panel.fill_between(steps, *bounds, color=f"C{color}", alpha=0.2)
+    for color, name in enumerate((name for name in table.rows if name not in table.steps), len(runs)):
+        if (number := value_of(table.rows[name].get(column.name))) is not None:
+            panel.axhline(number * scale, color=f"C{color}", linestyle="--", label=name)
+    panel.set_title(column.title + (", %" if column.percent else ""), fontsize=9)
+    panel.set_xscale("symlog", linthresh=50)
+    panel.tick_params(labelsize=8)
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize=7)
+
 
 GAP = 6
+"""Pixels between the cells of a sheet."""
 
 LINES = 4
+"""Lines of text below a cell."""
 
 FONT_SIZE = 11
 
-_TYPICAL = "a white lighthouse"  # how many letters fit a line is judged by it
+_TYPICAL = "a white lighthouse"  # the number of letters that fit a line is estimated from its width
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One place of a sheet."""
+class SheetCell:
+    """One cell of a contact sheet."""
 
-    pictures: Sequence[NDArray[np.float32]]
+    images: Sequence[NDArray[np.float32]]
     """(H, W, 3) sRGB in [0, 1], from top to bottom."""
     text: str
 
 
-def write_sheet(path: Path, results: Sequence[Result], columns: int = COLUMNS) -> None:
-    """Write results of one size as a PNG, row by row in their order, each with its prompt."""
-    write_cells(path, [Cell((each.image, *_previews(each)), each.task.prompt) for each in results], columns)
+def write_columns(columns: Sequence[Mapping[int, SheetCell]], path: Path, *, quiet: bool = False) -> None:
+    """Write a contact sheet with a column for every method and a row for every case, and name it on stderr."""
+    numbers = sorted({number for column in columns for number in column})
+    blank = SheetCell((), "")
+    write_sheet(path, [column.get(number, blank) for number in numbers for column in columns], len(columns))
+    if not quiet:
+        print(path, file=sys.stderr)
 
 
-def write_cells(path: Path, cells: Sequence[Cell], columns: int) -> None:
-    """Write cells as a PNG, row by row in their order, each with room for the most and the largest pictures of any."""
-    pictures = [picture for cell in cells for picture in cell.pictures]
-    height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
+def write_sheet(path: Path, cells: Sequence[SheetCell], columns: int) -> None:
+    """Write a contact sheet as PNG, row by row, each cell with room for the most and the largest images of any."""
+    images = [image for cell in cells for image in cell.images]
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
     font = ImageFont.load_default(FONT_SIZE)
     line = FONT_SIZE + 2
-    deepest = max(len(cell.pictures) for cell in cells)
+    deepest = max(len(cell.images) for cell in cells)
     cell_width, cell_height = width + GAP, height * deepest + LINES * line + GAP
     rows = -(-len(cells) // columns)
     sheet = Image.new("RGB", (columns * cell_width + GAP, rows * cell_height + GAP), "white")
@@ -125,15 +153,11 @@ def write_cells(path: Path, cells: Sequence[Cell], columns: int) -> None:
     letters = max(8, int(width * len(_TYPICAL) / font.getlength(_TYPICAL)))
     for number, cell in enumerate(cells):
         left, top = GAP + number % columns * cell_width, GAP + number // columns * cell_height
-        for picture in cell.pictures:
-            sheet.paste(Image.fromarray(np.rint(picture * 255).astype(np.uint8)), (left, top))
+        for image in cell.images:
+            sheet.paste(Image.fromarray(np.rint(image * 255).astype(np.uint8)), (left, top))
             top += height
         text = "\n".join(textwrap.wrap(cell.text, letters)[:LINES])
         draw.multiline_text((left, top + 1), text, fill="black", font=font, spacing=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as partial:
         sheet.save(partial, "PNG")
-
-
-def _previews(result: Result) -> list[np.ndarray]:
-    return [colorize(result.maps["depth"])] if "depth" in result.maps else []

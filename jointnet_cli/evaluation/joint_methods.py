@@ -1,63 +1,378 @@
-"""The models of a table's rows, of which one at a time is in memory."""
+"""Everything that a joint model predicts: depth, normals, images, panoramas."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from jointnet_cli.devices import choose_device, choose_dtype
 from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.baselines import (
+    Constant,
+    FinishedDepth,
+    FinishedNormals,
+    FinishedPanoramas,
+    FinishedSamples,
+    MeanDepth,
+    NormalsFromDepth,
+    ReducedDepth,
+    TeacherDepth,
+    TrueMaps,
+)
+from jointnet_cli.evaluation.cases import Case, Cases
+from jointnet_cli.evaluation.methods import Kinds, Method, MethodSettings, Prediction, open_method
+from jointnet_cli.evaluation.metrics.consistency import OTHER_NOISE
+from jointnet_cli.evaluation.metrics.depth import resized
+from jointnet_cli.evaluation.metrics.panoramas import count_crops, panorama_seams
+from jointnet_cli.evaluation.report import run_facts
 from jointnet_cli.evaluation.runner import needed_by_all
+from jointnet_cli.model.folder import RGB
 from jointnet_cli.model.hub import find_model
+from jointnet_cli.projection import FULL_CIRCLE
+from jointnet_cli.results import Result
+from jointnet_cli.sampling.layout import panorama_layout
+from jointnet_cli.sampling.presets import METHODS as TILINGS
+from jointnet_cli.sampling.presets import Method as Tiling
+from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.tasks import Depth, Generate, Panorama, Refine
+from jointnet_cli.tensors import from_map, relative_disparity, resize, to_array, to_map, to_tensor
 
 
-class Model:
-    """A row's model: looked up now, opened when it is first wanted.
-
-    Args:
-        name: a folder, a zip, a name on the hub; empty is `diorama`.
-        base: what a checkpoint in the published layout was trained from.
-        device: where it computes; `None` chooses.
-        dtype: its precision; `None` chooses.
+class JointModel(Method):
+    """A joint model: found now, loaded for its first case. Value: `[MODEL][?steps=N&guidance=SCALE…]`.
 
     Raises:
-        UserError: there is no such model.
+        UserError: there is no such model, or it lacks the branch.
     """
 
-    def __init__(
-        self, name: str, *, base: str | None = None, device: str | None = None, dtype: str | None = None
-    ) -> None:
-        self.name = name or "diorama"
-        self.folder = find_model(self.name, base)
-        self._base, self._device, self._dtype = base, device, dtype
+    branch: str | None = None
+    """The branch that it must have."""
 
-    def require(self, branch: str) -> None:
-        """Refuse a model without a branch.
-
-        Raises:
-            UserError: it has none.
-        """
-        if branch not in self.folder.branches:
+    def __init__(self, value: str, settings: MethodSettings) -> None:
+        model, _, query = value.partition("?")
+        self.settings = settings.override(query)
+        self.model_name = model or settings.model
+        self.folder = find_model(self.model_name, settings.base)
+        self.grid = self.folder.factor
+        if self.branch and self.branch not in self.folder.branches:
             have = ", ".join(self.folder.branches)
-            raise UserError(f"{self.name} has no {branch} branch", hint=f"it has {have}")
+            raise UserError(f"{self.model_name} has no {self.branch} branch", hint=f"it has {have}")
+
+    @cached_property
+    def identity(self) -> str:
+        return f"{self.folder.weights_hash()} {self.settings.sampling} {self.settings.dtype}"
 
     @property
     def place(self) -> str:
         """The kind of device, and the precision."""
-        device = choose_device(self._device)
-        return f"{device.type} {choose_dtype(self._dtype, device)}"
+        device = choose_device(self.settings.device)
+        return f"{device.type} {choose_dtype(self.settings.dtype, device)}"
 
     @property
     def engine(self) -> Engine:
-        """The model in memory, in the place of the one that was wanted before.
+        """The model in memory, which replaces the one before.
 
         Raises:
-            RowFault: it cannot be opened.
+            MethodUnavailable: it cannot be opened.
         """
         with needed_by_all():
-            return _open(self.name, self._base, self._device, self._dtype)
+            return _open(self.model_name, self.settings.base, self.settings.device, self.settings.dtype)
+
+
+PLACES = {"last_tiles": "tiles", "wrap": "wrap"}
+"""Where seams are measured by default, and what records call it."""
 
 
 @lru_cache(maxsize=1)
 def _open(name: str, base: str | None, device: str | None, dtype: str | None) -> Engine:
     return Engine.open(name, base=base, device=device, dtype=dtype)
+
+
+class PredictDepth(JointModel):
+    """Depth from the image."""
+
+    branch = "depth"
+
+    @cached_property
+    def identity(self) -> str:
+        how = self.settings
+        return f"{self.folder.weights_hash()} ensemble {how.ensemble} {how.sampling} {how.dtype}"
+
+    def predict(self, case: Case) -> Prediction:
+        how = self.settings
+        task = Depth(image=case.image, seed=case.seed, ensemble=how.ensemble, sampling=how.sampling)
+        result = self.engine.depth(task)
+        settings = {**run_facts(result.settings), "ensemble": how.ensemble}
+        maps = result.maps
+        return Prediction(depth=maps.get("depth"), relative=True, normal=maps.get("normal"), settings=settings)
+
+
+class PredictNormals(PredictDepth):
+    """Normals from the image."""
+
+    branch = "normal"
+
+
+class RefineDepth(PredictDepth):
+    """The depth of another method, refined under the image (paper 5.2)."""
+
+    def __init__(self, value: str, settings: MethodSettings) -> None:
+        super().__init__(value, settings)
+        self._coarse = open_method(settings.refine_from, DEPTH, settings)
+
+    @cached_property
+    def identity(self) -> str:
+        return f"{self._coarse.identity} {super().identity} strength {self.settings.strength}"
+
+    def predict(self, case: Case) -> Prediction:
+        coarse = self._coarse.predict(case)
+        depth = coarse.depth
+        assert depth is not None
+        if not coarse.relative:
+            depth = relative_disparity(torch.from_numpy(depth)[None])[0].numpy()
+        task = Refine(
+            image=case.image,
+            maps={"depth": depth},
+            prompt=case.prompt,
+            seed=case.seed,
+            what="depth",
+            scale=1,
+            strength=self.settings.strength,
+            sampling=self.settings.sampling,
+        )
+        refined = self.engine.refine(task)
+        settings = {**run_facts(refined.settings), "of": dict(coarse.settings)}
+        return Prediction(depth=refined.maps["depth"], relative=True, settings=settings)
+
+
+class Reconstruct(JointModel):
+    """The true depth through the VAE and back: a limit that no prediction of the model can exceed by much."""
+
+    branch = "depth"
+    ranked = False
+
+    @cached_property
+    def identity(self) -> str:
+        return self.folder.weights_hash()
+
+    def predict(self, case: Case) -> Prediction:
+        assert case.inverse_depth is not None
+        return Prediction(depth=round_trip(self.engine, torch.from_numpy(case.inverse_depth)).float().numpy())
+
+
+@torch.inference_mode()
+def round_trip(engine: Engine, truth: Tensor) -> Tensor:
+    """Encode and decode relative disparity (H, W) by the VAE of the model."""
+    model = engine.model
+    sides = [max(1, round(side / model.factor)) * model.factor for side in truth.shape]
+    maps = to_map(resized(relative_disparity(truth[None])[0], torch.Size(sides))[None], "depth")
+    return resized(from_map(model.decode(model.encode(maps)), "depth")[0].cpu(), truth.shape)
+
+
+class GenerateImage(JointModel):
+    """An image from the prompt, by a joint model of any architecture."""
+
+    def predict(self, case: Case) -> Prediction:
+        result = self.generate(case)
+        settings = {"architecture": self.folder.architecture, **run_facts(result.settings)}
+        return Prediction(result.image, result.maps.get("depth"), settings=settings)
+
+    def generate(self, case: Case, depth: NDArray[np.float32] | None = None) -> Result:
+        """Generate from prompt and seed, for a given depth if there is one."""
+        maps = {} if depth is None else {"depth": depth}
+        task = Generate(prompt=case.prompt, seed=case.seed, maps=maps, sampling=self.settings.sampling)
+        return self.engine.generate(task)
+
+
+class GenerateWithBase(GenerateImage):
+    """An image from an RGB-only model, which joint models are trained from."""
+
+    def __init__(self, value: str, settings: MethodSettings) -> None:
+        if not value:
+            raise UserError("base needs a model: base:MODEL", hint="the model that the joint one was trained from")
+        super().__init__(value, settings)
+        if self.folder.branches != [RGB]:
+            have = ", ".join(self.folder.branches)
+            raise UserError(f"{value} is not an RGB-only model: it has {have}", hint=f"jointnet:{value}")
+
+
+class ReconstructImage(GenerateImage):
+    """The real image through the VAE and back, at the size of the model: no image of the model can look better."""
+
+    ranked = False
+
+    @cached_property
+    def identity(self) -> str:
+        return self.folder.weights_hash()
+
+    def require(self, cases: Cases, count: int) -> None:
+        if count and not cases[0].image.size:
+            raise UserError("autoencoder needs real images", hint="give --shards, without --prompts")
+
+    @torch.inference_mode()
+    def predict(self, case: Case) -> Prediction:
+        engine, size = self.engine, (self.folder.size, self.folder.size)
+        image = to_tensor(case.image)
+        if image.shape[-2:] != size:
+            image = resize(image, size, RGB)
+        decoded = engine.model.decode(engine.model.encode(to_map(image, RGB)))
+        return Prediction(to_array(from_map(decoded, RGB).cpu()), settings={"model": engine.name})
+
+
+class PaintForDepth(GenerateImage):
+    """An image for the true depth."""
+
+    branch = "depth"
+
+    def predict(self, case: Case) -> Prediction:
+        result = self.generate(case, case.relative_depth)
+        settings = {"architecture": self.folder.architecture, **run_facts(result.settings)}
+        return Prediction(result.image, settings=settings)
+
+
+class GenerateSample(GenerateImage):
+    """An image with all maps, and the depth predicted again from the image as it is kept, without prompt, from other noise."""
+
+    branch = "depth"
+
+    @cached_property
+    def identity(self) -> str:
+        return f"{self.folder.weights_hash()} {self.settings.sampling} {self.place}"
+
+    def predict(self, case: Case) -> Prediction:
+        result = self.generate(case)
+        again = self.engine.depth(Depth(image=in_8_bits(result.image), seed=case.seed + OTHER_NOISE))
+        maps = result.maps
+        return Prediction(
+            result.image,
+            maps["depth"],
+            normal=maps.get("normal"),
+            again=again.maps["depth"],
+            settings=run_facts(result.settings),
+        )
+
+
+def in_8_bits(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return an image as it is read from an 8-bit file."""
+    return np.rint(image.clip(0, 1) * 255).astype(np.uint8) / np.float32(255)
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The size and the view of a panorama; `None` is the default of the model."""
+
+    width: int | None = None
+    """Pixels; `None` is four times the height."""
+    height: int | None = None
+    span: float = FULL_CIRCLE
+    """Horizontal field of view in degrees."""
+    wrap: bool = True
+
+
+class DrawPanorama(JointModel):
+    """A panorama by one of the tilings of the paper's Table 3."""
+
+    def __init__(self, tiling: Tiling, canvas: Canvas, value: str, settings: MethodSettings) -> None:
+        super().__init__(value, settings)
+        self._tiling, self._canvas = tiling, canvas
+
+    @cached_property
+    def identity(self) -> str:
+        return f"{self.folder.weights_hash()} {self.settings.sampling} {self.place}"
+
+    def predict(self, case: Case) -> Prediction:
+        result = self.engine.panorama(self.task(case.prompt, case.seed, self.settings.sampling))
+        maps = result.maps
+        settings = run_facts(result.settings)
+        return Prediction(result.image, maps.get("depth"), normal=maps.get("normal"), settings=settings)
+
+    def task(self, prompt: str, seed: int, sampling: Sampling) -> Panorama:
+        """Return the request of one panorama."""
+        canvas = self._canvas
+        height = canvas.height or self.folder.size
+        width = canvas.width or 4 * height
+        view = {"span": canvas.span, "wrap": canvas.wrap, "method": self._tiling, "sampling": sampling}
+        return Panorama(prompt=prompt, seed=seed, width=width, height=height, **view)  # type: ignore[arg-type]
+
+
+class MeasurePanorama(DrawPanorama):
+    """A panorama with its seconds and seams.
+
+    Raises:
+        UserError: a size that does not fit the model or holds fewer than two squares.
+    """
+
+    def __init__(self, tiling: Tiling, canvas: Canvas, value: str, settings: MethodSettings) -> None:
+        super().__init__(tiling, canvas, value, settings)
+        self._warm = False
+        task = self.task("", 0, Sampling())
+        panorama_layout(task, self.folder)
+        count_crops(self.folder.size if task.height is None else task.height, task.width)
+
+    def predict(self, case: Case) -> Prediction:
+        engine, sampling = self.engine, self.settings.sampling
+        if not self._warm:  # what a device does only once, such as choosing kernels, is no part of the seconds
+            engine.panorama(self.task("", 0, replace(sampling, steps=2)))
+            self._warm = True
+        result = engine.panorama(self.task(case.prompt, case.seed, sampling))
+        ratios = all_seams(engine, result)
+        measured = {
+            "seconds": result.seconds,
+            "stride": None if self._tiling == "direct" else result.settings["layout"]["stride"],
+            "seams": {
+                modality: {PLACES[place]: each["to_mean"] for place, each in places.items() if place in PLACES}
+                for modality, places in ratios.items()
+            },
+            "ratios": ratios,
+            "hardware": _hardware(engine.device),
+        }
+        return Prediction(
+            result.image, result.maps.get("depth"), settings=run_facts(result.settings), measured=measured
+        )
+
+
+def all_seams(engine: Engine, result: Result) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the seam ratios of `panorama_seams`; none for a canvas beside whose borders no column is left."""
+    try:
+        return panorama_seams(engine, result)
+    except ValueError:
+        return {}
+
+
+def _hardware(device: torch.device) -> str:
+    """Return what the seconds were measured on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"
+
+
+DEPTH: Kinds = {
+    "jointnet": PredictDepth,
+    "refine": RefineDepth,
+    "midas": TeacherDepth,
+    "folder": FinishedDepth,
+    "constant": Constant,
+    "mean-map": MeanDepth,
+    "reduced": ReducedDepth,
+    "autoencoder": Reconstruct,
+}
+NORMAL: Kinds = {
+    "jointnet": PredictNormals,
+    "from-depth": partial(NormalsFromDepth, DEPTH),
+    "folder": FinishedNormals,
+}
+SAMPLES: Kinds = {"jointnet": GenerateSample, "shards": TrueMaps, "folder": FinishedSamples}
+
+
+def panorama_kinds(canvas: Canvas) -> Kinds:
+    """Return the kinds of the panorama table."""
+    return {
+        **{tiling: partial(MeasurePanorama, tiling, canvas) for tiling in TILINGS},  # type: ignore[arg-type]
+        "folder": FinishedPanoramas,
+    }

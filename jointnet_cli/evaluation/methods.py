@@ -1,41 +1,196 @@
-"""What predicts in an evaluation, and how it is named."""
+"""What predicts in an evaluation, and how it is named on the command line."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from urllib.parse import parse_qsl
 
 from jointnet_cli.errors import UserError, did_you_mean
+from jointnet_cli.files.paths import text_digest
+from jointnet_cli.params import MODEL_PANEL, Param
 from jointnet_cli.sampling.presets import Sampling
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from jointnet_cli.evaluation.cases import Case, Cases
+
 _NAMED = re.compile(r"([^=:]+)=(.+)", re.DOTALL)
-"""A name holds no colon, so that the `=` of a value, as in `jointnet:runs/a=b`, is not taken for a name's."""
+"""A name holds no colon, so that the `=` of a value, as in `jointnet:runs/a=b`, does not end a name."""
+
+CHECKPOINTS = "checkpoints"
+"""The kind that stands for all models that a training run exported (`train.export_steps`)."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a method predicts for one case."""
+
+    image: NDArray[np.float32] | None = None
+    """(H, W, 3) sRGB in [0, 1]."""
+    depth: NDArray[np.float32] | None = None
+    """(H, W) disparity up to scale and shift, 0 where there is none."""
+    relative: bool = False
+    """Whether depth is relative disparity in [0, 1], as it always is beside an image."""
+    normal: NDArray[np.float32] | None = None
+    """(H, W, 3) camera-space unit vectors, zero where there is none."""
+    again: NDArray[np.float32] | None = None
+    """(H, W) relative disparity that was predicted from the image alone."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """How it was made, ready for JSON."""
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    """Numbers that are known only while it is made, such as seconds."""
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """Settings of all methods of a command; `None` is the default of the model."""
+
+    model: Annotated[
+        str,
+        Param("Model of methods that name none.", "NAME|DIR|ZIP|HUB", env=True, panel=MODEL_PANEL, flag="--model -m"),
+    ] = "diorama"
+    base: Annotated[
+        str | None,
+        Param(
+            "The model that a checkpoint in the published layout was trained from.",
+            "DIR|HUB",
+            shown=False,
+            env=True,
+            panel=MODEL_PANEL,
+        ),
+    ] = None
+    device: Annotated[
+        str | None,
+        Param("`cpu`, `cuda`, `cuda:1`, `mps`.", "DEVICE", shown="the fastest", env=True, panel=MODEL_PANEL),
+    ] = None
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"] | None,
+        Param("Precision.", shown="fits the device", env=True, panel=MODEL_PANEL),
+    ] = None
+    sampling: Sampling = field(default_factory=Sampling)
+    ensemble: int = 1
+    strength: float = 0.4
+    refine_from: str = "midas:dpt_beit_large_512"
+
+    def override(self, query: str) -> Self:
+        """Return these settings with `steps=4&guidance=2` and the like in them.
+
+        Raises:
+            UserError: an unknown key or a value of another type.
+        """
+        types: dict[str, Callable[[str], Any]] = {
+            "steps": int, "guidance": float, "scheduler": str, "tile_batch": int, "ensemble": int, "strength": float,
+        }  # fmt: skip
+        sampling = {each.name for each in fields(Sampling)}
+        found = self
+        for key, text in parse_qsl(query, keep_blank_values=True):
+            if key not in types:
+                known = "known are " + ", ".join(sorted(types))
+                raise UserError(f"unknown setting {key!r} in ?{query}", hint=did_you_mean(key, types) or known)
+            try:
+                value = types[key](text)
+            except ValueError:
+                raise UserError(f"{key}={text} in ?{query} is not a number") from None
+            if key in sampling:
+                found = replace(found, sampling=replace(found.sampling, **{key: value}))
+            else:
+                found = replace(found, **{key: value})
+        return found
+
+
+@dataclass(frozen=True)
+class DepthSettings(MethodSettings):
+    """Settings of methods that predict maps of an image."""
+
+    ensemble: Annotated[int, Param("Predictions whose median is the result.", "N", ge=1)] = 1
+    strength: Annotated[float, Param("Strength of the refinement of `refine`.", ge=0, le=1)] = 0.4
+    refine_from: Annotated[str, Param("Method whose depth `refine` refines.", "KIND[:VALUE]")] = (
+        "midas:dpt_beit_large_512"
+    )
+
+
+class Method:
+    """Predicts cases; what it needs is found when it is opened, and loaded for the first case."""
+
+    name = ""
+    """What the table calls it."""
+    spec = ""
+    """`KIND:VALUE`, whatever it is called."""
+    ranked = True
+    """Whether it competes for the best number of a column."""
+    finished = False
+    """Whether its predictions exist already; they are then read where they are and not copied."""
+    grid = 1
+    """Pixels of a latent pixel."""
+
+    @property
+    def identity(self) -> str:
+        """What tells its predictions from those of any other model, files or settings."""
+        return ""
+
+    @property
+    def key(self) -> str:
+        """What its items are kept under."""
+        return f"{self.spec} {text_digest(self.identity, 8)}" if self.identity else self.spec
+
+    def count(self, cases: Cases) -> int:
+        """Return how many of the cases it predicts."""
+        return len(cases)
+
+    def require(self, cases: Cases, count: int) -> None:
+        """Refuse cases that it cannot predict.
+
+        Raises:
+            UserError: the predictions belong to other cases.
+        """
+
+    def predict(self, case: Case) -> Prediction:
+        """Predict one case.
+
+        Raises:
+            UserError: this case cannot be predicted.
+            MethodUnavailable: no case can be predicted.
+        """
+        raise NotImplementedError
+
+
+Kinds = Mapping[str, Callable[[str, MethodSettings], Method]]
+"""The kinds of methods of a table by the first word of their specs: from the rest of a spec and settings to the method."""
 
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """One row of a table."""
+    """The words of one method: `[NAME=]KIND[:VALUE]`."""
 
     name: str
-    """What the table calls it."""
     kind: str
-    """How its results come about."""
-    value: str
+    value: str = ""
     """A model, a folder, or what the kind needs; empty where it needs nothing."""
 
     @property
     def spec(self) -> str:
-        """`KIND:VALUE`, which decides the row's results whatever it is called."""
+        """`KIND:VALUE`."""
         return f"{self.kind}:{self.value}" if self.value else self.kind
 
+    def open(self, kinds: Kinds, settings: MethodSettings) -> Method:
+        """Open the method.
 
-def parse_row(text: str, kinds: Collection[str]) -> MethodSpec:
-    """`NAME=KIND:VALUE`, `KIND:VALUE` or `KIND`, where KIND is one of `kinds`.
+        Raises:
+            UserError: a model, folder or network that is missing.
+        """
+        method = kinds[self.kind](self.value, settings)
+        method.name, method.spec = self.name, self.spec
+        return method
+
+
+def parse_method(text: str, kinds: Collection[str]) -> MethodSpec:
+    """Read `NAME=KIND:VALUE`, `KIND:VALUE` or `KIND`.
 
     Raises:
         UserError: another kind, with the nearest of `kinds`.
@@ -45,62 +200,57 @@ def parse_row(text: str, kinds: Collection[str]) -> MethodSpec:
     kind, _, value = spec.partition(":")
     if kind not in kinds:
         known = "the kinds are " + ", ".join(sorted(kinds))
-        raise UserError(f"row {text}: no kind {kind!r}", hint=did_you_mean(kind, kinds) or known)
+        raise UserError(f"unknown method kind {kind!r} in {text}", hint=did_you_mean(kind, kinds) or known)
     return MethodSpec(name, kind, value)
 
 
-def parse_rows(texts: Collection[str], kinds: Collection[str]) -> list[MethodSpec]:
-    """All rows of a command.
+def parse_methods(texts: Sequence[str], kinds: Collection[str]) -> list[MethodSpec]:
+    """Read all methods of a command.
 
     Raises:
-        UserError: one is wrong, or two have one name.
+        UserError: a wrong method, or two of one name.
     """
-    rows = [parse_row(text, kinds) for text in texts]
-    names = [row.name for row in rows]
+    specs = [parse_method(text, kinds) for text in texts]
+    names = [spec.name for spec in specs]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"two rows are called {twice}", hint="name them: NAME=KIND:VALUE")
-    return rows
+        raise UserError(f"two methods are called {twice}", hint="name them: NAME=KIND:VALUE")
+    return specs
 
 
-@dataclass(frozen=True)
-class ImageRequest:
-    """One picture that is wanted."""
+def expand_checkpoints(texts: Sequence[str]) -> tuple[list[str], dict[str, tuple[str, int]]]:
+    """Replace `[NAME=]checkpoints:RUN[?SETTINGS]` by one method for every model that a training run exported.
 
-    prompt: str
-    seed: int
-    disparity: NDArray[np.float32] | None = None
-    """(H, W) in [0, 1], near = 1: the depth that the picture is painted for."""
+    Returns:
+        The methods, and by the names of these ones the name of their run and the step.
+
+    Raises:
+        UserError: a run without exported models.
+    """
+    expanded: list[str] = []
+    steps: dict[str, tuple[str, int]] = {}
+    for text in texts:
+        named = _NAMED.fullmatch(text)
+        name, spec = named.groups() if named else ("", text)
+        kind, _, value = spec.partition(":")
+        if kind != CHECKPOINTS:
+            expanded.append(text)
+            continue
+        run, mark, query = value.partition("?")
+        found = {int(path.name): path for path in sorted(Path(run).glob("models/*")) if path.name.isdecimal()}
+        if not found:
+            hint = "train it with --set train.export_steps=[0,50,200,1000]"
+            raise UserError(f"{run or CHECKPOINTS} has no exported models", hint=hint)
+        for step, folder in found.items():
+            row = f"{name or Path(run).name} {step}"
+            steps[row] = name or Path(run).name, step
+            expanded.append(f"{row}=jointnet:{folder}{mark}{query}")
+    return expanded, steps
 
 
-@dataclass(frozen=True)
-class GeneratedImage:
-    """One picture that was made."""
+def open_method(text: str, kinds: Kinds, settings: MethodSettings) -> Method:
+    """Read and open one method.
 
-    image: NDArray[np.float32]
-    """(H, W, 3) sRGB in [0, 1]."""
-    disparity: NDArray[np.float32] | None
-    """(H, W) in [0, 1], near = 1, where the method makes it too."""
-    settings: dict[str, Any]
-    """How it was made, ready for JSON."""
-
-
-@dataclass(frozen=True)
-class Making:
-    """How all rows make their pictures; what is `None` is the model's own default."""
-
-    sampling: Sampling = field(default_factory=Sampling)
-    device: str | None = None
-    dtype: str | None = None
-
-
-class Maker(Protocol):
-    """Makes the pictures of a row; loads its model when the first is wanted."""
-
-    @property
-    def identity(self) -> str:
-        """What tells its pictures from those of any other model or settings."""
-        ...
-
-    def __call__(self, wish: ImageRequest) -> GeneratedImage:
-        """Raises UserError: a picture that it cannot make, or a model that cannot be loaded."""
-        ...
+    Raises:
+        UserError: a wrong method, or something that it needs is missing.
+    """
+    return parse_method(text, kinds).open(kinds, settings)

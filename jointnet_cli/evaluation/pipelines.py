@@ -1,9 +1,11 @@
-"""Pictures of other methods, through diffusers' pipelines and their published weights."""
+"""Images by other methods, through diffusers' pipelines and their published weights."""
 
 from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,12 @@ from torch import Tensor
 
 from jointnet_cli.devices import choose_device, choose_dtype
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.methods import GeneratedImage, ImageRequest, Making
+from jointnet_cli.evaluation.baselines import CaptionedImages, FinishedImages
+from jointnet_cli.evaluation.cases import Case
+from jointnet_cli.evaluation.folders import digest
+from jointnet_cli.evaluation.joint_methods import GenerateImage, GenerateWithBase, PaintForDepth, ReconstructImage
+from jointnet_cli.evaluation.methods import Kinds, Method, MethodSettings, Prediction
+from jointnet_cli.evaluation.runner import needed_by_all
 from jointnet_cli.model.text import ClipEncoder
 from jointnet_cli.sampling.schedule import make_scheduler
 from jointnet_cli.tensors import resize, to_tensor
@@ -32,7 +39,7 @@ class Pipeline:
     guidance: float
 
     @classmethod
-    def open(cls, name: str, source: str, how: Making, **parts: Any) -> Pipeline:
+    def open(cls, name: str, source: str, how: MethodSettings, **parts: Any) -> Pipeline:
         """Load one of diffusers' pipelines.
 
         Args:
@@ -68,16 +75,16 @@ class Pipeline:
         rounded = [max(step, round(side * scale / step) * step) for side in (height, width)]
         return rounded[0], rounded[1]
 
-    def __call__(self, wish: ImageRequest, **inputs: Any) -> Any:
-        """The pipeline's answer; noise is drawn on the CPU from the wish's seed.
+    def __call__(self, case: Case, **inputs: Any) -> Any:
+        """Return the output of the pipeline; noise is drawn on the CPU from the seed of the case.
 
         A prompt that the pipeline would cut is encoded in chunks, as for our models.
         """
         return self.pipeline(
-            **self._text(wish.prompt),
+            **self._text(case.prompt),
             num_inference_steps=self.steps,
             guidance_scale=self.guidance,
-            generator=torch.Generator().manual_seed(wish.seed),
+            generator=torch.Generator().manual_seed(case.seed),
             **inputs,
         )
 
@@ -90,10 +97,10 @@ class Pipeline:
         states = text([prompt, ""]).text
         return {"prompt_embeds": states[:1], "negative_prompt_embeds": states[1:]}
 
-    def made(self, image: NDArray[np.float32], disparity: NDArray[np.float32] | None = None) -> GeneratedImage:
-        """A picture (H, W, 3) in [0, 1] with the settings it was made with."""
+    def made(self, image: NDArray[np.float32], depth: NDArray[np.float32] | None = None) -> Prediction:
+        """Return an image (H, W, 3) in [0, 1] with the settings it was made with."""
         if not np.isfinite(image).all():
-            raise UserError(f"{self.source} made a picture of values that are not finite", hint="--dtype float32")
+            raise UserError(f"{self.source} made an image of values that are not finite", hint="--dtype float32")
         height, width = image.shape[:2]
         settings = {
             "model": self.source,
@@ -104,21 +111,63 @@ class Pipeline:
             "height": height,
             "dtype": str(self.pipeline.unet.dtype).removeprefix("torch."),
         }
-        return GeneratedImage(image, disparity, settings)
+        return Prediction(image, depth, settings=settings)
 
 
-class Ldm3d:
-    """LDM3D (Stan et al., 2023): a picture and its disparity from a VAE of four or six channels."""
+class PipelineMethod(Method):
+    """A method with a pipeline, which is loaded for the first case. Value: what its class says.
 
-    def __init__(self, source: str, how: Making) -> None:
+    Raises:
+        UserError: no value.
+    """
+
+    kind = ""
+    """What its spec begins with."""
+    needs = "ID"
+    """What its value is."""
+
+    def __init__(self, value: str, settings: MethodSettings) -> None:
+        if not value:
+            raise UserError(f"{self.kind} needs a model: {self.kind}:{self.needs}", hint="a folder or a hub id")
+        self.value, self.settings = value, settings
+
+    @cached_property
+    def identity(self) -> str:
+        folders = [Path(part) for part in self.value.split(",") if Path(part).is_dir()]
+        files = [{str(path): path for path in folder.rglob("*") if path.is_file()} for folder in folders]
+        states = [digest(folder, own) for folder, own in zip(folders, files, strict=True)]
+        return f"{' '.join(states)} {self.settings.sampling} {self.settings.dtype}"
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The pipeline in memory."""
+        with needed_by_all():
+            return self.load()
+
+    def load(self) -> Pipeline:
+        """Load the pipeline.
+
+        Raises:
+            UserError: it is missing or of another kind.
+        """
+        raise NotImplementedError
+
+
+class Ldm3d(PipelineMethod):
+    """LDM3D (Stan et al., 2023): an image and its disparity from a VAE of four or six channels."""
+
+    kind = "ldm3d"
+
+    def load(self) -> Pipeline:
         unchecked = {"safety_checker": None, "requires_safety_checker": False}
-        self._pipeline = Pipeline.open("StableDiffusionLDM3DPipeline", source, how, **unchecked)
-        self._pipeline.pipeline.image_processor = Untouched()
+        pipeline = Pipeline.open("StableDiffusionLDM3DPipeline", self.value, self.settings, **unchecked)
+        pipeline.pipeline.image_processor = Untouched()
+        return pipeline
 
-    def __call__(self, wish: ImageRequest) -> GeneratedImage:
-        decoded = self._pipeline(wish).rgb.float().cpu()
+    def predict(self, case: Case) -> Prediction:
+        decoded = self.pipeline(case).rgb.float().cpu()
         values = ((decoded + 1) / 2).clamp(0, 1)[0]
-        return self._pipeline.made(values[:3].permute(1, 2, 0).numpy(), unpack_disparity(values[3:]).numpy())
+        return self.pipeline.made(values[:3].permute(1, 2, 0).numpy(), unpack_disparity(values[3:]).numpy())
 
 
 class Untouched:
@@ -145,50 +194,54 @@ def unpack_disparity(channels: Tensor) -> Tensor:
     return (upper * 256 + lower) / 65535
 
 
-class Sd2Depth:
+class Sd2Depth(PipelineMethod):
     """Stable Diffusion 2 with depth as a further input channel, from pure noise.
 
-    The pipeline starts from a picture under noise. Its schedule leaves a trace of that picture even at full strength, so it is
+    The pipeline starts from an image under noise. Its schedule leaves a trace of that image even at full strength, so it is
     given a grey one.
     """
 
-    def __init__(self, source: str, how: Making) -> None:
-        without = {"depth_estimator": None, "feature_extractor": None}  # depth is given
-        self._pipeline = Pipeline.open("StableDiffusionDepth2ImgPipeline", source, how, **without)
+    kind = "sd2-depth"
 
-    def __call__(self, wish: ImageRequest) -> GeneratedImage:
-        disparity = _sized(wish, self._pipeline)
+    def load(self) -> Pipeline:
+        without = {"depth_estimator": None, "feature_extractor": None}  # depth is given
+        return Pipeline.open("StableDiffusionDepth2ImgPipeline", self.value, self.settings, **without)
+
+    def predict(self, case: Case) -> Prediction:
+        disparity = _sized(case, self.pipeline)
         if disparity.max() - disparity.min() < 1e-6:
             raise UserError("a flat depth map cannot be brought to the range of this model")
         grey = torch.full((1, 3, *disparity.shape[-2:]), 0.5)
-        painted = self._pipeline(wish, image=grey, depth_map=disparity, strength=1.0, output_type="np")
-        return self._pipeline.made(painted.images[0])
+        painted = self.pipeline(case, image=grey, depth_map=disparity, strength=1.0, output_type="np")
+        return self.pipeline.made(painted.images[0])
 
 
-class ControlNetDepth:
+class ControlNetDepth(PipelineMethod):
     """A ControlNet on depth: `CONTROLNET,BASE`, or a folder that holds the whole pipeline."""
 
-    def __init__(self, source: str, how: Making) -> None:
-        control, comma, base = source.partition(",")
-        parts = {"controlnet": _load("ControlNetModel", control)} if comma else {}
-        self._pipeline = Pipeline.open(
-            "StableDiffusionControlNetPipeline", base or control, how, safety_checker=None, **parts
-        )
-        self._pipeline.source = source
+    kind, needs = "controlnet-depth", "CONTROLNET,BASE"
 
-    def __call__(self, wish: ImageRequest) -> GeneratedImage:
-        disparity = _sized(wish, self._pipeline)
+    def load(self) -> Pipeline:
+        control, comma, base = self.value.partition(",")
+        parts = {"controlnet": _load("ControlNetModel", control)} if comma else {}
+        name, whole = "StableDiffusionControlNetPipeline", base or control
+        pipeline = Pipeline.open(name, whole, self.settings, safety_checker=None, **parts)
+        pipeline.source = self.value
+        return pipeline
+
+    def predict(self, case: Case) -> Prediction:
+        disparity = _sized(case, self.pipeline)
         picture = disparity[:, None].expand(-1, 3, -1, -1)
         height, width = disparity.shape[-2:]
-        painted = self._pipeline(wish, image=picture, height=height, width=width, output_type="np")
-        return self._pipeline.made(painted.images[0])
+        painted = self.pipeline(case, image=picture, height=height, width=width, output_type="np")
+        return self.pipeline.made(painted.images[0])
 
 
-def _sized(wish: ImageRequest, pipeline: Pipeline) -> Tensor:
-    """The given disparity (1, h, w) at the size that the pipeline paints."""
-    assert wish.disparity is not None
-    height, width = wish.disparity.shape
-    return resize(to_tensor(wish.disparity), pipeline.sides(height, width), "depth")
+def _sized(case: Case, pipeline: Pipeline) -> Tensor:
+    """Return the true disparity (1, h, w) at the size that the pipeline paints."""
+    depth = case.relative_depth
+    height, width = depth.shape
+    return resize(to_tensor(depth), pipeline.sides(height, width), "depth")
 
 
 def _load(name: str, source: str, **settings: Any) -> Any:
@@ -204,3 +257,18 @@ def _load(name: str, source: str, **settings: Any) -> Any:
         raise UserError(
             f"no {name} in {source}: {reason}", hint="a folder that diffusers saved, or a hub id"
         ) from error
+
+
+GENERATION: Kinds = {
+    "jointnet": GenerateImage,
+    "base": GenerateWithBase,
+    "autoencoder": ReconstructImage,
+    "ldm3d": Ldm3d,
+    "folder": CaptionedImages,
+}
+DEPTH_TO_IMAGE: Kinds = {
+    "jointnet": PaintForDepth,
+    "sd2-depth": Sd2Depth,
+    "controlnet-depth": ControlNetDepth,
+    "folder": FinishedImages,
+}

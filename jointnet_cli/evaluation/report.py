@@ -1,26 +1,26 @@
-"""A table of estimates as JSON and Markdown."""
+"""Tables of estimates as JSON and Markdown."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measured number with its interval. NaN is the interval of one item, and of none also the number."""
+    """A measured number with its interval. The interval of one item is NaN; with no items the number is NaN, too."""
 
     value: float
     low: float
     high: float
     count: int
-    """Items that it is measured on."""
+    """Items that were measured."""
 
 
 def run_facts(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a result's settings, those that a measured number must come with."""
+    """Return the settings of a result that a measured number must be stated with."""
     names = ("model", "model_hash", "scheduler", "steps", "strength", "guidance", "width", "height", "dtype")
     return {name: settings[name] for name in names}
 
@@ -28,45 +28,47 @@ def run_facts(settings: Mapping[str, Any]) -> dict[str, Any]:
 ARROWS = {"higher": " ↑", "lower": " ↓", None: ""}
 
 Cell = Estimate | float | None
-"""A number with or without an interval; `None` where a row has no such number."""
+"""A number with or without an interval; `None` if a method has no such number."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One number of every row."""
+    """One number of every method."""
 
     name: str
-    """Of a metric made of features, with the name of their space, such as `FD-EffLite0`."""
+    """A metric of features contains the name of their network, such as `FD-EffLite0`."""
     better: Literal["higher", "lower"] | None = None
     digits: int = 3
-    """Shown after the decimal point."""
+    """Digits after the decimal point."""
     percent: bool = False
-    """Shown in percent; the number itself is a share in [0, 1]."""
+    """Whether it is shown in percent; the number itself is a share in [0, 1]."""
 
     @property
     def title(self) -> str:
-        """The name and which way is better."""
+        """The name, with an arrow towards better numbers."""
         return self.name + ARROWS[self.better]
 
     def show(self, number: float) -> str:
-        """A number as this column shows it."""
+        """Format a number of this column."""
         return f"{number:.{self.digits}{'%' if self.percent else 'f'}}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of measurements, each by the names of the columns, and what they were measured on."""
+    """Cells by method and column, and what they were measured on."""
 
     title: str
     columns: tuple[Column, ...]
     rows: Mapping[str, Mapping[str, Cell]]
     facts: Mapping[str, Any]
-    """Data, models, settings, counts: what a number has to come with. Ready for JSON."""
+    """Data, models, settings, counts: what a number must be stated with. Ready for JSON."""
     references: Collection[str] = ()
-    """Rows that do not compete for the best of a column, such as one that has seen the truth."""
+    """Rows that do not compete for the best number of a column, such as one that has seen the truth."""
+    steps: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """By row, the run and the training step of a checkpoint."""
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, with `null` for empty cells."""
+        """Return everything as JSON values, with `null` for empty cells."""
         return {
             "title": self.title,
             "columns": [asdict(column) for column in self.columns],
@@ -78,7 +80,7 @@ class Table:
         }
 
     def to_markdown(self) -> str:
-        """Values with their intervals, the best of a column in bold, and the facts below."""
+        """Return values with intervals, the best number of a column in bold, and the facts below."""
         best = {column.name: self._best(column) for column in self.columns}
         lines = [
             f"### {self.title}",
@@ -107,13 +109,13 @@ class Table:
 
 
 def value_of(cell: Cell) -> float | None:
-    """The number of a cell, `None` of an empty one."""
+    """Return the number of a cell, `None` if it is empty."""
     number = cell.value if isinstance(cell, Estimate) else cell
     return None if number is None or math.isnan(number) else number
 
 
 def _plain(cell: Cell) -> dict[str, float | None] | float | None:
-    """A cell for JSON, which has no NaN."""
+    """Return a cell for JSON, which has no NaN."""
     if value_of(cell) is None:
         return None
     if not isinstance(cell, Estimate):
@@ -132,7 +134,7 @@ def _show(column: Column, cell: Cell, best: float | None) -> str:
 
 
 def _bullets(name: str, value: Any) -> list[str]:
-    """A fact, with a line of its own for every part that has parts."""
+    """Return the lines of a fact; parts that have parts get lines of their own."""
     if isinstance(value, Mapping) and value and all(isinstance(part, Mapping) for part in value.values()):
         return [f"- {name}:", *(f"  - {part}: {_fact(facts)}" for part, facts in value.items())]
     return [f"- {name}: {_fact(value)}"]

@@ -1,7 +1,7 @@
-"""The items of an evaluation: each made once, by one of the processes, and kept.
+"""Make each item of an evaluation once, share the items among processes, and keep the results.
 
-A folder holds `settings.json` and `items/<row>/<00012>.json`. A record is written whole, after whatever lies beside it, so that
-an item with a record is finished. A run that was cut off goes on where it was when the same command is given again.
+A folder holds `settings.json` and `items/<key>/<00012>.json`. The record of an item is written last, after its other files, so
+an item with a record is finished. An interrupted evaluation continues when the same command is given again.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +26,28 @@ from jointnet_cli.files.text import to_json
 from jointnet_cli.processes import PATIENCE, require_shared_folder
 from jointnet_cli.progress import Progress
 
-LONGEST = 80
-"""Characters of a row that its folder's name may have."""
+LONGEST_NAME = 80
+"""Characters of a key that the name of its folder may have."""
 
-SHOWN = 60
-"""Characters of a setting that a fault names."""
+LONGEST_SETTING = 60
+"""Characters of a setting that an error shows."""
 
 _UNSAFE = re.compile(r"[^\w.+-]+", re.ASCII)
 
+Record = dict[str, Any]
+"""The result of one item, ready for JSON."""
+
+Watch = Callable[[str], AbstractContextManager[Progress]]
+"""Show the progress of items under a title."""
+
 
 class Runner:
-    """The items of one folder, of any number of rows.
+    """The items of one folder, for any number of keys.
 
     Args:
-        folder: made if missing; all processes have to see it.
-        settings: what decides an item's result beside its row and number, ready for JSON.
+        folder: created if missing; all processes must see it.
+        settings: everything besides key and number that decides the result of an item, ready for JSON.
+        watch: shows progress on the main process.
 
     Raises:
         UserError: the folder holds items of other settings.
@@ -49,67 +56,63 @@ class Runner:
     main: bool
     """Whether this process writes the tables."""
     failed: int
-    """Items that failed, in all rows so far; with any the command ends with exit code 1."""
+    """Items that failed so far; if there are any, the command exits with code 1."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], watch: Watch | None = None) -> None:
         self._state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
         self._folder = folder
         self.main, self.failed = self._state.is_main_process, 0
+        self._watch: Watch = watch if watch and self.main else lambda title: nullcontext(_ignore)
         fault = self._open(json.loads(to_json(settings, default=str))) if self.main else None
         if fault := broadcast_object_list([fault])[0]:
             raise fault
         require_shared_folder(self._state, folder)
 
     def run(
-        self,
-        row: str,
-        count: int,
-        make: Callable[[int], dict[str, Any]],
-        progress: Progress | None = None,
-    ) -> list[dict[str, Any]]:
-        """The records of a row's items 0 to `count` - 1 in order, on every process; those that failed are left out.
+        self, key: str, numbers: Iterable[int], make: Callable[[int], Record], title: str = ""
+    ) -> dict[int, Record]:
+        """Make the items that have no record yet, and return the records of all by number, on every process.
 
-        Every process has to call it. An item that fails is said on stderr and leaves no record, so that the next run tries
-        it again; the others go on.
+        Every process must call it. A failed item is reported on stderr and leaves no record, so the next run tries it again.
 
         Args:
-            row: what tells these items from those of other rows, of any characters.
-            count: items.
-            make: from an item's number to its record, ready for JSON.
-            progress: called with the items that this process has finished and their number.
+            key: tells these items from all others; any characters.
+            numbers: items.
+            make: from the number of an item to its record.
+            title: shown with the progress; the default is the key.
 
         Raises:
-            RowFault: the row has no items at all.
+            MethodUnavailable: no item can be made.
         """
-        self._rows(row).mkdir(parents=True, exist_ok=True)
-        lacking = [number for number in range(count) if not self.path(row, number, ".json").exists()]
+        self._place(key).mkdir(parents=True, exist_ok=True)
+        paths = {number: self.path(key, number, ".json") for number in numbers}
+        missing = [number for number, path in paths.items() if not path.exists()]
         self._state.wait_for_everyone()  # before the first new record changes what the others see
-        own = lacking[self._state.process_index :: self._state.num_processes]
-        for done, number in enumerate(own):
-            if progress and not done:
+        own = missing[self._state.process_index :: self._state.num_processes]
+        with self._watch(title or key) as progress:
+            for done, number in enumerate(own):
                 progress(done, len(own))
-            try:
-                write_text(self.path(row, number, ".json"), to_json(make(number), ensure_ascii=False))
-            except MethodUnavailable:
-                raise
-            except (UserError, OSError, RuntimeError) as fault:
-                print(f"error: {row}, item {number}: {fault}", file=sys.stderr, flush=True)
-            if progress:
+                try:
+                    write_text(paths[number], to_json(make(number), ensure_ascii=False))
+                except MethodUnavailable:
+                    raise
+                except (UserError, OSError, RuntimeError) as fault:
+                    print(f"error: {key}, item {number}: {fault}", file=sys.stderr, flush=True)
                 progress(done + 1, len(own))
         self._state.wait_for_everyone()
-        kept = [path for path in (self.path(row, number, ".json") for number in range(count)) if path.exists()]
-        self.failed += count - len(kept)
-        return [json.loads(path.read_text(encoding="utf-8")) for path in kept]
+        kept = {number: path for number, path in paths.items() if path.exists()}
+        self.failed += len(paths) - len(kept)
+        return {number: json.loads(path.read_text(encoding="utf-8")) for number, path in kept.items()}
 
-    def path(self, row: str, number: int, suffix: str) -> Path:
-        """Where an item keeps something; its record is at `.json`."""
-        return self._rows(row) / f"{number:05}{suffix}"
+    def path(self, key: str, number: int, suffix: str) -> Path:
+        """Return the path of a file of an item; the suffix of its record is `.json`."""
+        return self._place(key) / f"{number:05}{suffix}"
 
-    def _rows(self, row: str) -> Path:
-        return self._folder / "items" / _slug(row)
+    def _place(self, key: str) -> Path:
+        return self._folder / "items" / _slug(key)
 
     def _open(self, settings: dict[str, Any]) -> UserError | None:
-        """Claim the folder for these settings, or say why not."""
+        """Claim the folder for these settings, or return the reason why it cannot be claimed."""
         path = self._folder / "settings.json"
         if not path.exists():
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -120,29 +123,35 @@ class Runner:
         if not other:
             return None
         first = other[0]
-        former, wanted = (textwrap.shorten(str(each.get(first)), SHOWN, placeholder=" …") for each in (kept, settings))
+        former, wanted = (
+            textwrap.shorten(str(each.get(first)), LONGEST_SETTING, placeholder=" …") for each in (kept, settings)
+        )
         return UserError(
             f"{self._folder} holds items of {first} {former}, not {wanted}",
             hint="give another --out, or remove that folder",
         )
 
 
-def _slug(row: str) -> str:
-    """A folder's name for a row; what cannot be in one is replaced, and a digest keeps rows apart."""
-    safe = _UNSAFE.sub("-", row).strip(".-")
-    return safe if safe == row and len(row) <= LONGEST else f"{safe[-LONGEST:]}-{text_digest(row, 8)}"
+def _slug(key: str) -> str:
+    """Return a folder name for a key; a digest keeps keys apart whose characters had to be replaced."""
+    safe = _UNSAFE.sub("-", key).strip(".-")
+    return safe if safe == key and len(key) <= LONGEST_NAME else f"{safe[-LONGEST_NAME:]}-{text_digest(key, 8)}"
+
+
+def _ignore(done: int, total: int) -> None:
+    """Progress that nobody watches."""
 
 
 class MethodUnavailable(UserError):
-    """What all items of a row need is not there, such as its model: the command ends, and no item has failed."""
+    """Something that all items of a method need is missing, such as its model: the command ends, and no item has failed."""
 
 
 @contextmanager
 def needed_by_all() -> Iterator[None]:
-    """Faults in here are the row's.
+    """Mark errors of this block as errors of the method.
 
     Raises:
-        RowFault: instead of any UserError.
+        MethodUnavailable: instead of any UserError.
     """
     try:
         yield

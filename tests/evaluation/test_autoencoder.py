@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from helpers.shards import find_shards, read_shards
+from helpers.tables import evaluate
 from skimage.metrics import peak_signal_noise_ratio
 
 from jointnet_cli.engine import Engine
-from jointnet_cli.evaluation.autoencoder import evaluate_autoencoder, psnr
+from jointnet_cli.evaluation.commands.autoencoder import psnr
 
 
 def test_psnr_is_scikit_image_s() -> None:
@@ -22,22 +26,27 @@ def test_psnr_is_scikit_image_s() -> None:
     assert psnr(first, first) == float("inf")
 
 
-def test_every_map_of_the_worlds(engine: Engine, evaluation_shards: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    report = evaluate_autoencoder(
-        engine, evaluation_shards, limit=3, progress=lambda done, total: seen.append((done, total))
-    )
-    assert report["pictures"] == 3 and seen[-1] == (3, 3)
+def psnr_of(shards: Path, model: Path, *arguments: object) -> dict[str, Any]:
+    answer = evaluate("autoencoder", "--shards", shards, "--model", model, "--device", "cpu", *arguments)
+    assert answer.exit_code == 0, answer.stderr
+    report: dict[str, Any] = json.loads(answer.stdout)
+    return report
+
+
+def test_every_map_of_the_worlds(tiny_folder: Callable[[str], Path], evaluation_shards: Path) -> None:
+    report = psnr_of(evaluation_shards, tiny_folder("masked"), "--limit", 3)
+    assert report["pictures"] == 3
     assert list(report["psnr"]) == ["rgb", "depth", "normal"]
-    assert evaluate_autoencoder(engine, evaluation_shards, limit=3) == report
 
 
-def test_the_figure_is_that_of_the_round_trip(engine: Engine, evaluation_shards: Path) -> None:
+def test_the_figure_is_that_of_the_round_trip(
+    engine: Engine, tiny_folder: Callable[[str], Path], evaluation_shards: Path
+) -> None:
     sample = next(read_shards(find_shards(evaluation_shards)))
     true = sample.image.astype(np.float32) / 255
     with torch.inference_mode():
         latents = engine.model.encode(torch.from_numpy(true).permute(2, 0, 1)[None] * 2 - 1)
         decoded = engine.model.decode(latents)[0].permute(1, 2, 0).clamp(-1, 1).float().numpy() / 2 + 0.5
     expected = peak_signal_noise_ratio(true, decoded, data_range=1)
-    found = evaluate_autoencoder(engine, evaluation_shards, limit=1)["psnr"]["rgb"]
+    found = psnr_of(evaluation_shards, tiny_folder("masked"), "--limit", 1)["psnr"]["rgb"]
     assert found == pytest.approx(expected, abs=0.006)

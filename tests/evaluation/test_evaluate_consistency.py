@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import tables
 from torchmetrics.functional.classification import binary_auroc
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from jointnet_cli.cli import app
-from jointnet_cli.cli.evaluate.prompts import listed_prompts
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.judge.prompts import fixed_prompts
+from jointnet_cli.evaluation.cases import read_prompts
+from jointnet_cli.evaluation.judge.prompts import fixed_prompts, prompts_of_all_biomes
 from jointnet_cli.evaluation.metrics.consistency import (
     SHIFTS,
     angle_to_normals,
@@ -114,7 +114,7 @@ def test_the_wrap_seam_of_a_ramp() -> None:
 
 def test_the_first_prompts_are_of_all_biomes() -> None:
     biomes = {prompt.text: prompt.biome for prompt in fixed_prompts()}
-    mixed = listed_prompts(None)
+    mixed = prompts_of_all_biomes()
     assert sorted(mixed) == sorted(prompt.text for prompt in fixed_prompts())
     assert len({biomes[text] for text in mixed[:10]}) == 10
 
@@ -122,22 +122,21 @@ def test_the_first_prompts_are_of_all_biomes() -> None:
 def test_prompts_of_a_table(tmp_path: Path) -> None:
     (tmp_path / "prompts.csv").write_text("prompt,seed\na lake,3\n,4\n")
     with pytest.raises(UserError, match=r"prompts\.csv line 3: no prompt"):
-        listed_prompts(str(tmp_path / "prompts.csv"))
+        read_prompts(str(tmp_path / "prompts.csv"))
     (tmp_path / "prompts.csv").write_text("prompt,seed\na lake,3\n")
-    assert listed_prompts(str(tmp_path / "prompts.csv")) == ["a lake"]
+    assert read_prompts(str(tmp_path / "prompts.csv")) == ["a lake"]
 
 
 @pytest.fixture
 def evaluate(tmp_path: Path) -> Evaluate:
     def run(*arguments: str) -> Result:
-        command = ["evaluate", "consistency", "--out", str(tmp_path / "out"), "--device", "cpu", *arguments]
-        return CliRunner(env={"COLUMNS": "200"}).invoke(app, command)
+        return tables.evaluate("consistency", "--out", tmp_path / "out", "--device", "cpu", *arguments)
 
     return run
 
 
 def test_a_model_with_normals(evaluate: Evaluate, tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
-    model = ["--row", f"ours=jointnet:{tiny_folder('depth-normal')}", "--steps", "1", "--panoramas", "2"]
+    model = ["--method", f"ours=jointnet:{tiny_folder('depth-normal')}", "--steps", "1", "--panoramas", "2"]
     answer = evaluate("--json", "--samples", "2", *model)
     assert answer.exit_code == 0, answer.output
     table = json.loads(answer.stdout)
@@ -151,7 +150,7 @@ def test_a_model_with_normals(evaluate: Evaluate, tiny_folder: Callable[[str], P
 
 
 def test_true_maps_are_consistent_and_those_of_others_are_not(evaluate: Evaluate, evaluation_shards: Path) -> None:
-    rows = json.loads(evaluate("--json", "--row", f"worlds=shards:{evaluation_shards}").stdout)["rows"]
+    rows = json.loads(evaluate("--json", "--method", f"worlds=shards:{evaluation_shards}").stdout)["rows"]
     own, shuffled = rows["worlds"], rows["worlds, shuffled"]
     assert own["edge AUC"]["count"] == 8
     assert own["edge AUC"]["value"] > shuffled["edge AUC"]["value"] + 0.1
@@ -166,7 +165,7 @@ def test_finished_results_are_measured_too(evaluate: Evaluate, tmp_path: Path) -
         depth = step(12 + number)
         write_png(folder / f"{number}.image.png", grey(depth))
         write_grey_png(folder / f"{number}.depth.png", depth)
-    rows = json.loads(evaluate("--json", "--row", f"theirs=folder:{folder}").stdout)["rows"]
+    rows = json.loads(evaluate("--json", "--method", f"theirs=folder:{folder}").stdout)["rows"]
     assert rows["theirs"]["edge AUC"]["value"] > 0.95
     assert rows["theirs"]["depth again, Pearson"] is None
 
@@ -178,13 +177,13 @@ def test_numbers_beside_pictures_are_depth_and_no_normals(evaluate: Evaluate, tm
         depth = step(12 + number)
         write_png(folder / f"{number}.png", grey(depth))
         np.save(folder / f"{number}.npy", depth)
-    answer = evaluate("--json", "--row", f"theirs=folder:{folder}")
+    answer = evaluate("--json", "--method", f"theirs=folder:{folder}")
     assert answer.exit_code == 0, answer.stderr
     row = json.loads(answer.stdout)["rows"]["theirs"]
     assert row["edge AUC"]["count"] == 2 and row["depth to normals, °"] is None
 
 
 def test_a_model_without_depth_is_refused(evaluate: Evaluate, tiny_folder: Callable[[str], Path]) -> None:
-    answer = evaluate("--row", f"jointnet:{tiny_folder('base')}")
+    answer = evaluate("--method", f"jointnet:{tiny_folder('base')}")
     assert answer.exit_code == 2
     assert "has no depth branch" in answer.stderr

@@ -7,26 +7,26 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from helpers import tables
+from helpers.tables import values
 from helpers.teachers import save_dpt
 from numpy.typing import NDArray
 from PIL import Image
 from torch import distributed
 from torchmetrics.functional import mean_absolute_percentage_error, mean_squared_error
-from typer.testing import CliRunner, Result
 
-from jointnet_cli.cli import app
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.cases import FolderCases, Middlebury, ShardCases, ShardPictures, samples_with_depth
-from jointnet_cli.evaluation.depth_rows import Predicting, open_predictor
+from jointnet_cli.evaluation.cases import FolderCases, Middlebury, ShardCases
 from jointnet_cli.evaluation.folders import read_predicted_depth, read_true_depth
-from jointnet_cli.evaluation.methods import MethodSpec
+from jointnet_cli.evaluation.joint_methods import DEPTH
+from jointnet_cli.evaluation.methods import MethodSettings, open_method
 from jointnet_cli.evaluation.metrics.depth import at_size, depth_errors
 from jointnet_cli.files.exr import write_exr
 from jointnet_cli.projection import Projection
@@ -37,17 +37,7 @@ METRICS = ("AbsRel", "RMSE (disparity)", "delta1", "pixels compared")
 Depth = NDArray[np.float32]
 
 
-def evaluate(*arguments: str) -> Result:
-    return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["evaluate", "depth", "--json", "--quiet", *arguments])
-
-
-def rows(result: Result) -> dict[str, dict[str, Any]]:
-    assert result.exit_code == 0, result.stderr
-    table = json.loads(result.stdout)
-    return {
-        name: {column: cell and cell["value"] for column, cell in cells.items()}
-        for name, cells in table["rows"].items()
-    }
+evaluate = partial(tables.evaluate, "depth", "--json", "--quiet")
 
 
 @pytest.fixture
@@ -149,8 +139,8 @@ def test_truth_is_found_beside_pictures(tmp_path: Path, distances: Depth, image:
 
 @pytest.mark.usefixtures("process_group")
 def test_a_process_leaves_the_others_when_the_table_is_there(evaluation_shards: Path, tmp_path: Path) -> None:
-    command = ("--shards", str(evaluation_shards), "--row", "constant", "--limit", "2", "--out", str(tmp_path))
-    assert rows(evaluate(*command))
+    command = ("--shards", str(evaluation_shards), "--method", "constant", "--limit", "2", "--out", str(tmp_path))
+    assert values(evaluate(*command))
     assert not distributed.is_initialized()
 
 
@@ -208,16 +198,13 @@ def test_worlds_with_training_seeds_are_named(
     training_shards: Path, evaluation_shards: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     facts = ShardCases(training_shards, "depth").facts
-    assert facts["worlds"] == ShardPictures(training_shards).facts["worlds"] == "training seeds"
+    assert facts["worlds"] == ShardCases(training_shards).image_facts["worlds"] == "training seeds"
     said = capsys.readouterr().err
     assert said.count("have training seeds") == 2
     hint = "jointnet prepare --source worlds --evaluation --count 512 --out"
     assert f"hint: {hint} shards/evaluation" in said
     with pytest.raises(UserError, match="no complete shards") as caught:
         ShardCases("nowhere", "depth")
-    assert caught.value.hint == f"make some: {hint} nowhere"
-    with pytest.raises(UserError, match="no complete shards") as caught:
-        next(samples_with_depth("nowhere", 1))
     assert caught.value.hint == f"make some: {hint} nowhere"
     assert "worlds" not in ShardCases(evaluation_shards, "depth").facts
     assert capsys.readouterr().err == ""
@@ -250,13 +237,13 @@ def test_every_row_on_reserved_worlds(
     specs = {
         "ours": f"jointnet:{model}",
         "midas": f"midas:{dpt}",
-        "refined": f"midas+refine:{model}",
+        "refined": f"refine:{model}",
         "true": f"folder:{maps}?kind=disparity",
         "constant": "constant",
         "mean": f"mean-map:{training_shards}",
         "vae": f"autoencoder:{model}",
     }
-    arguments = [word for name, spec in specs.items() for word in ("--row", f"{name}={spec}")]
+    arguments = [word for name, spec in specs.items() for word in ("--method", f"{name}={spec}")]
     command = [
         "--shards",
         str(evaluation_shards),
@@ -264,13 +251,13 @@ def test_every_row_on_reserved_worlds(
         "2",
         "--steps",
         "2",
-        "--midas",
-        str(dpt),
+        "--refine-from",
+        f"midas:{dpt}",
         "--ensemble",
         "2",
     ]
     result = evaluate(*command, *arguments, "--out", str(out))
-    found = rows(result)
+    found = values(result)
     assert list(found) == list(specs)
     assert all(found[name][metric] is not None for name in found for metric in METRICS)
     assert (found["true"]["AbsRel"], found["true"]["delta1"]) == pytest.approx((0, 1), abs=1e-5)
@@ -283,17 +270,51 @@ def test_every_row_on_reserved_worlds(
     assert {path.name for path in out.iterdir()} == {"settings.json", "items", "table.json", "table.md", "table.png"}
 
     before = {path: path.stat().st_mtime_ns for path in out.rglob("0*.json")}
-    assert rows(evaluate(*command, *arguments, "--out", str(out))) == found
+    assert values(evaluate(*command, *arguments, "--out", str(out))) == found
     assert {path: path.stat().st_mtime_ns for path in out.rglob("0*.json")} == before and len(before) == 14
     np.save(maps / f"{scene.key}.npy", np.ones((48, 48)))
-    again = rows(evaluate(*command, "--row", "true=" + specs["true"], "--row", "constant", "--out", str(out)))
+    again = values(evaluate(*command, "--method", "true=" + specs["true"], "--method", "constant", "--out", str(out)))
     assert again["constant"] == found["constant"] and again["true"]["AbsRel"] > 0.1, "other maps are other items"
 
 
+def test_refinement_of_reduced_depth(
+    tmp_path: Path, evaluation_shards: Path, tiny_folder: Callable[[str], Path]
+) -> None:
+    """Reduced depth is the mean of blocks, which refinement takes as it is."""
+    cases = ShardCases(evaluation_shards, "depth")
+    (tmp_path / "maps").mkdir()
+    for number in range(2):
+        blocks = cases[number].relative_depth.reshape(12, 4, 12, 4).mean(axis=(1, 3), dtype=np.float32)
+        np.save(tmp_path / f"maps/{cases[number].key}.npy", blocks.repeat(4, axis=0).repeat(4, axis=1))
+    specs = ("reduced:8", "reduced:4", f"same=folder:{tmp_path / 'maps'}?kind=disparity")
+    methods = [word for spec in (*specs, f"fine=refine:{tiny_folder('depth')}") for word in ("--method", spec)]
+    command = ("--shards", evaluation_shards, "--limit", 2, "--steps", 1, "--refine-from", "reduced:4", *methods)
+    found = values(evaluate(*command, "--out", tmp_path / "out"))
+    assert found["reduced:4"] == pytest.approx(found["same"], rel=1e-6)
+    assert 0 < found["reduced:4"]["AbsRel"] < found["reduced:8"]["AbsRel"]
+    assert found["fine"]["AbsRel"] != found["reduced:4"]["AbsRel"]
+
+
+def test_checkpoints_of_a_run(tmp_path: Path, evaluation_shards: Path, tiny_folder: Callable[[str], Path]) -> None:
+    for step in (0, 20):
+        shutil.copytree(tiny_folder("depth"), tmp_path / f"run/models/{step:07}")
+    methods = ("--method", f"checkpoints:{tmp_path / 'run'}?steps=1", "--method", "constant")
+    result = evaluate("--shards", evaluation_shards, "--limit", 2, *methods, "--out", tmp_path / "out")
+    found = values(result)
+    assert list(found) == ["run 0", "run 20", "constant"] and found["run 0"] == found["run 20"]
+    assert json.loads(result.stdout)["facts"]["rows"]["run 20"]["steps"] == 1
+    assert (tmp_path / "out/table.png").read_bytes().startswith(b"\x89PNG")
+    refused = evaluate(
+        "--shards", evaluation_shards, "--method", f"checkpoints:{tmp_path}", "--out", tmp_path / "other"
+    )
+    assert refused.exit_code == 2 and "has no exported models" in refused.stderr
+
+
 def test_more_steps_are_other_items(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
-    row = MethodSpec("a", "jointnet", str(tiny_folder("depth")))
-    predictors = [open_predictor(row, Predicting(Sampling(steps=steps))) for steps in (1, 2)]
-    assert predictors[0].identity != predictors[1].identity
+    spec = f"jointnet:{tiny_folder('depth')}"
+    one, two = (open_method(spec, DEPTH, MethodSettings(sampling=Sampling(steps=steps))) for steps in (1, 2))
+    assert one.key != two.key
+    assert open_method(f"{spec}?steps=2", DEPTH, MethodSettings()).identity == two.identity
 
 
 def test_a_scene_that_fails_is_left_out_and_the_exit_code_says_so(tmp_path: Path, distances: Depth) -> None:
@@ -302,7 +323,7 @@ def test_a_scene_that_fails_is_left_out_and_the_exit_code_says_so(tmp_path: Path
         picture(truth / f"images/{name}.png")
         millimetres(truth / f"depth/{name}.png", distances if name != "c" else np.zeros_like(distances))
     millimetres(maps / "a.png", distances)
-    command = ("--truth", str(truth), "--row", f"maps=folder:{maps}?kind=distance", "--out", str(tmp_path / "out"))
+    command = ("--truth", str(truth), "--method", f"maps=folder:{maps}?kind=distance", "--out", str(tmp_path / "out"))
     result = evaluate(*command)
     assert result.exit_code == 1 and "no map of b" in result.stderr
     table = json.loads(result.stdout)
@@ -321,12 +342,12 @@ def test_mistakes_are_said(tmp_path: Path, evaluation_shards: Path, tiny_folder:
     for arguments, words in {
         out: "one ground truth",
         (*shards, "--middlebury"): "one ground truth",
-        (*shards, "--row", "midass:x"): "did you mean midas?",
-        (*shards, "--row", "midas:dpt_beit_large_51"): "no teacher",
-        (*shards, "--row", f"jointnet:{tiny_folder('base')}"): "no depth branch",
-        (*shards, "--row", f"folder:{tmp_path}/nowhere"): "no folder",
-        (*shards, "--row", "mean-map:nowhere"): "names no shards",
-        (*shards, "--row", f"mean-map:{tmp_path}"): "no complete shards",
+        (*shards, "--method", "midass:x"): "did you mean midas?",
+        (*shards, "--method", "midas:dpt_beit_large_51"): "no teacher",
+        (*shards, "--method", f"jointnet:{tiny_folder('base')}"): "no depth branch",
+        (*shards, "--method", f"folder:{tmp_path}/nowhere"): "no folder",
+        (*shards, "--method", "mean-map:nowhere"): "names no shards",
+        (*shards, "--method", f"mean-map:{tmp_path}"): "no complete shards",
         ("--truth", str(tmp_path / "nowhere"), *out): "no folder",
     }.items():
         result = evaluate(*arguments)

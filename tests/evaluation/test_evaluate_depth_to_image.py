@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +11,43 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionDepth2ImgPipeline
+from helpers import tables
 from helpers.pipelines import SIDE, save_controlnet, save_judge, save_sd2_depth
+from helpers.tables import table
 from numpy.typing import NDArray
-from typer.testing import CliRunner, Result
 
-from jointnet_cli.cli import app
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.depth_to_image_table import aligned_error
-from jointnet_cli.evaluation.makers import DEPTH_TO_IMAGE, open_maker
-from jointnet_cli.evaluation.methods import ImageRequest, Making, MethodSpec
-from jointnet_cli.evaluation.pipelines import ControlNetDepth, Pipeline, Sd2Depth
+from jointnet_cli.evaluation.cases import Case
+from jointnet_cli.evaluation.methods import MethodSettings, open_method
+from jointnet_cli.evaluation.metrics.depth import aligned_error
+from jointnet_cli.evaluation.pipelines import DEPTH_TO_IMAGE, ControlNetDepth, Pipeline, Sd2Depth
 from jointnet_cli.sampling.presets import Sampling
 
 Folders = Callable[[str], Path]
-HOW = Making(Sampling(steps=2, guidance=2.0), "cpu")
+HOW = MethodSettings(device="cpu", sampling=Sampling(steps=2, guidance=2.0))
 
 
-def evaluate(*arguments: object) -> Result:
-    quick = ("--steps", "2", "--resamples", "5", "--device", "cpu", "--quiet", "--json", "--predictor-steps", "1")
-    words = ["evaluate", "depth-to-image", *quick, *map(str, arguments)]
-    return CliRunner(env={"COLUMNS": "200"}).invoke(app, words)
+QUICK = ("--steps", "2", "--resamples", "5", "--device", "cpu", "--quiet", "--json")
+evaluate = partial(tables.evaluate, "depth-to-image", *QUICK)
 
 
 def ramp(height: int = 24, width: int = 24) -> NDArray[np.float32]:
     """Near below."""
     return np.broadcast_to(np.linspace(0, 1, height, dtype=np.float32)[:, None], (height, width)).copy()
+
+
+def case(depth: NDArray[np.float32] | None = None, *, prompt: str = "a lake", seed: int = 4) -> Case:
+    """A case of relative depth, which reads as itself: a shift would be undone."""
+    return GivenDepth(0, prompt=prompt, seed=seed, inverse_depth=ramp() if depth is None else depth)
+
+
+class GivenDepth(Case):
+    """A case whose relative depth is given as it is."""
+
+    @property
+    def relative_depth(self) -> NDArray[np.float32]:
+        assert self.inverse_depth is not None
+        return self.inverse_depth
 
 
 @pytest.fixture(scope="module")
@@ -64,35 +76,35 @@ def test_all_rows(
 ) -> None:
     arguments = (
         *("--shards", evaluation_shards, "--features", judge, "--limit", 3, "--out", tmp_path / "out"),
-        *("--predictor", f"jointnet:{tiny_folder('masked')}"),
+        *("--depth-method", f"jointnet:{tiny_folder('masked')}?steps=1"),
     )
     models = (
-        *("--row", f"joint=jointnet:{tiny_folder('depth')}", "--row", f"SD2=sd2-depth:{sd2_depth}"),
-        *("--row", f"ControlNet=controlnet-depth:{controlnet[0]},{tiny_pipeline('sd1')}"),
+        *("--method", f"joint=jointnet:{tiny_folder('depth')}", "--method", f"SD2=sd2-depth:{sd2_depth}"),
+        *("--method", f"ControlNet=controlnet-depth:{controlnet[0]},{tiny_pipeline('sd1')}"),
     )
-    found = _table(evaluate(*arguments, *models))
+    found = table(evaluate(*arguments, *models))
     assert list(found["rows"]) == ["real pictures", "joint", "SD2", "ControlNet"]
     for name, cells in found["rows"].items():
         assert (cells["FD-Judge"] is None) == (name == "real pictures")
         assert -1 <= cells["depth correlation"]["value"] <= 1
         assert cells["RMSE of disparity"]["count"] == 3
         assert cells["correlation with another's depth"] != cells["depth correlation"]
-    assert found["facts"]["depth of pictures predicted by"] == f"jointnet:{tiny_folder('masked')}"
+    assert found["facts"]["depth of pictures predicted by"] == f"jointnet:{tiny_folder('masked')}?steps=1"
     pictures = list((tmp_path / "out").rglob("*.image.png"))
     assert len(pictures) == 9
 
     dates = {path: path.stat().st_mtime_ns for path in pictures}
-    again = _table(evaluate(*arguments, *models))
+    again = table(evaluate(*arguments, *models))
     assert again["rows"] == found["rows"]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.image.png")} == dates
     made = next(path.parent for path in pictures if "sd2-depth" in path.parent.name)
-    finished = _table(evaluate(*arguments, "--row", f"done=folder:{made}"))["rows"]["done"]
+    finished = table(evaluate(*arguments, "--method", f"done=folder:{made}"))["rows"]["done"]
     assert finished["FD-Judge"]["value"] == pytest.approx(found["rows"]["SD2"]["FD-Judge"]["value"])
     assert finished["depth correlation"]["value"] == pytest.approx(found["rows"]["SD2"]["depth correlation"]["value"])
 
 
 def test_sd2_depth_is_diffusers_from_a_grey_picture(sd2_depth: Path) -> None:
-    made = Sd2Depth(str(sd2_depth), HOW)(ImageRequest("a lake", 4, ramp(SIDE, SIDE)))
+    made = Sd2Depth(str(sd2_depth), HOW).predict(case(ramp(SIDE, SIDE)))
     pipeline = StableDiffusionDepth2ImgPipeline.from_pretrained(sd2_depth)
     pipeline.set_progress_bar_config(disable=True)
     theirs = pipeline(
@@ -106,12 +118,12 @@ def test_sd2_depth_is_diffusers_from_a_grey_picture(sd2_depth: Path) -> None:
         output_type="np",
     )
     assert np.allclose(made.image, theirs.images[0], atol=1e-6)
-    assert made.settings["steps"] == 2 and made.disparity is None
+    assert made.settings["steps"] == 2 and made.depth is None
 
 
 def test_a_peer_takes_the_number_of_steps_that_is_asked_for(tiny_pipeline: Callable[[str], Path]) -> None:
     """Of 61 trailing steps diffusers makes 62."""
-    how = Making(Sampling(steps=61, scheduler="ddim"), "cpu")
+    how = MethodSettings(device="cpu", sampling=Sampling(steps=61, scheduler="ddim"))
     scheduler = Pipeline.open("StableDiffusionPipeline", str(tiny_pipeline("sd2")), how).pipeline.scheduler
     scheduler.register_to_config(timestep_spacing="trailing")
     scheduler.set_timesteps(61, device="cpu")
@@ -121,29 +133,29 @@ def test_a_peer_takes_the_number_of_steps_that_is_asked_for(tiny_pipeline: Calla
 @pytest.mark.parametrize("kind", [Sd2Depth, ControlNetDepth])
 def test_peers_see_the_depth(kind: Any, sd2_depth: Path, controlnet: tuple[Path, Path]) -> None:
     painter = kind(str(sd2_depth if kind is Sd2Depth else controlnet[1]), HOW)
-    up, down = (painter(ImageRequest("a lake", 4, values)).image for values in (ramp(), ramp()[::-1].copy()))
+    up, down = (painter.predict(case(values)).image for values in (ramp(), ramp()[::-1].copy()))
     assert up.shape == down.shape == (SIDE, SIDE, 3)
-    assert np.array_equal(up, painter(ImageRequest("a lake", 4, ramp())).image)
+    assert np.array_equal(up, painter.predict(case()).image)
     assert np.abs(up - down).max() > 1e-3
-    assert np.abs(up - painter(ImageRequest("a lake", 5, ramp())).image).max() > 1e-3, "another seed"
+    assert np.abs(up - painter.predict(case(seed=5)).image).max() > 1e-3, "another seed"
 
 
 @pytest.mark.parametrize("kind", [Sd2Depth, ControlNetDepth])
 def test_peers_read_long_prompts_to_their_end(kind: Any, sd2_depth: Path, controlnet: tuple[Path, Path]) -> None:
     """The tiny text encoder reads 14 tokens at once."""
     painter = kind(str(sd2_depth if kind is Sd2Depth else controlnet[1]), HOW)
-    lake, reef = (painter(ImageRequest("snowy hills by the " * 4 + end, 4, ramp())).image for end in ("lake", "reef"))
+    prompts = ("snowy hills by the " * 4 + end for end in ("lake", "reef"))
+    lake, reef = (painter.predict(case(prompt=prompt)).image for prompt in prompts)
     assert np.abs(lake - reef).max() > 1e-4
 
 
 def test_a_controlnet_beside_its_base_is_the_whole_pipeline(
     controlnet: tuple[Path, Path], tiny_pipeline: Folders
 ) -> None:
-    apart = ControlNetDepth(
-        f"{controlnet[0]},{tiny_pipeline('sd1')}", Making(Sampling(steps=2, scheduler="ddim"), "cpu")
-    )
-    whole = ControlNetDepth(str(controlnet[1]), Making(Sampling(steps=2, scheduler="ddim"), "cpu"))
-    pictures = [painter(ImageRequest("a lake", 4, ramp())) for painter in (apart, whole)]
+    settings = MethodSettings(device="cpu", sampling=Sampling(steps=2, scheduler="ddim"))
+    apart = ControlNetDepth(f"{controlnet[0]},{tiny_pipeline('sd1')}", settings)
+    whole = ControlNetDepth(str(controlnet[1]), settings)
+    pictures = [painter.predict(case()) for painter in (apart, whole)]
     assert np.array_equal(pictures[0].image, pictures[1].image)
     assert pictures[0].settings["scheduler"] == "DDIMScheduler"
 
@@ -152,18 +164,18 @@ def test_the_size_follows_the_shape_of_the_map(sd2_depth: Path) -> None:
     pipeline = Pipeline.open("StableDiffusionDepth2ImgPipeline", str(sd2_depth), HOW)
     assert pipeline.size == SIDE and pipeline.sides(100, 100) == (SIDE, SIDE)
     assert pipeline.sides(100, 400) == (SIDE, 2 * SIDE)
-    made = Sd2Depth(str(sd2_depth), HOW)(ImageRequest("a lake", 4, ramp(20, 80)))
+    made = Sd2Depth(str(sd2_depth), HOW).predict(case(ramp(20, 80)))
     assert made.image.shape == (SIDE, 2 * SIDE, 3)
 
 
 def test_a_flat_map_is_refused(sd2_depth: Path) -> None:
     with pytest.raises(UserError, match="flat"):
-        Sd2Depth(str(sd2_depth), HOW)(ImageRequest("a lake", 4, np.ones((8, 8), np.float32)))
+        Sd2Depth(str(sd2_depth), HOW).predict(case(np.ones((8, 8), np.float32)))
 
 
 def test_a_model_without_depth(tiny_folder: Folders) -> None:
     with pytest.raises(UserError, match="no depth branch"):
-        open_maker(MethodSpec("base", "jointnet", str(tiny_folder("base"))), DEPTH_TO_IMAGE, HOW)
+        open_method(f"jointnet:{tiny_folder('base')}", DEPTH_TO_IMAGE, HOW)
 
 
 def test_the_error_of_disparity_knows_no_scale_and_shift() -> None:
@@ -179,9 +191,3 @@ def test_depth_is_needed(tmp_path: Path) -> None:
     result = evaluate("--out", tmp_path)
     assert result.exit_code == 2
     assert "no depth to paint for" in result.stderr
-
-
-def _table(result: Result) -> dict[str, Any]:
-    assert result.exit_code == 0, result.stderr
-    content: dict[str, Any] = json.loads(result.stdout)
-    return content

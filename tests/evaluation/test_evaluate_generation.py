@@ -4,43 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionLDM3DPipeline
+from helpers import tables
 from helpers.pipelines import SIDE, save_clip, save_judge, save_ldm3d
+from helpers.tables import table
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from jointnet_cli.cli import app
 from jointnet_cli.data.worlds import vocabulary
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.cases import FolderPictures, ShardPictures, fixed_captions, read_coco
+from jointnet_cli.evaluation.cases import Case, FolderImages, ShardCases, fixed_captions, read_coco
 from jointnet_cli.evaluation.judge.labels import PAINTED, TIMES, UNKNOWN, named_objects
-from jointnet_cli.evaluation.makers import GENERATION, open_maker
-from jointnet_cli.evaluation.methods import ImageRequest, Making, MethodSpec
-from jointnet_cli.evaluation.pipelines import Ldm3d, unpack_disparity
+from jointnet_cli.evaluation.methods import MethodSettings, open_method
+from jointnet_cli.evaluation.pipelines import GENERATION, Ldm3d, unpack_disparity
 from jointnet_cli.files.decode import read_samples
 from jointnet_cli.model.checkpoint import extend, load_model, save_model
 from jointnet_cli.model.folder import CONTROLNET_DIRECT_EXTEND, DIRECT_EXTEND
 from jointnet_cli.sampling.presets import Sampling
 
 Folders = Callable[[str], Path]
+QUICK_SETTINGS = MethodSettings(device="cpu", sampling=Sampling(steps=2, guidance=3.0))
 QUICK = ("--steps", "2", "--scheduler", "ddim", "--resamples", "5", "--device", "cpu", "--quiet")
 
 
-def evaluate(*arguments: object) -> Result:
-    words = ["evaluate", "generation", "--json", *QUICK, *map(str, arguments)]
-    return CliRunner(env={"COLUMNS": "200"}).invoke(app, words)
-
-
-def table(result: Result) -> dict[str, Any]:
-    assert result.exit_code == 0, result.stderr
-    content: dict[str, Any] = json.loads(result.stdout)
-    return content
+evaluate = partial(tables.evaluate, "generation", "--json", *QUICK)
 
 
 def save_noise(folder: Path) -> None:
@@ -72,8 +66,8 @@ def test_all_rows_against_worlds(
     out = tmp_path / "out"
     shared = ("--shards", evaluation_shards, "--features", judge, "--judge", judge, "--out", out, "--limit", 4)
     models = (
-        *("--row", f"joint=jointnet:{tiny_folder('depth')}", "--row", f"base:{tiny_folder('base')}"),
-        *("--row", f"LDM3D=ldm3d:{ldm3d(6)}"),
+        *("--method", f"joint=jointnet:{tiny_folder('depth')}", "--method", f"base:{tiny_folder('base')}"),
+        *("--method", f"LDM3D=ldm3d:{ldm3d(6)}"),
     )
     first = table(evaluate(*shared, *models))
     names = [column["name"] for column in first["columns"]]
@@ -96,12 +90,30 @@ def test_all_rows_against_worlds(
     assert {path: path.stat().st_mtime_ns for path in out.rglob("items/**/*.png")} == kept, "nothing was made twice"
 
     made = next(path.parent for path in kept if "base" in path.parent.name)
-    finished = table(evaluate(*shared, "--row", f"done=folder:{made}"))["rows"]
+    finished = table(evaluate(*shared, "--method", f"done=folder:{made}"))["rows"]
     assert finished["done"]["FD-Judge"]["value"] == pytest.approx(
         rows[f"base:{tiny_folder('base')}"]["FD-Judge"]["value"]
     )
     assert finished["done"]["Judge biome"] == rows[f"base:{tiny_folder('base')}"]["Judge biome"]
     assert (out / "table.md").read_text().startswith("### Generation")
+    assert 0 <= rows["joint"]["Judge imagined"]["value"] <= 1
+    assert first["facts"]["judge by kind"]["joint"]["biome"] == pytest.approx(rows["joint"]["Judge biome"]["value"])
+
+
+def test_real_images_through_the_autoencoder(
+    tmp_path: Path, judge: Path, tiny_folder: Folders, evaluation_shards: Path
+) -> None:
+    shared = ("--features", judge, "--judge", judge, "--limit", 3, "--out", tmp_path / "out")
+    method = ("--method", f"autoencoder:{tiny_folder('depth')}")
+    found = table(evaluate("--shards", evaluation_shards, *shared, *method))
+    assert found["rows"][method[1]]["Judge biome"]["count"] <= 3
+    with Image.open(next((tmp_path / "out").rglob("*.image.png"))) as image:
+        assert image.size == (32, 32), "the size of the model"
+    with Image.open(tmp_path / "out/sheet.png") as sheet:
+        assert sheet.height > 3 * 32
+    refused = evaluate("--reference", evaluation_shards, *shared, *method)
+    assert refused.exit_code == 2
+    assert "no images in" in refused.stderr or "needs real images" in refused.stderr
 
 
 def test_rivals_are_jointnet_rows(tmp_path: Path, tiny_folder: Folders) -> None:
@@ -109,18 +121,18 @@ def test_rivals_are_jointnet_rows(tmp_path: Path, tiny_folder: Folders) -> None:
         model = load_model(tiny_folder("base"))
         model.joint = extend(architecture, model.joint.unet("rgb"), ["depth"])
         save_model(model, tmp_path / architecture, torch.float32)
-        row = MethodSpec(architecture, "jointnet", str(tmp_path / architecture))
-        maker = open_maker(row, GENERATION, Making(Sampling(steps=1, scheduler="ddim"), "cpu"))
-        made = maker(ImageRequest("a lake", number))
+        settings = MethodSettings(device="cpu", sampling=Sampling(steps=1, scheduler="ddim"))
+        method = open_method(f"jointnet:{tmp_path / architecture}", GENERATION, settings)
+        made = method.predict(Case(number, prompt="a lake", seed=number))
         assert made.settings["architecture"] == architecture
-        assert made.disparity is not None and made.disparity.shape == made.image.shape[:2]
+        assert made.image is not None and made.depth is not None and made.depth.shape == made.image.shape[:2]
 
 
 def test_efflite_and_clip_without_anything_real(tmp_path: Path, tiny_folder: Folders) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     (tmp_path / "list.txt").write_text("a lake\nsnowy hills by the sea\n")
     arguments = ("--prompts", tmp_path / "list.txt", "--clip", save_clip(tmp_path / "tiny-clip"), "--out", tmp_path)
-    found = table(evaluate(*arguments, "--row", f"joint=jointnet:{tiny_folder('depth')}"))
+    found = table(evaluate(*arguments, "--method", f"joint=jointnet:{tiny_folder('depth')}"))
     assert [column["name"] for column in found["columns"]] == ["IS-EffLite0", "CLIP similarity (tiny-clip)"]
     assert 1 <= found["rows"]["joint"]["IS-EffLite0"]["value"] <= 2
     assert -100 <= found["rows"]["joint"]["CLIP similarity (tiny-clip)"]["value"] <= 100
@@ -131,7 +143,7 @@ def test_a_reference_folder_and_a_table_of_captions(tmp_path: Path, judge: Path,
     save_noise(tmp_path)
     (tmp_path / "list.csv").write_text('caption\n"a lake"\n"ocean reef"\n')
     arguments = ("--reference", tmp_path, "--features", judge, "--out", tmp_path / "out")
-    row = ("--row", f"jointnet:{tiny_folder('depth')}")
+    row = ("--method", f"jointnet:{tiny_folder('depth')}")
     found = table(evaluate(*arguments, *row, "--prompts", tmp_path / "list.csv"))
     assert found["facts"]["real"]["pictures"] == 3
     assert [column["name"] for column in found["columns"]] == ["FD-Judge"]
@@ -144,7 +156,7 @@ def test_a_reference_folder_and_a_table_of_captions(tmp_path: Path, judge: Path,
 
 def test_other_captions_need_another_folder(tmp_path: Path, judge: Path, tiny_folder: Folders) -> None:
     save_noise(tmp_path)
-    row = ("--row", f"jointnet:{tiny_folder('base')}", "--features", judge, "--reference", tmp_path)
+    row = ("--method", f"jointnet:{tiny_folder('base')}", "--features", judge, "--reference", tmp_path)
     for text in ("a lake", "ocean reef"):
         (tmp_path / "list.txt").write_text(text)
         result = evaluate("--prompts", tmp_path / "list.txt", *row, "--out", tmp_path / "out")
@@ -171,7 +183,7 @@ def test_coco_captions_are_one_an_image(tmp_path: Path) -> None:
 
 
 def test_only_what_a_caption_says_is_asked_for(evaluation_shards: Path) -> None:
-    captions = ShardPictures(evaluation_shards).captions
+    captions = ShardCases(evaluation_shards).captions
     assert len(captions) == 8
     for caption in captions:
         assert caption.asked is not None
@@ -197,14 +209,14 @@ def test_the_pictures_of_a_folder_are_no_maps(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         Image.new("RGB", (4, 4)).save(path, "PNG") if path.suffix != ".txt" else path.write_text("")
-    folder = FolderPictures(tmp_path)
+    folder = FolderImages(tmp_path)
     assert [path.relative_to(tmp_path).as_posix() for path in folder.paths] == ["00000_7_a.image.png", "sub/b.jpg"]
-    assert folder.pictures(1).tensor(0).shape == (1, 3, 4, 4)
+    assert folder.image(0).shape == (4, 4, 3) and len(folder) == 2
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no pictures"):
-        FolderPictures(tmp_path / "empty")
+    with pytest.raises(UserError, match="no images"):
+        FolderImages(tmp_path / "empty")
     with pytest.raises(UserError, match="no folder"):
-        FolderPictures(tmp_path / "none")
+        FolderImages(tmp_path / "none")
 
 
 def test_a_folder_of_other_captions(tmp_path: Path, judge: Path, tiny_folder: Folders) -> None:
@@ -213,7 +225,7 @@ def test_a_folder_of_other_captions(tmp_path: Path, judge: Path, tiny_folder: Fo
         ["generate", "a lake", "--steps", "1", "--model", str(tiny_folder("base")), "--out", str(tmp_path / "made")],
     )
     assert made.exit_code == 0, made.stderr
-    row = ("--row", f"folder:{tmp_path / 'made'}", "--features", judge, "--reference", tmp_path / "real")
+    row = ("--method", f"folder:{tmp_path / 'made'}", "--features", judge, "--reference", tmp_path / "real")
     save_noise(tmp_path / "real")
     (tmp_path / "list.txt").write_text("a lake\nocean reef\n")
     found = table(evaluate("--prompts", tmp_path / "list.txt", *row, "--out", tmp_path / "out"))
@@ -228,28 +240,28 @@ def test_a_folder_of_other_captions(tmp_path: Path, judge: Path, tiny_folder: Fo
     ("row", "complaint"),
     [
         ("jointnet:none", "no model none"),
-        ("ldm3d", "lacks its model"),
-        ("ldm4d:x", "no kind"),
-        ("base", "names no model"),
+        ("ldm3d", "ldm3d needs a model: ldm3d:ID"),
+        ("ldm4d:x", "unknown method kind"),
+        ("base", "base needs a model"),
     ],
 )
 def test_rows_that_cannot_be(tmp_path: Path, judge: Path, row: str, complaint: str) -> None:
-    result = evaluate("--row", row, "--features", judge, "--out", tmp_path)
+    result = evaluate("--method", row, "--features", judge, "--out", tmp_path)
     assert result.exit_code == 2
     assert complaint in result.stderr
 
 
 def test_a_joint_model_is_no_base(tmp_path: Path, judge: Path, tiny_folder: Folders) -> None:
-    result = evaluate("--row", f"base:{tiny_folder('depth')}", "--features", judge, "--out", tmp_path)
+    result = evaluate("--method", f"base:{tiny_folder('depth')}", "--features", judge, "--out", tmp_path)
     assert result.exit_code == 2
-    assert "is no base model" in result.stderr
+    assert "is not an RGB-only model" in result.stderr
 
 
 def test_a_row_whose_model_is_broken_ends_the_command(tmp_path: Path, judge: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "list.txt").write_text("a lake\na reef\n")
     save_noise(tmp_path / "real")
-    row = ("--row", f"ldm3d:{tmp_path / 'empty'}", "--features", judge, "--reference", tmp_path / "real")
+    row = ("--method", f"ldm3d:{tmp_path / 'empty'}", "--features", judge, "--reference", tmp_path / "real")
     result = evaluate("--prompts", tmp_path / "list.txt", *row, "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert result.stderr.count("no StableDiffusionLDM3DPipeline in") == 1
@@ -267,7 +279,7 @@ def test_disparity_of_sixteen_bits_in_two_channels() -> None:
 @pytest.mark.parametrize("channels", [4, 6])
 def test_ldm3d_is_diffusers_picture_and_our_disparity(ldm3d: Callable[[int], Path], channels: int) -> None:
     folder = ldm3d(channels)
-    made = Ldm3d(str(folder), Making(Sampling(steps=2, guidance=3.0), "cpu"))(ImageRequest("a lake", 5))
+    made = Ldm3d(str(folder), QUICK_SETTINGS).predict(Case(0, prompt="a lake", seed=5))
     pipeline = StableDiffusionLDM3DPipeline.from_pretrained(folder, safety_checker=None, requires_safety_checker=False)
     pipeline.set_progress_bar_config(disable=True)
     theirs = pipeline(
@@ -277,22 +289,22 @@ def test_ldm3d_is_diffusers_picture_and_our_disparity(ldm3d: Callable[[int], Pat
         generator=torch.Generator().manual_seed(5),
         output_type="np",
     )
-    assert made.image.shape == (SIDE, SIDE, 3)
+    assert made.image is not None and made.image.shape == (SIDE, SIDE, 3)
     assert np.allclose(made.image, theirs.rgb[0], atol=1e-6)
-    assert made.disparity is not None and made.disparity.shape == (SIDE, SIDE)
-    assert 0 <= made.disparity.min() < made.disparity.max() <= 1
+    assert made.depth is not None and made.depth.shape == (SIDE, SIDE)
+    assert 0 <= made.depth.min() < made.depth.max() <= 1
     if channels == 4:
-        assert np.allclose(made.disparity, theirs.depth[0][..., 0], atol=1e-6)
+        assert np.allclose(made.depth, theirs.depth[0][..., 0], atol=1e-6)
     else:
-        assert len(np.unique(theirs.depth[0])) < 5 < len(np.unique(made.disparity)), (
-            "what diffusers makes of six channels"
-        )
+        assert len(np.unique(theirs.depth[0])) < 5 < len(np.unique(made.depth)), "what diffusers makes of six channels"
 
 
 def test_ldm3d_reads_long_prompts_to_their_end(ldm3d: Callable[[int], Path]) -> None:
     """The tiny text encoder reads 14 tokens at once."""
-    maker = Ldm3d(str(ldm3d(4)), Making(Sampling(steps=2, guidance=3.0), "cpu"))
-    lake, reef = (maker(ImageRequest("snowy hills by the " * 4 + end, 5)).image for end in ("lake", "reef"))
+    method = Ldm3d(str(ldm3d(4)), QUICK_SETTINGS)
+    prompts = ("snowy hills by the " * 4 + end for end in ("lake", "reef"))
+    lake, reef = (method.predict(Case(0, prompt=prompt, seed=5)).image for prompt in prompts)
+    assert lake is not None and reef is not None
     assert np.abs(lake - reef).max() > 1e-4
 
 
@@ -300,6 +312,6 @@ def test_ldm3d_keeps_sixteen_bits(tmp_path: Path, judge: Path, ldm3d: Callable[[
     (tmp_path / "list.txt").write_text("a lake\n")
     save_noise(tmp_path / "real")
     arguments = ("--prompts", tmp_path / "list.txt", "--features", judge, "--reference", tmp_path / "real")
-    table(evaluate(*arguments, "--row", f"ldm3d:{ldm3d(4)}", "--out", tmp_path / "out"))
+    table(evaluate(*arguments, "--method", f"ldm3d:{ldm3d(4)}", "--out", tmp_path / "out"))
     (path,) = (tmp_path / "out").rglob("*.depth.png")
     assert len(np.unique((read_samples(path) * 65535) % 256)) > 2

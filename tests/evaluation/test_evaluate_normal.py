@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from jointnet_cli.cli import app
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.cases import ShardCases
 from jointnet_cli.evaluation.metrics.normals import normal_errors, normals_of, pinhole
 from jointnet_cli.files.images import write_normal_png
 
-
-def evaluate(*arguments: str) -> Result:
-    return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["evaluate", "normal", "--json", "--quiet", *arguments])
+evaluate = partial(tables.evaluate, "normal", "--json", "--quiet")
 
 
 def towards_viewer(height: int, width: int) -> np.ndarray:
@@ -97,8 +95,15 @@ def test_rows_on_reserved_worlds(tmp_path: Path, evaluation_shards: Path, tiny_f
         np.save(maps / f"{scene.key}.depth.npy", scene.inverse_depth)
     command = [
         *("--shards", str(evaluation_shards), "--limit", "2", "--steps", "1", "--out", str(tmp_path / "out")),
-        *("--row", f"ours=jointnet:{joint}", "--row", f"depth=from-depth:{depth}", "--row", f"true=folder:{maps}"),
-        *("--row", f"true depth=from-depth:folder:{maps}?kind=disparity", "--row", "flat=from-depth:constant"),
+        *(
+            "--method",
+            f"ours=jointnet:{joint}",
+            "--method",
+            f"depth=from-depth:{depth}",
+            "--method",
+            f"true=folder:{maps}",
+        ),
+        *("--method", f"true depth=from-depth:folder:{maps}?kind=disparity", "--method", "flat=from-depth:constant"),
     ]
     result = evaluate(*command)
     assert result.exit_code == 0, result.stderr
@@ -119,7 +124,9 @@ def test_a_folder_of_normals_and_what_is_assumed_of_depth(tmp_path: Path) -> Non
     Image.new("RGB", (24, 16), "grey").save(truth / "images/wall.jpg")
     write_normal_png(truth / "normals/wall.png", towards_viewer(16, 24).astype(np.float32))
     np.save(depth / "wall.npy", np.full((16, 24), 0.5))
-    result = evaluate("--truth", str(truth), "--row", f"wall=from-depth:folder:{depth}", "--out", str(tmp_path / "out"))
+    result = evaluate(
+        "--truth", str(truth), "--method", f"wall=from-depth:folder:{depth}", "--out", str(tmp_path / "out")
+    )
     assert result.exit_code == 0, result.stderr
     table = json.loads(result.stdout)
     assert table["rows"]["wall"]["mean angle, °"]["value"] < 0.5
@@ -131,11 +138,11 @@ def test_mistakes_are_said(tmp_path: Path, evaluation_shards: Path, tiny_folder:
     shards = ("--shards", str(evaluation_shards), "--out", str(tmp_path / "out"))
     for arguments, words in {
         (): "one ground truth",
-        (*shards, "--row", f"jointnet:{tiny_folder('masked')}"): "no normal branch",
-        (*shards, "--row", "constant"): "no kind 'constant'",
-        (*shards, "--row", "from-depth:nowhere"): "nowhere",
+        (*shards, "--method", f"jointnet:{tiny_folder('masked')}"): "no normal branch",
+        (*shards, "--method", "constant"): "unknown method kind 'constant'",
+        (*shards, "--method", "from-depth:nowhere"): "nowhere",
     }.items():
         result = evaluate(*arguments)
         assert result.exit_code == 2 and words in result.stderr, result.stderr
-    bare = CliRunner().invoke(app, ["evaluate", "normal"])
+    bare = tables.evaluate("normal")
     assert "one ground truth" in bare.stderr, "a command with defaults for all runs without words too"

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import tables
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from jointnet_cli.cli import app
 from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.cases import PromptCases
 from jointnet_cli.evaluation.metrics.panoramas import intra_distance, square_crops
-from jointnet_cli.evaluation.panorama_rows import Motif
 from jointnet_cli.files.images import write_png
 from jointnet_cli.model.perceptual import Perceptual, open_perceptual
 
@@ -41,8 +41,7 @@ def evaluate(tiny_folder: Callable[[str], Path], prompts: Path, tmp_path: Path) 
     fixed = ["--model", str(tiny_folder("masked")), "--device", "cpu", "--prompts", str(prompts), "--seeds", "1"]
 
     def run(*arguments: str) -> Result:
-        command = ["evaluate", "panorama", *fixed, "--steps", "2", "--out", str(tmp_path / "out"), *arguments]
-        return CliRunner(env={"COLUMNS": "200"}).invoke(app, command)
+        return tables.evaluate("panorama", *fixed, "--steps", 2, "--out", tmp_path / "out", *arguments)
 
     return run
 
@@ -62,7 +61,7 @@ def test_crops_reach_from_end_to_end_without_overlap() -> None:
     picture = np.broadcast_to(np.arange(31, dtype=np.float32)[None, :, None], (8, 31, 3))
     columns = square_crops(picture)[:, 0, :, 0]
     assert columns.tolist() == [list(range(left, left + 8)) for left in (0, 11, 23)]
-    with pytest.raises(UserError, match="no two squares"):
+    with pytest.raises(UserError, match="twice as wide"):
         square_crops(noise(8, 15))
 
 
@@ -79,8 +78,9 @@ def test_intra_distance_is_the_mean_of_all_six_pairs(perceptual: Perceptual) -> 
 
 
 def test_every_prompt_is_drawn_from_every_seed() -> None:
-    motif = Motif(["a", "b"], 3)
-    assert [motif[number] for number in range(len(motif))] == [(p, s) for s in range(3) for p in "ab"]
+    cases = PromptCases(["a", "b"], 3)
+    drawn = [(cases[number].prompt, cases[number].seed) for number in range(len(cases))]
+    assert drawn == [(prompt, seed) for seed in range(3) for prompt in "ab"]
 
 
 def test_the_four_methods(evaluate: Callable[..., Result], tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_the_four_methods(evaluate: Callable[..., Result], tmp_path: Path) -> No
 
 
 def test_what_is_finished_is_not_made_again(evaluate: Callable[..., Result], tmp_path: Path) -> None:
-    rows = ["--row", "jointnet"]
+    rows = ["--method", "jointnet"]
     assert evaluate(*rows, "--limit", "1").exit_code == 0
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "items").rglob("*.*")}
     # Further panoramas and another distance, but the same picture.
@@ -116,14 +116,22 @@ def test_what_is_finished_is_not_made_again(evaluate: Callable[..., Result], tmp
 
 
 def test_a_closed_panorama_has_a_wrap_seam(evaluate: Callable[..., Result]) -> None:
-    row = json.loads(evaluate("--json", "--wrap", "--row", "direct").stdout)["rows"]["direct"]
+    row = json.loads(evaluate("--json", "--wrap", "--method", "direct").stdout)["rows"]["direct"]
     assert row["image wrap seam"]["count"] == 2
+
+
+def test_all_seams(evaluate: Callable[..., Result]) -> None:
+    row = json.loads(evaluate("--json", "--limit", "1", "--all-seams", "--method", "jointnet").stdout)["rows"][
+        "jointnet"
+    ]
+    further = {f"{name} {place}" for name in ("image", "depth") for place in ("stride grid", "seam, 95th percentile")}
+    assert further <= {name for name, cell in row.items() if cell and cell["value"] > 0}
 
 
 def test_finished_pictures_are_compared_too(evaluate: Callable[..., Result], tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     write_png(tmp_path / "theirs" / "a.png", np.tile(noise(32, 32), (1, 4, 1)))
-    answer = evaluate("--json", "--row", f"theirs=folder:{tmp_path / 'theirs'}")
+    answer = evaluate("--json", "--method", f"theirs=folder:{tmp_path / 'theirs'}")
     row = json.loads(answer.stdout)["rows"]["theirs"]
     assert row[INTRA]["value"] == 0
     assert row["seconds"] is None
@@ -131,10 +139,10 @@ def test_finished_pictures_are_compared_too(evaluate: Callable[..., Result], tmp
 
 def test_faults_are_found_before_anything_is_drawn(evaluate: Callable[..., Result], tmp_path: Path) -> None:
     for arguments, message in [
-        (("--row", "multidifusion"), "did you mean multidiffusion"),
-        (("--width", "40"), "holds no two squares"),
+        (("--method", "multidifusion"), "did you mean multidiffusion"),
+        (("--width", "40"), "must be at least twice as wide as high"),
         (("--perceptual", "lpips"), "no perceptual distance"),
-        (("--row", "folder:nowhere"), "holds no pictures"),
+        (("--method", "folder:nowhere"), "no folder nowhere"),
     ]:
         answer = evaluate(*arguments)
         assert answer.exit_code == 2 and message in answer.stderr, answer.output

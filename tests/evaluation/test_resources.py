@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.resources import measure
+from jointnet_cli.evaluation.commands.resources import measure
 
 pytestmark = pytest.mark.slow
 

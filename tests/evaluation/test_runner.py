@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ def make(number):
         raise RuntimeError("three")
     return {"number": number, "process": os.environ.get("RANK", "alone")}
 
-records = items.run("row", 6, make)
-said = f"{[record['number'] for record in records]} {items.failed} {items.main}"
+records = items.run("row", range(6), make)
+said = f"{list(records)} {items.failed} {items.main}"
 (folder / os.environ.get("RANK", "alone")).write_text(said)
 leave()
 """
@@ -68,10 +69,10 @@ def test_after_a_kill_finished_items_are_not_made_again(tmp_path: Path) -> None:
         again.append(number)
         return {"number": number, "process": "second"}
 
-    records = Runner(folder, {"steps": 2}).run("row", 6, make)
+    records = Runner(folder, {"steps": 2}).run("row", range(6), make)
     assert again == [2, 3, 4, 5]
-    assert [record["number"] for record in records] == list(range(6))
-    assert [record["process"] for record in records] == ["alone"] * 2 + ["second"] * 4
+    assert list(records) == list(range(6))
+    assert [record["process"] for record in records.values()] == ["alone"] * 2 + ["second"] * 4
 
 
 def test_two_processes_share_the_items_and_a_failed_one_stops_nobody(tmp_path: Path) -> None:
@@ -95,30 +96,32 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
 
     items = Runner(tmp_path, {})
     with pytest.raises(KeyboardInterrupt):
-        items.run("row", 3, make)
+        items.run("row", range(3), make)
     assert [path.name for path in tmp_path.glob("items/row/*")] == ["00000.json"]
     assert items.failed == 0
 
 
 def test_more_items_are_added_to_what_is_there(tmp_path: Path) -> None:
-    items, calls = Runner(tmp_path, {}), []
-    items.run("row", 2, lambda number: {"n": number})
-    records = items.run("row", 4, lambda number: {"n": -number}, lambda *call: calls.append(call))
-    assert records == [{"n": 0}, {"n": 1}, {"n": -2}, {"n": -3}]
-    assert calls == [(0, 2), (1, 2), (2, 2)]
+    calls: list[tuple[int, int]] = []
+    items = Runner(tmp_path, {}, lambda title: nullcontext(lambda *call: calls.append(call)))
+    items.run("row", range(2), lambda number: {"n": number})
+    calls.clear()
+    records = items.run("row", range(4), lambda number: {"n": -number})
+    assert records == {0: {"n": 0}, 1: {"n": 1}, 2: {"n": -2}, 3: {"n": -3}}
+    assert calls == [(0, 2), (1, 2), (1, 2), (2, 2)]
 
 
 def test_a_fault_of_the_program_is_not_swallowed(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError, match="division by zero"):
-        Runner(tmp_path, {}).run("row", 1, lambda number: {"n": 1 / number})
+        Runner(tmp_path, {}).run("row", range(1), lambda number: {"n": 1 / number})
 
 
 def test_rows_of_any_name_have_folders_of_their_own(tmp_path: Path) -> None:
     items = Runner(tmp_path, {})
     names = ["jointnet:a/b", "jointnet:a:b", "jointnet-a-b", "..", "x" * 300, "x" * 301, "Zürich"]
     for name in names:
-        items.run(name, 1, lambda number, name=name: {"row": name})  # type: ignore[misc]
-    assert [items.run(name, 1, lambda number: {})[0]["row"] for name in names] == names
+        items.run(name, range(1), lambda number, name=name: {"row": name})  # type: ignore[misc]
+    assert [items.run(name, range(1), lambda number: {})[0]["row"] for name in names] == names
     assert {path.parent for path in tmp_path.rglob("00000.json")} == set((tmp_path / "items").iterdir())
     assert items.path("plain", 7, ".png") == tmp_path / "items" / "plain" / "00007.png"
 
@@ -142,5 +145,5 @@ def test_what_all_items_need_ends_the_run(tmp_path: Path, capsys: pytest.Capture
 
     items = Runner(tmp_path, {})
     with pytest.raises(MethodUnavailable, match="no model") as fault:
-        items.run("row", 3, make)
+        items.run("row", range(3), make)
     assert fault.value.hint == "give one" and items.failed == 0 and not capsys.readouterr().err

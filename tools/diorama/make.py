@@ -105,36 +105,29 @@ def stage(options: argparse.Namespace, name: str, settings: dict[str, object]) -
 
 
 def measure(out: Path) -> None:
-    """What docs/results.md says of the model: depth, normals, the autoencoder, and what prompts get. Done ones are kept."""
+    """Measure the figures of docs/results.md: prompt adherence, depth, normals, the autoencoder. Finished ones are kept."""
     reserved, judge, model, made = out / "reserved", out / "judge", out / "model", out / "measured"
     made.mkdir(exist_ok=True)
     rendering = ["prepare", "--source", "worlds", "--evaluation", "--seed", 1_000_000_000, "--count", RESERVED]
     _finish(_start([*rendering, "--size", 128, "--out", reserved, "--quiet"], made / "render.log"))
-    own, jointnet = ["-m", "jointnet_cli.evaluation"], ["-m", "jointnet_cli"]
-    tables, chosen = [*jointnet, "evaluate"], ["--seed", 0, "-m", model, "--json"]
-    on_worlds = ["--shards", reserved]
+    jointnet, chosen = ["-m", "jointnet_cli"], ["--seed", 0, "-m", model, "--json"]
+    tables, method = [*jointnet, "evaluate"], ["--method", f"jointnet:{model}"]
+    on_worlds, judged = ["--shards", reserved], ["--judge", judge, "--features", judge]
     every: dict[str, list[object]] = {
-        "attributes": [*own, "attributes", "--training", out / "worlds", "--held-out", reserved, "--judge", judge],
-        "follow": [
-            *own,
-            "follow",
-            "--judge",
-            judge,
-            "--held-out",
-            reserved,
-            "--sheet",
-            made / "samples.png",
-            "-m",
-            model,
+        "judge": [*tables, "judge", "--training", out / "worlds", "--held-out", reserved, "--out", judge],
+        "generation": [*tables, "generation", *judged, *method, "--out", made / "generation", "--json"],
+        "reconstruction": [
+            *(*tables, "generation", *judged, *on_worlds, "--method", f"autoencoder:{model}"),
+            *("--out", made / "reconstruction", "--json"),
         ],
         "depth": [
-            *(*tables, "depth", *on_worlds, "--row", f"jointnet:{model}", "--row", f"mean-map:{out / 'worlds'}"),
-            *("--row", f"autoencoder:{model}", "--out", made / "depth", "--json"),
+            *(*tables, "depth", *on_worlds, *method, "--method", f"mean-map:{out / 'worlds'}"),
+            *("--method", f"autoencoder:{model}", "--out", made / "depth", "--json"),
         ],
-        "normal": [*tables, "normal", *on_worlds, "--row", f"jointnet:{model}", "--out", made / "normal", "--json"],
-        "autoencoder": [*own, "autoencoder", *on_worlds, "-m", model],
+        "normal": [*tables, "normal", *on_worlds, *method, "--out", made / "normal", "--json"],
+        "autoencoder": [*tables, "autoencoder", *on_worlds, "-m", model],
         "consistency": [
-            *(*tables, "consistency", "--row", f"jointnet:{model}", "--row", f"worlds=shards:{reserved}"),
+            *(*tables, "consistency", *method, "--method", f"worlds=shards:{reserved}"),
             *("--out", made / "consistency", "--json"),
         ],
         "pictures": [*jointnet, "generate", "--prompts", PROMPTS, *chosen, "--out", made / "pictures"],

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from jointnet_cli.data.shards.format import Sample
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.engine import Engine
-from jointnet_cli.evaluation.cases import samples_with_depth, true_disparity
+from jointnet_cli.evaluation.cases import true_disparity
 from jointnet_cli.files.color import colorize
 from jointnet_cli.files.images import write_png
 from jointnet_cli.sampling.presets import METHODS
@@ -65,7 +66,7 @@ def main() -> None:
     options = parser.parse_args()
     images: Path = options.images
     engine = Engine.open()
-    samples = list(samples_with_depth(options.shards, max(NUMBERS) + 1))
+    samples = list(ShardSet.open(options.shards, max(NUMBERS) + 1, evaluation=True).samples(("depth",)))
     columns = [np.concatenate(list(column(engine, samples[number]))) for number in NUMBERS]
     write_png(images / "tasks.png", np.concatenate(columns, axis=1))
     panoramas = [

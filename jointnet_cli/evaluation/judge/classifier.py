@@ -1,6 +1,6 @@
-"""A small classifier of worlds that judges generated pictures: biome, time of day, objects and their colours.
+"""The judge: a small classifier of images of worlds, by biome, time of day, objects and their colors.
 
-It is trained on pictures of training worlds and its accuracy on held-out worlds is stated beside everything it judges.
+It is trained on images of training worlds. Its accuracy on held-out worlds is stated beside everything it judges.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,25 +19,21 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from jointnet_cli.data.shards.shard_set import ShardSet
-from jointnet_cli.data.worlds import grammar
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.judge.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN, label
+from jointnet_cli.evaluation.judge.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN, Labels, label
 from jointnet_cli.files.text import to_json
 from jointnet_cli.progress import Progress
 
-if TYPE_CHECKING:
-    from jointnet_cli.evaluation.judge.prompts import Prompt
-
 SIZE = 64
-"""Pixels of a side that the classifier sees."""
+"""Side of the images that the classifier sees, in pixels."""
 
 FALSE_ALARMS = 0.02
-"""The largest share of training pictures without a kind in which the classifier may claim it."""
+"""The largest share of training images without a kind in which the classifier may claim it."""
 
 
 @dataclass
 class StackedLabels:
-    """The labels of N pictures (see `labels`), stacked."""
+    """The labels of N images, stacked."""
 
     biome: Tensor
     """(N,)."""
@@ -48,10 +44,21 @@ class StackedLabels:
     colour: Tensor
     """(N, painted kinds): index or `UNKNOWN`."""
 
+    @classmethod
+    def stack(cls, labels: Sequence[Labels]) -> StackedLabels:
+        """Stack the labels of N images."""
+        columns = ([getattr(item, field.name) for item in labels] for field in fields(cls))
+        return cls(*(torch.tensor(column) for column in columns))
+
+    def unstack(self) -> list[Labels]:
+        """Return the labels one by one."""
+        columns = zip(*(getattr(self, field.name).tolist() for field in fields(self)), strict=True)
+        return [Labels(biome, time, tuple(present), tuple(colour)) for biome, time, present, colour in columns]
+
 
 @dataclass
 class Labelled:
-    """Pictures with their labels."""
+    """Images with their labels."""
 
     images: Tensor
     """(N, 3, 64, 64) uint8 sRGB."""
@@ -64,7 +71,7 @@ class Labelled:
 
 @dataclass
 class Scores:
-    """What the classifier makes of pictures, as logits."""
+    """Logits of the classifier for B images."""
 
     biome: Tensor
     """(B, biomes)."""
@@ -75,9 +82,14 @@ class Scores:
     colour: Tensor
     """(B, painted kinds, colours); -inf for colours that a kind never has."""
 
+    def labels(self) -> StackedLabels:
+        """Return the likeliest labels; every kind has a color, whether it shows or not."""
+        present = (self.present > 0).long()
+        return StackedLabels(self.biome.argmax(dim=1), self.time.argmax(dim=1), present, self.colour.argmax(dim=2))
+
 
 class JudgeNet(nn.Module):
-    """Plain convolutions; mean and maximum over the picture, so that a small object counts; one linear layer a question."""
+    """Convolutions; mean and maximum over the image, so that a small object counts; one linear layer for all questions."""
 
     def __init__(self, widths: tuple[int, ...] = (32, 64, 96, 160)) -> None:
         super().__init__()
@@ -92,7 +104,7 @@ class JudgeNet(nn.Module):
         self.register_buffer("impossible", ~possible, persistent=False)
 
     def forward(self, images: Tensor) -> Scores:
-        """Judge pictures (B, 3, 64, 64) in [0, 1]."""
+        """Judge images (B, 3, 64, 64) in [0, 1]."""
         features = self.trunk(images * 2 - 1)
         pooled = torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
         biome, time, present, colour = self.head(pooled).split(self.counts, dim=1)
@@ -102,7 +114,7 @@ class JudgeNet(nn.Module):
 
 @dataclass
 class Judge:
-    """A trained classifier and what is known of it."""
+    """A trained classifier and the facts about it."""
 
     net: JudgeNet
     facts: dict[str, Any]
@@ -110,7 +122,7 @@ class Judge:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Scores:
-        """Judge pictures (B, 3, H, W) of any size, uint8 or in [0, 1]."""
+        """Judge images (B, 3, H, W) of any size, uint8 or in [0, 1]."""
         parts = [self.net(shrink(_fractions(batch))) for batch in images.split(128)]
         return Scores(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Scores)))
 
@@ -131,7 +143,7 @@ class Judge:
         if not weights.is_file():
             raise UserError(
                 f"no classifier in {folder}",
-                hint=f"python -m jointnet_cli.evaluation attributes --shards DIR --held-out DIR --judge {folder}",
+                hint=f"jointnet evaluate judge --training DIR --held-out DIR --out {folder}",
             )
         net = JudgeNet()
         net.load_state_dict(load_file(weights))
@@ -139,14 +151,14 @@ class Judge:
 
 
 def shrink(images: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) at the size the classifier sees."""
+    """Resize images (B, 3, H, W) to the size that the classifier sees."""
     if images.shape[-2:] == (SIZE, SIZE):
         return images
     return F.interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
 
 
 def load_labelled(shards: str | Path, limit: int | None = None, *, evaluation: bool = False) -> Labelled:
-    """Read the pictures of shards and label them; with `evaluation` warn of training seeds.
+    """Read the images of shards and label them; with `evaluation` warn of training seeds.
 
     Raises:
         UserError: no shards there, or shards of another source than worlds.
@@ -161,8 +173,7 @@ def load_labelled(shards: str | Path, limit: int | None = None, *, evaluation: b
         keys.append(sample.key)
         if len(keys) == limit:
             break
-    columns = ((getattr(item, name) for item in labels) for name in ("biome", "time", "present", "colour"))
-    return Labelled(torch.stack(images), StackedLabels(*(torch.tensor(list(column)) for column in columns)), keys)
+    return Labelled(torch.stack(images), StackedLabels.stack(labels), keys)
 
 
 def train_judge(
@@ -206,7 +217,7 @@ def train_judge(
         "seed": seed,
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "held_out_images": len(held_out),
-        "held_out": accuracy(judge(held_out.images), held_out.answers),
+        "held_out": accuracy(judge(held_out.images).labels(), held_out.answers),
     }
     return judge
 
@@ -215,9 +226,9 @@ def train_judge(
 def set_thresholds(judge: Judge, training: Labelled) -> None:
     """Move the scores of kinds so that 0 decides fairly between them.
 
-    Trained on scenes, a classifier holds a rare kind for unlikely. A prompt asks for all of them alike, so a kind counts
-    as present where it is likelier than not at even odds, unless more than `FALSE_ALARMS` of the training pictures
-    without it would then have it.
+    Trained on scenes, a classifier considers a rare kind unlikely. Prompts ask for all kinds alike, so a kind counts as
+    present where it is likelier than not at even odds, unless more than `FALSE_ALARMS` of the training images without it
+    would then have it.
     """
     scores, present = judge(training.images).present, training.answers.present
     thresholds = []
@@ -230,21 +241,19 @@ def set_thresholds(judge: Judge, training: Labelled) -> None:
     judge.net.head.bias[first : first + len(KINDS)] -= torch.stack(thresholds)
 
 
-def accuracy(scores: Scores, truth: StackedLabels) -> dict[str, Any]:
-    """How often the classifier is right.
+def accuracy(found: StackedLabels, truth: StackedLabels) -> dict[str, Any]:
+    """Return how often the classifier is right.
 
     `biome`, `time` and `colour` are shares of right answers, `colour` over the painted kinds that are named and with the
-    kind given. Of the objects, `objects_found` is the share of present ones found, `objects_imagined` the share of
-    absent ones claimed.
+    kind given. `objects_found` is the share of present objects found, `objects_imagined` the share of absent ones claimed.
     """
     present, absent = truth.present == 1, truth.present == 0
-    claimed = scores.present > 0
-    known = truth.colour != UNKNOWN
-    biome, time = scores.biome.argmax(dim=1) == truth.biome, scores.time.argmax(dim=1) == truth.time
-    right = scores.colour.argmax(dim=2) == truth.colour
+    claimed, known = found.present == 1, truth.colour != UNKNOWN
+    biome, time, right = found.biome == truth.biome, found.time == truth.time, found.colour == truth.colour
+    told_biome, told_time = truth.biome != UNKNOWN, truth.time != UNKNOWN
     return {
-        "biome": _share(biome),
-        "time": _share(time),
+        "biome": _share(biome[told_biome]),
+        "time": _share(time[told_time]),
         "objects_found": _share(claimed[present]),
         "objects_imagined": _share(claimed[absent]),
         "colour": _share(right[known]),
@@ -267,7 +276,7 @@ def _convolution(narrow: int, wide: int, stride: int = 1) -> nn.Module:
 
 
 def _batches(size: int, batch_size: int, steps: int, generator: Generator) -> Iterable[Tensor]:
-    """`steps` batches from permutation after permutation."""
+    """Yield `steps` batches from permutation after permutation."""
     order = torch.randperm(size, generator=generator)
     for _ in range(steps):
         if len(order) < batch_size:
@@ -277,7 +286,7 @@ def _batches(size: int, batch_size: int, steps: int, generator: Generator) -> It
 
 
 def _augment(images: Tensor, generator: Generator) -> Tensor:
-    """Mirror half of the pictures; blur half and add noise, since a generated picture is softer than a rendered one."""
+    """Mirror half of the images; blur half and add noise, because generated images are softer than rendered ones."""
     mirrored, blurred = torch.rand(2, len(images), 1, 1, 1, generator=generator) < 0.5
     images = torch.where(mirrored, images.flip(3), images)
     soft = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2.0, mode="bilinear", align_corners=False)
@@ -300,28 +309,5 @@ def _loss(scores: Scores, truth: StackedLabels, picked: Tensor) -> Tensor:
 
 
 def _share(right: Tensor) -> float | None:
-    """The share of true values, `None` of none."""
+    """Return the share of true values, `None` if there are none."""
     return round(right.float().mean().item(), 4) if right.numel() else None
-
-
-def labels_of_prompts(prompts: Sequence[Prompt]) -> StackedLabels:
-    """What the pictures of prompts must show."""
-    present = torch.tensor([[_asked(prompt, kind) for kind in KINDS] for prompt in prompts])
-    colour = torch.full((len(prompts), len(PAINTED)), UNKNOWN)
-    for row, prompt in zip(colour, prompts, strict=True):
-        if prompt.colour is not None:
-            row[list(PAINTED).index(prompt.kind)] = COLOURS.index(prompt.colour)
-    return StackedLabels(
-        biome=torch.tensor([BIOMES.index(prompt.biome) for prompt in prompts]),
-        time=torch.tensor([TIMES.index(prompt.time) for prompt in prompts]),
-        present=present,
-        colour=colour,
-    )
-
-
-def _asked(prompt: Prompt, kind: str) -> int:
-    if kind == prompt.kind:
-        return 1
-    biome = grammar.BIOMES[prompt.biome]
-    may_hold = {rule.kind for rule in biome.heroes + biome.company} | ({"pine"} if prompt.biome == "forest" else set())
-    return UNKNOWN if kind in may_hold else 0

@@ -16,11 +16,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.data.worlds import grammar, vocabulary
 from jointnet_cli.data.worlds.grammar import PALETTE
 from jointnet_cli.data.worlds.vocabulary import NAMES, PLACES, plural
+
+if TYPE_CHECKING:
+    from jointnet_cli.evaluation.judge.prompts import Prompt
 
 BIOMES = tuple(grammar.BIOMES)
 
@@ -113,3 +116,20 @@ def _hours(time: str) -> list[str]:
     ]
     moon = vocabulary.MOON if time == "night" else ()
     return [*vocabulary.HOURS[time], *vocabulary.CLEAR_HOURS[time], *vocabulary.DEEP_HOURS[time], *moon, *spans]
+
+
+def labels_of_prompt(prompt: Prompt) -> Labels:
+    """Return what the image of a prompt must show; a kind is absent where its biome never holds it."""
+    colours = [UNKNOWN] * len(PAINTED)
+    if prompt.colour is not None:
+        colours[list(PAINTED).index(prompt.kind)] = COLOURS.index(prompt.colour)
+    present = tuple(_asked(prompt, kind) for kind in KINDS)
+    return Labels(BIOMES.index(prompt.biome), TIMES.index(prompt.time), present, tuple(colours))
+
+
+def _asked(prompt: Prompt, kind: str) -> int:
+    if kind == prompt.kind:
+        return 1
+    biome = grammar.BIOMES[prompt.biome]
+    may_hold = {rule.kind for rule in biome.heroes + biome.company} | ({"pine"} if prompt.biome == "forest" else set())
+    return UNKNOWN if kind in may_hold else 0

@@ -108,3 +108,10 @@ def _thing(kind: str, colour: str | None, name: str) -> str:
         return f"{_MANY[kind]} {words}"
     words = f"{colour} {name}" if colour else name
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def prompts_of_all_biomes() -> list[str]:
+    """Return the texts of the fixed prompts in an order in which the first ones are of all biomes."""
+    fixed = [prompt.text for prompt in fixed_prompts()]
+    turns = len(fixed) // len(OBJECTS)
+    return [text for turn in range(turns) for text in fixed[turn::turns]]

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.judge.classifier import Judge, Scores, StackedLabels, shrink
+from jointnet_cli.evaluation.cases import Caption
+from jointnet_cli.evaluation.intervals import share_estimate
+from jointnet_cli.evaluation.judge.classifier import Judge, StackedLabels, accuracy, shrink
 from jointnet_cli.evaluation.judge.labels import UNKNOWN, Labels
 from jointnet_cli.evaluation.metrics.features import FeatureSpace
+from jointnet_cli.evaluation.metrics.metric import PerCase, Predictions
+from jointnet_cli.evaluation.report import Cell, Column
+from jointnet_cli.evaluation.runner import Record, Runner
 
 
 class Clip:
@@ -28,7 +36,7 @@ class Clip:
     """
 
     name: str
-    """As tables state it: the hub id, or the folder's name."""
+    """The name in tables: the hub id, or the name of the folder."""
 
     def __init__(self, source: str, device: torch.device) -> None:
         from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
@@ -48,30 +56,113 @@ class Clip:
         self._device = device
 
     @torch.inference_mode()
-    def similarity(self, picture: Tensor, text: str) -> float:
-        """100 times the cosine between a picture (1, 3, H, W) in [0, 1] and a text, which is cut to CLIP's length."""
+    def similarity(self, image: Tensor, text: str) -> float:
+        """Return 100 times the cosine between an image (1, 3, H, W) in [0, 1] and a text, which is cut to CLIP's length."""
         length = self._model.config.text_config.max_position_embeddings
         words = self._words([text], truncation=True, max_length=length, return_tensors="pt").to(self._device)
-        pixels = (picture[0].permute(1, 2, 0) * 255).round().byte().cpu().numpy()
+        pixels = (image[0].permute(1, 2, 0) * 255).round().byte().cpu().numpy()
         sized = self._resize(images=[pixels], return_tensors="pt")["pixel_values"].to(self._device)
         seen = self._model(input_ids=words["input_ids"], attention_mask=words["attention_mask"], pixel_values=sized)
         return 100 * float((seen.image_embeds[0] * seen.text_embeds[0]).sum())
 
 
-QUESTIONS = ("biome", "time", "objects", "colour")
+def clip_similarity(clip: Clip, captions: Sequence[Caption], resamples: int) -> PerCase:
+    """Return the metric of the similarity of an image and its caption."""
+
+    def measure(predictions: Predictions, number: int) -> Record:
+        return {"similarity": clip.similarity(predictions.tensor(number), captions[number].text)}
+
+    columns = {"similarity": Column(f"CLIP similarity ({clip.name})", "higher", 2)}
+    return PerCase(columns, f"CLIP {clip.name}", measure, resamples, title="CLIP")
+
+
+QUESTIONS = ("biome", "time", "objects", "colour", "imagined")
+"""What a judge is asked; `imagined` are the kinds that it claims among those that must not be there."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Answers of one picture, by question."""
+    """Answers about N images, by question."""
 
-    right: tuple[int, ...]
-    asked: tuple[int, ...]
-    """Each at least as many as are right."""
+    right: NDArray[np.int64]
+    """(N, questions): right answers, or kinds imagined."""
+    asked: NDArray[np.int64]
+    """(N, questions)."""
+
+
+class CaptionAccuracy:
+    """How often an image shows what its caption asks for, by the answers of a judge.
+
+    Args:
+        judge: the classifier.
+        captions: by number of the image; with labels where a judge can tell.
+        asked: captions that decide which questions have a column.
+        resamples: of the bootstrap.
+    """
+
+    def __init__(self, judge: Judge, captions: Sequence[Caption], asked: Sequence[Caption], resamples: int) -> None:
+        self._judge, self._captions, self._resamples = judge, captions, resamples
+        self._questions: list[int] = []
+        self.accuracies: dict[str, dict[str, Any]] = {}
+        """What `judge.classifier.accuracy` says, by method."""
+        if labels := [caption.asked for caption in asked if caption.asked]:
+            truth = StackedLabels.stack(labels)
+            totals = count_correct(truth, truth).asked.sum(axis=0)
+            self._questions = [number for number, total in enumerate(totals) if total]
+
+    @property
+    def columns(self) -> list[Column]:
+        return [_column(QUESTIONS[number]) for number in self._questions]
+
+    def __call__(self, predictions: Predictions, runner: Runner) -> Mapping[str, Cell]:
+        """Return the share of right answers to every question."""
+        asked = {
+            number: labels
+            for number in predictions.records
+            if number < len(self._captions) and (labels := self._captions[number].asked)
+        }
+
+        def ask(number: int) -> Record:
+            (answer,) = self._judge(predictions.tensor(number)).labels().unstack()
+            return asdict(answer)
+
+        key = f"{predictions.key} answers {judge_key(self._judge)}"
+        records = runner.run(key, asked, ask, f"{predictions.name}, judge")
+        if not records:
+            return {}
+        truth = StackedLabels.stack([asked[number] for number in records])
+        found = StackedLabels.stack([Labels(**record) for record in records.values()])
+        self.accuracies[predictions.name] = accuracy(found, truth)
+        counts = count_correct(found, truth)
+        return {
+            _column(QUESTIONS[question]).name: share_estimate(
+                counts.right[:, question], counts.asked[:, question], resamples=self._resamples
+            )
+            for question in self._questions
+        }
+
+
+def _column(question: str) -> Column:
+    return Column(f"Judge {question}", "lower" if question == "imagined" else "higher", 1, percent=True)
+
+
+def count_correct(found: StackedLabels, truth: StackedLabels) -> Counts:
+    """Count the right answers about N images. Their sums are the shares of `judge.classifier.accuracy`."""
+    named, absent, painted = truth.present == 1, truth.present == 0, truth.colour != UNKNOWN
+    claimed = found.present == 1
+    right = [
+        (found.biome == truth.biome) & (truth.biome != UNKNOWN),
+        (found.time == truth.time) & (truth.time != UNKNOWN),
+        (named & claimed).sum(dim=1),
+        (painted & (found.colour == truth.colour)).sum(dim=1),
+        (absent & claimed).sum(dim=1),
+    ]
+    asked = [truth.biome != UNKNOWN, truth.time != UNKNOWN, *(each.sum(dim=1) for each in (named, painted, absent))]
+    return Counts(*(torch.stack([part.long() for part in parts], dim=1).numpy() for parts in (right, asked)))
 
 
 def judge_features(judge: Judge) -> FeatureSpace:
-    """The judge's 160 last features."""
+    """Return the space of the judge's 160 last features."""
     return FeatureSpace(
         "Judge", judge_key(judge), lambda pictures: (last_features(judge, pictures.cpu()), None), classifies=False
     )
@@ -79,43 +170,14 @@ def judge_features(judge: Judge) -> FeatureSpace:
 
 @torch.inference_mode()
 def last_features(judge: Judge, pictures: Tensor) -> Tensor:
-    """The judge's last features before its questions, averaged over the picture: (B, 3, H, W) in [0, 1] to (B, 160)."""
+    """Return the judge's last features before its questions, averaged over the image: (B, 3, H, W) in [0, 1] to (B, 160)."""
     features: Tensor = judge.net.trunk(shrink(pictures.float()) * 2 - 1)
     return features.mean(dim=(2, 3)).double()
 
 
 def judge_key(judge: Judge) -> str:
-    """What tells its weights from another's."""
+    """Return a digest of its weights."""
     digest = hashlib.sha256()
     for name, weights in judge.net.state_dict().items():
         digest.update(name.encode() + weights.contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
-
-
-def count_answers(judge: Judge, picture: Tensor, asked: Labels) -> Counts:
-    """Ask the judge whether a picture (1, 3, H, W) in [0, 1] shows what is asked for.
-
-    Biome, time of day, every kind of object that has to be there, and the colour of those that have to have one.
-    """
-    return count_scores(judge(picture), stack([asked]))[0]
-
-
-def count_scores(scores: Scores, truth: StackedLabels) -> list[Counts]:
-    """The same for scores of N pictures. Their sums are the shares of `attributes.accuracy`."""
-    named = truth.present == 1
-    painted = truth.colour != UNKNOWN
-    asked = [truth.biome != UNKNOWN, truth.time != UNKNOWN, named.sum(dim=1), painted.sum(dim=1)]
-    right = [
-        scores.biome.argmax(dim=1) == truth.biome,
-        scores.time.argmax(dim=1) == truth.time,
-        (named & (scores.present > 0)).sum(dim=1),
-        (painted & (scores.colour.argmax(dim=2) == truth.colour)).sum(dim=1),
-    ]
-    table = torch.stack([torch.stack([part.long() for part in parts], dim=1) for parts in (right, asked)])
-    return [Counts(tuple(hits), tuple(all_)) for hits, all_ in zip(*table.tolist(), strict=True)]
-
-
-def stack(labels: Sequence[Labels]) -> StackedLabels:
-    """Labels of N pictures as tensors."""
-    columns = ([getattr(item, name) for item in labels] for name in ("biome", "time", "present", "colour"))
-    return StackedLabels(*(torch.tensor(column) for column in columns))

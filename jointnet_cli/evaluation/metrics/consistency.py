@@ -1,8 +1,9 @@
-"""Do the parts of a result belong together: edges, correlation, wrap seam."""
+"""Whether the parts of a result belong together: edges, normals of depth, correlation, wrap seam."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -10,8 +11,13 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from jointnet_cli.engine import NOMINAL_FOV
+from jointnet_cli.evaluation.intervals import mean_estimate
+from jointnet_cli.evaluation.methods import Prediction
+from jointnet_cli.evaluation.metrics.metric import Predictions
 from jointnet_cli.evaluation.metrics.normals import normal_errors, normals_of, pinhole
 from jointnet_cli.evaluation.metrics.panoramas import column_steps, seam_ratios
+from jointnet_cli.evaluation.report import Cell, Column
+from jointnet_cli.evaluation.runner import Runner
 
 OTHER_NOISE = 1_000_000
 """Added to a sample's seed when its depth is predicted, lest the same noise make the maps alike."""
@@ -103,38 +109,22 @@ ENDS = 1e-3
 """Disparity so near 0 or 1 is sky, or cut off: it says nothing of a slope."""
 
 
-@dataclass(frozen=True)
-class ConsistencySample:
-    """A picture with its maps, all of one size."""
+def consistency(sample: Prediction, other: Prediction) -> dict[str, float | None]:
+    """Measure a result against the maps of `other`: of itself, or of another result for control.
 
-    image: NDArray[np.float32]
-    """(H, W, 3) sRGB in [0, 1]."""
-    disparity: NDArray[np.float32]
-    """(H, W) relative, in [0, 1]."""
-    normal: NDArray[np.float32] | None = None
-    """(H, W, 3) camera-space unit vectors, zero on the sky."""
-    again: NDArray[np.float32] | None = None
-    """(H, W) relative disparity that was predicted from the picture alone."""
-    intrinsics: NDArray[np.float64] | None = None
-    """(3, 3) in pixels; `None` is a centred camera of the nominal field of view."""
-
-
-def consistency(sample: ConsistencySample, other: ConsistencySample) -> dict[str, float | None]:
-    """The measures of a result against the maps of `other`: of itself, or of another for control.
-
-    - `edges`: `edges.edge_auc` of the picture and the other's disparity.
+    - `edges`: `edge_auc` of the image and the other's disparity.
     - `normals`: `angle_to_normals` of the disparity and the other's normals, degrees.
-    - `pearson`, `spearman`: correlations of the disparity and the one predicted again from the other's picture.
+    - `pearson`, `spearman`: correlations of the disparity and the one predicted again from the other's image.
 
     `None` where there is no such map, or nothing in it to measure.
     """
+    assert sample.image is not None and sample.depth is not None and other.depth is not None
+    camera = sample.measured.get("intrinsics")
     return {
-        "edges": edge_auc(sample.image, other.disparity),
-        "normals": None
-        if other.normal is None
-        else angle_to_normals(sample.disparity, other.normal, sample.intrinsics),
-        "pearson": None if other.again is None else pearson(sample.disparity, other.again),
-        "spearman": None if other.again is None else spearman(sample.disparity, other.again),
+        "edges": edge_auc(sample.image, other.depth),
+        "normals": None if other.normal is None else angle_to_normals(sample.depth, other.normal, camera),
+        "pearson": None if other.again is None else pearson(sample.depth, other.again),
+        "spearman": None if other.again is None else spearman(sample.depth, other.again),
     }
 
 
@@ -177,3 +167,75 @@ def wrap_seam(picture: NDArray[np.float32], other: NDArray[np.float32], grid: in
     steps = column_steps(picture)
     steps[0] = np.abs(picture[:, -1].astype(np.float64) - other[:, 0]).mean()
     return seam_ratios(steps, [0], grid=grid)["to_mean"]
+
+
+class SampleConsistency:
+    """The measures of `consistency` over results, or as a control of each with the maps of another of the same size."""
+
+    _COLUMNS: ClassVar = {
+        "edges": Column("edge AUC", "higher"),
+        "normals": Column("depth to normals, °", "lower", digits=2),
+        "pearson": Column("depth again, Pearson", "higher"),
+        "spearman": Column("depth again, Spearman", "higher"),
+    }
+    _MAPS = ("image", "depth", "normal", "again")
+    columns = tuple(_COLUMNS.values())
+
+    def __init__(self, resamples: int, *, shuffled: bool = False) -> None:
+        self._resamples, self._shuffled = resamples, shuffled
+
+    def control(self) -> SampleConsistency:
+        """Return the metric of the control."""
+        return SampleConsistency(self._resamples, shuffled=True)
+
+    def __call__(self, predictions: Predictions, runner: Runner) -> Mapping[str, Cell]:
+        found: dict[str, list[float]] = {}
+        for own, other in couples(list(predictions.records), self._shuffled):
+            sample = predictions.read(own, self._MAPS)
+            partner = predictions.read(other, self._MAPS) if self._shuffled else sample
+            assert sample.depth is not None and partner.depth is not None
+            if partner.depth.shape != sample.depth.shape:
+                continue
+            for measure, value in consistency(sample, partner).items():
+                if value is not None:
+                    found.setdefault(measure, []).append(value)
+        return _cells(self._COLUMNS, found, self._resamples)
+
+
+class WrapSeams:
+    """The wrap seams of closed panoramas, or as a control of each with the first column of another."""
+
+    _COLUMNS: ClassVar = {"image": Column("image wrap seam", "lower"), "depth": Column("depth wrap seam", "lower")}
+    columns = tuple(_COLUMNS.values())
+
+    def __init__(self, resamples: int, *, shuffled: bool = False) -> None:
+        self._resamples, self._shuffled = resamples, shuffled
+
+    def control(self) -> WrapSeams:
+        """Return the metric of the control."""
+        return WrapSeams(self._resamples, shuffled=True)
+
+    def __call__(self, predictions: Predictions, runner: Runner) -> Mapping[str, Cell]:
+        found: dict[str, list[float]] = {}
+        for own, other in couples(list(predictions.records), self._shuffled):
+            panorama, partner = (predictions.read(number, tuple(self._COLUMNS)) for number in (own, other))
+            for name in self._COLUMNS:
+                seam = wrap_seam(getattr(panorama, name), getattr(partner, name), predictions.grid)
+                found.setdefault(name, []).append(seam)
+        return _cells(self._COLUMNS, found, self._resamples)
+
+
+def couples(numbers: Sequence[int], shuffled: bool) -> list[tuple[int, int]]:
+    """Pair every number with itself or, shuffled, with another; a single one has no other."""
+    if not shuffled:
+        return [(number, number) for number in numbers]
+    if len(numbers) < 2:
+        return []
+    return [(number, numbers[partner]) for number, partner in zip(numbers, partners(len(numbers)), strict=True)]
+
+
+def _cells(columns: Mapping[str, Column], found: Mapping[str, list[float]], resamples: int) -> dict[str, Cell]:
+    return {
+        column.name: mean_estimate(found[measure], resamples=resamples) if measure in found else None
+        for measure, column in columns.items()
+    }

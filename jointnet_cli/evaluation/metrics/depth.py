@@ -1,19 +1,17 @@
-"""Depth of photos, measured as in section 5.2 of the paper, beside baselines that see no photo.
+"""The one depth protocol, as in section 5.2 of the paper.
 
 A prediction is disparity up to scale and shift. Both are fitted by least squares in disparity space, several times on
 random samples of pixels, and their medians taken; the aligned disparity is then compared with the truth.
 
 Depth counts up to a cap, as in MiDaS's protocol: what is farther, like the sky, is left out of the fit and of every
-metric, and no aligned disparity is taken for less than that of the cap. Without it a few pixels at the horizon, where a
-small error of disparity is a depth without bound, outweigh all the rest. It holds for baselines too. As in the paper,
-pixels count where both disparities are above 0; their share is reported beside the errors.
+metric, and no aligned disparity is less than that of the cap. Without a cap a few pixels at the horizon, where a small
+error of disparity is an unbounded error of depth, outweigh all the rest. The cap holds for baselines, too. As in the
+paper, pixels count where both disparities are above 0; their share is reported beside the errors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from statistics import fmean
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -72,7 +70,7 @@ def depth_errors(
         UserError: no pixel has both depths, or a predicted value is not finite.
     """
     _require_finite(predicted)
-    known = truth > 0 if depth_cap is None else truth >= 1 / depth_cap
+    known = known_pixels(truth, depth_cap)
     valid = known & (predicted > 0)
     if not valid.any():
         raise UserError("prediction and truth have no valid pixel in common")
@@ -80,6 +78,11 @@ def depth_errors(
     span = _near_end(truth[known]) - truth[known].min().item()
     errors = _compare(predicted[valid], truth[valid], floor=floor, span=span, seed=seed)
     return errors, (valid.sum() / known.sum()).item()
+
+
+def known_pixels(truth: Tensor, depth_cap: float | None) -> Tensor:
+    """Return where inverse depth (H, W) is known and not beyond the cap."""
+    return truth > 0 if depth_cap is None else truth >= 1 / depth_cap
 
 
 def _require_finite(predicted: Tensor) -> None:
@@ -112,10 +115,11 @@ def resized(values: Tensor, size: torch.Size) -> Tensor:
     return F.interpolate(values[None, None], size, mode="bilinear", antialias=True)[0, 0]
 
 
-def means(errors: Sequence[DepthErrors]) -> dict[str, float]:
-    """The mean of every error over pictures."""
-    names = [field.name for field in fields(DepthErrors)]
-    return {name: round(fmean(getattr(error, name) for error in errors), 4) for name in names}
+def aligned_error(predicted: Tensor, given: Tensor, seed: int = 0) -> float:
+    """Return the root mean squared difference of disparity (H, W) up to scale and shift from a given one in [0, 1]."""
+    estimate, target = predicted.flatten().double(), given.flatten().double()
+    scale, shift = align(estimate, target, torch.Generator().manual_seed(seed))
+    return (estimate * scale + shift - target).square().mean().sqrt().item()
 
 
 def at_size(disparity: Tensor, height: int, width: int) -> Tensor:

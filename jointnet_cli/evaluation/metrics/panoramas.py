@@ -1,39 +1,36 @@
-"""Seams of tiles and likeness of parts of a panorama."""
+"""Seams of tiles in a panorama, and coherence of its parts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.judge.prompts import Prompt, fixed_prompts, spread_evenly
-from jointnet_cli.evaluation.report import run_facts
+from jointnet_cli.evaluation.metrics.metric import PerCase, Predictions
+from jointnet_cli.evaluation.report import Column
+from jointnet_cli.evaluation.runner import Record
 from jointnet_cli.model.perceptual import Perceptual
-from jointnet_cli.progress import Progress
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.layout import Layout
 from jointnet_cli.sampling.loop import draw_offsets
-from jointnet_cli.sampling.presets import Method, Sampling
-from jointnet_cli.tasks import Panorama
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
 
-_LEAST_STEP = 1e-6  # far below what any file can hold; makes the ratios of a flat picture 1
+_LEAST_STEP = 1e-6  # far below what any file can hold; makes the ratios of a flat image 1
 
 
-def column_steps(picture: NDArray[np.float32]) -> NDArray[np.float64]:
+def column_steps(image: NDArray[np.float32]) -> NDArray[np.float64]:
     """Mean absolute difference of every column from the one to its left, (W,); entry 0 is the step across the wrap.
 
-    `picture` is (H, W) or (H, W, C).
+    `image` is (H, W) or (H, W, C).
     """
-    steps = np.abs(picture.astype(np.float64) - np.roll(picture, 1, axis=1))
-    return steps.mean(axis=tuple(axis for axis in range(picture.ndim) if axis != 1))
+    steps = np.abs(image.astype(np.float64) - np.roll(image, 1, axis=1))
+    return steps.mean(axis=tuple(axis for axis in range(image.ndim) if axis != 1))
 
 
 def seam_ratios(
@@ -41,7 +38,7 @@ def seam_ratios(
 ) -> dict[str, float]:
     """The mean step at borders against all other columns of a grid: by their mean, and by their 95th percentile.
 
-    About 1 for `to_mean` is no seam; above 1 for `to_p95` is one that stands out among the picture's own edges. The grid's
+    About 1 for `to_mean` is no seam; above 1 for `to_p95` is one that stands out among the image's own edges. The grid's
     columns are the multiples of `grid`, the pixels of a latent pixel. Without `wrap`, column 0 is neither a border nor
     elsewhere.
 
@@ -102,58 +99,18 @@ def panorama_seams(engine: Engine, result: Result) -> dict[str, dict[str, dict[s
     }
 
 
-def evaluate_seams(
-    engine: Engine,
-    *,
-    count: int = 8,
-    width: int = 2048,
-    method: Method = "jointnet",
-    prompts: Sequence[Prompt] | None = None,
-    sampling: Sampling | None = None,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Make `count` wrapped panoramas of prompts spread evenly over `fixed_prompts`, and average their seam ratios.
-
-    The report's `seconds` are those of one panorama, from the prompt to the pixels.
-    """
-    chosen = spread_evenly(fixed_prompts() if prompts is None else prompts, count)
-    found, seconds = [], []
-    settings: dict[str, Any] = {}
-    for number, prompt in enumerate(chosen):
-        task = Panorama(prompt=prompt.text, seed=number, width=width, method=method, sampling=sampling or Sampling())
-        result = engine.panorama(task)
-        settings = result.settings
-        found.append(panorama_seams(engine, result))
-        seconds.append(result.seconds)
-        if progress:
-            progress(number + 1, len(chosen))
-    return {
-        "panoramas": len(chosen),
-        "method": method,
-        "seconds": round(fmean(seconds), 2),
-        "settings": run_facts(settings),
-        "ratios": {
-            name: {
-                place: {key: round(fmean(one[name][place][key] for one in found), 4) for key in ratios}
-                for place, ratios in places.items()
-            }
-            for name, places in found[0].items()
-        },
-    }
-
-
-def square_crops(picture: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The squares (P, H, H, 3) of the picture's height that fit side by side: four of a picture 4:1.
+def square_crops(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The squares (P, H, H, 3) of the image's height that fit side by side: four of an image 4:1.
 
     They do not overlap; what the width leaves over lies in even gaps between them.
 
     Raises:
         UserError: fewer than two squares fit.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     last = count_crops(height, width) - 1
     lefts = [number * (width - height) // last for number in range(last + 1)]
-    return np.stack([picture[:, left : left + height] for left in lefts])
+    return np.stack([image[:, left : left + height] for left in lefts])
 
 
 def count_crops(height: int, width: int) -> int:
@@ -163,14 +120,28 @@ def count_crops(height: int, width: int) -> int:
         UserError: fewer than two.
     """
     if (count := width // height) < 2:
-        raise UserError(f"a picture of {width}x{height} holds no two squares side by side", hint="the paper's are 4:1")
+        raise UserError(
+            f"the image is {width}x{height}; a panorama must be at least twice as wide as high",
+            hint="panoramas of the paper are 4:1",
+        )
     return count
 
 
-def intra_distance(perceptual: Perceptual, picture: NDArray[np.float32]) -> float:
-    """The mean perceptual distance over all pairs of a panorama's square crops: 6 pairs of 4. Less is more coherent.
+def intra_distance(perceptual: Perceptual, image: NDArray[np.float32]) -> float:
+    """Return the mean perceptual distance of all pairs of square crops of a panorama: 6 pairs of 4. Less is more coherent.
 
-    `picture` is (H, W, 3) sRGB in [0, 1]; its crops are compared at their own size.
+    `image` is (H, W, 3) sRGB in [0, 1]; crops are compared at their own size.
     """
-    crops = torch.from_numpy(square_crops(picture)).permute(0, 3, 1, 2).to(perceptual.shift.device)
+    crops = torch.from_numpy(square_crops(image)).permute(0, 3, 1, 2).to(perceptual.shift.device)
     return perceptual.pairs(crops).mean().item()
+
+
+def intra_lpips(perceptual: Perceptual, key: str, resamples: int) -> PerCase:
+    """Return the metric of coherence. `key` is what the network was opened by."""
+
+    def measure(predictions: Predictions, number: int) -> Record:
+        return {"number": number, "intra": intra_distance(perceptual, predictions.image(number))}
+
+    return PerCase(
+        {"intra": Column(f"intra {perceptual.name}", "lower")}, key, measure, resamples, title=perceptual.name
+    )

@@ -22,7 +22,7 @@ from jointnet_cli.data.shards.samples import UnusableSample, crop_sample
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.web.decode import to_training_image
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.cases import FolderPictures, ShardPictures
+from jointnet_cli.evaluation.cases import FolderImages, ShardCases
 from jointnet_cli.files.images import read_image
 
 RANDOM = np.random.default_rng(0)
@@ -86,8 +86,8 @@ def test_every_reader_sees_the_same_picture(tmp_path: Path, name: str) -> None:
     np.testing.assert_allclose((stored + 1) / 2 * 255, expected, atol=0.1)
     (labelled,) = decode(list(read_entries(shard)))
     assert np.array_equal(labelled, expected)
-    assert np.array_equal(np.rint(ShardPictures(tmp_path).pictures().read(0) * 255), expected)
-    assert np.array_equal(FolderPictures(file.parent).pictures().read(0), seen)
+    assert np.array_equal(np.rint(ShardCases(tmp_path).image(0) * 255), expected)
+    assert np.array_equal(FolderImages(file.parent).image(0), seen)
     made = to_training_image(data, PrepareSettings(image=ImageSettings(resize="no", quality=100)))
     with Image.open(BytesIO(made.jpeg)) as image:
         assert np.abs(np.asarray(image, int) - expected)[4::8, 4::8].max() <= 3

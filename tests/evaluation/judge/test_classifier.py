@@ -50,7 +50,7 @@ def test_labelled_pictures(training: Labelled) -> None:
 
 
 def test_learns_its_training_set(judge: Judge, training: Labelled) -> None:
-    learned = accuracy(judge(training.images), training.answers)
+    learned = accuracy(judge(training.images).labels(), training.answers)
     assert learned["biome"] > 0.6
     assert learned["time"] > 0.6
 
@@ -58,11 +58,11 @@ def test_learns_its_training_set(judge: Judge, training: Labelled) -> None:
 def test_states_held_out_accuracy(judge: Judge, held_out: Labelled) -> None:
     assert judge.facts["training_images"] == 32
     assert judge.facts["held_out_images"] == 8
-    assert judge.facts["held_out"] == accuracy(judge(held_out.images), held_out.answers)
+    assert judge.facts["held_out"] == accuracy(judge(held_out.images).labels(), held_out.answers)
 
 
 def test_thresholds_bound_false_alarms(training: Labelled, judge: Judge) -> None:
-    claimed = accuracy(judge(training.images), training.answers)
+    claimed = accuracy(judge(training.images).labels(), training.answers)
     assert claimed["objects_imagined"] <= FALSE_ALARMS + 1 / len(training)
     assert claimed["objects_found"] > 0.8
 
@@ -111,7 +111,7 @@ def test_accuracy_by_hand() -> None:
         colour=torch.eye(len(COLOURS))[[3, 4]][:, None].expand(-1, len(PAINTED), -1),
     )
     scores.present[0, [0, 3]] = 1
-    report = accuracy(scores, answers)
+    report = accuracy(scores.labels(), answers)
     assert report["biome"] == 0.5
     assert report["time"] == 1
     assert report["objects_found"] == pytest.approx(1 / 3, abs=1e-4)

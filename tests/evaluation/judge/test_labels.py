@@ -7,7 +7,18 @@ import pytest
 from jointnet_cli.data.worlds.captions import caption, visible_objects
 from jointnet_cli.data.worlds.grammar import sample_world
 from jointnet_cli.data.worlds.renderer import render
-from jointnet_cli.evaluation.judge.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN, label, named_objects
+from jointnet_cli.evaluation.judge.labels import (
+    BIOMES,
+    COLOURS,
+    KINDS,
+    PAINTED,
+    TIMES,
+    UNKNOWN,
+    label,
+    labels_of_prompt,
+    named_objects,
+)
+from jointnet_cli.evaluation.judge.prompts import Prompt
 
 
 @pytest.mark.parametrize(
@@ -63,3 +74,14 @@ def test_what_is_not_said_is_unknown() -> None:
     assert vague.colour[boat] == UNKNOWN
     assert exact.colour[boat] == COLOURS.index("blue")
     assert label(scene(("boat", "red")), "a boat on the sea").colour[boat] == COLOURS.index("red")
+
+
+def test_what_the_image_of_a_prompt_must_show() -> None:
+    asked = labels_of_prompt(Prompt("a red hut on a hill", "hills", "noon", "hut", "red"))
+    present = dict(zip(KINDS, asked.present, strict=True))
+    assert present["hut"] == 1
+    assert present["sheep"] == UNKNOWN, "it may well stand there, unasked"
+    assert present["coral"] == 0
+    colour = dict(zip(PAINTED, asked.colour, strict=True))
+    assert COLOURS[colour.pop("hut")] == "red"
+    assert set(colour.values()) == {UNKNOWN}

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation import baselines
 from jointnet_cli.evaluation.cases import WORLDS_CAP
-from jointnet_cli.evaluation.depth_rows import mean_disparity
 from jointnet_cli.evaluation.metrics.depth import FIT_PIXELS, DepthErrors, align, depth_errors
 from jointnet_cli.sampling.presets import Sampling
 
@@ -122,8 +122,12 @@ def test_nothing_to_compare_is_refused() -> None:
         errors_of(PREDICTED.log() / 0, TRUTH)
 
 
-def test_mean_disparity_is_the_mean(training_shards: Path) -> None:
-    first, second = (mean_disparity(training_shards, limit) for limit in (1, 2))
+def test_mean_disparity_is_the_mean(training_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    means = []
+    for count in (1, 2):
+        monkeypatch.setattr(baselines, "MEAN_SAMPLES", count)
+        means.append(baselines.mean_disparity(training_shards))
+    first, second = means
     samples = read_shards(find_shards(training_shards), ("depth",))
     next(samples)
     depth = next(samples).inverse_depth

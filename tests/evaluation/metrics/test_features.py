@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.intervals import share_estimate
 from jointnet_cli.evaluation.judge.classifier import Judge, accuracy, load_labelled
 from jointnet_cli.evaluation.judge.labels import UNKNOWN
-from jointnet_cli.evaluation.metrics.captions import QUESTIONS, Clip, count_scores
+from jointnet_cli.evaluation.metrics.captions import QUESTIONS, Clip, count_correct
 from jointnet_cli.evaluation.metrics.distribution import RealFeatures, inception_score
 from jointnet_cli.evaluation.metrics.features import open_features
-from jointnet_cli.evaluation.picture_scores import share
 from jointnet_cli.files.images import read_image
 
 
@@ -213,14 +213,14 @@ def test_clip_similarity_is_the_cosine_of_its_embeddings(tmp_path: Path) -> None
 
 def test_counted_answers_are_the_judge_s_accuracy(tmp_path: Path, evaluation_shards: Path) -> None:
     judge, worlds = Judge.load(save_judge(tmp_path)), load_labelled(evaluation_shards)
-    scores = judge(worlds.images)
-    counts = count_scores(scores, worlds.answers)
-    expected = accuracy(scores, worlds.answers)
-    for number, name in enumerate(("biome", "time", "objects_found", "colour")):
-        right, asked = (np.array([vars(each)[part][number] for each in counts]) for part in ("right", "asked"))
-        found = share(right, asked, 20)
-        assert found is not None and found.value == pytest.approx(expected[name], abs=1e-4), QUESTIONS[number]
-        assert 0 <= found.low <= found.value <= found.high <= 1
+    found = judge(worlds.images).labels()
+    counts = count_correct(found, worlds.answers)
+    expected = accuracy(found, worlds.answers)
+    for number, name in enumerate(("biome", "time", "objects_found", "colour", "objects_imagined")):
+        share = share_estimate(counts.right[:, number], counts.asked[:, number], resamples=20)
+        assert share is not None and share.value == pytest.approx(expected[name], abs=1e-4), QUESTIONS[number]
+        assert 0 <= share.low <= share.value <= share.high <= 1
     worlds.answers.time[:] = UNKNOWN
-    assert not any(each.asked[1] for each in count_scores(scores, worlds.answers))
-    assert share(np.zeros(3, int), np.zeros(3, int), 20) is None
+    assert not count_correct(found, worlds.answers).asked[:, 1].any()
+    assert accuracy(found, worlds.answers)["time"] is None
+    assert share_estimate(np.zeros(3, int), np.zeros(3, int), resamples=20) is None

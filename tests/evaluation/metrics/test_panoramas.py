@@ -12,7 +12,6 @@ import pytest
 from jointnet_cli.engine import Engine
 from jointnet_cli.evaluation.metrics.panoramas import (
     column_steps,
-    evaluate_seams,
     last_tile_borders,
     panorama_seams,
     seam_ratios,
@@ -105,11 +104,3 @@ def test_open_panoramas_have_no_wrap(engine: Engine) -> None:
     found = panorama_seams(engine, engine.panorama(task))
     assert set(found) == {"image", "depth"}
     assert set(found["image"]) == {"last_tiles", "stride_grid"}
-
-
-def test_report(engine: Engine) -> None:
-    report = evaluate_seams(engine, count=2, width=96, sampling=QUICK)
-    assert report["panoramas"] == 2
-    assert report["settings"]["width"] == 96
-    assert set(report["ratios"]["depth"]) == {"last_tiles", "stride_grid", "wrap"}
-    assert all(value > 0 for place in report["ratios"]["image"].values() for value in place.values())

@@ -1,0 +1,338 @@
+"""Everything else that predicts without diffusers: teachers, constants, true maps, finished files."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from jointnet_cli.data.labels.specs import TeacherSpec, parse_spec
+from jointnet_cli.data.labels.teachers import NetworkTeacher, open_teacher
+from jointnet_cli.data.shards.shard_set import ShardSet
+from jointnet_cli.engine import NOMINAL_FOV
+from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.cases import Case, Cases, FolderImages, ShardCases, true_disparity
+from jointnet_cli.evaluation.folders import (
+    WORDS,
+    digest,
+    find_maps,
+    find_pairs,
+    match,
+    read_predicted_depth,
+    take_apart,
+)
+from jointnet_cli.evaluation.methods import Kinds, Method, MethodSettings, Prediction
+from jointnet_cli.evaluation.metrics.depth import align, at_size
+from jointnet_cli.evaluation.metrics.normals import normals_of, pinhole
+from jointnet_cli.evaluation.runner import needed_by_all
+from jointnet_cli.files.images import read_image
+from jointnet_cli.files.maps import DepthKind, read_map
+from jointnet_cli.files.metadata import read_record
+from jointnet_cli.files.paths import text_digest
+from jointnet_cli.scene.scene import DepthScale
+from jointnet_cli.tensors import relative_disparity, to_tensor, upsample
+
+MIDAS = {"dpt_beit_large_512": "midas-beit-512", "dpt_hybrid_384": "midas-dpt-hybrid"}
+"""Names of MiDaS for the networks of the paper, and ours."""
+MEAN_SAMPLES = 2000
+"""Samples, from the first on, that a mean depth is taken of."""
+NEAR, FAR = 1.0, 30.0
+"""Metres assumed for the range of depth where there is no true depth to fit it to, as in the mesh of a panorama."""
+
+
+class TeacherDepth(Method):
+    """MiDaS, or another depth network that `jointnet prepare --label` knows."""
+
+    def __init__(self, value: str, settings: MethodSettings) -> None:
+        name = value or next(iter(MIDAS))
+        self._spec: TeacherSpec = parse_spec(f"depth={MIDAS.get(name, name)}")
+        self._device = settings.device
+
+    @property
+    def identity(self) -> str:
+        place = Path(self._spec.source)
+        state = _state(place) if place.exists() else ""
+        return f"{self._spec.source} {self._spec.settings} {state}"
+
+    @cached_property
+    def teacher(self) -> NetworkTeacher:
+        """The network in memory."""
+        with needed_by_all():
+            return open_teacher(self._spec, self._device)
+
+    def predict(self, case: Case) -> Prediction:
+        depth = self.teacher(to_tensor(case.image))[0].cpu().numpy()
+        return Prediction(depth=depth, settings={"teacher": self.teacher.name, "hash": self.teacher.hash})
+
+
+class Constant(Method):
+    """One disparity everywhere."""
+
+    def __init__(self, value: str, settings: MethodSettings) -> None:
+        pass
+
+    def predict(self, case: Case) -> Prediction:
+        return Prediction(depth=np.ones(case.image.shape[:2], np.float32))
+
+
+class MeanDepth(Method):
+    """The mean disparity of training shards, which does not depend on the image."""
+
+    def __init__(self, value: str, settings: MethodSettings) -> None:
+        if not Path(value).exists() or not value:
+            raise UserError(f"mean-map:{value} names no shards", hint="mean-map:FOLDER of the training set")
+        self._shards = value
+
+    @cached_property
+    def identity(self) -> str:
+        return _state(Path(self._shards))
+
+    @cached_property
+    def _mean(self) -> NDArray[np.float32]:
+        with needed_by_all():
+            return mean_disparity(self._shards).numpy()
+
+    def predict(self, case: Case) -> Prediction:
+        return Prediction(depth=self._mean)
+
+
+def mean_disparity(shards: str | Path) -> Tensor:
+    """Return the mean (H, W) of the relative disparity of the first samples of shards.
+
+    Raises:
+        UserError: no shards, or samples without depth.
+    """
+    total, count = torch.zeros(()), 0
+    for sample in ShardSet.open(shards, MEAN_SAMPLES).samples(("depth",)):
+        total = total + relative_disparity(true_disparity(sample)[None])[0]
+        count += 1
+    return total / count
+
+
+class ReducedDepth(Method):
+    """The true depth reduced by the mean of blocks and enlarged by the nearest pixel, as refinement takes it."""
+
+    ranked = False
+
+    def __init__(self, value: str, settings: MethodSettings) -> None:
+        if not value.isdecimal() or int(value) < 2:
+            raise UserError(f"reduced:{value} needs a factor of at least 2", hint="reduced:4")
+        self._factor = int(value)
+
+    def predict(self, case: Case) -> Prediction:
+        reduced = F.avg_pool2d(torch.from_numpy(case.relative_depth)[None], self._factor)
+        height, width = case.relative_depth.shape
+        return Prediction(depth=upsample(reduced, (height, width), "depth")[0].numpy(), relative=True)
+
+
+class FinishedDepth(Method):
+    """Finished depth maps: `FOLDER` or `FOLDER?kind=disparity|distance`."""
+
+    def __init__(self, value: str, settings: MethodSettings) -> None:
+        path, _, kind = value.partition("?kind=")
+        if kind and kind not in get_args(DepthKind):
+            raise UserError(
+                f"folder:{value}: unknown kind {kind!r}", hint=f"there are {', '.join(get_args(DepthKind))}"
+            )
+        self._kind: DepthKind = kind or "auto"  # type: ignore[assignment]
+        self._folder, self._maps = Path(path), find_maps(Path(path), "depth")
+
+    @cached_property
+    def identity(self) -> str:
+        return f"{digest(self._folder, self._maps)} {self._kind}"
+
+    def predict(self, case: Case) -> Prediction:
+        return Prediction(depth=read_predicted_depth(match(case.key, self._maps), self._kind))
+
+
+class FinishedNormals(Method):
+    """Finished normal maps."""
+
+    def __init__(self, value: str, settings: MethodSettings) -> None:
+        self._folder, self._maps = Path(value), find_maps(Path(value), "normal")
+
+    @cached_property
+    def identity(self) -> str:
+        return digest(self._folder, self._maps)
+
+    def predict(self, case: Case) -> Prediction:
+        return Prediction(normal=read_map(match(case.key, self._maps), "normal").values)
+
+
+class NormalsFromDepth(Method):
+    """Normals of the depth of another method, at the true scale and shift where true depth is known.
+
+    Args:
+        kinds: methods of depth.
+        value: a model, or the spec of any method of depth.
+        settings: of the command.
+    """
+
+    def __init__(self, kinds: Kinds, value: str, settings: MethodSettings) -> None:
+        kind, _, rest = value.partition(":")
+        self._depth = kinds[kind](rest, settings) if kind in kinds else kinds["jointnet"](value, settings)
+
+    @property
+    def identity(self) -> str:
+        return self._depth.identity
+
+    def predict(self, case: Case) -> Prediction:
+        height, width = case.image.shape[:2]
+        predicted = self._depth.predict(case)
+        assert predicted.depth is not None
+        disparity = at_size(torch.from_numpy(predicted.depth), height, width)
+        camera = pinhole(height, width, NOMINAL_FOV) if case.intrinsics is None else case.intrinsics
+        assumed = {}
+        if case.intrinsics is None:
+            assumed["field of view"] = f"{NOMINAL_FOV:g}° assumed"
+        if case.inverse_depth is None:
+            assumed["range of depth"] = f"{NEAR:g} to {FAR:g} assumed"
+        normal = normals_of(_inverse_depth(disparity, case), camera)
+        return Prediction(normal=normal, settings={**predicted.settings, **assumed})
+
+
+def _inverse_depth(disparity: Tensor, case: Case) -> NDArray[np.float64]:
+    """Return the inverse depth of disparity (H, W) up to scale and shift; 0 stays 0."""
+    there = disparity > 0
+    if case.inverse_depth is None:
+        top = disparity.max().clamp(min=1e-9)
+        distance = DepthScale.from_range(NEAR, FAR).distance((disparity / top).numpy())
+        return np.where(there.numpy(), 1 / distance, 0)
+    truth = at_size(torch.from_numpy(case.inverse_depth), *disparity.shape)
+    valid = there & (truth > 0)
+    if not valid.any():
+        return np.zeros(disparity.shape)
+    generator = torch.Generator().manual_seed(case.number)
+    scale, shift = align(disparity[valid].double(), truth[valid].double(), generator)
+    aligned = (disparity.double() * scale + shift).clamp(min=truth[valid].min().item())
+    return np.where(there.numpy(), aligned.numpy(), 0)
+
+
+class FinishedImages(Method):
+    """Finished images of a folder, in the order of their names."""
+
+    finished = True
+
+    def __init__(self, value: str, settings: MethodSettings) -> None:
+        self.images = FolderImages(Path(value))
+
+    @property
+    def key(self) -> str:
+        return self.images.key
+
+    def count(self, cases: Cases) -> int:
+        return min(len(self.images), len(cases))
+
+    def predict(self, case: Case) -> Prediction:
+        return Prediction(self.images.image(case.number))
+
+
+class CaptionedImages(FinishedImages):
+    """Finished images that belong to the captions in the order of their names."""
+
+    def require(self, cases: Cases, count: int) -> None:
+        for number in range(min(count, self.count(cases))):
+            path, caption = self.images.paths[number], cases[number].prompt
+            prompt = read_record(path).get("prompt")
+            if prompt is not None and prompt != caption:
+                raise UserError(
+                    f"{path} was made for {prompt!r}, not for caption {caption!r}",
+                    hint="a folder's images belong to the captions in the order of their names",
+                )
+
+
+class FinishedPanoramas(Method):
+    """Finished panoramas, without seconds, depth and tiles. They are copied, in 8 bits as drawn ones are kept."""
+
+    def __init__(self, value: str, settings: MethodSettings) -> None:
+        self._images = FolderImages(Path(value))
+
+    @property
+    def identity(self) -> str:
+        return self._images.digest
+
+    def count(self, cases: Cases) -> int:
+        return len(self._images)
+
+    def predict(self, case: Case) -> Prediction:
+        stem = self._images.paths[case.number].stem
+        measured: dict[str, Any] = {"prompt": stem, "seconds": None, "stride": None, "seams": {}, "hardware": None}
+        return Prediction(self._images.image(case.number), measured=measured)
+
+
+class TrueMaps(Method):
+    """Images with true maps of shards: what the metrics are for maps that belong together."""
+
+    finished = True
+
+    def __init__(self, value: str, settings: MethodSettings) -> None:
+        if not value:
+            raise UserError("shards needs a folder", hint="shards:FOLDER of `jointnet prepare --source worlds`")
+        self._cases = ShardCases(value, "depth")
+
+    @cached_property
+    def identity(self) -> str:
+        return str(self._cases.facts)
+
+    def count(self, cases: Cases) -> int:
+        return min(len(self._cases), len(cases))
+
+    def predict(self, case: Case) -> Prediction:
+        true = self._cases[case.number]
+        measured = {} if true.intrinsics is None else {"intrinsics": true.intrinsics}
+        return Prediction(true.image, true.relative_depth, normal=true.normal, measured=measured)
+
+
+class FinishedSamples(Method):
+    """Finished images with their depth and, where they exist, normals."""
+
+    finished = True
+
+    def __init__(self, value: str, settings: MethodSettings) -> None:
+        self._folder = Path(value)
+        self._depth = find_pairs(self._folder, "depth")
+        try:
+            normals = {key: file for key, (_, file) in find_pairs(self._folder, "normal").items()}
+        except UserError:  # there are none
+            normals = {}
+        # A file of numbers that nothing calls normals is depth.
+        self._normal = {key: file for key, file in normals.items() if self._is_normal(key, file)}
+        self._keys = list(self._depth)
+
+    def _is_normal(self, key: str, file: Path) -> bool:
+        """Whether a file holds normals, and not only the depth that was found at the same key."""
+        is_depth = key in self._depth and self._depth[key][1] == file
+        return not is_depth or take_apart(file.relative_to(self._folder)).word in WORDS["normal"]
+
+    @cached_property
+    def identity(self) -> str:
+        return digest(self._folder, {key: file for key, (_, file) in self._depth.items()})
+
+    def count(self, cases: Cases) -> int:
+        return min(len(self._keys), len(cases))
+
+    def predict(self, case: Case) -> Prediction:
+        key = self._keys[case.number]
+        image, depth = self._depth[key]
+        found = Prediction(
+            read_image(image),
+            read_map(depth, "depth").values,
+            normal=read_map(self._normal[key], "normal").values if key in self._normal else None,
+        )
+        assert found.image is not None and found.depth is not None
+        if found.image.shape[:2] != found.depth.shape:
+            raise UserError(f"the image is {found.image.shape[:2]} and its depth {found.depth.shape}")
+        return found
+
+
+def _state(path: Path) -> str:
+    """Return a digest that changes with a file or the files of a folder."""
+    files = sorted(path.glob("*")) if path.is_dir() else [path]
+    facts = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+    return text_digest("\n".join(facts))

@@ -1,0 +1,86 @@
+"""`jointnet evaluate autoencoder`: what a model's autoencoder keeps of maps, the upper limit of all that the model makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.methods import MethodSettings
+from jointnet_cli.files.text import to_json
+from jointnet_cli.params import INPUT_PANEL, OUTPUT_PANEL, Param
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from jointnet_cli.evaluation.runner import Watch
+    from jointnet_cli.model.checkpoint import JointModel
+
+MAPS = ("rgb", "depth", "normal")
+Quiet = Annotated[
+    bool, Param("No progress on stderr; faults still show.", env=True, panel=OUTPUT_PANEL, flag="--quiet -q")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderCommand:
+    """Measure the PSNR of RGB, depth and normals after the autoencoder; nothing that the model makes can exceed it.
+
+    Depth is relative disparity, decoded as the mean of the three channels, as the model reads it. Prints one JSON object.
+    """
+
+    name = "autoencoder"
+    example = "jointnet evaluate autoencoder --shards worlds/evaluation"
+
+    shards: Annotated[
+        str, Param("Worlds of `jointnet prepare --source worlds --evaluation`.", "DIR", panel=INPUT_PANEL)
+    ]
+    limit: Annotated[int | None, Param("Use only the first samples.", "N", ge=1)] = None
+    settings: MethodSettings = field(default_factory=MethodSettings)
+    quiet: Quiet = False
+
+    def run(self, watch: Watch) -> int:
+        """Print the mean PSNR of every kind of map that the samples have.
+
+        Raises:
+            UserError: the model works on pixels.
+        """
+        import torch
+
+        from jointnet_cli.data.shards.samples import sample_map
+        from jointnet_cli.data.shards.shard_set import ShardSet
+        from jointnet_cli.engine import Engine
+
+        how = self.settings
+        engine = Engine.open(how.model, base=how.base, device=how.device, dtype=how.dtype)
+        if engine.model.vae is None:
+            raise UserError(f"{engine.name} works on pixels: it has no autoencoder to measure")
+        samples = ShardSet.open(self.shards, self.limit, evaluation=True)
+        found: dict[str, list[float]] = {name: [] for name in MAPS}
+        with watch("autoencoder") as progress, torch.inference_mode():
+            for number, sample in enumerate(samples.samples(MAPS[1:])):
+                for name in MAPS:
+                    if {"depth": sample.inverse_depth, "normal": sample.normal}.get(name, sample.image) is None:
+                        continue
+                    true, decoded = _round_trip(engine.model, sample_map(sample, name))
+                    if name == "depth":
+                        true, decoded = true[:1], decoded.mean(dim=0, keepdim=True)
+                    found[name].append(psnr(true, decoded))
+                progress(number + 1, len(samples))
+        means = {name: round(fmean(values), 2) for name, values in found.items() if values}
+        print(to_json({"pictures": len(samples), "model": engine.name, "psnr": means}, indent=2))
+        return 0
+
+
+def psnr(first: Tensor, second: Tensor) -> float:
+    """Return the peak signal-to-noise ratio of maps in [-1, 1], in dB; infinite for equal ones."""
+    return float(10 * (4 / (first - second).square().mean()).log10())
+
+
+def _round_trip(model: JointModel, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Cut a map (3, H, W) to what the factor divides; return it and what the autoencoder makes of it."""
+    height, width = (side // model.factor * model.factor for side in values.shape[-2:])
+    true = values[:, :height, :width]
+    decoded = model.decode(model.encode(true[None]))
+    return true, decoded[0].clamp(-1, 1).float().cpu()
