@@ -85,7 +85,8 @@ def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions,
     _check_inputs(items, folder)
 
     started = time.monotonic()
-    with progress(f"loading {model.model}", output.quiet):
+    loading: dict[str, float] = {}
+    with timed(loading, "load"), progress(f"loading {model.model}", output.quiet):
         from jointnet_cli.engine import Engine
 
         engine = Engine.open(model.model, base=model.base, device=model.device, dtype=model.dtype)
@@ -93,7 +94,7 @@ def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions,
     said: set[str] = set()
     for item, files in zip(items, plan, strict=True):
         try:
-            _make(engine, item, files, len(items), output, scene, said)
+            _make(engine, item, files, len(items), output, scene, said, loading)
         except Exception as fault:
             if _concerns_all(fault, item):
                 raise
@@ -175,8 +176,12 @@ def _make(
     output: OutputOptions,
     options: SceneOptions,
     said: set[str],
+    loading: dict[str, float],
 ) -> None:
-    """Make and write one item. `said` holds the notes about prompts that were printed, each of which is said once."""
+    """Make and write one item. `said` holds the notes about prompts that were printed, each of which is said once.
+
+    The first item takes the seconds of `loading` to its timings.
+    """
     title = f"{item.index + 1}/{count} {item.request.title}"
     with progress(title, output.quiet) as advance:
         task = item.load()
@@ -184,6 +189,8 @@ def _make(
         result = engine.run(task, advance)
         if task.files is not None:
             result.settings |= task.files.settings
+        result.timings |= loading
+        loading.clear()
         check_free(files.all, output.overwrite)  # another process may have written since the plan was made
         files.write_pictures(result)
     if files.scene:
