@@ -110,6 +110,7 @@ def test_with_the_whole_s_statistics_a_piece_is_the_whole_s(vae: AutoencoderKL, 
 def test_statistics_of_all_parts_are_those_of_the_whole() -> None:
     """For a norm that reads the canvas itself, parts of any widths."""
     norm, canvas = nn.GroupNorm(2, 4), uneven(HEIGHT, WIDTH, 4)
+    canvas = torch.cat([canvas, 3 * canvas + 1])  # two with statistics of their own
     statistics = GroupNormStatistics()
     with statistics.measured(norm):
         for part in canvas.split([10, 50, 40], dim=-1):
