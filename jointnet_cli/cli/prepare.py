@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, is_dataclass, make_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, make_dataclass
 from functools import partial, reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -215,7 +215,8 @@ def _refuse(group: Any, names: tuple[str, ...], only: str) -> None:
 
 def _prepare(source: ImageSourceOptions, flags: Any, run: PrepareOptions) -> None:
     from jointnet_cli.data.job import PrepareJob
-    from jointnet_cli.data.plan import Plan, build_plan, open_plan, open_world_plan, world_plan
+    from jointnet_cli.data.plan import build_plan, open_plan, open_world_plan, world_plan
+    from jointnet_cli.data.web.status import failure_filter
 
     worlds = source.source == WORLDS
     if worlds and source.count is None:
@@ -225,29 +226,30 @@ def _prepare(source: ImageSourceOptions, flags: Any, run: PrepareOptions) -> Non
     if source.dedupe is not None:
         given.setdefault("filter", {})["dedupe"] = _words(source.dedupe)
     settings = prepare_settings(source.recipe, source.overrides or [], given, worlds=worlds)
-    job = PrepareJob(
+    retry = tuple(_words(run.retry_failed or ""))
+    failure_filter(retry)  # a mistake is told before the source is read
+    job = partial(
+        PrepareJob,
         run.out,
-        Plan({}, 0, 1),
-        settings,
+        settings=settings,
         limit=source.count,
-        retry=tuple(_words(run.retry_failed or "")),
+        retry=retry,
         worker=_worker(run.worker),
         processes=run.workers,
         cluster=_address(run.cluster),
     )
-    job.again()
     if run.dry_run and worlds:
-        _print_worlds(replace(job, plan=world_plan(settings, source.count or 0)), run)
+        _print_worlds(job(world_plan(settings, source.count or 0)), run)
     elif run.dry_run:
         with TemporaryDirectory(prefix="jointnet-") as folder:
-            _print_estimate(replace(job, plan=build_plan(source.source, settings, Path(folder))), run)
+            _print_estimate(job(build_plan(source.source, settings, Path(folder))), run)
     elif worlds:
-        _run(replace(job, plan=open_world_plan(run.out, settings, source.count or 0)), run)
+        _run(job(open_world_plan(run.out, settings, source.count or 0)), run)
     else:
         with progress(f"filtering {source.source}", run.quiet):
             plan = open_plan(run.out, source.source, settings)
         print_bars("rows", plan.funnel, run.quiet)
-        _run(replace(job, plan=plan), run)
+        _run(job(plan), run)
 
 
 def _run(job: PrepareJob, run: PrepareOptions) -> None:

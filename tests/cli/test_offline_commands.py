@@ -23,6 +23,28 @@ def test_prepare_prints_its_shards_and_resumes(invoke):
     assert again.stderr == ""
 
 
+def test_workers_share_the_shards_of_worlds(invoke):
+    flags = ["--count", "5", "--size", "16", "--shard-size", "2", "--workers", "1", "-q"]
+    assert invoke("prepare", *flags, "--out", "whole").exit_code == 0
+    plan = invoke("prepare", *flags, "--out", "parts", "--worker", "2/2", "--dry-run").stdout
+    assert plan == "parts/00001.tar: 2 scenes of 16x16, seeds 2 to 3\n"
+    second = invoke("prepare", *flags, "--out", "parts", "--worker", "2/2")
+    assert second.stdout == "parts/00001.tar\n"
+    first = invoke("prepare", *flags, "--out", "parts", "--worker", "1/2")
+    assert first.stdout == "parts/00000.tar\nparts/00002.tar\n"
+    for number in range(3):
+        name = f"{number:05}.tar"
+        assert Path("parts", name).read_bytes() == Path("whole", name).read_bytes()
+
+
+def test_worlds_take_settings_of_a_recipe(invoke):
+    Path("small.toml").write_text("image.size = 16\nshards.size = 2\n[worlds]\nseed = 7\n")
+    plan = invoke("prepare", "--recipe", "small.toml", "--set", "worlds.seed=9", "-n", "3", "--dry-run").stdout
+    assert plan.splitlines()[1] == "shards/00001.tar: 1 scenes of 16x16, seeds 11 to 11"
+    refused = invoke("prepare", "-n", "3", "--set", "worlds.sead=9", "--dry-run")
+    assert refused.exit_code == 2 and "did you mean seed?" in refused.stderr
+
+
 def test_prepare_refuses_to_mix_two_sets(invoke):
     assert invoke("prepare", *TINY).exit_code == 0
     ran = invoke("prepare", *TINY, "--seed", "7")

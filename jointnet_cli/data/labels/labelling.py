@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jointnet_cli.data.job import Tally
-from jointnet_cli.data.labels.teachers import Teacher, open_labeller, open_teacher
+from jointnet_cli.data.labels.teachers import Teacher
 from jointnet_cli.data.shards.format import (
     IMAGES,
     MAP_SUFFIXES,
@@ -28,8 +27,6 @@ from jointnet_cli.data.shards.writer import ShardWriter, claim_shard
 from jointnet_cli.errors import UserError
 from jointnet_cli.progress import Progress
 
-__all__ = ["Teacher", "label_shards", "open_labeller", "open_teacher"]
-
 WINDOW = 8
 """Batches of samples in memory: images of one size are gathered from so many."""
 
@@ -37,32 +34,24 @@ EXAMPLES = 20
 """Failures that are reported in words; all are counted."""
 
 
-@dataclass
-class LabelTally:
-    """How one shard stands with one labeller."""
-
-    labelled: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
-
-
 def label_shards(
     shards: Sequence[Path],
-    labellers: Sequence[Teacher],
+    teachers: Sequence[Teacher],
     *,
     batch: int = 16,
     replace: bool = False,
     progress: Progress | None = None,
 ) -> Tally:
-    """Add the labellers' maps to every sample of complete shards.
+    """Add the teachers' maps to every sample of complete shards.
 
-    A shard is rewritten under a temporary name and renamed; members that are no label keep their order and bytes. What
-    was labelled by the same teacher in the same way is skipped, so that a run that was cut off goes on. A sample that
-    cannot be labelled stays without the map and is counted.
+    A shard is rewritten whole; members that are no label keep their order and bytes. A shard that the same teacher labelled
+    in the same way is skipped, so that a run that was cut off goes on. A sample that cannot be labelled stays without the
+    map and is counted; a shard without a single map stays as it was.
 
     Args:
         shards: tar files with their stats files.
-        labellers: at most one for each modality.
-        batch: images that a labeller gets at once.
+        teachers: at most one for each modality.
+        batch: images that a teacher gets at once.
         replace: whether maps of another origin are replaced.
         progress: called with the samples done and their number.
 
@@ -71,72 +60,70 @@ def label_shards(
     """
     tally, done = Tally(), 0
     counts = [sample_count(shard) for shard in shards]
-    for shard, count in zip(shards, counts, strict=True):
+    for path, count in zip(shards, counts, strict=True):
 
         def advance(inside: int, before: int = done) -> None:
             if progress:
                 progress(before + inside, sum(counts))
 
-        with claim_shard(shard) as held:
-            if held is None:
-                tally.busy.append(shard)
+        with claim_shard(path) as shard:
+            if shard is None:
+                tally.busy.append(path)
             # Read only now: another process may have finished it meanwhile.
-            elif todo := [labeller for labeller in labellers if not _is_labelled(held, labeller, replace)]:
-                _label_shard(held, todo, batch, tally, advance)
+            elif todo := [teacher for teacher in teachers if not _is_labelled(shard, teacher, replace)]:
+                _label_shard(shard, todo, batch, tally, advance)
             else:
-                tally.skipped.append(shard)
+                tally.skipped.append(path)
         done += count
         advance(count)
     return tally
 
 
-def _is_labelled(shard: ShardWriter, labeller: Teacher, replace: bool) -> bool:
-    """Whether a whole shard is labelled by this labeller, as its stats say or, where they say nothing, its samples."""
-    recorded = shard.stats.get("labels", {}).get(labeller.modality, {})
-    if recorded.get("hash") == labeller.hash:
+def _is_labelled(shard: ShardWriter, teacher: Teacher, replace: bool) -> bool:
+    """Whether a whole shard is labelled by this teacher, as its stats say or, where they say nothing, its samples."""
+    recorded = shard.stats.get("labels", {}).get(teacher.modality, {})
+    if recorded.get("hash") == teacher.hash:
         return True
-    origins = Counter(map_source(entry, labeller.modality) for entry in shard.entries())
-    if origins.total() == origins[labeller.hash]:
-        _commit(shard, {labeller.modality: _summary(labeller, LabelTally(origins.total()))})
+    origins = Counter(map_source(entry, teacher.modality) for entry in shard.entries())
+    if origins.total() == origins[teacher.hash]:
+        _commit(shard, {teacher.modality: _summary(teacher, origins.total(), Counter())})
         return True
-    if origins.keys() - {None, labeller.hash} and not replace:
+    if origins.keys() - {None, teacher.hash} and not replace:
         raise UserError(
-            f"{shard.path} has {labeller.modality} maps from {recorded.get('teacher', 'elsewhere')}",
+            f"{shard.path} has {teacher.modality} maps from {recorded.get('teacher', 'elsewhere')}",
             hint="leave that map out of --label, or give --relabel to replace them",
         )
     return False
 
 
 def _label_shard(
-    shard: ShardWriter,
-    labellers: Sequence[Teacher],
-    batch: int,
-    tally: Tally,
-    advance: Callable[[int], None],
+    shard: ShardWriter, teachers: Sequence[Teacher], batch: int, tally: Tally, advance: Callable[[int], None]
 ) -> None:
-    tallies = {labeller.modality: LabelTally() for labeller in labellers}
+    labelled: Counter[str] = Counter()
+    """Maps in the shard by modality, those that were there before too."""
+    failed: dict[str, Counter[str]] = {teacher.modality: Counter() for teacher in teachers}
 
-    def labelled() -> Iterator[Entry]:
+    def entries() -> Iterator[Entry]:
         count = 0
-        for entries in _windows(shard.entries(), WINDOW * batch):
-            pictures = decode(entries)
-            for labeller in labellers:
-                done, own = label_entries(entries, pictures, labeller, batch), tallies[labeller.modality]
-                own.labelled += done.kept + done.made
-                own.failed.update(done.failures.values())
-                tally.made[labeller.modality] += done.made
-                words = [f"{key}: no {labeller.modality}: {failure}" for key, failure in done.failures.items()]
+        for window in _windows(shard.entries(), WINDOW * batch):
+            images = decode(window)
+            for teacher in teachers:
+                kept, made, failures = label_entries(window, images, teacher, batch)
+                labelled[teacher.modality] += kept + made
+                tally.made[teacher.modality] += made
+                failed[teacher.modality].update(failures.values())
+                words = [f"{key}: no {teacher.modality}: {failure}" for key, failure in failures.items()]
                 tally.examples += words[: EXAMPLES - len(tally.examples)]
-            yield from entries
-            count += len(entries)
+            yield from window
+            count += len(window)
             advance(count)
 
-    shard.write(labelled())
-    tally.failed += sum((own.failed for own in tallies.values()), Counter())
-    if not any(own.labelled for own in tallies.values()):
-        return
-    _commit(shard, {each.modality: _summary(each, tallies[each.modality]) for each in labellers})
-    tally.written.append(shard.path)
+    shard.write(entries())
+    tally.failed += sum(failed.values(), Counter())
+    if labelled.total():
+        each = ((teacher, teacher.modality) for teacher in teachers)
+        _commit(shard, {name: _summary(teacher, labelled[name], failed[name]) for teacher, name in each})
+        tally.written.append(shard.path)
 
 
 def _windows(entries: Iterator[Entry], size: int) -> Iterator[list[Entry]]:
@@ -144,9 +131,8 @@ def _windows(entries: Iterator[Entry], size: int) -> Iterator[list[Entry]]:
         yield window
 
 
-def _summary(labeller: Teacher, tally: LabelTally) -> dict[str, Any]:
-    counts = {"labelled": tally.labelled, "failed": dict(tally.failed)}
-    return {"teacher": labeller.name, "hash": labeller.hash, **counts}
+def _summary(teacher: Teacher, labelled: int, failed: Counter[str]) -> dict[str, Any]:
+    return {"teacher": teacher.name, "hash": teacher.hash, "labelled": labelled, "failed": dict(failed)}
 
 
 def _commit(shard: ShardWriter, labels: dict[str, Any]) -> None:
@@ -158,50 +144,43 @@ SampleImage = NDArray[np.uint8] | str
 """An image (H, W, 3), or the failure that there is instead of it."""
 
 
-@dataclass
-class Annotated:
-    """What one labeller did to some samples."""
-
-    kept: int
-    """Samples that had a map of this very labeller before."""
-    made: int
-    failures: dict[str, str]
-    """Class of the failure by the sample's key."""
-
-
 def decode(entries: Sequence[Entry]) -> list[SampleImage]:
     """The images of samples."""
     return [_decode(entry) for entry in entries]
 
 
 def label_entries(
-    entries: Sequence[Entry], pictures: Sequence[SampleImage], labeller: Teacher, batch: int
-) -> Annotated:
-    """Put a map into every sample that can have one; the others lose what another teacher had said.
+    entries: Sequence[Entry], images: Sequence[SampleImage], teacher: Teacher, batch: int
+) -> tuple[int, int, dict[str, str]]:
+    """Put a map into every sample that can have one; remove other teachers' maps from the rest.
 
-    Images of one size go through the labeller together, at most `batch` of them.
+    Images of one size go through the teacher together, at most `batch` of them.
+
+    Returns:
+        How many samples had a map of this very teacher before, how many maps were made, and the class of each failure by
+        the sample's key.
     """
-    kept = {place for place, entry in enumerate(entries) if map_source(entry, labeller.modality) == labeller.hash}
+    kept = {place for place, entry in enumerate(entries) if map_source(entry, teacher.modality) == teacher.hash}
     failures: dict[int, str] = {}
     sizes: dict[tuple[int, ...], list[int]] = {}
-    for place, picture in enumerate(pictures):
+    for place, image in enumerate(images):
         if place in kept:
             continue
-        if isinstance(picture, str):
-            failures[place] = picture
+        if isinstance(image, str):
+            failures[place] = image
         else:
-            sizes.setdefault(picture.shape, []).append(place)
+            sizes.setdefault(image.shape, []).append(place)
     groups = (places[start : start + batch] for places in sizes.values() for start in range(0, len(places), batch))
     for group in groups:
-        for place, values in zip(group, _ask(labeller, [pictures[place] for place in group]), strict=True):
+        for place, values in zip(group, _ask(teacher, [images[place] for place in group]), strict=True):
             if isinstance(values, str):
                 failures[place] = values
             else:
-                _put(entries[place], labeller, values)
+                _put(entries[place], teacher, values)
     for place in failures:
-        _forget(entries[place], labeller.modality)
+        _forget(entries[place], teacher.modality)
     words = {entries[place].key: failure for place, failure in sorted(failures.items())}
-    return Annotated(len(kept), len(entries) - len(kept) - len(failures), words)
+    return len(kept), len(entries) - len(kept) - len(failures), words
 
 
 def map_source(entry: Entry, modality: str) -> str | None:
@@ -235,29 +214,29 @@ def _decode(entry: Entry) -> SampleImage:
         return "not_an_image"
 
 
-def _ask(labeller: Teacher, pictures: Sequence[Any]) -> Iterable[Tensor | str]:
-    """The labeller's maps of images of one size, or for an image the failure."""
+def _ask(teacher: Teacher, pictures: Sequence[Any]) -> Iterable[Tensor | str]:
+    """The teacher's maps of images of one size, or the failure of an image."""
     images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255  # (B, 3, H, W)
     try:
-        return [values if values.isfinite().all() else "not_finite" for values in labeller(images).float().cpu()]
+        return [values if values.isfinite().all() else "not_finite" for values in teacher(images).float().cpu()]
     except UserError:
         raise
     except Exception as error:  # what a network raises is its own; one image must not cost the others their maps
         if len(pictures) == 1:
             return [type(error).__name__]
-        return [values for picture in pictures for values in _ask(labeller, [picture])]
+        return [values for picture in pictures for values in _ask(teacher, [picture])]
 
 
-def _put(entry: Entry, labeller: Teacher, values: Tensor) -> None:
+def _put(entry: Entry, teacher: Teacher, values: Tensor) -> None:
     facts: dict[str, Any]
-    if labeller.modality == "depth":
+    if teacher.modality == "depth":
         content, scale = encode_depth(values.numpy())
         facts = {"encoding": "inverse depth, 16 bit, far = 0", "unit": "relative", "scale": scale}
     else:
         content = encode_normal(values.permute(1, 2, 0).numpy())
         facts = {"encoding": "(n + 1) / 2, 8 bit", "space": "camera: x right, y up, z towards the viewer"}
-    entry.put(MAP_SUFFIXES[labeller.modality], content)
-    entry.record = entry.record | {labeller.modality: facts | {"teacher": labeller.name, "hash": labeller.hash}}
+    entry.put(MAP_SUFFIXES[teacher.modality], content)
+    entry.record = entry.record | {teacher.modality: facts | {"teacher": teacher.name, "hash": teacher.hash}}
 
 
 def _forget(entry: Entry, modality: str) -> None:

@@ -1,4 +1,4 @@
-"""Labellers: images in, maps in our conventions out. For shards (`label.py`) and for training on plain images alike."""
+"""Teachers: images in, maps in our conventions out. For shards (`labelling.py`) and for training on plain images alike."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Teacher(Protocol):
 
 @dataclass
 class NetworkTeacher:
-    """A labeller that asks a network."""
+    """A teacher that runs a network."""
 
     modality: str
     name: str
@@ -92,7 +92,7 @@ class NetworkTeacher:
 
 
 def open_labeller(spec: str, device: str | None = None) -> Teacher:
-    """Open the labeller that `MAP=TEACHER[?KEY=VALUE&…]` names (see `specs.parse_spec`), and try it on one image.
+    """Open the teacher that `MAP=TEACHER[?KEY=VALUE&…]` names (see `specs.parse_spec`), and try it on one image.
 
     Raises:
         UserError: a wrong spec, a model that is not there or not loaded, or one that lacks a setting.
@@ -120,7 +120,7 @@ def open_teacher(spec: TeacherSpec, device: str | None = None) -> NetworkTeacher
         raise UserError(f"{spec.name} does not run on {size[0]}x{size[1]} pixels: {error}", hint=hint) from error
     if not sound:
         lacking = f": its files lack {network.missing[0]}" if network.missing else ""
-        raise UserError(f"{spec.name} predicts no numbers{lacking}", hint="copy or download it again")
+        raise UserError(f"{spec.name} predicts NaN{lacking}", hint="copy or download it again")
     return teacher
 
 

@@ -144,7 +144,7 @@ def failure_filter(names: Iterable[str]) -> Callable[[str], bool]:
         else:
             known = ["all", *GROUPS, *sorted(failures)]
             hint = did_you_mean(name, known) or f"groups: all, {', '.join(GROUPS)}; or http_404 and the like"
-            raise UserError(f"{name!r} is no class of failed downloads", hint=hint)
+            raise UserError(f"unknown failure class {name!r}", hint=hint)
     return chosen.__contains__
 
 

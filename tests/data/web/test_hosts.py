@@ -132,6 +132,6 @@ def test_groups_of_failures() -> None:
 
 @pytest.mark.parametrize(("name", "hint"), [("timeouts", "timeout"), ("success", "groups"), ("http_4", "http_404")])
 def test_names_of_no_failure(name: str, hint: str) -> None:
-    with pytest.raises(UserError, match="no class") as caught:
+    with pytest.raises(UserError, match="unknown failure class") as caught:
         failure_filter([name])
     assert caught.value.hint and hint in caught.value.hint
