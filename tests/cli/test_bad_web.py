@@ -17,7 +17,7 @@ RECIPE = f"""
 side_above = {SETTINGS.min_side - 1}
 aspect_below = {SETTINGS.max_aspect}
 [image]
-size = {SETTINGS.size}
+size = {SETTINGS.image.size}
 [shards]
 size = 20
 [fetch]
@@ -43,8 +43,8 @@ def test_every_row_is_counted_once(invoke) -> None:
         wanted |= {url: status for url, status in ELSEWHERE.items() if url}
         rows = [{"url": url, "text": f"a caption\0of {n}\n\n lines"} for n, url in enumerate(wanted)]
         Path("links.jsonl").write_text("\n".join(map(json.dumps, rows)))
-        limits = [f"{name} = {getattr(SETTINGS, name)}" for name in LIMITS]
-        networks = f"allowed_networks = {json.dumps(list(SETTINGS.allowed_networks))}"
+        limits = [f"{name} = {getattr(SETTINGS.fetch, name)}" for name in LIMITS]
+        networks = f"allowed_networks = {json.dumps(list(SETTINGS.fetch.allowed_networks))}"
         Path("recipe.toml").write_text(RECIPE + "\n".join([*limits, networks]))
         ran = invoke("prepare", "--source", "links.jsonl", "--recipe", "recipe.toml", "--out", "set")
     assert ran.exit_code == 0, ran.stderr
@@ -55,6 +55,6 @@ def test_every_row_is_counted_once(invoke) -> None:
     samples = list(read_shards(find_shards("set")))
     assert len(samples) == report["images"]["successes"] == len(content(Path("set"))) / 3
     for sample in samples:
-        assert sample.image.shape == (SETTINGS.size, SETTINGS.size, 3)
+        assert sample.image.shape == (SETTINGS.image.size, SETTINGS.image.size, 3)
         assert "\n" not in sample.caption and "\0" not in sample.caption and sample.caption.endswith(" lines")
         assert "\0" in sample.record["caption"]
