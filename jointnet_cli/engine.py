@@ -56,7 +56,13 @@ class Engine:
 
     @classmethod
     def open(
-        cls, model: str = "diorama", *, base: str | None = None, device: str | None = None, dtype: str | None = None
+        cls,
+        model: str = "diorama",
+        *,
+        base: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        folder: ModelFolder | None = None,
     ) -> Engine:
         """Load a model.
 
@@ -65,11 +71,12 @@ class Engine:
             base: where a model in the published layout has its base from.
             device: a torch device; the default is CUDA, else MPS, else the CPU.
             dtype: `float32`, `float16` or `bfloat16`; the default is float16 on CUDA, else float32.
+            folder: the folder of `model`, where `find_model` has found it already.
 
         Raises:
             UserError: no such model, device or dtype.
         """
-        folder = find_model(model, base)
+        folder = folder or find_model(model, base)
         chosen = choose_device(device)
         kind = choose_dtype(dtype, chosen)
         loaded = load_model(folder, kind).to(chosen)
@@ -80,24 +87,6 @@ class Engine:
         """Make what a request asks for, by the method of its name."""
         method: Callable[[Any, Progress | None], Result] = getattr(self, task.name)
         return method(task, progress)
-
-    def describe(self) -> dict[str, Any]:
-        """Facts about the model for reports."""
-        joint = self.model.joint
-        return {
-            "model": self.name,
-            "hash": self.hash,
-            "architecture": joint.architecture,
-            "branches": joint.names,
-            "masked_input": joint.has_masked_input,
-            "parameters": sum(parameter.numel() for parameter in joint.parameters()),
-            "prediction": self.model.scheduler.get("prediction_type"),
-            "size": self.folder.size,
-            "device": str(self.device),
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "defaults": self.folder.defaults,
-            "provenance": self.model.provenance,
-        }
 
     def generate(self, task: Generate, progress: Progress | None = None) -> Result:
         """An image and its dense maps from a prompt, one tile: nothing known, or some of the maps (paper 4.1).

@@ -18,7 +18,7 @@ from jointnet_cli.cli.options import expand_flags
 from jointnet_cli.cli.prepare import prepare
 from jointnet_cli.cli.recipe import recipe
 from jointnet_cli.cli.train import train
-from jointnet_cli.cli.view_command import view
+from jointnet_cli.cli.view import view
 from jointnet_cli.tasks import TASKS
 
 EXAMPLES: dict[Callable[..., None], str] = {

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, note, progress, report_error
+from jointnet_cli.cli.console import exit_with, for_each, note, print_result, progress
 from jointnet_cli.cli.inputs import require_files
 from jointnet_cli.cli.options import ModelOptions, OutputOptions
 from jointnet_cli.errors import UserError
@@ -27,9 +24,6 @@ from jointnet_cli.tasks import Depth, Request
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
     from jointnet_cli.scene.scene import Scene
-
-FATAL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE})
-"""The disk is full or read-only, or nobody reads stdout any more."""
 
 
 @dataclass(frozen=True)
@@ -89,23 +83,17 @@ def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions,
     with timed(loading, "load"), progress(f"loading {model.model}", output.quiet):
         from jointnet_cli.engine import Engine
 
-        engine = Engine.open(model.model, base=model.base, device=model.device, dtype=model.dtype)
-    faults = []
+        engine = Engine.open(model.model, base=model.base, device=model.device, dtype=model.dtype, folder=folder)
     said: set[str] = set()
-    for item, files in zip(items, plan, strict=True):
-        try:
-            _make(engine, item, files, len(items), output, scene, said, loading)
-        except Exception as fault:
-            if _concerns_all(fault, item):
-                raise
-            report_error(
-                fault, prefix=f"item {item.index} ({item.request.sources.get('image') or item.request.prompt}): "
-            )
-            faults.append(fault)
+    faults = for_each(
+        list(zip(items, plan, strict=True)),
+        lambda work: _make(engine, *work, len(items), output, scene, said, loading),
+        label=lambda work: f"item {work[0].index} ({work[0].request.sources.get('image') or work[0].request.prompt}): ",
+        # Where only prompts and seeds differ, what the model refuses once it refuses always.
+        stops=lambda fault, work: isinstance(fault, UserError) and not work[0].independent,
+    )
     note(f"{len(items) - len(faults)} of {len(items)} done in {time.monotonic() - started:.1f} s", output.quiet)
-    if faults:
-        unusable = [fault for fault in faults if isinstance(fault, UserError)]
-        raise typer.Exit(USER_FAULT if len(unusable) == len(items) else RUN_FAILED)
+    exit_with(faults, len(items))
 
 
 def _check_schedulers(items: Sequence[Item]) -> None:
@@ -139,14 +127,6 @@ def _check_inputs(items: Sequence[Item], folder: ModelFolder) -> None:
     for item in items:
         if not item.request.sources or (item is items[0] and not item.independent):
             _size(item, folder)
-
-
-def _concerns_all(fault: Exception, item: Item) -> bool:
-    """Whether the next item would fail in the same way."""
-    if isinstance(fault, UserError):
-        # Where only prompts and seeds differ, what the model refuses once it refuses always.
-        return not item.independent
-    return isinstance(fault, OSError) and fault.errno in FATAL_ERRNOS
 
 
 def _size(item: Item, folder: ModelFolder) -> dict[str, int]:
@@ -200,12 +180,9 @@ def _make(
         with progress(f"{title}, scene", output.quiet):
             files.write_scene(result, scene)
     files.write_record(result)
-    if output.json:
-        names = {key: str(path) for key, path in files.paths.items()}
-        line = {**item.record(), "seconds": round(result.seconds, 3), "files": names}
-        print(to_json(line, ensure_ascii=False), flush=True)
-    else:
-        print(*files.paths.values(), sep="\n", flush=True)
+    names = {key: str(path) for key, path in files.paths.items()}
+    line = {**item.record(), "seconds": round(result.seconds, 3), "files": names}
+    print_result(line, files.paths.values(), output.json)
 
 
 def _scene(result: Result, options: SceneOptions) -> Scene:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.text import to_json
 from jointnet_cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
 RUN_FAILED = 1
 USER_FAULT = 2
 INTERRUPTED = 130
+FATAL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE})
+"""The disk is full or read-only, or nobody reads stdout any more."""
+
+T = TypeVar("T")
 
 
 def stderr() -> Console:
@@ -77,6 +84,55 @@ def report_error(fault: BaseException, prefix: str = "") -> None:
     else:
         detail = f": {fault}" if str(fault) else ""
         error(f"{prefix}unexpected {type(fault).__name__}{detail}", "JOINTNET_DEBUG=1 shows where it happened")
+
+
+def for_each(
+    things: Sequence[T],
+    work: Callable[[T], None],
+    *,
+    label: Callable[[T], str],
+    stops: Callable[[Exception, T], bool] = lambda fault, thing: False,
+) -> list[Exception]:
+    """Work on one thing after the other and return the faults; a fault of one does not stop the others.
+
+    Args:
+        things: what is worked on.
+        work: done with each.
+        label: what its fault is reported with.
+        stops: whether the next thing would fail in the same way, so that a fault is raised.
+
+    Raises:
+        Exception: a fault that stops the run: those, a full disk, or a reader of stdout that has gone away.
+    """
+    faults: list[Exception] = []
+    for thing in things:
+        try:
+            work(thing)
+        except Exception as fault:
+            if (isinstance(fault, OSError) and fault.errno in FATAL_ERRNOS) or stops(fault, thing):
+                raise
+            report_error(fault, prefix=label(thing))
+            faults.append(fault)
+    return faults
+
+
+def exit_with(faults: Sequence[Exception], count: int) -> None:
+    """End the command with a code where some of `count` things failed.
+
+    Raises:
+        typer.Exit: 1 if some failed, 2 if all failed by mistakes of the user.
+    """
+    if faults:
+        unusable = [fault for fault in faults if isinstance(fault, UserError)]
+        raise typer.Exit(USER_FAULT if len(unusable) == count else RUN_FAILED)
+
+
+def print_result(line: Mapping[str, Any], paths: Iterable[Path], as_json: bool) -> None:
+    """Print one result on stdout: its paths, or its line of JSON."""
+    if as_json:
+        print(to_json(line, ensure_ascii=False), flush=True)
+    else:
+        print(*paths, sep="\n", flush=True)
 
 
 def handle_errors(command: Callable[..., None]) -> Callable[..., None]:

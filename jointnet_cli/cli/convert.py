@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, note, report_error
+from jointnet_cli.cli.console import exit_with, for_each, note, print_result
 from jointnet_cli.cli.options import OutputOptions
 from jointnet_cli.convert.content import Content, SourceOptions, TargetOptions, kind_of
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import IMAGE_SUFFIXES, check_free, list_photos
-from jointnet_cli.files.text import to_json
 from jointnet_cli.params import command_line
 from jointnet_cli.projection import Projection
 
@@ -45,20 +44,13 @@ def convert(
     the default.
     """
     sources = _list_files(files)
-    faults: list[Exception] = []
     taken: dict[Path, Path] = {}
-    for path in sources:
-        try:
-            command = command_line("convert", [str(path)], target, source)
-            _convert(path, target, source, output, command, taken, alone=len(sources) == 1)
-        except (UserError, OSError, MemoryError) as fault:
-            if len(sources) == 1:
-                raise
-            report_error(fault, prefix=f"{path}: ")
-            faults.append(fault)
-    if faults:
-        unusable = all(isinstance(fault, UserError) for fault in faults) and len(faults) == len(sources)
-        raise typer.Exit(USER_FAULT if unusable else RUN_FAILED)
+
+    def work(path: Path) -> None:
+        command = command_line("convert", [str(path)], target, source)
+        _convert(path, target, source, output, command, taken, alone=len(sources) == 1)
+
+    exit_with(for_each(sources, work, label=lambda path: f"{path}: " if len(sources) > 1 else ""), len(sources))
 
 
 def _convert(
@@ -103,17 +95,14 @@ def _convert(
             write_plan(plan, changed, target, output.metadata)
     for plan in plans:
         note(f"{plan.path}: {'would write' if output.dry_run else 'wrote'} {_written(plan)}", output.quiet)
-    if output.json:
-        line = {
-            "source": str(path),
-            "read": {**content.taken_for, **({"projection": seen} if (seen := _view_words(content)) else {})},
-            "left_out": list(content.left_out),
-            "notes": [*content.notes, *costs],
-            "written": [{"path": str(plan.path), **_facts(plan)} for plan in plans],
-        }
-        print(to_json(line, ensure_ascii=False), flush=True)
-    else:
-        print(*names, sep="\n", flush=True)
+    line = {
+        "source": str(path),
+        "read": {**content.taken_for, **({"projection": seen} if (seen := _view_words(content)) else {})},
+        "left_out": list(content.left_out),
+        "notes": [*content.notes, *costs],
+        "written": [{"path": str(plan.path), **_facts(plan)} for plan in plans],
+    }
+    print_result(line, names, output.json)
 
 
 def _list_files(names: Sequence[str]) -> list[Path]:

@@ -91,15 +91,17 @@ def _model(options: ModelOptions) -> Facts:
     facts: Facts = {"model": options.model, "loads": False}
     try:
         from jointnet_cli.engine import Engine
+        from jointnet_cli.model.folder import describe
         from jointnet_cli.model.hub import find_model
 
-        found = find_model(options.model, options.base)
-        folder = found.path
-        facts["folder"] = str(folder)
-        facts["disk"] = f"{sum(path.stat().st_size for path in folder.rglob('*') if path.is_file()) / MB:.1f} MB"
-        facts["hash"] = found.weights_hash()
-        engine = Engine.open(options.model, base=options.base, device=options.device, dtype=options.dtype)
-        return {**facts, **engine.describe(), "loads": True}
+        folder = find_model(options.model, options.base)
+        told = describe(options.model, folder)
+        facts |= {"folder": told.pop("path"), "disk": f"{told.pop('bytes') / MB:.1f} MB", **told}
+        engine = Engine.open(
+            options.model, base=options.base, device=options.device, dtype=options.dtype, folder=folder
+        )
+        dtype = str(engine.dtype).removeprefix("torch.")
+        return {**facts, "device": str(engine.device), "dtype": dtype, "loads": True}
     except Exception as fault:
         return {**facts, "fault": f"{type(fault).__name__}: {fault}"}
 

@@ -52,16 +52,6 @@ def test_half_precision_is_near_full_precision(engines: Engines, tiny_folder: Ca
     assert result.settings["dtype"] == "bfloat16"
 
 
-def test_describe(engines: Engines) -> None:
-    facts = engines("masked").describe()
-    assert facts["branches"] == ["rgb", "depth"]
-    assert facts["masked_input"] is True
-    assert facts["prediction"] == "v_prediction"
-    assert facts["size"] == 32
-    assert facts["parameters"] == sum(x.numel() for x in engines("masked").model.joint.parameters())
-    assert facts["parameters"] > engines("depth").describe()["parameters"]
-
-
 def test_an_unknown_model_is_refused_before_torch_looks_for_a_device() -> None:
     with pytest.raises(UserError, match="no model nowhere"):
         Engine.open("nowhere", device="toaster")

@@ -177,7 +177,7 @@ def test_every_file_of_weights_counts(architecture_folder: Folders, tmp_path: Pa
 @each
 def test_the_engine_runs_it(architecture_folder: Folders, architecture: str) -> None:
     engine = Engine.open(str(architecture_folder(architecture)), device="cpu", dtype="float32")
-    assert engine.describe()["architecture"] == architecture
+    assert engine.folder.architecture == architecture
     sampling = Sampling(steps=2, guidance=2.0)
     made = engine.generate(Generate(prompt="a lake", seed=1, sampling=sampling))
     assert made.image.shape == (32, 32, 3)

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jointnet_cli.cli.batch import FATAL_ERRNOS
-from jointnet_cli.cli.console import RUN_FAILED, USER_FAULT, progress, report_error
+from jointnet_cli.cli.console import exit_with, for_each, print_result, progress
 from jointnet_cli.cli.options import ModelOptions, OutputOptions, option
 from jointnet_cli.cli.scene_inputs import SceneFiles, find_scene, read_scene, scene_projection
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import check_free
-from jointnet_cli.files.text import to_json
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.params import INPUT_PANEL, OUTPUT_PANEL, Param
 from jointnet_cli.scene.exports import SceneOptions, write_exports
@@ -80,22 +78,15 @@ def view(
     if scene.known and len(paths) > 1:
         raise UserError("--known holds the distances of one picture", "name one picture at a time")
     paint = _painter(model) if scene.layers and not output.dry_run else None
-    faults: list[Exception] = []
     taken: dict[str, Path] = {}
-    for path in paths:
-        try:
-            found = find_scene(path, files.depth)
-            if (other := taken.setdefault(found.stem, path)) != path:
-                raise UserError(f"its files would be called as those of {other}", "give one of them another --out")
-            _make(path, found, projection, scene, files, output, browse, paint)
-        except Exception as fault:
-            if isinstance(fault, OSError) and fault.errno in FATAL_ERRNOS:
-                raise
-            report_error(fault, prefix=f"{path}: " if len(paths) > 1 else "")
-            faults.append(fault)
-    if faults:
-        unusable = [fault for fault in faults if isinstance(fault, UserError)]
-        raise typer.Exit(USER_FAULT if len(unusable) == len(paths) else RUN_FAILED)
+
+    def make(path: Path) -> None:
+        found = find_scene(path, files.depth)
+        if (other := taken.setdefault(found.stem, path)) != path:
+            raise UserError(f"its files would be called as those of {other}", "give one of them another --out")
+        _make(path, found, projection, scene, files, output, browse, paint)
+
+    exit_with(for_each(paths, make, label=lambda path: f"{path}: " if len(paths) > 1 else ""), len(paths))
 
 
 def _painter(options: ModelOptions) -> Callable[[Scene], Scene]:
@@ -112,7 +103,7 @@ def _painter(options: ModelOptions) -> Callable[[Scene], Scene]:
     def engine() -> Engine:
         from jointnet_cli.engine import Engine
 
-        return Engine.open(options.model, base=options.base, device=options.device, dtype=options.dtype)
+        return Engine.open(options.model, base=options.base, device=options.device, dtype=options.dtype, folder=folder)
 
     return lambda scene: engine().add_layer(scene, seed=0)
 
@@ -138,11 +129,8 @@ def _make(
             output.out.mkdir(parents=True, exist_ok=True)
             record = files.record if output.metadata and files.record else None
             write_exports(made, names, scene, title=files.title, record=record)
-    if output.json:
-        line = {"source": str(path), "files": {key: str(name) for key, name in names.items()}}
-        print(to_json(line, ensure_ascii=False), flush=True)
-    else:
-        print(*names.values(), sep="\n", flush=True)
+    line = {"source": str(path), "files": {key: str(name) for key, name in names.items()}}
+    print_result(line, names.values(), output.json)
     if browse and "viewer" in names and not output.dry_run:
         import webbrowser
 
