@@ -16,8 +16,9 @@ from jointnet_cli.cli.rows import BatchRow, read_rows
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import list_photos
 from jointnet_cli.params import params
+from jointnet_cli.projection import closes
 from jointnet_cli.scene.exports import SceneOptions
-from jointnet_cli.tasks import Depth, Request
+from jointnet_cli.tasks import Depth, Panorama, Request
 
 R = TypeVar("R", bound=Request)
 
@@ -101,6 +102,8 @@ def _resolve(request: R) -> R:
         raise UserError("no image", "name the image to start from, or give --prompts with a column image")
     if request.marks is not None and not request.marks.paths:
         raise UserError("no mask", "--mask FILE: white is repainted, black stays; --depth-mask for the depth alone")
+    if isinstance(request, Panorama):
+        return replace(request, wrap=closes(request.span, request.wrap))
     shown = [request.sources[name] for name in ("image", "depth", "normal") if name in request.sources]
     if request.view is not None:
         return replace(request, projection=projection_of(request.view, *shown))  # type: ignore[type-var]
