@@ -19,13 +19,13 @@ from jointnet_cli.engine import NOMINAL_FOV
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.cases import Case, Cases, FolderImages, ShardCases, true_disparity
 from jointnet_cli.evaluation.folders import (
-    WORDS,
-    digest,
+    KIND_WORDS,
+    files_digest,
     find_maps,
     find_pairs,
     match,
     read_predicted_depth,
-    take_apart,
+    split_name,
 )
 from jointnet_cli.evaluation.methods import Kinds, Method, MethodSettings, Prediction
 from jointnet_cli.evaluation.metrics.depth import align, at_size
@@ -145,7 +145,7 @@ class FinishedDepth(Method):
 
     @cached_property
     def identity(self) -> str:
-        return f"{digest(self._folder, self._maps)} {self._kind}"
+        return f"{files_digest(self._folder, self._maps)} {self._kind}"
 
     def predict(self, case: Case) -> Prediction:
         return Prediction(depth=read_predicted_depth(match(case.key, self._maps), self._kind))
@@ -159,7 +159,7 @@ class FinishedNormals(Method):
 
     @cached_property
     def identity(self) -> str:
-        return digest(self._folder, self._maps)
+        return files_digest(self._folder, self._maps)
 
     def predict(self, case: Case) -> Prediction:
         return Prediction(normal=read_map(match(case.key, self._maps), "normal").values)
@@ -308,11 +308,11 @@ class FinishedSamples(Method):
     def _is_normal(self, key: str, file: Path) -> bool:
         """Whether a file holds normals, and not only the depth that was found at the same key."""
         is_depth = key in self._depth and self._depth[key][1] == file
-        return not is_depth or take_apart(file.relative_to(self._folder)).word in WORDS["normal"]
+        return not is_depth or split_name(file.relative_to(self._folder)).word in KIND_WORDS["normal"]
 
     @cached_property
     def identity(self) -> str:
-        return digest(self._folder, {key: file for key, (_, file) in self._depth.items()})
+        return files_digest(self._folder, {key: file for key, (_, file) in self._depth.items()})
 
     def count(self, cases: Cases) -> int:
         return min(len(self._keys), len(cases))

@@ -17,7 +17,7 @@ from torch import Tensor
 from jointnet_cli.data.shards.format import Sample, sample_caption
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.folders import WORDS, digest, find_pairs, read_true_depth, take_apart
+from jointnet_cli.evaluation.folders import KIND_WORDS, files_digest, find_pairs, read_true_depth, split_name
 from jointnet_cli.evaluation.judge.labels import Labels, label, labels_of_caption, labels_of_prompt
 from jointnet_cli.evaluation.judge.prompts import fixed_prompts
 from jointnet_cli.files.images import read_image
@@ -299,7 +299,7 @@ class FolderCases:
         self._pairs = list(find_pairs(folder, modality).items())
         self._modality, self._kind = modality, kind
         maps = {key: truth for key, (_, truth) in self._pairs}
-        self.identity = f"{digest(folder, maps)} {kind}"
+        self.identity = f"{files_digest(folder, maps)} {kind}"
         self.facts = {"folder": str(folder), "samples": len(self)}
 
     def __len__(self) -> int:
@@ -369,7 +369,7 @@ class FolderImages:
     @cached_property
     def digest(self) -> str:
         """A digest that changes with the files."""
-        return digest(self._folder, {str(path): path for path in self.paths})
+        return files_digest(self._folder, {str(path): path for path in self.paths})
 
     @property
     def image_facts(self) -> dict[str, Any]:
@@ -391,6 +391,6 @@ class FolderImages:
 
 def _is_image(path: Path) -> bool:
     """Whether a path within a folder is an image, by its suffix and the words of its name."""
-    word = take_apart(path).word
+    word = split_name(path).word
     hidden = any(part.startswith(".") for part in path.parts)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and (word is None or word in WORDS["image"])
+    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and (word is None or word in KIND_WORDS["image"])

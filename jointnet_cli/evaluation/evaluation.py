@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from jointnet_cli.evaluation.report import Cell
     from jointnet_cli.evaluation.runner import Record, Runner, Watch
 
+Json = Annotated[bool, Param("Print one JSON object a line instead of Markdown.", panel=OUTPUT_PANEL, flag="--json")]
+Quiet = Annotated[
+    bool, Param("No progress on stderr; faults still show.", env=True, panel=OUTPUT_PANEL, flag="--quiet -q")
+]
 Measure = Callable[["Case", "Prediction"], Mapping[str, Any]]
 
 
@@ -88,12 +92,8 @@ class Evaluation:
             flag="--out -o",
         ),
     ] = None
-    json: Annotated[
-        bool, Param("Print one JSON object a line instead of Markdown.", panel=OUTPUT_PANEL, flag="--json")
-    ] = False
-    quiet: Annotated[
-        bool, Param("No progress on stderr; faults still show.", env=True, panel=OUTPUT_PANEL, flag="--quiet -q")
-    ] = False
+    json: Json = False
+    quiet: Quiet = False
 
     @property
     def folder(self) -> Path:
@@ -152,12 +152,13 @@ class Evaluation:
         from jointnet_cli.evaluation.figures import publish, write_columns
         from jointnet_cli.evaluation.methods import expand_checkpoints, parse_methods
         from jointnet_cli.evaluation.report import Table
-        from jointnet_cli.evaluation.runner import Runner
+        from jointnet_cli.evaluation.runner import Runner, join_processes
         from jointnet_cli.processes import leave
 
         kinds = self.kinds()
         texts, steps = expand_checkpoints(self.methods or self.defaults)
         specs = parse_methods(texts, kinds)
+        join_processes()
         parts = self.parts()
         opened = [(spec, [self._open(spec, part) for part in parts if spec.kind in part.kinds]) for spec in specs]
         columns = {column.name: column for part in parts for metric in part.metrics for column in metric.columns}

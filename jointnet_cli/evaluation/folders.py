@@ -15,38 +15,38 @@ from jointnet_cli.files.maps import DepthKind, DepthNumbers, depth_numbers, is_h
 from jointnet_cli.files.paths import IMAGE_SUFFIXES, slug, text_digest
 
 NUMBERS = (".exr", ".h5", ".npy")
-"""Files that hold maps even where nothing else says so."""
+"""Suffixes of files that hold maps even if their names do not say so."""
 
 MAPS = (*NUMBERS, ".png", ".tif", ".tiff")
-"""From the best to the worst where a map is there twice."""
+"""Suffixes of maps; of two maps with one key the first suffix counts."""
 
-WORDS = {
+KIND_WORDS = {
     "image": ("image", "images", "img", "imgs", "rgb", "color", "photo", "photos", "left"),
     "depth": ("depth", "depths", "depthmap", "disparity", "disp", "rgbd", "rgbdn"),
     "normal": ("normal", "normals", "rgbn", "rgbdn"),
     "other": ("preview", "depth-uncertainty", "normal-uncertainty", "mask"),
 }
-"""What folders and the ends of names say of a file's kind."""
+"""Words in the names of folders and at the ends of file names that state the kind of a file."""
 
-_ALL_WORDS = {word for words in WORDS.values() for word in words}
+_ALL_WORDS = {word for words in KIND_WORDS.values() for word in words}
 
 _MARKED = re.compile(rf"(.+)[._-]({'|'.join(sorted(_ALL_WORDS, key=len, reverse=True))})", re.IGNORECASE)
 
 _OWN = re.compile(r"\d{5,}_\d+_(.+)")
-"""A result of an image command: `00000_7_ocean-reef`."""
+"""The name of a result of an image command: `00000_7_ocean-reef`."""
 
 
 class Named(NamedTuple):
-    """A file's name taken apart."""
+    """The parts of the name of a file."""
 
     key: str
-    """What it shares with the files that belong to it: its path without the words and the suffix."""
+    """What it shares with the files that belong to it: its path without words and suffix."""
     word: str | None
-    """The word that says its kind, if one does."""
+    """The word that states its kind, if there is one."""
 
 
-def take_apart(path: Path) -> Named:
-    """The key and the word of a path within its folder."""
+def split_name(path: Path) -> Named:
+    """Split a path within its folder into key and word."""
     folders = [part for part in path.parts[:-1] if part.lower() not in _ALL_WORDS]
     words = [part.lower() for part in path.parts[:-1] if part.lower() in _ALL_WORDS]
     marked = _MARKED.fullmatch(path.stem)
@@ -56,24 +56,24 @@ def take_apart(path: Path) -> Named:
 
 
 def find_pairs(folder: Path, modality: str) -> dict[str, tuple[Path, Path]]:
-    """Pictures and their maps of the modality `depth` or `normal`, by key in sorted order.
+    """Return images and their maps of the modality `depth` or `normal`, by key in sorted order.
 
     Raises:
         UserError: the folder has no such pairs.
     """
-    pictures = _index(folder, "image", IMAGE_SUFFIXES, unmarked=IMAGE_SUFFIXES)
+    images = _index(folder, "image", IMAGE_SUFFIXES, unmarked=IMAGE_SUFFIXES)
     maps = _index(folder, modality, MAPS, unmarked=NUMBERS)
-    if not (both := sorted(pictures.keys() & maps.keys())):
-        found = f"{len(pictures)} pictures and {len(maps)} maps of {modality}"
+    if not (both := sorted(images.keys() & maps.keys())):
+        found = f"{len(images)} images and {len(maps)} maps of {modality}"
         raise UserError(
-            f"no picture in {folder} has {modality}: it holds {found}, of other names",
+            f"no image in {folder} has {modality}: it holds {found}, of other names",
             hint=f"name them alike: images/a.jpg and {modality}/a.png, or a.jpg and a_{modality}.png",
         )
-    return {key: (pictures[key], maps[key]) for key in both}
+    return {key: (images[key], maps[key]) for key in both}
 
 
 def find_maps(folder: Path, modality: str) -> dict[str, Path]:
-    """Finished maps by key; here a picture of no stated kind is a map.
+    """Return finished maps by key; an image of no stated kind is a map here.
 
     Raises:
         UserError: the folder has no such pairs.
@@ -84,7 +84,7 @@ def find_maps(folder: Path, modality: str) -> dict[str, Path]:
 
 
 def match(key: str, maps: Mapping[str, Path]) -> Path:
-    """The map of a scene: of its key, or else the only one of the key's last name, ours or as our commands name results.
+    """Return the map of a case: the one of its key, or else the only one of the last name in the key.
 
     Raises:
         UserError: there is none, or several.
@@ -95,12 +95,12 @@ def match(key: str, maps: Mapping[str, Path]) -> Path:
     found = [path for name, path in maps.items() if _same(name.rpartition("/")[2], last)]
     if len(found) != 1:
         problem = "no map" if not found else f"{len(found)} maps"
-        raise UserError(f"{problem} of {key}", hint="name the map like the picture")
+        raise UserError(f"{problem} of {key}", hint="name the map like the image")
     return found[0]
 
 
-def digest(folder: Path, paths: Mapping[str, Path]) -> str:
-    """Twelve digits for files, their sizes and dates."""
+def files_digest(folder: Path, paths: Mapping[str, Path]) -> str:
+    """Return a digest of files, their sizes and dates."""
     facts = [
         f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sorted(paths.values())
     ]
@@ -113,7 +113,7 @@ def _same(name: str, wanted: str) -> bool:
 
 
 def _index(folder: Path, kind: str, suffixes: tuple[str, ...], unmarked: tuple[str, ...]) -> dict[str, Path]:
-    """The files of a kind by key; of two with one key the one whose suffix comes first."""
+    """Return the files of a kind by key; of two with one key the one whose suffix comes first."""
     if not folder.is_dir():
         raise UserError(f"no folder {folder}")
     found: dict[str, Path] = {}
@@ -121,8 +121,8 @@ def _index(folder: Path, kind: str, suffixes: tuple[str, ...], unmarked: tuple[s
         suffix = path.suffix.lower()
         if suffix not in suffixes or not path.is_file():
             continue
-        key, word = take_apart(path.relative_to(folder))
-        if (suffix not in unmarked) if word is None else (word not in WORDS[kind]):
+        key, word = split_name(path.relative_to(folder))
+        if (suffix not in unmarked) if word is None else (word not in KIND_WORDS[kind]):
             continue
         if key not in found or suffixes.index(suffix) < suffixes.index(found[key].suffix.lower()):
             found[key] = path
@@ -130,7 +130,7 @@ def _index(folder: Path, kind: str, suffixes: tuple[str, ...], unmarked: tuple[s
 
 
 MILLIMETRE = 0.001
-"""Metres that whole numbers are taken for, as depth cameras write them."""
+"""Unit of whole numbers in metres, as depth cameras write them."""
 
 
 def read_true_depth(path: Path, kind: DepthKind = "auto") -> NDArray[np.float32]:
@@ -146,20 +146,20 @@ def read_true_depth(path: Path, kind: DepthKind = "auto") -> NDArray[np.float32]
     if kind == "auto":
         kind = kind_of_channel(numbers.channel) or "distance"
     unit = 1 if numbers.whole is None else numbers.whole * MILLIMETRE
-    return inverse(numbers.values * np.float32(unit), kind)
+    return inverse_depth(numbers.values * np.float32(unit), kind)
 
 
 def read_predicted_depth(path: Path, kind: DepthKind = "auto") -> NDArray[np.float32]:
-    """(H, W) disparity of a finished map up to scale and shift, 0 where there is none.
+    """Read the disparity (H, W) of a finished map up to scale and shift; missing pixels are 0.
 
-    The same files; without `kind` what they hold is decided as by `jointnet_cli.files.maps.read_map`.
+    Files are those of `read_true_depth`; without `kind` the meaning of numbers is decided as by `files.maps.read_map`.
     """
     numbers = _read(path)
-    return inverse(numbers.values, numbers.kind if kind == "auto" else kind)
+    return inverse_depth(numbers.values, numbers.kind if kind == "auto" else kind)
 
 
-def inverse(values: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
-    """Distances to inverse distances; of either kind what is not finite, not positive or an endless distance is 0."""
+def inverse_depth(values: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
+    """Convert distances or disparities to inverse depth; values that are not finite or not positive become 0."""
     if kind == "disparity":
         return np.where(np.isfinite(values) & (values > 0), values, 0).astype(np.float32)
     hit = is_hit(values)

@@ -17,7 +17,7 @@ from jointnet_cli.devices import choose_device, choose_dtype
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.baselines import CaptionedImages, FinishedImages
 from jointnet_cli.evaluation.cases import Case
-from jointnet_cli.evaluation.folders import digest
+from jointnet_cli.evaluation.folders import files_digest
 from jointnet_cli.evaluation.joint_methods import GenerateImage, GenerateWithBase, PaintForDepth, ReconstructImage
 from jointnet_cli.evaluation.methods import Kinds, Method, MethodSettings, Prediction
 from jointnet_cli.evaluation.runner import needed_by_all
@@ -26,7 +26,7 @@ from jointnet_cli.sampling.schedule import make_scheduler
 from jointnet_cli.tensors import resize, to_tensor
 
 SIDE_STEP = 64
-"""Sides of a picture that is painted for a depth map are multiples of so many pixels, where the model's own are."""
+"""Sides of an image that is painted for a depth map are multiples of so many pixels, where the model's own are."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Pipeline:
 
     @property
     def size(self) -> int:
-        """Pixels of a side of its pictures."""
+        """Pixels of a side of its images."""
         return int(self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor)
 
     def sides(self, height: int, width: int) -> tuple[int, int]:
@@ -135,7 +135,7 @@ class PipelineMethod(Method):
     def identity(self) -> str:
         folders = [Path(part) for part in self.value.split(",") if Path(part).is_dir()]
         files = [{str(path): path for path in folder.rglob("*") if path.is_file()} for folder in folders]
-        states = [digest(folder, own) for folder, own in zip(folders, files, strict=True)]
+        states = [files_digest(folder, own) for folder, own in zip(folders, files, strict=True)]
         return f"{' '.join(states)} {self.settings.sampling} {self.settings.dtype}"
 
     @cached_property
@@ -231,9 +231,9 @@ class ControlNetDepth(PipelineMethod):
 
     def predict(self, case: Case) -> Prediction:
         disparity = _sized(case, self.pipeline)
-        picture = disparity[:, None].expand(-1, 3, -1, -1)
+        control = disparity[:, None].expand(-1, 3, -1, -1)
         height, width = disparity.shape[-2:]
-        painted = self.pipeline(case, image=picture, height=height, width=width, output_type="np")
+        painted = self.pipeline(case, image=control, height=height, width=width, output_type="np")
         return self.pipeline.made(painted.images[0])
 
 

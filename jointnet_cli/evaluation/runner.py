@@ -59,7 +59,7 @@ class Runner:
     """Items that failed so far; if there are any, the command exits with code 1."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], watch: Watch | None = None) -> None:
-        self._state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+        self._state = join_processes()
         self._folder = folder
         self.main, self.failed = self._state.is_main_process, 0
         self._watch: Watch = watch if watch and self.main else lambda title: nullcontext(_ignore)
@@ -136,6 +136,11 @@ def _slug(key: str) -> str:
     """Return a folder name for a key; a digest keeps keys apart whose characters had to be replaced."""
     safe = _UNSAFE.sub("-", key).strip(".-")
     return safe if safe == key and len(key) <= LONGEST_NAME else f"{safe[-LONGEST_NAME:]}-{text_digest(key, 8)}"
+
+
+def join_processes() -> PartialState:
+    """Join the other processes and select the device of this one; networks that are loaded before share one device."""
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
 
 
 def _ignore(done: int, total: int) -> None:

@@ -167,7 +167,7 @@ def test_finished_results_are_measured_too(evaluate: Evaluate, tmp_path: Path) -
         write_grey_png(folder / f"{number}.depth.png", depth)
     rows = json.loads(evaluate("--json", "--method", f"theirs=folder:{folder}").stdout)["rows"]
     assert rows["theirs"]["edge AUC"]["value"] > 0.95
-    assert rows["theirs"]["depth again, Pearson"] is None
+    assert rows["theirs"]["re-predicted depth, Pearson"] is None
 
 
 def test_numbers_beside_pictures_are_depth_and_no_normals(evaluate: Evaluate, tmp_path: Path) -> None:

@@ -139,14 +139,14 @@ def test_truth_is_found_beside_pictures(tmp_path: Path, distances: Depth, image:
 
 @pytest.mark.usefixtures("process_group")
 def test_a_process_leaves_the_others_when_the_table_is_there(evaluation_shards: Path, tmp_path: Path) -> None:
-    command = ("--shards", str(evaluation_shards), "--method", "constant", "--limit", "2", "--out", str(tmp_path))
+    command = ("--shards", str(evaluation_shards), "--row", "constant", "--limit", "2", "--out", str(tmp_path))
     assert values(evaluate(*command))
     assert not distributed.is_initialized()
 
 
 def test_pictures_without_truth_are_refused(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
-    with pytest.raises(UserError, match="1 pictures and 0 maps") as fault:
+    with pytest.raises(UserError, match="1 images and 0 maps") as fault:
         FolderCases(tmp_path, "depth")
     assert fault.value.hint
     with h5py.File(tmp_path / "a.h5", "w") as file:

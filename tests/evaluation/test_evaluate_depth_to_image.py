@@ -83,12 +83,12 @@ def test_all_rows(
         *("--method", f"ControlNet=controlnet-depth:{controlnet[0]},{tiny_pipeline('sd1')}"),
     )
     found = table(evaluate(*arguments, *models))
-    assert list(found["rows"]) == ["real pictures", "joint", "SD2", "ControlNet"]
+    assert list(found["rows"]) == ["real images", "joint", "SD2", "ControlNet"]
     for name, cells in found["rows"].items():
-        assert (cells["FD-Judge"] is None) == (name == "real pictures")
+        assert (cells["FD-Judge"] is None) == (name == "real images")
         assert -1 <= cells["depth correlation"]["value"] <= 1
         assert cells["RMSE of disparity"]["count"] == 3
-        assert cells["correlation with another's depth"] != cells["depth correlation"]
+        assert cells["depth correlation, shuffled"] != cells["depth correlation"]
     assert found["facts"]["depth of pictures predicted by"] == f"jointnet:{tiny_folder('masked')}?steps=1"
     pictures = list((tmp_path / "out").rglob("*.image.png"))
     assert len(pictures) == 9

@@ -74,8 +74,8 @@ def test_all_rows_against_worlds(
     assert names[0] == "FD-Judge" and {"Judge biome", "Judge time", "Judge objects"} <= set(names[1:])
     assert len(set(names)) == len(names)
     rows = first["rows"]
-    assert list(rows) == ["real pictures", "joint", f"base:{tiny_folder('base')}", "LDM3D"]
-    assert rows["real pictures"]["FD-Judge"] is None
+    assert list(rows) == ["real images", "joint", f"base:{tiny_folder('base')}", "LDM3D"]
+    assert rows["real images"]["FD-Judge"] is None
     assert rows["joint"]["FD-Judge"]["value"] > 0 and rows["joint"]["FD-Judge"]["count"] == 4
     assert rows["joint"]["FD-Judge"] != rows["LDM3D"]["FD-Judge"]
     assert first["facts"]["judge on held-out worlds"]["biome"] == 0.9

@@ -7,9 +7,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.evaluation import Quiet
 from jointnet_cli.evaluation.methods import MethodSettings
 from jointnet_cli.files.text import to_json
-from jointnet_cli.params import INPUT_PANEL, OUTPUT_PANEL, Param
+from jointnet_cli.params import INPUT_PANEL, Param
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from jointnet_cli.model.checkpoint import JointModel
 
 MAPS = ("rgb", "depth", "normal")
-Quiet = Annotated[
-    bool, Param("No progress on stderr; faults still show.", env=True, panel=OUTPUT_PANEL, flag="--quiet -q")
-]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,7 @@ class ConsistencyEvaluation(Evaluation):
             "edge AUC": f"how likely the image has more contrast at the {SHARE:.0%} strongest depth edges than elsewhere",
             "depth to normals": "mean angle of the normals that follow from the depth to those of the model, at the best "
             f"shift of disparity, for a camera of {NOMINAL_FOV:g}° where none is stated",
-            "depth again": "correlation of the depth with the one predicted from the image alone, without its prompt",
+            "re-predicted depth": "correlation of the depth with the one predicted from the image alone, without its prompt",
             "wrap seam": "step across the ends of a closed panorama over the mean step between latent pixels; 1 is none",
             SHUFFLED: "the maps, or the panorama's other end, of another result",
             "intervals": f"95 %, {self.resamples} resamples of the results",

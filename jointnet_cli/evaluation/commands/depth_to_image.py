@@ -24,7 +24,7 @@ PREDICTORS = ("jointnet", "midas", "refine")
 COLUMNS = {
     "pearson": Column("depth correlation", "higher"),
     "spearman": Column("depth rank correlation", "higher"),
-    "shuffled": Column("correlation with another's depth"),
+    "shuffled": Column("depth correlation, shuffled"),
     "rmse": Column("RMSE of disparity", "lower"),
 }
 

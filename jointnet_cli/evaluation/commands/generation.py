@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _Network = partial(Param, panel="Feature networks")
 SHOWN = 24
 """Images of every method on the sheet."""
-REAL = "real pictures"
+REAL = "real images"
 """The row that the others are compared to."""
 
 
@@ -154,12 +154,12 @@ class ImageEvaluation(Evaluation):
     def sheet_cells(self, name: str, made: Made, runner: Runner) -> Mapping[int, SheetCell]:
         """Return image and depth of cases spread evenly over all."""
         from jointnet_cli.evaluation.figures import SheetCell
-        from jointnet_cli.evaluation.judge.prompts import spread_evenly
+        from jointnet_cli.evaluation.judge.prompts import spread
         from jointnet_cli.files.color import colorize
 
         ((part, predictions),) = made
         cells = {}
-        for number in spread_evenly(list(predictions.records), SHOWN):
+        for number in spread(list(predictions.records), SHOWN):
             shown = predictions.read(number, ("image", "depth"))
             images = [shown.image, None if shown.depth is None else colorize(shown.depth)]
             text = f"{name}: {part.cases[number].prompt}"

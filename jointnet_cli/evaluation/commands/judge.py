@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from jointnet_cli.evaluation.commands.autoencoder import Quiet
+from jointnet_cli.evaluation.evaluation import Quiet
 from jointnet_cli.files.text import to_json
 from jointnet_cli.params import INPUT_PANEL, OUTPUT_PANEL, Param
 

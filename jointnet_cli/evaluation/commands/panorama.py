@@ -110,10 +110,10 @@ class PanoramaEvaluation(Evaluation):
     def cases(self) -> PromptCases:
         """Every prompt from every seed."""
         from jointnet_cli.evaluation.cases import PromptCases, read_prompts
-        from jointnet_cli.evaluation.judge.prompts import fixed_prompts, spread_evenly
+        from jointnet_cli.evaluation.judge.prompts import fixed_prompts, spread
 
         fixed = [prompt.text for prompt in fixed_prompts()]
-        return PromptCases(spread_evenly(fixed, 16) if self.prompts is None else read_prompts(self.prompts), self.seeds)
+        return PromptCases(spread(fixed, 16) if self.prompts is None else read_prompts(self.prompts), self.seeds)
 
     @cached_property
     def network(self) -> Perceptual:

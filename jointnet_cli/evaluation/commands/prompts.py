@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from jointnet_cli.evaluation.commands.autoencoder import Quiet
+from jointnet_cli.evaluation.evaluation import Quiet
 from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.commands.autoencoder import Quiet
+from jointnet_cli.evaluation.evaluation import Quiet
 from jointnet_cli.files.text import to_json
 from jointnet_cli.params import MODEL_PANEL, Param
 

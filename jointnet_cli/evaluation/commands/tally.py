@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from jointnet_cli.evaluation.commands.autoencoder import Quiet
+from jointnet_cli.evaluation.evaluation import Json, Quiet
 from jointnet_cli.params import OUTPUT_PANEL, Param
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ class TallyCommand:
     out: Annotated[
         Path, Param("Folder of the tables; that of pairs is in pairs/.", "DIR", panel=OUTPUT_PANEL, flag="--out -o")
     ] = Path("evaluation/tally")
-    json: Annotated[
-        bool, Param("Print one JSON object a line instead of Markdown.", panel=OUTPUT_PANEL, flag="--json")
-    ] = False
+    json: Json = False
     quiet: Quiet = False
 
     def run(self, watch: Watch) -> int:

@@ -167,8 +167,8 @@ def load_labelled(shards: str | Path, limit: int | None = None, *, evaluation: b
     for sample in ShardSet.open(shards, evaluation=evaluation).samples(()):
         if "scene" not in sample.record:
             raise UserError(f"sample {sample.key} has no scene record", hint="labels come from shards of worlds")
-        picture = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)[None].float() / 255
-        images.append((shrink(picture)[0] * 255).round().byte())
+        image = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)[None].float() / 255
+        images.append((shrink(image)[0] * 255).round().byte())
         labels.append(label(sample.record["scene"], sample.caption))
         keys.append(sample.key)
         if len(keys) == limit:

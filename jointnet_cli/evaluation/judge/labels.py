@@ -1,6 +1,6 @@
-"""What a picture of a world shows, as labels that a classifier can learn and a prompt can ask for.
+"""What an image of a world shows, as labels that a classifier can learn and a prompt can ask for.
 
-A shard says what stands in a scene and describes the picture, but not which objects show. Its captions name only what
+A shard says what stands in a scene and describes the image, but not which objects show. Its captions name only what
 is visible, though not always all of it. Hence:
 
 - Biome and time of day are the scene's.
@@ -41,7 +41,7 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of one picture, as indices into the tuples of this module."""
+    """The labels of one image, as indices into the tuples of this module."""
 
     biome: int
     time: int

@@ -1,4 +1,4 @@
-"""Two hundred fixed prompts, each with what its picture must show.
+"""Two hundred fixed prompts, each with what its image must show.
 
 Every biome has twenty prompts, every time of day fifty. Each prompt names one kind of object that occurs in its biome,
 as evenly as the biomes allow (ten to twenty of each kind), and the colours of a kind take turns. Words are those of the
@@ -41,7 +41,7 @@ _MANY = {"fish": "three", "sheep": "two", "coral": "colorful", "tree": "several"
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt and what its picture must show."""
+    """A prompt and what its image must show."""
 
     text: str
     biome: str
@@ -65,7 +65,7 @@ def fixed_prompts() -> tuple[Prompt, ...]:
     return tuple(prompts)
 
 
-def spread_evenly(items: Sequence[T], count: int) -> list[T]:
+def spread(items: Sequence[T], count: int) -> list[T]:
     """`count` items, or all if there are fewer, spread evenly from the first to the last."""
     count = min(count, len(items))
     return [items[round(i * (len(items) - 1) / max(1, count - 1))] for i in range(count)]

@@ -164,14 +164,14 @@ def count_correct(found: StackedLabels, truth: StackedLabels) -> Counts:
 def judge_features(judge: Judge) -> FeatureSpace:
     """Return the space of the judge's 160 last features."""
     return FeatureSpace(
-        "Judge", judge_key(judge), lambda pictures: (last_features(judge, pictures.cpu()), None), classifies=False
+        "Judge", judge_key(judge), lambda images: (last_features(judge, images.cpu()), None), classifies=False
     )
 
 
 @torch.inference_mode()
-def last_features(judge: Judge, pictures: Tensor) -> Tensor:
+def last_features(judge: Judge, images: Tensor) -> Tensor:
     """Return the judge's last features before its questions, averaged over the image: (B, 3, H, W) in [0, 1] to (B, 160)."""
-    features: Tensor = judge.net.trunk(shrink(pictures.float()) * 2 - 1)
+    features: Tensor = judge.net.trunk(shrink(images.float()) * 2 - 1)
     return features.mean(dim=(2, 3)).double()
 
 

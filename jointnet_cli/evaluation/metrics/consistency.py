@@ -74,7 +74,7 @@ def contrast(image: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def edge_auc(image: NDArray[np.floating], disparity: NDArray[np.floating]) -> float | None:
-    """How likely the picture has more contrast at an edge of the depth than elsewhere: 0.5 is chance, 1 always.
+    """How likely the image has more contrast at an edge of the depth than elsewhere: 0.5 is chance, 1 always.
 
     The area under the ROC curve of image contrast as a detector of depth edges. These are the pixels whose `edge_strength` is
     among the largest `SHARE`, equal ones included, and more than rounding makes. Contrast is the largest within the
@@ -153,19 +153,19 @@ def angle_to_normals(
     return min(angles)
 
 
-def wrap_seam(picture: NDArray[np.float32], other: NDArray[np.float32], grid: int) -> float:
+def wrap_seam(image: NDArray[np.float32], other: NDArray[np.float32], grid: int) -> float:
     """The step from a closed panorama's last column to the first one of `other`, over the mean step between latent pixels.
 
     A step is the mean absolute difference of two columns; `other` is the panorama itself, or another for control. 1 is no
     seam.
 
     Args:
-        picture: (H, W) or (H, W, 3).
+        image: (H, W) or (H, W, 3).
         other: of the same height.
         grid: pixels of a latent pixel.
     """
-    steps = column_steps(picture)
-    steps[0] = np.abs(picture[:, -1].astype(np.float64) - other[:, 0]).mean()
+    steps = column_steps(image)
+    steps[0] = np.abs(image[:, -1].astype(np.float64) - other[:, 0]).mean()
     return seam_ratios(steps, [0], grid=grid)["to_mean"]
 
 
@@ -175,8 +175,8 @@ class SampleConsistency:
     _COLUMNS: ClassVar = {
         "edges": Column("edge AUC", "higher"),
         "normals": Column("depth to normals, °", "lower", digits=2),
-        "pearson": Column("depth again, Pearson", "higher"),
-        "spearman": Column("depth again, Spearman", "higher"),
+        "pearson": Column("re-predicted depth, Pearson", "higher"),
+        "spearman": Column("re-predicted depth, Spearman", "higher"),
     }
     _MAPS = ("image", "depth", "normal", "again")
     columns = tuple(_COLUMNS.values())

@@ -38,7 +38,7 @@ class DepthErrors:
     delta1: float
     """Share of pixels with max(depth / truth, truth / depth) < 1.25."""
     rmse: float
-    """Root mean squared error of disparity, as a fraction of the picture's own range of disparity."""
+    """Root mean squared error of disparity, as a fraction of the image's own range of disparity."""
 
 
 def align(predicted: Tensor, truth: Tensor, generator: Generator) -> tuple[float, float]:
@@ -55,7 +55,7 @@ def depth_errors(
 ) -> tuple[DepthErrors, float]:
     """Compare predicted disparity with the truth where both are above 0 (paper 5.2): the one depth protocol.
 
-    No aligned disparity is taken for less than that of the cap, or without one of the picture's farthest true pixel.
+    No aligned disparity is taken for less than that of the cap, or without one of the image's farthest true pixel.
 
     Args:
         predicted: (H, W) disparity up to scale and shift, 0 where there is none.

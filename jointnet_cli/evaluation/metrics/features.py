@@ -53,7 +53,7 @@ INCEPTION = "Inception"
 
 @dataclass(frozen=True)
 class FeatureSpace:
-    """Features of pictures, and a classifier's logits where there is one."""
+    """Features of images, and a classifier's logits where there is one."""
 
     name: str
     """Part of every metric's name that is taken in this space."""
@@ -106,9 +106,9 @@ def open_efflite(device: torch.device) -> FeatureSpace:
     network.eval().requires_grad_(False).to(device)
 
     @torch.inference_mode()
-    def run(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def run(images: Tensor) -> tuple[Tensor, Tensor]:
         sized = F.interpolate(
-            pictures.to(device).float(), (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False
+            images.to(device).float(), (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False
         )
         features = network.extract_features((sized - MEAN) / STD).mean(dim=(2, 3))
         return features.cpu(), network._fc(features).cpu()
@@ -153,8 +153,8 @@ def open_inception(device: torch.device, weights: Path | None = None) -> Feature
     network.to(device)
 
     @torch.inference_mode()
-    def run(pictures: Tensor) -> tuple[Tensor, Tensor]:
-        features, logits = network((pictures.to(device) * 255).round().byte())
+    def run(images: Tensor) -> tuple[Tensor, Tensor]:
+        features, logits = network((images.to(device) * 255).round().byte())
         return features.float().cpu(), logits.float().cpu()
 
     return FeatureSpace(INCEPTION, RELEASE if weights is None else file_digest(weights)[:12], run)

@@ -15,7 +15,7 @@ ANGLES = (11.25, 22.5, 30.0)
 
 @dataclass(frozen=True)
 class NormalErrors:
-    """Angles between predicted and true normals of one picture, degrees."""
+    """Angles between predicted and true normals of one image, degrees."""
 
     mean: float
     median: float
@@ -77,6 +77,6 @@ def pinhole(height: int, width: int, field: float) -> NDArray[np.float64]:
 
 
 def _surrounded(there: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The pixels that are there with the four beside them; what is outside of the picture does not matter."""
+    """The pixels that are there with the four beside them; what is outside of the image does not matter."""
     wide = np.pad(there, 1, constant_values=True)
     return there & wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]

@@ -9,7 +9,7 @@ from collections import Counter
 from jointnet_cli.data.worlds import grammar
 from jointnet_cli.data.worlds.vocabulary import caption_words
 from jointnet_cli.evaluation.judge.labels import BIOMES, KINDS, PAINTED, TIMES, named_objects
-from jointnet_cli.evaluation.judge.prompts import fixed_prompts, spread_evenly
+from jointnet_cli.evaluation.judge.prompts import fixed_prompts, spread
 
 PROMPTS = fixed_prompts()
 
@@ -59,7 +59,7 @@ def test_objects_occur_in_their_biome() -> None:
 
 
 def test_evenly() -> None:
-    assert spread_evenly("abcdefg", 3) == ["a", "d", "g"]
-    assert spread_evenly("abc", 1) == ["a"]
-    assert spread_evenly("abc", 5) == ["a", "b", "c"]
-    assert {prompt.biome for prompt in spread_evenly(PROMPTS, 24)} == set(BIOMES)
+    assert spread("abcdefg", 3) == ["a", "d", "g"]
+    assert spread("abc", 1) == ["a"]
+    assert spread("abc", 5) == ["a", "b", "c"]
+    assert {prompt.biome for prompt in spread(PROMPTS, 24)} == set(BIOMES)
