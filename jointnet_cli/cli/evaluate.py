@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from jointnet_cli.cli.console import RUN_FAILED, progress
-from jointnet_cli.cli.options import TiledSamplingOptions, command_group
+from jointnet_cli.cli.options import command_group
 from jointnet_cli.evaluation.commands.autoencoder import AutoencoderCommand
 from jointnet_cli.evaluation.commands.compare import CompareCommand
 from jointnet_cli.evaluation.commands.consistency import ConsistencyEvaluation
@@ -50,15 +50,13 @@ def _command(kind: Any) -> Callable[..., None]:
         if evaluation.run(lambda title: progress(title, evaluation.quiet)):
             raise typer.Exit(RUN_FAILED)
 
-    def run_table(evaluation: Any, sampling: TiledSamplingOptions, row: list[str] | None = None) -> None:
-        methods = [*(evaluation.methods or []), *(row or [])] or None
-        settings = replace(evaluation.settings, sampling=sampling.request())
-        run(replace(evaluation, methods=methods, settings=settings))
+    def run_table(evaluation: Any, row: list[str] | None = None) -> None:
+        run(replace(evaluation, methods=[*(evaluation.methods or []), *(row or [])] or None))
 
     command: Callable[..., None] = run
     types = {"evaluation": kind, "return": None}
     if issubclass(kind, Evaluation):
-        command, types = run_table, {**types, "sampling": TiledSamplingOptions, "row": FormerName}
+        command, types = run_table, {**types, "row": FormerName}
     command.__annotations__, command.__doc__, command.__name__ = types, kind.__doc__, kind.name
     return command
 

@@ -41,7 +41,6 @@ from jointnet_cli.params import (
     make,
     params,
 )
-from jointnet_cli.sampling.presets import Sampling
 
 
 def option(*names: str, env: str | None = None, panel: str | None = None, **settings: Any) -> Any:
@@ -133,69 +132,6 @@ class BatchOptions:
         ),
     ] = None
     count: Annotated[int, Param("Results per prompt.", "N", ge=1, panel=PROMPT_PANEL, flag="--count -n")] = 1
-
-
-@dataclass(frozen=True)
-class SamplingOptions:
-    """How to denoise; what is not given is the model's own default."""
-
-    steps: Annotated[
-        int | None,
-        option(
-            "--steps",
-            env="STEPS",
-            panel=SAMPLING_PANEL,
-            min=1,
-            metavar="N",
-            help="Denoising steps.",
-            show_default="model's",
-        ),
-    ] = None
-    guidance: Annotated[
-        float | None,
-        option(
-            "--guidance",
-            env="GUIDANCE",
-            panel=SAMPLING_PANEL,
-            min=0,
-            metavar="SCALE",
-            help="Classifier-free guidance scale; 1 is off.",
-            show_default="model's",
-        ),
-    ] = None
-    scheduler: Annotated[
-        str | None,
-        option(
-            "--scheduler",
-            env="SCHEDULER",
-            panel=SAMPLING_PANEL,
-            metavar="NAME",
-            help="Sampler, such as `ddim`.",
-            show_default="model's",
-        ),
-    ] = None
-
-    def request(self) -> Sampling:
-        """The engine's view of these flags."""
-        return Sampling(**{field.name: getattr(self, field.name) for field in fields(self)})
-
-
-@dataclass(frozen=True)
-class TiledSamplingOptions(SamplingOptions):
-    """How to denoise a canvas that may be larger than the model's size."""
-
-    tile_batch: Annotated[
-        int | None,
-        option(
-            "--tile-batch",
-            env="TILE_BATCH",
-            panel=SAMPLING_PANEL,
-            min=1,
-            metavar="N",
-            help="Tiles that go through the network at once.",
-            show_default="automatic",
-        ),
-    ] = None
 
 
 @dataclass(frozen=True)

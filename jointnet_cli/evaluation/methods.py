@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl
 
 from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.files.paths import text_digest
-from jointnet_cli.params import MODEL_PANEL, Param
+from jointnet_cli.params import MODEL_PANEL, Param, params
 from jointnet_cli.sampling.presets import Sampling
 
 if TYPE_CHECKING:
@@ -82,25 +82,18 @@ class MethodSettings:
         """Return these settings with `steps=4&guidance=2` and the like in them.
 
         Raises:
-            UserError: an unknown key or a value of another type.
+            UserError: an unknown key, or a value that the flag would refuse.
         """
-        types: dict[str, Callable[[str], Any]] = {
-            "steps": int, "guidance": float, "scheduler": str, "tile_batch": int, "ensemble": int, "strength": float,
-        }  # fmt: skip
-        sampling = {each.name for each in fields(Sampling)}
+        known = {parameter.name: parameter for parameter in params(DepthSettings)}
         found = self
         for key, text in parse_qsl(query, keep_blank_values=True):
-            if key not in types:
-                known = "known are " + ", ".join(sorted(types))
-                raise UserError(f"unknown setting {key!r} in ?{query}", hint=did_you_mean(key, types) or known)
-            try:
-                value = types[key](text)
-            except ValueError:
-                raise UserError(f"{key}={text} in ?{query} is not a number") from None
-            if key in sampling:
-                found = replace(found, sampling=replace(found.sampling, **{key: value}))
-            else:
-                found = replace(found, **{key: value})
+            if key not in known:
+                hint = did_you_mean(key, known) or "known are " + ", ".join(sorted(known))
+                raise UserError(f"unknown setting {key!r} in ?{query}", hint=hint)
+            value, table = known[key].check(text), known[key].path[:-1]
+            found = replace(
+                found, **({table[0]: replace(getattr(found, table[0]), **{key: value})} if table else {key: value})
+            )
         return found
 
 
