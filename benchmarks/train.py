@@ -80,9 +80,9 @@ def flops_a_sample(model: str) -> int:
     from jointnet_cli.model.joint import JointNet
 
     loaded = load_model(find_model(model))
-    joint = JointNet.extend(loaded.joint.unet("rgb"), ["depth"]).to("meta")
+    joint = JointNet.extend(loaded.joint.backbone("rgb"), ["depth"]).to("meta")
     joint.set_trainable(train_rgb=False)
-    config = joint.unet("rgb").config
+    config = joint.backbone("rgb").config
     latents = torch.empty(1, 2, config.in_channels, config.sample_size, config.sample_size, device="meta")
     given = Conditioning(torch.empty(1, 77, config.cross_attention_dim, device="meta"))
     with FlopCounterMode(display=False) as counter:
@@ -120,7 +120,7 @@ def plain(model: str, shards: str, batch: int, steps: int) -> float:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = load_model(find_model(model)).to(torch.device(device))
-    joint = JointNet.extend(loaded.joint.unet("rgb"), ["depth"]).requires_grad_(True).train()
+    joint = JointNet.extend(loaded.joint.backbone("rgb"), ["depth"]).requires_grad_(True).train()
     optimizer = torch.optim.AdamW(joint.parameters(), lr=1e-4)
     scheduler = DDPMScheduler.from_config(loaded.scheduler)
     samples = _samples(loaded, shards, batch)

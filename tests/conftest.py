@@ -181,7 +181,7 @@ def tiny_joint(
     def make(family: str, *modalities: str) -> Path:
         folder = tmp_path_factory.mktemp(f"joint-{family}")
         model = load_model(tiny_pipeline(family))
-        model.joint = JointNet.extend(model.joint.unet("rgb"), modalities)
+        model.joint = JointNet.extend(model.joint.backbone("rgb"), modalities)
         torch.manual_seed(10)
         for weights in model.joint.exchange.parameters():
             torch.nn.init.normal_(weights, std=0.05)

@@ -78,19 +78,19 @@ class LoraJointNet(JointNet):
         return self._adapters(self.names[1]).r
 
     @property
-    def unets(self) -> dict[str, UNet2DConditionModel]:
-        return {RGB: self.unet(RGB)}
+    def backbones(self) -> dict[str, UNet2DConditionModel]:
+        return {RGB: self.backbone(RGB)}
 
-    def beside(self) -> dict[str, dict[str, Tensor]]:
+    def extra_weights(self) -> dict[str, dict[str, Tensor]]:
         adapters = {
             adapters_file(name): {
                 key.replace(f".{ADAPTER}.", "."): value
-                for key, value in self.unet(name).state_dict().items()
+                for key, value in self.backbone(name).state_dict().items()
                 if f".{ADAPTER}." in key
             }
             for name in self.names[1:]
         }
-        return {**super().beside(), **adapters}
+        return {**super().extra_weights(), **adapters}
 
     def save_adapter_configs(self, folder: Path) -> None:
         """Write what `read_adapters` reads, as peft names it."""
@@ -102,7 +102,7 @@ class LoraJointNet(JointNet):
             write_json(path, {"peft_type": "LORA", **settings})
 
     def _adapters(self, name: str) -> LoraConfig:
-        return self.unet(name).peft_config[ADAPTER]
+        return self.backbone(name).peft_config[ADAPTER]
 
 
 def read_adapters(folder: Path, names: Sequence[str]) -> dict[str, LoraConfig]:

@@ -19,7 +19,7 @@ from jointnet_cli.model.branch import (
     text_states,
 )
 from jointnet_cli.model.folder import CONTROL, CONTROLNET_DIRECT_EXTEND, DIRECT_EXTEND, RANK, RGB, ModelFolder
-from jointnet_cli.model.joint import JointDenoiser, received, zero_conv
+from jointnet_cli.model.joint import JointDenoiser, receive, zero_conv
 
 Output = Literal["copy", "zero", "random"]
 """How the output layer starts for further modalities; with `copy` it predicts RGB's noise for all (paper 3.1)."""
@@ -50,11 +50,11 @@ class ExtendedUNet(JointDenoiser):
     def names(self) -> list[str]:
         return self._names
 
-    def unet(self, name: str) -> UNet2DConditionModel:
+    def backbone(self, name: str) -> UNet2DConditionModel:
         return self.body
 
     @property
-    def unets(self) -> dict[str, UNet2DConditionModel]:
+    def backbones(self) -> dict[str, UNet2DConditionModel]:
         return {RGB: self.body}
 
 
@@ -87,7 +87,7 @@ class DirectExtend(ExtendedUNet):
     def channels(self) -> int:
         return self.body.config.in_channels // len(self._names)
 
-    def beside(self) -> dict[str, dict[str, Tensor]]:
+    def extra_weights(self) -> dict[str, dict[str, Tensor]]:
         return {}
 
     def set_trainable(self, train_rgb: bool) -> None:
@@ -95,11 +95,11 @@ class DirectExtend(ExtendedUNet):
         self.requires_grad_(True)
 
     def forward(
-        self, latents: Tensor, timestep: Tensor | int, given: Conditioning, known: Tensor | None = None
+        self, latents: Tensor, timestep: Tensor | int, conditioning: Conditioning, known: Tensor | None = None
     ) -> Tensor:
         stacked = latents.flatten(1, 2)
         timestep = expand_timestep(timestep, len(latents), latents.device)
-        embedding, text = embed_time(self.body, stacked, timestep, given), text_states(self.body, given)
+        embedding, text = embed_time(self.body, stacked, timestep, conditioning), text_states(self.body, conditioning)
         features = encode(self.body, self.body.conv_in(stacked), embedding, text)
         return decode(self.body, features, embedding, text).unflatten(1, (len(self._names), -1))
 
@@ -156,7 +156,7 @@ class ControlNetDirectExtend(ExtendedUNet):
     def channels(self) -> int:
         return self.body.config.in_channels
 
-    def beside(self) -> dict[str, dict[str, Tensor]]:
+    def extra_weights(self) -> dict[str, dict[str, Tensor]]:
         return {CONTROL: self.control.state_dict()}
 
     def set_trainable(self, train_rgb: bool) -> None:
@@ -168,19 +168,19 @@ class ControlNetDirectExtend(ExtendedUNet):
                 part.requires_grad_(True)
 
     def forward(
-        self, latents: Tensor, timestep: Tensor | int, given: Conditioning, known: Tensor | None = None
+        self, latents: Tensor, timestep: Tensor | int, conditioning: Conditioning, known: Tensor | None = None
     ) -> Tensor:
         timestep = expand_timestep(timestep, len(latents), latents.device)
         body, encoder = self.body, self.control.encoder
-        embedding, text = embed_time(body, latents, timestep, given), text_states(body, given)
+        embedding, text = embed_time(body, latents, timestep, conditioning), text_states(body, conditioning)
         features = encode(body, body.conv_in(latents[:, 0]), embedding, text)
         sent = encode(
             encoder,
             encoder.conv_in(latents.flatten(1, 2)),
-            embed_time(encoder, latents, timestep, given),
-            text_states(encoder, given),
+            embed_time(encoder, latents, timestep, conditioning),
+            text_states(encoder, conditioning),
         )
-        predicted = decode(body, received(features, self.control, sent), embedding, text)
+        predicted = decode(body, receive(features, self.control, sent), embedding, text)
         return predicted.unflatten(1, (len(self._names), -1))
 
 

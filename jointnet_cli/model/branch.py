@@ -25,6 +25,11 @@ class Conditioning:
         added = None if self.added is None else {name: value[numbers] for name, value in self.added.items()}
         return Conditioning(self.text[numbers], added)
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> Conditioning:
+        """Return a copy on a device, in a type."""
+        added = None if self.added is None else {name: value.to(device, dtype) for name, value in self.added.items()}
+        return Conditioning(self.text.to(device, dtype), added)
+
 
 @dataclass(frozen=True)
 class Features:
@@ -48,10 +53,12 @@ def skip_widths(unet: UNet2DConditionModel) -> list[int]:
     return channels
 
 
-def embed_time(unet: UNet2DConditionModel, sample: Tensor, timestep: Tensor, given: Conditioning) -> Tensor:
+def embed_time(unet: UNet2DConditionModel, sample: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
     """The timestep embedding (B, width) with the base model's added conditions in it."""
     embedding = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=timestep))
-    added = unet.get_aug_embed(emb=embedding, encoder_hidden_states=given.text, added_cond_kwargs=given.added)
+    added = unet.get_aug_embed(
+        emb=embedding, encoder_hidden_states=conditioning.text, added_cond_kwargs=conditioning.added
+    )
     embedding = embedding if added is None else embedding + added
     return embedding if unet.time_embed_act is None else unet.time_embed_act(embedding)
 
@@ -84,9 +91,11 @@ def decode(unet: UNet2DConditionModel, features: Features, embedding: Tensor, te
     return unet.conv_out(hidden)
 
 
-def text_states(unet: UNet2DConditionModel, given: Conditioning) -> Tensor:
+def text_states(unet: UNet2DConditionModel, conditioning: Conditioning) -> Tensor:
     """The text as the cross-attention layers read it (some bases project it first)."""
-    return unet.process_encoder_hidden_states(encoder_hidden_states=given.text, added_cond_kwargs=given.added)
+    return unet.process_encoder_hidden_states(
+        encoder_hidden_states=conditioning.text, added_cond_kwargs=conditioning.added
+    )
 
 
 def _text_for(block: nn.Module, text: Tensor) -> dict[str, Any]:

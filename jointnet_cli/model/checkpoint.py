@@ -41,16 +41,16 @@ from jointnet_cli.model.folder import (
     REMEDY,
     RGB,
     ModelFolder,
+    branch_folder,
     pixels_per_latent,
     read_json,
-    unet_place,
     write_json,
     write_record,
 )
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.joint import JointDenoiser, JointNet
 from jointnet_cli.model.published import read_branches
-from jointnet_cli.model.text import TEXT_SIDES, TextEncoders, Vocabulary, save_tokenizer
+from jointnet_cli.model.text import TEXT_ENCODERS, TextEncoders, Vocabulary, save_tokenizer
 from jointnet_cli.model.vae import decode_latents, encode_maps
 from jointnet_cli.model.weights import find_weights, read_tensors
 
@@ -82,7 +82,7 @@ class JointModel:
     @property
     def window(self) -> int:
         """Side of the square images the model was trained on, in latent pixels."""
-        size = self.joint.unet(RGB).config.sample_size
+        size = self.joint.backbone(RGB).config.sample_size
         return int(size if isinstance(size, int) else size[0])
 
     @property
@@ -99,8 +99,8 @@ class JointModel:
 
     def encode_text(self, prompts: list[str], *, cut: bool = False) -> Conditioning:
         """Encode B prompts as conditions of the branches, without unknown words; `cut` as in `TextEncoders.forward`."""
-        given: Conditioning = self.text(self._known(prompts), cut=cut)
-        return given
+        conditioning: Conditioning = self.text(self._known(prompts), cut=cut)
+        return conditioning
 
     def unknown_words(self, *prompts: str) -> list[str]:
         """The words of prompts that `encode_text` leaves out."""
@@ -119,7 +119,7 @@ class JointModel:
 
     def encode(self, maps: Tensor) -> Tensor:
         """Maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w) of the branches' type and device."""
-        unet = self.joint.unet(RGB)
+        unet = self.joint.backbone(RGB)
         return encode_maps(self.vae, maps).to(unet.device, unet.dtype)
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -187,11 +187,11 @@ def _load_joint(folder: ModelFolder, dtype: torch.dtype, weights: bool) -> Joint
     else:
         unets = {
             name: load_network(UNet2DConditionModel, folder.path / place, dtype, weights=weights)
-            for name, place in folder.unets.items()
+            for name, place in folder.backbones.items()
         }
-        found = {file: read_tensors(folder.path / file) for file in folder.joint_files if weights}
+        found = {file: read_tensors(folder.path / file) for file in folder.extra_files if weights}
     joint = NETWORKS[folder.architecture].assemble(folder, unets).to(dtype)
-    for file, tensors in joint.beside().items() if weights else ():
+    for file, tensors in joint.extra_weights().items() if weights else ():
         _fill(tensors, found[file], file)
     return joint
 
@@ -220,7 +220,7 @@ def _load_text(folder: ModelFolder, dtype: torch.dtype, weights: bool) -> TextEn
         for name, kind in folder.family.encoders.items()
     }
     tokenizers = {name: _load_tokenizer(kind, folder.base / name) for name, kind in folder.family.tokenizers.items()}
-    kind = TEXT_SIDES[folder.family.name]
+    kind = TEXT_ENCODERS[folder.family.name]
     return kind(**tokenizers, **encoders, **kind.options(read_json(folder.base / "model_index.json"), folder.size))
 
 
@@ -271,13 +271,13 @@ def save_model(
     """Write a joint model, weights in the given type; what is larger than a shard (`15MB`) becomes several, with an index."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    beside = {name: network for name, network in model.networks.items() if name != "joint"}
-    unets = {unet_place(name): unet for name, unet in model.joint.unets.items()}
-    for place, network in {**beside, **unets}.items():
+    others = {name: network for name, network in model.networks.items() if name != "joint"}
+    backbones = {branch_folder(name): unet for name, unet in model.joint.backbones.items()}
+    for place, network in {**others, **backbones}.items():
         _save_network(network, folder / place, dtype, shard_size)
     if isinstance(model.joint, LoraJointNet):
         model.joint.save_adapter_configs(folder)
-    for file, tensors in model.joint.beside().items():
+    for file, tensors in model.joint.extra_weights().items():
         save_file({key: value.to("cpu", dtype).contiguous() for key, value in tensors.items()}, folder / file)
     for place, tokenizer in model.text.tokenizers.items():
         save_tokenizer(tokenizer, folder / place)

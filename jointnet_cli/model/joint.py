@@ -64,16 +64,16 @@ class JointDenoiser(nn.Module, ABC):
         """Build the network of a model folder around its UNets; the other weights are not loaded yet."""
 
     @abstractmethod
-    def unet(self, name: str) -> UNet2DConditionModel:
+    def backbone(self, name: str) -> UNet2DConditionModel:
         """The UNet that denoises a modality; several modalities may have the same."""
 
     @property
     @abstractmethod
-    def unets(self) -> dict[str, UNet2DConditionModel]:
+    def backbones(self) -> dict[str, UNet2DConditionModel]:
         """The UNets that a model folder holds whole, by their branch."""
 
     @abstractmethod
-    def beside(self) -> dict[str, dict[str, Tensor]]:
+    def extra_weights(self) -> dict[str, dict[str, Tensor]]:
         """What a model folder holds beside these UNets: file to the network's own tensors, not copies."""
 
     @abstractmethod
@@ -90,14 +90,14 @@ class JointDenoiser(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, latents: Tensor, timestep: Tensor | int, given: Conditioning, known: Tensor | None = None
+        self, latents: Tensor, timestep: Tensor | int, conditioning: Conditioning, known: Tensor | None = None
     ) -> Tensor:
         """Predict noise (or velocity) for all modalities.
 
         Args:
             latents: (B, N, C, h, w), noisy latents of the N modalities.
             timestep: scalar or (B,), shared by the modalities.
-            given: text and further conditions, shared by the modalities.
+            conditioning: text and further conditions, shared by the modalities.
             known: (B, N, 1 + C, h, w), for models with masked input: a mask (1 = unknown) and the latents of the masked
                 picture, per modality. `None` leaves the masked input out.
 
@@ -172,31 +172,31 @@ class JointNet(JointDenoiser):
 
     @property
     def channels(self) -> int:
-        return self.unet(self.names[0]).config.in_channels
+        return self.backbone(self.names[0]).config.in_channels
 
     @property
     def has_masked_input(self) -> bool:
         return len(self.masked) > 0
 
-    def unet(self, name: str) -> UNet2DConditionModel:
+    def backbone(self, name: str) -> UNet2DConditionModel:
         return self.branches[name]
 
     @property
-    def unets(self) -> dict[str, UNet2DConditionModel]:
+    def backbones(self) -> dict[str, UNet2DConditionModel]:
         return dict(self.branches.items())
 
-    def beside(self) -> dict[str, dict[str, Tensor]]:
+    def extra_weights(self) -> dict[str, dict[str, Tensor]]:
         tensors = {key: x for key, x in self.state_dict().items() if key.startswith(("exchange.", "masked."))}
         return {EXCHANGE: tensors} if len(self.names) > 1 else {}
 
     def set_trainable(self, train_rgb: bool) -> None:
         """The exchange, the masked input and the further branches train; with `train_rgb` the RGB branch too."""
         self.requires_grad_(True)
-        self.unet(RGB).requires_grad_(train_rgb)
+        self.backbone(RGB).requires_grad_(train_rgb)
 
     def add_masked_input(self) -> None:
         for name in self.names:
-            config = self.unet(name).config
+            config = self.backbone(name).config
             inputs = len(self.names) * (1 + config.in_channels)
             self.masked[name] = zero_conv(inputs, config.block_out_channels[0], config.conv_in_kernel)
 
@@ -204,25 +204,25 @@ class JointNet(JointDenoiser):
         self,
         latents: Tensor,
         timestep: Tensor | int,
-        given: Conditioning,
+        conditioning: Conditioning,
         known: Tensor | None = None,
     ) -> Tensor:
         inputs = dict(zip(self.names, latents.unbind(1), strict=True))
         timestep = expand_timestep(timestep, len(latents), latents.device)
-        embeddings = {name: embed_time(self.unet(name), x, timestep, given) for name, x in inputs.items()}
-        texts = {name: text_states(self.unet(name), given) for name in inputs}
+        embeddings = {name: embed_time(self.backbone(name), x, timestep, conditioning) for name, x in inputs.items()}
+        texts = {name: text_states(self.backbone(name), conditioning) for name in inputs}
         features = {}
         for name in inputs:
             hidden = self._enter(name, inputs, known)
-            features[name] = encode(self.unet(name), hidden, embeddings[name], texts[name])
+            features[name] = encode(self.backbone(name), hidden, embeddings[name], texts[name])
         outputs = [
-            decode(self.unet(name), self._receive(name, features), embeddings[name], texts[name]) for name in inputs
+            decode(self.backbone(name), self._receive(name, features), embeddings[name], texts[name]) for name in inputs
         ]
         return torch.stack(outputs, dim=1)
 
     def _enter(self, receiver: str, inputs: Mapping[str, Tensor], known: Tensor | None) -> Tensor:
         """The first hidden tensor: own input, the other branches' inputs, and the known regions, own modality first."""
-        hidden = self.unet(receiver).conv_in(inputs[receiver])
+        hidden = self.backbone(receiver).conv_in(inputs[receiver])
         for sender in self._others(receiver):
             hidden = hidden + self._sent(sender, receiver).input(inputs[sender])
         if known is not None and self.has_masked_input:
@@ -235,7 +235,7 @@ class JointNet(JointDenoiser):
         """The receiver's own features plus what every other branch sends."""
         own = features[receiver]
         for sender in self._others(receiver):
-            own = received(own, self._sent(sender, receiver), features[sender])
+            own = receive(own, self._sent(sender, receiver), features[sender])
         return own
 
     def _others(self, receiver: str) -> Sequence[str]:
@@ -252,7 +252,7 @@ class Sending(Protocol):
     middle: nn.Conv2d
 
 
-def received(own: Features, sent: Sending, features: Features) -> Features:
+def receive(own: Features, sent: Sending, features: Features) -> Features:
     """Own features plus another half's, through its convolutions."""
     skips = [x + conv(other) for x, conv, other in zip(own.skips, sent.skips, features.skips, strict=True)]
     return Features(skips, own.middle + sent.middle(features.middle))

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 from jointnet_cli import __version__
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import atomic_folder
-from jointnet_cli.model.folder import EXCHANGE, JOINTNET, ModelFolder, read_json, unet_place, write_json, write_record
+from jointnet_cli.model.folder import (
+    EXCHANGE,
+    JOINTNET,
+    ModelFolder,
+    branch_folder,
+    read_json,
+    write_json,
+    write_record,
+)
 from jointnet_cli.model.weights import find_weights, read_tensors
 
 if TYPE_CHECKING:
@@ -79,7 +87,7 @@ def import_model(facts: ModelFolder, folder: Path, origin: Mapping[str, str]) ->
         _copy_base(facts, new)
         joint: dict[str, Tensor] = {}
         for name in facts.branches:
-            place = unet_place(name)
+            place = branch_folder(name)
             own, exchanged = _split(facts, name)
             joint.update(exchanged)
             (new / place).mkdir(parents=True)
@@ -115,7 +123,7 @@ def export_model(facts: ModelFolder, folder: Path) -> None:
     _require_free(folder)
     joint = read_tensors(facts.path / EXCHANGE)
     with atomic_folder(folder) as new:
-        for (name, place), target in zip(facts.unets.items(), ("unet", "jointnet"), strict=True):
+        for (name, place), target in zip(facts.backbones.items(), ("unet", "jointnet"), strict=True):
             other = next(branch for branch in facts.branches if branch != name)
             exchanged = _renamed(joint, {ours: theirs for theirs, ours in module_names(name, other).items()})
             config = _config(facts, name)
@@ -129,7 +137,7 @@ def export_model(facts: ModelFolder, folder: Path) -> None:
 def _split(facts: ModelFolder, name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The tensors of a branch's own UNet, and those of the modules beside it under our names."""
     other = next(branch for branch in facts.branches if branch != name)
-    tensors = _tensors(facts.path / facts.unets[name])
+    tensors = _tensors(facts.path / facts.backbones[name])
     own = {key: value for key, value in tensors.items() if not key.startswith(PREFIX)}
     return own, _renamed(tensors, module_names(name, other))
 
@@ -152,7 +160,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def _config(facts: ModelFolder, name: str) -> dict[str, Any]:
-    return read_json(facts.path / facts.unets[name] / "config.json")
+    return read_json(facts.path / facts.backbones[name] / "config.json")
 
 
 def _base_config(config: Mapping[str, Any]) -> dict[str, Any]:

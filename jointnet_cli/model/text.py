@@ -190,7 +190,7 @@ class T5Encoder(TextEncoders):
         return _beyond(self.tokenizer, _plain(texts), IF_TOKENS)
 
 
-TEXT_SIDES: dict[str, type[TextEncoders]] = {
+TEXT_ENCODERS: dict[str, type[TextEncoders]] = {
     kind.family.name: kind for kind in (ClipEncoder, DualClipEncoder, T5Encoder)
 }
 """By the name of the family."""

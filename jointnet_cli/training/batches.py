@@ -25,9 +25,9 @@ from jointnet_cli.training.recipe import Data
 
 @dataclass(frozen=True)
 class Batch:
-    """The samples of some places."""
+    """The samples at some positions of the run."""
 
-    places: range
+    positions: range
     clean: Tensor
     """(B, N, C, h, w) latents of the N branches; of an autoencoder's training pictures (B, 3, H, W)."""
     captions: list[str]
@@ -39,8 +39,8 @@ class Batch:
 class BatchSource(Protocol):
     """Where the samples come from."""
 
-    def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
-        """The micro-batches of a process from a step on, without end; a function of share and step alone."""
+    def batches(self, sampler: RankSampler, step: int) -> Iterator[Batch]:
+        """The micro-batches of a process from a step on, without end; a function of sampler and step alone."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,17 @@ class CachedSource:
     data: LatentSet
     seed: int
 
-    def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
+    def batches(self, sampler: RankSampler, step: int) -> Iterator[Batch]:
         for number in count(step):
-            for micro in range(share.accumulation):
-                yield self._batch(share.places(number, micro))
+            for micro in range(sampler.accumulation):
+                yield self._batch(sampler.positions(number, micro))
 
-    def _batch(self, places: range) -> Batch:
-        indices = order(len(self.data), places, self.seed)
-        sides = SampleRNG(self.seed, places, "mirrored").integers(len(self.data.latents))
+    def _batch(self, positions: range) -> Batch:
+        indices = order(len(self.data), positions, self.seed)
+        sides = SampleRNG(self.seed, positions, "mirrored").integers(len(self.data.latents))
         captions = [self.data.captions[index] for index in indices.tolist()]
         device = self.data.latents.device
-        return Batch(places, self.data.latents[sides.to(device), indices.to(device)].float(), captions)
+        return Batch(positions, self.data.latents[sides.to(device), indices.to(device)].float(), captions)
 
 
 Warn = Callable[[str], None]
@@ -101,24 +101,27 @@ class StreamedSource:
             name: open_labeller(f"{name}={teacher}", str(device)) for name, teacher in data.label.items()
         }
 
-    def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
-        """The micro-batches of a process from a step on, without end; a function of share and step alone.
+    def batches(self, sampler: RankSampler, step: int) -> Iterator[Batch]:
+        """The micro-batches of a process from a step on, without end; a function of sampler and step alone.
 
         Raises:
             UserError: a shard cannot be read, holds nothing that can be used, or a teacher fails on a whole micro-batch.
         """
-        lanes = SampleOrder(
-            slice_shards([shard.count for shard in self.shards], share.total), share.total, self.seed, self.data.shuffle
+        sample_order = SampleOrder(
+            slice_shards([shard.count for shard in self.shards], sampler.total),
+            sampler.total,
+            self.seed,
+            self.data.shuffle,
         )
         stored = tuple(name for name in self.data.maps if name in MAP_SUFFIXES and name not in self.data.label)
-        stream = ShardStream(self.shards, lanes, share.lanes, share.batch, step, stored, self.size)
+        stream = ShardStream(self.shards, sample_order, sampler.slots, sampler.batch, step, stored, self.size)
         found = stream.read(self._device, self.data.workers)
         for number in count(step):
-            for micro in range(share.accumulation):
-                yield self._batch(share.places(number, micro), next(found))
+            for micro in range(sampler.accumulation):
+                yield self._batch(sampler.positions(number, micro), next(found))
 
     @torch.no_grad()
-    def _batch(self, places: range, squares: PixelBatch) -> Batch:
+    def _batch(self, positions: range, squares: PixelBatch) -> Batch:
         self._note(squares.replaced)
         pictures = squares.images.float() / 255
         maps = {"rgb": to_map(pictures, "rgb")}
@@ -131,17 +134,17 @@ class StreamedSource:
         if rows is not None:
             maps = {name: values[rows] for name, values in maps.items()}
             captions, framing = [captions[row] for row in rows], framing[rows]
-        return Batch(places, self._latents(places, maps), captions, framing)
+        return Batch(positions, self._latents(positions, maps), captions, framing)
 
-    def _latents(self, places: range, maps: dict[str, Tensor]) -> Tensor:
-        """(B, N, C, h, w) of the maps, those of some places mirrored, in branch order."""
-        sides = SampleRNG(self.seed, places, "mirrored").integers(1 + self.data.flip)
+    def _latents(self, positions: range, maps: dict[str, Tensor]) -> Tensor:
+        """(B, N, C, h, w) of the maps, those of some positions mirrored, in branch order."""
+        sides = SampleRNG(self.seed, positions, "mirrored").integers(1 + self.data.flip)
         mirrored = sides.bool().to(self._device).view(-1, 1, 1, 1)
         branches = [torch.where(mirrored, flip(maps[name], name), maps[name]) for name in self.data.maps]
         latents = self._encode(torch.cat(branches)).float()
         # A copy, since of what inference mode has made no gradient could be taken.
         return (
-            latents.unflatten(0, (len(branches), len(places)))
+            latents.unflatten(0, (len(branches), len(positions)))
             .transpose(0, 1)
             .clone(memory_format=torch.contiguous_format)
         )

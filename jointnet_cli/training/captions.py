@@ -62,20 +62,20 @@ class CaptionEncoder:
         """
         if self._kept is None:
             self._count_cut(captions)
-            given = _converted(self._encode(list(captions)), device, torch.float32)
+            conditioning = self._encode(list(captions)).to(device, torch.float32)
         else:
-            given = _converted(self._kept.rows([self._rows[text] for text in captions]), device, torch.float32)
-        return self._framed(given, framing)
+            conditioning = self._kept.rows([self._rows[text] for text in captions]).to(device, torch.float32)
+        return self._framed(conditioning, framing)
 
-    def _framed(self, given: Conditioning, framing: Tensor | None) -> Conditioning:
-        if given.added is None or SIZES not in given.added:
-            return given
-        sizes = given.added[SIZES].clone()
+    def _framed(self, conditioning: Conditioning, framing: Tensor | None) -> Conditioning:
+        if conditioning.added is None or SIZES not in conditioning.added:
+            return conditioning
+        sizes = conditioning.added[SIZES].clone()
         if self._side is not None:
             sizes[:, :2] = sizes[:, 4:] = self._side
         if framing is not None:
             sizes[:, :4] = framing.to(sizes)
-        return Conditioning(given.text, {**given.added, SIZES: sizes})
+        return Conditioning(conditioning.text, {**conditioning.added, SIZES: sizes})
 
     def _encode(self, texts: list[str]) -> Conditioning:
         device = next(self._model.text.parameters()).device
@@ -94,7 +94,7 @@ class CaptionEncoder:
     def _encode_all(self, texts: list[str]) -> Conditioning:
         cpu = torch.device("cpu")
         parts = [
-            _converted(self._encode(texts[start : start + TEXT_BATCH]), cpu, torch.float16)
+            self._encode(texts[start : start + TEXT_BATCH]).to(cpu, torch.float16)
             for start in range(0, len(texts), TEXT_BATCH)
         ]
         added = parts[0].added
@@ -109,12 +109,7 @@ def cut_warning(cut: int, captions: int) -> str:
     return f"{cut:,} of {captions:,} captions are longer than the text encoder reads and are cut"
 
 
-def _converted(given: Conditioning, device: torch.device, dtype: torch.dtype) -> Conditioning:
-    added = None if given.added is None else {name: value.to(device, dtype) for name, value in given.added.items()}
-    return Conditioning(given.text.to(device, dtype), added)
-
-
-def drop_captions(captions: Sequence[str], share: float, draws: SampleRNG) -> list[str]:
+def drop_captions(captions: Sequence[str], share: float, rng: SampleRNG) -> list[str]:
     """The captions, every one of them empty with probability `share` (classifier-free guidance)."""
-    kept = (draws.uniform(device="cpu") >= share).tolist()  # a list on the CPU never waits for a GPU
+    kept = (rng.uniform(device="cpu") >= share).tolist()  # a list on the CPU never waits for a GPU
     return [caption if keep else "" for caption, keep in zip(captions, kept, strict=True)]

@@ -15,7 +15,7 @@ from torch import Tensor
 class RankSampler:
     """One process's part of every step.
 
-    The samples of a run are numbered: their places. A step takes the next `total` of them, whoever works on them, so that a
+    The samples of a run are numbered: their positions. A step takes the next `total` of them, whoever works on them, so that a
     run does not depend on how a step is divided into processes and micro-batches.
     """
 
@@ -32,14 +32,14 @@ class RankSampler:
         return self.batch * self.accumulation * self.processes
 
     @property
-    def lanes(self) -> range:
+    def slots(self) -> range:
         """Where in a step this process's samples stand."""
         own = self.batch * self.accumulation
         return range(self.process * own, (self.process + 1) * own)
 
-    def places(self, step: int, micro: int = 0) -> range:
-        """The places of one micro-batch of a step."""
-        first = step * self.total + self.lanes.start + micro * self.batch
+    def positions(self, step: int, micro: int = 0) -> range:
+        """The positions of one micro-batch of a step."""
+        first = step * self.total + self.slots.start + micro * self.batch
         return range(first, first + self.batch)
 
 
@@ -57,16 +57,16 @@ class SampleRNG:
 
     Args:
         seed: of the run.
-        places: of the samples, counted from the first of the run.
+        positions: of the samples, counted from the first of the run.
         purpose: a word that tells independent draws for the same samples apart.
         device: where the numbers are made.
     """
 
     def __init__(
-        self, seed: int, places: Sequence[int], purpose: str = "noise", *, device: torch.device | str = "cpu"
+        self, seed: int, positions: Sequence[int], purpose: str = "noise", *, device: torch.device | str = "cpu"
     ) -> None:
         stream = int.from_bytes(blake2b(f"{purpose}/{seed}".encode(), digest_size=8).digest(), signed=True)
-        self._starts = _mixed(_mixed(torch.tensor(places, dtype=torch.int64)) + stream)
+        self._starts = _mixed(_mixed(torch.tensor(positions, dtype=torch.int64)) + stream)
         self._drawn = 0
         self.device = torch.device(device)
 

@@ -51,19 +51,19 @@ def training_schedule(config: Mapping[str, Any]) -> DDPMScheduler:
     return schedule
 
 
-def noised(
-    clean: Tensor, scheduler: DDPMScheduler, objective: Objective, draws: SampleRNG, last: Tensor | None = None
+def add_noise(
+    clean: Tensor, scheduler: DDPMScheduler, objective: Objective, rng: SampleRNG, last: Tensor | None = None
 ) -> NoisyBatch:
     """Corrupt latents (B, N, C, h, w) with independent noise for every branch at one random timestep an item.
 
     The items that `last` (B,) says are corrupted at the schedule's last timestep, where sampling begins.
     """
-    noise = draws.normal(*clean.shape[1:])
+    noise = rng.normal(*clean.shape[1:])
     if objective.noise_offset:
-        noise = noise + objective.noise_offset * draws.normal(*clean.shape[1:3], 1, 1)
+        noise = noise + objective.noise_offset * rng.normal(*clean.shape[1:3], 1, 1)
     noise = noise.to(clean.device)
     count = scheduler.config.num_train_timesteps
-    timestep = draws.integers(count).to(clean.device)
+    timestep = rng.integers(count).to(clean.device)
     if last is not None:
         timestep = torch.where(last.to(clean.device), count - 1, timestep)
     velocity = scheduler.config.prediction_type == "v_prediction"
@@ -96,7 +96,7 @@ def branch_losses(predicted: Tensor, batch: NoisyBatch, unknown: Tensor | None =
 
     Args:
         predicted: (B, N, C, h, w), or (B, N, 2C, h, w) with the variance's values after the C channels of the target.
-        batch: what `noised` made.
+        batch: what `add_noise` made.
         unknown: (B, N, 1, h, w), 1 where the network has to find the content; what is given is not counted.
     """
     channels = batch.target.shape[2]

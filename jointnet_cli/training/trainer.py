@@ -1,4 +1,4 @@
-"""The training loop: one for every stage, on accelerate, from one process to many nodes; killed at any moment it goes on from
+"""The training loop: one for every stage, on accelerate, from one process to many nodes; killed at any end it goes on from
 its last checkpoint."""
 
 from __future__ import annotations
@@ -89,13 +89,13 @@ class Trainer:
         self.ema = build_average(self.trained, train.ema) if train.ema else None
         accelerator.register_save_state_pre_hook(self._save_own)
         accelerator.register_load_state_pre_hook(self._load_own)
-        self.share = RankSampler(
+        self.sampler = RankSampler(
             train.batch_size, train.accumulation, processes=accelerator.num_processes, process=accelerator.process_index
         )
-        self.agree = RankSync(accelerator)
+        self.sync = RankSync(accelerator)
         self.checkpoints = Checkpoints(self.run / "state", train.keep_checkpoints)
         self.grid = ProgressGrid(self.run / "previews")
-        self.journal = RunLog(self.run, accelerator, self.log)
+        self.run_log = RunLog(self.run, accelerator, self.log)
         self.clock = self._mark = Clock()
         self._saved_step = 0
         self.rate = 0.0
@@ -115,8 +115,8 @@ class Trainer:
         train = self.stage.settings
         if resume:
             self._resume()
-        self.journal.open(self.clock.step, self.record)
-        batches = self.stage.batches(self.share, self.clock.step)
+        self.run_log.open(self.clock.step, self.record)
+        batches = self.stage.batches(self.sampler, self.clock.step)
         # Processes have to stop at the same step: each holds its signals back, and they agree after every step.
         together = defer_signals if self.processes.num_processes > 1 else nullcontext
         try:
@@ -129,7 +129,7 @@ class Trainer:
                     raise
                 return self._finish()
         finally:
-            self.journal.close()
+            self.run_log.close()
             if hasattr(batches, "close"):
                 batches.close()
 
@@ -140,28 +140,28 @@ class Trainer:
             self._preview()
         self._export_if_due()
         self._mark = replace(self.clock)
-        last_save = last_preview = self.agree(time.monotonic()).now
+        last_save = last_preview = self.sync(time.monotonic()).now
         while progress_of(train, self.clock) < 1:
             with defer_signals():  # half a step in a checkpoint would be done twice, and a line that is missing never
-                losses, moment = self._timed_step(batches, held)
-                self.clock.advance(moment.seconds)
+                losses, end = self._timed_step(batches, held)
+                self.clock.advance(end.seconds)
                 if self.clock.step % train.log_every == 0:
                     self._record(losses)
-            if moment.signal:
-                raise interruption(moment.signal)
+            if end.signal:
+                raise interruption(end.signal)
             self._export_if_due()
-            if moment.now - last_save > train.checkpoint_minutes * 60:
+            if end.now - last_save > train.checkpoint_minutes * 60:
                 self._save()
-                last_save = moment.now
-            if self._wants_preview(moment.now - last_preview):
+                last_save = end.now
+            if self._wants_preview(end.now - last_preview):
                 self._preview()
-                last_preview = moment.now
+                last_preview = end.now
 
     def _timed_step(self, batches: Iterator[Batch], held: list[int] | None) -> tuple[dict[str, Tensor], StepEnd]:
         start = time.monotonic()
         losses = self._step(batches)
         now = time.monotonic()
-        return losses, self.agree(now, now - start, held[0] if held else 0)
+        return losses, self.sync(now, now - start, held[0] if held else 0)
 
     def _step(self, batches: Iterator[Batch]) -> dict[str, Tensor]:
         """One update of the weights; its losses, means over this process's samples, stay on the device."""
@@ -186,7 +186,7 @@ class Trainer:
         train = self.stage.settings
         with nullcontext() if last else self.processes.no_sync(self.network):
             with self.processes.autocast():
-                rng = SampleRNG(train.seed, batch.places, device=self.processes.device)
+                rng = SampleRNG(train.seed, batch.positions, device=self.processes.device)
                 conditioning = self.stage.conditioning(batch, rng)
                 losses = self.stage.loss(self.compute, batch, conditioning, rng)
             total = torch.stack(list(losses.values())).sum()
@@ -210,7 +210,7 @@ class Trainer:
         self._require_finite()
         means = self.processes.reduce(torch.stack(list(losses.values())), "mean").tolist()
         train, done, mark = self.stage.settings, self.clock, self._mark
-        speed = (done.step - mark.step) * self.share.total / max((done.minutes - mark.minutes) * 60, 1e-6)
+        speed = (done.step - mark.step) * self.sampler.total / max((done.minutes - mark.minutes) * 60, 1e-6)
         line = {
             "step": done.step,
             "minutes": round(done.minutes, 3),
@@ -222,7 +222,7 @@ class Trainer:
         if self.processes.device.type == "cuda":
             line["memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
             torch.cuda.reset_peak_memory_stats()
-        self.journal.write(line)
+        self.run_log.write(line)
         self._mark = replace(done)
 
     def _save(self) -> None:
@@ -244,7 +244,7 @@ class Trainer:
     def _save_own(self, models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
         """What accelerate does not save by itself: the clock and the average."""
         if self.processes.is_main_process:
-            save_clock(self.clock, self.share.total, Path(folder, CLOCK))
+            save_clock(self.clock, self.sampler.total, Path(folder, CLOCK))
         if weights:  # whole, under names that do not depend on the number of processes
             weights[:] = [distinct_weights(self._network())]
         if self.ema and (self.sharded or self.processes.is_main_process):
@@ -266,9 +266,9 @@ class Trainer:
         if newest is not None:
             folder = self.checkpoints.path(newest)
             self.clock, samples = load_clock(folder / CLOCK)
-            if samples != self.share.total:
+            if samples != self.sampler.total:
                 raise UserError(
-                    f"the run's steps had {samples} samples each, now they would have {self.share.total}",
+                    f"the run's steps had {samples} samples each, now they would have {self.sampler.total}",
                     hint="keep train.batch_size x train.accumulation x processes as it was",
                 )
             self.processes.load_state(str(folder))
@@ -319,7 +319,7 @@ class Trainer:
         processes, steps = self.processes.num_processes, self.clock.step
         facts: dict[str, object] = {
             "steps": steps,
-            "samples": steps * self.share.total,
+            "samples": steps * self.sampler.total,
             "minutes": round(self.clock.minutes, 1),
             "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {self.processes.device}"
             + (f", {processes} processes" if processes > 1 else ""),

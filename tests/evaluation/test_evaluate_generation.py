@@ -119,7 +119,7 @@ def test_real_images_through_the_autoencoder(
 def test_rivals_are_jointnet_rows(tmp_path: Path, tiny_folder: Folders) -> None:
     for number, architecture in enumerate((DIRECT_EXTEND, CONTROLNET_DIRECT_EXTEND)):
         model = load_model(tiny_folder("base"))
-        model.joint = extend(architecture, model.joint.unet("rgb"), ["depth"])
+        model.joint = extend(architecture, model.joint.backbone("rgb"), ["depth"])
         save_model(model, tmp_path / architecture, torch.float32)
         settings = MethodSettings(device="cpu", sampling=Sampling(steps=1, scheduler="ddim"))
         method = open_method(f"jointnet:{tmp_path / architecture}", GENERATION, settings)

@@ -43,7 +43,7 @@ def architecture_folder(
         folder = tmp_path_factory.mktemp(architecture)
         model = load_model(tiny_folder("base"))
         torch.manual_seed(3)
-        model.joint = extend(architecture, model.joint.unet("rgb"), ["depth", "normal"], rank=4).eval()
+        model.joint = extend(architecture, model.joint.backbone("rgb"), ["depth", "normal"], rank=4).eval()
         wake(model.joint)
         save_model(model, folder, torch.float32)
         return folder

@@ -39,9 +39,9 @@ def copy(architecture_folder: Folders, tmp_path: Path) -> Path:
 
 def check_sharing(joint: LoraJointNet) -> None:
     """Every parameter of a further branch is one of RGB's or of its adapters', the object itself."""
-    base = {id(weights) for weights in joint.unet("rgb").parameters()}
+    base = {id(weights) for weights in joint.backbone("rgb").parameters()}
     for name in joint.names[1:]:
-        further = dict(joint.unet(name).named_parameters())
+        further = dict(joint.backbone(name).named_parameters())
         own = {key for key, weights in further.items() if id(weights) not in base}
         assert own == {key for key in further if ".lora_" in key}
         assert {id(weights) for weights in further.values()} >= base
@@ -55,7 +55,7 @@ def numbers(module: torch.nn.Module) -> int:
 def test_every_branch_starts_as_the_base(tiny_unet: MakeUnet, size: tuple[int, int]) -> None:
     unet, latents, text = tiny_unet(), draw(2, 3, 5, *size), draw(2, 6, 16, seed=1)
     joint = LoraJointNet.extend(unet, ["depth", "normal"]).eval()
-    assert joint.unet("rgb") is unet
+    assert joint.backbone("rgb") is unet
     with torch.inference_mode():
         predicted = joint(latents, 300, Conditioning(text))
         alone = [unet(x, 300, text).sample for x in latents.unbind(1)]
@@ -64,8 +64,8 @@ def test_every_branch_starts_as_the_base(tiny_unet: MakeUnet, size: tuple[int, i
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl", "if"])
 def test_adapters_sit_on_all_attention_and_all_residual_blocks(tiny_pipeline: Folders, family: str) -> None:
-    unet = load_model(tiny_pipeline(family)).joint.unet("rgb")
-    light = LoraJointNet.extend(unet, ["depth"], rank=3).unet("depth")
+    unet = load_model(tiny_pipeline(family)).joint.backbone("rgb")
+    light = LoraJointNet.extend(unet, ["depth"], rank=3).backbone("depth")
     adapted = {name.split(".lora_A")[0] for name, _ in light.named_parameters() if ".lora_A" in name}
     wanted = {
         f"{name}.{part}"
@@ -82,7 +82,7 @@ def test_a_light_branch_costs_its_adapters_and_its_exchange(tiny_unet: MakeUnet)
     unet = tiny_unet()
     light, whole = LoraJointNet.extend(unet, ["depth"], rank=2), JointNet.extend(tiny_unet(), ["depth"])
     check_sharing(light)
-    adapters = sum(x.numel() for key, x in light.unet("depth").named_parameters() if ".lora_" in key)
+    adapters = sum(x.numel() for key, x in light.backbone("depth").named_parameters() if ".lora_" in key)
     assert 0 < adapters < numbers(unet) / 4
     assert numbers(light) == numbers(unet) + adapters + numbers(light.exchange)
     assert numbers(whole) == 2 * numbers(unet) + numbers(light.exchange)
@@ -134,7 +134,7 @@ def test_only_adapters_are_saved_and_sharing_is_rebuilt(copy: Path, architecture
     assert isinstance(model.joint, LoraJointNet)
     check_sharing(model.joint)
     saved = sum(x.numel() for name in branches for x in load_file(copy / f"branches/{name}/{parts[0]}").values())
-    assert saved + numbers(model.joint.unet("rgb")) + numbers(model.joint.exchange) == numbers(model.joint)
+    assert saved + numbers(model.joint.backbone("rgb")) + numbers(model.joint.exchange) == numbers(model.joint)
     whole = architecture_folder("jointnet")
     sizes = [sum(path.stat().st_size for path in (each / "branches").rglob("*")) for each in (copy, whole)]
     assert sizes[0] < 0.5 * sizes[1]
@@ -162,9 +162,9 @@ def test_a_branch_s_adapters_are_a_lora_that_diffusers_reads(copy: Path) -> None
     unet.load_lora_adapter(copy / "branches" / "depth", prefix=None, weight_name="adapters.safetensors")
     latents, text = draw(1, 5, 8, 8), draw(1, 6, 16, seed=1)
     with torch.inference_mode():
-        ours = model.joint.unet("depth")(latents, 300, text).sample
+        ours = model.joint.backbone("depth")(latents, 300, text).sample
         assert torch.equal(unet.eval()(latents, 300, text).sample, ours)
-        assert not torch.equal(model.joint.unet("rgb")(latents, 300, text).sample, ours)
+        assert not torch.equal(model.joint.backbone("rgb")(latents, 300, text).sample, ours)
 
 
 def test_training_the_base_moves_every_branch(tiny_unet: MakeUnet) -> None:

@@ -157,7 +157,7 @@ def test_what_a_folder_says_of_itself(architecture_folder: Folders, architecture
 @each
 def test_every_file_of_weights_counts(architecture_folder: Folders, tmp_path: Path, architecture: str) -> None:
     folder = Path(shutil.copytree(architecture_folder(architecture), tmp_path / "model"))
-    files = [folder / file for file in read_folder(folder).joint_files]
+    files = [folder / file for file in read_folder(folder).extra_files]
     name = weights_hash(folder)
     for path in files:
         content = path.read_bytes()
@@ -213,7 +213,7 @@ def test_a_folder_that_names_no_architecture_is_a_jointnet(tiny_folder: Folders,
 @each
 def test_every_family_of_bases_can_be_extended(tiny_pipeline: Folders, family: str, architecture: str) -> None:
     model = load_model(tiny_pipeline(family))
-    base = model.joint.unet("rgb")
+    base = model.joint.backbone("rgb")
     network = extend(architecture, base, ["depth"]).eval()
     with torch.inference_mode():
         given = model.encode_text(["a lake", ""])

@@ -76,7 +76,7 @@ def test_direct_extend_is_one_unet_with_wider_ends(tiny_unet: MakeUnet, wake: Wa
     unet, latents = tiny_unet(), draw(2, 3, 5, 9, 13)
     network = DirectExtend.extend(unet, ["depth", "normal"])
     wake(network)
-    wide = network.unet("depth")
+    wide = network.backbone("depth")
     assert (wide.config.in_channels, wide.config.out_channels) == (15, 15)
     with torch.inference_mode():
         expected = wide.eval()(latents.flatten(1, 2), 300, draw(2, 6, 16, seed=1)).sample
@@ -94,7 +94,7 @@ def test_the_control_is_what_diffusers_adds_to_a_unet(tiny_unet: MakeUnet, wake:
     network = ControlNetDirectExtend.extend(unet, ["depth"])
     wake(network)
     predicted = predict(network, latents)
-    wide = DirectExtend.extend(unet, ["depth"]).unet("rgb").eval()
+    wide = DirectExtend.extend(unet, ["depth"]).backbone("rgb").eval()
     wide.load_state_dict(network.control.encoder.state_dict(), strict=False)
     skips: list[Tensor] = []
     middle: list[Tensor] = []
@@ -104,7 +104,7 @@ def test_the_control_is_what_diffusers_adds_to_a_unet(tiny_unet: MakeUnet, wake:
     wide.mid_block.register_forward_hook(lambda _, __, output: middle.append(output))
     with torch.inference_mode():
         wide(latents.flatten(1, 2), 300, text)
-        expected = network.unet("rgb")(
+        expected = network.backbone("rgb")(
             latents[:, 0],
             300,
             text,

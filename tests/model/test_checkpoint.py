@@ -92,7 +92,7 @@ def test_weights_in_shards_are_small_files_and_the_same_model(tiny_model: Models
     after = tensors(load_model(tmp_path))
     assert all(torch.equal(after[key], value) for key, value in tensors(model).items())
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path, safety_checker=None)
-    assert torch.equal(pipeline.unet.conv_in.weight, model.joint.unet("rgb").conv_in.weight)
+    assert torch.equal(pipeline.unet.conv_in.weight, model.joint.backbone("rgb").conv_in.weight)
 
 
 def test_diffusers_runs_a_folder_in_half_precision(tiny_model: Models, tmp_path: Path) -> None:

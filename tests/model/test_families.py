@@ -49,7 +49,7 @@ def encode_prompt(pipeline: DiffusionPipeline, prompts: list[str], negative: lis
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_pipeline_becomes_a_joint_model_that_equals_it(tiny_pipeline: Folders, family: str) -> None:
     pipeline, model = open_pipeline(tiny_pipeline(family)), load_model(tiny_pipeline(family))
-    joint = JointNet.extend(model.joint.unet("rgb"), ["depth", "normal"], masked_input=True).eval()
+    joint = JointNet.extend(model.joint.backbone("rgb"), ["depth", "normal"], masked_input=True).eval()
     channels = joint.channels
     latents = torch.randn(2, 3, channels, 16, 24, generator=torch.Generator().manual_seed(0))
     known = torch.randn(2, 3, channels + 1, 16, 24)

@@ -50,7 +50,7 @@ def test_without_exchange_every_branch_is_its_unet(
     known = draw(2, count, 6, *size, seed=2) if masked_input else None
     with torch.inference_mode():
         predicted = joint(latents, timestep, Conditioning(text), known)
-        alone = [joint.unet(name)(latents[:, i], timestep, text).sample for i, name in enumerate(joint.names)]
+        alone = [joint.backbone(name)(latents[:, i], timestep, text).sample for i, name in enumerate(joint.names)]
     assert torch.equal(predicted, torch.stack(alone, dim=1))
 
 
@@ -108,10 +108,10 @@ def test_skips_and_middle_are_the_unet_s_additional_residuals(tiny_unet: MakeUne
     predicted = ask(joint, latents)
     timestep = torch.tensor([400])
     for receiver, sender in ((0, 1), (1, 0)):
-        skips, middle = features(joint.unet(NAMES[sender]), latents[:, sender], timestep, text)
+        skips, middle = features(joint.backbone(NAMES[sender]), latents[:, sender], timestep, text)
         sent = joint.exchange[f"{NAMES[sender]}_to_{NAMES[receiver]}"]
         with torch.inference_mode():
-            expected = joint.unet(NAMES[receiver])(
+            expected = joint.backbone(NAMES[receiver])(
                 latents[:, receiver],
                 timestep,
                 text,
@@ -161,7 +161,7 @@ def gradients(joint: JointNet, branch: int | slice) -> Mapping[str, float]:
 @pytest.mark.parametrize("masked_input", [False, True])
 def test_with_rgb_frozen_all_else_trains(tiny_unet: MakeUnet, masked_input: bool) -> None:
     joint = make_joint(tiny_unet, 3, masked_input=masked_input)
-    joint.unet("rgb").requires_grad_(False)
+    joint.backbone("rgb").requires_grad_(False)
     reached = gradients(joint, slice(None))
     assert not any(name.startswith("branches.rgb.") for name in reached)
     directions = {f"exchange.{a}_to_{b}" for a in NAMES for b in NAMES if a != b}
@@ -170,12 +170,12 @@ def test_with_rgb_frozen_all_else_trains(tiny_unet: MakeUnet, masked_input: bool
         parts |= {f"masked.{name}" for name in NAMES}
     assert {".".join(name.split(".")[:2]) for name in reached} == parts
     assert [name for name, size in reached.items() if size == 0] == []
-    assert all(weights.grad is None for weights in joint.unet("rgb").parameters())
+    assert all(weights.grad is None for weights in joint.backbone("rgb").parameters())
 
 
 def test_the_rgb_loss_trains_what_depth_sends_and_then_depth_itself(tiny_unet: MakeUnet) -> None:
     joint = make_joint(tiny_unet)
-    joint.unet("rgb").requires_grad_(False)
+    joint.backbone("rgb").requires_grad_(False)
     untrained = {name for name, size in gradients(joint, 0).items() if size > 0}
     assert untrained == {name for name, _ in joint.named_parameters() if name.startswith("exchange.depth_to_rgb")}
     randomise(joint.exchange)
@@ -188,7 +188,7 @@ def test_the_order_of_branches_is_only_the_order_of_the_axis(tiny_unet: MakeUnet
     joint = make_joint(tiny_unet, 3, masked_input=True)
     randomise(joint.exchange)
     order = [2, 0, 1]
-    other = JointNet({NAMES[i]: joint.unet(NAMES[i]) for i in order}, masked_input=True).eval()
+    other = JointNet({NAMES[i]: joint.backbone(NAMES[i]) for i in order}, masked_input=True).eval()
     other.exchange.load_state_dict(joint.exchange.state_dict())
     assert other.names == ["normal", "rgb", "depth"]
     latents, known = draw(1, 3, 5, 8, 8), draw(1, 3, 6, 8, 8, seed=3)
@@ -217,11 +217,11 @@ def test_extending_keeps_the_base_and_copies_it(tiny_unet: MakeUnet) -> None:
     unet = tiny_unet()
     joint = JointNet.extend(unet, ["depth", "normal"])
     assert joint.names == NAMES
-    assert joint.unet("rgb") is unet
+    assert joint.backbone("rgb") is unet
     with torch.no_grad():
-        joint.unet("depth").conv_in.weight += 1
-    assert not torch.equal(joint.unet("depth").conv_in.weight, unet.conv_in.weight)
-    assert torch.equal(joint.unet("normal").conv_in.weight, unet.conv_in.weight)
+        joint.backbone("depth").conv_in.weight += 1
+    assert not torch.equal(joint.backbone("depth").conv_in.weight, unet.conv_in.weight)
+    assert torch.equal(joint.backbone("normal").conv_in.weight, unet.conv_in.weight)
 
 
 def test_branches_that_do_not_fit_are_refused(tiny_unet: MakeUnet) -> None:
@@ -241,7 +241,7 @@ def test_what_enters_a_branch(tiny_unet: MakeUnet) -> None:
     latents, known = draw(2, 3, 5, 8, 8), draw(2, 3, 6, 8, 8, seed=2)
     entered = {}
     hooks = [
-        joint.unet(name)
+        joint.backbone(name)
         .down_blocks[0]
         .register_forward_pre_hook(lambda _, inputs, name=name: entered.update({name: inputs[0]}))
         for name in NAMES
@@ -252,7 +252,7 @@ def test_what_enters_a_branch(tiny_unet: MakeUnet) -> None:
     with torch.inference_mode():
         for i, name in enumerate(NAMES):
             others = [j for j in range(3) if j != i]
-            expected = joint.unet(name).conv_in(latents[:, i])
+            expected = joint.backbone(name).conv_in(latents[:, i])
             for j in others:
                 expected = expected + joint.exchange[f"{NAMES[j]}_to_{name}"].input(latents[:, j])
             expected = expected + joint.masked[name](torch.cat([known[:, j] for j in (i, *others)], dim=1))
@@ -279,8 +279,8 @@ def test_facts_of_a_network(tiny_unet: MakeUnet) -> None:
     alone, pair = make_joint(tiny_unet, 1, masked_input=True), make_joint(tiny_unet, 2)
     assert (alone.channels, pair.channels) == (5, 5)
     assert (alone.has_masked_input, pair.has_masked_input) == (True, False)
-    assert alone.beside() == {}
-    (tensors,) = pair.beside().values()
+    assert alone.extra_weights() == {}
+    (tensors,) = pair.extra_weights().values()
     assert tensors.keys() == {key for key in pair.state_dict() if key.startswith("exchange.")}
     assert JointNet.extend(tiny_unet(), ["depth"], masked_input=True).has_masked_input
     assert not JointNet.extend(tiny_unet(), ["depth"]).has_masked_input

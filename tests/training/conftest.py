@@ -55,7 +55,7 @@ def losses_at(stage: Stage, network: nn.Module, step: int = 0) -> dict[str, Tens
 
 def loss_of(stage: Stage, network: nn.Module, batch: Batch, seed: int) -> dict[str, Tensor]:
     """The losses of a batch, as the trainer computes them."""
-    rng = SampleRNG(seed, batch.places)
+    rng = SampleRNG(seed, batch.positions)
     return stage.loss(network, batch, stage.conditioning(batch, rng), rng)
 
 

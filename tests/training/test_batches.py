@@ -58,8 +58,8 @@ def source(shards: Path, encode: Any = lambda maps: maps, warn: Any = pytest.fai
     return StreamedSource(table, ShardSet.open(shards, table.limit), 3, SIZE, encode, CPU, warn)
 
 
-def batches(found: StreamedSource, share: RankSampler, count: int, step: int = 0) -> list[Batch]:
-    return list(islice(found.batches(share, step), count))
+def batches(found: StreamedSource, sampler: RankSampler, count: int, step: int = 0) -> list[Batch]:
+    return list(islice(found.batches(sampler, step), count))
 
 
 def convolve(maps: Tensor) -> Tensor:
@@ -70,24 +70,26 @@ def convolve(maps: Tensor) -> Tensor:
 def test_latents_are_those_of_a_cached_set(shards: Path, mirrored: bool) -> None:
     """Also which of them are mirrored."""
     cached = load_latents(ShardSet.open(shards), NAMES, convolve, "a", mirrored=mirrored)
-    share = RankSampler(4)
-    for batch in batches(source(shards, convolve, flip=mirrored), share, 5):
+    sampler = RankSampler(4)
+    for batch in batches(source(shards, convolve, flip=mirrored), sampler, 5):
         assert batch.clean.shape == (4, 3, 4, SIZE // 4, SIZE // 4)
         rows = [int(caption.split()[1]) for caption in batch.captions]
-        sides = SampleRNG(3, batch.places, "mirrored").integers(len(cached.latents))
+        sides = SampleRNG(3, batch.positions, "mirrored").integers(len(cached.latents))
         assert torch.allclose(batch.clean, cached.latents[sides, rows].float(), atol=5e-3)
         assert batch.framing is not None and batch.framing.tolist() == [[2 * SIZE, 4 * SIZE, 0, SIZE // 2]] * 4
-    expected = next(CachedSource(cached, 3).batches(share, 0))
-    assert (expected.places, expected.clean.shape) == (range(4), batch.clean.shape) and batch.places == range(16, 20)
+    expected = next(CachedSource(cached, 3).batches(sampler, 0))
+    assert (expected.positions, expected.clean.shape) == (range(4), batch.clean.shape) and batch.positions == range(
+        16, 20
+    )
 
 
 def test_a_source_goes_on_where_it_was(shards: Path) -> None:
-    share = RankSampler(2, accumulation=2)
-    whole = batches(source(shards), share, 12)
-    assert [batch.places for batch in whole] == [range(start, start + 2) for start in range(0, 24, 2)]
-    later = batches(source(shards), share, 6, step=3)
+    sampler = RankSampler(2, accumulation=2)
+    whole = batches(source(shards), sampler, 12)
+    assert [batch.positions for batch in whole] == [range(start, start + 2) for start in range(0, 24, 2)]
+    later = batches(source(shards), sampler, 6, step=3)
     for first, second in zip(whole[6:], later, strict=True):
-        assert first.places == second.places and first.captions == second.captions
+        assert first.positions == second.positions and first.captions == second.captions
         assert torch.equal(first.clean, second.clean)
 
 
@@ -108,7 +110,7 @@ def test_maps_are_made_while_training(shards: Path, inverted: str) -> None:
     labelled = batches(source(shards, label={"depth": inverted}), RankSampler(4), 3)
     for first, second in zip(plain, labelled, strict=True):
         assert torch.equal(first.clean, second.clean[:, [0, 2]]) and first.captions == second.captions
-        for row, place in enumerate(second.places):
+        for row, place in enumerate(second.positions):
             brightness = (second.clean[row, 0].mean(dim=0, keepdim=True) + 1) / 2
             expected = to_map(relative_disparity(1 - brightness), "depth")[0]
             assert torch.allclose(second.clean[row, 1], expected, atol=1e-4), place
@@ -118,7 +120,7 @@ def test_normals_are_made_from_the_picture_as_it_is(shards: Path, tmp_path: Path
     """Mirrored afterwards: what points right then points left."""
     right = save_onnx(tmp_path / "right.onnx", [[0.0] * 3] * 3, [1.0, 0.0, 0.0], shape=("batch", 3, SIZE, SIZE))
     found = batches(source(shards, label={"normal": f"onnx:{right}?mean=0&std=1"}), RankSampler(8), 1)[0]
-    sides = SampleRNG(3, found.places, "mirrored").integers(2)
+    sides = SampleRNG(3, found.positions, "mirrored").integers(2)
     assert 0 < sides.sum() < 8
     x = found.clean[:, 2, 0]
     assert torch.allclose(x, (1 - 2.0 * sides).view(-1, 1, 1).expand_as(x))

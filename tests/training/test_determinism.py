@@ -103,7 +103,12 @@ def test_numbers_are_in_range_and_spread() -> None:
 
 def test_a_step_is_the_same_samples_however_it_is_divided() -> None:
     def places(step: int, *shares: RankSampler) -> list[int]:
-        return [place for share in shares for micro in range(share.accumulation) for place in share.places(step, micro)]
+        return [
+            place
+            for sampler in shares
+            for micro in range(sampler.accumulation)
+            for place in sampler.positions(step, micro)
+        ]
 
     for step in (0, 5):
         whole = places(step, RankSampler(8))
@@ -111,5 +116,5 @@ def test_a_step_is_the_same_samples_however_it_is_divided() -> None:
         assert places(step, RankSampler(2, accumulation=4)) == whole
         assert places(step, *(RankSampler(4, processes=2, process=rank) for rank in range(2))) == whole
         assert places(step, *(RankSampler(2, accumulation=2, processes=2, process=rank) for rank in range(2))) == whole
-    assert RankSampler(2, accumulation=2, processes=2, process=1).lanes == range(4, 8)
-    assert RankSampler(2, accumulation=2).places(3) == range(12, 14)
+    assert RankSampler(2, accumulation=2, processes=2, process=1).slots == range(4, 8)
+    assert RankSampler(2, accumulation=2).positions(3) == range(12, 14)

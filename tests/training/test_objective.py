@@ -14,9 +14,9 @@ from jointnet_cli.training.determinism import SampleRNG
 from jointnet_cli.training.objective import (
     LearnedVariance,
     NoisyBatch,
+    add_noise,
     branch_losses,
     level_log_likelihood,
-    noised,
     timestep_weights,
     training_schedule,
 )
@@ -48,7 +48,7 @@ def test_zero_terminal_snr() -> None:
 def test_targets(prediction: str) -> None:
     schedule = scheduler(prediction, zero_terminal_snr=prediction == "v_prediction")
     clean = torch.randn(512, 2, 4, 3, 3, generator=generator(1))
-    batch = noised(clean, schedule, Objective(), draws(len(clean)))
+    batch = add_noise(clean, schedule, Objective(), draws(len(clean)))
     assert batch.timestep.shape == (512,) and 0 <= batch.timestep.min() < batch.timestep.max() < 1000
     alpha = schedule.alphas_cumprod[batch.timestep].view(-1, 1, 1, 1, 1)
     signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
@@ -72,14 +72,14 @@ def test_the_last_timestep_is_pure_noise() -> None:
 
 def test_noise_is_independent_between_branches_and_items() -> None:
     clean = torch.zeros(64, 3, 4, 16, 16)
-    noise = noised(clean, scheduler("epsilon"), Objective(), draws(len(clean))).target
+    noise = add_noise(clean, scheduler("epsilon"), Objective(), draws(len(clean))).target
     for first, second in ((noise[:, 0], noise[:, 1]), (noise[:, 1], noise[:, 2]), (noise[:32], noise[32:])):
         assert torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1].abs() < 0.02
 
 
 def test_noise_offset_shifts_whole_channels() -> None:
     clean = torch.zeros(256, 2, 4, 16, 16)
-    noise = noised(clean, scheduler("epsilon"), Objective(noise_offset=0.5), draws(len(clean))).target
+    noise = add_noise(clean, scheduler("epsilon"), Objective(noise_offset=0.5), draws(len(clean))).target
     means = noise.mean(dim=(3, 4))
     assert means.std() == pytest.approx((0.5**2 + 1 / 256) ** 0.5, rel=0.1)
     assert torch.corrcoef(means.permute(1, 0, 2).flatten(1))[0, 1].abs() < 0.1  # each branch has its own
@@ -89,7 +89,7 @@ def test_noise_offset_shifts_whole_channels() -> None:
 def test_the_draws_decide_everything() -> None:
     clean = torch.ones(8, 2, 4, 4, 4)
     first, second, other = (
-        noised(clean, scheduler("epsilon"), Objective(), draws(len(clean), seed)) for seed in (5, 5, 6)
+        add_noise(clean, scheduler("epsilon"), Objective(), draws(len(clean), seed)) for seed in (5, 5, 6)
     )
     assert torch.equal(first.latents, second.latents) and torch.equal(first.timestep, second.timestep)
     assert not torch.equal(first.latents, other.latents)
@@ -103,7 +103,7 @@ def test_noise_its_offset_and_the_timestep_are_drawn_in_this_order() -> None:
     timestep = drawn.integers(1000)
     timestep[1] = 999
     last = torch.tensor([False, True, False])
-    batch = noised(clean, schedule, Objective(noise_offset=0.25, min_snr_gamma=0.5), draws(3, 7), last)
+    batch = add_noise(clean, schedule, Objective(noise_offset=0.25, min_snr_gamma=0.5), draws(3, 7), last)
     assert torch.equal(batch.timestep, timestep)
     assert torch.allclose(batch.target, noise)
     alpha = schedule.alphas_cumprod[timestep]
@@ -115,7 +115,9 @@ def test_noise_its_offset_and_the_timestep_are_drawn_in_this_order() -> None:
 
 def test_a_batch_is_noised_where_its_latents_are() -> None:
     clean = torch.zeros(2, 1, 4, 3, 3, device="meta")
-    batch = noised(clean, scheduler("v_prediction"), Objective(min_snr_gamma=5), draws(2), torch.tensor([True, False]))
+    batch = add_noise(
+        clean, scheduler("v_prediction"), Objective(min_snr_gamma=5), draws(2), torch.tensor([True, False])
+    )
     tensors = [batch.latents, batch.timestep, batch.target, batch.weight]
     assert [value.device.type for value in tensors] == ["meta"] * 4
     assert timestep_weights(scheduler("epsilon"), batch.timestep, None).device.type == "meta"
@@ -166,7 +168,7 @@ def batch_of(target: torch.Tensor, weight: torch.Tensor) -> NoisyBatch:
 
 def test_a_perfect_prediction_costs_nothing() -> None:
     clean = torch.randn(4, 3, 4, 8, 8, generator=generator(2))
-    batch = noised(clean, scheduler("v_prediction"), Objective(min_snr_gamma=5), draws(len(clean)))
+    batch = add_noise(clean, scheduler("v_prediction"), Objective(min_snr_gamma=5), draws(len(clean)))
     assert torch.equal(branch_losses(batch.target, batch), torch.zeros(3))
     losses = branch_losses(batch.target + torch.tensor([0.0, 1, 2]).view(1, 3, 1, 1, 1), batch)
     assert torch.allclose(losses, batch.weight.mean() * torch.tensor([0.0, 1, 4]), rtol=1e-4)
@@ -265,7 +267,7 @@ def test_the_variance_trains_itself_alone() -> None:
 def test_a_network_with_variance_is_told_the_noise_and_its_variance_apart() -> None:
     schedule = DDPMScheduler(**LEARNED)
     clean = torch.randn(6, 2, 3, 4, 4, generator=generator()).clamp(-1, 1)
-    batch = noised(clean, schedule, Objective(variance_weight=0.01), draws(6))
+    batch = add_noise(clean, schedule, Objective(variance_weight=0.01), draws(6))
     answer = torch.randn(6, 2, 6, 4, 4, generator=generator(1)).requires_grad_()
     losses = branch_losses(answer, batch)
     simple = branch_losses(answer[:, :, :3], batch)
@@ -281,7 +283,7 @@ def test_a_network_with_variance_is_told_the_noise_and_its_variance_apart() -> N
 
 
 def test_without_a_learned_variance_there_is_no_bound() -> None:
-    batch = noised(torch.zeros(2, 1, 3, 4, 4), scheduler("epsilon"), Objective(), draws(2))
+    batch = add_noise(torch.zeros(2, 1, 3, 4, 4), scheduler("epsilon"), Objective(), draws(2))
     assert batch.variance is None
     six = torch.randn(2, 1, 6, 4, 4, generator=generator())
     assert torch.equal(branch_losses(six, batch), branch_losses(six[:, :, :3], batch))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
-from jointnet_cli.training.objective import noised
+from jointnet_cli.training.objective import add_noise
 from jointnet_cli.training.recipe import Objective
 from jointnet_cli.training.stages.stage import Stage
 
@@ -96,7 +96,7 @@ def test_noise_offset_and_min_snr_gamma(tiny: Tiny, tmp_path: Path, opened: Call
 def test_every_timestep_is_drawn_alike_often() -> None:
     schedule = scheduler("v_prediction")
     clean = torch.zeros(100_000, 1, 1, 1, 1)
-    counts = noised(clean, schedule, Objective(), SampleRNG(0, range(len(clean)))).timestep.bincount(minlength=1000)
+    counts = add_noise(clean, schedule, Objective(), SampleRNG(0, range(len(clean)))).timestep.bincount(minlength=1000)
     assert len(counts) == 1000 and counts[0] > 0 and counts[-1] > 0
     # 100 of each with a standard deviation of 10.
     assert counts.min() > 50 and counts.max() < 150

@@ -59,9 +59,11 @@ def test_the_first_stage(tmp_path: Path, tiny_pipeline: Folders, name: str, fami
     assert facts.architecture == recipe.network.architecture
     if facts.architecture != JOINTNET:
         return
-    before, after, rate = load_model(base).joint.unet("rgb"), load_model(folder).joint, recipe.train.learning_rate
-    assert all(torch.equal(value, after.unet("rgb").state_dict()[key]) for key, value in before.state_dict().items())
-    assert all(moved(before, after.unet(branch), rate) > 0.9 for branch in names[1:])
+    before, after, rate = load_model(base).joint.backbone("rgb"), load_model(folder).joint, recipe.train.learning_rate
+    assert all(
+        torch.equal(value, after.backbone("rgb").state_dict()[key]) for key, value in before.state_dict().items()
+    )
+    assert all(moved(before, after.backbone(branch), rate) > 0.9 for branch in names[1:])
 
 
 @pytest.mark.parametrize(("name", "family"), FIRST)
@@ -70,7 +72,7 @@ def test_before_the_first_step(tmp_path: Path, tiny_pipeline: Folders, name: str
     base = load_model(tiny_pipeline(family))
     stage = opened(load_recipe(name, [*SMALL, f"model={tiny_pipeline(family)}"]), tmp_path)
     assert isinstance(stage, JointStage)
-    network, unet = stage.model.joint.eval(), base.joint.unet("rgb")
+    network, unet = stage.model.joint.eval(), base.joint.backbone("rgb")
     network.requires_grad_(True)  # as the base's are: locked weights take other kernels, which round otherwise
     size, generator = unet.config.sample_size, torch.Generator().manual_seed(0)
     latents = torch.randn(2, len(network.names), network.channels, size, size, generator=generator)
@@ -89,11 +91,11 @@ def test_before_the_first_step(tmp_path: Path, tiny_pipeline: Folders, name: str
 def test_the_variance_of_a_pixel_model_trains(tmp_path: Path, tiny_pipeline: Folders) -> None:
     base = tiny_pipeline("if")
     recipe, folder, log = trained(tmp_path / "with", "if-depth", base)
-    before = load_model(base).joint.unet("rgb").conv_out.bias
-    after = load_model(folder).joint.unet("depth").conv_out.bias
+    before = load_model(base).joint.backbone("rgb").conv_out.bias
+    after = load_model(folder).joint.backbone("depth").conv_out.bias
     assert ((after - before)[3:].abs() > recipe.train.learning_rate / 2).all()
     _, alone, without = trained(tmp_path / "without", "if-depth", base, "objective.variance_weight=0")
-    still = load_model(alone).joint.unet("depth").conv_out.bias
+    still = load_model(alone).joint.backbone("depth").conv_out.bias
     assert ((still - before)[3:].abs() < recipe.train.learning_rate / 10).all()
     assert log[0]["depth"] > without[0]["depth"]  # the bound is counted, and the first step's noise is the same
 
@@ -104,7 +106,7 @@ def test_the_second_stage(tmp_path: Path, tiny_joint: Joints, name: str) -> None
     recipe, folder, log = trained(tmp_path, name, start)
     assert len(log) == 2 and read_folder(folder).masked_input is recipe.masked_input
     before, after, rate = load_model(start).joint, load_model(folder).joint, recipe.train.learning_rate
-    assert all(moved(before.unet(branch), after.unet(branch), rate) > 0.9 for branch in recipe.data.maps)
+    assert all(moved(before.backbone(branch), after.backbone(branch), rate) > 0.9 for branch in recipe.data.maps)
 
 
 def moved(before: torch.nn.Module, after: torch.nn.Module, rate: float) -> float:

@@ -45,17 +45,17 @@ class Regression:
         self.made: list[tuple[str, list[float]]] = []
         """Every preview and export in order, with the weights that it was made with."""
 
-    def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
+    def batches(self, sampler: RankSampler, step: int) -> Iterator[Batch]:
         for number in count(step):
-            for micro in range(share.accumulation):
-                places = share.places(number, micro)
+            for micro in range(sampler.accumulation):
+                places = sampler.positions(number, micro)
                 yield Batch(places, torch.tensor([[1.0, place % 3] for place in places]), [])
 
     def conditioning(self, batch: Batch, rng: SampleRNG | None) -> None:
         return None
 
     def loss(self, network: nn.Module, batch: Batch, conditioning: None, rng: SampleRNG) -> dict[str, Tensor]:
-        self.batch_sizes.append(len(batch.places))
+        self.batch_sizes.append(len(batch.positions))
         self.autocast.add(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
         difference = network(batch.clean)[:, 0].float() - rng.uniform()
         return {"error": difference.square().mean() / 4, "other": difference.square().mean() / 4}

@@ -54,7 +54,7 @@ def test_an_untrained_joint_model_costs_what_its_base_costs(
     stage = opened(recipe)
     together = losses_of(stage, stage.network)
     assert list(together) == list(recipe.data.maps)
-    assert together == losses_of(stage, Apart(load_model(base_run / "model").joint.unet("rgb")))
+    assert together == losses_of(stage, Apart(load_model(base_run / "model").joint.backbone("rgb")))
     assert len(set(together.values())) == len(recipe.data.maps)
 
 
@@ -70,7 +70,7 @@ def test_known_regions_reach_the_network_and_are_not_counted(tiny: Tiny, base_ru
         tiny("inpaint", "model=runs/base/model", "masks.image_known=1", "masks.maps_known=0", "masks.equal=0",
              "masks.unequal=0", "train.batch_size=8", "data.flip=false"),
     )  # fmt: skip
-    watcher = Watcher(load_model(base_run / "model").joint.unet("rgb"))
+    watcher = Watcher(load_model(base_run / "model").joint.backbone("rgb"))
     losses = losses_of(stage, watcher)
     assert losses["rgb"] == 0 and losses["depth"] > 0
     mask, content = watcher.known[:, :, :1], watcher.known[:, :, 1:]
@@ -91,7 +91,7 @@ def test_the_masks_of_a_recipe_reach_the_network(tiny: Tiny, base_run: Path, nam
     masks = [f"masks.{kind}={share}" for kind, share in {**none, name: 1}.items()]
     settings = ("model=runs/base/model", "data.maps=['rgb', 'depth', 'normal']", "train.batch_size=32", *masks)
     stage = opened(tiny("inpaint", *settings))
-    watcher = Watcher(load_model(base_run / "model").joint.unet("rgb"))
+    watcher = Watcher(load_model(base_run / "model").joint.backbone("rgb"))
     losses_of(stage, watcher)
     kinds = [kind_of(item) for item in watcher.masks]
     assert kinds.count(name) >= 30  # a rectangle covers the whole image now and then
@@ -111,7 +111,7 @@ def test_dense_prediction_in_one_step_is_learned_from_pure_noise(tiny: Tiny, bas
         tiny("inpaint", "model=runs/base/model", "masks.image_known=0.5", "masks.maps_known=0.5", "masks.equal=0",
              "masks.unequal=0", f"masks.one_step={share}", "train.batch_size=64"),
     )  # fmt: skip
-    watcher = Watcher(load_model(base_run / "model").joint.unet("rgb"))
+    watcher = Watcher(load_model(base_run / "model").joint.backbone("rgb"))
     losses_of(stage, watcher)
     assert 16 < watcher.predicts.sum() < 48 and not watcher.is_last[~watcher.predicts].any()
     assert watcher.is_last[watcher.predicts].float().mean().item() == pytest.approx(share, abs=0.25 * (share == 0.5))
@@ -129,8 +129,8 @@ def test_the_locked_branch_has_no_gradients(tiny: Tiny, base_run: Path) -> None:
     stage = opened(tiny("joint-depth"))
     torch.stack(list(losses_at(stage, stage.network).values())).sum().backward()
     joint = stage.model.joint
-    assert all(parameter.grad is None for parameter in joint.unet("rgb").parameters())
-    without = [name for name, parameter in joint.unet("depth").named_parameters() if parameter.grad is None]
+    assert all(parameter.grad is None for parameter in joint.backbone("rgb").parameters())
+    without = [name for name, parameter in joint.backbone("depth").named_parameters() if parameter.grad is None]
     assert not without
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in joint.exchange.parameters())
 
@@ -204,7 +204,7 @@ def test_masked_input_goes_on_from_the_first_stage(tiny: Tiny, joint_run: Path, 
     before = load_model(joint_run / "model")
     assert model.joint.names == ["rgb", "depth"] and model.joint.has_masked_input
     assert all(parameter.any() for parameter in model.joint.masked.parameters())
-    assert not torch.equal(model.joint.unet("rgb").conv_in.weight, before.joint.unet("rgb").conv_in.weight)
+    assert not torch.equal(model.joint.backbone("rgb").conv_in.weight, before.joint.backbone("rgb").conv_in.weight)
     stages = [stage["recipe"]["description"] for stage in model.provenance["joint"]]
     assert stages == [tiny("joint-depth").description, recipe.description]
     assert {name: model.defaults[name] for name in stated} == stated

@@ -24,8 +24,8 @@ def ignore(line: dict[str, Any]) -> None:
 def test_a_base_starts_from_the_earlier_text_encoder_and_unet(tmp_path: Path, tiny: Tiny, base_run: Path) -> None:
     earlier = load_model(base_run / "model")
     stage = opened(tiny("base", f"start={base_run / 'model'}"), tmp_path)
-    for name, value in stage.model.joint.unet(RGB).state_dict().items():
-        assert torch.equal(value, earlier.joint.unet(RGB).state_dict()[name])
+    for name, value in stage.model.joint.backbone(RGB).state_dict().items():
+        assert torch.equal(value, earlier.joint.backbone(RGB).state_dict()[name])
     for name, value in stage.model.text.text_encoder.state_dict().items():
         assert torch.equal(value, earlier.text.text_encoder.state_dict()[name])
     assert stage.model.text.tokenizer.get_vocab() == earlier.text.tokenizer.get_vocab()

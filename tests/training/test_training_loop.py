@@ -416,13 +416,13 @@ def test_numbers_are_made_on_the_device_of_the_process(tmp_path: Path, monkeypat
     drawn: list[str] = []
 
     class Watched(Regression):
-        def loss(self, network: nn.Module, batch: Batch, draws: SampleRNG) -> dict[str, Tensor]:
-            drawn.append(draws.device.type)
+        def loss(self, network: nn.Module, batch: Batch, conditioning: None, rng: SampleRNG) -> dict[str, Tensor]:
+            drawn.append(rng.device.type)
             return {"error": network.weight.sum()}
 
     stage = Watched(settings())
     trainer = Trainer(stage, tmp_path, quiet)
-    trainer._backward(next(stage.batches(trainer.share, 0)), last=True)
+    trainer._backward(next(stage.batches(trainer.sampler, 0)), last=True)
     assert (trainer.faulty.device.type, trainer.faulty.dtype) == ("meta", torch.int64)
     assert drawn == ["meta"] == [weight.device.type for weight in trainer.trained]
 
@@ -475,9 +475,9 @@ def test_sources_are_closed_where_they_can_be(tmp_path: Path, closes: bool) -> N
     class Source(Drawing):
         closed = 0
 
-        def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
+        def batches(self, sampler: RankSampler, step: int) -> Iterator[Batch]:
             try:
-                yield from super().batches(share, step)
+                yield from super().batches(sampler, step)
             finally:
                 self.closed += 1
 
@@ -532,13 +532,13 @@ def test_the_steps_of_one_of_two_processes(tmp_path: Path) -> None:
     accelerator = one_of_two()
     stage = Drawing(train)
     trainer = Trainer(stage, tmp_path, quiet, accelerator=accelerator)
-    assert trainer.share == RankSampler(1, 3, processes=2, process=1)
+    assert trainer.sampler == RankSampler(1, 3, processes=2, process=1)
     trainer.fit()
     step = ["alone", "backward", "alone", "backward", "backward", "mean"]
     assert accelerator.asked == 2 * step
     with torch.no_grad():
         fresh = Drawing(train)
-        parts = itertools.islice(fresh.batches(trainer.share, 0), 3)
+        parts = itertools.islice(fresh.batches(trainer.sampler, 0), 3)
         losses = [2 * loss_of(fresh, fresh.network, batch, 0)["error"].item() for batch in parts]
     assert log_of(tmp_path)[0]["loss"] == pytest.approx(sum(losses) / 3 / 2, abs=2e-6)
     facts = json.loads((tmp_path / "model/facts.json").read_text())
@@ -567,10 +567,10 @@ def test_several_processes_stop_after_a_whole_step(tmp_path: Path, number: int, 
 @pytest.mark.parametrize(("processes", "steps"), [(1, 2), (2, 3)])
 def test_a_signal_between_steps_waits_for_the_other_processes(tmp_path: Path, processes: int, steps: int) -> None:
     class Interrupted(Drawing):
-        def preview(self, path: Path) -> None:
+        def preview(self) -> Pictures:
             if len(self.batch_sizes) == 2:
                 signal.raise_signal(signal.SIGTERM)
-            super().preview(path)
+            return super().preview()
 
     stage = Interrupted(settings(max_steps=9, preview_steps=2))
     accelerator = one_of_two()

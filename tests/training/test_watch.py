@@ -120,7 +120,7 @@ def test_an_exhausted_memory_says_what_to_change(tiny: Tiny) -> None:
 
 def test_frozen_parameters_have_no_gradient_and_no_state(tiny: Tiny, base_run: Path, tmp_path: Path) -> None:
     trainer = Trainer(opened(tiny("joint-depth"), tmp_path), tmp_path, lambda line: None)
-    trainer._step(trainer.stage.batches(trainer.share, 0))
+    trainer._step(trainer.stage.batches(trainer.sampler, 0))
     frozen = [parameter for parameter in trainer.network.parameters() if not parameter.requires_grad]
     held = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
     assert frozen and all(parameter.grad is None and id(parameter) not in held for parameter in frozen)

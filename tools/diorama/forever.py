@@ -197,16 +197,16 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
     recipe = load_recipe(f"diorama/{name}", [f"{key}={value}" for key, value in settings.items()])
     with tempfile.TemporaryDirectory() as scratch:
         stage = open_stage(recipe, find_inputs(recipe), Path(scratch))
-    share = RankSampler(32)
-    batches, sums = stage.batches(share, 0), {}
+    sampler = RankSampler(32)
+    batches, sums = stage.batches(sampler, 0), {}
     stage.network.eval()
     with torch.inference_mode():
-        for _ in range(MEASURED // share.batch):
+        for _ in range(MEASURED // sampler.batch):
             batch = next(batches)
-            rng = SampleRNG(0, batch.places, "held-out")
+            rng = SampleRNG(0, batch.positions, "held-out")
             losses = stage.loss(stage.network, batch, stage.conditioning(batch, rng), rng)
             for branch, loss in losses.items():
-                sums[branch] = sums.get(branch, 0.0) + float(loss) * share.batch / MEASURED
+                sums[branch] = sums.get(branch, 0.0) + float(loss) * sampler.batch / MEASURED
     return {branch: round(value, 5) for branch, value in sums.items()}
 
 

@@ -24,7 +24,7 @@ from jointnet_cli.training.batches import Batch, CachedSource
 from jointnet_cli.training.captions import cut_warning, drop_captions
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.inputs import Inputs
-from jointnet_cli.training.objective import branch_losses, noised
+from jointnet_cli.training.objective import add_noise, branch_losses
 from jointnet_cli.training.previews import Pictures, sample_prompts
 from jointnet_cli.training.recipe import BaseRecipe, TextEncoder
 from jointnet_cli.training.runs import Log
@@ -86,7 +86,7 @@ class BaseStage:
         self.earlier = earlier.provenance.get("base", {}) if earlier else {}
         if earlier:
             copy_weights(earlier.text.encoders["text_encoder"], encoder, "text_encoder")
-            copy_weights(earlier.joint.unet(RGB), unet, "unet")
+            copy_weights(earlier.joint.backbone(RGB), unet, "unet")
         self.network = TextToImage(encoder, JointNet({RGB: unet}))
         words = known_words(data.captions, earlier)
         self.model = JointModel(
@@ -98,8 +98,8 @@ class BaseStage:
         if cut := sum(map(bool, self.model.text.beyond(list(self.rows)))):
             log({"warning": cut_warning(cut, len(self.rows) - 1)})
 
-    def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
-        return self.source.batches(share, step)
+    def batches(self, sampler: RankSampler, step: int) -> Iterator[Batch]:
+        return self.source.batches(sampler, step)
 
     def example(self, side: int) -> Batch:
         count, side = self.settings.batch_size, side // self.factor
@@ -114,7 +114,7 @@ class BaseStage:
 
     def loss(self, network: nn.Module, batch: Batch, conditioning: Tensor, rng: SampleRNG) -> dict[str, Tensor]:
         device = next(network.parameters()).device
-        noisy = noised(batch.clean.to(device), self.noise_schedule, self.recipe.objective, rng)
+        noisy = add_noise(batch.clean.to(device), self.noise_schedule, self.recipe.objective, rng)
         predicted = network(noisy.latents, noisy.timestep, conditioning.to(device))
         return {RGB: branch_losses(predicted, noisy)[0]}
 

@@ -20,7 +20,7 @@ from jointnet_cli.training.batches import Batch, BatchSource, CachedSource, Stre
 from jointnet_cli.training.captions import CaptionEncoder, drop_captions
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.inputs import Inputs
-from jointnet_cli.training.objective import branch_losses, noised, training_schedule
+from jointnet_cli.training.objective import add_noise, branch_losses, training_schedule
 from jointnet_cli.training.previews import Pictures, sample_prompts
 from jointnet_cli.training.recipe import JointRecipe
 from jointnet_cli.training.runs import Log
@@ -52,10 +52,10 @@ class JointStage:
         else:
             self.source, self.texts = _streamed(recipe, inputs, self.model, log)
 
-    def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
+    def batches(self, sampler: RankSampler, step: int) -> Iterator[Batch]:
         if self.source is None:
             raise ValueError("a stage without weights has no samples")
-        return self.source.batches(share, step)
+        return self.source.batches(sampler, step)
 
     def example(self, side: int) -> Batch:
         count, side, joint = self.settings.batch_size, side // self.model.factor, self.model.joint
@@ -75,7 +75,7 @@ class JointStage:
             known = torch.cat([unknown, clean * (1 - unknown)], dim=2)
             if self.recipe.masks.one_step:
                 last = dense_prediction(unknown) & (rng.uniform() < self.recipe.masks.one_step)
-        noisy = noised(clean, self.noise_schedule, self.recipe.objective, rng, last)
+        noisy = add_noise(clean, self.noise_schedule, self.recipe.objective, rng, last)
         predicted = network(noisy.latents, noisy.timestep, conditioning, known)
         losses = branch_losses(predicted, noisy, unknown)
         return dict(zip(self.model.joint.names, losses, strict=True))
@@ -99,7 +99,7 @@ def _prepared(network: JointDenoiser, recipe: JointRecipe) -> JointDenoiser:
     """
     modalities, wanted = recipe.data.maps[1:], recipe.network
     if network.names == [RGB]:
-        network = extend(wanted.architecture, network.unet(RGB), modalities, rank=wanted.rank)
+        network = extend(wanted.architecture, network.backbone(RGB), modalities, rank=wanted.rank)
     elif network.names[1:] != modalities:
         raise UserError(f"{recipe.model} has the branches {network.names}, the recipe wants {recipe.data.maps}")
     elif network.architecture != wanted.architecture:

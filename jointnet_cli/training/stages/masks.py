@@ -9,19 +9,19 @@ from jointnet_cli.training.determinism import SampleRNG
 from jointnet_cli.training.recipe import Masks
 
 
-def random_masks(clean: Tensor, shares: Masks, draws: SampleRNG) -> Tensor:
+def random_masks(clean: Tensor, shares: Masks, rng: SampleRNG) -> Tensor:
     """Masks (B, N, 1, h, w) for latents (B, N, C, h, w): 1 = unknown. Branch 0 is RGB.
 
-    Every item draws its kind: RGB given, dense maps given (some of them or all), one random rectangle for all, one for
+    Every item rng its kind: RGB given, dense maps given (some of them or all), one random rectangle for all, one for
     each, or, with what is left, nothing given at all, which keeps joint generation alive.
     """
     _, branches, _, height, width = clean.shape
     bounds = torch.tensor([shares.image_known, shares.maps_known, shares.equal, shares.unequal]).cumsum(0)
-    uniform = draws.uniform()
+    uniform = rng.uniform()
     kind = torch.bucketize(uniform, bounds.to(uniform.device), right=True)[:, None, None, None, None]
-    own = rectangles(height, width, draws.uniform(branches, 5))[:, :, None]
+    own = rectangles(height, width, rng.uniform(branches, 5))[:, :, None]
     is_rgb = (torch.arange(branches, device=kind.device) == 0)[:, None, None, None]
-    known = ((kind == 0) & is_rgb) | ((kind == 1) & _some_maps(draws.uniform(branches)))
+    known = ((kind == 0) & is_rgb) | ((kind == 1) & _some_maps(rng.uniform(branches)))
     cut = torch.where(kind == 2, own[:, :1], own)
     return torch.where((kind == 2) | (kind == 3), cut, 1 - known.float())
 

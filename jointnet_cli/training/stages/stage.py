@@ -51,8 +51,8 @@ class Stage(Protocol):
     def networks(self) -> Sequence[nn.Module]:
         """Every network that the stage holds while it trains, `network` first."""
 
-    def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
-        """Yield this process's micro-batches from a step on, without end; a function of share and step alone."""
+    def batches(self, sampler: RankSampler, step: int) -> Iterator[Batch]:
+        """Yield this process's micro-batches from a step on, without end; a function of sampler and step alone."""
 
     def example(self, side: int) -> Batch:
         """Return a micro-batch of empty square images of a side in pixels."""

@@ -139,11 +139,11 @@ class VaeStage:
         if crop > min(sides) or crop % self.factor:
             raise UserError(f"data.crop {crop} must be a multiple of {self.factor} and at most {min(sides)}")
 
-    def batches(self, share: RankSampler, step: int) -> Iterator[Batch]:
+    def batches(self, sampler: RankSampler, step: int) -> Iterator[Batch]:
         for number in count(step):
-            for micro in range(share.accumulation):
-                places = share.places(number, micro)
-                yield Batch(places, self._crops(places), [])
+            for micro in range(sampler.accumulation):
+                positions = sampler.positions(number, micro)
+                yield Batch(positions, self._crops(positions), [])
 
     def example(self, side: int) -> Batch:
         return Batch(range(self.settings.batch_size), torch.zeros(self.settings.batch_size, 3, side, side), [])
@@ -166,12 +166,12 @@ class VaeStage:
             losses["perceptual"] = self.recipe.vae.perceptual_weight * distances.mean()
         return losses
 
-    def _crops(self, places: range) -> Tensor:
-        """Crops (B, 3, c, c) of the samples of some places, the modalities in turn."""
+    def _crops(self, positions: range) -> Tensor:
+        """Crops (B, 3, c, c) of the samples of some positions, the modalities in turn."""
         names, seed, device = list(self.pixels.maps), self.recipe.train.seed, self.pixels.maps[RGB].device
         samples = len(self.pixels.captions) - min(HELD_OUT, len(self.pixels.captions) // 4)
-        picture, which = order(samples, places, seed).to(device), torch.tensor(places, device=device) % len(names)
-        draw = SampleRNG(seed, places, "crop", device=device).uniform(3)
+        picture, which = order(samples, positions, seed).to(device), torch.tensor(positions, device=device) % len(names)
+        draw = SampleRNG(seed, positions, "crop", device=device).uniform(3)
         parts = [
             self._cropped(name, picture[which == number], draw[which == number]) for number, name in enumerate(names)
         ]
