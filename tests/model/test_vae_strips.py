@@ -118,6 +118,8 @@ def test_statistics_of_all_parts_are_those_of_the_whole() -> None:
     with statistics.fixed(norm):
         parts = [norm(part) for part in canvas.split(25, dim=-1)]
     assert torch.allclose(torch.cat(parts, dim=-1), norm(canvas), atol=1e-5)
+    with statistics.fixed(norm.bfloat16()):
+        assert norm(canvas.bfloat16()).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("way", ["decode", "encode"])
