@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from jointnet_cli.cli.batch import Item, run_batch
-from jointnet_cli.cli.inputs import Inputs, projection_of, require_files, stated_panorama
+from jointnet_cli.cli.inputs import InputReader, projection_of, require_files, stated_panorama
 from jointnet_cli.cli.options import BatchOptions, ModelOptions, OutputOptions
 from jointnet_cli.cli.rows import BatchRow, read_rows
 from jointnet_cli.errors import UserError
@@ -36,7 +36,7 @@ def image_command(kind: type[Request]) -> Callable[..., None]:
     def run(
         request: Request, batch: BatchOptions, model: ModelOptions, output: OutputOptions, scene: SceneOptions
     ) -> None:
-        run_batch(list_items(request, batch, Inputs(output.quiet)), model, output, scene)
+        run_batch(list_items(request, batch, InputReader(output.quiet)), model, output, scene)
 
     groups = {"batch": BatchOptions, "model": ModelOptions, "output": OutputOptions, "scene": SceneOptions}
     run.__annotations__ = {"request": kind, **groups, "return": None}
@@ -47,7 +47,7 @@ def image_command(kind: type[Request]) -> Callable[..., None]:
 def _predict(
     photos: Photos, *, request: Depth, model: ModelOptions, output: OutputOptions, scene: SceneOptions
 ) -> None:
-    inputs = Inputs(output.quiet)
+    inputs = InputReader(output.quiet)
     requests = [
         replace(request, source=photo, seed=request.seed + index) for index, photo in enumerate(list_photos(photos))
     ]
@@ -58,7 +58,7 @@ def _predict(
 _predict.__name__, _predict.__doc__ = Depth.name, Depth.__doc__
 
 
-def list_items(request: Request, batch: BatchOptions, inputs: Inputs) -> list[Item]:
+def list_items(request: Request, batch: BatchOptions, inputs: InputReader) -> list[Item]:
     """Return an item for every row of the batch file, or for the flags alone, `--count` times.
 
     Item n has seed + n, and in a row with a seed of its own repeat k has that seed + k.

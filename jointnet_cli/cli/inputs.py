@@ -25,7 +25,7 @@ R = TypeVar("R", bound=Request)
 
 
 @dataclass(frozen=True)
-class Inputs:
+class InputReader:
     """The reader of a batch. It says on stderr what it took each map for, once a file."""
 
     quiet: bool

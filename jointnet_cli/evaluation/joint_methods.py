@@ -44,7 +44,7 @@ from jointnet_cli.tasks import Depth, Generate, Panorama, Refine
 from jointnet_cli.tensors import from_map, relative_disparity, resize, to_array, to_map, to_tensor
 
 
-class JointModel(Method):
+class JointMethod(Method):
     """A joint model: found now, loaded for its first case. Value: `[MODEL][?steps=N&guidance=SCALE…]`.
 
     Raises:
@@ -94,7 +94,7 @@ def _open(name: str, base: str | None, device: str | None, dtype: str | None) ->
     return Engine.open(name, base=base, device=device, dtype=dtype)
 
 
-class PredictDepth(JointModel):
+class PredictDepth(JointMethod):
     """Depth from the image."""
 
     branch = "depth"
@@ -151,7 +151,7 @@ class RefineDepth(PredictDepth):
         return Prediction(depth=refined.maps["depth"], relative=True, settings=settings)
 
 
-class Reconstruct(JointModel):
+class Reconstruct(JointMethod):
     """The true depth through the VAE and back: a limit that no prediction of the model can exceed by much."""
 
     branch = "depth"
@@ -175,7 +175,7 @@ def round_trip(engine: Engine, truth: Tensor) -> Tensor:
     return resized(from_map(model.decode(model.encode(maps)), "depth")[0].cpu(), truth.shape)
 
 
-class GenerateImage(JointModel):
+class GenerateImage(JointMethod):
     """An image from the prompt, by a joint model of any architecture."""
 
     def predict(self, case: Case) -> Prediction:
@@ -275,7 +275,7 @@ class Canvas:
     wrap: bool = True
 
 
-class DrawPanorama(JointModel):
+class DrawPanorama(JointMethod):
     """A panorama by one of the tilings of the paper's Table 3."""
 
     def __init__(self, tiling: Tiling, canvas: Canvas, value: str, settings: MethodSettings) -> None:
