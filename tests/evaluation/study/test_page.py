@@ -218,7 +218,7 @@ def test_different_prompts_are_noted(methods: Path) -> None:
 def test_pictures_without_counterpart_are_counted(methods: Path) -> None:
     write(methods / "coral", "extra", 7)
     ran = compare(methods / "coral", methods / "granite", "--out", methods / "out", "--json")
-    assert "coral: 1 of 5 pictures have no counterpart" in ran.stderr
+    assert "coral: 1 of 5 images have no counterpart" in ran.stderr
     line = json.loads(ran.stdout)
     assert (line["pairs"], line["items"], line["matched_by"]) == (4, 4, "name")
 
