@@ -25,7 +25,7 @@ from jointnet_cli.sampling.presets import Sampling, resolve
 from jointnet_cli.sampling.syncdiffusion import SyncDiffusion
 from jointnet_cli.scene.layers import add_layer
 from jointnet_cli.scene.scene import Scene
-from jointnet_cli.tasks import Depth, Generate, Inpaint, Maps, Panorama, Refine, Request
+from jointnet_cli.tasks import Depth, Generate, Inpaint, Maps, Panorama, Refine, Request, image_size
 from jointnet_cli.tensors import align_members, downsample_mask, from_map, resize, to_array, to_map, to_tensor, upsample
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Engine:
         """
         if len(self.model.joint.names) < 2:
             raise UserError(f"{self.name} has only an RGB branch: it cannot predict depth or normals")
-        size = _size(task.image)
+        size = image_size(task.image)
         layout = task.layout(self.folder)
         timings: Timings = {}
         members, job = self._predict({RGB: to_tensor(task.image)}, task, layout, timings, progress)
@@ -141,7 +141,7 @@ class Engine:
         """
         self._require_maps({*task.maps, *task.masks} - {RGB})
         timings: Timings = {}
-        size, projection = _size(task.image), task.projection or PERSPECTIVE
+        size, projection = image_size(task.image), task.projection or PERSPECTIVE
         layout = task.layout(self.folder)
         values = self._complete(task, layout, timings, progress)
         masks = {name: to_tensor(task.masks.get(name, task.masks[RGB]))[0] for name in values}
@@ -173,7 +173,7 @@ class Engine:
         projection = task.projection or PERSPECTIVE
         size, layout = task.size(self.folder), task.layout(self.folder)
         timings: Timings = {}
-        values = self._complete(task, photo_layout(*_size(task.image), self.folder), timings, progress)
+        values = self._complete(task, photo_layout(*image_size(task.image), self.folder), timings, progress)
         start = {
             name: self._encode(upsample(value, self._pixels(layout), name), name, timings, wrap=projection.wrap)
             for name, value in values.items()
@@ -235,7 +235,7 @@ class Engine:
             sampling = replace(task.sampling, guidance=None, steps=None if own else task.sampling.steps)
             request = Depth(image=task.image, seed=task.seed, sampling=sampling)
             (member,), _ = self._predict(values, request, layout, timings, progress)
-            values |= {name: resize(member[name], _size(task.image), name) for name in missing}
+            values |= {name: resize(member[name], image_size(task.image), name) for name in missing}
         return {name: values[name] for name in self.model.joint.names}
 
     def _predict(
@@ -351,7 +351,3 @@ def _nth(progress: Progress | None, number: int, count: int) -> Progress | None:
         return None
     return lambda done, steps: progress(number * steps + done, count * steps)
 
-
-def _size(image: NDArray[np.float32]) -> tuple[int, int]:
-    height, width = image.shape[:2]
-    return height, width

@@ -311,8 +311,7 @@ class Depth(Request):
         return photo_layout(*self.size(folder), folder, self.max_side)
 
     def size(self, folder: ModelFolder) -> tuple[int, int]:
-        height, width = self.image.shape[:2]
-        return height, width
+        return image_size(self.image)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -359,8 +358,7 @@ class Inpaint(Request):
         return inpaint_layout(*self.size(folder), folder, self.max_side, self.projection)
 
     def size(self, folder: ModelFolder) -> tuple[int, int]:
-        height, width = self.image.shape[:2]
-        return height, width
+        return image_size(self.image)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -407,7 +405,7 @@ class Refine(Request):
         return refine_layout(*sides, folder.window, wrap=self.projection is not None and self.projection.wrap)
 
     def size(self, folder: ModelFolder) -> tuple[int, int]:
-        height, width = (max(1, round(side * self.scale)) for side in self.image.shape[:2])
+        height, width = (max(1, round(side * self.scale)) for side in image_size(self.image))
         return height, width
 
 
@@ -470,6 +468,18 @@ TASKS: dict[str, type[Request]] = {task.name: task for task in (Generate, Depth,
 
 _OWN_NAME = re.compile(r"\d{5,}_\d+_(.+)\.(?:image|rgb[dn]*)")
 """The stem of a picture that is itself a result: `00000_7_ocean-reef.image`."""
+
+
+def image_size(image: Array) -> tuple[int, int]:
+    """Return height and width of a request's image.
+
+    Raises:
+        UserError: the request has no image.
+    """
+    if image is None:
+        raise UserError("the request has no image", hint="image=…, an array (H, W, 3) of sRGB in [0, 1]")
+    height, width = image.shape[:2]
+    return height, width
 
 
 def _image(photo: ImageFile) -> dict[str, Path]:

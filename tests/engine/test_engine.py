@@ -12,7 +12,7 @@ import pytest
 from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
 from jointnet_cli.sampling.presets import Sampling
-from jointnet_cli.tasks import Depth, Generate
+from jointnet_cli.tasks import Depth, Generate, Inpaint, Refine, Request
 
 from .conftest import QUICK, Engines, check, photo
 
@@ -55,3 +55,10 @@ def test_half_precision_is_near_full_precision(engines: Engines, tiny_folder: Ca
 def test_an_unknown_model_is_refused_before_torch_looks_for_a_device() -> None:
     with pytest.raises(UserError, match="no model nowhere"):
         Engine.open("nowhere", device="toaster")
+
+
+@pytest.mark.parametrize("kind", [Depth, Inpaint, Refine])
+def test_a_request_without_an_image_is_refused(engines: Engines, kind: type[Request]) -> None:
+    with pytest.raises(UserError, match="the request has no image") as caught:
+        engines("depth").run(kind())
+    assert caught.value.hint is not None and "image=" in caught.value.hint
