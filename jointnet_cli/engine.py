@@ -350,4 +350,3 @@ def _nth(progress: Progress | None, number: int, count: int) -> Progress | None:
     if progress is None:
         return None
     return lambda done, steps: progress(number * steps + done, count * steps)
-

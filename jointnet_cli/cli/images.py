@@ -12,8 +12,8 @@ import typer
 from jointnet_cli.cli.batch import Item, run_batch
 from jointnet_cli.cli.inputs import InputReader, projection_of, require_files, stated_panorama
 from jointnet_cli.cli.options import BatchOptions, ModelOptions, OutputOptions
-from jointnet_cli.cli.rows import BatchRow, read_rows
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.batch_file import BatchRow, read_rows
 from jointnet_cli.files.paths import list_photos
 from jointnet_cli.params import params
 from jointnet_cli.projection import closes

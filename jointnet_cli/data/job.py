@@ -61,7 +61,7 @@ class PrepareJob:
             return wanted
         again = self.again()
         failed = sum(count for status, count in stats.get("status_dict", {}).items() if again(status))
-        return failed + max(0, wanted - int(stats["count"]))
+        return int(failed) + max(0, wanted - int(stats["count"]))
 
 
 @dataclass

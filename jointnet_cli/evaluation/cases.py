@@ -69,7 +69,7 @@ def read_captions(path: Path) -> list[Caption]:
     Raises:
         UserError: the file cannot be read or holds no captions.
     """
-    from jointnet_cli.cli.rows import read_rows
+    from jointnet_cli.files.batch_file import read_rows
 
     if path.suffix.lower() == ".json":
         return read_coco(path)
@@ -87,7 +87,7 @@ def read_prompts(source: str) -> list[str]:
     Raises:
         UserError: the file cannot be read, or a row has no prompt.
     """
-    from jointnet_cli.cli.rows import read_rows
+    from jointnet_cli.files.batch_file import read_rows
 
     rows = read_rows(source)
     if lacking := next((row.place for row in rows if not str(row.values.get("prompt", "")).strip()), None):

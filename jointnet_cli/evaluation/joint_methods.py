@@ -260,7 +260,8 @@ class GenerateSample(GenerateImage):
 
 def in_8_bits(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return an image as it is read from an 8-bit file."""
-    return np.rint(image.clip(0, 1) * 255).astype(np.uint8) / np.float32(255)
+    levels: NDArray[np.float32] = np.rint(image.clip(0, 1) * 255).astype(np.uint8) / np.float32(255)
+    return levels
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,8 @@ def unpack_disparity(channels: Tensor) -> Tensor:
     if len(channels) == 1:
         return channels[0]
     upper, lower = (channels[1:] * 255).round()
-    return (upper * 256 + lower) / 65535
+    depth: Tensor = (upper * 256 + lower) / 65535
+    return depth
 
 
 class Sd2Depth(PipelineMethod):

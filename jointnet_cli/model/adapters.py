@@ -75,7 +75,7 @@ class LoraJointNet(JointNet):
     @property
     def rank(self) -> int:
         """Rank of the adapters."""
-        return self._adapters(self.names[1]).r
+        return int(self._adapters(self.names[1]).r)
 
     @property
     def backbones(self) -> dict[str, UNet2DConditionModel]:

@@ -85,7 +85,7 @@ class DirectExtend(ExtendedUNet):
 
     @property
     def channels(self) -> int:
-        return self.body.config.in_channels // len(self._names)
+        return int(self.body.config.in_channels // len(self._names))
 
     def extra_weights(self) -> dict[str, dict[str, Tensor]]:
         return {}
@@ -101,7 +101,8 @@ class DirectExtend(ExtendedUNet):
         timestep = expand_timestep(timestep, len(latents), latents.device)
         embedding, text = embed_time(self.body, stacked, timestep, conditioning), text_states(self.body, conditioning)
         features = encode(self.body, self.body.conv_in(stacked), embedding, text)
-        return decode(self.body, features, embedding, text).unflatten(1, (len(self._names), -1))
+        predicted: Tensor = decode(self.body, features, embedding, text).unflatten(1, (len(self._names), -1))
+        return predicted
 
 
 class Control(nn.Module):
@@ -154,7 +155,7 @@ class ControlNetDirectExtend(ExtendedUNet):
 
     @property
     def channels(self) -> int:
-        return self.body.config.in_channels
+        return int(self.body.config.in_channels)
 
     def extra_weights(self) -> dict[str, dict[str, Tensor]]:
         return {CONTROL: self.control.state_dict()}
@@ -180,8 +181,9 @@ class ControlNetDirectExtend(ExtendedUNet):
             embed_time(encoder, latents, timestep, conditioning),
             text_states(encoder, conditioning),
         )
-        predicted = decode(body, receive(features, self.control, sent), embedding, text)
-        return predicted.unflatten(1, (len(self._names), -1))
+        predicted: Tensor = decode(body, receive(features, self.control, sent), embedding, text)
+        by_modality: Tensor = predicted.unflatten(1, (len(self._names), -1))
+        return by_modality
 
 
 def _require_multiple(channels: int, names: Sequence[str]) -> None:

@@ -60,7 +60,8 @@ def embed_time(unet: UNet2DConditionModel, sample: Tensor, timestep: Tensor, con
         emb=embedding, encoder_hidden_states=conditioning.text, added_cond_kwargs=conditioning.added
     )
     embedding = embedding if added is None else embedding + added
-    return embedding if unet.time_embed_act is None else unet.time_embed_act(embedding)
+    activated: Tensor = embedding if unet.time_embed_act is None else unet.time_embed_act(embedding)
+    return activated
 
 
 def encode(unet: UNet2DConditionModel, hidden: Tensor, embedding: Tensor, text: Tensor) -> Features:
@@ -88,14 +89,16 @@ def decode(unet: UNet2DConditionModel, features: Features, embedding: Tensor, te
         hidden = block(hidden, own, embedding, upsample_size=size, **_text_for(block, text))
     if unet.conv_norm_out is not None:
         hidden = unet.conv_act(unet.conv_norm_out(hidden))
-    return unet.conv_out(hidden)
+    prediction: Tensor = unet.conv_out(hidden)
+    return prediction
 
 
 def text_states(unet: UNet2DConditionModel, conditioning: Conditioning) -> Tensor:
     """The text as the cross-attention layers read it (some bases project it first)."""
-    return unet.process_encoder_hidden_states(
+    states: Tensor = unet.process_encoder_hidden_states(
         encoder_hidden_states=conditioning.text, added_cond_kwargs=conditioning.added
     )
+    return states
 
 
 def _text_for(block: nn.Module, text: Tensor) -> dict[str, Any]:

@@ -172,7 +172,7 @@ class JointNet(JointDenoiser):
 
     @property
     def channels(self) -> int:
-        return self.backbone(self.names[0]).config.in_channels
+        return int(self.backbone(self.names[0]).config.in_channels)
 
     @property
     def has_masked_input(self) -> bool:
@@ -222,7 +222,7 @@ class JointNet(JointDenoiser):
 
     def _enter(self, receiver: str, inputs: Mapping[str, Tensor], known: Tensor | None) -> Tensor:
         """The first hidden tensor: own input, the other branches' inputs, and the known regions, own modality first."""
-        hidden = self.backbone(receiver).conv_in(inputs[receiver])
+        hidden: Tensor = self.backbone(receiver).conv_in(inputs[receiver])
         for sender in self._others(receiver):
             hidden = hidden + self._sent(sender, receiver).input(inputs[sender])
         if known is not None and self.has_masked_input:

@@ -216,7 +216,8 @@ def _packaged(package: str, path: str) -> Path:
 
 def _load(file: Path) -> dict[str, Any]:
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        weights: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        return weights
     except Exception as error:  # torch raises many kinds
         raise UserError(f"{file} cannot be read as weights: {str(error).splitlines()[0]}") from error
 
@@ -227,7 +228,8 @@ def _download(name: str) -> dict[str, Any]:
     try:
         from torchvision.models import get_weight
 
-        return get_weight(CLASSIFIERS[name]).get_state_dict(check_hash=True)
+        weights: dict[str, Any] = get_weight(CLASSIFIERS[name]).get_state_dict(check_hash=True)
+        return weights
     except (ImportError, RuntimeError) as error:
         raise UserError(f"torchvision cannot be used: {error}", hint=remedy) from error
     except OSError as error:

@@ -204,7 +204,10 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) -> dict[str, Tensor]:
-    return tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    tokens: dict[str, Tensor] = tokenizer(
+        texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    )
+    return tokens
 
 
 def _plain(texts: list[str]) -> list[str]:

@@ -27,7 +27,8 @@ def encode_maps(vae: AutoencoderKL | None, maps: Tensor) -> Tensor:
         return maps
     mean, scale = _normalisation(vae)
     with torch.autocast(vae.device.type, enabled=False):
-        return (vae.encode(maps.to(vae.device, vae.dtype)).latent_dist.mean - mean) * scale
+        latents: Tensor = (vae.encode(maps.to(vae.device, vae.dtype)).latent_dist.mean - mean) * scale
+        return latents
 
 
 def decode_latents(vae: AutoencoderKL | None, latents: Tensor) -> Tensor:
@@ -35,7 +36,8 @@ def decode_latents(vae: AutoencoderKL | None, latents: Tensor) -> Tensor:
     if vae is None:
         return latents.float()
     mean, scale = _normalisation(vae)
-    return vae.decode(latents.to(vae.device, vae.dtype) / scale + mean).sample.float()
+    maps: Tensor = vae.decode(latents.to(vae.device, vae.dtype) / scale + mean).sample.float()
+    return maps
 
 
 def _normalisation(vae: AutoencoderKL) -> tuple[Tensor | float, Tensor | float]:

@@ -79,7 +79,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
         try:
-            return load_file(path)
+            tensors: dict[str, Tensor] = load_file(path)
+            return tensors
         except SafetensorError as error:
             raise UserError(f"{path} is damaged: {error}", hint="copy or download it again") from error
     return _unpickle(path, "cpu")

@@ -69,7 +69,7 @@ class GuidedDenoiser:
         conditioning = self.texts.rows([1] * count + [0] * count if guided else [0] * count)
         latents, masked = items[:, :, :channels], items[:, :, channels:]
         known = masked if masked.shape[2] else None
-        predicted = self.network(latents, self.schedule.timestep(step), conditioning, known)[:, :, :channels]
+        predicted: Tensor = self.network(latents, self.schedule.timestep(step), conditioning, known)[:, :, :channels]
         if not guided:
             return predicted
         without, with_text = predicted.chunk(2)

@@ -51,7 +51,8 @@ class Schedule:
             ValueError: the run joins later than the first step and there is nothing to start from.
         """
         if self.begin == 0:
-            return noise * self.scheduler.init_noise_sigma
+            scaled: Tensor = noise * self.scheduler.init_noise_sigma
+            return scaled
         if clean is None:
             raise ValueError("a run that joins late needs latents to start from")
         return self.noised(clean, noise, self.begin)
@@ -202,7 +203,8 @@ def mended_timesteps(found: NDArray[Any], steps: int, trained: int) -> NDArray[A
 
     kept = found[:steps]
     if len(kept) == steps and (np.diff(kept) < 0).all():
-        return kept - max(0, kept[0] - (trained - 1))
+        shifted: NDArray[Any] = kept - max(0, kept[0] - (trained - 1))
+        return shifted
     top = int(found[0]) + 1
     spread = np.arange(steps, 0, -1) * (top if top >= steps else trained) / steps
     return (spread.round() - 1).astype(found.dtype)

@@ -143,11 +143,8 @@ class StreamedSource:
         branches = [torch.where(mirrored, flip(maps[name], name), maps[name]) for name in self.data.maps]
         latents = self._encode(torch.cat(branches)).float()
         # A copy, since of what inference mode has made no gradient could be taken.
-        return (
-            latents.unflatten(0, (len(branches), len(positions)))
-            .transpose(0, 1)
-            .clone(memory_format=torch.contiguous_format)
-        )
+        by_sample: Tensor = latents.unflatten(0, (len(branches), len(positions))).transpose(0, 1)
+        return by_sample.clone(memory_format=torch.contiguous_format)
 
     def _sound(self, maps: dict[str, Tensor]) -> list[int] | None:
         """For every row itself or, where a teacher gave no numbers for it, the next row that has them; `None` if all have."""

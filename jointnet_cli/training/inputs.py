@@ -43,7 +43,7 @@ class Inputs:
             return recipe.data.size or self.require_model().size
         if isinstance(recipe, VaeRecipe) and recipe.data.crop:
             return recipe.data.crop
-        return min(self.shards.sample(0).image.shape[:2])
+        return int(min(self.shards.sample(0).image.shape[:2]))
 
     def require_model(self) -> ModelFolder:
         """Return the model that a joint recipe always has."""

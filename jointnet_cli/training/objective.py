@@ -88,7 +88,8 @@ def timestep_weights(scheduler: DDPMScheduler, timestep: Tensor, gamma: float | 
     implied = alpha / (1 - alpha)
     if scheduler.config.prediction_type == "v_prediction":
         implied = implied + 1
-    return implied.clamp(max=gamma) / implied.clamp(min=1e-8)
+    weights: Tensor = implied.clamp(max=gamma) / implied.clamp(min=1e-8)
+    return weights
 
 
 def branch_losses(predicted: Tensor, batch: NoisyBatch, unknown: Tensor | None = None) -> Tensor:
@@ -104,7 +105,8 @@ def branch_losses(predicted: Tensor, batch: NoisyBatch, unknown: Tensor | None =
     error = (answer - batch.target).square() * batch.weight.view(-1, 1, 1, 1, 1)
     if batch.variance and values.shape[2]:
         error = error + batch.variance.loss(answer, values)
-    return (error if unknown is None else error * unknown).mean(dim=(0, 2, 3, 4))
+    losses: Tensor = (error if unknown is None else error * unknown).mean(dim=(0, 2, 3, 4))
+    return losses
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,8 @@ class LearnedVariance:
             values: (B, N, C, h, w), about [-1, 1]: where the logarithm of the variance lies between its two bounds.
         """
         steps = self.scheduler.config.num_train_timesteps
-        return self.weight * steps * self.bits(predicted.detach(), values)
+        bound: Tensor = self.weight * steps * self.bits(predicted.detach(), values)
+        return bound
 
     def bits(self, predicted: Tensor, values: Tensor) -> Tensor:
         """The bound in bits a number: KL(q || p) of the two Gaussians, at timestep 0 the likelihood of 8-bit levels."""

@@ -121,7 +121,7 @@ class _Muon(torch.optim.Muon):
         for group in self.param_groups:
             for matrix in group["params"]:
                 if matrix.device.type != "cpu":
-                    super().step()
+                    super().step()  # type: ignore[no-untyped-call]
                     return
                 if matrix.grad is not None:
                     self._step_matrix(matrix, group)

@@ -194,4 +194,4 @@ def activation_bytes(network: nn.Module, forward: Callable[[], Tensor]) -> int:
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)

@@ -278,7 +278,8 @@ class Trainer:
             self.grid.drop_after(self.clock.step)
 
     def _network(self) -> nn.Module:
-        return self.processes.unwrap_model(self.network)
+        network: nn.Module = self.processes.unwrap_model(self.network)
+        return network
 
     def _wants_preview(self, seconds: float) -> bool:
         train = self.stage.settings

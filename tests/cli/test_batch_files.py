@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jointnet_cli.cli.rows import BatchRow, read_rows
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.batch_file import BatchRow, read_rows
 from jointnet_cli.params import Param
 
 

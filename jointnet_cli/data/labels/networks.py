@@ -102,7 +102,7 @@ def normal_dpt() -> Any:
     """transformers' class DPT with three channels, as Omnidata's differs from the one for depth in its last layer alone."""
     from transformers import DPTForDepthEstimation
 
-    class NormalDPT(DPTForDepthEstimation):
+    class NormalDPT(DPTForDepthEstimation):  # type: ignore[misc]
         def __init__(self, config: Any) -> None:
             super().__init__(config)
             last = self.head.head[4]

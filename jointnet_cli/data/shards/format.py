@@ -196,7 +196,7 @@ def _depth_scale(record: Mapping[str, Any], key: str) -> np.float32:
 def _lies_across(values: NDArray[np.float32], image: NDArray[np.uint8]) -> bool:
     """Whether one of a map and its image is upright and the other wide."""
     (height, width), (rows, columns) = values.shape[:2], image.shape[:2]
-    return (height - width) * (rows - columns) < 0
+    return bool((height - width) * (rows - columns) < 0)
 
 
 def encode_depth(inverse_depth: NDArray[np.float32]) -> tuple[bytes, float]:

@@ -36,7 +36,8 @@ def file_system(url: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
     try:
-        return url_to_fs(url, **_options(url))
+        system: tuple[Any, str] = url_to_fs(url, **_options(url))
+        return system
     except ImportError as error:
         missing = "s3fs" if url.startswith("s3://") else str(error)
         raise UserError(f"{url}: {missing} is not installed", hint=f"pip install {missing}") from error

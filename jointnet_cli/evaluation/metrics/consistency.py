@@ -39,7 +39,8 @@ def spearman(first: NDArray[np.floating], second: NDArray[np.floating]) -> float
 def _ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
     """Ranks of values (P,); equal values share their mean rank."""
     _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[group]
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[group]
+    return ranks
 
 
 def partners(count: int) -> list[int]:
@@ -70,7 +71,8 @@ def edge_strength(disparity: NDArray[np.floating]) -> NDArray[np.float64]:
 def contrast(image: NDArray[np.floating]) -> NDArray[np.float64]:
     """The length of the gradient (central differences) in the colour channel where it is longest, (H, W)."""
     down, right = np.gradient(image.astype(np.float64), axis=(0, 1))
-    return np.hypot(down, right).max(axis=-1)
+    strength: NDArray[np.float64] = np.hypot(down, right).max(axis=-1)
+    return strength
 
 
 def edge_auc(image: NDArray[np.floating], disparity: NDArray[np.floating]) -> float | None:

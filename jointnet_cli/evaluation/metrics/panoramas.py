@@ -30,7 +30,8 @@ def column_steps(image: NDArray[np.float32]) -> NDArray[np.float64]:
     `image` is (H, W) or (H, W, C).
     """
     steps = np.abs(image.astype(np.float64) - np.roll(image, 1, axis=1))
-    return steps.mean(axis=tuple(axis for axis in range(image.ndim) if axis != 1))
+    means: NDArray[np.float64] = steps.mean(axis=tuple(axis for axis in range(image.ndim) if axis != 1))
+    return means
 
 
 def seam_ratios(

@@ -44,7 +44,8 @@ class TextToImage(nn.Module):
     def forward(self, latents: Tensor, timestep: Tensor, tokens: Tensor) -> Tensor:
         """Predictions (B, 1, C, h, w) for noisy latents under tokenised prompts (B, L)."""
         text = self.text_encoder(tokens).last_hidden_state
-        return self.joint(latents, timestep, Conditioning(text))
+        prediction: Tensor = self.joint(latents, timestep, Conditioning(text))
+        return prediction
 
 
 class BaseStage:

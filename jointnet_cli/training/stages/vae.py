@@ -216,4 +216,5 @@ class VaeStage:
 
     def _round_trip(self, pictures: Tensor) -> Tensor:
         vae = self.network.vae
-        return vae.decode(vae.encode(pictures.to(vae.device)).latent_dist.mean).sample.cpu()
+        decoded: Tensor = vae.decode(vae.encode(pictures.to(vae.device)).latent_dist.mean).sample.cpu()
+        return decoded

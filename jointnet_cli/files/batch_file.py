@@ -1,4 +1,4 @@
-"""Batch files: every row overrides the options of one item, with the same checks as the flags."""
+"""Rows of batch files: each overrides the parameters of one item, and is checked as flags are."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class BatchRow:
-    """What one row of a batch file says."""
+    """A row of a batch file."""
 
     place: str
     """Where it stands, such as `items.csv line 3`; empty for the command line itself."""
     values: Mapping[str, Any]
-    """By option name: text from a text or CSV file, JSON values from a JSONL file. What a row leaves blank is not there."""
+    """By parameter: text from a text or CSV file, JSON values from a JSONL file. Blank cells are left out."""
 
     def override(self, settings: T) -> T:
         """Return the settings with this row's values in them.
@@ -40,7 +40,7 @@ class BatchRow:
 
 
 def read_rows(source: str) -> list[BatchRow]:
-    """The rows of a batch file, or of stdin for `-`.
+    """Read the rows of a batch file, or of stdin for `-`.
 
     `.csv` has a header of option names, `.jsonl` an object a line; anything else is a prompt a line, where blank lines
     and lines that start with `#` are skipped. On stdin a leading `{` says that it is JSONL.
