@@ -1,1 +1,1 @@
-"""Measurements of a trained model: `python -m jointnet_cli.evaluation NAME`."""
+"""Measurements of models: `jointnet evaluate NAME`."""

@@ -86,7 +86,7 @@ class MeanDepth(Method):
 
     def __init__(self, value: str, settings: MethodSettings) -> None:
         if not Path(value).exists() or not value:
-            raise UserError(f"mean-map:{value} names no shards", hint="mean-map:FOLDER of the training set")
+            raise UserError(f"mean-depth:{value} names no shards", hint="mean-depth:FOLDER of the training set")
         self._shards = value
 
     @cached_property

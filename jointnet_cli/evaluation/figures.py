@@ -112,6 +112,8 @@ def _draw_curves(panel: Any, table: Table, column: Column) -> None:
 
 GAP = 6
 """Pixels between the cells of a sheet."""
+SHEET_WIDTH = 840
+"""Pixels across a sheet of a single method, at most."""
 
 LINES = 4
 """Lines of text below a cell."""
@@ -131,10 +133,16 @@ class SheetCell:
 
 
 def write_columns(columns: Sequence[Mapping[int, SheetCell]], path: Path, *, quiet: bool = False) -> None:
-    """Write a contact sheet with a column for every method and a row for every case, and name it on stderr."""
+    """Write a contact sheet with a column for every method and a row for every case, and name it on stderr.
+
+    The cases of a single method stand beside each other, as many as fit `SHEET_WIDTH`.
+    """
     numbers = sorted({number for column in columns for number in column})
     blank = SheetCell((), "")
-    write_sheet(path, [column.get(number, blank) for number in numbers for column in columns], len(columns))
+    cells = [column.get(number, blank) for number in numbers for column in columns]
+    widest = max(image.shape[1] for cell in cells for image in cell.images)
+    abreast = len(columns) if len(columns) > 1 else max(1, min(len(cells), SHEET_WIDTH // (widest + GAP)))
+    write_sheet(path, cells, abreast)
     if not quiet:
         print(path, file=sys.stderr)
 

@@ -359,7 +359,8 @@ DEPTH: Kinds = {
     "midas": TeacherDepth,
     "folder": FinishedDepth,
     "constant": Constant,
-    "mean-map": MeanDepth,
+    "mean-depth": MeanDepth,
+    "mean-map": MeanDepth,  # the former name
     "reduced": ReducedDepth,
     "autoencoder": Reconstruct,
 }

@@ -240,7 +240,7 @@ def test_every_row_on_reserved_worlds(
         "refined": f"refine:{model}",
         "true": f"folder:{maps}?kind=disparity",
         "constant": "constant",
-        "mean": f"mean-map:{training_shards}",
+        "mean": f"mean-depth:{training_shards}",
         "vae": f"autoencoder:{model}",
     }
     arguments = [word for name, spec in specs.items() for word in ("--method", f"{name}={spec}")]
@@ -346,7 +346,7 @@ def test_mistakes_are_said(tmp_path: Path, evaluation_shards: Path, tiny_folder:
         (*shards, "--method", "midas:dpt_beit_large_51"): "no teacher",
         (*shards, "--method", f"jointnet:{tiny_folder('base')}"): "no depth branch",
         (*shards, "--method", f"folder:{tmp_path}/nowhere"): "no folder",
-        (*shards, "--method", "mean-map:nowhere"): "names no shards",
+        (*shards, "--method", "mean-depth:nowhere"): "mean-depth:nowhere names no shards",
         (*shards, "--method", f"mean-map:{tmp_path}"): "no complete shards",
         ("--truth", str(tmp_path / "nowhere"), *out): "no folder",
     }.items():

@@ -22,6 +22,7 @@ from jointnet_cli.data.worlds import vocabulary
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.cases import Case, FolderImages, ShardCases, fixed_captions, read_coco
 from jointnet_cli.evaluation.judge.labels import PAINTED, TIMES, UNKNOWN, named_objects
+from jointnet_cli.evaluation.judge.prompts import fixed_prompts
 from jointnet_cli.evaluation.methods import MethodSettings, open_method
 from jointnet_cli.evaluation.pipelines import GENERATION, Ldm3d, unpack_disparity
 from jointnet_cli.files.decode import read_samples
@@ -110,10 +111,28 @@ def test_real_images_through_the_autoencoder(
     with Image.open(next((tmp_path / "out").rglob("*.image.png"))) as image:
         assert image.size == (32, 32), "the size of the model"
     with Image.open(tmp_path / "out/sheet.png") as sheet:
-        assert sheet.height > 3 * 32
+        assert sheet.width > 3 * 32, "a single method's images stand beside each other"
     refused = evaluate("--reference", evaluation_shards, *shared, *method)
     assert refused.exit_code == 2
     assert "no images in" in refused.stderr or "needs real images" in refused.stderr
+
+
+def test_fixed_prompts_against_worlds(
+    tmp_path: Path, judge: Path, tiny_folder: Folders, evaluation_shards: Path
+) -> None:
+    """The number of a prompt is its seed; the worlds are real images of other captions."""
+    networks = ("--features", judge, "--judge", judge, "--limit", 8, "--out", tmp_path / "out")
+    method = ("--method", f"joint=jointnet:{tiny_folder('depth')}")
+    found = table(evaluate("--prompts", "fixed", "--shards", evaluation_shards, *networks, *method))
+    assert found["facts"]["captions"]["source"] == "fixed prompts" and found["facts"]["captions"]["count"] == 200
+    (real, joint) = found["rows"].values()
+    assert joint["FD-Judge"]["value"] > 0 and joint["Judge biome"]["count"] == 8
+    assert joint["Judge imagined"]["count"] == 8 and real["Judge biome"] is None
+    records = [json.loads(path.read_text()) for path in sorted((tmp_path / "out/items").glob("jointnet*/0*.json"))]
+    made = [(record["prompt"], record["seed"]) for record in records if "seed" in record]
+    assert made == [(prompt.text, number) for number, prompt in enumerate(fixed_prompts()[:8])]
+    with Image.open(tmp_path / "out/sheet.png") as sheet:
+        assert sheet.width == 8 * (32 + 6) + 6, "a single method's images stand beside each other"
 
 
 def test_rivals_are_jointnet_rows(tmp_path: Path, tiny_folder: Folders) -> None:

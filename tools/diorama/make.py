@@ -121,7 +121,7 @@ def measure(out: Path) -> None:
             *("--out", made / "reconstruction", "--json"),
         ],
         "depth": [
-            *(*tables, "depth", *on_worlds, *method, "--method", f"mean-map:{out / 'worlds'}"),
+            *(*tables, "depth", *on_worlds, *method, "--method", f"mean-depth:{out / 'worlds'}"),
             *("--method", f"autoencoder:{model}", "--out", made / "depth", "--json"),
         ],
         "normal": [*tables, "normal", *on_worlds, *method, "--out", made / "normal", "--json"],

@@ -85,7 +85,7 @@ class DepthEvaluation(TruthEvaluation):
     Scale and shift are fitted in disparity space, where prediction and truth are both valid.
 
     Methods: `jointnet:MODEL`, `midas:dpt_beit_large_512`, `midas:dpt_hybrid_384`, `refine:MODEL` (the depth of
-    `--refine-from`), `reduced:FACTOR` (the true depth at a lower resolution), `folder:MAPS`, `constant`, `mean-map:SHARDS`,
+    `--refine-from`), `reduced:FACTOR` (the true depth at a lower resolution), `folder:MAPS`, `constant`, `mean-depth:SHARDS`,
     `autoencoder:MODEL`. A MODEL takes settings of its own: `fast=jointnet:diorama?steps=4`.
     """
 

@@ -185,8 +185,9 @@ class GenerationEvaluation(ImageEvaluation):
     prompts: Annotated[
         Path | None,
         Param(
-            "COCO captions (`.json`), a prompt a line (`.txt`), or a table with a column `prompt` (`.csv`, `.jsonl`).",
-            "FILE",
+            "COCO captions (`.json`), a prompt a line (`.txt`), a table with a column `prompt` (`.csv`, `.jsonl`), or "
+            "`fixed` for those of `jointnet evaluate prompts`.",
+            "FILE|fixed",
             shown="the shards' captions, or 200 fixed prompts",
             panel=PROMPT_PANEL,
         ),
@@ -197,6 +198,8 @@ class GenerationEvaluation(ImageEvaluation):
         """The captions, and where they come from."""
         from jointnet_cli.evaluation.cases import fixed_captions, read_captions
 
+        if self.prompts == Path("fixed"):
+            return fixed_captions(), "fixed prompts"
         if self.prompts is not None:
             return read_captions(self.prompts), str(self.prompts)
         if self.samples is not None:
