@@ -89,7 +89,7 @@ class Engine:
         return method(task, progress)
 
     def generate(self, task: Generate, progress: Progress | None = None) -> Result:
-        """An image and its dense maps from a prompt, one tile: nothing known, or some of the maps (paper 4.1).
+        """Return an image and its dense maps from a prompt, one tile: nothing known, or some of the maps (paper 4.1).
 
         Raises:
             UserError: a size that is no multiple of the VAE's factor, or a map that the model does not have.
@@ -112,7 +112,7 @@ class Engine:
         return self._finish(task, job, Projection("cylindrical", task.span, task.wraps), {}, progress, before_step)
 
     def depth(self, task: Depth, progress: Progress | None = None) -> Result:
-        """The dense maps of a photo: RGB known, the rest unknown (paper 4.1).
+        """Return the dense maps of a photo: RGB known, the rest unknown (paper 4.1).
 
         The photo is brought to the size that the model works at, and the maps back to the photo's own.
 
@@ -134,7 +134,7 @@ class Engine:
         return Result(task, task.image, maps, PERSPECTIVE, self._settings(job), timings, uncertainty)
 
     def inpaint(self, task: Inpaint, progress: Progress | None = None) -> Result:
-        """A part of an image and of its maps made anew, each within its own mask (paper 4.1, A.3).
+        """Return a part of an image and of its maps made anew, each within its own mask (paper 4.1, A.3).
 
         Raises:
             UserError: a map that the model does not have.
@@ -276,7 +276,7 @@ class Engine:
         wrap: bool = False,
         before_step: BeforeStep | None = None,
     ) -> dict[str, Tensor]:
-        """Physical arrays of all branches, each with a leading axis of one, on the CPU."""
+        """Return physical arrays of all branches, each with a leading axis of one, on the CPU."""
         latents = sample(self.model, job, before_step=before_step, timings=timings, progress=progress)
         with timed(timings, "decode"):
             maps = decode_canvas(self.model, latents, wrap=wrap)
@@ -322,7 +322,7 @@ class Engine:
         }
 
     def _known(self, arrays: Mapping[str, Tensor], layout: Layout, timings: Timings) -> dict[str, Region]:
-        """Physical arrays given whole, at the layout's size."""
+        """Return physical arrays given whole, at the layout's size."""
         size = self._pixels(layout)
         return {
             name: Region.whole(self._encode(resize(values, size, name), name, timings, wrap=layout.wrap))
@@ -346,7 +346,7 @@ class Engine:
 
 
 def _nth(progress: Progress | None, number: int, count: int) -> Progress | None:
-    """Progress of one of several equal runs."""
+    """Return the progress of one of several equal runs."""
     if progress is None:
         return None
     return lambda done, steps: progress(number * steps + done, count * steps)

@@ -55,7 +55,7 @@ class Param:
     __is_annotated_types_grouped_metadata__ = True
 
     def __iter__(self) -> Iterator[Any]:
-        """Bounds as `annotated_types` states them."""
+        """Yield bounds as `annotated_types` states them."""
         from annotated_types import Ge, Le
 
         if self.ge is not None:

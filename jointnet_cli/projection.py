@@ -42,7 +42,7 @@ class Sphere:
         return self.full_width // 2
 
     def is_whole(self, height: int, width: int) -> bool:
-        """Whether a picture of that size shows all of the sphere."""
+        """Return whether a picture of that size shows all of the sphere."""
         return (self.left, self.top, width, height) == (0, 0, self.full_width, self.full_height)
 
 

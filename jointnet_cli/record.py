@@ -26,7 +26,7 @@ _APART = frozenset({"image", "maps", "masks", "prompt", "negative_prompt", "seed
 
 
 def record(result: Result) -> dict[str, Any]:
-    """Everything that decides the pixels, as JSON values: the same command gives the same record, byte for byte.
+    """Return everything that decides the pixels, as JSON values: the same command gives the same record, byte for byte.
 
     `request` holds what was asked for, with null for a default; `settings` holds what the engine made of it. From them
     `command` reads `model`, `steps`, `guidance`, `scheduler` and `dtype` where they are present.
@@ -59,7 +59,7 @@ def record(result: Result) -> dict[str, Any]:
 
 
 def describe(result: Result, files: Mapping[str, Path]) -> dict[str, Any]:
-    """The sidecar: `record`, the seconds it took, and the names of the files that lie beside it."""
+    """Return the sidecar: `record`, the seconds it took, and the names of the files that lie beside it."""
     return {
         **record(result),
         "seconds": _plain(result.seconds),
@@ -69,7 +69,7 @@ def describe(result: Result, files: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def command(result: Result) -> str:
-    """The command line that makes the same pixels again, quoted for a POSIX shell."""
+    """Return the command line that makes the same pixels again, quoted for a POSIX shell."""
     task, settings = result.task, result.settings
     arguments, own = _spoken(result)
     options: dict[str, Any] = {"model": settings.get("model"), "base": settings.get("base"), "seed": task.seed}
@@ -87,7 +87,7 @@ def command(result: Result) -> str:
 
 
 def _spoken(result: Result) -> tuple[list[str], dict[str, Any]]:
-    """The arguments of the command line, and the options of the task itself."""
+    """Return the arguments of the command line, and the options of the task itself."""
     task, height, width = result.task, *result.image.shape[:2]
     described = params(type(task))
     names = [parameter.name for parameter in described if parameter.param.argument]
@@ -106,7 +106,7 @@ def _spoken(result: Result) -> tuple[list[str], dict[str, Any]]:
 
 
 def _view(projection: Projection | None) -> dict[str, Any]:
-    """The flags that say how a given picture looks around."""
+    """Return the flags that say how a given picture looks around."""
     return _values(projection, "span", "wrap") if projection else {}
 
 
@@ -135,7 +135,7 @@ def parameters(result: Result) -> str:
 
 
 def png_text(result: Result) -> dict[str, str]:
-    """The text chunks of a PNG: `Software`, `jointnet` (`record` as JSON) and `parameters`."""
+    """Return the text chunks of a PNG: `Software`, `jointnet` (`record` as JSON) and `parameters`."""
     return {"Software": SOFTWARE, "jointnet": to_json(record(result)), "parameters": _encodable(parameters(result))}
 
 
@@ -145,7 +145,7 @@ def exr_attributes(result: Result) -> dict[str, str]:
 
 
 def _uncertainty(name: str, known: bool) -> dict[str, Any]:
-    """What a map's convention adds where the members of an ensemble were compared."""
+    """Return what a map's convention adds where the members of an ensemble were compared."""
     if not known:
         return {}
     quantity, png = {
@@ -167,7 +167,7 @@ def _flag(name: str, value: str | int | float | bool | None) -> list[str]:
 
 
 def _quoted(value: str | int | float) -> str:
-    """A value of the last `parameters` line, where commas and colons separate."""
+    """Return a value of the last `parameters` line, where commas and colons separate."""
     text = text_of(value)
     return to_json(text, ensure_ascii=False) if any(mark in text for mark in ',:\n"') else text
 

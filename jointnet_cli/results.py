@@ -190,7 +190,7 @@ def expected_files(
     scene: SceneOptions | None = None,
     uncertain: Sequence[str] = (),
 ) -> dict[str, str]:
-    """The file names of one result by key, in the order in which they are written; the sidecar comes last.
+    """Return the file names of one result by key, in the order in which they are written; the sidecar comes last.
 
     `kind` is a task's verb and `maps` names the dense maps (`depth`, `normal`), `uncertain` those of which there is an
     uncertainty. A depth task has no `image`: the photo is the user's own. It has a coloured `preview` instead; that and

@@ -97,7 +97,7 @@ class MapFiles:
         return {name: path for name in MODALITIES if (path := getattr(self, name, None)) is not None}
 
     def channel_of(self, modality: str) -> str | None:
-        """The channel or layer of an EXR that is asked for."""
+        """Return the channel or layer of an EXR that is asked for."""
         return self.channel if modality == "depth" else self.normal_layer
 
     @property

@@ -15,7 +15,7 @@ from jointnet_cli.modality import MODALITIES, NEAR_QUANTILE, SKY_LENGTH
 
 
 def relative_disparity(inverse_depth: Tensor) -> Tensor:
-    """Inverse depth in any unit (B, H, W), sky = 0, to relative disparity in [0, 1]: far = 0, near = 1."""
+    """Convert inverse depth in any unit (B, H, W), sky = 0, to relative disparity in [0, 1]: far = 0, near = 1."""
     flat = inverse_depth.flatten(1)
     low = flat.amin(dim=1)
     high = torch.quantile(flat, NEAR_QUANTILE, dim=1)
@@ -24,12 +24,12 @@ def relative_disparity(inverse_depth: Tensor) -> Tensor:
 
 
 def inverse_depth(depth: Tensor) -> Tensor:
-    """Distance in metres, `inf` for the sky, to inverse depth in 1/metres, 0 for the sky."""
+    """Convert distance in metres, `inf` for the sky, to inverse depth in 1/metres, 0 for the sky."""
     return torch.where(torch.isfinite(depth), 1 / depth.clamp(min=1e-3), 0.0)
 
 
 def to_map(values: Tensor, modality: str) -> Tensor:
-    """A physical array to the map that the VAE encodes, (B, 3, H, W) in [-1, 1].
+    """Convert a physical array to the map that the VAE encodes, (B, 3, H, W) in [-1, 1].
 
     Args:
         values: `rgb` (B, 3, H, W) sRGB in [0, 1]; `depth` (B, H, W) relative disparity in [0, 1]; `normal` (B, 3, H, W).
@@ -45,7 +45,7 @@ def to_map(values: Tensor, modality: str) -> Tensor:
 
 
 def from_map(decoded: Tensor, modality: str) -> Tensor:
-    """The decoded map (B, 3, H, W) to the physical array that `to_map` takes.
+    """Convert the decoded map (B, 3, H, W) to the physical array that `to_map` takes.
 
     Disparity is the mean of the three channels, clamped; normals go through `unit_normals`.
     """
@@ -59,7 +59,7 @@ def from_map(decoded: Tensor, modality: str) -> Tensor:
 
 
 def unit_normals(vectors: Tensor) -> Tensor:
-    """Vectors (B, 3, H, W) at unit length; those shorter than `SKY_LENGTH` mark no surface and become zero."""
+    """Return vectors (B, 3, H, W) at unit length; those shorter than `SKY_LENGTH` mark no surface and become zero."""
     length = vectors.norm(dim=1, keepdim=True)
     return torch.where(length >= SKY_LENGTH, vectors / length.clamp(min=SKY_LENGTH), 0.0)
 
@@ -73,7 +73,7 @@ def flip(latents_or_map: Tensor, modality: str) -> Tensor:
 
 
 def fit_scale_shift(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Least-squares scale and shift that take source to target, both flat (P,); a flat source has scale 0.
+    """Return least-squares scale and shift that take source to target, both flat (P,); a flat source has scale 0.
 
     In float64, whose rounding no file shows: the same members give the same bytes however sums are split among threads.
     """
@@ -84,7 +84,7 @@ def fit_scale_shift(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def align_members(members: Sequence[Tensor], modality: str) -> tuple[Tensor, Tensor]:
-    """The ensemble's answer and how far its members are from it.
+    """Return the ensemble's answer and how far its members are from it.
 
     Args:
         members: maps of one photo, each (1, H, W) disparity in [0, 1], or (1, 3, H, W) normals or colors.
@@ -127,19 +127,19 @@ Size = tuple[int, int]
 
 
 def to_tensor(array: NDArray[np.float32]) -> Tensor:
-    """(H, W, 3) or (H, W) to (1, 3, H, W) or (1, H, W)."""
+    """Convert (H, W, 3) or (H, W) to (1, 3, H, W) or (1, H, W)."""
     tensor = torch.from_numpy(np.ascontiguousarray(array, np.float32))
     return (tensor.permute(2, 0, 1) if tensor.ndim == 3 else tensor)[None]
 
 
 def to_array(values: Tensor) -> NDArray[np.float32]:
-    """(1, 3, H, W) or (1, H, W) to (H, W, 3) or (H, W)."""
+    """Convert (1, 3, H, W) or (1, H, W) to (H, W, 3) or (H, W)."""
     values = values[0].permute(1, 2, 0) if values.ndim == 4 else values[0]
     return values.float().contiguous().numpy()
 
 
 def resize(values: Tensor, size: Size, modality: str) -> Tensor:
-    """A physical array, RGB or normals (1, 3, H, W) or disparity (1, H, W), smoothly at another size."""
+    """Return a physical array, RGB or normals (1, 3, H, W) or disparity (1, H, W), smoothly at another size."""
     if values.shape[-2:] == size:
         return values
     match MODALITIES[modality].values:
@@ -162,7 +162,7 @@ def upsample(values: Tensor, size: Size, modality: str) -> Tensor:
 
 
 def downsample_mask(mask: Tensor, size: Size) -> Tensor:
-    """A mask (H, W) at another size: a pixel is marked if any pixel it stands for is."""
+    """Return a mask (H, W) at another size: a pixel is marked if any pixel it stands for is."""
     return F.adaptive_max_pool2d((mask > 0.5).float()[None], size)[0]
 
 

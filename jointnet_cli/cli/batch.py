@@ -40,13 +40,13 @@ class Item:
     """Whether its inputs are its own, so that its fault says nothing of the other items."""
 
     def record(self) -> dict[str, Any]:
-        """The head of its JSON line."""
+        """Return the head of its JSON line."""
         image = self.request.sources.get("image")
         source = {} if image is None else {"source": str(image)}
         return {"prompt": self.request.prompt, "seed": self.request.seed, **source}
 
     def planned(self, folder: ModelFolder, output: OutputOptions, scene: SceneOptions) -> ResultFiles:
-        """The files that the result will be."""
+        """Return the files that the result will be."""
         maps = folder.branches[1:]
         return ResultFiles.plan(
             output.out,
@@ -130,7 +130,7 @@ def _check_inputs(items: Sequence[Item], folder: ModelFolder) -> None:
 
 
 def _size(item: Item, folder: ModelFolder) -> dict[str, int]:
-    """Pixels of the result, checked against the model; nothing for photos, which would all have to be read."""
+    """Return pixels of the result, checked against the model; nothing for photos, which would all have to be read."""
     if isinstance(item.request, Depth):
         return {}
     height, width = item.load().size(folder)
@@ -186,7 +186,7 @@ def _make(
 
 
 def _scene(result: Result, options: SceneOptions) -> Scene:
-    """The result as a scene of one layer."""
+    """Return the result as a scene of one layer."""
     from jointnet_cli.scene.scene import scene_of
 
     depth = result.maps["depth"]

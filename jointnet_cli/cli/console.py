@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 def stderr() -> Console:
-    """A console on stderr; rich drops colour and animation off a terminal and honours `NO_COLOR`."""
+    """Return a console on stderr; rich drops colour and animation off a terminal and honours `NO_COLOR`."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
@@ -56,7 +56,7 @@ def note(message: str, quiet: bool = False) -> None:
 
 
 def debugging() -> bool:
-    """Whether the user asked for tracebacks (`JOINTNET_DEBUG=1`)."""
+    """Return whether the user asked for tracebacks (`JOINTNET_DEBUG=1`)."""
     return os.environ.get("JOINTNET_DEBUG", "0") not in ("", "0")
 
 
@@ -93,7 +93,7 @@ def for_each(
     label: Callable[[T], str],
     stops: Callable[[Exception, T], bool] = lambda fault, thing: False,
 ) -> list[Exception]:
-    """Work on one thing after the other and return the faults; a fault of one does not stop the others.
+    """Return work on one thing after the other and return the faults; a fault of one does not stop the others.
 
     Args:
         things: what is worked on.
@@ -136,7 +136,7 @@ def print_result(line: Mapping[str, Any], paths: Iterable[Path], as_json: bool) 
 
 
 def handle_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """`command` with every fault turned into one line on stderr and an exit code.
+    """Return `command` with every fault turned into one line on stderr and an exit code.
 
     0 done, 1 the run or some items failed, 2 the user's fault, 130 Ctrl-C. A reader of stdout that goes away
     (`| head`) ends the run with 1 and no words.

@@ -106,7 +106,7 @@ def _convert(
 
 
 def _list_files(names: Sequence[str]) -> list[Path]:
-    """The files that are meant; models are none of them.
+    """Return the files that are meant; models are none of them.
 
     Raises:
         UserError: a model, or a name that leads to no file.
@@ -143,13 +143,13 @@ def _seen(content: Content) -> str:
 
 
 def _facts(plan: OutputPlan) -> dict[str, Any]:
-    """What a written file is, for programs."""
+    """Return what a written file is, for programs."""
     names = ("part", "projection", "maps", "filter", "width", "height")
     return {name: plan.record[name] for name in names if name in plan.record} | {"parts": list(plan.parts)}
 
 
 def _written(plan: OutputPlan) -> str:
-    """The same for people."""
+    """Return the same for people."""
     from jointnet_cli.convert.write import stored_words
 
     words = [" + ".join(plan.parts), stored_words(plan)]

@@ -83,7 +83,7 @@ def list_items(request: Request, batch: BatchOptions, inputs: InputReader) -> li
 
 
 def _prompt(request: Request, place: str) -> str:
-    """The prompt without the blanks around it; only where it is an argument it must be given."""
+    """Return the prompt without the blanks around it; only where it is an argument it must be given."""
     prompt = request.prompt.strip()
     needed = any(parameter.name == "prompt" and parameter.param.argument for parameter in params(type(request)))
     if needed and not prompt:

@@ -32,7 +32,7 @@ class InputReader:
     _said: set[str] = field(default_factory=set)
 
     def image(self, path: Path) -> NDArray[np.float32]:
-        """A photo, (H, W, 3) sRGB in [0, 1]."""
+        """Return a photo, (H, W, 3) sRGB in [0, 1]."""
         from jointnet_cli.files.exr import exr_notes
         from jointnet_cli.files.images import read_image
 
@@ -70,7 +70,7 @@ class InputReader:
         return replace(request, **arrays)  # type: ignore[type-var]
 
     def _maps(self, files: MapFiles) -> dict[str, NDArray[np.float32]]:
-        """The maps that are given, by modality."""
+        """Return the maps that are given, by modality."""
         _ = files.settings  # refuses what has no effect
         return {
             name: self._map(path, name, files.depth_kind, files.channel_of(name)) for name, path in files.paths.items()
@@ -95,7 +95,7 @@ class InputReader:
 
 
 def recorded_depth(path: Path, kind: DepthKind, channel: str | None) -> tuple[DepthMap, str] | None:
-    """The depth of a file whose record states its convention, along the planar axis, and in words what it is.
+    """Return the depth of a file whose record states its convention, along the planar axis, and in words what it is.
 
     `None` for a file without such a record, and where flags say what to read. Radial distances of an unknown view stay.
 
@@ -118,7 +118,7 @@ def recorded_depth(path: Path, kind: DepthKind, channel: str | None) -> tuple[De
 
 
 def projection_of(view: ViewOptions, *files: Path) -> Projection | None:
-    """The projection by flags and, where they are silent, by the first file that states one.
+    """Return the projection by flags and, where they are silent, by the first file that states one.
 
     Raises:
         UserError: `--wrap` with a span other than 360, or a file that shows a sphere.

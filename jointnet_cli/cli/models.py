@@ -116,7 +116,7 @@ def _print_folder(folder: Path, json_output: bool) -> None:
 
 
 def _lines(facts: Facts) -> list[str]:
-    """What a model is, for people."""
+    """Return what a model is, for people."""
     here = facts["hash"] is not None
     shown = {
         **{name: facts[name] for name in ("model", "path", "base") if facts[name] is not None},

@@ -182,7 +182,7 @@ def expand_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def command_group(name: str, help: str, commands: Mapping[str, tuple[Callable[..., None], str]]) -> typer.Typer:
-    """The commands of `jointnet NAME`, each with an example of its use; the first example is also the group's.
+    """Return the commands of `jointnet NAME`, each with an example of its use; the first example is also the group's.
 
     A command that cannot do without words shows its help where there are none.
     """
@@ -198,7 +198,7 @@ def command_group(name: str, help: str, commands: Mapping[str, tuple[Callable[..
 
 
 def _flags_of(group: type, preset: Any) -> dict[Names, inspect.Parameter]:
-    """The flags of a dataclass by the path of their field. Fields may carry Typer's annotations, too."""
+    """Return the flags of a dataclass by the path of their field. Fields may carry Typer's annotations, too."""
     hints = get_type_hints(group, include_extras=True)
     described: dict[Names, inspect.Parameter] = {
         (field.name,): _keyword(field.name, hints[field.name], field.default)
@@ -219,7 +219,7 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def _annotation(parameter: Parameter) -> Any:
-    """The parameter as Typer describes it. Numbers are finite."""
+    """Return the parameter as Typer describes it. Numbers are finite."""
     param = parameter.param
     settings: dict[str, Any] = {
         "help": param.help,

@@ -129,7 +129,7 @@ class LabelOptions:
     ] = None
 
     def specs(self) -> list[TeacherSpec]:
-        """The teachers, checked as far as that goes without opening them.
+        """Return the teachers, checked as far as that goes without opening them.
 
         Raises:
             UserError: a wrong one, or two for one map.
@@ -180,7 +180,7 @@ def prepare(
 
 
 def _is_labelling(source: ImageSourceOptions, run: PrepareOptions, labels: LabelOptions) -> bool:
-    """Whether the shards are only to be labelled: they are their own source."""
+    """Return whether the shards are only to be labelled: they are their own source."""
     folder = Path(source.source)
     if source.source == WORLDS or not (folder.is_dir() and run.out.is_dir() and folder.samefile(run.out)):
         return False
@@ -389,7 +389,7 @@ def live(description: str, quiet: bool = False) -> Iterator[Callable[[Tally], No
 
 
 def rates(tally: Tally) -> str:
-    """The state of a run in one line."""
+    """Return the state of a run in one line."""
     from rich.filesize import decimal
 
     seconds = max(tally.seconds, 1e-3)
@@ -410,7 +410,7 @@ def print_bars(what: str, counts: Mapping[str, int], quiet: bool = False) -> Non
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
-    """The values that are not `None`, in their tables."""
+    """Return the values that are not `None`, in their tables."""
     found = {key: _given(value) if isinstance(value, dict) else value for key, value in values.items()}
     return {key: value for key, value in found.items() if value is not None and value != {}}
 

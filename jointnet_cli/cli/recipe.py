@@ -126,7 +126,7 @@ def _find(name: str) -> Path:
 
 
 def _load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe of either kind, validated."""
+    """Return a recipe of either kind, validated."""
     from jointnet_cli.recipe_file import read_values
 
     if TRAINING & read_values(path).keys():
@@ -143,7 +143,7 @@ def _stage(recipe: Recipe) -> str:
 
 
 def _absent(recipe: Recipe) -> list[str]:
-    """What a training needs and this machine has not got."""
+    """Return what a training needs and this machine has not got."""
     if _stage(recipe) == PREPARE:
         return []
     from jointnet_cli.training.inputs import missing_inputs

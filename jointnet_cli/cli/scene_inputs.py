@@ -78,7 +78,7 @@ def find_scene(path: Path, depth: Path | None = None) -> SceneFiles:
 
 
 def scene_projection(files: SceneFiles, view: ViewOptions) -> Projection:
-    """How the picture looks at the scene: by flags, else by the files.
+    """Return how the picture looks at the scene: by flags, else by the files.
 
     Raises:
         UserError: contradicting flags, or files that show a sphere.
@@ -95,7 +95,7 @@ def read_scene(
     *,
     quiet: bool = False,
 ) -> Scene:
-    """The scene of one layer that they hold.
+    """Return the scene of one layer that they hold.
 
     Distances in metres (an EXR's `Z`, and other floating-point distances that exceed 1) are taken as they are, unless
     flags state a scale. `channel` names the channel of an EXR that is depth. What the depth was taken for is said on stderr.
@@ -152,7 +152,7 @@ def _perspective(record: Mapping[str, Any]) -> Projection:
 
 
 def _metres(path: Path, kind: DepthKind, channel: str | None) -> tuple[NDArray[np.float32], str] | None:
-    """Distances (H, W) of a file that holds them in metres, infinite for the sky, and what they were taken for.
+    """Return distances (H, W) of a file that holds them in metres, infinite for the sky, and what they were taken for.
 
     `None` if it does not: of whole numbers nobody knows how many metres 1 is.
     """

@@ -98,7 +98,7 @@ def train(recipe: Recipe, *, overrides: Overrides = None, run: RunOptions) -> No
 
 
 def _speaks() -> bool:
-    """Whether this is the only process, or the first of those that a launcher started."""
+    """Return whether this is the only process, or the first of those that a launcher started."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -109,7 +109,7 @@ def _logger(run: RunOptions) -> Callable[[dict[str, Any]], None]:
 
 
 def _lines(settings: dict[str, Any], table: str = "") -> Iterator[str]:
-    """The settings in the form that `--set` takes."""
+    """Yield the settings in the form that `--set` takes."""
     from jointnet_cli.recipe_file import toml_value
 
     for key, value in settings.items():

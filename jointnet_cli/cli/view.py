@@ -90,7 +90,7 @@ def view(
 
 
 def _painter(options: ModelOptions) -> Callable[[Scene], Scene]:
-    """What gives a scene its second layer.
+    """Return what gives a scene its second layer.
 
     Raises:
         UserError: no such model, or one without depth.

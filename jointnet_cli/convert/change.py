@@ -17,7 +17,7 @@ from jointnet_cli.scene.scene import FAR, NEAR, DepthScale
 
 
 def change(content: Content, target: TargetOptions) -> tuple[Content, list[str]]:
-    """The content as it is wanted, and in words what that cost.
+    """Return the content as it is wanted, and in words what that cost.
 
     Raises:
         UserError: a view that is needed and not known, or from which there is no way to the other; disparity of unknown
@@ -65,7 +65,7 @@ def _changed_depth(
 
 
 def _grid(content: Content, target: TargetOptions) -> Grid | None:
-    """How the view changes; `None` if it does not."""
+    """Return how the view changes; `None` if it does not."""
     if target.projection is None:
         return None
     view = require_view(content.view, f"a picture to be {target.projection}")
@@ -82,7 +82,7 @@ def _grid(content: Content, target: TargetOptions) -> Grid | None:
 def change_depth(
     depth: DepthMap, quantity: Quantity, axis: Axis, view: View | None, scale: DepthScale | None
 ) -> DepthMap:
-    """The same surface as another quantity, along another axis.
+    """Return the same surface as another quantity, along another axis.
 
     Args:
         depth: what is known.
@@ -112,7 +112,7 @@ def change_depth(
 
 
 def distances(depth: DepthMap) -> NDArray[np.float32]:
-    """(H, W) metres along the map's own axis; infinite for sky and for what is unknown.
+    """Return (H, W) metres along the map's own axis; infinite for sky and for what is unknown.
 
     Raises:
         UserError: disparity whose scale nobody knows.
@@ -134,13 +134,13 @@ def disparity_of(metres: NDArray[np.float32], scale: DepthScale) -> NDArray[np.f
 
 
 def beyond(metres: NDArray[np.float32], scale: DepthScale) -> int:
-    """How many pixels `disparity_of` cuts off, but for rounding; the sky is none of them."""
+    """Return how many pixels `disparity_of` cuts off, but for rounding; the sky is none of them."""
     disparity = scale.disparity(metres[np.isfinite(metres)])
     return int(np.count_nonzero((disparity < -1e-6) | (disparity > 1 + 1e-6)))
 
 
 def covering(metres: NDArray[np.float32], known: DepthScale | None) -> DepthScale:
-    """A scale in whose range all distances lie: `known`, widened where it must be.
+    """Return a scale in whose range all distances lie: `known`, widened where it must be.
 
     Raises:
         UserError: nothing has a distance, and no scale is known.
@@ -158,7 +158,7 @@ def covering(metres: NDArray[np.float32], known: DepthScale | None) -> DepthScal
 
 
 def ray_lengths(view: View, height: int, width: int) -> NDArray[np.float32]:
-    """(H, W) radial distance of what lies at planar distance 1: from the vertical axis in panoramas."""
+    """Return (H, W) radial distance of what lies at planar distance 1: from the vertical axis in panoramas."""
     if isinstance(view, Sphere):
         column = 1 / np.cos(latitudes(view, height))
         return np.broadcast_to(column[:, None], (height, width)).astype(np.float32)

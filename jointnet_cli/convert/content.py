@@ -188,14 +188,14 @@ class Code:
     white: float = 1.0
 
     def decode(self, stored: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Depth of stored values, whose full scale is 1."""
+        """Return depth of stored values, whose full scale is 1."""
         if (self.black, self.white) == (0, 1):
             return stored
         part = stored.astype("float64")
         return (self.black * (1 - part) + self.white * part).astype("float32")  # exact at both ends
 
     def encode(self, depth: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The inverse of `decode`."""
+        """Return the inverse of `decode`."""
         return (depth.astype("float64") - self.black) / (self.white - self.black)
 
 
@@ -250,14 +250,14 @@ class Content:
 
 
 def kind_of(view: View | None) -> Kind | None:
-    """The view's name at the command line and in records."""
+    """Return the view's name at the command line and in records."""
     if isinstance(view, Sphere):
         return "equirectangular"
     return view.kind if view else None
 
 
 def require_view(view: View | None, purpose: str) -> View:
-    """The view.
+    """Return the view.
 
     Raises:
         UserError: nobody said what it is.

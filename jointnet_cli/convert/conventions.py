@@ -52,14 +52,14 @@ class Conventions:
 
 
 def record_of(path: Path) -> dict[str, Any]:
-    """The record in a PNG, EXR, TIFF or JPEG, else of the sidecar beside a file; empty if there is none."""
+    """Return the record in a PNG, EXR, TIFF or JPEG, else of the sidecar beside a file; empty if there is none."""
     if path.suffix.lower() == ".npy":
         return _json(_text(path.with_name(path.name + ".json"))) or _sidecar(path)
     return read_record(path) or _json(_comment(path)) or _sidecar(path)
 
 
 def read_stated(path: Path, record: Mapping[str, Any]) -> Conventions:
-    """What the record of a file, and its own name, say of it. What is not in a form we write is not used."""
+    """Return what the record of a file, and its own name, say of it. What is not in a form we write is not used."""
     depth, normal, view = (
         _mapping(value)
         for value in (
@@ -91,7 +91,7 @@ def read_stated(path: Path, record: Mapping[str, Any]) -> Conventions:
 
 
 def view_of(path: Path) -> View | None:
-    """The view that a file states: its record, GPano, or OpenEXR's `envmap`; `None` if none does."""
+    """Return the view that a file states: its record, GPano, or OpenEXR's `envmap`; `None` if none does."""
     return read_stated(path, record_of(path)).view or unstated_view(path)
 
 
@@ -110,13 +110,13 @@ def unstated_view(path: Path) -> View | None:
 
 
 def axis_words(axis: Axis, view: View | None) -> str:
-    """What distance is measured along; `planar` where the view is not known."""
+    """Return what distance is measured along; `planar` where the view is not known."""
     kind = kind_of(view)
     return AXES[kind, axis] if kind else PLANAR_OR_RADIAL[axis]
 
 
 def depth_convention(depth: DepthMap, view: View | None, stored: str, code: Code | None) -> dict[str, Any]:
-    """What the values of a depth map mean; `stored` is the format's own precision in words."""
+    """Return what the values of a depth map mean; `stored` is the format's own precision in words."""
     facts: dict[str, Any] = {
         "quantity": "distance" if depth.quantity == "distance" else "relative disparity (inverse depth)",
         "distance": axis_words(depth.axis, view),
@@ -134,7 +134,7 @@ def depth_convention(depth: DepthMap, view: View | None, stored: str, code: Code
 
 
 def view_record(view: View, width: int, coverage: Coverage | None) -> dict[str, Any]:
-    """The projection as records hold it."""
+    """Return the projection as records hold it."""
     if isinstance(view, Projection):
         return {"kind": view.kind, "span": view.span, "wrap": view.wrap}
     facts: dict[str, Any] = {
@@ -161,7 +161,7 @@ def _view(stated: Mapping[str, Any]) -> View | None:
 
 
 def _sidecar(path: Path) -> dict[str, Any]:
-    """The record of the `.metadata.json` beside a result of ours that names the file."""
+    """Return the record of the `.metadata.json` beside a result of ours that names the file."""
     for sidecar in path.parent.glob(f"{escape(path.name.partition('.')[0])}*.metadata.json"):
         record = _json(_text(sidecar))
         if path.name in _mapping(record.get("files")).values():
@@ -170,7 +170,7 @@ def _sidecar(path: Path) -> dict[str, Any]:
 
 
 def _comment(path: Path) -> str:
-    """The description of a TIFF, also of one that Pillow does not read, or the comment of a JPEG."""
+    """Return the description of a TIFF, also of one that Pillow does not read, or the comment of a JPEG."""
     from PIL import Image
 
     try:

@@ -45,7 +45,7 @@ def refuse_unused(
 
 
 def _flags_of_parts(source: SourceOptions, target: TargetOptions) -> list[tuple[Part, str, bool]]:
-    """The flags that concern one part: the part, the flag, and whether it was given."""
+    """Return the flags that concern one part: the part, the flag, and whether it was given."""
     return [
         ("depth", "--as", target.quantity is not None),
         ("depth", "--axis", target.axis is not None),
@@ -74,7 +74,7 @@ def _scale_flags(source: SourceOptions) -> str:
 def _unused_of_depth(
     content: Content, changed: Content, plans: Sequence[OutputPlan], source: SourceOptions, target: TargetOptions
 ) -> Iterator[tuple[str, str]]:
-    """The flags of a depth map that had no effect, and why."""
+    """Yield the flags of a depth map that had no effect, and why."""
     if content.depth is None or changed.depth is None:
         return
     coded = changed.depth.quantity == "distance" and any(plan.code for plan in plans)
@@ -90,7 +90,7 @@ def _unused_of_depth(
 
 
 def _unused_of_views(content: Content, target: TargetOptions) -> Iterator[tuple[str, str]]:
-    """The flags of spheres and cylinders that had no effect, and why."""
+    """Yield the flags of spheres and cylinders that had no effect, and why."""
     made = target.projection if target.projection is not None and target.projection != kind_of(content.view) else None
     if target.crop and made != "equirectangular":
         yield "--crop", "no sphere is made of a cylinder"

@@ -36,7 +36,7 @@ FULL_CIRCLE = 360.0
 
 
 def read_content(path: Path, source: SourceOptions) -> Content:
-    """Everything in a file that can be converted.
+    """Return everything in a file that can be converted.
 
     Raises:
         UserError: a file that cannot be read or holds none of it; what is needed to understand it and not known.
@@ -69,7 +69,7 @@ def read_content(path: Path, source: SourceOptions) -> Content:
 
 
 def _parts(path: Path, source: SourceOptions, stated: Conventions, exr: Exr | None) -> list[Part]:
-    """Which parts a file holds: all of an EXR's, and one of any other file."""
+    """Return which parts a file holds: all of an EXR's, and one of any other file."""
     wanted = source.part
     if exr is None:
         return [wanted or stated.part or _guess(path)]
@@ -182,7 +182,7 @@ def _code(
 def _relative(
     path: Path, values: NDArray[np.float32], scale: DepthScale | None, raw: bool
 ) -> tuple[NDArray[np.float32], DepthScale | None, str]:
-    """Disparity in [0, 1], what it means in metres, and in words what was done for it."""
+    """Return disparity in [0, 1], what it means in metres, and in words what was done for it."""
     values, moved = bounded_disparity(path, values)
     if moved is None:
         return values, scale, ""
@@ -222,7 +222,7 @@ _READERS: dict[Part, Callable[[Path, Content, SourceOptions, Conventions, Exr | 
 def _view(
     path: Path, size: tuple[int, int], source: SourceOptions, stated: Conventions, exr: Exr | None
 ) -> View | None:
-    """The view by the user's word, the record, XMP, and what OpenEXR says of environment maps."""
+    """Return the view by the user's word, the record, XMP, and what OpenEXR says of environment maps."""
     height, width = size
     known = stated.view or unstated_view(path)
     kind = source.projection or kind_of(known) or ("perspective" if source.span is not None else None)
@@ -248,14 +248,14 @@ def _view(
 
 
 def _centred(span: float, size: tuple[int, int]) -> Sphere:
-    """The part of a sphere, around its centre, that a picture shows."""
+    """Return the part of a sphere, around its centre, that a picture shows."""
     height, width = size
     around = 2 * round(width * 180 / span)
     return Sphere(around, (around - width) // 2, (around // 2 - height) // 2)
 
 
 def _fractions(path: Path) -> NDArray[np.float32]:
-    """An array (H, W, 3) in [0, 1], full scale = 1."""
+    """Return an array (H, W, 3) in [0, 1], full scale = 1."""
     values = read_array(path)
     if values.ndim != 3 or values.shape[-1] != 3 or values.dtype.kind not in "fu":
         raise UserError(f"{path} holds no picture: its array is {values.dtype} of shape {values.shape}")
@@ -268,7 +268,7 @@ def _fractions(path: Path) -> NDArray[np.float32]:
 
 
 def _float_colours(path: Path) -> NDArray[np.float32] | None:
-    """The samples (H, W, 3) of a TIFF of floating-point colours; `None` for any other file."""
+    """Return the samples (H, W, 3) of a TIFF of floating-point colours; `None` for any other file."""
     if path.suffix.lower() not in (".tif", ".tiff"):
         return None
     samples = read_raster(path).samples

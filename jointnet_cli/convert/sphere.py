@@ -49,11 +49,11 @@ class Line:
         return np.asarray(self.wrap | inside)
 
     def old(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Indices brought to what is known of the old picture: around it, or to its edge."""
+        """Return indices brought to what is known of the old picture: around it, or to its edge."""
         return index % self.length if self.wrap else np.clip(index, *self.known)
 
     def shows(self, index: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which indices lie on what is known."""
+        """Return which indices lie on what is known."""
         return np.asarray(self.wrap | ((index >= self.known[0]) & (index <= self.known[1])))
 
 
@@ -80,14 +80,14 @@ class Grid:
         return turned
 
     def nearest(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A map (h, w) or (h, w, C) on the new grid: no value is there that was not there before; 0 outside."""
+        """Return a map (h, w) or (h, w, C) on the new grid: no value is there that was not there before; 0 outside."""
         rows, columns = (line.old(np.rint(line.centre).astype(np.int64)) for line in (self.rows, self.columns))
         taken = values[np.ix_(rows, columns)]
         return np.where(self.covered if values.ndim == 2 else self.covered[..., None], taken, 0).astype(np.float32)
 
 
 def to_sphere(cylinder: Projection, height: int, width: int, full_width: int | None, crop: bool) -> Grid:
-    """The grid of an equirectangular picture of a cylinder of that size in pixels.
+    """Return the grid of an equirectangular picture of a cylinder of that size in pixels.
 
     Args:
         cylinder: the old view.
@@ -127,7 +127,7 @@ def to_cylinder(
     vertical: float | None,
     columns: int | None,
 ) -> Grid:
-    """The grid of a cylinder of an equirectangular picture of that size in pixels.
+    """Return the grid of a cylinder of an equirectangular picture of that size in pixels.
 
     Args:
         sphere: the old view.
@@ -212,7 +212,7 @@ def _row_of(sphere: Sphere, latitude: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def _averaged(values: NDArray[np.float32], line: Line) -> NDArray[np.float32]:
-    """(n, …) to (N, …): triangle-weighted means along the first axis."""
+    """Convert (n, …) to (N, …): triangle-weighted means along the first axis."""
     radius = np.where(line.covered, np.maximum(line.footprint, 1), 1)
     whole = np.rint(line.centre).astype(np.int64)
     if np.abs(line.centre - whole).max() < _ALIKE and radius.max() < 1 + _ALIKE:
@@ -232,5 +232,5 @@ def _averaged(values: NDArray[np.float32], line: Line) -> NDArray[np.float32]:
 
 
 def latitudes(view: Sphere, height: int) -> NDArray[np.float64]:
-    """(H,) of the centres of the rows, radians, up is positive."""
+    """Return (H,) of the centres of the rows, radians, up is positive."""
     return np.pi * (0.5 - (view.top + np.arange(height) + 0.5) / view.full_height)

@@ -54,7 +54,7 @@ class OutputPlan:
 
 
 def plan_files(source: Path, content: Content, target: TargetOptions, out: Path, command: str) -> list[OutputPlan]:
-    """The files of one source: one for an EXR, else one a part.
+    """Return the files of one source: one for an EXR, else one a part.
 
     Raises:
         UserError: a part that the format cannot hold, or a white that has no meaning there.
@@ -100,7 +100,7 @@ def write_plan(plan: OutputPlan, content: Content, target: TargetOptions, metada
 
 
 def stored_words(plan: OutputPlan) -> str:
-    """How exactly the file holds its values, for people."""
+    """Return how exactly the file holds its values, for people."""
     if plan.path.suffix == ".exr":
         return "EXR, R G B half, maps float32" if "image" in plan.parts else "EXR, float32"
     if plan.path.suffix == ".npy":
@@ -127,7 +127,7 @@ def _bits(target: TargetOptions, part: str) -> int:
 
 
 def _code(depth: DepthMap, target: TargetOptions, bits: int) -> Code | None:
-    """What black and white mean; `None` where the file holds the values themselves."""
+    """Return what black and white mean; `None` where the file holds the values themselves."""
     if target.to == "exr" and target.white:
         raise UserError("an EXR holds the values themselves, not black and white", "leave --white out")
     if depth.quantity == "disparity":

@@ -66,27 +66,27 @@ class Purpose:
 
 
 def quoted(name: str) -> str:
-    """A column's name in SQL."""
+    """Return a column's name in SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """A string in SQL."""
+    """Return a string in SQL."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def is_plain(kind: str) -> bool:
-    """Whether values of a type have a plain text form. Of JSON, only scalars have."""
+    """Return whether values of a type have a plain text form. Of JSON, only scalars have."""
     return not kind.startswith(NESTED) and not kind.endswith("]")
 
 
 def is_number(kind: str) -> bool:
-    """Whether a type can be compared with a bound as it is."""
+    """Return whether a type can be compared with a bound as it is."""
     return kind in INTEGERS | FLOATS or kind.startswith("DECIMAL")
 
 
 def is_identifier(name: str) -> bool:
-    """Whether a column's name says that it holds identifiers or hashes."""
+    """Return whether a column's name says that it holds identifiers or hashes."""
     lower = name.lower()
     return lower == "id" or lower.endswith("_id") or any(word in lower for word in HASHES)
 
@@ -116,7 +116,7 @@ def groups_of(connection: DuckDBPyConnection, reader: str, files: Sequence[str],
 
 
 def spellings(groups: Iterable[Group]) -> dict[str, str]:
-    """Every column in lower case and as the first file spells it."""
+    """Return every column in lower case and as the first file spells it."""
     found: dict[str, str] = {}
     for group in groups:
         for column in group.kinds:
@@ -174,14 +174,14 @@ def _cast(column: str, kind: str, wanted: str) -> str:
 
 
 def _value(column: str, kind: str) -> str:
-    """SQL of a plain value; JSON scalars as text, NULL for not-a-number."""
+    """Return SQL of a plain value; JSON scalars as text, NULL for not-a-number."""
     if kind == "JSON":
         return f"({quoted(column)} ->> '$')"
     return without_nan(quoted(column)) if kind in FLOATS else quoted(column)
 
 
 def without_nan(value: str) -> str:
-    """SQL of a number, NULL for not-a-number.
+    """Return SQL of a number, NULL for not-a-number.
 
     DuckDB answers `isnan` and a comparison with 'nan' from a parquet file's minimum and maximum, which leave NaN out. It does
     not answer `isfinite` from them.
@@ -197,7 +197,7 @@ def _type(
     seen: dict[str, Any] | None,
     purpose: Purpose,
 ) -> str | None:
-    """The type of a column; `None` for a column that is left out."""
+    """Return the type of a column; `None` for a column that is left out."""
     having = [
         (group, column, kind) for group in groups for column, kind in group.kinds.items() if column.lower() == lower
     ]
@@ -237,7 +237,7 @@ def _type(
 def _stands_alone(
     connection: DuckDBPyConnection, having: Sequence[tuple[Group, str, str]], earlier: Collection[str]
 ) -> bool:
-    """Whether a row has a value in a column, and none in the columns that are preferred to it."""
+    """Return whether a row has a value in a column, and none in the columns that are preferred to it."""
     for group, column, kind in having:
         before = [_value(name, other) for name, other in group.kinds.items() if name.lower() in earlier]
         absent = [f"coalesce(CAST({value} AS VARCHAR), '') = ''" for value in before]
@@ -248,7 +248,7 @@ def _stands_alone(
 
 
 def _inferred(seen: dict[str, Any], *, identifier: bool) -> str:
-    """The type of values that are text. Numbers and booleans only: all other text stays as it is spelled."""
+    """Return the type of values that are text. Numbers and booleans only: all other text stays as it is spelled."""
     count = seen["count"]
     if not count or seen["strings"]:
         return "VARCHAR"
@@ -269,7 +269,7 @@ def _integer_type(least: int, greatest: int) -> str:
 def _number_type(
     connection: DuckDBPyConnection, having: Sequence[tuple[Group, str, str]], name: str, *, identifier: bool
 ) -> str:
-    """The type of a column that has several numeric types in several files, by its values."""
+    """Return the type of a column that has several numeric types in several files, by its values."""
     kinds = {kind for *_, kind in having}
     if kinds <= SIGNED:
         return "BIGINT"
@@ -307,7 +307,7 @@ def _no_common_type(having: Sequence[tuple[Group, str, str]], name: str) -> User
 def _values(
     connection: DuckDBPyConnection, groups: Sequence[Group], columns: Collection[str]
 ) -> dict[str, dict[str, Any]]:
-    """What kinds of values columns of text and JSON have, by their names in lower case, in one scan a group."""
+    """Return what kinds of values columns of text and JSON have, by their names in lower case, in one scan a group."""
     total: dict[str, dict[str, Any]] = {}
     for group in groups:
         present = [c for c, kind in group.kinds.items() if c.lower() in columns and kind in ("VARCHAR", "JSON")]

@@ -40,7 +40,7 @@ BOUNDED = frozenset(column for criterion in CRITERIA.values() for column in crit
 
 
 def conditions(wanted: FilterSettings, columns: Collection[str]) -> dict[str, str]:
-    """Every bound in the order of the funnel, by the name that the funnel shows, as an SQL condition.
+    """Return every bound in the order of the funnel, by the name that the funnel shows, as an SQL condition.
 
     Raises:
         UserError: a bound needs a column that the source has not.
@@ -80,7 +80,7 @@ def check_columns(needed: Collection[str], columns: Collection[str], purpose: st
 
 
 def verdict(checks: Collection[str]) -> str:
-    """SQL of the number of the first condition that a row fails, counted from 1; 0 for a row that passes all.
+    """Return SQL of the number of the first condition that a row fails, counted from 1; 0 for a row that passes all.
 
     A condition on a missing value is NULL in SQL and counts as failed.
     """

@@ -39,7 +39,7 @@ def write_index(entries: Iterable[dict[str, Scalar]], path: Path) -> None:
 
 
 def images_below(folder: Path) -> Iterator[dict[str, Scalar]]:
-    """Every image below a folder in the order of its path, captioned by the `.txt` or `.json` beside it."""
+    """Yield every image below a folder in the order of its path, captioned by the `.txt` or `.json` beside it."""
     garbled: list[str] = []
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SOURCE_SUFFIXES and not any(
@@ -57,7 +57,7 @@ def images_below(folder: Path) -> Iterator[dict[str, Scalar]]:
 
 
 def images_in_shards(shards: Iterable[Path]) -> Iterator[dict[str, Scalar]]:
-    """Every image in tar files, with its caption, the plain values of its record, and where its bytes lie."""
+    """Yield every image in tar files, with its caption, the plain values of its record, and where its bytes lie."""
     garbled: list[str] = []
     for shard in shards:
         faults = Faults()
@@ -100,7 +100,7 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _text(data: bytes, name: str, garbled: list[str]) -> str:
-    """A caption; the names of those that are no text are added to `garbled`."""
+    """Return a caption; the names of those that are no text are added to `garbled`."""
     try:
         return decode_text(data).strip()
     except UnicodeDecodeError:

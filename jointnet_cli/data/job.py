@@ -43,7 +43,7 @@ class PrepareJob:
         return self.plan.shards(self.limit)[index - 1 :: count]
 
     def again(self) -> Again:
-        """Whether a status is tried again.
+        """Return whether a status is tried again.
 
         Raises:
             UserError: an unknown failure class.
@@ -51,7 +51,7 @@ class PrepareJob:
         return failure_filter(self.retry)
 
     def path(self, number: int) -> Path:
-        """The tar file of a shard."""
+        """Return the tar file of a shard."""
         return self.out / f"{shard_name(number)}.tar"
 
     def missing(self, number: int) -> int:

@@ -72,20 +72,20 @@ class Plan:
         return self.folder is None
 
     def count(self, limit: int | None = None) -> int:
-        """Number of samples; `limit` cuts the set off."""
+        """Return the number of samples; `limit` cuts the set off."""
         return self.rows if limit is None else min(self.rows, limit)
 
     def positions(self, shard: int, limit: int | None = None) -> range:
-        """The running numbers of a shard's samples."""
+        """Return the running numbers of a shard's samples."""
         start = shard * self.shard_size
         return range(start, max(start, min(self.count(limit), start + self.shard_size)))
 
     def shards(self, limit: int | None = None) -> range:
-        """The numbers of the shards."""
+        """Return the numbers of the shards."""
         return range(-(-self.count(limit) // self.shard_size))
 
     def select(self, shard: int, limit: int | None = None) -> str:
-        """SQL of a shard's rows: `number` and the source's columns."""
+        """Return SQL of a shard's rows: `number` and the source's columns."""
         positions = self.positions(shard, limit)
         first = bisect_right(self.parts, positions.start) - 1
         last = bisect_left(self.parts, positions.stop, lo=first + 1)
@@ -93,7 +93,7 @@ class Plan:
         return f"SELECT * FROM read_parquet([{files}]) WHERE number >= {positions.start} AND number < {positions.stop}"
 
     def read(self, shard: int, limit: int | None = None) -> list[ImageRow]:
-        """The images of a shard, in order."""
+        """Return the images of a shard, in order."""
         cursor = plan_cursor().execute(f"{self.select(shard, limit)} ORDER BY number")
         names = [column[0] for column in cursor.description or []]
         rows = []
@@ -113,7 +113,7 @@ def _reader() -> DuckDBPyConnection:
 
 
 def plan_cursor() -> DuckDBPyConnection:
-    """A cursor that reads plans, for use in any thread."""
+    """Return a cursor that reads plans, for use in any thread."""
     return _reader().cursor()
 
 
@@ -125,7 +125,7 @@ def read_plan(folder: Path) -> Plan:
 
 
 def connect(path: Path | None = None, threads: int | None = None) -> DuckDBPyConnection:
-    """A database in memory or in a file, within `MEMORY_LIMIT`."""
+    """Return a database in memory or in a file, within `MEMORY_LIMIT`."""
     import duckdb
 
     connection = duckdb.connect(str(path) if path else ":memory:")
@@ -163,7 +163,7 @@ def open_plan(out: Path, source: str, settings: PrepareSettings) -> Plan:
 
 
 def open_world_plan(out: Path, settings: PrepareSettings, count: int) -> Plan:
-    """The plan of rendered worlds in a folder, whose facts stand in its `worlds.json`.
+    """Return the plan of rendered worlds in a folder, whose facts stand in its `worlds.json`.
 
     Raises:
         UserError: the folder has other worlds, or the seeds are not allowed.
@@ -179,7 +179,7 @@ def open_world_plan(out: Path, settings: PrepareSettings, count: int) -> Plan:
 
 
 def world_plan(settings: PrepareSettings, count: int) -> Plan:
-    """The plan of `count` rendered worlds.
+    """Return the plan of `count` rendered worlds.
 
     Raises:
         UserError: seeds that are reserved for evaluation without `worlds.evaluation`, or the reverse.
@@ -219,7 +219,7 @@ def _require_equal(out: Path, made: Mapping[str, Any], asked: Mapping[str, Any],
 
 
 def _changes(made: Mapping[str, Any], asked: Mapping[str, Any], table: str = "") -> Iterator[str]:
-    """What decided a set and is asked for otherwise now."""
+    """Yield what decided a set and is asked for otherwise now."""
     for name in sorted({*made, *asked}):
         before, now = made.get(name), asked.get(name)
         if isinstance(before, dict) and isinstance(now, dict):
@@ -303,7 +303,7 @@ def _sift(
 
 
 def _stored_names(columns: Sequence[str]) -> dict[str, str]:
-    """The source's columns under names that leave the download's own columns free; SQL's names have no case."""
+    """Return the source's columns under names that leave the download's own columns free; SQL's names have no case."""
     taken = {*RESULTS, "number", "file_row_number"}
     stored: dict[str, str] = {}
     for column in columns:

@@ -22,7 +22,7 @@ CELL, COLUMNS, ROWS = 128, 8, 6
 
 
 def write_report(out: Path, plan: Plan, limit: int | None) -> dict[str, Any]:
-    """Sum up the stats of all shards that are complete, whoever wrote them, and write `report.json`."""
+    """Return the sum up the stats of all shards that are complete, whoever wrote them, and write `report.json`."""
     statuses: Counter[str] = Counter()
     received = complete = 0
     seconds = 0.0
@@ -68,7 +68,7 @@ def write_contact_sheet(out: Path) -> Path | None:
 
 
 def _examples(shards: Sequence[Path]) -> Iterator[bytes]:
-    """As many images from each of some shards that lie evenly apart."""
+    """Yield as many images from each of some shards that lie evenly apart."""
     places = COLUMNS * ROWS
     count = min(places, len(shards))
     chosen = [shards[number * len(shards) // count] for number in range(count)]
@@ -104,7 +104,7 @@ class DownloadEstimate:
 
 
 def estimate(rows: int, settings: PrepareSettings) -> DownloadEstimate:
-    """What `rows` wanted images will take."""
+    """Return what `rows` wanted images will take."""
     images = round(rows * SUCCESS_RATE)
     pixels = settings.image.size**2
     rate = min(settings.fetch.concurrency / SECONDS_PER_ANSWER, settings.fetch.decoder_threads * IMAGES_PER_CORE)

@@ -45,17 +45,17 @@ class ImageRow:
 
 
 def row_key(shard: int, place: int) -> str:
-    """The key of a place in a shard."""
+    """Return the key of a place in a shard."""
     return f"{shard:0{SHARD_DIGITS}}{place:0{PLACE_DIGITS}}"
 
 
 def shard_name(shard: int) -> str:
-    """The stem of a shard's files."""
+    """Return the stem of a shard's files."""
     return f"{shard:0{SHARD_DIGITS}}"
 
 
 def shard_of(key: str) -> int:
-    """The shard that a key belongs to."""
+    """Return the shard that a key belongs to."""
     return int(key[:-PLACE_DIGITS])
 
 

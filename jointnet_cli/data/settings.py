@@ -218,7 +218,7 @@ class PrepareSettings:
 
 
 def prepare_recipes() -> dict[str, Path]:
-    """The recipes of downloads that come with the package, by name such as `prepare/coyo`."""
+    """Return the recipes of downloads that come with the package, by name such as `prepare/coyo`."""
     from jointnet_cli.recipe_file import shipped_files
 
     return {name: path for name, path in shipped_files().items() if name.startswith("prepare/")}

@@ -130,7 +130,7 @@ def open_table(
 
 
 def _as_number(connection: DuckDBPyConnection, spec: str, name: str, column: str, relation: str) -> str:
-    """SQL of a column of text as numbers. Warn on stderr of values that are not numbers: they pass no bound."""
+    """Return SQL of a column of text as numbers. Warn on stderr of values that are not numbers: they pass no bound."""
     text = f"trim(CAST({column} AS VARCHAR))"
     number = f"TRY_CAST({text} AS DOUBLE)"
     count, example = connection.execute(
@@ -162,7 +162,7 @@ def _check_header(spec: str, kind: str, given: Sequence[str]) -> None:
 
 
 def _our_names(spec: str, given: Sequence[str], names: Mapping[str, str]) -> dict[str, str]:
-    """Our names and the source's columns that they stand for; one column may have several."""
+    """Return our names and the source's columns that they stand for; one column may have several."""
     for name, column in names.items():
         if column not in given:
             raise UserError(
@@ -183,7 +183,7 @@ def _our_names(spec: str, given: Sequence[str], names: Mapping[str, str]) -> dic
 
 
 def _files(connection: DuckDBPyConnection, spec: str, scratch: Path) -> tuple[str, Sequence[str]]:
-    """The tables that a source names, and their kind."""
+    """Return the tables that a source names, and their kind."""
     if is_remote(spec):
         connect_remote(connection, spec)
         pattern = spec if _kind(spec) else f"{spec.rstrip('/')}/**/*.parquet"
@@ -198,7 +198,7 @@ def _files(connection: DuckDBPyConnection, spec: str, scratch: Path) -> tuple[st
 
 
 def _folder(folder: Path, scratch: Path) -> tuple[str, Sequence[str]]:
-    """What lies in a folder: shards before tables, because tables also lie beside shards; then images."""
+    """Return what lies in a folder: shards before tables, because tables also lie beside shards; then images."""
     if shards := sorted(folder.glob("*.tar")):
         return _index(images_in_shards(shards), scratch)
     if tables := sorted(str(path) for path in folder.rglob("*") if path.is_file() and _kind(path.name)):
@@ -263,7 +263,7 @@ AWS = {
 
 
 def is_remote(spec: str) -> bool:
-    """Whether a source lies elsewhere."""
+    """Return whether a source lies elsewhere."""
     return spec.startswith(SCHEMES)
 
 
@@ -295,7 +295,7 @@ def connect_remote(connection: DuckDBPyConnection, spec: str) -> None:
 
 
 def remote_files(connection: DuckDBPyConnection, pattern: str) -> list[str]:
-    """The files of a pattern, in order.
+    """Return the files of a pattern, in order.
 
     Raises:
         UserError: the place does not answer.

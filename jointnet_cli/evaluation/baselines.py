@@ -306,7 +306,7 @@ class FinishedSamples(Method):
         self._keys = list(self._depth)
 
     def _is_normal(self, key: str, file: Path) -> bool:
-        """Whether a file holds normals, and not only the depth that was found at the same key."""
+        """Return whether a file holds normals, and not only the depth that was found at the same key."""
         is_depth = key in self._depth and self._depth[key][1] == file
         return not is_depth or split_name(file.relative_to(self._folder)).word in KIND_WORDS["normal"]
 

@@ -390,7 +390,7 @@ class FolderImages:
 
 
 def _is_image(path: Path) -> bool:
-    """Whether a path within a folder is an image, by its suffix and the words of its name."""
+    """Return whether a path within a folder is an image, by its suffix and the words of its name."""
     word = split_name(path).word
     hidden = any(part.startswith(".") for part in path.parts)
     return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and (word is None or word in KIND_WORDS["image"])

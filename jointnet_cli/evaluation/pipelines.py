@@ -69,7 +69,7 @@ class Pipeline:
         return int(self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor)
 
     def sides(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of about the model's own area in the shape of a map."""
+        """Return the height and width of about the model's own area in the shape of a map."""
         scale = self.size / (height * width) ** 0.5
         step = min(SIDE_STEP, self.size)
         rounded = [max(step, round(side * scale / step) * step) for side in (height, width)]
@@ -90,7 +90,7 @@ class Pipeline:
 
     @torch.inference_mode()
     def _text(self, prompt: str) -> dict[str, Any]:
-        """The pipeline's arguments for a prompt and the empty negative prompt."""
+        """Return the pipeline's arguments for a prompt and the empty negative prompt."""
         text = ClipEncoder(self.pipeline.tokenizer, self.pipeline.text_encoder)
         if not text.beyond([prompt])[0]:
             return {"prompt": prompt}
@@ -178,7 +178,7 @@ class Untouched:
 
 
 def unpack_disparity(channels: Tensor) -> Tensor:
-    """The disparity (H, W) in [0, 1] that LDM3D's decoded channels hold, near = 1.
+    """Return the disparity (H, W) in [0, 1] that LDM3D's decoded channels hold, near = 1.
 
     One channel is the disparity itself. Of three, all in [0, 1], the second holds the upper eight bits of sixteen and the
     third the lower eight.

@@ -65,7 +65,7 @@ def claim(path: Path) -> Iterator[Path | None]:
 
 
 def claim_path(path: Path) -> Path:
-    """The temporary name for the new content of `path`. Where it lies, a process is at it or was killed."""
+    """Return the temporary name for the new content of `path`. Where it lies, a process is at it or was killed."""
     return path.with_name(f".{path.name}.writing")
 
 
@@ -78,7 +78,7 @@ def _locked(descriptor: int) -> bool:
 
 
 def _is(path: Path, descriptor: int) -> bool:
-    """Whether the open file still has that name: its former holder may have renamed it between open and lock."""
+    """Return whether the open file still has that name: its former holder may have renamed it between open and lock."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:

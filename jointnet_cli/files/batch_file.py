@@ -76,7 +76,7 @@ def _read_text(source: str, place: str) -> str:
 
 
 def _lines(text: str, place: str) -> Iterator[tuple[str, str]]:
-    """The lines that are not blank, each with its place."""
+    """Yield the lines that are not blank, each with its place."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield f"{place} line {number}", line.strip()
@@ -110,7 +110,7 @@ def _json_rows(text: str, place: str) -> Iterator[BatchRow]:
 
 
 def _row(place: str, values: Iterable[tuple[str, Any]]) -> BatchRow:
-    """A row whose columns may be written as flags are: `negative-prompt`."""
+    """Return a row whose columns may be written as flags are: `negative-prompt`."""
     row = {_column(name): value for name, value in values}
     for name, value in row.items():
         if not str(value).isascii() and any("\ud800" <= character <= "\udfff" for character in str(value)):

@@ -23,13 +23,13 @@ _FAR_TO_NEAR = np.array(
 
 
 def srgb_to_linear(srgb: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Linear light of sRGB values in [0, 1], any shape (IEC 61966-2-1)."""
+    """Return linear light of sRGB values in [0, 1], any shape (IEC 61966-2-1)."""
     srgb = np.asarray(srgb, np.float32)
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
 def linear_to_srgb(linear: NDArray[np.float32]) -> NDArray[np.float32]:
-    """sRGB values of linear light in [0, 1], any shape: the inverse of `srgb_to_linear`."""
+    """Return sRGB values of linear light in [0, 1], any shape: the inverse of `srgb_to_linear`."""
     linear = np.asarray(linear, np.float32)
     curve = 1.055 * np.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055
     return np.where(linear <= 0.0031308, linear * 12.92, curve).astype(np.float32)

@@ -56,7 +56,7 @@ class ColorSpace(Protocol):
     """A colour space other than sRGB."""
 
     def to_srgb(self, samples: NDArray[Any]) -> NDArray[np.float32]:
-        """Samples (H, W, C) uint8 or uint16 to sRGB (H, W, 1 or 3) in [0, 1], grey with one channel."""
+        """Convert samples (H, W, C) uint8 or uint16 to sRGB (H, W, 1 or 3) in [0, 1], grey with one channel."""
         ...
 
 
@@ -126,7 +126,7 @@ def png_chunks(data: bytes) -> dict[bytes, bytes]:
 
 @lru_cache(maxsize=64)
 def _profile_space(data: bytes, channels: Channels) -> ColorSpace | Literal["sRGB"] | None:
-    """The space of a profile; `None` where the profile cannot be used."""
+    """Return the space of a profile; `None` where the profile cannot be used."""
     if _SIGNATURES.get(data[16:20]) != channels:
         return None
     try:
@@ -153,7 +153,7 @@ def _curve_space(tags: Mapping[bytes, bytes], channels: Channels) -> ColorSpace:
 
 
 def _tags(data: bytes) -> dict[bytes, bytes]:
-    """The tags of a profile by signature (ICC.1:2022, 7.3)."""
+    """Return the tags of a profile by signature (ICC.1:2022, 7.3)."""
     if data[36:40] != b"acsp":
         raise ValueError("no ICC profile")
     (count,) = struct.unpack_from(">I", data, 128)
@@ -162,7 +162,7 @@ def _tags(data: bytes) -> dict[bytes, bytes]:
 
 
 def _curve(tag: bytes) -> NDArray[np.float32]:
-    """(65536,) linear light of a `curv` or `para` tag (ICC.1:2022, 10.6 and 10.18)."""
+    """Return (65536,) linear light of a `curv` or `para` tag (ICC.1:2022, 10.6 and 10.18)."""
     if tag[:4] == b"para":
         (kind,) = struct.unpack_from(">H", tag, 8)
         return _parametric(*_numbers(tag, 12, (1, 3, 4, 5, 7)[kind]))
@@ -178,7 +178,7 @@ def _curve(tag: bytes) -> NDArray[np.float32]:
 
 
 def _parametric(g: float, *rest: float) -> NDArray[np.float32]:
-    """(65536,) of ICC's parametric curves: (a x + b)^g + e from x = d on, c x + f below."""
+    """Return (65536,) of ICC's parametric curves: (a x + b)^g + e from x = d on, c x + f below."""
     if len(rest) == 2:  # zero below -b / a
         a, b = rest
         c, d, e, f = 0.0, -b / a, 0.0, 0.0
@@ -192,13 +192,13 @@ def _parametric(g: float, *rest: float) -> NDArray[np.float32]:
 
 
 def _numbers(tag: bytes, start: int, count: int) -> NDArray[np.float64]:
-    """Numbers of 16 bits before and 16 after the point."""
+    """Return numbers of 16 bits before and 16 after the point."""
     return np.frombuffer(tag, ">i4", count, start) / 65536
 
 
 @lru_cache(maxsize=64)
 def _coded_space(coded: bytes, channels: Channels) -> ColorSpace | None:
-    """The space of a `cICP` chunk: primaries, transfer, matrix and range (ITU-T H.273)."""
+    """Return the space of a `cICP` chunk: primaries, transfer, matrix and range (ITU-T H.273)."""
     primaries, transfer, matrix, full = coded
     if transfer in _REC709_TRANSFER:
         curve = _parametric(1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
@@ -214,7 +214,7 @@ def _coded_space(coded: bytes, channels: Channels) -> ColorSpace | None:
 
 @lru_cache(maxsize=64)
 def _stated_space(gamma: bytes, chromaticities: bytes, channels: Channels) -> ColorSpace | None:
-    """The space of PNG's chunks `gAMA` and `cHRM`; what neither states is as in sRGB."""
+    """Return the space of PNG's chunks `gAMA` and `cHRM`; what neither states is as in sRGB."""
     curve = srgb_to_linear(_LEVELS.astype(np.float32))
     if len(gamma) == 4 and (value := int.from_bytes(gamma, "big") / 100_000) > 0 and abs(value * 2.2 - 1) > _SRGB_GAMMA:
         curve = _parametric(1 / value)
@@ -238,7 +238,7 @@ def _space(curve: NDArray[np.float32], primaries: Any, white: Any, channels: Cha
 
 
 def _is_srgb(space: ColorSpace, channels: Channels) -> bool:
-    """Whether every level of grey, and of red, green and blue alone, stays what it is."""
+    """Return whether every level of grey, and of red, green and blue alone, stays what it is."""
     levels = np.arange(256, dtype=np.uint8)
     if channels == "L":
         probe = levels[None, :, None]
@@ -260,7 +260,7 @@ def _rgb_to_xyz(primaries: Any, white: Any) -> NDArray[np.float64]:
 
 
 def _adaptation(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """XYZ under one white to XYZ under another, by Bradford's cone responses."""
+    """Convert XYZ under one white to XYZ under another, by Bradford's cone responses."""
     scale = (_BRADFORD @ target) / (_BRADFORD @ source)
     matrix: NDArray[np.float64] = np.linalg.inv(_BRADFORD) @ (scale[:, None] * _BRADFORD)
     return matrix

@@ -63,7 +63,7 @@ class Raster:
         return self.maximum or int(np.iinfo(self.samples.dtype).max)
 
     def fractions(self) -> NDArray[np.float32]:
-        """Samples in [0, 1], full scale = 1; numbers without a range as they are."""
+        """Return samples in [0, 1], full scale = 1; numbers without a range as they are."""
         return _fractions(self.samples) if self.has_scale else self.samples.astype(np.float32)
 
 
@@ -249,7 +249,7 @@ def _other_tiles(picture: Image.Image) -> list[Any] | None:
 
 
 def _with_key(samples: NDArray[np.uint16], key: object) -> NDArray[np.uint16]:
-    """Samples with alpha, where a PNG names one colour that is transparent."""
+    """Return samples with alpha, where a PNG names one colour that is transparent."""
     if not isinstance(key, int | tuple):
         return samples
     clear = (samples == np.array(key)).all(axis=-1, keepdims=True)

@@ -45,7 +45,7 @@ class Exr(NamedTuple):
     """For the user: what had to be decided to make one picture of the file."""
 
     def depths(self) -> list[str]:
-        """The channels whose name means depth, best first.
+        """Return the channels whose name means depth, best first.
 
         In this order: `disparity` (alone, or with `.Y`, `.V`, `.Z`), `Z`, and `depth` (the same). Of equals the one with the
         fewest layers in its name comes first, then the alphabet decides. A layer with all of `X`, `Y`, `Z`
@@ -85,7 +85,7 @@ class Exr(NamedTuple):
         return vectors[name]
 
     def stack(self, channels: Iterable[str]) -> NDArray[np.float32]:
-        """These channels as (H, W, C)."""
+        """Return these channels as (H, W, C)."""
         return np.stack([self.channels[name] for name in channels], axis=-1).astype(np.float32)
 
     def _prefixes(self, axes: str) -> dict[str, tuple[str, ...]]:
@@ -179,7 +179,7 @@ def write_channels(
 
 
 def is_exr(path: Path) -> bool:
-    """Whether a file is there and begins as OpenEXR does."""
+    """Return whether a file is there and begins as OpenEXR does."""
     if not path.is_file():
         return False
     with path.open("rb") as stream:
@@ -214,7 +214,7 @@ def read_exr(path: Path) -> Exr:
 
 
 def exr_notes(path: Path) -> tuple[str, ...]:
-    """What `read_exr` decides to make one picture of a file, in words; empty for a file that is not OpenEXR.
+    """Return what `read_exr` decides to make one picture of a file, in words; empty for a file that is not OpenEXR.
 
     Reads the headers alone. Raises `UserError` for a damaged file.
     """
@@ -281,7 +281,7 @@ def _views(parts: list[Any]) -> tuple[str, ...]:
 
 
 def _named_channels(parts: list[Any], views: tuple[str, ...]) -> list[tuple[Any, dict[str, Any]]]:
-    """The channels of each part by the names that `read_exr` gives them, each once."""
+    """Return the channels of each part by the names that `read_exr` gives them, each once."""
     if len(parts) == 1:
         return [(parts[0], dict(parts[0].channels))]
     seen = [part for part in parts if part.header.get("view") in (None, *views[:1])]
@@ -309,7 +309,7 @@ def _named_channels(parts: list[Any], views: tuple[str, ...]) -> list[tuple[Any,
 
 
 def _placed(path: Path, part: Any, name: str, channel: Any) -> NDArray[Any]:
-    """A channel's values in the display window."""
+    """Return a channel's values in the display window."""
     data, display = _window(part, "dataWindow"), _window(part, "displayWindow")
     pixels = np.asarray(channel.pixels)
     if (channel.xSampling, channel.ySampling) != (1, 1):
@@ -341,10 +341,10 @@ def _window_note(part: Any) -> str | None:
 
 
 def _window(part: Any, name: str) -> NDArray[np.int_]:
-    """(2, 2): the first and the last pixel, each as row and column."""
+    """Return (2, 2): the first and the last pixel, each as row and column."""
     return np.array(part.header[name], int)[:, ::-1]
 
 
 def _nearest(name: str, known: Collection[str]) -> str:
-    """A hint: the nearest of the known names, and all of them."""
+    """Return a hint: the nearest of the known names, and all of them."""
     return " ".join(filter(None, [did_you_mean(name, known), f"it has {', '.join(known)}"]))

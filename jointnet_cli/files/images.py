@@ -114,7 +114,7 @@ def read_image(path: Path) -> NDArray[np.float32]:
 
 
 def read_text(path: Path) -> dict[str, str]:
-    """The text chunks of a PNG, empty if it has none. Raises `UserError` if the file is not an image."""
+    """Return the text chunks of a PNG, empty if it has none. Raises `UserError` if the file is not an image."""
     return {key: str(value) for key, value in getattr(open_picture(path), "text", {}).items()}
 
 

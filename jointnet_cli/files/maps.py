@@ -97,7 +97,7 @@ def read_mask(path: Path) -> NDArray[np.float32]:
 
 
 def relative_disparity(inverse_depth: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Inverse depth in any unit, (H, W), sky = 0, to relative disparity in [0, 1], as training data has it."""
+    """Convert inverse depth in any unit, (H, W), sky = 0, to relative disparity in [0, 1], as training data has it."""
     low = inverse_depth.min()
     span = max(float(np.quantile(inverse_depth, NEAR_QUANTILE) - low), 1e-6)
     disparity: NDArray[np.float32] = np.clip((inverse_depth - low) / span, 0, 1).astype(np.float32)
@@ -105,18 +105,18 @@ def relative_disparity(inverse_depth: NDArray[np.float32]) -> NDArray[np.float32
 
 
 def is_hit(distance: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Which of a file's distances (H, W) are of something: finite, positive and less than `NO_HIT`."""
+    """Return which of a file's distances (H, W) are of something: finite, positive and less than `NO_HIT`."""
     hit: NDArray[np.bool_] = np.isfinite(distance) & (distance > 0) & (distance < NO_HIT)
     return hit
 
 
 def with_endless_sky(distance: NDArray[np.floating]) -> NDArray[np.float32]:
-    """A file's distances (H, W), infinite where they are of nothing."""
+    """Return a file's distances (H, W), infinite where they are of nothing."""
     return np.where(is_hit(distance), distance, np.inf).astype(np.float32)
 
 
 def disparity_of_distance(distance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Distances in any unit, (H, W), to relative disparity; what is not finite, not positive or huge is sky."""
+    """Convert distances in any unit, (H, W), to relative disparity; what is not finite, not positive or huge is sky."""
     hit = is_hit(distance)
     distance = np.where(hit, distance, 1).astype(np.float64)
     nearest = distance[hit].min(initial=np.inf)
@@ -125,7 +125,7 @@ def disparity_of_distance(distance: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def unit_normals(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Vectors (H, W, 3) at unit length, zero where they are shorter than `SKY_LENGTH`."""
+    """Return vectors (H, W, 3) at unit length, zero where they are shorter than `SKY_LENGTH`."""
     vectors = np.nan_to_num(vectors)
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     scaled = np.where(np.abs(length - 1) < UNIT_TOLERANCE, vectors, vectors / np.maximum(length, SKY_LENGTH))
@@ -162,7 +162,7 @@ def _read_depth(path: Path, kind: DepthKind, channel: str | None) -> MapFile:
 
 
 def kind_of_channel(channel: str | None) -> DepthKind | None:
-    """What a channel's name says of its numbers; `None` is nothing."""
+    """Return what a channel's name says of its numbers; `None` is nothing."""
     words = (channel or "").lower().split(".")
     if "disparity" in words:
         return "disparity"
@@ -170,7 +170,7 @@ def kind_of_channel(channel: str | None) -> DepthKind | None:
 
 
 def depth_numbers(path: Path, channel: str | None = None) -> DepthNumbers:
-    """The numbers of a depth file; `channel` names the channel of an EXR.
+    """Return the numbers of a depth file; `channel` names the channel of an EXR.
 
     Raises:
         UserError: a file that cannot be read or holds no depth; a `channel` that it does not have.

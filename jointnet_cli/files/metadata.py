@@ -19,7 +19,7 @@ _PIXELS = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def gpano_xmp(view: Projection | Sphere, width: int, height: int, *, heading: float = 0.0) -> str:
-    """The XMP packet of a panorama of that size in pixels: its projection, and where it lies in the full one.
+    """Return the XMP packet of a panorama of that size in pixels: its projection, and where it lies in the full one.
 
     A cylinder's rows count from the horizon, downwards. `heading` is the compass direction of the picture's centre in
     degrees, which nothing that we make knows: 0 is an assumption, written because maps ask for one. Raises ValueError for
@@ -68,7 +68,7 @@ def read_gpano(path: Path) -> Projection | Sphere | None:
 
 
 def parse_gpano(packet: str, width: int, height: int) -> Projection | Sphere | None:
-    """The same of an XMP packet and the picture's size in pixels.
+    """Return the same of an XMP packet and the picture's size in pixels.
 
     A picture that was made smaller since its fields were written is taken for the same view.
     """
@@ -88,7 +88,7 @@ def parse_gpano(packet: str, width: int, height: int) -> Projection | Sphere | N
 
 
 def _fields(packet: str) -> dict[str, str]:
-    """The GPano fields of a packet, written as attributes or as elements; none if it is damaged."""
+    """Return the GPano fields of a packet, written as attributes or as elements; none if it is damaged."""
     try:
         # The packet's own wrapper may state an encoding that the text no longer has.
         root = ElementTree.fromstring(re.sub(r"<\?.*?\?>", "", packet, flags=re.DOTALL).strip().strip("\0"))
@@ -150,5 +150,5 @@ def convention(name: str, projection: Projection) -> dict[str, Any]:
 
 
 def _encodable(text: str) -> str:
-    """Text without what UTF-8 cannot hold: file names that are not UTF-8 reach Python as lone surrogates."""
+    """Return the text without what UTF-8 cannot hold: file names that are not UTF-8 reach Python as lone surrogates."""
     return text.encode("utf-8", "replace").decode("utf-8")

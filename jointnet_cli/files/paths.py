@@ -28,7 +28,7 @@ def slug(text: str) -> str:
 
 
 def stem(index: int, seed: int, text: str) -> str:
-    """The part that all files of one result share; `index` counts the items of a batch from 0."""
+    """Return the part that all files of one result share; `index` counts the items of a batch from 0."""
     return f"{index:05}_{seed}_{slug(text)}"
 
 
@@ -58,7 +58,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
 
 def list_photos(names: Iterable[str]) -> list[Path]:
-    """The photos behind `names`, each once, in the order given; folders and patterns in sorted order.
+    """Return the photos behind `names`, each once, in the order given; folders and patterns in sorted order.
 
     Raises:
         UserError: a name that leads to no file, or nothing at all.
@@ -99,7 +99,7 @@ def _expand(name: str) -> list[Path]:
 
 
 def cache_home() -> Path:
-    """`$XDG_CACHE_HOME/jointnet`, by default `~/.cache/jointnet`."""
+    """Return `$XDG_CACHE_HOME/jointnet`, by default `~/.cache/jointnet`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jointnet"
 
 

@@ -23,12 +23,12 @@ _ASSOCIATED, _UNASSOCIATED = 1, 2
 
 
 def is_tiff(data: bytes) -> bool:
-    """Whether a file is a TIFF or BigTIFF."""
+    """Return whether a file is a TIFF or BigTIFF."""
     return data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def pillow_reads(data: bytes) -> bool:
-    """Whether Pillow gives the values of a TIFF's first page: up to 8 bits, and the plain layouts of more."""
+    """Return whether Pillow gives the values of a TIFF's first page: up to 8 bits, and the plain layouts of more."""
     page = _first_page(data)
     bits, form, extra = page.bitspersample, page.sampleformat, tuple(map(int, page.extrasamples))
     if form == _INTEGER and bits <= 8:
@@ -42,7 +42,7 @@ def pillow_reads(data: bytes) -> bool:
 
 
 def page_size(data: bytes) -> tuple[int, int]:
-    """Width and height of the first page, as stored."""
+    """Return the width and height of the first page, as stored."""
     page = _first_page(data)
     return page.imagewidth, page.imagelength
 
@@ -82,7 +82,7 @@ def read_page(data: bytes) -> tuple[NDArray[Any], bytes | None, int, int]:
 
 
 def _first_page(data: bytes) -> TiffPage:
-    """The first page, undecoded."""
+    """Return the first page, undecoded."""
     import tifffile
 
     try:
@@ -93,7 +93,7 @@ def _first_page(data: bytes) -> TiffPage:
 
 
 def _full_scale(values: NDArray[Any], page: TiffPage, colours: int) -> NDArray[np.uint16]:
-    """Unsigned samples with black at 0 and full scale at 65535, and straight alpha if there is any."""
+    """Return unsigned samples with black at 0 and full scale at 65535, and straight alpha if there is any."""
     extra = [int(kind) for kind in page.extrasamples]
     if not extra and page.photometric == RGB and values.shape[-1] == 4:
         extra = [_UNASSOCIATED]  # as other readers take a fourth channel that is not explained

@@ -106,7 +106,7 @@ class LoraJointNet(JointNet):
 
 
 def read_adapters(folder: Path, names: Sequence[str]) -> dict[str, LoraConfig]:
-    """The adapters of some branches in a model folder, without their weights.
+    """Return the adapters of some branches in a model folder, without their weights.
 
     Raises:
         UserError: they cannot be read, or peft is not installed.
@@ -128,7 +128,7 @@ def _lora(rank: int, alpha: int, targets: Sequence[str]) -> LoraConfig:
 
 
 def _adapted(unet: UNet2DConditionModel, config: LoraConfig) -> UNet2DConditionModel:
-    """A UNet with adapters, whose other parameters are those of `unet`: the same objects."""
+    """Return a UNet with adapters, whose other parameters are those of `unet`: the same objects."""
     from peft import inject_adapter_in_model
 
     shared = deepcopy(unet, {id(weights): weights for weights in unet.parameters()})

@@ -207,7 +207,7 @@ def _widened(unet: UNet2DConditionModel, inputs: int, outputs: int, output: Outp
 
 
 def _untrained(unet: UNet2DConditionModel, inputs: int, outputs: int) -> UNet2DConditionModel:
-    """A new UNet of the same shape with so many times the channels in and out."""
+    """Return a new UNet of the same shape with so many times the channels in and out."""
     # Without diffusers' own entries, one of which names settings that stay at their defaults.
     config = {key: value for key, value in unet.config.items() if not key.startswith("_")}
     channels = {"in_channels": inputs * config["in_channels"], "out_channels": outputs * config["out_channels"]}

@@ -21,7 +21,7 @@ class Conditioning:
     """The base model's further conditions, each (B, …), such as SDXL's `text_embeds` and `time_ids`."""
 
     def rows(self, numbers: Sequence[int]) -> Conditioning:
-        """The items of these numbers, in that order; a number may come more than once."""
+        """Return the items of these numbers, in that order; a number may come more than once."""
         added = None if self.added is None else {name: value[numbers] for name, value in self.added.items()}
         return Conditioning(self.text[numbers], added)
 
@@ -42,7 +42,7 @@ class Features:
 
 
 def skip_widths(unet: UNet2DConditionModel) -> list[int]:
-    """Channels of every skip tensor of a UNet, in the order of `Features.skips`."""
+    """Return channels of every skip tensor of a UNet, in the order of `Features.skips`."""
     widths = list(unet.config.block_out_channels)
     layers = unet.config.layers_per_block
     layers = [layers] * len(widths) if isinstance(layers, int) else list(layers)
@@ -54,7 +54,7 @@ def skip_widths(unet: UNet2DConditionModel) -> list[int]:
 
 
 def embed_time(unet: UNet2DConditionModel, sample: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
-    """The timestep embedding (B, width) with the base model's added conditions in it."""
+    """Return the timestep embedding (B, width) with the base model's added conditions in it."""
     embedding = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=timestep))
     added = unet.get_aug_embed(
         emb=embedding, encoder_hidden_states=conditioning.text, added_cond_kwargs=conditioning.added
@@ -65,7 +65,7 @@ def embed_time(unet: UNet2DConditionModel, sample: Tensor, timestep: Tensor, con
 
 
 def encode(unet: UNet2DConditionModel, hidden: Tensor, embedding: Tensor, text: Tensor) -> Features:
-    """The down and middle blocks.
+    """Return the down and middle blocks.
 
     `hidden` (B, c, h, w) is the sum of `conv_in` and whatever else enters there; `embedding` comes from `embed_time`.
     """
@@ -79,7 +79,7 @@ def encode(unet: UNet2DConditionModel, hidden: Tensor, embedding: Tensor, text: 
 
 
 def decode(unet: UNet2DConditionModel, features: Features, embedding: Tensor, text: Tensor) -> Tensor:
-    """The up blocks and the output layer: the prediction (B, out_channels, h, w)."""
+    """Return the up blocks and the output layer: the prediction (B, out_channels, h, w)."""
     hidden, skips = features.middle, list(features.skips)
     for block in unet.up_blocks:
         count = len(block.resnets)
@@ -94,7 +94,7 @@ def decode(unet: UNet2DConditionModel, features: Features, embedding: Tensor, te
 
 
 def text_states(unet: UNet2DConditionModel, conditioning: Conditioning) -> Tensor:
-    """The text as the cross-attention layers read it (some bases project it first)."""
+    """Return the text as the cross-attention layers read it (some bases project it first)."""
     states: Tensor = unet.process_encoder_hidden_states(
         encoder_hidden_states=conditioning.text, added_cond_kwargs=conditioning.added
     )
@@ -106,5 +106,5 @@ def _text_for(block: nn.Module, text: Tensor) -> dict[str, Any]:
 
 
 def expand_timestep(timestep: Tensor | int, batch: int, device: torch.device) -> Tensor:
-    """One timestep per item, (B,)."""
+    """Return one timestep per item, (B,)."""
     return torch.as_tensor(timestep, device=device).reshape(-1).expand(batch)

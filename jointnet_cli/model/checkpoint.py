@@ -103,7 +103,7 @@ class JointModel:
         return conditioning
 
     def unknown_words(self, *prompts: str) -> list[str]:
-        """The words of prompts that `encode_text` leaves out."""
+        """Return the words of prompts that `encode_text` leaves out."""
         return self.words.unknown(*prompts) if self.words else []
 
     def cut_words(self, *prompts: str) -> list[str]:
@@ -111,14 +111,14 @@ class JointModel:
         return [] if self.text.chunked else [word for words in self.text.beyond(self._known(prompts)) for word in words]
 
     def count_cut(self, captions: Sequence[str]) -> int:
-        """The number of captions that `encode_text` with `cut` does not read to their end."""
+        """Return the number of captions that `encode_text` with `cut` does not read to their end."""
         return sum(map(bool, self.text.beyond(self._known(captions))))
 
     def _known(self, prompts: Iterable[str]) -> list[str]:
         return [self.words.keep(prompt) for prompt in prompts] if self.words else list(prompts)
 
     def encode(self, maps: Tensor) -> Tensor:
-        """Maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w) of the branches' type and device."""
+        """Convert maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w) of the branches' type and device."""
         unet = self.joint.backbone(RGB)
         return encode_maps(self.vae, maps).to(unet.device, unet.dtype)
 
@@ -300,7 +300,7 @@ def save_model(
 
 
 def _index(text: TextEncoders, scheduler: str) -> dict[str, Any]:
-    """`model_index.json`, by which diffusers opens the base model with its own pipeline."""
+    """Return `model_index.json`, by which diffusers opens the base model with its own pipeline."""
     family: Family = text.family
     return {
         "_class_name": family.pipeline,

@@ -69,7 +69,7 @@ FAMILIES = {family.pipeline: family for family in (STABLE_DIFFUSION, STABLE_DIFF
 
 
 def find_family(index: Mapping[str, Any], place: str) -> Family:
-    """The family that a `model_index.json` names.
+    """Return the family that a `model_index.json` names.
 
     Raises:
         UserError: a pipeline of another kind, or with a part of another class; `place` is the model's folder.

@@ -119,7 +119,7 @@ class ModelFolder:
         return pixels // self.factor
 
     def weights_hash(self) -> str:
-        """Twelve hexadecimal digits that name the weights; see `weights_hash`."""
+        """Return twelve hexadecimal digits that name the weights; see `weights_hash`."""
         return weights_hash(self.path) if self.base == self.path else weights_hash(self.path, self.base)
 
 
@@ -167,22 +167,22 @@ def pixels_per_latent(vae: Mapping[str, Any]) -> int:
 
 
 def branch_folder(branch: str) -> str:
-    """The folder of a branch's UNet in our own format."""
+    """Return the folder of a branch's UNet in our own format."""
     return "unet" if branch == RGB else f"branches/{branch}"
 
 
 def adapters_file(branch: str) -> str:
-    """The weights of a light branch's adapters."""
+    """Return the weights of a light branch's adapters."""
     return f"{branch_folder(branch)}/adapters.safetensors"
 
 
 def adapter_config_file(branch: str) -> str:
-    """What a light branch's adapters are."""
+    """Return what a light branch's adapters are."""
     return f"{branch_folder(branch)}/adapter_config.json"
 
 
 def is_published(path: Path) -> bool:
-    """Whether a folder holds a model in the published JointNet layout."""
+    """Return whether a folder holds a model in the published JointNet layout."""
     return (path / "jointnet" / "config.json").is_file()
 
 
@@ -238,7 +238,7 @@ def write_record(
 
 
 def read_prediction(facts: ModelFolder) -> str:
-    """What the model predicts: `epsilon`, `v_prediction` or `sample`."""
+    """Return what the model predicts: `epsilon`, `v_prediction` or `sample`."""
     return str(read_json(facts.base / "scheduler" / "scheduler_config.json").get("prediction_type", "epsilon"))
 
 
@@ -252,7 +252,7 @@ def _window(unet: dict[str, Any]) -> int:
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
-    """`jointnet.json`, or what a base model without it amounts to: one branch, RGB."""
+    """Return `jointnet.json`, or what a base model without it amounts to: one branch, RGB."""
     path = folder / "jointnet.json"
     if not path.is_file():
         nothing: dict[str, Any] = {"defaults": {}, "provenance": {}}
@@ -280,7 +280,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path, *keys: str) -> dict[str, Any]:
-    """A JSON file that has these keys.
+    """Return a JSON file that has these keys.
 
     Raises:
         UserError: it cannot be read, or lacks one.
@@ -319,7 +319,7 @@ def describe(name: str, facts: ModelFolder) -> dict[str, Any]:
 
 
 def _parameters(facts: ModelFolder) -> int:
-    """Those of the joint network: all branches and what they exchange."""
+    """Return those of the joint network: all branches and what they exchange."""
     files = [facts.path / name for name in facts.extra_files]
     for place in facts.backbones.values():
         weights = find_weights(facts.path / place)

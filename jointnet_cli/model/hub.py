@@ -38,7 +38,7 @@ class ModelLocation:
 
 
 def find_model(name: str, base: str | None = None, *, modality: str = "depth", weights: bool = True) -> ModelFolder:
-    """The folder of a model.
+    """Return the folder of a model.
 
     Args:
         name: `diorama`; a folder or zip file in our format, in diffusers' or in the published layout; the name of a folder
@@ -66,7 +66,7 @@ def find_model(name: str, base: str | None = None, *, modality: str = "depth", w
 
 
 def _find_base(name: str, weights: bool) -> ModelFolder:
-    """The folder of a base model, of which the UNet is not wanted."""
+    """Return the folder of a base model, of which the UNet is not wanted."""
     place = _locate(name)
     facts = read_folder(place.path)
     if weights:
@@ -91,7 +91,7 @@ def _locate(name: str) -> ModelLocation:
 
 
 def names() -> list[str]:
-    """Names of the folders in `models_home()`."""
+    """Return names of the folders in `models_home()`."""
     home = models_home()
     return sorted(path.name for path in home.iterdir() if path.is_dir()) if home.is_dir() else []
 
@@ -109,12 +109,12 @@ MOVED = {
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name has the form `organisation/model`."""
+    """Return whether a name has the form `organisation/model`."""
     return re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", name) is not None
 
 
 def fetch_configuration(repository: str) -> Path:
-    """The snapshot folder of a repository, with everything but its weights.
+    """Return the snapshot folder of a repository, with everything but its weights.
 
     Raises:
         UserError: there is no such repository, it may not be read, or it is neither reachable nor in the cache.
@@ -164,7 +164,7 @@ LIMIT = 64 * 2**30
 
 
 def unpack(archive: Path) -> Path:
-    """The folder in the cache that holds a zip file's model; it is unpacked once.
+    """Return the folder in the cache that holds a zip file's model; it is unpacked once.
 
     Raises:
         UserError: no zip file, or one with entries that lead out of its folder, links, or too much in it.
@@ -183,7 +183,7 @@ def unpack(archive: Path) -> Path:
 
 
 def _trusted(content: zipfile.ZipFile, archive: Path) -> list[zipfile.ZipInfo]:
-    """The files of a model in an archive, none of which leads out of it."""
+    """Return the files of a model in an archive, none of which leads out of it."""
     entries = [entry for entry in content.infolist() if not entry.is_dir()]
     for entry in entries:
         path = PurePosixPath(entry.filename)
@@ -206,7 +206,7 @@ def _extract(content: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> 
 
 
 def _root(folder: Path) -> Path:
-    """The folder itself, or the one folder that all of it is in."""
+    """Return the folder itself, or the one folder that all of it is in."""
     children = list(folder.iterdir())
     return children[0] if len(children) == 1 and children[0].is_dir() else folder
 
@@ -227,7 +227,7 @@ def list_models() -> Iterator[tuple[str, ModelFolder]]:
 
 
 def _cached() -> dict[str, Path]:
-    """Repositories in the hub's cache, each with its newest snapshot."""
+    """Return repositories in the hub's cache, each with its newest snapshot."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 

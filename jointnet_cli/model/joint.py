@@ -65,7 +65,7 @@ class JointDenoiser(nn.Module, ABC):
 
     @abstractmethod
     def backbone(self, name: str) -> UNet2DConditionModel:
-        """The UNet that denoises a modality; several modalities may have the same."""
+        """Return the UNet that denoises a modality; several modalities may have the same."""
 
     @property
     @abstractmethod
@@ -74,7 +74,7 @@ class JointDenoiser(nn.Module, ABC):
 
     @abstractmethod
     def extra_weights(self) -> dict[str, dict[str, Tensor]]:
-        """What a model folder holds beside these UNets: file to the network's own tensors, not copies."""
+        """Return what a model folder holds beside these UNets: file to the network's own tensors, not copies."""
 
     @abstractmethod
     def set_trainable(self, train_rgb: bool) -> None:
@@ -107,7 +107,7 @@ class JointDenoiser(nn.Module, ABC):
 
 
 def zero_conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
-    """A convolution that gives exactly zero until it is trained."""
+    """Return a convolution that gives exactly zero until it is trained."""
     conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
     nn.init.zeros_(conv.weight)
     nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
@@ -232,7 +232,7 @@ class JointNet(JointDenoiser):
         return hidden
 
     def _receive(self, receiver: str, features: Mapping[str, Features]) -> Features:
-        """The receiver's own features plus what every other branch sends."""
+        """Return the receiver's own features plus what every other branch sends."""
         own = features[receiver]
         for sender in self._others(receiver):
             own = receive(own, self._sent(sender, receiver), features[sender])
@@ -253,11 +253,11 @@ class Sending(Protocol):
 
 
 def receive(own: Features, sent: Sending, features: Features) -> Features:
-    """Own features plus another half's, through its convolutions."""
+    """Return own features plus another half's, through its convolutions."""
     skips = [x + conv(other) for x, conv, other in zip(own.skips, sent.skips, features.skips, strict=True)]
     return Features(skips, own.middle + sent.middle(features.middle))
 
 
 def exchange_name(sender: str, receiver: str) -> str:
-    """The name of the exchange module from one branch to another."""
+    """Return the name of the exchange module from one branch to another."""
     return f"{sender}_to_{receiver}"

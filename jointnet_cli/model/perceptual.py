@@ -64,7 +64,7 @@ class Blur(nn.Module):
         self.register_buffer("filt", torch.empty(channels, 1, 3, 3))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, H, W) to about half the height and width, mirrored at the sides."""
+        """Convert (B, C, H, W) to about half the height and width, mirrored at the sides."""
         padded = F.pad(features, (2, 2, 2, 2), mode="reflect")
         return F.conv2d(padded, self.filt, stride=2, groups=features.shape[1])
 
@@ -103,7 +103,7 @@ def _vgg16(shift_tolerant: bool) -> list[nn.Module]:
 
 
 def _pool(side: int, channels: int, shift_tolerant: bool) -> list[nn.Module]:
-    """Maxima over squares of a side, at every second pixel."""
+    """Return maxima over squares of a side, at every second pixel."""
     return [nn.MaxPool2d(side, stride=1), Blur(channels)] if shift_tolerant else [nn.MaxPool2d(side, stride=2)]
 
 
@@ -155,7 +155,7 @@ class Perceptual(nn.Module):
         return torch.stack([F.conv2d(level, head).mean(dim=(1, 2, 3)) for level, head in levels]).sum(dim=0)
 
     def _features(self, pictures: Tensor) -> list[Tensor]:
-        """Every level (B, C, h, w) of unit length over its channels."""
+        """Return every level (B, C, h, w) of unit length over its channels."""
         values = (pictures.to(self.shift) * 2 - 1 - self.shift) / self.scale
         levels = []
         for place, layer in enumerate(self.layers):
@@ -207,7 +207,7 @@ def open_perceptual(spec: str = DEFAULT, device: torch.device | str = "cpu") -> 
 
 
 def _packaged(package: str, path: str) -> Path:
-    """A file of an installed package, which is not imported: it may need more than the file does."""
+    """Return a file of an installed package, which is not imported: it may need more than the file does."""
     found = find_spec(package)
     if found is None or not found.submodule_search_locations:
         raise UserError(f"the weights come with {package.replace('_', '-')}, which is not installed", hint=EXTRA)
@@ -223,7 +223,7 @@ def _load(file: Path) -> dict[str, Any]:
 
 
 def _download(name: str) -> dict[str, Any]:
-    """The state of torchvision's classifier, kept in torch's cache."""
+    """Return the state of torchvision's classifier, kept in torch's cache."""
     remedy = f"name a file, as in lpips-{name}:FILE, or use {DEFAULT}, which needs no download"
     try:
         from torchvision.models import get_weight

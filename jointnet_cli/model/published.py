@@ -38,7 +38,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def module_names(branch: str, other: str) -> dict[str, str]:
-    """The published name of every module that a branch's file holds beside its UNet, and its name here.
+    """Return the published name of every module that a branch's file holds beside its UNet, and its name here.
 
     Skips and middle are stored with their sender, the input exchange and the masked input with their receiver.
     """
@@ -51,7 +51,7 @@ def module_names(branch: str, other: str) -> dict[str, str]:
 
 
 def read_branches(facts: ModelFolder) -> tuple[dict[str, UNet2DConditionModel], dict[str, Tensor]]:
-    """The UNets of a model in the published layout, and the tensors of its exchange and masked input.
+    """Return the UNets of a model in the published layout, and the tensors of its exchange and masked input.
 
     Raises:
         UserError: weights that are missing, damaged or more than tensors.
@@ -135,7 +135,7 @@ def export_model(facts: ModelFolder, folder: Path) -> None:
 
 
 def _split(facts: ModelFolder, name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The tensors of a branch's own UNet, and those of the modules beside it under our names."""
+    """Return the tensors of a branch's own UNet, and those of the modules beside it under our names."""
     other = next(branch for branch in facts.branches if branch != name)
     tensors = _tensors(facts.path / facts.backbones[name])
     own = {key: value for key, value in tensors.items() if not key.startswith(PREFIX)}
@@ -143,7 +143,7 @@ def _split(facts: ModelFolder, name: str) -> tuple[dict[str, Tensor], dict[str, 
 
 
 def _renamed(tensors: Mapping[str, Tensor], modules: Mapping[str, str]) -> dict[str, Tensor]:
-    """The tensors of some modules, with the modules' names replaced."""
+    """Return the tensors of some modules, with the modules' names replaced."""
     return {
         new + key[len(old) :]: value
         for old, new in modules.items()
@@ -164,7 +164,7 @@ def _config(facts: ModelFolder, name: str) -> dict[str, Any]:
 
 
 def _base_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A branch's configuration as that of the plain UNet."""
+    """Return a branch's configuration as that of the plain UNet."""
     plain = {key: value for key, value in config.items() if key not in OWN}
     return {**plain, "_class_name": "UNet2DConditionModel"}
 

@@ -31,12 +31,12 @@ IF_TOKENS = 77
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Tensor:
-    """Token numbers (B, L) of texts, padded or cut to the tokenizer's length L."""
+    """Return token numbers (B, L) of texts, padded or cut to the tokenizer's length L."""
     return _tokens(tokenizer, texts, tokenizer.model_max_length)["input_ids"]
 
 
 def tokenize_in_chunks(tokenizers: Iterable[PreTrainedTokenizerBase], texts: list[str]) -> list[Tensor]:
-    """Token numbers of whole texts in chunks of the tokenizer's length, (B, chunks, L) for each tokenizer.
+    """Return token numbers of whole texts in chunks of the tokenizer's length, (B, chunks, L) for each tokenizer.
 
     Every chunk has a start mark, up to L - 2 tokens, an end mark and padding. Shorter texts have empty chunks at the end, so
     that all texts and tokenizers have equally many. A chunk ends between words; a word is split only if it fits in no chunk.
@@ -72,12 +72,12 @@ class TextEncoders(nn.Module, ABC):
         """
 
     def beyond(self, texts: list[str]) -> list[list[str]]:
-        """For each text the words that do not fit in one chunk, a word that is split there included."""
+        """Return for each text the words that do not fit in one chunk, a word that is split there included."""
         found = [_beyond(tokenizer, texts, tokenizer.model_max_length) for tokenizer in self.tokenizers.values()]
         return [max(words, key=len) for words in zip(*found, strict=True)]
 
     def tokens(self, texts: list[str], *, cut: bool) -> list[Tensor]:
-        """For each CLIP the token numbers (B, chunks, L) of texts, on the encoders' device."""
+        """Return for each CLIP the token numbers (B, chunks, L) of texts, on the encoders' device."""
         tokenizers = self.tokenizers.values()
         if cut:
             chunks = [tokenize(tokenizer, texts)[:, None] for tokenizer in tokenizers]
@@ -98,7 +98,7 @@ class TextEncoders(nn.Module, ABC):
 
     @classmethod
     def options(cls, index: Mapping[str, Any], size: int) -> dict[str, Any]:
-        """Further arguments, from a `model_index.json` and the side of the model's own images in pixels."""
+        """Return further arguments, from a `model_index.json` and the side of the model's own images in pixels."""
         return {}
 
     @property
@@ -211,12 +211,12 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) -
 
 
 def _plain(texts: list[str]) -> list[str]:
-    """Texts as DeepFloyd-IF's T5 was trained on them."""
+    """Return texts as DeepFloyd-IF's T5 was trained on them."""
     return [text.lower().strip() for text in texts]
 
 
 def _split(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[list[int]]]:
-    """For each text its token numbers without marks, in chunks that leave room for two marks."""
+    """Return for each text its token numbers without marks, in chunks that leave room for two marks."""
     found = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     room = tokenizer.model_max_length - 2
     return [
@@ -226,7 +226,7 @@ def _split(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[li
 
 
 def _chunks(numbers: list[int], offsets: list[tuple[int, int]], words: list[int | None], room: int) -> list[list[int]]:
-    """Token numbers in chunks of at most `room`, at least one.
+    """Return token numbers in chunks of at most `room`, at least one.
 
     A chunk ends as late as it can, at best before white space, else between the tokenizer's own words, else between
     characters.
@@ -245,13 +245,13 @@ def _chunks(numbers: list[int], offsets: list[tuple[int, int]], words: list[int 
 
 
 def _marked(tokenizer: PreTrainedTokenizerBase, chunk: list[int]) -> list[int]:
-    """A chunk with start mark, end mark and padding."""
+    """Return a chunk with start mark, end mark and padding."""
     padding = [tokenizer.pad_token_id] * (tokenizer.model_max_length - 2 - len(chunk))
     return [tokenizer.bos_token_id, *chunk, tokenizer.eos_token_id, *padding]
 
 
 def _beyond(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) -> list[list[str]]:
-    """For each text the words that are not whole within `length` tokens, marks counted."""
+    """Return for each text the words that are not whole within `length` tokens, marks counted."""
     found = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     room = length - tokenizer.num_special_tokens_to_add()
     return [
@@ -278,7 +278,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Vocabulary | None:
-        """What texts are made of; `None` if that is more than `MOST`."""
+        """Return what texts are made of; `None` if that is more than `MOST`."""
         known: set[str] = set()
         for text in texts:
             known.update(_pieces(text))
@@ -288,7 +288,7 @@ class Vocabulary:
 
     @classmethod
     def read(cls, folder: Path) -> Vocabulary | None:
-        """The list in a tokenizer's folder, if there is one."""
+        """Return the list in a tokenizer's folder, if there is one."""
         path = folder / FILE
         return cls(frozenset(path.read_text(encoding="utf-8").split())) if path.is_file() else None
 
@@ -297,7 +297,7 @@ class Vocabulary:
         write_text(folder / FILE, "\n".join(sorted(self.known)) + "\n")
 
     def unknown(self, *texts: str) -> list[str]:
-        """The words of texts that are not in the list, each once, in their order; marks do not count."""
+        """Return the words of texts that are not in the list, each once, in their order; marks do not count."""
         pieces = (piece for text in texts for piece in _pieces(text))
         return list(dict.fromkeys(piece for piece in pieces if self.read_as(piece) is None and piece[0].isalnum()))
 
@@ -320,12 +320,12 @@ class Vocabulary:
 
 
 def _pieces(text: str) -> list[str]:
-    """Words, numbers and marks, as CLIP's tokenizer writes them: composed and in lower case."""
+    """Return words, numbers and marks, as CLIP's tokenizer writes them: composed and in lower case."""
     return _PIECE.findall(unicodedata.normalize("NFC", text).lower())
 
 
 def _other_numbers(word: str) -> list[str]:
-    """What the singular or the plural of an English word may be, neither shorter than three letters."""
+    """Return what the singular or the plural of an English word may be, neither shorter than three letters."""
     endings = [("ies", "y"), ("es", ""), ("s", ""), ("y", "ies"), ("", "es"), ("", "s")]
     forms = [word.removesuffix(end) + other for end, other in endings if word.endswith(end)]
     return [form for form in forms if min(len(form), len(word)) >= 3]

@@ -41,7 +41,7 @@ def decode_latents(vae: AutoencoderKL | None, latents: Tensor) -> Tensor:
 
 
 def _normalisation(vae: AutoencoderKL) -> tuple[Tensor | float, Tensor | float]:
-    """What is taken off the VAE's latents and what they are then multiplied by: numbers, or (1, C, 1, 1)."""
+    """Return what is taken off the VAE's latents and what they are then multiplied by: numbers, or (1, C, 1, 1)."""
     config = vae.config
     mean, std = (config.get(name) for name in ("latents_mean", "latents_std"))
     if mean is None or std is None:
@@ -60,12 +60,12 @@ Apply = Callable[[Tensor], Tensor]
 
 
 def strip_width(height: int, width: int) -> int:
-    """Latent columns of a piece; all of them where the canvas is small enough."""
+    """Return latent columns of a piece; all of them where the canvas is small enough."""
     return width if height * width <= AREA else max(MARGIN, AREA // height - 2 * MARGIN)
 
 
 def apply_in_strips(network: nn.Module, apply: Apply, canvas: Tensor, cells: int, piece: int, *, wrap: bool) -> Tensor:
-    """What `apply` makes of a canvas, a piece at a time, with the statistics of the whole.
+    """Return what `apply` makes of a canvas, a piece at a time, with the statistics of the whole.
 
     Args:
         network: holds the norms that `apply` runs through.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def weights_hash(*folders: str | Path) -> str:
-    """SHA-256 over the weights of folders, in order of path, cut to twelve hexadecimal digits."""
+    """Return SHA-256 over the weights of folders, in order of path, cut to twelve hexadecimal digits."""
     digest = hashlib.sha256()
     for folder in folders:
         files = [path for suffix in ("safetensors", "bin") for path in Path(folder).rglob(f"*.{suffix}")]
@@ -60,7 +60,7 @@ class WeightFiles:
 
 
 def find_weights(folder: Path) -> WeightFiles | None:
-    """The best kind of weights that a network's folder holds."""
+    """Return the best kind of weights that a network's folder holds."""
     for kind in KINDS:
         files = sorted({path for pattern in kind.patterns for path in folder.glob(pattern)})
         if files:
@@ -69,7 +69,7 @@ def find_weights(folder: Path) -> WeightFiles | None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a `.bin` that holds tensors and nothing else.
+    """Return the tensors of a safetensors file, or of a `.bin` that holds tensors and nothing else.
 
     Raises:
         UserError: the file is damaged, or a pickle that asks for anything but tensors.
@@ -87,7 +87,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def count_parameters(path: Path) -> int:
-    """Numbers in a file of weights; of a safetensors file only the header is read."""
+    """Return numbers in a file of weights; of a safetensors file only the header is read."""
     if path.suffix != ".safetensors":
         return sum(tensor.numel() for tensor in _unpickle(path, "meta").values())
     with path.open("rb") as stream:

@@ -26,12 +26,12 @@ class Region:
 
     @classmethod
     def whole(cls, latents: Tensor) -> Self:
-        """All of a branch is given."""
+        """Return all of a branch is given."""
         return cls(latents, torch.zeros_like(latents[:1]))
 
     @classmethod
     def nothing(cls, like: Tensor) -> Self:
-        """Nothing is given of a canvas of this shape (C, H, W)."""
+        """Return nothing is given of a canvas of this shape (C, H, W)."""
         return cls(torch.zeros_like(like), torch.ones_like(like[:1]))
 
 
@@ -52,7 +52,7 @@ class Known:
 
     @classmethod
     def of(cls, regions: Sequence[Region], noise: Tensor) -> Self:
-        """The canvas of the branches' regions."""
+        """Return the canvas of the branches' regions."""
         latents = torch.stack([region.latents for region in regions])
         mask = torch.stack([region.mask for region in regions])
         return cls(latents.to(noise), mask.to(noise), noise)
@@ -68,7 +68,7 @@ class Known:
 
 
 def encode_region(model: JointModel, maps: Tensor, unknown: Tensor, *, wrap: bool = False) -> Region:
-    """The region of a map (1, 3, H, W) in [-1, 1] that is given outside of a mask (H, W), 1 = unknown.
+    """Return the region of a map (1, 3, H, W) in [-1, 1] that is given outside of a mask (H, W), 1 = unknown.
 
     A latent pixel is unknown if any of its pixels is. `wrap` as in `decode_canvas`.
     """

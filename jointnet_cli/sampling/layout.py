@@ -55,7 +55,7 @@ class Layout:
         return self.height <= self.window[0] and self.width <= self.window[1] and not self.wrap
 
     def at(self, step: int, steps: int, draw: tuple[int, int]) -> list[Tile]:
-        """The tiles of one step. `draw` are two large random numbers that the step's offsets are made of."""
+        """Return the tiles of one step. `draw` are two large random numbers that the step's offsets are made of."""
         if self.single:
             return [Tile(0, 0, self.height, self.width, taper=False)]
         high, wide = min(self.window[0], self.height), min(self.window[1], self.width)
@@ -75,12 +75,12 @@ class Layout:
 
 
 def single_tile(height: int, width: int) -> Layout:
-    """A canvas that the network sees whole."""
+    """Return a canvas that the network sees whole."""
     return Layout(height, width, (height, width), min(height, width))
 
 
 def tiled(height: int, width: int, window: int, plan: Tiling = TILINGS["jointnet"], *, wrap: bool = False) -> Layout:
-    """A canvas of any size in square tiles of the model's size; one tile where one is enough."""
+    """Return a canvas of any size in square tiles of the model's size; one tile where one is enough."""
     return Layout(
         height,
         width,
@@ -95,7 +95,7 @@ def tiled(height: int, width: int, window: int, plan: Tiling = TILINGS["jointnet
 
 
 def refine_layout(height: int, width: int, window: int, *, wrap: bool = False) -> Layout:
-    """A canvas whose content is there already: the paper's tiles without the whole image (paper 5.2)."""
+    """Return a canvas whose content is there already: the paper's tiles without the whole image (paper 5.2)."""
     return tiled(height, width, window, replace(TILINGS["jointnet"], whole_image_until=0.0), wrap=wrap)
 
 
@@ -120,14 +120,14 @@ def generate_layout(task: Generate, folder: ModelFolder) -> Layout:
 
 
 def nearest_sides(height: float, width: float, folder: ModelFolder) -> tuple[int, int]:
-    """Latent height and width nearest to a size in pixels: even, and what the model can work on."""
+    """Return latent height and width nearest to a size in pixels: even, and what the model can work on."""
     unit = math.lcm(2, folder.multiple)
     rows, columns = (max(unit, unit * round(pixels / folder.factor / unit)) for pixels in (height, width))
     return rows, columns
 
 
 def photo_layout(height: int, width: int, folder: ModelFolder, max_side: int | None = None) -> Layout:
-    """The canvas for a photo of a size in pixels, in its shape as nearly as even latent sides allow.
+    """Return the canvas for a photo of a size in pixels, in its shape as nearly as even latent sides allow.
 
     It has about the model's own area and is one tile. With `max_side` its longer side is that, but never longer than the
     photo's nor shorter than without it; beyond the model's area it is tiled.
@@ -154,7 +154,7 @@ def inpaint_layout(
 
 
 def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:
-    """The canvas of a panorama, tiled as its method and its own wishes say.
+    """Return the canvas of a panorama, tiled as its method and its own wishes say.
 
     Raises:
         UserError: sizes, a stride, a taper or a span that do not fit, or settings of tiles for the method `direct`.

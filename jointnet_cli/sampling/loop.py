@@ -138,7 +138,7 @@ def sample(
 
 
 def _known(model: JointModel, job: Job, noise: Tensor) -> Known | None:
-    """The known regions of all branches. A model with masked input also reads that nothing is known."""
+    """Return the known regions of all branches. A model with masked input also reads that nothing is known."""
     if not job.given and not model.joint.has_masked_input:
         return None
     nothing = Region.nothing(noise[0])

@@ -121,7 +121,7 @@ def clean_estimate(noisy: Tensor, prediction: Tensor, signal: Tensor, kind: str)
 
 
 def check_scheduler(name: str) -> str:
-    """The name itself.
+    """Return the name itself.
 
     Raises:
         UserError: it is none of `SCHEDULERS`.
@@ -133,7 +133,7 @@ def check_scheduler(name: str) -> str:
 
 
 def make_schedule(name: str, config: Mapping[str, Any], steps: int, strength: float = 1.0) -> Schedule:
-    """The steps of a run on a base model's noise schedule.
+    """Return the steps of a run on a base model's noise schedule.
 
     Args:
         name: one of `SCHEDULERS`.
@@ -188,7 +188,7 @@ def _set_timesteps(scheduler: Any, set_timesteps: Any, num_inference_steps: int,
 
 
 def mended_timesteps(found: NDArray[Any], steps: int, trained: int) -> NDArray[Any]:
-    """The timesteps of a run, from what diffusers makes of a spacing.
+    """Return the timesteps of a run, from what diffusers makes of a spacing.
 
     Args:
         found: diffusers' timesteps, the noisiest first. A rounding error appends one (`trailing`), an offset moves them

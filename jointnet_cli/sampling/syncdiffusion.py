@@ -56,7 +56,7 @@ class SyncDiffusion:
 
 
 def perceptual_distance(vae: AutoencoderKL, first: Tensor, second: Tensor) -> Tensor:
-    """How differently two pictures (B, 3, H, W) look to an encoder, summed over the batch.
+    """Return how differently two pictures (B, 3, H, W) look to an encoder, summed over the batch.
 
     After LPIPS (Zhang et al., 2018): features of every level, of unit length over their channels, mean squared difference over
     the picture, summed over levels. The features are those of the model's own image encoder instead of a classifier's, so

@@ -26,7 +26,7 @@ class TileBatch:
     """`None` decides by the device and the tile."""
 
     def of(self, tiles: Sequence[Tile], device: torch.device) -> int:
-        """For tiles of one size."""
+        """Return for tiles of one size."""
         if self.size is not None:
             return self.size
         return max(1, AREA.get(device.type, AREA_ELSEWHERE) // (tiles[0].height * tiles[0].width))
@@ -47,7 +47,7 @@ class TileBatch:
 def merge(
     canvas: Tensor, tiles: Sequence[Tile], layout: Layout, predict: Predict, batch: TileBatch | None = None
 ) -> Tensor:
-    """The weighted mean of the tiles' predictions on the canvas.
+    """Return the weighted mean of the tiles' predictions on the canvas.
 
     Args:
         canvas: (N, K, H, W) what the network sees of the N branches.
@@ -76,7 +76,7 @@ def merge(
 
 
 def crop(canvas: Tensor, tile: Tile) -> Tensor:
-    """What a tile sees, (..., h, w)."""
+    """Return what a tile sees, (..., h, w)."""
     rows, columns = _place(tile, canvas.shape[-1], canvas.device)
     return canvas[..., rows[:, None], columns]
 
@@ -96,7 +96,7 @@ def tile_weights(tile: Tile, taper: int) -> Tensor:
 def _predictions(
     canvas: Tensor, tiles: Sequence[Tile], predict: Predict, batch: TileBatch
 ) -> Iterator[tuple[Tile, Tensor]]:
-    """Every tile with its prediction (N, C, h, w), tiles of one size together."""
+    """Yield every tile with its prediction (N, C, h, w), tiles of one size together."""
     for size in dict.fromkeys((tile.height, tile.width) for tile in tiles):
         waiting = [tile for tile in tiles if (tile.height, tile.width) == size]
         while waiting:

@@ -12,7 +12,7 @@ from jointnet_cli.projection import Projection
 
 
 def focal_length(projection: Projection, width: int) -> float:
-    """Pixels per unit of height on the image plane, or on the unit cylinder."""
+    """Return pixels per unit of height on the image plane, or on the unit cylinder."""
     span = np.radians(projection.span)
     return float(width / span if projection.kind == "cylindrical" else width / (2 * np.tan(span / 2)))
 
@@ -89,15 +89,15 @@ class Viewpoint(Protocol):
         ...
 
     def pixels_of(self, points: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-        """Column, row and distance, each (N,), of points (N, 3); a distance of 0 or less is not seen."""
+        """Return column, row and distance, each (N,), of points (N, 3); a distance of 0 or less is not seen."""
         ...
 
     def directions(self, column: NDArray[np.float32], row: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(..., 3) where pixels (...) look, in the scene's axes; of any length."""
+        """Return (..., 3) where pixels (...) look, in the scene's axes; of any length."""
         ...
 
     def finer(self, times: int) -> Self:
-        """The same view in pixels of 1 / `times` the size."""
+        """Return the same view in pixels of 1 / `times` the size."""
         ...
 
 
@@ -133,7 +133,7 @@ class Camera:
         return replace(self, height=self.height * times, width=self.width * times)
 
     def _axes(self) -> NDArray[np.float32]:
-        """Its right, up and back in rows."""
+        """Return its right, up and back in rows."""
         yaw, pitch = np.radians(self.yaw), np.radians(self.pitch)
         right = np.array([np.cos(yaw), 0, np.sin(yaw)])
         back = np.array([-np.sin(yaw) * np.cos(pitch), -np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
@@ -186,7 +186,7 @@ class SphereCamera:
 def _together(
     x: NDArray[np.float32], y: NDArray[np.float32], z: NDArray[np.float32] | np.float32
 ) -> NDArray[np.float32]:
-    """(..., 3) of what broadcasts."""
+    """Return (..., 3) of what broadcasts."""
     vectors = np.empty((*np.broadcast_shapes(x.shape, y.shape), 3), np.float32)
     vectors[..., 0], vectors[..., 1], vectors[..., 2] = x, y, z
     return vectors

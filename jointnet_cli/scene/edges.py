@@ -21,7 +21,7 @@ _BENT = 0.02
 
 
 def sharpen_edges(disparity: Array, nearness: Callable[[Array], Array], *, wrap: bool = False) -> Array:
-    """Disparity (H, W) in [0, 1] whose blurred edges are steps: a shock filter (Kramer and Bruckner, 1975).
+    """Return disparity (H, W) in [0, 1] whose blurred edges are steps: a shock filter (Kramer and Bruckner, 1975).
 
     Where a map is steep, `nearness` (1 / distance of disparity) differing by more than 14 % among neighbours, and bends, a
     pixel takes the least of its neighbours where the bend is hollow and the greatest where it bulges. Slopes, which are
@@ -44,7 +44,7 @@ def _mean(values: Array, wrap: bool) -> Array:
 def _around(
     values: Array, combine: Callable[[Array, Array], Array], wrap: bool, beyond: Mapping[str, Any] | None = None
 ) -> Array:
-    """Three by three pixels combined; `beyond` is how an open border is padded, by default with itself."""
+    """Return three by three pixels combined; `beyond` is how an open border is padded, by default with itself."""
     for axis in (0, 1):
         sides = [(1, 1) if axis == along else (0, 0) for along in (0, 1)]
         padding = {"mode": "wrap"} if wrap and axis == 1 else beyond or {"mode": "edge"}

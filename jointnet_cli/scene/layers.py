@@ -16,7 +16,7 @@ Array = NDArray[np.float32]
 
 
 def fill_smoothly(values: Array, known: NDArray[np.bool_], *, wrap: bool = False) -> Array:
-    """`values` (H, W, C) with what is not known (H, W) drawn from what is around it, nearer in finer detail.
+    """Return `values` (H, W, C) with what is not known (H, W) drawn from what is around it, nearer in finer detail.
 
     Pull and push: means of the known pixels at ever coarser sizes, each enlarged where the finer one knows nothing. With
     `wrap` the left edge goes on at the right one. If nothing is known the result is zero.
@@ -31,7 +31,7 @@ def fill_smoothly(values: Array, known: NDArray[np.bool_], *, wrap: bool = False
 
 
 def _halve(values: Array, known: NDArray[np.bool_]) -> tuple[Array, NDArray[np.bool_]]:
-    """Means of the known among every two by two pixels, and where there are any."""
+    """Return means of the known among every two by two pixels, and where there are any."""
     odd = [(0, length % 2) for length in known.shape]
     weight: Array = np.pad(known, odd).astype(np.float32)
     total: Array = np.pad(np.where(known[..., None], values, np.float32(0)), [*odd, (0, 0)])
@@ -42,7 +42,7 @@ def _halve(values: Array, known: NDArray[np.bool_]) -> tuple[Array, NDArray[np.b
 
 
 def _pair_sums(array: Array, axis: int) -> Array:
-    """Sums of neighbours."""
+    """Return sums of neighbours."""
     return array[0::2] + array[1::2] if axis == 0 else array[:, 0::2] + array[:, 1::2]
 
 
@@ -112,7 +112,7 @@ def add_layer(scene: Scene, paint: Paint) -> Scene:
 
 
 def occluders(distance: Floats, cut: float, reach: int, *, wrap: bool = False) -> Mask:
-    """The foreground close to where it ends, (H, W): what lies behind it shows to a viewer who moves.
+    """Return the foreground close to where it ends, (H, W): what lies behind it shows to a viewer who moves.
 
     Where neighbours differ in distance (H, W) by more than the factor `cut`, the nearer one is marked, and from there what is
     nearer than the farther one by that factor: `reach` pixels deep where the nearest things stand before the sky, elsewhere as
@@ -122,7 +122,7 @@ def occluders(distance: Floats, cut: float, reach: int, *, wrap: bool = False) -
 
 
 def dilate(mask: Mask, steps: int, *, wrap: bool = False) -> Mask:
-    """A mask (H, W) with the pixels up to `steps` pixels beside it."""
+    """Return a mask (H, W) with the pixels up to `steps` pixels beside it."""
     for _ in range(steps):
         grown = mask.copy()
         for here, beside in _pairs(mask.shape, wrap):
@@ -187,7 +187,7 @@ def background_layer(
 
 
 def _values(scene: Scene) -> Floats:
-    """(H, W, 4) colour and disparity of the front, that of the sky 0."""
+    """Return (H, W, 4) colour and disparity of the front, that of the sky 0."""
     distance = scene.front.distance
     disparity = np.where(np.isinf(distance), np.float32(0), scene.scale.disparity(distance).clip(0, 1))
     return np.concatenate([scene.front.image, disparity[..., None]], axis=-1)
@@ -221,7 +221,7 @@ def _far_side(distance: Floats, cut: float, reach: float, wrap: bool, within: Ma
 
 
 def _far_border(distance: Floats, mask: Mask, cut: float, wrap: bool) -> tuple[Mask, Mask]:
-    """Masked pixels next to the far side, and the pixels of the far side next to the mask."""
+    """Return masked pixels next to the far side, and the pixels of the far side next to the mask."""
     far = np.maximum(_far_side(distance, cut, _EVERYWHERE, wrap, within=mask), distance)
     border, beyond = np.zeros_like(mask), np.zeros_like(mask)
     for here, beside in _pairs(mask.shape, wrap):
@@ -232,7 +232,7 @@ def _far_border(distance: Floats, mask: Mask, cut: float, wrap: bool) -> tuple[M
 
 
 def _pairs(shape: tuple[int, ...], wrap: bool) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-    """Slices of all pixels that have a neighbour on one side, and of these neighbours, for the four sides."""
+    """Yield slices of all pixels that have a neighbour on one side, and of these neighbours, for the four sides."""
     whole, first, last, but_first, but_last = np.s_[:], np.s_[:1], np.s_[-1:], np.s_[1:], np.s_[:-1]
     both: list[Any] = [((but_first, whole), (but_last, whole)), ((whole, but_first), (whole, but_last))]
     if wrap:

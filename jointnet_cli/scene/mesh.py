@@ -148,7 +148,7 @@ class Dome:
 
 
 def sky_dome(scene: Scene, distance: float, limit: int) -> Dome | None:
-    """The sky of both layers at a distance; `None` for an open picture in which there is none.
+    """Return the sky of both layers at a distance; `None` for an open picture in which there is none.
 
     Behind everything else it goes on smoothly. That of a ring is closed above and below; without sky it shows the picture
     itself, which is what cracks in its surfaces are best filled with.
@@ -200,14 +200,14 @@ def _sky(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
 
 
 def _faded(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A picture with rows above and below that fade from its own edge to the edge's mean colour."""
+    """Return a picture with rows above and below that fade from its own edge to the edge's mean colour."""
     part = (np.arange(_FADE, dtype=np.float32)[:, None, None] + 1) / _FADE
     above, below = (edge + part * (edge.mean(axis=0) - edge) for edge in (image[0], image[-1]))
     return np.concatenate([above[::-1], image, below])
 
 
 def _quads(rows: int, columns: int, *, poles: bool) -> NDArray[np.int32]:
-    """Two triangles for each quad of a grid; one where its first or last row is a pole."""
+    """Return two triangles for each quad of a grid; one where its first or last row is a pole."""
     index = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
     top_left, top_right, bottom_left, bottom_right = corners(index)
     lower, upper = (
@@ -224,7 +224,7 @@ _APART = 1e-4
 
 
 def with_skirt(front: Callable[[int], GridMesh], back: float, limit: int) -> tuple[GridMesh, GridMesh]:
-    """A surface and its skirt: walls from all its edges to a back beyond it, of `limit` triangles together.
+    """Return a surface and its skirt: walls from all its edges to a back beyond it, of `limit` triangles together.
 
     Args:
         front: makes the surface of at most so many triangles.
@@ -242,7 +242,7 @@ def with_skirt(front: Callable[[int], GridMesh], back: float, limit: int) -> tup
 
 
 def _skirt(sheet: GridMesh, back: NDArray[Any]) -> GridMesh:
-    """The surface once more at its back, seen from behind, and two triangles from each edge to there."""
+    """Return the surface once more at its back, seen from behind, and two triangles from each edge to there."""
     count = len(sheet.column)
     start, end = _border(sheet)
     walls = [np.stack([start, start + count, end], axis=1), np.stack([end, start + count, end + count], axis=1)]

@@ -105,7 +105,7 @@ def _write_rows(file: TextIO, form: str, rows: NDArray[Any]) -> None:
 
 
 def _vertex_colours(part: Trimesh) -> NDArray[np.uint8]:
-    """(V, 3) the texture's pixel at each vertex."""
+    """Return (V, 3) the texture's pixel at each vertex."""
     picture = np.asarray(part.visual.material.baseColorTexture.convert("RGB"))
     height, width = picture.shape[:2]
     u, v = np.asarray(part.visual.uv).T
@@ -115,7 +115,7 @@ def _vertex_colours(part: Trimesh) -> NDArray[np.uint8]:
 
 
 def _coloured(points: NDArray[np.floating], colours: NDArray[np.uint8]) -> NDArray[np.void]:
-    """Vertices of a PLY."""
+    """Return vertices of a PLY."""
     vertices = np.empty(
         len(points), [*((axis, "<f4") for axis in "xyz"), *((c, "u1") for c in ("red", "green", "blue"))]
     )

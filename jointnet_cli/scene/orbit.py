@@ -105,7 +105,7 @@ def write_orbit(
 
 
 def orbit_cameras(scene: Scene, frames: int, width: int | None = None) -> Iterator[Camera]:
-    """The camera of each frame; the one after the last would be the first again."""
+    """Yield the camera of each frame; the one after the last would be the first again."""
     view = frame_camera(scene, width)
     nearest, middle = _distances(scene)
     # The picture of a thing at `nearest` moves by `reach` / `nearest` focal lengths.
@@ -126,7 +126,7 @@ def orbit_cameras(scene: Scene, frames: int, width: int | None = None) -> Iterat
 
 
 def frame_camera(scene: Scene, width: int | None = None) -> Camera:
-    """A pinhole camera at the origin that sees a little less than the picture shows; its sides are even."""
+    """Return a pinhole camera at the origin that sees a little less than the picture shows; its sides are even."""
     height, columns = scene.front.distance.shape
     focal = focal_length(scene.projection, columns)
     if scene.projection.kind == "cylindrical":
@@ -144,7 +144,7 @@ def frame_camera(scene: Scene, width: int | None = None) -> Camera:
 
 
 def _distances(scene: Scene) -> tuple[float, float]:
-    """Metres to the nearest things but for a fiftieth, and to what lies in the middle; far where all is sky."""
+    """Return metres to the nearest things but for a fiftieth, and to what lies in the middle; far where all is sky."""
     distance = scene.front.distance[np.isfinite(scene.front.distance)]
     if not distance.size:
         return scene.scale.far, scene.scale.far

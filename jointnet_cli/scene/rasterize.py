@@ -48,7 +48,7 @@ class _Grid:
 
 
 def patches(surface: Layer, projection: Projection, cut: float = CUT) -> Iterator[Patch]:
-    """Triangles between the centres of four pixels each, and out to the picture's edges.
+    """Yield triangles between the centres of four pixels each, and out to the picture's edges.
 
     Where the four are of different distances, by more than `cut` times, they are torn: each pixel keeps its own quarter,
     at the mean of those that it holds together with. There is nothing where the sky is or where nothing is `shown`.
@@ -74,7 +74,7 @@ def patches(surface: Layer, projection: Projection, cut: float = CUT) -> Iterato
 
 
 def _centres(count: int, closed: bool) -> NDArray[np.float64]:
-    """Positions of vertices along an axis: pixel centres, and either the first one again or both edges."""
+    """Return positions of vertices along an axis: pixel centres, and either the first one again or both edges."""
     inner = np.arange(count + closed, dtype=np.float64)
     return inner if closed else np.concatenate([[-0.5], inner, [count - 0.5]])
 
@@ -85,7 +85,7 @@ def _column(column: NDArray[np.float64], width: int, wrap: bool) -> NDArray[np.i
 
 
 def _quads(values: NDArray[_Scalar]) -> NDArray[_Scalar]:
-    """(4, h - 1, w - 1, ...) the corners of each cell: top left, top right, bottom right, bottom left."""
+    """Return (4, h - 1, w - 1, ...) the corners of each cell: top left, top right, bottom right, bottom left."""
     return np.stack([values[:-1, :-1], values[:-1, 1:], values[1:, 1:], values[1:, :-1]])
 
 
@@ -112,7 +112,7 @@ def _patch(grid: _Grid, cut: float) -> Patch:
 def _quarter(
     grid: _Grid, torn: NDArray[np.int32], corner: int, cut: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Points and colours (4 K, 3) of the quarters next to one corner of torn cells (4, K)."""
+    """Return points and colours (4 K, 3) of the quarters next to one corner of torn cells (4, K)."""
     near = grid.nearness.reshape(-1)[torn]
     keep = (near[corner] > 0) & grid.shown.reshape(-1)[torn[corner]]
     torn, near = torn[:, keep], near[:, keep]
@@ -194,14 +194,14 @@ def draw(
 def _candidates(
     columns: NDArray[np.int32], rows: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-    """Every pixel of boxes of `columns` x `rows` (N,): which box, and its column and row in there."""
+    """Return every pixel of boxes of `columns` x `rows` (N,): which box, and its column and row in there."""
     box, down = _counted(rows)
     again, across = _counted(columns[box])
     return box[again], across, down[again]
 
 
 def _counted(counts: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """`i` as often as `counts[i]` says, and beside it 0, 1, 2 …"""
+    """Return `i` as often as `counts[i]` says, and beside it 0, 1, 2 …"""
     which = np.repeat(np.arange(len(counts)), counts)
     return which, np.arange(len(which), dtype=np.int32) - np.repeat(np.cumsum(counts) - counts, counts).astype(np.int32)
 

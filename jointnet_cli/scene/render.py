@@ -50,7 +50,7 @@ class Renderer:
         self._sky = fill_smoothly(image, sky, wrap=scene.projection.wrap) if sky.any() else None
 
     def see(self, viewpoint: Viewpoint, *, samples: int = 1) -> RenderedView:
-        """The scene from a viewpoint, `samples` x `samples` rays a pixel.
+        """Return the scene from a viewpoint, `samples` x `samples` rays a pixel.
 
         Nearer hides farther, and everything hides the sky, which is so far away that it never shifts. Unseen pixels take
         the colour of the farther neighbour of their row, or the sky continued where that is sky. What looks past the
@@ -125,7 +125,7 @@ def _nearest(position: NDArray[np.floating]) -> NDArray[np.int64]:
 def _sampled(
     image: NDArray[np.float32], column: NDArray[np.floating], row: NDArray[np.floating], wrap: bool
 ) -> NDArray[np.float32]:
-    """(N, 3) between the four pixels around each position."""
+    """Return (N, 3) between the four pixels around each position."""
     height, width = image.shape[:2]
     left, top = np.floor(column).astype(np.int64), np.floor(row).astype(np.int64)
     across, down = (column - left).astype(np.float32)[:, None], (row - top).astype(np.float32)[:, None]
@@ -139,7 +139,7 @@ def _sampled(
 
 
 def summed(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """(H / side, W / side, ...) sums of squares of `side` x `side` values (H, W, ...)."""
+    """Return (H / side, W / side, ...) sums of squares of `side` x `side` values (H, W, ...)."""
     total = np.zeros_like(values[::side, ::side])
     for row in range(side):
         for column in range(side):

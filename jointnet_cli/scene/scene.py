@@ -52,7 +52,7 @@ class DepthScale:
 
     @classmethod
     def from_scale(cls, scale: float, shift: float) -> DepthScale:
-        """1 / distance = scale * disparity + shift, both in 1 / metres.
+        """Return 1 / distance = scale * disparity + shift, both in 1 / metres.
 
         Raises:
             UserError: one of them is not above 0.
@@ -66,7 +66,7 @@ class DepthScale:
 
     @classmethod
     def fit(cls, disparity: NDArray[np.floating], known: NDArray[np.floating]) -> DepthScale:
-        """The scale that fits known distances best, by least squares in 1 / distance.
+        """Return the scale that fits known distances best, by least squares in 1 / distance.
 
         Where the fit puts disparity 0 at infinity or beyond, it lies 1000 times as far as the nearest known point.
 
@@ -115,15 +115,15 @@ class DepthScale:
         return 1 / self.shift
 
     def nearness(self, disparity: NDArray[np.float32]) -> NDArray[np.float32]:
-        """1 / metres (H, W) of relative disparity (H, W)."""
+        """Return 1 / metres (H, W) of relative disparity (H, W)."""
         return disparity * np.float32(self.scale) + np.float32(self.shift)
 
     def distance(self, disparity: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Metres (H, W) of relative disparity (H, W) in [0, 1]."""
+        """Return metres (H, W) of relative disparity (H, W) in [0, 1]."""
         return (1 / (np.asarray(disparity, np.float64) * self.scale + self.shift)).astype(np.float32)
 
     def disparity(self, distance: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Relative disparity (H, W) of metres (H, W), the inverse of `distance`; below 0 beyond `far`."""
+        """Return relative disparity (H, W) of metres (H, W), the inverse of `distance`; below 0 beyond `far`."""
         return ((1 / np.asarray(distance, np.float64) - self.shift) / self.scale).astype(np.float32)
 
 
@@ -160,7 +160,7 @@ def scene_of(
     sky: float = SKY,
     sharpen: bool = False,
 ) -> Scene:
-    """A scene of one layer.
+    """Return a scene of one layer.
 
     Args:
         image: (H, W, 3) sRGB in [0, 1].

@@ -62,7 +62,7 @@ class GridMesh:
 
 
 def triangulate(distance: NDArray[np.float32], projection: Projection, cut: float, limit: int) -> GridMesh:
-    """The surface that pixels see, of `limit` triangles at most.
+    """Return the surface that pixels see, of `limit` triangles at most.
 
     A vertex a pixel where that is few enough. Else rows and columns are left out evenly, down to a few times the limit, and
     the rest is simplified by quadrics, in the picture's own coordinates and inverse distance: there planes are planes, and an
@@ -86,12 +86,12 @@ def triangulate(distance: NDArray[np.float32], projection: Projection, cut: floa
 
 
 def stride(distance: NDArray[np.float32], limit: int) -> int:
-    """Pixels between the rows, or columns, that `triangulate` begins with."""
+    """Return pixels between the rows, or columns, that `triangulate` begins with."""
     return math.ceil(1 / _shrink(distance, limit))
 
 
 def _shrink(distance: NDArray[np.float32], limit: int) -> float:
-    """Fraction of the rows, and of the columns, that has a few times `limit` triangles."""
+    """Return the fraction of the rows, and of the columns, that has a few times `limit` triangles."""
     pixels = int(np.isfinite(distance).sum())
     return min(1.0, float((_DENSER * limit / max(1, 2 * pixels)) ** 0.5))
 
@@ -103,7 +103,7 @@ def directed_edges(faces: NDArray[np.int32], vertices: int) -> NDArray[np.int64]
 
 
 def _grid(distance: NDArray[np.float32], projection: Projection, cut: float, shrink: float) -> GridMesh:
-    """Evenly spread rows and columns, first and last included, as triangles that span no jump."""
+    """Return evenly spread rows and columns, first and last included, as triangles that span no jump."""
     height, width = distance.shape
     rows = _spread(height - 1, max(2, int(height * shrink)))
     if projection.wrap:
@@ -125,12 +125,12 @@ def _grid(distance: NDArray[np.float32], projection: Projection, cut: float, shr
 
 
 def _spread(last: int, count: int) -> NDArray[np.int64]:
-    """`count` whole numbers from 0 to `last`, both included, as even as can be."""
+    """Return `count` whole numbers from 0 to `last`, both included, as even as can be."""
     return np.rint(np.linspace(0, last, count)).astype(np.int64)
 
 
 def _triangles(distance: NDArray[np.float32], cut: float, *, wrap: bool) -> NDArray[np.int32]:
-    """(F, 3) pixel indices, two triangles a quad, without those that jump or have a corner at infinity.
+    """Return (F, 3) pixel indices, two triangles a quad, without those that jump or have a corner at infinity.
 
     Each quad is split along the diagonal whose ends are nearer in depth, so that an edge loses one triangle, not both.
     """
@@ -161,7 +161,7 @@ def _is_flat(first: NDArray[Any], second: NDArray[Any], third: NDArray[Any], mos
 
 
 def _simplified(sheet: GridMesh, limit: int) -> GridMesh:
-    """About `limit` triangles in the place of more; more than that where edges do not allow it."""
+    """Return about `limit` triangles in the place of more; more than that where edges do not allow it."""
     from fast_simplification import simplify
 
     (height, width), wrap = sheet.shape, sheet.projection.wrap
@@ -184,7 +184,7 @@ def _simplified(sheet: GridMesh, limit: int) -> GridMesh:
 
 
 def _embedded(column: Floats, row: Floats, depth: Floats, ring: float | None) -> Floats:
-    """(V, 3) places of vertices in simplification; those of a ring lie around a cylinder of that radius."""
+    """Return (V, 3) places of vertices in simplification; those of a ring lie around a cylinder of that radius."""
     if ring is None:
         return np.stack([column, row, depth], axis=1)
     angle, radius = column / ring, ring + depth
@@ -192,7 +192,7 @@ def _embedded(column: Floats, row: Floats, depth: Floats, ring: float | None) ->
 
 
 def _unembedded(points: Floats, ring: float | None) -> tuple[Floats, Floats, Floats]:
-    """Column, row and depth of such places."""
+    """Return column, row and depth of such places."""
     x, y, z = points.T
     return (x, y, z) if ring is None else (np.arctan2(z, x) * ring, y, np.hypot(x, z) - ring)
 
@@ -215,14 +215,14 @@ def _repaired(sheet: GridMesh) -> GridMesh:
 
 
 def _used(faces: NDArray[np.int32], vertices: int) -> NDArray[np.int64]:
-    """The vertices that faces have, in order."""
+    """Return the vertices that faces have, in order."""
     used = np.zeros(vertices, bool)
     used[faces] = True
     return np.flatnonzero(used)
 
 
 def _renumbered(faces: NDArray[np.int32], used: NDArray[np.int64], vertices: int) -> NDArray[np.int32]:
-    """Faces by the places of their vertices in `used`."""
+    """Return faces by the places of their vertices in `used`."""
     place = np.zeros(vertices, np.int32)
     place[used] = np.arange(len(used))
     return place[faces]

@@ -40,7 +40,7 @@ class BatchSource(Protocol):
     """Where the samples come from."""
 
     def batches(self, sampler: RankSampler, step: int) -> Iterator[Batch]:
-        """The micro-batches of a process from a step on, without end; a function of sampler and step alone."""
+        """Yield the micro-batches of a process from a step on, without end; a function of sampler and step alone."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class StreamedSource:
         }
 
     def batches(self, sampler: RankSampler, step: int) -> Iterator[Batch]:
-        """The micro-batches of a process from a step on, without end; a function of sampler and step alone.
+        """Yield the micro-batches of a process from a step on, without end; a function of sampler and step alone.
 
         Raises:
             UserError: a shard cannot be read, holds nothing that can be used, or a teacher fails on a whole micro-batch.
@@ -137,7 +137,7 @@ class StreamedSource:
         return Batch(positions, self._latents(positions, maps), captions, framing)
 
     def _latents(self, positions: range, maps: dict[str, Tensor]) -> Tensor:
-        """(B, N, C, h, w) of the maps, those of some positions mirrored, in branch order."""
+        """Return (B, N, C, h, w) of the maps, those of some positions mirrored, in branch order."""
         sides = SampleRNG(self.seed, positions, "mirrored").integers(1 + self.data.flip)
         mirrored = sides.bool().to(self._device).view(-1, 1, 1, 1)
         branches = [torch.where(mirrored, flip(maps[name], name), maps[name]) for name in self.data.maps]

@@ -49,7 +49,7 @@ class CaptionEncoder:
 
     @torch.no_grad()
     def __call__(self, captions: Sequence[str], device: torch.device, framing: Tensor | None = None) -> Conditioning:
-        """The conditions of B captions, float32, on a device.
+        """Return the conditions of B captions, float32, on a device.
 
         Args:
             captions: an empty one stands for no condition, as in sampling.
@@ -105,11 +105,11 @@ class CaptionEncoder:
 
 
 def cut_warning(cut: int, captions: int) -> str:
-    """The warning about captions that are longer than a text encoder reads at once."""
+    """Return the warning about captions that are longer than a text encoder reads at once."""
     return f"{cut:,} of {captions:,} captions are longer than the text encoder reads and are cut"
 
 
 def drop_captions(captions: Sequence[str], share: float, rng: SampleRNG) -> list[str]:
-    """The captions, every one of them empty with probability `share` (classifier-free guidance)."""
+    """Return the captions, every one of them empty with probability `share` (classifier-free guidance)."""
     kept = (rng.uniform(device="cpu") >= share).tolist()  # a list on the CPU never waits for a GPU
     return [caption if keep else "" for caption, keep in zip(captions, kept, strict=True)]

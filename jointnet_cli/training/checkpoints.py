@@ -79,7 +79,7 @@ class Checkpoints:
     keep: int
 
     def path(self, step: int) -> Path:
-        """The checkpoint of a step."""
+        """Return the checkpoint of a step."""
         return self.folder / f"{step:09}"
 
     def partial(self, step: int) -> Path:
@@ -108,16 +108,16 @@ class Checkpoints:
             shutil.rmtree(self.path(number))
 
     def steps(self) -> list[int]:
-        """The steps with a checkpoint, in order."""
+        """Return the steps with a checkpoint, in order."""
         return sorted(int(path.name) for path in self.folder.glob("*") if path.name.isdecimal())
 
     def newest(self) -> int | None:
-        """The step of the newest checkpoint that is as it was written; `None` when there is none."""
+        """Return the step of the newest checkpoint that is as it was written; `None` when there is none."""
         return next((step for step in reversed(self.steps()) if is_whole(self.path(step))), None)
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint holds the very files that were written."""
+    """Return whether a checkpoint holds the very files that were written."""
     try:
         wanted = json.loads((checkpoint / MANIFEST).read_text())
         return bool(wanted) and wanted == _contents(checkpoint, wanted)
@@ -146,7 +146,7 @@ def build_average(trained: Sequence[nn.Parameter], decay: float) -> EMAModel:
 
 
 def local_parts(trained: Sequence[nn.Parameter]) -> list[Tensor]:
-    """What this process holds of every parameter: all of it, unless it is sharded."""
+    """Return what this process holds of every parameter: all of it, unless it is sharded."""
     return [parameter.to_local() if hasattr(parameter, "to_local") else parameter for parameter in trained]
 
 

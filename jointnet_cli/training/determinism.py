@@ -38,7 +38,7 @@ class RankSampler:
         return range(self.process * own, (self.process + 1) * own)
 
     def positions(self, step: int, micro: int = 0) -> range:
-        """The positions of one micro-batch of a step."""
+        """Return the positions of one micro-batch of a step."""
         first = step * self.total + self.slots.start + micro * self.batch
         return range(first, first + self.batch)
 
@@ -74,21 +74,21 @@ class SampleRNG:
         return len(self._starts)
 
     def normal(self, *shape: int) -> Tensor:
-        """(B, *shape) from the unit normal (Box and Muller's transform)."""
+        """Return (B, *shape) from the unit normal (Box and Muller's transform)."""
         bits = self._bits(shape)
         radius = (((bits >> 32) & 0xFFFFFFFF) + 1).float().mul_(2.0**-32).log_().mul_(-2).sqrt_()
         return (bits & 0xFFFFFFFF).float().mul_(2 * math.pi * 2.0**-32).cos_().mul_(radius)
 
     def uniform(self, *shape: int, device: torch.device | str | None = None) -> Tensor:
-        """(B, *shape) in [0, 1), on another device where that is wanted."""
+        """Return (B, *shape) in [0, 1), on another device where that is wanted."""
         return ((self._bits(shape, device) >> 40) & 0xFFFFFF).float() * 2.0**-24
 
     def integers(self, high: int, *shape: int) -> Tensor:
-        """(B, *shape) in [0, high)."""
+        """Return (B, *shape) in [0, high)."""
         return (((self._bits(shape) >> 16) & ((1 << 48) - 1)).double() * (2.0**-48 * high)).long()
 
     def _bits(self, shape: tuple[int, ...], device: torch.device | str | None = None) -> Tensor:
-        """The next 64 bits of every sample for every number, (B, *shape) int64."""
+        """Return the next 64 bits of every sample for every number, (B, *shape) int64."""
         count, device = math.prod(shape), device or self.device
         steps = torch.arange(self._drawn + 1, self._drawn + count + 1, device=device) * _GOLDEN
         self._drawn += count
@@ -97,7 +97,7 @@ class SampleRNG:
 
 
 def _mixed(bits: Tensor) -> Tensor:
-    """The output function of SplitMix64 on int64, whose arithmetic wraps."""
+    """Return the output function of SplitMix64 on int64, whose arithmetic wraps."""
     bits = (bits ^ ((bits >> 30) & ((1 << 34) - 1))) * _FIRST
     bits = (bits ^ ((bits >> 27) & ((1 << 37) - 1))) * _SECOND
     return bits ^ ((bits >> 31) & ((1 << 33) - 1))

@@ -74,7 +74,7 @@ def missing_inputs(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> list[str]:
 
 
 def _start(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> tuple[str | None, str | None]:
-    """The folder of a VAE, and the model, that a recipe starts from."""
+    """Return the folder of a VAE, and the model, that a recipe starts from."""
     if isinstance(recipe, VaeRecipe):
         return recipe.start, None
     return (recipe.vae, recipe.start) if isinstance(recipe, BaseRecipe) else (None, recipe.model)

@@ -21,7 +21,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def interruption(number: int) -> KeyboardInterrupt:
-    """The exception that a signal stands for."""
+    """Return the exception that a signal stands for."""
     return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
 
 
@@ -65,7 +65,7 @@ class RunFailed(UserError):
 
 
 def not_finite(step: int, train: Train) -> RunFailed:
-    """The loss or the gradient of a step was infinite or not a number."""
+    """Return the loss or the gradient of a step was infinite or not a number."""
     precision = "" if train.mixed_precision == "no" else ", or train in float32 (train.mixed_precision = 'no')"
     return RunFailed(
         f"the loss or its gradient is no longer finite at step {step}; the last checkpoint is from before",

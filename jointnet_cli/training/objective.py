@@ -37,7 +37,7 @@ class NoisyBatch:
 
 
 def training_schedule(config: Mapping[str, Any]) -> DDPMScheduler:
-    """The noise schedule of a base model's scheduler, whatever its sampler.
+    """Return the noise schedule of a base model's scheduler, whatever its sampler.
 
     Raises:
         UserError: the model predicts neither noise nor velocity.
@@ -77,7 +77,7 @@ def add_noise(
 
 
 def timestep_weights(scheduler: DDPMScheduler, timestep: Tensor, gamma: float | None) -> Tensor:
-    """Loss weights (B,) that clip the weight of the clean latents' error (min-SNR, Hang et al., 2023).
+    """Return loss weights (B,) that clip the weight of the clean latents' error (min-SNR, Hang et al., 2023).
 
     An error in the noise is one of `snr` in the clean latents, an error in the velocity one of `snr + 1`; both are clipped
     at gamma. With velocity the pure-noise timestep of a zero-terminal-SNR schedule keeps weight 1, so it is learned.
@@ -147,7 +147,7 @@ class LearnedVariance:
         return torch.where(first, -likelihood, divergence) / math.log(2)
 
     def log_variance(self, values: Tensor) -> Tensor:
-        """The logarithm of the variance that the sampler reads from these values (`learned_range`)."""
+        """Return the logarithm of the variance that the sampler reads from these values (`learned_range`)."""
         step, part = self._step(), (values + 1) / 2
         return part * step.upper + (1 - part) * step.lower
 
@@ -162,11 +162,11 @@ class LearnedVariance:
         return _Step(*(self._at(table) for table in (of_clean, of_noisy, variance.log(), beta.log())))
 
     def _at(self, table: Tensor) -> Tensor:
-        """A number a timestep to one an item, (B, 1, 1, 1, 1)."""
+        """Convert a number a timestep to one an item, (B, 1, 1, 1, 1)."""
         return table.to(self.clean)[self.timestep].view(-1, 1, 1, 1, 1)
 
     def _clean_from(self, predicted: Tensor) -> Tensor:
-        """The clean content that a prediction amounts to; it is not clipped."""
+        """Return the clean content that a prediction amounts to; it is not clipped."""
         signal = self._at(self.scheduler.alphas_cumprod)
         return clean_estimate(self.noisy, predicted, signal, self.scheduler.config.prediction_type)
 

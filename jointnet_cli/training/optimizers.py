@@ -33,7 +33,7 @@ def require_optimizer(train: Train) -> None:
 
 
 def build_optimizer(train: Train, network: nn.Module, *, sharded: bool = False) -> Optimizer:
-    """What the recipe names, over the parameters of a network that train.
+    """Return what the recipe names, over the parameters of a network that train.
 
     Raises:
         UserError: Muon, for a network that is spread over processes.
@@ -97,7 +97,7 @@ class MuonWithAdamW(Optimizer):
             view.grad = None  # which would keep the gradient alive
 
     def state_dict(self) -> dict[str, Any]:
-        """Those of both."""
+        """Return those of both."""
         return {str(number): part.state_dict() for number, part in enumerate(self._parts)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -148,17 +148,17 @@ def orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], steps: 
 
 
 def _as_matrix(parameter: Tensor) -> Tensor:
-    """A view of weights, (output channels, all else)."""
+    """Return a view of weights, (output channels, all else)."""
     return _in_order(parameter.detach(), parameter).view(len(parameter), -1)
 
 
 def _in_order(tensor: Tensor, like: Tensor) -> Tensor:
-    """A tensor with its axes in the order in which `like` lies in memory: channels last or not."""
+    """Return a tensor with its axes in the order in which `like` lies in memory: channels last or not."""
     return tensor.permute(0, 2, 3, 1) if like.ndim == 4 and not like.is_contiguous() else tensor
 
 
 def progress_of(train: Train, clock: Clock) -> float:
-    """How much of the run is done, in [0, 1]: by steps or by minutes, whichever is nearer its end."""
+    """Return how much of the run is done, in [0, 1]: by steps or by minutes, whichever is nearer its end."""
     done = clock.step / train.max_steps
     if train.max_minutes is not None:
         done = max(done, clock.minutes / train.max_minutes)
@@ -166,7 +166,7 @@ def progress_of(train: Train, clock: Clock) -> float:
 
 
 def learning_rate(train: Train, clock: Clock) -> float:
-    """Linear warm-up, then constant or a cosine over the run's progress."""
+    """Return linear warm-up, then constant or a cosine over the run's progress."""
     rate = train.learning_rate * min(1.0, (clock.step + 1) / max(train.warmup_steps, 1))
     if train.schedule == "constant":
         return rate

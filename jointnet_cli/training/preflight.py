@@ -90,7 +90,7 @@ def _free_memory() -> tuple[int, str]:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder, or what is there of the way to it."""
+    """Return the folder, or what is there of the way to it."""
     return next(place for place in (folder, *folder.resolve().parents) if place.is_dir())
 
 

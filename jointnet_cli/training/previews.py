@@ -69,7 +69,7 @@ class Pictures:
 
 
 def _pixels(picture: Tensor) -> NDArray[np.uint8]:
-    """(3, H, W) in [0, 1] to (H, W, 3)."""
+    """Convert (3, H, W) in [0, 1] to (H, W, 3)."""
     pixels: NDArray[np.uint8] = (picture.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     return pixels
 
@@ -82,7 +82,7 @@ def save_picture(picture: Image, path: Path) -> None:
 
 
 def as_picture(maps: Tensor, modality: str) -> Tensor:
-    """Maps (B, 3, H, W) in [-1, 1] as pictures in [0, 1] to look at."""
+    """Return maps (B, 3, H, W) in [-1, 1] as pictures in [0, 1] to look at."""
     values = from_map(maps, modality)
     if modality == "depth":
         return values[:, None].expand(-1, 3, -1, -1)
@@ -99,7 +99,7 @@ def sample_prompts(model: JointModel, prompts: Sequence[str]) -> Pictures | None
 
 
 def _maps(model: JointModel, prompt: str, seed: int) -> Tensor:
-    """(N, 3, H, W) maps of all branches."""
+    """Return (N, 3, H, W) maps of all branches."""
     job = Job(prompt=prompt, seed=seed, layout=single_tile(model.window, model.window), sampling=PREVIEW_SAMPLING)
     return model.decode(sample(model, job)).cpu()
 
@@ -124,7 +124,7 @@ class ProgressGrid:
     """Holds `progress.png`, and its rows in `rows/`."""
 
     def row(self, step: int) -> Path:
-        """The file of a step's row."""
+        """Return the file of a step's row."""
         return self.folder / "rows" / f"{step:09}.png"
 
     def drop_after(self, step: int) -> None:

@@ -278,7 +278,7 @@ _ADAPTER: TypeAdapter[VaeRecipe | BaseRecipe | JointRecipe] = TypeAdapter(Recipe
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """The training recipes that come with the package, by name such as `diorama/base`."""
+    """Return the training recipes that come with the package, by name such as `diorama/base`."""
     return {name: path for name, path in shipped_files().items() if not name.startswith("prepare/")}
 
 
@@ -306,17 +306,17 @@ def load_recipe(
 
 
 def to_toml_record(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> dict[str, Any]:
-    """The resolved recipe as JSON-able data."""
+    """Return the resolved recipe as JSON-able data."""
     return recipe.model_dump(mode="json")
 
 
 def read_record(record: dict[str, Any]) -> VaeRecipe | BaseRecipe | JointRecipe:
-    """What `to_toml_record` made, as a recipe again."""
+    """Return what `to_toml_record` made, as a recipe again."""
     return _ADAPTER.validate_python(record)
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    """The valid keys of the table in which a refused key stands."""
+    """Return the valid keys of the table in which a refused key stands."""
     stages: dict[str, type[BaseModel]] = {"vae": VaeRecipe, "base": BaseRecipe, "joint": JointRecipe}
     table = stages[str(location[0])]
     for part in location[1:-1]:

@@ -64,7 +64,7 @@ class RunLog:
             tracker.finish()
 
     def _wandb(self, name: str) -> dict[str, Any]:
-        """The pieces of a run go on with one of wandb's."""
+        """Return the pieces of a run go on with one of wandb's."""
         kept = self._path.parent / TRACKING / "wandb-id"
         if self._accelerator.is_main_process and not kept.is_file():
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ class RunLog:
 
 
 def _step_of(line: str) -> float:
-    """The step of a line; a line that a kill cut off belongs to none."""
+    """Return the step of a line; a line that a kill cut off belongs to none."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
@@ -82,7 +82,7 @@ def _step_of(line: str) -> float:
 
 
 def _flat(settings: dict[str, Any], table: str = "") -> dict[str, Any]:
-    """Nested settings as one table of plain values, as trackers take them."""
+    """Return nested settings as one table of plain values, as trackers take them."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, dict):
@@ -104,7 +104,7 @@ FREE = {
 
 
 def _fixed(record: dict[str, Any]) -> dict[str, Any]:
-    """A recipe less what may change between the pieces of a run."""
+    """Return a recipe less what may change between the pieces of a run."""
     kept = {
         table: {key: value for key, value in record[table].items() if key not in free} for table, free in FREE.items()
     }

@@ -51,7 +51,7 @@ CLOCK = "clock.json"
 
 
 def compiled(network: nn.Module) -> nn.Module:
-    """The network as `torch.compile` makes it, with the same weights; it compiles with its first step."""
+    """Return the network as `torch.compile` makes it, with the same weights; it compiles with its first step."""
     return torch.compile(network)  # type: ignore[return-value]
 
 
@@ -164,7 +164,7 @@ class Trainer:
         return losses, self.sync(now, now - start, held[0] if held else 0)
 
     def _step(self, batches: Iterator[Batch]) -> dict[str, Tensor]:
-        """One update of the weights; its losses, means over this process's samples, stay on the device."""
+        """Return one update of the weights; its losses, means over this process's samples, stay on the device."""
         train = self.stage.settings
         self.rate = learning_rate(train, self.clock)
         for group in self.optimizer.param_groups:

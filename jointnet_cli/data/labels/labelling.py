@@ -145,7 +145,7 @@ SampleImage = NDArray[np.uint8] | str
 
 
 def decode(entries: Sequence[Entry]) -> list[SampleImage]:
-    """The images of samples."""
+    """Return the images of samples."""
     return [_decode(entry) for entry in entries]
 
 
@@ -215,7 +215,7 @@ def _decode(entry: Entry) -> SampleImage:
 
 
 def _ask(teacher: Teacher, pictures: Sequence[Any]) -> Iterable[Tensor | str]:
-    """The teacher's maps of images of one size, or the failure of an image."""
+    """Return the teacher's maps of images of one size, or the failure of an image."""
     images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255  # (B, 3, H, W)
     try:
         return [values if values.isfinite().all() else "not_finite" for values in teacher(images).float().cpu()]

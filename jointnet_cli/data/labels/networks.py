@@ -56,7 +56,7 @@ class MapNetwork:
 
 
 def open_transformers(source: str, modality: str, device: torch.device) -> MapNetwork:
-    """A depth model of transformers, or a DPT whose last layer has three channels for normals.
+    """Return a depth model of transformers, or a DPT whose last layer has three channels for normals.
 
     Args:
         source: a folder in transformers' format, or a hub id; of the hub safetensors are preferred.
@@ -113,7 +113,7 @@ def normal_dpt() -> Any:
 
 
 def _load(folder: Path, model_type: str, modality: str, weights: Kind) -> tuple[nn.Module, tuple[str, ...]]:
-    """The model, and the names of the weights that its files lack."""
+    """Return the model, and the names of the weights that its files lack."""
     from transformers import MODEL_FOR_DEPTH_ESTIMATION_MAPPING, AutoConfig
 
     try:
@@ -147,7 +147,7 @@ def _load(folder: Path, model_type: str, modality: str, weights: Kind) -> tuple[
 
 
 def _preprocessing(folder: Path, config: dict[str, Any]) -> tuple[Any, Any, tuple[int, int] | None]:
-    """Mean, deviation and size from `preprocessor_config.json`; without it the configuration's size."""
+    """Return mean, deviation and size from `preprocessor_config.json`; without it the configuration's size."""
     path = folder / "preprocessor_config.json"
     stated = read_json(path) if path.is_file() else {}
     mean, std = stated.get("image_mean"), stated.get("image_std")
@@ -163,7 +163,7 @@ def _preprocessing(folder: Path, config: dict[str, Any]) -> tuple[Any, Any, tupl
 
 
 def open_onnx(path: Path, device: torch.device) -> MapNetwork:
-    """An ONNX file with one image as input (batch, 3, height, width).
+    """Return an ONNX file with one image as input (batch, 3, height, width).
 
     Its size is read from the input, `mean`, `std` and `kind` from the metadata (`metadata_props`) where it has them.
 
@@ -218,7 +218,7 @@ def open_onnx(path: Path, device: torch.device) -> MapNetwork:
 
 
 def _numbers(facts: dict[str, str], name: str) -> tuple[float, ...] | None:
-    """Three numbers of a file's metadata, as JSON or separated by commas."""
+    """Return three numbers of a file's metadata, as JSON or separated by commas."""
     if name not in facts:
         return None
     try:
@@ -230,7 +230,7 @@ def _numbers(facts: dict[str, str], name: str) -> tuple[float, ...] | None:
 
 
 def digest(paths: Iterable[Path]) -> str:
-    """SHA-256 over files."""
+    """Return SHA-256 over files."""
     total = hashlib.sha256()
     for path in paths:
         with path.open("rb") as stream:

@@ -33,7 +33,7 @@ not every version of the network has it."""
 
 
 def open_omnidata(path: Path, device: torch.device) -> MapNetwork:
-    """The network of a published checkpoint, in float32.
+    """Return the network of a published checkpoint, in float32.
 
     Raises:
         UserError: the file is damaged, holds more than tensors, or is not a DPT-hybrid with three channels.
@@ -45,7 +45,7 @@ def open_omnidata(path: Path, device: torch.device) -> MapNetwork:
 
 
 def load_omnidata(path: Path, config: Any) -> torch.nn.Module:
-    """The same network in transformers' form; `config` is its `DPTConfig`."""
+    """Return the same network in transformers' form; `config` is its `DPTConfig`."""
     model = normal_dpt()(config)
     try:
         loading = model.load_state_dict(rename(_read(path)), strict=False)
@@ -73,7 +73,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def rename(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A DPT-hybrid's tensors under transformers' names; what has no counterpart keeps its own."""
+    """Return a DPT-hybrid's tensors under transformers' names; what has no counterpart keeps its own."""
     prefixes = dict(_prefixes())
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -94,13 +94,13 @@ def rename(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _backbone(name: str) -> str:
-    """`….backbone.stages.1.blocks.2.conv3.weight`: the inner modules have the same names in both."""
+    """Return `….backbone.stages.1.blocks.2.conv3.weight`: the inner modules have the same names in both."""
     ours, theirs = "pretrained.model.patch_embed.backbone.stages.", "dpt.embeddings.backbone.bit.encoder.stages."
     return theirs + name.removeprefix(ours).replace(".blocks.", ".layers.", 1) if name.startswith(ours) else name
 
 
 def _prefixes() -> Iterator[tuple[str, str]]:
-    """Modules and single parameters by MiDaS' names and by transformers'."""
+    """Yield modules and single parameters by MiDaS' names and by transformers'."""
     vit, stem = "pretrained.model", "pretrained.model.patch_embed.backbone.stem"
     yield f"{vit}.cls_token", "dpt.embeddings.cls_token"
     yield f"{vit}.pos_embed", "dpt.embeddings.position_embeddings"

@@ -79,7 +79,7 @@ for the ceiling and (-0.5, 0.1, -0.8) for the wall ahead (maturk/dn-splatter, is
 
 
 def parse_specs(texts: Iterable[str]) -> list[TeacherSpec]:
-    """All `--label`s of a command.
+    """Return all `--label`s of a command.
 
     Raises:
         UserError: one is wrong, or two are for one map.
@@ -93,7 +93,7 @@ def parse_specs(texts: Iterable[str]) -> list[TeacherSpec]:
 
 
 def parse_spec(text: str) -> TeacherSpec:
-    """`MAP=TEACHER[?KEY=VALUE&…]`.
+    """Return `MAP=TEACHER[?KEY=VALUE&…]`.
 
     MAP is `depth` or `normal`. TEACHER is a name of `HUB` or `ALIASES`, a folder in transformers' format, a hub id,
     `onnx:FILE` or `omnidata:FILE|FOLDER`. The keys are the fields of `TeacherSettings`.
@@ -141,7 +141,7 @@ OMNIDATA_HELP = (
 
 
 def _local(modality: str, prefix: str, place: str, remedy: str) -> TeacherSpec:
-    """A teacher on this machine: an ONNX file, of Omnidata also a checkpoint or a folder."""
+    """Return a teacher on this machine: an ONNX file, of Omnidata also a checkpoint or a folder."""
     path = Path(place)
     if path.suffix == ".onnx" and path.is_file():
         return TeacherSpec(modality, prefix + path.name, place, "onnx")

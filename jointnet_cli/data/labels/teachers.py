@@ -34,7 +34,7 @@ class Teacher(Protocol):
     """Twelve hexadecimal digits that name the weights and how they are used."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W), sRGB in [0, 1], on any device, to maps on the same device.
+        """Convert images (B, 3, H, W), sRGB in [0, 1], on any device, to maps on the same device.
 
         Depth: (B, H, W) inverse depth, at least 0, in any unit, larger is nearer. Normals: (B, 3, H, W) unit vectors, x
         right, y up, z towards the viewer; zero where there is none. Of an image that fails all values are NaN.
@@ -75,14 +75,14 @@ class NetworkTeacher:
         return (sized - mean) / std
 
     def _disparity(self, raw: Tensor) -> Tensor:
-        """(B, h, w) inverse depth."""
+        """Return (B, h, w) inverse depth."""
         if self.settings.kind == "distance":
             return inverse_depth(raw)
         # The shift of relative disparity is unknown in any case: one that dips below 0 is lifted.
         return raw - raw.amin(dim=(1, 2), keepdim=True).clamp(max=0)
 
     def _normals(self, raw: Tensor) -> Tensor:
-        """(B, 3, h, w) in our camera space."""
+        """Return (B, 3, h, w) in our camera space."""
         vectors = raw * 2 - 1 if self.settings.encoding == "unsigned" else raw
         turned = torch.empty_like(vectors)
         for channel, letter in enumerate(self.settings.axes or OUR_AXES):
@@ -101,7 +101,7 @@ def open_labeller(spec: str, device: str | None = None) -> Teacher:
 
 
 def open_teacher(spec: TeacherSpec, device: str | None = None) -> NetworkTeacher:
-    """The same for a spec that was parsed."""
+    """Return the same for a spec that was parsed."""
     place = choose_device(device)
     network = _open(spec, place)
     settings = _complete(spec, network)
@@ -133,7 +133,7 @@ def _open(spec: TeacherSpec, device: torch.device) -> MapNetwork:
 
 
 def _complete(spec: TeacherSpec, network: MapNetwork) -> TeacherSettings:
-    """What was asked for, then what the network's files say, then a convention where one is general."""
+    """Return what was asked for, then what the network's files say, then a convention where one is general."""
     asked = spec.settings
     mean, std = asked.mean or network.mean, asked.std or network.std
     if mean is None or std is None:

@@ -54,17 +54,17 @@ def stats_path(shard: Path) -> Path:
 
 
 def is_complete(shard: Path) -> bool:
-    """Whether a shard was written to its end."""
+    """Return whether a shard was written to its end."""
     return shard.exists() and stats_path(shard).exists()
 
 
 def complete_shards(folder: Path) -> list[Path]:
-    """The complete shards of a folder, in order; possibly none."""
+    """Return the complete shards of a folder, in order; possibly none."""
     return sorted(filter(is_complete, folder.glob("*.tar")))
 
 
 def read_stats(shard: Path) -> dict[str, Any]:
-    """Content of a shard's stats file; empty where the shard is not complete."""
+    """Return the content of a shard's stats file; empty where the shard is not complete."""
     if not is_complete(shard):
         return {}
     stats: dict[str, Any] = json.loads(stats_path(shard).read_text(encoding="utf-8"))
@@ -77,7 +77,7 @@ def stated_count(stats: Mapping[str, Any]) -> int:
 
 
 def sample_count(shard: Path) -> int:
-    """How many samples a complete shard holds; 0 where it is not complete."""
+    """Return how many samples a complete shard holds; 0 where it is not complete."""
     stats = read_stats(shard)
     return stated_count(stats) if stats else 0
 
@@ -194,24 +194,24 @@ def _depth_scale(record: Mapping[str, Any], key: str) -> np.float32:
 
 
 def _lies_across(values: NDArray[np.float32], image: NDArray[np.uint8]) -> bool:
-    """Whether one of a map and its image is upright and the other wide."""
+    """Return whether one of a map and its image is upright and the other wide."""
     (height, width), (rows, columns) = values.shape[:2], image.shape[:2]
     return bool((height - width) * (rows - columns) < 0)
 
 
 def encode_depth(inverse_depth: NDArray[np.float32]) -> tuple[bytes, float]:
-    """Inverse depth (H, W), at least 0, as a 16-bit PNG, and the scale that turns its values back."""
+    """Return inverse depth (H, W), at least 0, as a 16-bit PNG, and the scale that turns its values back."""
     scale = max(float(inverse_depth.max()), 1e-9)
     return png(np.rint(inverse_depth.clip(0) / scale * UINT16).astype(np.uint16)), scale / UINT16
 
 
 def encode_normal(normal: NDArray[np.float32]) -> bytes:
-    """Unit vectors (H, W, 3) as an 8-bit PNG, (n + 1) / 2."""
+    """Return unit vectors (H, W, 3) as an 8-bit PNG, (n + 1) / 2."""
     return png(np.rint((normal + 1) * 127.5).astype(np.uint8))
 
 
 def png(array: NDArray[Any]) -> bytes:
-    """An array of 8 or 16 bits, grey or RGB, as a PNG file."""
+    """Return an array of 8 or 16 bits, grey or RGB, as a PNG file."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -240,7 +240,7 @@ class Entry:
     members: list[Member] = field(default_factory=list)
 
     def find(self, *suffixes: str) -> bytes | None:
-        """The content of the first member with one of these suffixes."""
+        """Return the content of the first member with one of these suffixes."""
         return next((member.content for member in self.members if member.suffix in suffixes), None)
 
     def put(self, suffix: str, content: bytes) -> None:

@@ -87,7 +87,7 @@ def count_samples(locations: Sequence[str], progress: Progress | None = None) ->
 
 
 def too_few_samples(shard: Shard, found: int) -> UserError:
-    """The fault of a shard whose stats state more samples than it has."""
+    """Return the fault of a shard whose stats state more samples than it has."""
     return UserError(
         f"{shard.location} has {found} samples with an image rather than {shard.count}",
         hint="make it again, or remove its stats file to have it counted",
@@ -195,7 +195,7 @@ def _has_image(sample: Collection[str]) -> bool:
 
 
 def _list_folder(url: str) -> list[str]:
-    """The shards of a folder elsewhere: the complete ones where there are stats files, else all."""
+    """Return the shards of a folder elsewhere: the complete ones where there are stats files, else all."""
     system, path = file_system(url)
     hint = f"name them by a pattern: {url.rstrip('/')}/{{00000..00127}}.tar"
     try:
@@ -214,7 +214,7 @@ def _stats_name(location: str) -> str:
 
 
 def _stated(locations: Sequence[str]) -> dict[str, int]:
-    """What stats files say, where there are any."""
+    """Return what stats files say, where there are any."""
     stated = {location: sample_count(Path(location)) for location in locations if not is_url(location)}
     found = {location: number for location, number in stated.items() if number}
     remote = [location for location in locations if is_url(location) and location.endswith(".tar")]
@@ -230,7 +230,7 @@ def _stated(locations: Sequence[str]) -> dict[str, int]:
 
 
 def _read_all(system: Any, paths: Sequence[str]) -> dict[str, bytes]:
-    """The contents of small files, many at a time, without those that are not there."""
+    """Return the contents of small files, many at a time, without those that are not there."""
     answers: dict[str, Any] = system.cat(list(paths), on_error="return")
     for answer in answers.values():
         status = getattr(answer, "status", None) or 0
@@ -248,7 +248,7 @@ def _stated_count(content: bytes) -> int | None:
 
 
 def state_of(location: str) -> str:
-    """What changes with a file."""
+    """Return what changes with a file."""
     if not is_url(location):
         status = Path(location).stat()
         return f"{status.st_size} {status.st_mtime_ns}"

@@ -62,7 +62,7 @@ class SampleOrder:
     """Samples of a block at most."""
 
     def walk(self, lane: int, step: int) -> Iterator[ShuffleBlock]:
-        """What a lane takes from a step on, without end."""
+        """Yield what a lane takes from a step on, without end."""
         passed = step
         for turn in count(lane, self.count):
             epoch, number = divmod(turn, len(self.slices))
@@ -74,7 +74,7 @@ class SampleOrder:
             passed = 0
 
     def _blocks(self, piece: ShardSlice, turn: int, passed: int) -> Iterator[ShuffleBlock]:
-        """The slice in blocks as even as can be: in one of few samples, none might be usable."""
+        """Yield the slice in blocks as even as can be: in one of few samples, none might be usable."""
         number = -(-piece.count // self.shuffle)
         bounds = [piece.count * nth // number for nth in range(number + 1)]
         for nth, (begin, end) in enumerate(pairwise(bounds)):

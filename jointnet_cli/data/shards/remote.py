@@ -23,12 +23,12 @@ Result = TypeVar("Result")
 
 
 def is_url(place: str) -> bool:
-    """Whether a place is elsewhere."""
+    """Return whether a place is elsewhere."""
     return "://" in place
 
 
 def file_system(url: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the URL's path in it.
+    """Return the fsspec file system of a URL, and the URL's path in it.
 
     Raises:
         UserError: a scheme that nothing here reads.
@@ -46,7 +46,7 @@ def file_system(url: str) -> tuple[Any, str]:
 
 
 def retrying(what: str, attempt: Callable[[], Result]) -> Result:
-    """The result of an attempt, made again after a pause where the network fails.
+    """Return the result of an attempt, made again after a pause where the network fails.
 
     Raises:
         UserError: it failed too often, or there is no such file, or no permission; `what` says which file.

@@ -19,7 +19,7 @@ from jointnet_cli.tensors import Size, relative_disparity, resize, to_map
 
 
 def sample_map(sample: Sample, modality: str) -> Tensor:
-    """One modality of a sample as its map (3, H, W) in [-1, 1].
+    """Return one modality of a sample as its map (3, H, W) in [-1, 1].
 
     Raises:
         UserError: the sample has no such map.

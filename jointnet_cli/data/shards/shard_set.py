@@ -152,7 +152,7 @@ class ShardSet:
 
 
 def _begins_with_training_seed(location: str) -> bool:
-    """Whether the first sample of a shard is such a world. The worlds of one shard have consecutive seeds."""
+    """Return whether the first sample of a shard is such a world. The worlds of one shard have consecutive seeds."""
     try:
         first = next(read_samples(location), {})
         record = json.loads(first.get("json", b"{}"))

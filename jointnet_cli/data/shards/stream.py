@@ -53,13 +53,13 @@ class PixelBatch:
         self.maps = {name: torch.from_numpy(values) for name, values in state["maps"].items()}
 
     def pin_memory(self) -> Self:
-        """In memory that a GPU copies from by itself; DataLoader calls it."""
+        """Return in memory that a GPU copies from by itself; DataLoader calls it."""
         self.images, self.framing = self.images.pin_memory(), self.framing.pin_memory()
         self.maps = {name: values.pin_memory() for name, values in self.maps.items()}
         return self
 
     def to(self, device: torch.device) -> Self:
-        """On a device."""
+        """Return on a device."""
         self.images = self.images.to(device, non_blocking=True)
         self.maps = {name: values.to(device, non_blocking=True) for name, values in self.maps.items()}
         return self
@@ -87,7 +87,7 @@ class ShardStream:
     """Side of the squares."""
 
     def read(self, device: torch.device, workers: int) -> Iterator[PixelBatch]:
-        """The micro-batches on a device, without end.
+        """Yield the micro-batches on a device, without end.
 
         Raises:
             UserError: a shard cannot be read, or holds nothing that can be used, or a worker died.
@@ -110,7 +110,7 @@ class ShardStream:
             yield _joined([next(items) for _ in range(max(workers, 1))], device)
 
     def part(self, worker: int, workers: int) -> Iterator[PixelBatch | None]:
-        """A worker's part of every micro-batch; `None` where it has none."""
+        """Yield a worker's part of every micro-batch; `None` where it has none."""
         readers = {lane: self._squares(lane) for lane in self.own[worker::workers]}
         while True:
             for start in range(0, len(self.own), self.batch):
@@ -118,7 +118,7 @@ class ShardStream:
                 yield _stacked(rows, [next(readers[self.own[start + row]]) for row in rows]) if rows else None
 
     def _squares(self, lane: int) -> Iterator[tuple[Crop, list[tuple[str, str]]]]:
-        """A lane's samples, and for each the unusable ones that it stands in for."""
+        """Yield a lane's samples, and for each the unusable ones that it stands in for."""
         samples: Iterator[Raw] = iter(())
         position = None
         for block in self.lanes.walk(lane, self.step):
@@ -177,7 +177,7 @@ class _Parts(IterableDataset[Any]):
 
 
 def _living(loader: Iterable[Any]) -> Iterator[PixelBatch | None]:
-    """What the workers send, while they can."""
+    """Yield what the workers send, while they can."""
     try:
         for item in loader:
             if isinstance(item, _Fault):
@@ -203,7 +203,7 @@ def _stacked(rows: list[int], found: Sequence[tuple[Crop, list[tuple[str, str]]]
 
 
 def _joined(parts: Iterable[PixelBatch | None], device: torch.device) -> PixelBatch:
-    """The parts of all workers in the order of the micro-batch."""
+    """Return the parts of all workers in the order of the micro-batch."""
     there = [part.to(device) for part in parts if part is not None]
     if len(there) == 1:
         return there[0]
@@ -225,7 +225,7 @@ def _as_it_is(item: Any) -> Any:
 
 
 def _context() -> Any:
-    """Processes that inherit neither CUDA nor threads; the server they come from imports this module once."""
+    """Return processes that inherit neither CUDA nor threads; the server they come from imports this module once."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

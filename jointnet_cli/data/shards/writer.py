@@ -104,7 +104,7 @@ def records_path(shard: Path) -> Path:
 
 
 def has_leftovers(shard: Path) -> bool:
-    """Whether a killed run left files of a shard behind, or another process holds it."""
+    """Return whether a killed run left files of a shard behind, or another process holds it."""
     left = (*_temporary(shard), _pending(stats_path(shard)), claim_path(shard))
     return any(path.exists() for path in left)
 
@@ -114,7 +114,7 @@ def _results_path(shard: Path) -> Path:
 
 
 def _pending(path: Path) -> Path:
-    """The name of a file's new content."""
+    """Return the name of a file's new content."""
     return path.with_name(f".{path.name}.new")
 
 
@@ -135,6 +135,6 @@ def _discard(shard: Path) -> None:
 
 
 def _temporary(shard: Path) -> tuple[Path, ...]:
-    """Files that are worthless unless the new stats file is there."""
+    """Return files that are worthless unless the new stats file is there."""
     names = (shard, records_path(shard), shard.with_suffix(".json"))
     return (*map(_pending, names), _results_path(shard))

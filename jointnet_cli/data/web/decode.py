@@ -121,7 +121,7 @@ def sniff(data: bytes | bytearray) -> str:
 
 
 def to_training_image(data: bytes, settings: PrepareSettings) -> TrainingImage:
-    """An image of any format as the JPEG that the settings want; of an animation the first frame.
+    """Return an image of any format as the JPEG that the settings want; of an animation the first frame.
 
     A JPEG that is upright, sRGB and of the right size keeps its bytes. Raises `FetchError`.
     """
@@ -201,13 +201,13 @@ def content_size(stored: tuple[int, int], settings: PrepareSettings) -> tuple[in
 
 
 def _is_resizable(picture: Image.Image) -> bool:
-    """Whether a picture that is not decoded yet can be resized as it is stored: opaque, 8 bits, no TIFF."""
+    """Return whether a picture that is not decoded yet can be resized as it is stored: opaque, 8 bits, no TIFF."""
     plain = picture.mode in _RESIZABLE and not picture.has_transparency_data
     return plain and picture.format != "TIFF" and not has_deep_colour(picture)
 
 
 def _decode(data: bytes) -> Image.Image:
-    """An upright sRGB picture of any kind."""
+    """Return an upright sRGB picture of any kind."""
     raster = read_raster(data, "it")
     if not raster.has_scale:
         raise FetchError(Status.UNSUPPORTED_FORMAT, "its samples have no known range")
@@ -274,7 +274,7 @@ def _read_exif(picture: Image.Image) -> Image.Exif:
 
 
 def _exif_json(tags: Image.Exif) -> str:
-    """Tags as img2dataset names them, after the directory they are in."""
+    """Return tags as img2dataset names them, after the directory they are in."""
     found: dict[str, str] = {}
     try:
         directories: list[tuple[str, Mapping[int, Any], Mapping[int, str]]] = [

@@ -119,7 +119,7 @@ class _Fetcher:
                 await asyncio.sleep(wait)
 
     def _host(self, url: URL | None) -> contextlib.AbstractAsyncContextManager[None]:
-        """A place at a URL's host; any number of places for local files."""
+        """Return a place at a URL's host; any number of places for local files."""
         if url is None:
             return contextlib.nullcontext()
         host = url.host or ""
@@ -158,7 +158,7 @@ class _Fetcher:
         attempt.url = target
 
     def _wait(self, error: FetchError, attempt: _Attempt) -> float | None:
-        """Seconds until the next attempt, from the first URL on; `None` if there is none."""
+        """Return seconds until the next attempt, from the first URL on; `None` if there is none."""
         settings = self._settings.fetch
         if not is_transient(error.status) or attempt.attempts >= settings.retries:
             return None

@@ -37,7 +37,7 @@ _UNSENDABLE = re.compile(r"""[\x00-\x20\x7f"<>\\^`{|}]""")
 
 
 def is_public(address: str) -> bool:
-    """Whether an IPv4 or IPv6 address is a single host of the public internet.
+    """Return whether an IPv4 or IPv6 address is a single host of the public internet.
 
     Of an IPv6 address that stands for an IPv4 one (mapped, NAT64, 6to4) the IPv4 address decides. Raises ValueError if
     it is no address.
@@ -51,7 +51,7 @@ def is_public(address: str) -> bool:
 
 
 def parse_url(text: str) -> URL:
-    """An http(s) URL; a host written as a number (`2130706433`, `0177.1`) becomes the address that it means.
+    """Return an http(s) URL; a host written as a number (`2130706433`, `0177.1`) becomes the address that it means.
 
     Raises `FetchError` (`bad_url`).
     """
@@ -82,7 +82,7 @@ class PublicResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """The addresses of a host, as aiohttp's connector asks for them."""
+        """Return the addresses of a host, as aiohttp's connector asks for them."""
         look_up = partial(socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM)
         try:
             found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
@@ -106,7 +106,7 @@ class PublicResolver(AbstractResolver):
         ]
 
     def open_socket(self, target: tuple[Any, ...]) -> socket.socket:
-        """A socket for one of getaddrinfo's tuples, if its address may be connected to."""
+        """Return a socket for one of getaddrinfo's tuples, if its address may be connected to."""
         family, kind, protocol, _, address = target
         self.check(address[0], address[0])
         return socket.socket(family, kind, protocol)

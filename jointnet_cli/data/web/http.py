@@ -234,7 +234,7 @@ def retry_after(value: str | None, now: datetime | None = None) -> float | None:
 
 
 def forbidding_directive(values: Iterable[str], robot: str, directives: Iterable[str]) -> str | None:
-    """The first of `directives` that the values of `X-Robots-Tag` set for `robot`; `None` if there is none.
+    """Return the first of `directives` that the values of `X-Robots-Tag` set for `robot`; `None` if there is none.
 
     A value such as `noai, noimageai` is for every robot, `somebot: noindex, noai` for the one it names, `*: noai` again
     for every one. `none` means noindex as well.

@@ -83,7 +83,7 @@ class Status(StrEnum):
 
 
 def http_status(code: int) -> str:
-    """The class of an answer with an HTTP code, such as `http_404`."""
+    """Return the class of an answer with an HTTP code, such as `http_404`."""
     return f"http_{code}"
 
 
@@ -122,12 +122,12 @@ GROUPS: dict[str, frozenset[str]] = {
 
 
 def is_transient(status: str) -> bool:
-    """Whether a failure of this class may go well a moment later."""
+    """Return whether a failure of this class may go well a moment later."""
     return status in GROUPS["transient"]
 
 
 def failure_filter(names: Iterable[str]) -> Callable[[str], bool]:
-    """A test for the failures that `names` mean, as in `--retry-failed timeout,5xx`.
+    """Return a test for the failures that `names` mean, as in `--retry-failed timeout,5xx`.
 
     A name is one of `GROUPS`, a `Status`, `http_NNN`, or `all` for every failure. Raises `UserError` for another name
     and for `success`.

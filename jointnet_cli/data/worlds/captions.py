@@ -44,7 +44,7 @@ class _Facts:
 
 
 def visible_objects(world: World, rendering: Rendering, index: int) -> list[Visible]:
-    """What a viewer can make out in image `index` of a rendering, largest first; specks are left out."""
+    """Return what a viewer can make out in image `index` of a rendering, largest first; specks are left out."""
     ids = rendering.object_ids[index]
     pixels = ids.flatten().bincount(minlength=len(world.objects) + 1).tolist()
     groups: dict[tuple[str, str | None], list[int]] = {}
@@ -82,7 +82,7 @@ def _is_tilted(camera: WorldCamera) -> bool:
 
 
 def _air(world: World) -> str:
-    """Key into `PLACES` of what a camera sees above the ground."""
+    """Return the key into `PLACES` of what a camera sees above the ground."""
     if world.biome == "reef":
         return "dark water" if world.time == "night" else "bright water"
     if world.weather == "clear":
@@ -91,7 +91,7 @@ def _air(world: World) -> str:
 
 
 def _tilted_scene(world: World, facts: _Facts, seen: list[Visible]) -> str:
-    """Key into `PLACES` of what a tilted camera sees: air alone, ground alone, or a place."""
+    """Return the key into `PLACES` of what a tilted camera sees: air alone, ground alone, or a place."""
     if facts.ground < 0.03 and facts.water < 0.01:
         return _air(world)
     dry, level = facts.water < 0.01, facts.distant <= 0.02 and facts.sky < 0.03
@@ -107,7 +107,7 @@ def _tilted_scene(world: World, facts: _Facts, seen: list[Visible]) -> str:
 
 
 def _scene(world: World, facts: _Facts, seen: list[Visible]) -> str:
-    """Key into `PLACES` of what shows of a world's place."""
+    """Return the key into `PLACES` of what shows of a world's place."""
     theme, far = world.theme, facts.distant > 0.02 and world.weather != "foggy"
     match world.biome:
         case "ocean":
@@ -132,7 +132,7 @@ def _article(phrase: str) -> str:
 
 
 def _group(rng: random.Random, group: Visible, mixed: bool, alone: bool) -> str:
-    """Words for one group; `mixed` groups hold several colours, `alone` ones are all that shows."""
+    """Return words for one group; `mixed` groups hold several colours, `alone` ones are all that shows."""
     name = rng.choice(vocabulary.NAMES[group.kind])
     if mixed:
         return f"{rng.choice(vocabulary.MIXED)} {plural(name)}".strip()
@@ -145,7 +145,7 @@ def _group(rng: random.Random, group: Visible, mixed: bool, alone: bool) -> str:
 
 
 def _objects(rng: random.Random, world: World, seen: list[Visible]) -> tuple[str, list[str]]:
-    """The phrase for up to three groups of objects, and their kinds."""
+    """Return the phrase for up to three groups of objects, and their kinds."""
     merged: list[tuple[Visible, bool]] = []
     for group in seen:
         corals = [g for g in seen if g.kind == "coral"]
@@ -194,7 +194,7 @@ def _weather(rng: random.Random, world: World, facts: _Facts, hour: str) -> str:
 
 
 def _sentence(rng: random.Random, things: str, kinds: list[str], place: PlaceName) -> str:
-    """Objects and place as one phrase."""
+    """Return objects and place as one phrase."""
     name = place.name
     if not things:
         return name
@@ -211,7 +211,7 @@ def _sentence(rng: random.Random, things: str, kinds: list[str], place: PlaceNam
 
 
 def caption(world: World, rendering: Rendering, index: int, seed: int | None = None) -> str:
-    """A caption of image `index` of a rendering; another `seed` words the same content another way."""
+    """Return a caption of image `index` of a rendering; another `seed` words the same content another way."""
     rng = stream(world.seed, "caption" if seed is None else f"caption {seed}")
     facts, seen = _facts(world, rendering, index), visible_objects(world, rendering, index)
     if _is_tilted(world.camera):
@@ -237,7 +237,7 @@ def caption(world: World, rendering: Rendering, index: int, seed: int | None = N
 
 
 def _tilted_caption(rng: random.Random, world: World, facts: _Facts, seen: list[Visible]) -> str:
-    """A caption of a view up, down or wide, which also says how the camera looks."""
+    """Return a caption of a view up, down or wide, which also says how the camera looks."""
     scene = _tilted_scene(world, facts, seen)
     place = rng.choice(vocabulary.PLACES[scene])
     place = place._replace(name=place.name.format((world.theme or "").split(" ")[0]))

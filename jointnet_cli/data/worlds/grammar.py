@@ -155,7 +155,7 @@ BIOMES = {
 
 
 def kinds_in_groups() -> list[str]:
-    """Kinds of which a world may hold several."""
+    """Return kinds of which a world may hold several."""
 
     def most(kind: str, biome: Biome) -> int:
         alone = any(rule.kind == kind for rule in biome.heroes)
@@ -189,7 +189,7 @@ def _anchor(rng: random.Random, biome: str) -> tuple[float, float]:
 
 
 def _ground_kind(biome: str, theme: str | None, anchor: tuple[float, float]) -> Callable[[float, float], str]:
-    """Whether a point (x, z) is plain `land`, plain `sea`, or too near a waterline to say (`shore`)."""
+    """Return whether a point (x, z) is plain `land`, plain `sea`, or too near a waterline to say (`shore`)."""
 
     def classify(x: float, z: float) -> str:
         if biome == "beach":
@@ -241,13 +241,13 @@ class _Layout:
 
 
 def _balloon_altitude(rng: random.Random, camera: WorldCamera, z: float, size: float) -> float:
-    """High in the picture, and whole."""
+    """Return high in the picture, and whole."""
     top = 0.92 * math.tan(math.radians(camera.fov) / 2) + math.tan(math.radians(camera.pitch)) - size / z
     return max(1.5, camera.height + z * rng.uniform(min(0.02, top), top))
 
 
 def _rules(rng: random.Random, biome: str, theme: str | None) -> list[PlacementRule]:
-    """At most one hero, then the company that came along."""
+    """Return at most one hero, then the company that came along."""
     spec, chosen, draw = BIOMES[biome], [], rng.random()
     for hero in spec.heroes:
         if biome == "canyon" and hero.ground == "sea" and theme != "river":
@@ -282,7 +282,7 @@ def _furnish(rng: random.Random, rule: PlacementRule, theme: str | None, layout:
 
 
 def _tilted(seed: int, camera: WorldCamera, share: float) -> WorldCamera:
-    """The camera, turned up or down and with another field of view in a share of the worlds."""
+    """Return the camera, turned up or down and with another field of view in a share of the worlds."""
     rng = stream(seed, "tilt")
     if rng.random() >= share:
         return camera
@@ -290,7 +290,7 @@ def _tilted(seed: int, camera: WorldCamera, share: float) -> WorldCamera:
 
 
 def sample_world(seed: int, tilted: float = 0.0) -> World:
-    """The world of a seed: cheap, reproducible anywhere, and never touching global random state.
+    """Return the world of a seed: cheap, reproducible anywhere, and never touching global random state.
 
     Args:
         seed: of the world.

@@ -12,7 +12,7 @@ SIDE = 512
 
 
 def smoothstep(x: Tensor, low: float, high: float) -> Tensor:
-    """0 below `low`, 1 above `high`, a smooth cubic between."""
+    """Return 0 below `low`, 1 above `high`, a smooth cubic between."""
     x = ((x - low) / (high - low)).clamp(0.0, 1.0)
     return x * x * (3.0 - 2.0 * x)
 
@@ -59,6 +59,6 @@ def texture(name: str, device: str = "cpu") -> Tensor:
 
 
 def read(field: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    """Bilinear values of a texture at points (n,) measured in periods; wraps around."""
+    """Return bilinear values of a texture at points (n,) measured in periods; wraps around."""
     where = torch.stack([u - u.floor(), v - v.floor()], 1) * 2 - 1
     return F.grid_sample(field, where[None, None], align_corners=True)[0, 0, 0]

@@ -98,7 +98,7 @@ class ObjectBuilder:
 
 
 def bounding_radii(shapes: np.ndarray, frames: np.ndarray, tapers: np.ndarray) -> np.ndarray:
-    """Radii (p,) of spheres about the centres that hold the shapes."""
+    """Return radii (p,) of spheres about the centres that hold the shapes."""
     corners = _CORNERS @ frames.transpose(0, 2, 1) * np.maximum(1, tapers)[:, None, None]  # (p, 8, 3)
     round_ = np.linalg.norm(frames, axis=1).max(1)
     radii: NDArray[np.float64] = np.where(shapes == BALL, round_, np.linalg.norm(corners, axis=2).max(1))
@@ -277,7 +277,7 @@ _ROCKS = {
 
 
 def build(thing: SceneObject, world: World) -> list[SolidPart]:
-    """The shapes of one object, in its own frame."""
+    """Return the shapes of one object, in its own frame."""
     colour = PALETTE[thing.colour] if thing.colour else _ROCKS.get(world.biome, STONE)
     rng = stream(world.seed, f"object {thing.id}")
     kit = ObjectBuilder(rng, colour, world.time == "night", world.biome == "snow", world.theme == "autumn")
@@ -286,7 +286,7 @@ def build(thing: SceneObject, world: World) -> list[SolidPart]:
 
 
 def primitives(world: World, ground: list[float], device: str = "cpu") -> Primitives:
-    """All shapes of a world; `ground` is the height in metres under each object."""
+    """Return all shapes of a world; `ground` is the height in metres under each object."""
     parts: list[SolidPart] = []
     owners: list[int] = []
     centres: list[np.ndarray] = []

@@ -53,7 +53,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
-    """(k, 3, 3) times (k, 3); spelled out, for a sum over an axis of three is slow."""
+    """Return (k, 3, 3) times (k, 3); spelled out, for a sum over an axis of three is slow."""
     return matrix[..., 0] * vector[:, :1] + matrix[..., 1] * vector[:, 1:2] + matrix[..., 2] * vector[:, 2:]
 
 
@@ -69,7 +69,7 @@ def _safe(x: Tensor) -> Tensor:
 
 
 def _cone(origin: Tensor, ray: Tensor, taper: Tensor) -> tuple[Tensor, Tensor]:
-    """A frustum about y from radius 1 at y = 0 to `taper` at y = 1, capped at both ends."""
+    """Return a frustum about y from radius 1 at y = 0 to `taper` at y = 1, capped at both ends."""
     ox, oy, oz = origin.unbind(1)
     dx, dy, dz = ray.unbind(1)
     slope = taper - 1
@@ -96,7 +96,7 @@ def _cone(origin: Tensor, ray: Tensor, taper: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _solid(origin: Tensor, ray: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
-    """Convex solids with up to six faces: the ray is inside between its last entry and its first exit."""
+    """Return convex solids with up to six faces: the ray is inside between its last entry and its first exit."""
     faces = FACES.to(ray.device)[shape - BOX]  # (k, 6, 4)
     along = _dot(faces, ray[:, None])
     gap = faces[..., 3] - _dot(faces, origin[:, None])
@@ -109,7 +109,7 @@ def _solid(origin: Tensor, ray: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pairs(shapes: Primitives, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices (ray, primitive) of rays that meet a primitive's bounding sphere.
+    """Return indices (ray, primitive) of rays that meet a primitive's bounding sphere.
 
     Either of origins and unit directions is (n, 3), the other may be (1, 3).
     """
@@ -142,7 +142,7 @@ def intersect(shapes: Primitives, which: Tensor, origin: Tensor, ray: Tensor) ->
 
 
 def shadowed(shapes: Primitives, points: Tensor, sun: Tensor) -> Tensor:
-    """Whether an object stands between each point (n, 3) and the sun (3,)."""
+    """Return whether an object stands between each point (n, 3) and the sun (3,)."""
     ray, which = pairs(shapes, points, sun[None])
     depth, _ = intersect(shapes, which, points[ray], sun.expand(len(ray), 3))
     blocked = torch.zeros(len(points), dtype=torch.bool, device=points.device)
@@ -151,7 +151,7 @@ def shadowed(shapes: Primitives, points: Tensor, sun: Tensor) -> Tensor:
 
 
 def march(terrain: Terrain, origin: Tensor, rays: Tensor, limit: Tensor) -> Tensor:
-    """Depth (n,) at which rays meet the ground before `limit` (n,), FAR otherwise.
+    """Return depth (n,) at which rays meet the ground before `limit` (n,), FAR otherwise.
 
     Steps grow geometrically; the crossing is then narrowed by false position.
     """
@@ -201,7 +201,7 @@ def _narrow(terrain: Terrain, origin: Tensor, rays: Tensor, brackets: Tensor) ->
 
 
 def trace(terrain: Terrain, shapes: Primitives, origin: Tensor, rays: Tensor) -> Hits:
-    """First hits of rays (n, 3) from one origin (3,). Normals face the viewer; zero for the sky."""
+    """Return first hits of rays (n, 3) from one origin (3,). Normals face the viewer; zero for the sky."""
     n, device = len(rays), rays.device
     depth = torch.full((n,), FAR, device=device)
     surface = torch.zeros(n, dtype=torch.int64, device=device)

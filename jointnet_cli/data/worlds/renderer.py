@@ -48,7 +48,7 @@ class _View:
     axes: Tensor
 
     def rays(self, x: Tensor, y: Tensor) -> Tensor:
-        """World rays (n, 3) of unit length along the camera's axis, through pixel coordinates (n,)."""
+        """Return world rays (n, 3) of unit length along the camera's axis, through pixel coordinates (n,)."""
         right, up = (x - self.width / 2) / self.focal, (self.height / 2 - y) / self.focal
         return right[:, None] * self.axes[0] + up[:, None] * self.axes[1] + self.axes[2]
 
@@ -61,13 +61,13 @@ def _view(camera: WorldCamera, height: int, width: int, device: str) -> _View:
 
 
 def _neighbours(field: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Two views of a field: all but the last, and all but the first, along an axis."""
+    """Return two views of a field: all but the last, and all but the first, along an axis."""
     last = field.shape[axis] - 1
     return field.narrow(axis, 0, last), field.narrow(axis, 1, last)
 
 
 def _edges(rgb: Tensor, hits: Hits, owner: Tensor, height: int, width: int) -> Tensor:
-    """Pixels (k,) that differ from a neighbour in object, surface, depth or brightness."""
+    """Return pixels (k,) that differ from a neighbour in object, surface, depth or brightness."""
     depth = hits.depth.clamp(max=1e5).view(height, width)
     part = (owner * 8 + hits.surface).view(height, width)
     tone = rgb.mean(1).view(height, width)
@@ -108,7 +108,7 @@ class _Scene:
         self.shader = Shader(self.terrain, self.shapes, make_sky(world, device), self.origin)
 
     def look(self, rays: Tensor) -> tuple[Tensor, Hits]:
-        """Display colour (n, 3) and hits of rays (n, 3), a block at a time to bound memory."""
+        """Return display colour (n, 3) and hits of rays (n, 3), a block at a time to bound memory."""
         blocks = []
         for block in rays.split(_BLOCK):
             hits = trace(self.terrain, self.shapes, self.origin, block)

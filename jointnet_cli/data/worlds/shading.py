@@ -45,7 +45,7 @@ class Sky:
 
 
 def make_sky(world: World, device: str = "cpu") -> Sky:
-    """The light of a world."""
+    """Return the light of a world."""
     rng = stream(world.seed, "sky")
     zenith, horizon, sunlight, ambient = (torch.tensor(c, device=device) for c in _HOURS[world.time])
     azimuth, elevation = math.radians(world.sun[0]), math.radians(world.sun[1])
@@ -76,7 +76,7 @@ def make_sky(world: World, device: str = "cpu") -> Sky:
 
 
 def _stars(sky: Sky, rays: Tensor) -> Tensor:
-    """Brightness (n,) of stars: a hash of small cells of direction."""
+    """Return brightness (n,) of stars: a hash of small cells of direction."""
     # Near the zenith, where the height hardly changes, cells are cut along z.
     second = torch.where(rays[:, 1] > 0.75, rays[:, 2], rays[:, 1])
     cells = torch.floor(rays[:, 0] * 105) * 12.9898 + torch.floor(second * 105) * 78.233 + sky.drift[0] * 9
@@ -85,7 +85,7 @@ def _stars(sky: Sky, rays: Tensor) -> Tensor:
 
 
 def _clouds(sky: Sky, rays: Tensor) -> tuple[Tensor, Tensor]:
-    """Cover (n,) and colour (n, 3) of the cloud layer."""
+    """Return cover (n,) and colour (n, 3) of the cloud layer."""
     height = rays[:, 1].clamp(min=0) + 0.18
     u, v = rays[:, 0] / height * 0.07 + sky.drift[0], rays[:, 2] / height * 0.07 + sky.drift[1]
     noise = texture("detail", str(rays.device))
@@ -98,7 +98,7 @@ def _clouds(sky: Sky, rays: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def radiance(sky: Sky, rays: Tensor, *, full: bool = True) -> Tensor:
-    """Colour (n, 3) seen along unit rays (n, 3); without clouds, stars and disc unless `full`."""
+    """Return colour (n, 3) seen along unit rays (n, 3); without clouds, stars and disc unless `full`."""
     up = rays[:, 1].clamp(min=0)
     colour = mix(sky.zenith, sky.horizon, torch.exp(up * -3.2))
     near_sun = (rays[:, 0] * sky.sun[0] + rays[:, 1] * sky.sun[1] + rays[:, 2] * sky.sun[2]).clamp(-1, 1)
@@ -144,7 +144,7 @@ class Shader:
         self.grain = texture("detail", str(origin.device))
 
     def __call__(self, hits: Hits, rays: Tensor) -> Tensor:
-        """Display colour (n, 3) in [0, 1] of hits along rays (n, 3)."""
+        """Return display colour (n, 3) in [0, 1] of hits along rays (n, 3)."""
         length = rays.norm(dim=1)
         unit = rays / length[:, None]
         colour = torch.zeros_like(rays)
@@ -172,7 +172,7 @@ class Shader:
         return seen
 
     def _direct_light(self, points: Tensor, normal: Tensor, distance: Tensor) -> Tensor:
-        """1 in the open, less where an object of the world stands in the light."""
+        """Return 1 in the open, less where an object of the world stands in the light."""
         light = torch.ones_like(distance)
         lit = ((distance < _SHADOW_REACH) & (_dot(normal, self.sky.sun) > 0)).nonzero()[:, 0]
         dark = shadowed(self.shapes, points[lit] + normal[lit] * 0.04, self.sky.sun)
@@ -180,7 +180,7 @@ class Shader:
         return light
 
     def _lit(self, normal: Tensor, share: Tensor) -> Tensor:
-        """Light (n, 3) on a surface whose share of direct light is `share` (n,)."""
+        """Return light (n, 3) on a surface whose share of direct light is `share` (n,)."""
         direct = _dot(normal, self.sky.sun).clamp(min=0) * share
         return self.sky.sunlight * direct[:, None] + self.sky.ambient * (0.62 + 0.38 * normal[:, 1:2])
 
@@ -230,7 +230,7 @@ class Shader:
         return colour + foam * (1 - colour).clamp(min=0)
 
     def _air(self, colour: Tensor, surface: Tensor, unit: Tensor, distance: Tensor) -> Tensor:
-        """Fog between the eye and what it sees; open water stays clearer, so that its horizon shows."""
+        """Return fog between the eye and what it sees; open water stays clearer, so that its horizon shows."""
         clear = torch.exp(distance * -self.sky.fog)
         clear = torch.where(surface == SurfaceKind.WATER, clear.sqrt(), clear)
         level = unit.clone()
@@ -239,6 +239,6 @@ class Shader:
 
 
 def _tone(radiance_: Tensor) -> Tensor:
-    """Linear radiance to display values: an exponential shoulder, then gamma."""
+    """Convert linear radiance to display values: an exponential shoulder, then gamma."""
     mapped = (1 - torch.exp(radiance_.clamp(min=0) * -_EXPOSURE)) / (1 - math.exp(-_EXPOSURE * _WHITE))
     return mapped.clamp(0, 1) ** (1 / _GAMMA)

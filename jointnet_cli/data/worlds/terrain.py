@@ -29,13 +29,13 @@ def _unbend(u: Tensor) -> Tensor:
 
 @cache
 def _axes(device: str) -> tuple[Tensor, Tensor]:
-    """World x of each column and z of each row (SIDE,)."""
+    """Return world x of each column and z of each row (SIDE,)."""
     step = torch.arange(SIDE, device=device) / (SIDE - 1)
     return _unbend(step * 2 - 1) * HALF_WIDTH, _unbend(step) * DEPTH - BEHIND
 
 
 def _read(field: Tensor, x: Tensor, z: Tensor) -> Tensor:
-    """Bilinear values (c, n) of a field (1, c, SIDE, SIDE) at world points (n,).
+    """Return bilinear values (c, n) of a field (1, c, SIDE, SIDE) at world points (n,).
 
     Clamped to the grid: beyond its edge the ground goes on level.
     """
@@ -99,11 +99,11 @@ class Terrain:
         return (F.interpolate(lit, (SIDE, SIDE), mode="bilinear") * (1 - 0.4 * (hollow / 2).clamp(0, 1)))[0, 0]
 
     def at(self, x: Tensor, z: Tensor) -> Tensor:
-        """Height in metres of world points (n,)."""
+        """Return the height in metres of world points (n,)."""
         return _read(self.height, x, z)[0]
 
     def surface(self, x: Tensor, z: Tensor) -> Tensor:
-        """Slopes, albedo, sunlit share, glow and height (n, 8) of world points (n,)."""
+        """Return slopes, albedo, sunlit share, glow and height (n, 8) of world points (n,)."""
         return _read(self._surface, x, z).T
 
 
@@ -172,7 +172,7 @@ def _mountains(plot: TerrainPoints) -> Tensor:
 
 
 def _steepness(plot: TerrainPoints, height: Tensor) -> Tensor:
-    """Slope of a square grid of points, whose spacing may vary along each axis."""
+    """Return slope of a square grid of points, whose spacing may vary along each axis."""
     side = math.isqrt(height.numel())
     x, z, field = (t.view(side, side) for t in (plot.x, plot.z, height))
     gz, gx = torch.gradient(field, spacing=(z[:, 0].contiguous(), x[0].contiguous()))
@@ -296,7 +296,7 @@ GROUNDS: dict[str, Callable[[TerrainPoints], Ground]] = {
 
 
 def ground(world: World, x: Tensor, z: Tensor) -> Ground:
-    """Ground of a world at the points of a square grid (n,), levelled or dredged where its objects need it."""
+    """Return ground of a world at the points of a square grid (n,), levelled or dredged where its objects need it."""
     plot = TerrainPoints(world, x, z)
     made = GROUNDS[world.biome](plot)
     grain = plot.noise("detail", 60)

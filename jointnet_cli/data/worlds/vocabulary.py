@@ -152,12 +152,12 @@ PLACES = {scene: tuple(_place(row) for row in rows) for scene, rows in _PLACES.i
 
 
 def plural(name: str) -> str:
-    """The plural of an object's name."""
+    """Return the plural of an object's name."""
     return PLURALS.get(name, name + "s")
 
 
 def caption_words() -> list[str]:
-    """Every word that captions may use, sorted."""
+    """Return every word that captions may use, sorted."""
     phrases = [
         "a an the and with",
         *PALETTE,

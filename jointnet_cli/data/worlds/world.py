@@ -9,7 +9,7 @@ from typing import Any
 
 
 def stream(seed: int, purpose: str) -> random.Random:
-    """A random stream of its own for one purpose of one world: what one part draws never shifts another part."""
+    """Return a random stream of its own for one purpose of one world: what one part draws never shifts another part."""
     return random.Random(f"{seed}/{purpose}")
 
 
@@ -53,19 +53,19 @@ class World:
     objects: tuple[SceneObject, ...]
 
     def to_json(self, size: int | tuple[int, int] = 128) -> dict[str, Any]:
-        """Facts fit for JSON; the camera's pinhole `intrinsics` (3 x 3, pixels) are for images of `size`."""
+        """Return facts fit for JSON; the camera's pinhole `intrinsics` (3 x 3, pixels) are for images of `size`."""
         facts = asdict(self)
         facts["camera"]["intrinsics"] = intrinsics(self.camera, size)
         return facts
 
 
 def image_size(size: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) from a side or a pair."""
+    """Return (height, width) from a side or a pair."""
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def intrinsics(camera: WorldCamera, size: int | tuple[int, int]) -> list[list[float]]:
-    """Pinhole matrix in pixels, the origin at the top left corner of the image, pixel centres at halves."""
+    """Return pinhole matrix in pixels, the origin at the top left corner of the image, pixel centres at halves."""
     height, width = image_size(size)
     focal = height / 2 / math.tan(math.radians(camera.fov) / 2)
     return [[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]]

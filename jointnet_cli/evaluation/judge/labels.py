@@ -52,7 +52,7 @@ class Labels:
 
 
 def label(scene: dict[str, Any], caption: str) -> Labels:
-    """The labels of a sample from its scene record (`World.to_json`) and its caption."""
+    """Return the labels of a sample from its scene record (`World.to_json`) and its caption."""
     named = named_objects(caption)
     standing: dict[str, set[str]] = {}
     for thing in scene["objects"]:
@@ -66,7 +66,7 @@ def label(scene: dict[str, Any], caption: str) -> Labels:
 
 
 def named_objects(caption: str) -> dict[str, set[str]]:
-    """The kinds of objects that a caption names, each with the colours given to it.
+    """Return the kinds of objects that a caption names, each with the colours given to it.
 
     The name of the place is no object: `a red rock canyon` names no rock, `a forest of fir trees` no tree.
     """
@@ -91,14 +91,14 @@ def _object_pattern() -> re.Pattern[str]:
 
 @cache
 def place_pattern() -> re.Pattern[str]:
-    """Finds what a caption calls its place."""
+    """Return finds what a caption calls its place."""
     names = {place.name.format(colour) for places in PLACES.values() for place in places for colour in COLOURS}
     names |= {re.sub(r"^(an?|the) ", "", name) for name in names}  # bare prompts drop the article
     return re.compile(rf"\b({'|'.join(sorted(names, key=len, reverse=True))})\b")
 
 
 def labels_of_caption(text: str, labels: Labels) -> Labels:
-    """Labels of a world without the biome or the time of day where its caption leaves them out."""
+    """Return labels of a world without the biome or the time of day where its caption leaves them out."""
     return replace(
         labels,
         biome=labels.biome if place_pattern().search(text) else UNKNOWN,
@@ -107,7 +107,7 @@ def labels_of_caption(text: str, labels: Labels) -> Labels:
 
 
 def _hours(time: str) -> list[str]:
-    """The phrases that tell a time of day."""
+    """Return the phrases that tell a time of day."""
     spans = [
         phrase.format(vocabulary.SPANS[time])
         for group in vocabulary.WEATHER.values()

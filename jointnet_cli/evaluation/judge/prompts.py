@@ -54,7 +54,7 @@ class Prompt:
 
 @cache
 def fixed_prompts() -> tuple[Prompt, ...]:
-    """The prompts, biome after biome; the number of a prompt is its seed."""
+    """Return the prompts, biome after biome; the number of a prompt is its seed."""
     uses: Counter[str] = Counter()
     prompts = []
     for biome, kinds in OBJECTS.items():
@@ -66,13 +66,13 @@ def fixed_prompts() -> tuple[Prompt, ...]:
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:
-    """`count` items, or all if there are fewer, spread evenly from the first to the last."""
+    """Return `count` items, or all if there are fewer, spread evenly from the first to the last."""
     count = min(count, len(items))
     return [items[round(i * (len(items) - 1) / max(1, count - 1))] for i in range(count)]
 
 
 def _compose(biome: str, kind: str, turn: int, use: int) -> Prompt:
-    """The prompt of a biome's turn; `use` counts the prompts of the kind so far."""
+    """Return the prompt of a biome's turn; `use` counts the prompts of the kind so far."""
     time = TIMES[turn % len(TIMES)]
     colours = PAINTED.get(kind, ())
     # A step further every round: a colour must not always fall on the same time of day.
@@ -86,7 +86,7 @@ def _compose(biome: str, kind: str, turn: int, use: int) -> Prompt:
 
 
 def _place(biome: str, kind: str) -> str:
-    """Key into `PLACES`: palms need an island, and fir trees a wood of them."""
+    """Return the key into `PLACES`: palms need an island, and fir trees a wood of them."""
     if biome == "ocean" and kind in ("palm", "lighthouse"):
         return "island"
     if biome == "forest" and kind == "pine":

@@ -24,7 +24,7 @@ OTHER_NOISE = 1_000_000
 
 
 def pearson(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
-    """Linear correlation of two maps in [-1, 1]; a flat map correlates 0 with anything."""
+    """Return linear correlation of two maps in [-1, 1]; a flat map correlates 0 with anything."""
     a, b = (np.ravel(values).astype(np.float64) for values in (first, second))
     a, b = a - a.mean(), b - b.mean()
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
@@ -32,19 +32,19 @@ def pearson(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
 
 
 def spearman(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
-    """Correlation of ranks, which asks only whether the order from near to far is the same."""
+    """Return correlation of ranks, which asks only whether the order from near to far is the same."""
     return pearson(_ranks(first), _ranks(second))
 
 
 def _ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Ranks of values (P,); equal values share their mean rank."""
+    """Return ranks of values (P,); equal values share their mean rank."""
     _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[group]
     return ranks
 
 
 def partners(count: int) -> list[int]:
-    """For every sample another one, by a fixed shuffle in which nobody keeps their own."""
+    """Return for every sample another one, by a fixed shuffle in which nobody keeps their own."""
     order = np.random.default_rng(0).permutation(count)
     partners = np.empty(count, dtype=int)
     partners[order] = np.roll(order, 1)
@@ -59,7 +59,7 @@ TOLERANCE = 128
 
 
 def edge_strength(disparity: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Absolute second differences along both axes, summed, (H, W).
+    """Return absolute second differences along both axes, summed, (H, W).
 
     The disparity of a plane is linear in the image, whatever its slope: only jumps, creases and curved surfaces have any.
     """
@@ -69,14 +69,14 @@ def edge_strength(disparity: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def contrast(image: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The length of the gradient (central differences) in the colour channel where it is longest, (H, W)."""
+    """Return the length of the gradient (central differences) in the colour channel where it is longest, (H, W)."""
     down, right = np.gradient(image.astype(np.float64), axis=(0, 1))
     strength: NDArray[np.float64] = np.hypot(down, right).max(axis=-1)
     return strength
 
 
 def edge_auc(image: NDArray[np.floating], disparity: NDArray[np.floating]) -> float | None:
-    """How likely the image has more contrast at an edge of the depth than elsewhere: 0.5 is chance, 1 always.
+    """Return how likely the image has more contrast at an edge of the depth than elsewhere: 0.5 is chance, 1 always.
 
     The area under the ROC curve of image contrast as a detector of depth edges. These are the pixels whose `edge_strength` is
     among the largest `SHARE`, equal ones included, and more than rounding makes. Contrast is the largest within the
@@ -133,7 +133,7 @@ def consistency(sample: Prediction, other: Prediction) -> dict[str, float | None
 def angle_to_normals(
     disparity: NDArray[np.float32], normal: NDArray[np.float32], intrinsics: NDArray[np.float64] | None = None
 ) -> float | None:
-    """The mean angle in degrees between the normals that follow from disparity and those of a map.
+    """Return the mean angle in degrees between the normals that follow from disparity and those of a map.
 
     Relative disparity is inverse depth up to scale and shift. Normals do not depend on the scale; of `SHIFTS` the one with
     the least angle counts. What is compared are the pixels that have a normal in the map and disparity strictly between 0 and
@@ -228,7 +228,7 @@ class WrapSeams:
 
 
 def couples(numbers: Sequence[int], shuffled: bool) -> list[tuple[int, int]]:
-    """Pair every number with itself or, shuffled, with another; a single one has no other."""
+    """Return pair every number with itself or, shuffled, with another; a single one has no other."""
     if not shuffled:
         return [(number, number) for number in numbers]
     if len(numbers) < 2:

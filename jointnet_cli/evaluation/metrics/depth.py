@@ -91,7 +91,7 @@ def _require_finite(predicted: Tensor) -> None:
 
 
 def _near_end(disparity: Tensor) -> float:
-    """The `NEAR_QUANTILE` of any number of values (P,)."""
+    """Return the `NEAR_QUANTILE` of any number of values (P,)."""
     return float(np.quantile(disparity.numpy(), NEAR_QUANTILE))
 
 
@@ -109,7 +109,7 @@ def _compare(predicted: Tensor, truth: Tensor, *, floor: float, span: float, see
 
 
 def resized(values: Tensor, size: torch.Size) -> Tensor:
-    """A map (h, w) at another size (H, W)."""
+    """Return a map (h, w) at another size (H, W)."""
     if values.shape == size:
         return values
     return F.interpolate(values[None, None], size, mode="bilinear", antialias=True)[0, 0]
@@ -123,7 +123,7 @@ def aligned_error(predicted: Tensor, given: Tensor, seed: int = 0) -> float:
 
 
 def at_size(disparity: Tensor, height: int, width: int) -> Tensor:
-    """Disparity at the size of the truth; a pixel that would be mixed from missing values is missing."""
+    """Return disparity at the size of the truth; a pixel that would be mixed from missing values is missing."""
     size = torch.Size((height, width))
     if disparity.shape == size:
         return disparity

@@ -85,7 +85,7 @@ which its batch norm was trained on."""
 
 
 def open_efflite(device: torch.device) -> FeatureSpace:
-    """The 1,280 features before the classifier, and its 1,000 logits.
+    """Return the 1,280 features before the classifier, and its 1,000 logits.
 
     Pictures are resized to 224 x 224 pixels whatever their shape, as FID's are to 299 x 299.
 
@@ -124,7 +124,7 @@ RELEASE = "weights-inception-2015-12-05-6726825d.pth"
 
 
 def open_inception(device: torch.device, weights: Path | None = None) -> FeatureSpace:
-    """The 2,048 features of FID and the 1,008 logits of IS, resized as TensorFlow resized.
+    """Return the 2,048 features of FID and the 1,008 logits of IS, resized as TensorFlow resized.
 
     Args:
         device: where it computes.

@@ -49,7 +49,7 @@ def normal_errors(predicted: NDArray[np.floating], truth: NDArray[np.floating]) 
 
 
 def normals_of(inverse_depth: NDArray[np.floating], intrinsics: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Camera-space normals (H, W, 3) of inverse planar depth (H, W), by central differences.
+    """Return camera-space normals (H, W, 3) of inverse planar depth (H, W), by central differences.
 
     On a plane inverse depth is linear in the pixel's place, so planes have their exact normals whatever their slope. A pixel
     without depth, 0, and its neighbours have none.
@@ -71,12 +71,12 @@ def normals_of(inverse_depth: NDArray[np.floating], intrinsics: NDArray[np.float
 
 
 def pinhole(height: int, width: int, field: float) -> NDArray[np.float64]:
-    """Intrinsics (3, 3) of a centred camera with a horizontal field of view in degrees."""
+    """Return intrinsics (3, 3) of a centred camera with a horizontal field of view in degrees."""
     focal = width / 2 / np.tan(np.radians(field) / 2)
     return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
 
 
 def _surrounded(there: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The pixels that are there with the four beside them; what is outside of the image does not matter."""
+    """Return the pixels that are there with the four beside them; what is outside of the image does not matter."""
     wide = np.pad(there, 1, constant_values=True)
     return there & wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]

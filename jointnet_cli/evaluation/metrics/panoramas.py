@@ -37,7 +37,7 @@ def column_steps(image: NDArray[np.float32]) -> NDArray[np.float64]:
 def seam_ratios(
     steps: NDArray[np.float64], borders: Iterable[int], *, grid: int = 1, wrap: bool = True
 ) -> dict[str, float]:
-    """The mean step at borders against all other columns of a grid: by their mean, and by their 95th percentile.
+    """Return the mean step at borders against all other columns of a grid: by their mean, and by their 95th percentile.
 
     About 1 for `to_mean` is no seam; above 1 for `to_p95` is one that stands out among the image's own edges. The grid's
     columns are the multiples of `grid`, the pixels of a latent pixel. Without `wrap`, column 0 is neither a border nor
@@ -59,7 +59,7 @@ def seam_ratios(
 
 
 def last_tile_borders(engine: Engine, result: Result) -> list[int]:
-    """The pixel columns where tiles of the last denoising step began or ended.
+    """Return the pixel columns where tiles of the last denoising step began or ended.
 
     Offsets are not recorded, but they follow from the seed: `sample` draws the noise, then the offsets of each step.
     """
@@ -76,7 +76,7 @@ def last_tile_borders(engine: Engine, result: Result) -> list[int]:
 
 
 def panorama_seams(engine: Engine, result: Result) -> dict[str, dict[str, dict[str, float]]]:
-    """Seam ratios of one panorama, by map (`image`, `depth`) and by where they were looked for.
+    """Return seam ratios of one panorama, by map (`image`, `depth`) and by where they were looked for.
 
     `wrap` is the column where the ends meet (absent without wrap), `last_tiles` the borders of the last step's tiles,
     `stride_grid` the multiples of the stride, where borders would lie without random offsets.
@@ -101,7 +101,7 @@ def panorama_seams(engine: Engine, result: Result) -> dict[str, dict[str, dict[s
 
 
 def square_crops(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The squares (P, H, H, 3) of the image's height that fit side by side: four of an image 4:1.
+    """Return the squares (P, H, H, 3) of the image's height that fit side by side: four of an image 4:1.
 
     They do not overlap; what the width leaves over lies in even gaps between them.
 
@@ -115,7 +115,7 @@ def square_crops(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def count_crops(height: int, width: int) -> int:
-    """How many squares fit side by side.
+    """Return how many squares fit side by side.
 
     Raises:
         UserError: fewer than two.

@@ -70,7 +70,7 @@ class Pair:
 
 
 def make_pairs(groups: Sequence[Group], *, seed: int = 0, limit: int | None = None, maps: bool = True) -> list[Pair]:
-    """Every two methods' results of every item, in an order and on sides that the seed decides.
+    """Return every two methods' results of every item, in an order and on sides that the seed decides.
 
     Of every two methods each is on the left as often as the other, or once more; with a limit all twos have equally
     many pairs, or one more.
@@ -197,12 +197,12 @@ def _digest(*parts: str) -> str:
 
 
 def _script(name: str, kind: str, text: str) -> str:
-    """Data in the page; in JSON, which alone may hold one, `<` becomes its escape."""
+    """Return data in the page; in JSON, which alone may hold one, `<` becomes its escape."""
     return f'<script id="{name}" type="{kind}">{text.replace("<", chr(92) + "u003c")}</script>\n'
 
 
 def _data_uri(picture: Shown, quality: int) -> str:
-    """A picture anew from its pixels, so that no record of how it was made comes along."""
+    """Return a picture anew from its pixels, so that no record of how it was made comes along."""
     pixels = Image.fromarray(np.rint(_pixels(picture) * 255).astype(np.uint8))
     stream = io.BytesIO()
     if quality == LOSSLESS:
@@ -214,7 +214,7 @@ def _data_uri(picture: Shown, quality: int) -> str:
 
 
 def _pixels(picture: Shown) -> np.ndarray:
-    """(H, W, 3) in [0, 1], or (H, W) of depth: disparity, brought to one range whatever the method's is."""
+    """Return (H, W, 3) in [0, 1], or (H, W) of depth: disparity, brought to one range whatever the method's is."""
     if picture.modality == "depth":
         return relative_disparity(read_map(picture.path, "depth").values)
     return read_image(picture.path)
@@ -265,7 +265,7 @@ def parse_methods(texts: Sequence[str]) -> dict[str, Path]:
 
 
 def read_samples(folder: Path) -> list[StudySample]:
-    """The results in a folder, by name.
+    """Return the results in a folder, by name.
 
     A picture is `NAME.image.png` or any other `NAME.png`, `NAME.jpg` and so on; its maps are `NAME.depth.png` and
     `NAME.normal.png`. Prompt and seed are those of the sidecar or of the picture's own record, else the prompt is what
@@ -314,7 +314,7 @@ def match(folders: Mapping[str, Sequence[StudySample]], by: MatchBy = "auto") ->
 
 
 def differ(group: Group) -> bool:
-    """Whether the results of an item are known to be of different prompts."""
+    """Return whether the results of an item are known to be of different prompts."""
     return len({sample.prompt.casefold() for sample in group.values() if sample.prompt}) > 1
 
 
@@ -354,7 +354,7 @@ _KEYS: dict[str, Callable[[Sequence[StudySample]], dict[Any, StudySample]]] = {
 
 
 def _grouped(keyed: Mapping[str, Mapping[Any, StudySample]]) -> list[Group]:
-    """The samples of every key that two methods have, in the order of keys."""
+    """Return the samples of every key that two methods have, in the order of keys."""
     keys: Iterable[Any] = dict.fromkeys(key for samples in keyed.values() for key in samples)
     groups = [{name: samples[key] for name, samples in keyed.items() if key in samples} for key in keys]
     return [group for group in groups if len(group) > 1]

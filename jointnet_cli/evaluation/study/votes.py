@@ -72,7 +72,7 @@ class Vote:
     seconds: float
 
     def score(self, method: str) -> float:
-        """1 for a win, a half for a tie."""
+        """Return 1 for a win, a half for a tie."""
         return 0.5 if self.winner is None else float(self.winner == method)
 
 
@@ -121,7 +121,7 @@ def read_votes(paths: Iterable[Path], key: Key) -> Votes:
 
 
 def wilson(successes: float, count: int) -> Estimate:
-    """A share with its 95 % interval by Wilson's score; ties may make half successes."""
+    """Return a share with its 95 % interval by Wilson's score; ties may make half successes."""
     if not count:
         return Estimate(math.nan, math.nan, math.nan, 0)
     share, z2 = successes / count, Z95**2 / count
@@ -131,13 +131,13 @@ def wilson(successes: float, count: int) -> Estimate:
 
 
 def methods_table(votes: Votes, ties: Ties = "half") -> Table:
-    """How often each method won, whatever it was compared with."""
+    """Return how often each method won, whatever it was compared with."""
     rows = {name: (name,) for name in votes.key.methods}
     return _table("Blind pairwise choice: wins of every method", votes, rows, ties)
 
 
 def pairs_table(votes: Votes, ties: Ties = "half") -> Table:
-    """How often the first method of every two won against the second."""
+    """Return how often the first method of every two won against the second."""
     rows = {" over ".join(two): two for two in combinations(votes.key.methods, 2)}
     return _table("Blind pairwise choice: wins of the first method of every two", votes, rows, ties, better=None)
 

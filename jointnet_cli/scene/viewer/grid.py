@@ -24,7 +24,7 @@ _TONES = (0.005, 0.995)
 
 
 def spread(last: int, count: int) -> NDArray[np.int64]:
-    """`count` whole numbers from 0 to `last`, both included, as even as can be; the page computes the same."""
+    """Return `count` whole numbers from 0 to `last`, both included, as even as can be; the page computes the same."""
     steps = count - 1
     return (2 * np.arange(count, dtype=np.int64) * last + steps) // (2 * steps)
 
@@ -40,7 +40,7 @@ def grid(scene: Scene, max_vertices: int = MAX_VERTICES) -> tuple[NDArray[np.int
 
 
 def encode(surface: Layer, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> dict[str, Any]:
-    """A surface at those pixels: `low` and `high` in metres, and `codes`, deflated and in base64.
+    """Return a surface at those pixels: `low` and `high` in metres, and `codes`, deflated and in base64.
 
     A code between `FIRST` and `LAST` is a distance between `low` and `high`, in even steps of its logarithm: of 1 to 30
     metres every one within 0.003 %. Stored are the differences along each row, first the low bytes, then the high ones.
@@ -59,7 +59,7 @@ def encode(surface: Layer, rows: NDArray[np.int64], columns: NDArray[np.int64]) 
 
 
 def reduced(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """The front's image (h, w, 3) and relative disparity (h, w), 0 in the sky, at every so many pixels."""
+    """Return the front's image (h, w, 3) and relative disparity (h, w), 0 in the sky, at every so many pixels."""
     step = max(1, scene.front.distance.shape[1] // _REDUCED_WIDTH)
     inverse = 1 / scene.front.distance[::step, ::step].astype(np.float64)
     disparity = np.where(inverse > 0, (inverse - scene.scale.shift) / scene.scale.scale, 0)
@@ -67,13 +67,13 @@ def reduced(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
 
 
 def tones(disparity: NDArray[np.float64]) -> tuple[float, float]:
-    """The disparities (h, w) that are shown as farthest and nearest colour."""
+    """Return the disparities (h, w) that are shown as farthest and nearest colour."""
     low, high = (float(value) for value in np.quantile(disparity, _TONES))
     return (low, high) if high > low else (0.0, 1.0)
 
 
 def backdrop(image: NDArray[np.float32], disparity: NDArray[np.float64], *, wrap: bool) -> NDArray[np.float32]:
-    """How a picture may go on behind what is near and beyond its edges, blurred: (2 * h, w, 3), w at most 256.
+    """Return how a picture may go on behind what is near and beyond its edges, blurred: (2 * h, w, 3), w at most 256.
 
     Above are colours, below disparities as grey. The far counts more, and so does the picture's edge close to it.
     """
@@ -94,7 +94,7 @@ def backdrop(image: NDArray[np.float32], disparity: NDArray[np.float64], *, wrap
 
 
 def _blur(values: NDArray[np.float64], axis: int, *, wrap: bool) -> NDArray[np.float64]:
-    """A Gaussian of two samples along an axis."""
+    """Return a Gaussian of two samples along an axis."""
     radius = 6
     pad = [(0, 0)] * values.ndim
     pad[axis] = (radius, radius)

@@ -48,7 +48,7 @@ def write_viewer(path: Path, scene: Scene, *, title: str, record: Mapping[str, A
 
 
 def page(scene: Scene, *, title: str, record: Mapping[str, Any] | None = None) -> str:
-    """The text of that page."""
+    """Return the text of that page."""
     program = "".join(f"{_resource(name)}\n" for name in SCRIPTS)
     style = _resource("page.css")
     pictures = {"picture": scene.front.image, **({"second": _kept(scene.behind)} if scene.behind else {})}
@@ -87,7 +87,7 @@ def _data(scene: Scene, shades: tuple[float, float], title: str, record: Mapping
 
 
 def _kept(surface: Layer) -> NDArray[np.float32]:
-    """The second layer's picture, grey where nothing near is shown of it."""
+    """Return the second layer's picture, grey where nothing near is shown of it."""
     if surface.shown is None:
         return surface.image
     kept = surface.shown
@@ -110,7 +110,7 @@ def _image(name: str, pixels: NDArray[np.float32]) -> str:
 
 
 def _json(name: str, data: Mapping[str, Any]) -> str:
-    """Data in the page, in which `<`, as the end of a script begins, is its escape."""
+    """Return data in the page, in which `<`, as the end of a script begins, is its escape."""
     text = to_json(data, ensure_ascii=False).replace("<", "\\u003c")
     return f'<script id="{name}" type="application/json">{text}</script>'
 
@@ -124,7 +124,7 @@ def _resource(name: str) -> str:
 
 
 def _encodable(text: str) -> str:
-    """Text without what UTF-8 cannot hold: file names that are not UTF-8 reach Python as lone surrogates."""
+    """Return the text without what UTF-8 cannot hold: file names that are not UTF-8 reach Python as lone surrogates."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -139,7 +139,7 @@ _MEASURED = {"perspective": "along the viewing axis (planar Z)", "cylindrical": 
 
 
 def details(scene: Scene, record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Pairs of what and how, in the order in which they are read; nothing that the record does not say."""
+    """Return pairs of what and how, in the order in which they are read; nothing that the record does not say."""
     settings = record.get("settings")
     settings = settings if isinstance(settings, Mapping) else {}
     height, width = scene.front.distance.shape
@@ -167,7 +167,7 @@ def details(scene: Scene, record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def view(scene: Scene) -> str:
-    """The projection in words."""
+    """Return the projection in words."""
     span = f"{scene.projection.span:g}°"
     return f"panorama of {span}" if scene.projection.kind == "cylindrical" else f"perspective, {span} wide"
 

@@ -42,7 +42,7 @@ class TextToImage(nn.Module):
         self.joint = joint
 
     def forward(self, latents: Tensor, timestep: Tensor, tokens: Tensor) -> Tensor:
-        """Predictions (B, 1, C, h, w) for noisy latents under tokenised prompts (B, L)."""
+        """Return predictions (B, 1, C, h, w) for noisy latents under tokenised prompts (B, L)."""
         text = self.text_encoder(tokens).last_hidden_state
         prediction: Tensor = self.joint(latents, timestep, Conditioning(text))
         return prediction
@@ -131,7 +131,7 @@ class BaseStage:
 
 
 def run_tokenizer(run: Path, captions: list[str], settings: TextEncoder) -> CLIPTokenizer:
-    """The tokenizer that a run began with; a new run learns it.
+    """Return the tokenizer that a run began with; a new run learns it.
 
     Learning breaks ties differently from process to process, and the shards may grow between the pieces of a run.
     """
@@ -142,7 +142,7 @@ def run_tokenizer(run: Path, captions: list[str], settings: TextEncoder) -> CLIP
 
 
 def known_words(captions: list[str], earlier: JointModel | None) -> Vocabulary | None:
-    """The words that the text encoder is trained on, those of the model that it goes on from among them."""
+    """Return the words that the text encoder is trained on, those of the model that it goes on from among them."""
     if earlier is None:
         return Vocabulary.of(captions)
     return Vocabulary.of([*captions, *earlier.words.known]) if earlier.words else None

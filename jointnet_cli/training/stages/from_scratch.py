@@ -119,7 +119,7 @@ def build_text_encoder(settings: TextEncoder, tokenizer: CLIPTokenizer | None = 
 
 
 def build_vae(settings: Vae) -> AutoencoderKL:
-    """An untrained `AutoencoderKL` without attention."""
+    """Return an untrained `AutoencoderKL` without attention."""
     depth = len(settings.block_out_channels)
     return AutoencoderKL(
         latent_channels=settings.latent_channels,
@@ -134,7 +134,7 @@ def build_vae(settings: Vae) -> AutoencoderKL:
 
 
 def build_unet(settings: Unet, channels: int, size: int, text_width: int) -> UNet2DConditionModel:
-    """An untrained UNet for latents of so many channels and such a side."""
+    """Return an untrained UNet for latents of so many channels and such a side."""
     down = tuple("CrossAttnDownBlock2D" if attention else "DownBlock2D" for attention in settings.attention)
     up = tuple("CrossAttnUpBlock2D" if attention else "UpBlock2D" for attention in reversed(settings.attention))
     return UNet2DConditionModel(

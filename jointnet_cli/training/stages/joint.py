@@ -92,7 +92,7 @@ class JointStage:
 
 
 def _prepared(network: JointDenoiser, recipe: JointRecipe) -> JointDenoiser:
-    """The network to train: extended where it is a base model, with masked input where wanted, the rest frozen.
+    """Return the network to train: extended where it is a base model, with masked input where wanted, the rest frozen.
 
     Raises:
         UserError: the model was extended otherwise than the recipe says.
@@ -114,7 +114,7 @@ def _prepared(network: JointDenoiser, recipe: JointRecipe) -> JointDenoiser:
 
 
 def _cached(recipe: JointRecipe, inputs: Inputs, model: JointModel, log: Log) -> tuple[BatchSource, CaptionEncoder]:
-    """The set in memory, encoded once and kept beside the shards."""
+    """Return the set in memory, encoded once and kept beside the shards."""
     folder = inputs.require_model()
     data = load_latents(
         inputs.shards,
@@ -130,7 +130,7 @@ def _cached(recipe: JointRecipe, inputs: Inputs, model: JointModel, log: Log) ->
 
 
 def _streamed(recipe: JointRecipe, inputs: Inputs, model: JointModel, log: Log) -> tuple[BatchSource, CaptionEncoder]:
-    """The set as it comes, encoded batch by batch."""
+    """Return the set as it comes, encoded batch by batch."""
     source = StreamedSource(
         recipe.data,
         inputs.shards,

@@ -10,7 +10,7 @@ from jointnet_cli.training.recipe import Masks
 
 
 def random_masks(clean: Tensor, shares: Masks, rng: SampleRNG) -> Tensor:
-    """Masks (B, N, 1, h, w) for latents (B, N, C, h, w): 1 = unknown. Branch 0 is RGB.
+    """Return masks (B, N, 1, h, w) for latents (B, N, C, h, w): 1 = unknown. Branch 0 is RGB.
 
     Every item rng its kind: RGB given, dense maps given (some of them or all), one random rectangle for all, one for
     each, or, with what is left, nothing given at all, which keeps joint generation alive.
@@ -27,7 +27,7 @@ def random_masks(clean: Tensor, shares: Masks, rng: SampleRNG) -> Tensor:
 
 
 def dense_prediction(masks: Tensor) -> Tensor:
-    """Which items of masks (B, N, 1, h, w) have RGB given whole and nothing else, (B,)."""
+    """Return which items of masks (B, N, 1, h, w) have RGB given whole and nothing else, (B,)."""
     is_dense = torch.arange(masks.shape[1], device=masks.device) > 0
     return (masks.flatten(2) == is_dense[:, None]).all(dim=(1, 2))
 
@@ -49,7 +49,7 @@ def rectangles(height: int, width: int, draw: Tensor) -> Tensor:
 
 
 def _span(side: int, size: Tensor, place: Tensor) -> Tensor:
-    """Whether each of `side` cells lies within a span of at least a fifth of them, (…, side)."""
+    """Return whether each of `side` cells lies within a span of at least a fifth of them, (…, side)."""
     length = ((0.2 + 0.8 * size) * side).round().clamp(min=1)
     start = (place * (side - length + 1)).floor()
     cells = torch.arange(side, device=size.device)

@@ -101,7 +101,7 @@ def enable_gradient_checkpointing(network: nn.Module) -> None:
 
 
 def _outermost(module: nn.Module) -> Iterator[nn.Module]:
-    """The networks of diffusers and transformers in a module that can, without those inside of them."""
+    """Yield the networks of diffusers and transformers in a module that can, without those inside of them."""
     if getattr(module, "_supports_gradient_checkpointing", False) or getattr(
         module, "supports_gradient_checkpointing", False
     ):

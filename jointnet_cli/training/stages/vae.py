@@ -37,7 +37,7 @@ STATISTICS = 512
 
 
 def open_distance(settings: Vae) -> nn.Module | None:
-    """The perceptual distance of the loss, on the device that trains; `None` where it has no weight.
+    """Return the perceptual distance of the loss, on the device that trains; `None` where it has no weight.
 
     Raises:
         UserError: an unknown name, or its weights are not there.
@@ -50,7 +50,7 @@ def open_distance(settings: Vae) -> nn.Module | None:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """How a VAE was trained, as its export wrote it; empty for a VAE from elsewhere."""
+    """Return how a VAE was trained, as its export wrote it; empty for a VAE from elsewhere."""
     path = folder / FACTS
     facts: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     return facts
@@ -167,7 +167,7 @@ class VaeStage:
         return losses
 
     def _crops(self, positions: range) -> Tensor:
-        """Crops (B, 3, c, c) of the samples of some positions, the modalities in turn."""
+        """Return crops (B, 3, c, c) of the samples of some positions, the modalities in turn."""
         names, seed, device = list(self.pixels.maps), self.recipe.train.seed, self.pixels.maps[RGB].device
         samples = len(self.pixels.captions) - min(HELD_OUT, len(self.pixels.captions) // 4)
         picture, which = order(samples, positions, seed).to(device), torch.tensor(positions, device=device) % len(names)
@@ -179,7 +179,7 @@ class VaeStage:
         return torch.cat(parts)[turn.argsort()]
 
     def _cropped(self, name: str, pictures: Tensor, draw: Tensor) -> Tensor:
-        """Crops (B, 3, c, c) of one modality, of pictures (B,), from three numbers (B, 3) in [0, 1) each."""
+        """Return crops (B, 3, c, c) of one modality, of pictures (B,), from three numbers (B, 3) in [0, 1) each."""
         data, maps = self.recipe.data, self.pixels.maps[name]
         height, width = maps.shape[-2:]
         crop = data.crop or width
