@@ -88,3 +88,35 @@ def test_normals_of_numpy_and_torch_differ_by_less_than_the_tolerance_of_lengths
     ours = maps.unit_normals(vectors)
     theirs = tensors.unit_normals(torch.from_numpy(vectors).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
     assert np.abs(ours - theirs).max() <= maps.UNIT_TOLERANCE + 1e-5
+
+
+@pytest.mark.usefixtures("segments")
+def test_shards_hold_a_new_modality(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jointnet_cli.data.shards import format
+    from jointnet_cli.data.shards.samples import crop_sample, sample_map
+    from jointnet_cli.data.shards.shard_set import ShardSet
+    from jointnet_cli.data.shards.writer import write_shard
+
+    monkeypatch.setitem(format.MAP_SUFFIXES, "segments", "segments.png")
+    image = np.zeros((4, 6, 3), np.uint8)
+    colors = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
+    write_shard(tmp_path / "00000.tar", [format.Sample("a", image, "sea", None, None, {}, {"segments": colors})])
+    shards = ShardSet.open(tmp_path)
+    (sample,) = shards.samples(("segments",))
+    (raw,) = shards.raw()
+    assert np.array_equal(sample.colors["segments"], colors)
+    expected = torch.from_numpy(colors).permute(2, 0, 1) / 255 * 2 - 1
+    assert torch.allclose(sample_map(sample, "segments"), expected, atol=1e-6)
+    crop = crop_sample(raw, ("segments",), 4)
+    assert np.allclose(crop.maps["segments"], expected[:, :, 1:5].half(), atol=1e-3)
+
+
+def test_recipes_take_the_modalities_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pydantic import ValidationError
+
+    from jointnet_cli.training.recipe import Data
+
+    with pytest.raises(ValidationError, match="segments is none of rgb, depth, normal"):
+        Data(shards="s", maps=["rgb", "segments"])
+    monkeypatch.setitem(MODALITIES, "segments", SEGMENTS)
+    assert Data(shards="s", maps=["rgb", "segments"]).maps == ["rgb", "segments"]

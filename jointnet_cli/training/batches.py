@@ -18,6 +18,7 @@ from jointnet_cli.data.shards.order import SampleOrder, order, slice_shards
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.shards.stream import PixelBatch, ShardStream
 from jointnet_cli.errors import UserError
+from jointnet_cli.modality import MODALITIES
 from jointnet_cli.tensors import flip, relative_disparity, to_map
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.recipe import Data
@@ -128,7 +129,7 @@ class StreamedSource:
         maps |= {name: values.float().expand(-1, 3, -1, -1) for name, values in squares.maps.items()}
         for name, labeller in self._labellers.items():
             values = labeller(pictures).to(self._device, torch.float32)
-            maps[name] = to_map(relative_disparity(values) if name == "depth" else values, name)
+            maps[name] = to_map(relative_disparity(values) if MODALITIES[name].values == "disparity" else values, name)
         captions, framing = squares.captions, squares.framing
         rows = self._sound(maps)
         if rows is not None:

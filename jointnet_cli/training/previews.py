@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from jointnet_cli.files.atomic import atomic_file
+from jointnet_cli.modality import MODALITIES
 from jointnet_cli.model.checkpoint import JointModel
 from jointnet_cli.sampling.layout import single_tile
 from jointnet_cli.sampling.loop import Job, sample
@@ -84,9 +85,13 @@ def save_picture(picture: Image, path: Path) -> None:
 def as_picture(maps: Tensor, modality: str) -> Tensor:
     """Return maps (B, 3, H, W) in [-1, 1] as pictures in [0, 1] to look at."""
     values = from_map(maps, modality)
-    if modality == "depth":
-        return values[:, None].expand(-1, 3, -1, -1)
-    return (values + 1) / 2 if modality == "normal" else values
+    match MODALITIES[modality].values:
+        case "disparity":
+            return values[:, None].expand(-1, 3, -1, -1)
+        case "direction":
+            return (values + 1) / 2
+        case "color":
+            return values
 
 
 @torch.inference_mode()

@@ -6,12 +6,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError, model_validator
 
+from jointnet_cli.modality import MODALITIES
 from jointnet_cli.recipe_file import RecipeTable, find_recipe, read_values, refusal, shipped_files, telling_fault
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 """Decay of one of Adam's averages."""
+
+
+def _known(name: str) -> str:
+    if name not in MODALITIES:
+        raise ValueError(f"{name} is none of {', '.join(MODALITIES)}")
+    return name
+
+
+ModalityName = Annotated[str, AfterValidator(_known)]
 
 
 class Data(RecipeTable):
@@ -20,7 +30,7 @@ class Data(RecipeTable):
     shards: str
     """A folder of shards made by `jointnet prepare`; for a streamed set also one shard, a pattern such as
     `https://host/coyo/{00000..00127}.tar`, or a folder at `s3://`."""
-    maps: list[Literal["rgb", "depth", "normal"]] = Field(["rgb"], min_length=1)
+    maps: list[ModalityName] = Field(["rgb"], min_length=1)
     """What is read of every sample, in branch order."""
     flip: bool = True
     """Whether every sample is also used mirrored."""

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.orientation import SIDEWAYS, turned, turned_vectors
 from jointnet_cli.files.text import read_text, to_json
+from jointnet_cli.modality import MODALITIES, RGB
 
 IMAGES = ("png", "jpg", "jpeg", "webp")
 """What the image of a sample may be called."""
 
-MAP_SUFFIXES = {"depth": "depth.png", "normal": "normal.png"}
-"""The suffix of a map's member."""
+MAP_SUFFIXES = {name: f"{name}.png" for name in MODALITIES if name != RGB}
+"""The suffix of a map's member, by modality."""
 
 UINT16 = 65535
 
@@ -46,6 +47,8 @@ class Sample:
     normal: NDArray[np.float32] | None
     """(H, W, 3) camera-space unit vectors; zero on the sky."""
     record: dict[str, Any]
+    colors: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    """(H, W, 3) sRGB of further modalities whose values are colors."""
 
 
 def stats_path(shard: Path) -> Path:
@@ -126,6 +129,7 @@ def pack(sample: Sample) -> Entry:
         record["depth"] = {"encoding": "inverse depth, 16 bit, sky = 0", "unit": "1/m", "scale": scale}
     if sample.normal is not None:
         members["normal.png"] = encode_normal(sample.normal)
+    members |= {MAP_SUFFIXES[name]: png(values) for name, values in sample.colors.items()}
     members["json"] = to_json(record).encode()
     return new_entry(sample.key, dict(sorted(members.items())))
 
@@ -159,7 +163,15 @@ def unpack(raw: Mapping[str, Any], maps: Collection[str]) -> Sample:
         normal = read_raster(raw["normal.png"], f"the normal map of sample {key}").fractions()[..., :3] * 2 - 1
         if _lies_across(normal, image):
             normal = turned_vectors(normal, sideways)
-    return Sample(key, image, sample_caption(raw, record), depth, normal, record)
+    colors = {}
+    for name in maps:
+        if name != RGB and MODALITIES[name].values == "color" and MAP_SUFFIXES[name] in raw:
+            what = f"the {name} map of sample {key}"
+            colored = read_raster(raw[MAP_SUFFIXES[name]], what)
+            colors[name] = eight_bits(to_srgb(colored, what))
+            if _lies_across(colors[name], image):
+                colors[name] = turned(colors[name], sideways)
+    return Sample(key, image, sample_caption(raw, record), depth, normal, record, colors)
 
 
 def sample_caption(raw: Mapping[str, Any], record: Mapping[str, Any]) -> str:
@@ -193,7 +205,7 @@ def _depth_scale(record: Mapping[str, Any], key: str) -> np.float32:
         ) from error
 
 
-def _lies_across(values: NDArray[np.float32], image: NDArray[np.uint8]) -> bool:
+def _lies_across(values: NDArray[Any], image: NDArray[np.uint8]) -> bool:
     """Return whether one of a map and its image is upright and the other wide."""
     (height, width), (rows, columns) = values.shape[:2], image.shape[:2]
     return bool((height - width) * (rows - columns) < 0)

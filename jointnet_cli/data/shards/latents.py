@@ -15,7 +15,7 @@ from torch import Tensor
 from jointnet_cli.data.shards.format import unpack
 from jointnet_cli.data.shards.index import Raw, read_samples, state_of
 from jointnet_cli.data.shards.remote import is_url
-from jointnet_cli.data.shards.samples import sample_map
+from jointnet_cli.data.shards.samples import sample_map, stored_channels
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.files.atomic import atomic_file
 from jointnet_cli.files.paths import cache_home, text_digest
@@ -56,7 +56,7 @@ def _pixels(samples: Iterable[Raw], modalities: list[str]) -> PixelSet:
         captions.append(sample.caption)
         for name in modalities:
             tensor = sample_map(sample, name)
-            maps[name].append((tensor[:1] if name == "depth" else tensor).half())
+            maps[name].append(stored_channels(tensor, name).half())
     return PixelSet({name: torch.stack(tensors) for name, tensors in maps.items()}, captions)
 
 

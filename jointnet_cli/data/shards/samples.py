@@ -15,6 +15,7 @@ from torch import Tensor
 from jointnet_cli.data.shards.format import Sample, unpack
 from jointnet_cli.data.shards.index import Raw
 from jointnet_cli.errors import UserError
+from jointnet_cli.modality import MODALITIES, RGB
 from jointnet_cli.tensors import Size, relative_disparity, resize, to_map
 
 
@@ -24,15 +25,22 @@ def sample_map(sample: Sample, modality: str) -> Tensor:
     Raises:
         UserError: the sample has no such map.
     """
-    if modality == "rgb":
+    if modality == RGB:
         values = torch.from_numpy(sample.image.astype(np.float32) / 255).permute(2, 0, 1)[None]
     elif modality == "depth" and sample.inverse_depth is not None:
         values = relative_disparity(torch.from_numpy(sample.inverse_depth)[None])
     elif modality == "normal" and sample.normal is not None:
         values = torch.from_numpy(sample.normal).permute(2, 0, 1)[None]
+    elif modality in sample.colors:
+        values = torch.from_numpy(sample.colors[modality].astype(np.float32) / 255).permute(2, 0, 1)[None]
     else:
         raise UserError(f"sample {sample.key} has no {modality} map", hint="prepare shards that carry it")
     return to_map(values, modality)[0]
+
+
+def stored_channels(values: Tensor, modality: str) -> Tensor:
+    """Return the channels (C, H, W) of a map (3, H, W) that differ: disparity has one."""
+    return values[:1] if MODALITIES[modality].values == "disparity" else values
 
 
 _DAMAGE = (UserError, ValueError, KeyError, TypeError, AttributeError)
@@ -61,7 +69,7 @@ def crop_sample(raw: Raw, maps: Collection[str], size: int) -> Crop:
 
     Args:
         raw: as `read_samples` gives it.
-        maps: `depth`, `normal` or both, or none.
+        maps: dense modalities of the sample.
         size: S.
 
     Raises:
@@ -76,13 +84,15 @@ def crop_sample(raw: Raw, maps: Collection[str], size: int) -> Crop:
         framing = _framing(sample.record, stored, size / min(stored), corner)
     except _DAMAGE as error:
         raise UnusableSample("an image, a map or a record that cannot be decoded") from error
+    made = {}
     for name in maps:
-        if getattr(cropped, "inverse_depth" if name == "depth" else "normal") is None:
-            raise UnusableSample(f"no {name} map")
-    made = {name: sample_map(cropped, name) for name in maps}
+        try:
+            made[name] = sample_map(cropped, name)
+        except UserError as error:
+            raise UnusableSample(f"no {name} map") from error
     return Crop(
         np.ascontiguousarray(cropped.image.transpose(2, 0, 1)),
-        {name: (values[:1] if name == "depth" else values).half().numpy() for name, values in made.items()},
+        {name: stored_channels(values, name).half().numpy() for name, values in made.items()},
         sample.caption,
         framing,
     )
@@ -97,14 +107,20 @@ def _resized_size(stored: Size, size: int) -> Size:
 def _cropped(sample: Sample, resized: Size, corner: Size, size: int) -> Sample:
     top, left = corner
     window = (slice(top, top + size), slice(left, left + size))
-    image, depth, normal = sample.image, sample.inverse_depth, sample.normal
-    if image.shape[:2] != resized:
-        image = np.asarray(Image.fromarray(image).resize(resized[::-1], Image.Resampling.LANCZOS))
+    depth, normal = sample.inverse_depth, sample.normal
+    image, *colors = (_enlarged(picture, resized)[window] for picture in (sample.image, *sample.colors.values()))
     if depth is not None:
         depth = _resized(depth[None], resized, "depth")[0][window]
     if normal is not None:
         normal = _resized(normal.transpose(2, 0, 1)[None], resized, "normal")[0].transpose(1, 2, 0)[window]
-    return replace(sample, image=image[window], inverse_depth=depth, normal=normal)
+    named = dict(zip(sample.colors, colors, strict=True))
+    return replace(sample, image=image, inverse_depth=depth, normal=normal, colors=named)
+
+
+def _enlarged(picture: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    if picture.shape[:2] == size:
+        return picture
+    return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.LANCZOS))
 
 
 def _resized(values: NDArray[np.float32], size: Size, modality: str) -> NDArray[np.float32]:

@@ -52,7 +52,7 @@ def stream(
     shards: Sequence[Shard], share: RankSampler, step: int = 0, *, shuffle: int = 3, seed: int = 0
 ) -> ShardStream:
     lanes = SampleOrder(slice_shards([shard.count for shard in shards], share.total), share.total, seed, shuffle)
-    return ShardStream(shards, lanes, share.lanes, share.batch, step, ("depth",), 8)
+    return ShardStream(shards, lanes, share.slots, share.batch, step, ("depth",), 8)
 
 
 def numbers(found: Sequence[PixelBatch]) -> list[list[int]]:
