@@ -124,11 +124,13 @@ class RefineDepth(PredictDepth):
 
     def __init__(self, value: str, settings: MethodSettings) -> None:
         super().__init__(value, settings)
-        self._coarse = open_method(settings.refine_from, DEPTH, settings)
+        others = {kind: opened for kind, opened in DEPTH.items() if kind != "refine"}
+        self._coarse = open_method(settings.refine_from, others, settings)
+        self.ranked = self._coarse.ranked
 
     @cached_property
     def identity(self) -> str:
-        return f"{self._coarse.identity} {super().identity} strength {self.settings.strength}"
+        return f"{self._coarse.key} {super().identity} strength {self.settings.strength}"
 
     def predict(self, case: Case) -> Prediction:
         coarse = self._coarse.predict(case)
@@ -147,7 +149,7 @@ class RefineDepth(PredictDepth):
             sampling=self.settings.sampling,
         )
         refined = self.engine.refine(task)
-        settings = {**run_facts(refined.settings), "of": dict(coarse.settings)}
+        settings = {**run_facts(refined.settings), "of": {"method": self._coarse.spec, **coarse.settings}}
         return Prediction(depth=refined.maps["depth"], relative=True, settings=settings)
 
 

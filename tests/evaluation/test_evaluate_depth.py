@@ -310,6 +310,23 @@ def test_checkpoints_of_a_run(tmp_path: Path, evaluation_shards: Path, tiny_fold
     assert refused.exit_code == 2 and "has no exported models" in refused.stderr
 
 
+def test_refined_depth_is_kept_by_what_it_starts_from(
+    tmp_path: Path, evaluation_shards: Path, tiny_folder: Callable[[str], Path]
+) -> None:
+    """In one folder of items; refined from the truth it does not compete."""
+    command = ("--shards", str(evaluation_shards), "--limit", "2", "--steps", "2", "--out", str(tmp_path))
+    methods = ("--method", f"fine=refine:{tiny_folder('depth')}", "--method", "constant")
+    found = {}
+    for start in ("reduced:2", "reduced:8", "constant"):
+        result = evaluate(*command, *methods, "--refine-from", start)
+        found[start] = values(result)["fine"]["AbsRel"]
+        assert json.loads(result.stdout)["facts"]["rows"]["fine"]["of"]["method"] == start
+        assert ("**" in (tmp_path / "table.md").read_text()) == (start == "constant")
+    assert len(set(found.values())) == 3
+    refused = evaluate(*command, *methods, "--refine-from", "refine:diorama")
+    assert refused.exit_code == 2 and "unknown method kind 'refine'" in refused.stderr
+
+
 def test_more_steps_are_other_items(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
     spec = f"jointnet:{tiny_folder('depth')}"
     one, two = (open_method(spec, DEPTH, MethodSettings(sampling=Sampling(steps=steps))) for steps in (1, 2))
