@@ -222,7 +222,7 @@ def write_exports(
     """
     timings = {} if timings is None else timings
     mesh = None
-    if files.keys() & {"mesh", "mesh_ply", "mesh_obj"}:
+    if any(key.startswith("mesh") for key in files):
         from jointnet_cli.scene.mesh import scene_mesh
 
         with timed(timings, "mesh"):
@@ -235,28 +235,21 @@ def write_exports(
 def _write(
     key: str, path: Path, scene: Scene, mesh: Meshes | None, title: str, record: Mapping[str, Any] | None
 ) -> None:
-    if mesh is not None and key.startswith("mesh"):
-        from jointnet_cli.scene.mesh_files import write_glb, write_obj, write_ply
+    from jointnet_cli.scene import mesh_files, orbit, stereo
+    from jointnet_cli.scene.viewer import page
 
-        if key == "mesh":
-            write_glb(path, mesh, record)
-        elif key == "mesh_ply":
-            write_ply(path, mesh)
-        else:
-            write_obj(path, mesh)
-    elif key == "points":
-        from jointnet_cli.scene.mesh_files import write_points
-
-        write_points(path, scene)
-    elif key == "viewer":
-        from jointnet_cli.scene.viewer.page import write_viewer
-
-        write_viewer(path, scene, title=title, record=record)
-    elif key == "orbit":
-        from jointnet_cli.scene.orbit import write_orbit
-
-        write_orbit(path, scene)
-    else:
-        from jointnet_cli.scene.stereo import write_stereo
-
-        write_stereo(path, scene, key.removeprefix("stereo_"), record=record)
+    match key:
+        case "mesh":
+            mesh_files.write_glb(path, mesh, record)
+        case "mesh_ply":
+            mesh_files.write_ply(path, mesh)
+        case "mesh_obj":
+            mesh_files.write_obj(path, mesh)
+        case "points":
+            mesh_files.write_points(path, scene)
+        case "viewer":
+            page.write_viewer(path, scene, title=title, record=record)
+        case "orbit":
+            orbit.write_orbit(path, scene)
+        case "stereo_sbs" | "stereo_vr180" | "stereo_tb360":
+            stereo.write_stereo(path, scene, key.removeprefix("stereo_"), record=record)
