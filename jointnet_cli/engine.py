@@ -92,7 +92,7 @@ class Engine:
         """Return an image and its dense maps from a prompt, one tile: nothing known, or some of the maps (paper 4.1).
 
         Raises:
-            UserError: a size that is no multiple of the VAE's factor, or a map that the model does not have.
+            UserError: a size that is not a multiple of the VAE's factor, or a map that the model does not have.
         """
         self._require_maps(task.maps)
         layout = task.layout(self.folder)

@@ -151,7 +151,7 @@ class ViewOptions:
     span: Annotated[
         float | None,
         Param(
-            "The picture is a panorama of that horizontal field of view.",
+            "The image is a panorama with this horizontal field of view.",
             "DEGREES",
             ge=1,
             le=FULL_CIRCLE,
@@ -283,7 +283,7 @@ class Depth(Request):
     """How many predictions, aligned in scale and shift, the median is taken of."""
     max_side: Annotated[int | None, _MAX_SIDE] = None
     """Longer side at which the model works, pixels; `None` takes about the model's own area. Larger ones are tiled."""
-    prompt: Annotated[str, Param("What the photos show, if you know it.", "TEXT", panel=PROMPT_PANEL, shown=False)] = ""
+    prompt: Annotated[str, Param("What the photos show, if known.", "TEXT", panel=PROMPT_PANEL, shown=False)] = ""
     seed: Annotated[int, SEED] = 0
     sampling: Sampling = field(default_factory=Sampling)
     image: Array = _LATER
@@ -332,7 +332,7 @@ class Inpaint(Request):
     seed: Annotated[int, SEED] = 0
     marks: MaskFiles = MaskFiles()
     strength: Annotated[
-        float, Param("How much of the masked part is forgotten; 1 is all of it.", "FRACTION", ge=0, le=1)
+        float, Param("How much of the masked part is replaced; 1 starts from pure noise.", "FRACTION", ge=0, le=1)
     ] = 1.0
     """In [0, 1] (SDEdit below 1)."""
     max_side: Annotated[int | None, _MAX_SIDE] = None
@@ -381,7 +381,9 @@ class Refine(Request):
     what: Annotated[What, Param("What is refined; the rest is given and guides it.")] = "both"
     """Everything, the image, or one map."""
     scale: Annotated[float, Param("Factor by which width and height grow.", "FACTOR", ge=1)] = 2.0
-    strength: Annotated[float, Param("How much of the input is forgotten.", "FRACTION", ge=0, le=1)] = 0.4
+    strength: Annotated[
+        float, Param("How much of the input is replaced; 1 starts from pure noise.", "FRACTION", ge=0, le=1)
+    ] = 0.4
     view: ViewOptions = ViewOptions()
     sampling: Sampling = field(default_factory=Sampling)
     image: Array = _LATER
@@ -423,7 +425,7 @@ class Panorama(Request):
     prompt: Annotated[str, _DRAWN] = ""
     negative_prompt: Annotated[str, _NEGATIVE] = ""
     seed: Annotated[int, SEED] = 0
-    width: Annotated[int, _Pixels("Width of the whole picture.", panel=VIEW_PANEL)] = 2048
+    width: Annotated[int, _Pixels("Width of the panorama.", panel=VIEW_PANEL)] = 2048
     height: Annotated[int | None, _Pixels("Height.", panel=VIEW_PANEL, shown="model's")] = None
     span: Annotated[float, Param("Horizontal field of view.", "DEGREES", ge=1, le=FULL_CIRCLE, panel=VIEW_PANEL)] = (
         FULL_CIRCLE
@@ -435,7 +437,7 @@ class Panorama(Request):
     method: Annotated[
         Method,
         Param(
-            "This paper's way, or one of those that it compares itself with; decides the defaults below.",
+            "Tiling method of the paper or of a baseline; decides the defaults of the flags below.",
             panel=SAMPLING_PANEL,
         ),
     ] = "jointnet"

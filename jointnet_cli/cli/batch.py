@@ -117,9 +117,7 @@ def _check_scene(items: Sequence[Item], folder: ModelFolder, scene: SceneOptions
     if scene.known:
         require_files({"known": scene.known}, "--known")
         if len(items) > 1:
-            raise UserError(
-                "--known holds the distances of one picture", f"make one result at a time, not {len(items)}"
-            )
+            raise UserError("--known holds the distances of one image", f"make one result at a time, not {len(items)}")
 
 
 def _check_inputs(items: Sequence[Item], folder: ModelFolder) -> None:

@@ -65,7 +65,7 @@ class InputReader:
         (require_one_size if request.one_size else require_one_shape)(*sized)
         if request.marks is not None:
             if not any((mask > 0.5).any() for mask in masks.values()):
-                raise UserError(f"{next(iter(paths.values()))} marks nothing", "white is repainted")
+                raise UserError(f"{next(iter(paths.values()))} marks no pixel", "paint the region to repaint white")
             masks.setdefault(RGB, 0 * arrays["image"][..., 0])
         return replace(request, **arrays)  # type: ignore[type-var]
 
@@ -164,7 +164,7 @@ def require_one_size(*pictures: tuple[Path, NDArray[np.float32]]) -> None:
     """
     for picture in pictures[1:]:
         if picture[1].shape[:2] != pictures[0][1].shape[:2]:
-            raise UserError(f"{_sized(*picture)}, and {_sized(*pictures[0])}", "bring them to one size")
+            raise UserError(f"{_sized(*picture)}, and {_sized(*pictures[0])}", "resize one of them")
 
 
 def require_one_shape(*pictures: tuple[Path, NDArray[np.float32]]) -> None:

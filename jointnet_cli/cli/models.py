@@ -18,7 +18,7 @@ Base = Annotated[
         "--base",
         env="BASE",
         metavar="DIR|HUB",
-        help="The model that a checkpoint in the published layout was trained from.",
+        help="Base of a checkpoint in the published layout.",
         show_default=False,
     ),
 ]

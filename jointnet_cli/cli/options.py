@@ -65,7 +65,7 @@ DepthKind = Annotated[
 ]
 Json = Annotated[bool, option("--json", panel=OUTPUT_PANEL, help="Print one JSON object a line instead of paths.")]
 Quiet = Annotated[
-    bool, option("--quiet", "-q", env="QUIET", panel=OUTPUT_PANEL, help="No progress on stderr; faults still show.")
+    bool, option("--quiet", "-q", env="QUIET", panel=OUTPUT_PANEL, help="No progress on stderr; errors still show.")
 ]
 Device = Annotated[
     str | None,
@@ -82,7 +82,9 @@ Dtype = Annotated[
     Literal["float32", "float16", "bfloat16"] | None,
     option("--dtype", env="DTYPE", panel=MODEL_PANEL, help="Precision.", show_default="fits the device"),
 ]
-DryRun = Annotated[bool, option("--dry-run", panel=OUTPUT_PANEL, help="Print the plan and stop: no model, no files.")]
+DryRun = Annotated[
+    bool, option("--dry-run", panel=OUTPUT_PANEL, help="Print the plan and stop; load no model and write no files.")
+]
 
 
 Ensemble = Annotated[
@@ -93,8 +95,8 @@ Ensemble = Annotated[
 _Model = partial(Param, panel=MODEL_PANEL, env=True)
 _Output = partial(Param, panel=OUTPUT_PANEL)
 JSON = _Output("Print one JSON object a line instead of paths.", flag="--json")
-QUIET = _Output("No progress on stderr; faults still show.", flag="--quiet -q", env=True)
-DRY_RUN = _Output("Print the plan and stop: no model, no files.", flag="--dry-run")
+QUIET = _Output("No progress on stderr; errors still show.", flag="--quiet -q", env=True)
+DRY_RUN = _Output("Print the plan and stop; load no model and write no files.", flag="--dry-run")
 
 
 @dataclass(frozen=True)
@@ -104,14 +106,14 @@ class ModelOptions:
     model: Annotated[
         str,
         _Model(
-            "`diorama` (built in), a model's folder or zip, or its name on the hub.",
+            "Model: `diorama` (embedded), a folder, a zip file, or a hub id.",
             "NAME|DIR|ZIP|HUB",
             flag="--model -m",
         ),
     ] = "diorama"
     base: Annotated[
         str | None,
-        _Model("The model that a checkpoint in the published layout was trained from.", "DIR|HUB", shown=False),
+        _Model("Base of a checkpoint in the published layout.", "DIR|HUB", shown=False),
     ] = None
     device: Annotated[str | None, _Model("`cpu`, `cuda`, `cuda:1`, `mps`.", "DEVICE", shown="the fastest")] = None
     dtype: Annotated[
@@ -138,13 +140,13 @@ class BatchOptions:
 class OutputOptions:
     """Where results go and what is said about them."""
 
-    out: Annotated[Path, _Output("Folder for the results; made if missing.", "DIR", flag="--out -o", env=True)] = Path(
-        "outputs"
+    out: Annotated[Path, _Output("Folder for the results; created if missing.", "DIR", flag="--out -o", env=True)] = (
+        Path("outputs")
     )
     json: Annotated[bool, JSON] = False
     quiet: Annotated[bool, QUIET] = False
     overwrite: Annotated[bool, _Output("Replace files that exist.", env=True)] = False
-    metadata: Annotated[bool, _Output("Write how each result was made into its files.", env=True)] = True
+    metadata: Annotated[bool, _Output("Record in the files how each result was made.", env=True)] = True
     dry_run: Annotated[bool, DRY_RUN] = False
 
 

@@ -143,7 +143,7 @@ def _stage(recipe: Recipe) -> str:
 
 
 def _absent(recipe: Recipe) -> list[str]:
-    """Return what a training needs and this machine has not got."""
+    """Return the inputs of a training that are missing on this machine."""
     if _stage(recipe) == PREPARE:
         return []
     from jointnet_cli.training.inputs import missing_inputs

@@ -136,12 +136,12 @@ def _of_result(sidecar: Path, depth: Path | None) -> SceneFiles:
         record = json.loads(sidecar.read_text(encoding="utf-8"))
         names = {key: sidecar.with_name(name) for key, name in record["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{sidecar} is no record of a result", "name the image or the EXR") from None
+        raise UserError(f"{sidecar} is not the record of a result", "name the image or the EXR") from None
     exr = names.get("exr")
     image = exr if exr and exr.is_file() else names.get("image")
     depth = depth or (image if image == exr else names.get("depth"))
     if image is None or depth is None:
-        raise UserError(f"{sidecar} names no picture with depth", "name the image, and give --depth FILE")
+        raise UserError(f"{sidecar} names no image with depth", "name the image, and give --depth FILE")
     require_files({"image": image, "depth": depth}, str(sidecar))
     return SceneFiles(sidecar.name.removesuffix(SIDECAR), image, depth, record)
 

@@ -1,4 +1,4 @@
-"""`jointnet view`: pictures with depth that are there already, as pages to look around in."""
+"""`jointnet view`: existing images with depth as 3D scenes."""
 
 from __future__ import annotations
 
@@ -59,31 +59,30 @@ def view(
     scale: OldScale = None,
     shift: OldShift = None,
 ) -> None:
-    """Make places to look around in from pictures with depth.
+    """Turn images with depth into navigable 3D scenes.
 
-    Writes one HTML file a picture, which needs a browser and no network, and what else of `--mesh`, `--stereo` and
-    `--orbit` is asked for, and prints the paths. No model is opened, unless `--layers` lets one paint what the foreground
-    hides.
+    Writes an interactive viewer per image, one HTML file that needs a browser and no network, and the files of `--mesh`,
+    `--stereo` and `--orbit`, and prints their paths. No model is loaded unless `--layers` asks for a second layer.
     """
     if scale is not None or shift is not None:
         scene = replace(scene, depth_scale=scale, depth_shift=shift)
     scene = replace(scene, viewer=scene.viewer is not False)
     if not scene.files(""):
-        raise UserError("nothing is asked for", "leave --no-viewer out, or add --mesh, --stereo or --orbit")
+        raise UserError("no output is requested", "leave --no-viewer out, or add --mesh, --stereo or --orbit")
     scene.refuse_unused([scene])
     if browse and not scene.viewer:
         raise UserError("--open has no effect: no page is made", "leave --no-viewer or --open out")
     if files.depth and len(paths) > 1:
-        raise UserError(f"--depth belongs to one picture, not to {len(paths)}", "name one picture at a time")
+        raise UserError(f"--depth belongs to one image, not to {len(paths)}", "name one image at a time")
     if scene.known and len(paths) > 1:
-        raise UserError("--known holds the distances of one picture", "name one picture at a time")
+        raise UserError("--known holds the distances of one image", "name one image at a time")
     paint = _painter(model) if scene.layers and not output.dry_run else None
     taken: dict[str, Path] = {}
 
     def make(path: Path) -> None:
         found = find_scene(path, files.depth)
         if (other := taken.setdefault(found.stem, path)) != path:
-            raise UserError(f"its files would be called as those of {other}", "give one of them another --out")
+            raise UserError(f"its files would have the names of those of {other}", "give one of them another --out")
         _make(path, found, projection, scene, files, output, browse, paint)
 
     exit_with(for_each(paths, make, label=lambda path: f"{path}: " if len(paths) > 1 else ""), len(paths))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, Param("Print one JSON object a line instead of Markdown.", panel=OUTPUT_PANEL, flag="--json")]
 Quiet = Annotated[
-    bool, Param("No progress on stderr; faults still show.", env=True, panel=OUTPUT_PANEL, flag="--quiet -q")
+    bool, Param("No progress on stderr; errors still show.", env=True, panel=OUTPUT_PANEL, flag="--quiet -q")
 ]
 Measure = Callable[["Case", "Prediction"], Mapping[str, Any]]
 

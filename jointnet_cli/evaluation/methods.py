@@ -58,7 +58,7 @@ class MethodSettings:
     base: Annotated[
         str | None,
         Param(
-            "The model that a checkpoint in the published layout was trained from.",
+            "Base of a checkpoint in the published layout.",
             "DIR|HUB",
             shown=False,
             env=True,

@@ -33,7 +33,7 @@ class ExtendedUNet(JointDenoiser):
         names: the N modalities, RGB first.
 
     Raises:
-        ValueError: output channels that are no multiple of N.
+        ValueError: output channels that are not a multiple of N.
     """
 
     def __init__(self, unet: UNet2DConditionModel, names: Sequence[str]) -> None:
@@ -66,7 +66,7 @@ class DirectExtend(ExtendedUNet):
         names: the N modalities, RGB first.
 
     Raises:
-        ValueError: channels that are no multiple of N.
+        ValueError: channels that are not a multiple of N.
     """
 
     architecture = DIRECT_EXTEND
@@ -132,7 +132,7 @@ class ControlNetDirectExtend(ExtendedUNet):
         names: the N modalities, RGB first.
 
     Raises:
-        ValueError: output channels that are no multiple of N.
+        ValueError: output channels that are not a multiple of N.
     """
 
     architecture = CONTROLNET_DIRECT_EXTEND

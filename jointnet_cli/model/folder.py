@@ -115,7 +115,7 @@ class ModelFolder:
         unit = self.factor * self.multiple
         if pixels < unit or pixels % unit:
             nearest = max(unit, round(pixels / unit) * unit)
-            raise UserError(f"{what} {pixels} is no multiple of {unit}", hint=f"--{what} {nearest}")
+            raise UserError(f"{what} must be a multiple of {unit}, got {pixels}", hint=f"--{what} {nearest}")
         return pixels // self.factor
 
     def weights_hash(self) -> str:

@@ -103,7 +103,7 @@ def generate_layout(task: Generate, folder: ModelFolder) -> Layout:
     """One tile of the size asked for, by default the model's own; for given maps, of about that area and in their shape.
 
     Raises:
-        UserError: a size that is no multiple of the VAE's factor.
+        UserError: a size that is not a multiple of the VAE's factor.
     """
     height, width = task.height, task.width
     if task.maps:

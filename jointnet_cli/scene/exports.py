@@ -77,12 +77,8 @@ class ScaleOptions:
         UserError: two ways to state the scale, half of one, or a range without distances.
     """
 
-    near: Annotated[float | None, _Scene("Where the nearest (disparity 1) is taken to lie.", "METRES", shown="1")] = (
-        None
-    )
-    far: Annotated[float | None, _Scene("Where the farthest (disparity 0) is taken to lie.", "METRES", shown="30")] = (
-        None
-    )
+    near: Annotated[float | None, _Scene("Distance of the nearest point (disparity 1).", "METRES", shown="1")] = None
+    far: Annotated[float | None, _Scene("Distance of the farthest point (disparity 0).", "METRES", shown="30")] = None
     depth_scale: Annotated[
         float | None,
         _Scene(
@@ -95,17 +91,19 @@ class ScaleOptions:
     known: Annotated[
         Path | None,
         _Scene(
-            "Known distances to fit the scale to: a line `x,y,distance` (pixels, metres) for each.", "CSV", shown=False
+            "File of known distances that the scale is fitted to, a line `x,y,distance` (pixels, metres) each.",
+            "CSV",
+            shown=False,
         ),
     ] = None
 
     def __post_init__(self) -> None:
         if self.stated > 1:
             raise UserError(
-                "the scale is stated twice", "give --near and --far, or --depth-scale and --depth-shift, or --known"
+                "the scale is given twice", "give --near and --far, or --depth-scale and --depth-shift, or --known"
             )
         if (self.depth_scale is None) != (self.depth_shift is None):
-            raise UserError("--depth-scale and --depth-shift belong together", "give both")
+            raise UserError("pass both --depth-scale and --depth-shift", "give both")
         if self.known is None and self.stated:
             self._stated()
 
@@ -148,7 +146,8 @@ class SceneOptions(ScaleOptions):
         _Scene("Textured surface, or points; repeatable.", shown=False),
     ] = None
     viewer: Annotated[
-        bool | None, _Scene("One HTML file to look around in, without a network.", shown="panoramas have it")
+        bool | None,
+        _Scene("Write an interactive viewer: one HTML file that needs no network.", shown="panoramas have it"),
     ] = None
     stereo: Annotated[
         list[StereoLayout] | None,
@@ -156,21 +155,21 @@ class SceneOptions(ScaleOptions):
     ] = None
     orbit: Annotated[
         str | None,
-        _Scene("A short camera path as a clip; the result's name comes before NAME.", "NAME.mp4", shown=False),
+        _Scene("Clip along a short camera path; the result's name is put before NAME.", "NAME.mp4", shown=False),
     ] = None
-    layers: Annotated[bool, _Scene("Let the model paint what the foreground hides, as a second layer.")] = True
-    sharpen: Annotated[
-        bool, _Scene("Make steps of blurred edges of depth, in the scene alone: the depth files stay as they are.")
-    ] = False
-    skirt: Annotated[bool, _Scene("Close the mesh by walls, so that it is watertight.")] = False
-    max_triangles: Annotated[int, _Scene("Simplify the mesh to so many.", "N", ge=100)] = MAX_TRIANGLES
+    layers: Annotated[bool, _Scene("Let the model paint a second layer: the regions that the foreground hides.")] = True
+    sharpen: Annotated[bool, _Scene("Sharpen blurred depth edges in the scene; the depth files stay as they are.")] = (
+        False
+    )
+    skirt: Annotated[bool, _Scene("Close the mesh with walls, so that it is watertight.")] = False
+    max_triangles: Annotated[int, _Scene("Simplify the mesh to at most this many triangles.", "N", ge=100)] = (
+        MAX_TRIANGLES
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.orbit is not None and (not self.orbit.endswith(".mp4") or "/" in self.orbit):
-            raise UserError(
-                f"--orbit {self.orbit} is no name of a clip", "give a name such as clip.mp4, without a folder"
-            )
+            raise UserError(f"--orbit must be a bare .mp4 file name, got {self.orbit}", "for example: --orbit clip.mp4")
 
     def of_result(self, *, panorama: bool) -> SceneOptions:
         """Return the options of one result: a panorama has a GLB and the viewer unless flags say otherwise."""

@@ -100,12 +100,12 @@ def test_without_layers_nothing_is_painted_behind(invoke):
     ("flags", "fault"),
     [
         (["--near", "5", "--far", "2"], "--near must be positive and less than --far, got 5 and 2"),
-        (["--near", "2", "--depth-scale", "1", "--depth-shift", "1"], "stated twice"),
-        (["--depth-scale", "1"], "belong together"),
+        (["--near", "2", "--depth-scale", "1", "--depth-shift", "1"], "given twice"),
+        (["--depth-scale", "1"], "pass both"),
         (["--known", "nowhere.csv", "--viewer"], "nowhere.csv"),
-        (["--orbit", "clips/a.mp4"], "no name of a clip"),
-        (["--orbit", "clip.avi"], "no name of a clip"),
-        (["--known", "known.csv", "--count", "2", "--viewer"], "one picture"),
+        (["--orbit", "clips/a.mp4"], "must be a bare .mp4 file name"),
+        (["--orbit", "clip.avi"], "must be a bare .mp4 file name"),
+        (["--known", "known.csv", "--count", "2", "--viewer"], "one image"),
     ],
 )
 def test_faults_are_named_before_anything_is_made(invoke, flags, fault):

@@ -176,11 +176,11 @@ def test_a_wall_has_one_distance(invoke: Callable[..., Result]) -> None:
         (["photo.jpg"], "photo.jpg has no photo.depth.png beside it"),
         (["a.glb"], "a.glb is a mesh"),
         (["0_reef.depth.png"], "is a map, not the picture"),
-        (["bad.metadata.json"], "is no record of a result"),
+        (["bad.metadata.json"], "is not the record of a result"),
         (["photo.jpg", "--depth", "small.png"], "small.png is 4 x 4 pixels, and photo.jpg is 20 x 12 pixels"),
-        (["photo.jpg", "0_reef.image.png", "--depth", "0_reef.depth.png"], "--depth belongs to one picture"),
+        (["photo.jpg", "0_reef.image.png", "--depth", "0_reef.depth.png"], "--depth belongs to one image"),
         (["0_reef.image.png", "--near", "9", "--far", "3"], "--near must be positive and less than --far, got 9 and 3"),
-        (["0_reef.image.png", "--no-viewer"], "nothing is asked for"),
+        (["0_reef.image.png", "--no-viewer"], "no output is requested"),
         (["0_reef.image.png", "--out", "photo.jpg"], "photo.jpg is not a folder"),
     ],
 )
@@ -203,7 +203,7 @@ def test_a_failed_one_does_not_stop_the_rest(invoke: Callable[..., Result]) -> N
     again = invoke("0_reef.image.png")
     assert again.exit_code == 2 and "exists already" in again.stderr
     twice = invoke("0_reef.image.png", "0_reef.rgbd.exr", "--overwrite")
-    assert twice.exit_code == 1 and "its files would be called as those of 0_reef.image.png" in twice.stderr
+    assert twice.exit_code == 1 and "its files would have the names of those of 0_reef.image.png" in twice.stderr
 
 
 def test_a_plan_writes_nothing(invoke: Callable[..., Result]) -> None:

@@ -145,7 +145,7 @@ def test_without_a_vae_a_map_is_its_own_latents(tiny_joint: Joints) -> None:
 def test_sides_that_deepfloyd_if_cannot_double_are_refused(tiny_joint: Joints) -> None:
     facts = read_folder(tiny_joint("if", ["depth"]))
     assert facts.latent_side(34, "width") == 34
-    with pytest.raises(UserError, match="width 33 is no multiple of 2") as fault:
+    with pytest.raises(UserError, match="width must be a multiple of 2, got 33") as fault:
         facts.latent_side(33, "width")
     assert fault.value.hint == "--width 32"
 

@@ -105,7 +105,7 @@ def test_latent_sides(tiny_folder: Folders) -> None:
     facts = read_folder(tiny_folder("base"))
     assert facts.latent_side(48, "width") == 24
     for pixels, nearest in ((47, "48"), (1, "2"), (0, "2"), (-4, "2")):
-        with pytest.raises(UserError, match=f"width {pixels} is no multiple of 2") as fault:
+        with pytest.raises(UserError, match=f"width must be a multiple of 2, got {pixels}") as fault:
             facts.latent_side(pixels, "width")
         assert fault.value.hint == f"--width {nearest}"
 

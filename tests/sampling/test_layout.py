@@ -270,9 +270,9 @@ def test_half_of_an_odd_tile_is_rounded(folder: ModelFolder) -> None:
 @pytest.mark.parametrize(
     ("asked", "words", "hint"),
     [
-        ({"width": 129}, "width 129 is no multiple of 2", "--width 128"),
-        ({"height": 35}, "height 35 is no multiple of 2", "--height 36"),
-        ({"stride": 7}, "stride 7 is no multiple of 2", "--stride 8"),
+        ({"width": 129}, "width must be a multiple of 2, got 129", "--width 128"),
+        ({"height": 35}, "height must be a multiple of 2, got 35", "--height 36"),
+        ({"stride": 7}, "stride must be a multiple of 2, got 7", "--stride 8"),
         ({"taper": 7}, "taper 7 is not a multiple of 2", "--taper 8"),
         ({"taper": 1}, "taper 1 is not a multiple of 2", "--taper 0"),
         ({"width": 30}, "at least 32 pixels", "generate"),
@@ -290,9 +290,9 @@ def test_panoramas_that_cannot_be(folder: ModelFolder, asked: dict[str, Any], wo
 
 
 def test_sizes_that_cannot_be(folder: ModelFolder) -> None:
-    with pytest.raises(UserError, match="width 33"):
+    with pytest.raises(UserError, match="width must be a multiple of 2, got 33"):
         generate_layout(Generate(prompt="", seed=0, width=33), folder)
-    with pytest.raises(UserError, match="height 1 "):
+    with pytest.raises(UserError, match="height must be a multiple of 2, got 1$"):
         generate_layout(Generate(prompt="", seed=0, height=1), folder)
 
 
