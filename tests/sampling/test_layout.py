@@ -292,7 +292,7 @@ def test_panoramas_that_cannot_be(folder: ModelFolder, asked: dict[str, Any], wo
 def test_sizes_that_cannot_be(folder: ModelFolder) -> None:
     with pytest.raises(UserError, match="width must be a multiple of 2, got 33"):
         generate_layout(Generate(prompt="", seed=0, width=33), folder)
-    with pytest.raises(UserError, match="height must be a multiple of 2, got 1$"):
+    with pytest.raises(UserError, match=r"height must be a multiple of 2, got 1$"):
         generate_layout(Generate(prompt="", seed=0, height=1), folder)
 
 
