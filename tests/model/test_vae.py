@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jointnet_cli.model.checkpoint import JointModel
-from jointnet_cli.model.vae import decode_canvas, decode_latents, encode_canvas, encode_maps, pixels_per_latent
+from jointnet_cli.model.folder import pixels_per_latent
+from jointnet_cli.model.vae import decode_canvas, decode_latents, encode_canvas, encode_maps
 from jointnet_cli.sampling.known import encode_region
 
 Models = Callable[[str], JointModel]
@@ -208,4 +209,4 @@ def test_without_an_autoencoder_maps_are_latents(tiny_model: Models) -> None:
     maps = picture(4, 6).double()
     assert encode_maps(None, maps) is maps
     assert decode_latents(None, maps).dtype == torch.float32 and torch.equal(decode_latents(None, maps), maps.float())
-    assert pixels_per_latent(None) == 1 and pixels_per_latent(tiny_model("depth").vae) == 2
+    assert pixels_per_latent(tiny_model("depth").vae.config) == 2
