@@ -12,7 +12,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jointnet_cli.data.shards.format import IMAGES, Faults, complete_shards, sample_count, scan, stated_count
+from jointnet_cli.data.shards.format import (
+    IMAGES,
+    Faults,
+    complete_shards,
+    sample_count,
+    scan,
+    stated_count,
+    stats_path,
+)
 from jointnet_cli.data.shards.remote import BLOCK, RemoteFile, file_system, is_url, retrying
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import write_text
@@ -57,6 +65,11 @@ def list_shards(source: str | Path, *, evaluation: bool = False) -> list[str]:
     if not shards:
         reserved = "--evaluation --count 512" if evaluation else "--count 1000"
         hint = f"make some: jointnet prepare --source worlds {reserved} --out {root}"
+        if unfinished := sorted(root.glob("*.tar")):
+            shard, stats = unfinished[0].name, stats_path(unfinished[0]).name
+            hint = (
+                f'{shard} has no {stats}: finish it with `jointnet prepare`, or write {{"count": SAMPLES}} to that file'
+            )
         raise UserError(f"no complete shards in {root}", hint=hint)
     return list(map(str, shards))
 

@@ -13,6 +13,7 @@ import pytest
 from helpers.shards import find_shards, read_shards
 
 from jointnet_cli.data.shards.format import Sample, is_complete, png, stats_path, unpack
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.errors import UserError
 
@@ -115,8 +116,12 @@ def test_the_stats_file_makes_a_shard_complete(shard: Path) -> None:
     assert is_complete(shard) and find_shards(shard.parent) == [shard]
     stats_path(shard).unlink()
     assert not is_complete(shard)
-    with pytest.raises(UserError, match="no complete shards in"):
+    with pytest.raises(UserError, match="no complete shards in") as caught:
         find_shards(shard.parent)
+    assert "00000.tar has no 00000_stats.json" in (caught.value.hint or "")
+    assert '{"count": SAMPLES}' in (caught.value.hint or "")
+    stats_path(shard).write_text('{"count": 3}')
+    assert [sample.key for sample in ShardSet.open(shard.parent).samples(())] == [make_sample(n).key for n in range(3)]
 
 
 def test_shards_are_found_in_order_without_the_unfinished(tmp_path: Path) -> None:
