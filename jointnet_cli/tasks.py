@@ -98,7 +98,7 @@ class MapFiles:
 
     def channel_of(self, modality: str) -> str | None:
         """Return the channel or layer of an EXR that is asked for."""
-        return self.channel if modality == "depth" else self.normal_layer
+        return {"depth": self.channel, "normal": self.normal_layer}.get(modality)
 
     @property
     def settings(self) -> dict[str, str]:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from jointnet_cli.modality import MODALITIES, SKY_LENGTH
 from jointnet_cli.tensors import flip, from_map, inverse_depth, relative_disparity, to_map, unit_normals
 
-SHAPES = {"rgb": (1, 3, 4, 5), "depth": (1, 4, 5), "normal": (1, 3, 4, 5)}
+SHAPES = {name: (1, 4, 5) if modality.values == "disparity" else (1, 3, 4, 5) for name, modality in MODALITIES.items()}
 
 
 def shares(*shape: int) -> st.SearchStrategy[Tensor]:
@@ -25,7 +25,9 @@ def shares(*shape: int) -> st.SearchStrategy[Tensor]:
 def physical(modality: str) -> st.SearchStrategy[Tensor]:
     """What `to_map` takes: unit vectors, or values in [0, 1]."""
     values = shares(*SHAPES[modality])
-    return values.map(lambda x: F.normalize(x * 2 - 0.97, dim=1)) if modality == "normal" else values
+    return (
+        values.map(lambda x: F.normalize(x * 2 - 0.97, dim=1)) if MODALITIES[modality].values == "direction" else values
+    )
 
 
 CASES = st.sampled_from(list(MODALITIES)).flatmap(lambda name: st.tuples(st.just(name), physical(name)))
@@ -49,7 +51,7 @@ def test_what_a_decoder_overshoots_is_brought_back(modality: str) -> None:
     decoded = 3 * torch.randn(1, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     values = from_map(decoded, modality)
     assert values.shape == SHAPES[modality]
-    if modality == "normal":
+    if MODALITIES[modality].values == "direction":
         lengths = values.norm(dim=1)
         assert torch.allclose(lengths[lengths > 0], torch.tensor(1.0), atol=1e-5)
     else:

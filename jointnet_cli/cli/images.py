@@ -15,6 +15,7 @@ from jointnet_cli.cli.options import BatchOptions, ModelOptions, OutputOptions
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.batch_file import BatchRow, read_rows
 from jointnet_cli.files.paths import list_photos
+from jointnet_cli.modality import MODALITIES
 from jointnet_cli.params import params
 from jointnet_cli.projection import closes
 from jointnet_cli.scene.exports import SceneOptions
@@ -104,7 +105,7 @@ def _resolve(request: R) -> R:
         raise UserError("no mask", "--mask FILE: white is repainted, black stays; --depth-mask for the depth alone")
     if isinstance(request, Panorama):
         return replace(request, wrap=closes(request.span, request.wrap))
-    shown = [request.sources[name] for name in ("image", "depth", "normal") if name in request.sources]
+    shown = [request.sources[name] for name in ("image", *MODALITIES) if name in request.sources]
     if request.view is not None:
         return replace(request, projection=projection_of(request.view, *shown))  # type: ignore[type-var]
     for path in shown:

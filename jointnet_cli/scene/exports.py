@@ -196,7 +196,8 @@ class SceneOptions(ScaleOptions):
             unused: tuple[str, ...] = (*_SCALE_FLAGS, "layers", "sharpen", *_MESH_FLAGS)
             hint = "add --viewer, --mesh, --stereo or --orbit, or leave it out"
         elif not any(set(result.mesh or ()) - {MeshFormat.POINTS} for result in results):
-            unused, hint = _MESH_FLAGS, "add --mesh glb, ply or obj, or leave it out"
+            surfaces = [name.value for name in MeshFormat if name is not MeshFormat.POINTS]
+            unused, hint = _MESH_FLAGS, f"add --mesh {', '.join(surfaces[:-1])} or {surfaces[-1]}, or leave it out"
         else:
             return
         for parameter in params(SceneOptions):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import SLUG_LENGTH, check_free, slug, stem
 from jointnet_cli.results import expected_files
-from jointnet_cli.scene.exports import MeshFormat, SceneOptions, StereoLayout
+from jointnet_cli.scene.exports import EXPORTS, MeshFormat, SceneOptions, StereoLayout
 from jointnet_cli.tasks import (
     Depth,
     Generate,
@@ -89,10 +89,13 @@ def test_a_request_knows_the_files_that_it_starts_from() -> None:
     assert marked.sources == {"image": beach, "depth": reef, "depth_mask": beach}
 
 
+def test_a_channel_flag_holds_for_its_own_map_alone() -> None:
+    files = MapFiles(channel="Depth.Z", normal_layer="N")
+    assert [files.channel_of(name) for name in ("depth", "normal", "segments")] == ["Depth.Z", "N", None]
+
+
 PLACE = SceneOptions(mesh=list(MeshFormat), viewer=True, stereo=list(StereoLayout), orbit="clip.mp4")
-PLACES = [
-    *("mesh", "mesh_ply", "mesh_obj", "points", "stereo_sbs", "stereo_vr180", "stereo_tb360", "viewer", "orbit"),
-]
+PLACES = list(EXPORTS)
 
 
 @pytest.mark.parametrize(
@@ -118,10 +121,7 @@ def test_expected_files(task: str, maps: list[str], extra: dict[str, Any], keys:
     files = expected_files(task, "s", maps, **extra)
     assert list(files) == keys
     assert files["exr"] == exr
-    assert all(
-        re.fullmatch(r"s\.[a-z0-9_-]+\.(png|exr|glb|json|ply|obj|jpg|html|mp4)", name, re.IGNORECASE)
-        for name in files.values()
-    )
+    assert all(re.fullmatch(r"s\.[a-z0-9_-]+\.[a-z0-9]+", name, re.IGNORECASE) for name in files.values())
 
 
 def test_a_taken_name_is_refused_unless_it_may_be_overwritten(tmp_path: Path) -> None:
