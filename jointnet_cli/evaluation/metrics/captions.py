@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,9 +15,9 @@ from torch import Tensor
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.cases import Caption
 from jointnet_cli.evaluation.intervals import share_estimate
-from jointnet_cli.evaluation.judge.classifier import Judge, StackedLabels, accuracy, shrink
+from jointnet_cli.evaluation.judge.classifier import Judge, StackedLabels, accuracy
 from jointnet_cli.evaluation.judge.labels import UNKNOWN, Labels
-from jointnet_cli.evaluation.metrics.features import FeatureSpace
+from jointnet_cli.evaluation.metrics.features import judge_key
 from jointnet_cli.evaluation.metrics.metric import PerCase, Predictions
 from jointnet_cli.evaluation.report import Cell, Column
 from jointnet_cli.evaluation.runner import Record, Runner
@@ -159,25 +158,3 @@ def count_correct(found: StackedLabels, truth: StackedLabels) -> Counts:
     ]
     asked = [truth.biome != UNKNOWN, truth.time != UNKNOWN, *(each.sum(dim=1) for each in (named, painted, absent))]
     return Counts(*(torch.stack([part.long() for part in parts], dim=1).numpy() for parts in (right, asked)))
-
-
-def judge_features(judge: Judge) -> FeatureSpace:
-    """Return the space of the judge's 160 last features."""
-    return FeatureSpace(
-        "Judge", judge_key(judge), lambda images: (last_features(judge, images.cpu()), None), classifies=False
-    )
-
-
-@torch.inference_mode()
-def last_features(judge: Judge, images: Tensor) -> Tensor:
-    """Return the judge's last features before its questions, averaged over the image: (B, 3, H, W) in [0, 1] to (B, 160)."""
-    features: Tensor = judge.net.trunk(shrink(images.float()) * 2 - 1)
-    return features.mean(dim=(2, 3)).double()
-
-
-def judge_key(judge: Judge) -> str:
-    """Return a digest of its weights."""
-    digest = hashlib.sha256()
-    for name, weights in judge.net.state_dict().items():
-        digest.update(name.encode() + weights.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]

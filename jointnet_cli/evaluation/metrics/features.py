@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import URLError
 
 import torch
@@ -14,6 +16,9 @@ from torch.nn import functional as F
 
 from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.files.paths import file_digest
+
+if TYPE_CHECKING:
+    from jointnet_cli.evaluation.judge.classifier import Judge
 
 EFFLITE, INCEPTION_SPEC = "efflite", "inception"
 
@@ -40,7 +45,6 @@ def open_features(name_or_path: str, device: str | None = None) -> FeatureSpace:
         return open_inception(choose_device(device), Path(weights) if weights else None)
     if Path(name_or_path).is_dir():
         from jointnet_cli.evaluation.judge.classifier import Judge
-        from jointnet_cli.evaluation.metrics.captions import judge_features
 
         return judge_features(Judge.load(Path(name_or_path)))
     known = f"there are {', '.join(NAMES)}, inception:FILE, and the folder of a judge"
@@ -168,3 +172,27 @@ def _require_tensors(weights: Path) -> None:
         raise UserError(f"no file {weights}", hint=f"it takes {RELEASE}") from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(f"{weights} is no file of weights", hint=f"it takes {RELEASE}") from error
+
+
+def judge_features(judge: Judge) -> FeatureSpace:
+    """Return the space of the judge's 160 last features."""
+    return FeatureSpace(
+        "Judge", judge_key(judge), lambda images: (last_features(judge, images.cpu()), None), classifies=False
+    )
+
+
+@torch.inference_mode()
+def last_features(judge: Judge, images: Tensor) -> Tensor:
+    """Return the judge's last features before its questions, averaged over the image: (B, 3, H, W) in [0, 1] to (B, 160)."""
+    from jointnet_cli.evaluation.judge.classifier import shrink
+
+    features: Tensor = judge.net.trunk(shrink(images.float()) * 2 - 1)
+    return features.mean(dim=(2, 3)).double()
+
+
+def judge_key(judge: Judge) -> str:
+    """Return a digest of its weights."""
+    digest = hashlib.sha256()
+    for name, weights in judge.net.state_dict().items():
+        digest.update(name.encode() + weights.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
