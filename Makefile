@@ -19,7 +19,7 @@ test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.installed-dev ## Run the tests.
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
-# Child processes are not counted. About half again as long as `make test`.
+# Child processes are not counted.
 coverage: export OMP_NUM_THREADS := 1
 coverage: $(VENV)/.installed-dev ## Run the tests and report the covered lines.
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --cov=jointnet_cli --cov-report=term:skip-covered
