@@ -338,7 +338,7 @@ class Engine:
         return layout.height * self.model.factor, layout.width * self.model.factor
 
     def _require_maps(self, names: Iterable[str]) -> None:
-        """Raises UserError for a map without a branch."""
+        """Raise `UserError` for a map without a branch."""
         for name in names:
             if name not in self.model.joint.names[1:]:
                 have = ", ".join(self.model.joint.names[1:]) or "no dense map"

@@ -73,7 +73,7 @@ def silence_libraries() -> None:
 
 
 def report_error(fault: BaseException, prefix: str = "") -> None:
-    """One line for an exception of any kind, its hint, and under `JOINTNET_DEBUG=1` its traceback."""
+    """Print one line for an exception of any kind, its hint, and with `JOINTNET_DEBUG=1` its traceback."""
     if debugging():
         traceback.print_exception(fault)
     if isinstance(fault, UserError):
@@ -173,7 +173,7 @@ def _detach_stdout() -> None:
 
 @contextmanager
 def progress(description: str, quiet: bool = False) -> Iterator[Progress]:
-    """A progress bar that only a terminal sees; it spins until the first step is reported and is gone afterwards."""
+    """Show a progress bar on a terminal; it spins until the first step is reported and disappears afterwards."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
     console = stderr()

@@ -1,4 +1,4 @@
-"""The files that items are made from: read, compared in size, and said what they were taken for."""
+"""Read the files that items are made from, compare their sizes, and report how they were read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ R = TypeVar("R", bound=Request)
 
 @dataclass(frozen=True)
 class InputReader:
-    """The reader of a batch. It says on stderr what it took each map for, once a file."""
+    """Reader of a batch. It reports on stderr how each map was read, once per file."""
 
     quiet: bool
     _said: set[str] = field(default_factory=set)

@@ -1,4 +1,4 @@
-"""Files in: their pictures and maps, and what each is taken for."""
+"""Read files: their images and maps, and the meaning of each."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def join_processes() -> PartialState:
 
 
 def _ignore(done: int, total: int) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 class MethodUnavailable(UserError):

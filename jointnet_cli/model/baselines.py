@@ -91,7 +91,7 @@ class DirectExtend(ExtendedUNet):
         return {}
 
     def set_trainable(self, train_rgb: bool) -> None:
-        """All of it trains, whatever `train_rgb`: no weights are RGB's alone."""
+        """Train everything, whatever `train_rgb`: no weights are RGB's alone."""
         self.requires_grad_(True)
 
     def forward(
@@ -161,7 +161,7 @@ class ControlNetDirectExtend(ExtendedUNet):
         return {CONTROL: self.control.state_dict()}
 
     def set_trainable(self, train_rgb: bool) -> None:
-        """The control, the up blocks and the output layer train; with `train_rgb` the rest too."""
+        """Train the control, the up blocks and the output layer; with `train_rgb` also the rest."""
         self.requires_grad_(True)
         if not train_rgb:
             self.body.requires_grad_(False)

@@ -190,7 +190,7 @@ class JointNet(JointDenoiser):
         return {EXCHANGE: tensors} if len(self.names) > 1 else {}
 
     def set_trainable(self, train_rgb: bool) -> None:
-        """The exchange, the masked input and the further branches train; with `train_rgb` the RGB branch too."""
+        """Train the exchange, the masked input and the further branches; with `train_rgb` also the RGB branch."""
         self.requires_grad_(True)
         self.backbone(RGB).requires_grad_(train_rgb)
 

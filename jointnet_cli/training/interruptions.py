@@ -27,7 +27,7 @@ def interruption(number: int) -> KeyboardInterrupt:
 
 @contextmanager
 def raise_on_sigterm() -> Iterator[None]:
-    """While entered, SIGTERM raises `Terminated`, as Ctrl-C raises `KeyboardInterrupt`."""
+    """Let SIGTERM raise `Terminated` while entered, as Ctrl-C raises `KeyboardInterrupt`."""
 
     def stop(number: int, frame: Any) -> None:
         raise interruption(number)

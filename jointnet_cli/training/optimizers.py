@@ -86,7 +86,7 @@ class MuonWithAdamW(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: object = None) -> None:  # type: ignore[override]
-        """One step of both."""
+        """Take a step of both."""
         self._look_again()
         for parameter, view in self._views:
             view.grad = None if parameter.grad is None else _in_order(parameter.grad, parameter).flatten(1)
@@ -101,7 +101,7 @@ class MuonWithAdamW(Optimizer):
         return {str(number): part.state_dict() for number, part in enumerate(self._parts)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """What `state_dict` gave."""
+        """Load what `state_dict` returned."""
         self._look_again()  # a state goes to the device of what it belongs to
         for number, part in enumerate(self._parts):
             part.load_state_dict(state_dict[str(number)])
@@ -117,7 +117,7 @@ class _Muon(torch.optim.Muon):
 
     @torch.no_grad()
     def step(self, closure: object = None) -> None:  # type: ignore[override]
-        """One step; on a GPU torch's own, in bfloat16."""
+        """Take a step; on a GPU torch's own, in bfloat16."""
         for group in self.param_groups:
             for matrix in group["params"]:
                 if matrix.device.type != "cpu":

@@ -111,7 +111,7 @@ def _maps(model: JointModel, prompt: str, seed: int) -> Tensor:
 
 @contextmanager
 def undisturbed_randomness() -> Iterator[None]:
-    """Whatever is drawn inside, all random states are as before afterwards."""
+    """Restore all random states afterwards, whatever is drawn inside."""
     python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 - the state that libraries share
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         try:

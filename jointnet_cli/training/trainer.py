@@ -242,7 +242,7 @@ class Trainer:
         self._saved_step = step
 
     def _save_own(self, models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
-        """What accelerate does not save by itself: the clock and the average."""
+        """Save what accelerate does not: the clock and the average."""
         if self.processes.is_main_process:
             save_clock(self.clock, self.sampler.total, Path(folder, CLOCK))
         if weights:  # whole, under names that do not depend on the number of processes
@@ -337,7 +337,7 @@ class Trainer:
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """While entered, the stage's network holds its averaged weights and is in evaluation mode."""
+        """Let the stage's network hold its averaged weights, in evaluation mode, while entered."""
         modes = {module: module.training for module in self.network.modules()}
         try:
             with defer_signals():

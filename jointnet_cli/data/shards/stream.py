@@ -234,7 +234,7 @@ def _context() -> Any:
 
 
 def _begin(worker: int) -> None:
-    """A worker leaves Ctrl-C to the training, and ends with it even when that is killed."""
+    """Let a worker ignore Ctrl-C, which is the training's, and end with the training even if that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -183,7 +183,7 @@ def read_member(path: str, offset: int, size: int, max_bytes: int) -> bytes:
 
 @contextmanager
 def _opened(path: str) -> Iterator[tuple[BinaryIO, int]]:
-    """A regular file and its size."""
+    """Open a regular file; yield it and its size."""
     try:
         facts = Path(path).stat()
         if not stat.S_ISREG(facts.st_mode):  # a pipe or a device may never end

@@ -61,7 +61,7 @@ def _render_all(job: PrepareJob, numbers: list[int]) -> Iterator[tuple[int, int 
 
 
 def _start_worker() -> None:
-    """One thread a process; Ctrl-C is the parent's to answer, which then ends the workers."""
+    """Use one thread per process and ignore Ctrl-C: the parent handles it and ends the workers."""
     import signal
 
     import torch

@@ -86,7 +86,7 @@ class ObjectBuilder:
         taper: float = 0.0,
         glow: float = 0.0,
     ) -> None:
-        """One shape. Cones, pyramids and gables stand on `at`; `lean` shifts x and z by that much a unit of height."""
+        """Add a shape. Cones, pyramids and gables stand on `at`; `lean` shifts x and z by that much a unit of height."""
         frame = np.diag(radii).astype(np.float64)
         frame[0, 1], frame[2, 1] = lean[0] * radii[1], lean[1] * radii[1]
         self.parts.append(SolidPart(shape, at, frame if turn is None else turn @ frame, taper, colour, glow))

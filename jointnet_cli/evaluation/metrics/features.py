@@ -165,7 +165,7 @@ def open_inception(device: torch.device, weights: Path | None = None) -> Feature
 
 
 def _require_tensors(weights: Path) -> None:
-    """torch-fidelity unpickles a file whatever it holds: it gets none that holds more than tensors."""
+    """Refuse a file that holds more than tensors, because torch-fidelity unpickles it whatever it holds."""
     try:
         torch.load(weights, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
