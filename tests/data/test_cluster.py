@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from helpers.gallery import files, gallery, settings_of, write_table
 
 from jointnet_cli.data.job import PrepareJob
 from jointnet_cli.data.plan import open_plan, open_world_plan
-from jointnet_cli.data.prepare import LOCAL, prepare
+from jointnet_cli.data.prepare import LOCAL, _work, prepare
 from jointnet_cli.data.settings import prepare_settings
 
 pytestmark = pytest.mark.slow
@@ -36,12 +37,12 @@ def test_the_same_shards_from_two_ray_workers(tmp_path: Path) -> None:
     assert seen[-1] == COUNT
 
 
-def test_worlds_from_ray_workers(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
+def test_a_job_of_worlds_can_be_sent_to_a_worker(tmp_path: Path) -> None:
     settings = prepare_settings(flags={"image": {"size": 16}, "shards": {"size": 2}}, worlds=True)
-    jobs = [
+    one, many = (
         PrepareJob(out, open_world_plan(out, settings, 5), settings) for out in (tmp_path / "one", tmp_path / "many")
-    ]
-    prepare(jobs[0])
-    assert prepare(replace(jobs[1], cluster=LOCAL)).made.total() == 5
+    )
+    prepare(one)
+    tallies = [_work(pickle.loads(pickle.dumps(replace(many, processes=1))), [number]) for number in many.shards]
+    assert sum(tally.made.total() for tally in tallies) == 5
     assert files(tmp_path / "many") == files(tmp_path / "one")
