@@ -10,8 +10,8 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from jointnet_cli import __version__
-from jointnet_cli.files.metadata import _encodable, convention
-from jointnet_cli.files.text import to_json
+from jointnet_cli.files.metadata import convention
+from jointnet_cli.files.text import encodable, to_json
 from jointnet_cli.modality import MODALITIES
 from jointnet_cli.params import params, text_of
 from jointnet_cli.projection import Projection
@@ -136,12 +136,12 @@ def parameters(result: Result) -> str:
 
 def png_text(result: Result) -> dict[str, str]:
     """Return the text chunks of a PNG: `Software`, `jointnet` (`record` as JSON) and `parameters`."""
-    return {"Software": SOFTWARE, "jointnet": to_json(record(result)), "parameters": _encodable(parameters(result))}
+    return {"Software": SOFTWARE, "jointnet": to_json(record(result)), "parameters": encodable(parameters(result))}
 
 
 def exr_attributes(result: Result) -> dict[str, str]:
     """The string attributes of an EXR: the standard `software` and `comments`, and `jointnet` (`record` as JSON)."""
-    return {"software": SOFTWARE, "comments": _encodable(parameters(result)), "jointnet": to_json(record(result))}
+    return {"software": SOFTWARE, "comments": encodable(parameters(result)), "jointnet": to_json(record(result))}
 
 
 def _uncertainty(name: str, known: bool) -> dict[str, Any]:

@@ -466,7 +466,8 @@ class Panorama(Request):
         return panorama_layout(self, folder)
 
 
-TASKS: dict[str, type[Request]] = {task.name: task for task in (Generate, Depth, Inpaint, Refine, Panorama)}
+TASKS: dict[str, type[Request]] = {task.name: task for task in (Generate, Depth, Panorama, Inpaint, Refine)}
+"""The tasks by name, in the order of the help text."""
 
 _OWN_NAME = re.compile(r"\d{5,}_\d+_(.+)\.(?:image|rgb[dn]*)")
 """The stem of a picture that is itself a result: `00000_7_ocean-reef.image`."""

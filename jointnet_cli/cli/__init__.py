@@ -22,10 +22,7 @@ from jointnet_cli.cli.view import view
 from jointnet_cli.tasks import TASKS
 
 EXAMPLES: dict[Callable[..., None], str] = {
-    **{
-        image_command(TASKS[name]): TASKS[name].example
-        for name in ("generate", "depth", "panorama", "inpaint", "refine")
-    },
+    **{image_command(task): task.example for task in TASKS.values()},
     view: "jointnet view outputs/00000_0_ocean-reef.rgbdn.exr",
     convert: "jointnet convert reef.rgbdn.exr --to exr --as distance --near 1 --far 30",
     prepare: "jointnet prepare --source worlds --count 20000 --out shards",

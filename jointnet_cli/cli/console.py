@@ -93,7 +93,7 @@ def for_each(
     label: Callable[[T], str],
     stops: Callable[[Exception, T], bool] = lambda fault, thing: False,
 ) -> list[Exception]:
-    """Return work on one thing after the other and return the faults; a fault of one does not stop the others.
+    """Work on one thing after the other and return the faults; a fault of one does not stop the others.
 
     Args:
         things: what is worked on.

@@ -22,7 +22,7 @@ CELL, COLUMNS, ROWS = 128, 8, 6
 
 
 def write_report(out: Path, plan: Plan, limit: int | None) -> dict[str, Any]:
-    """Return the sum up the stats of all shards that are complete, whoever wrote them, and write `report.json`."""
+    """Sum up the stats of all shards that are complete, whoever wrote them, and write `report.json`."""
     statuses: Counter[str] = Counter()
     received = complete = 0
     seconds = 0.0

@@ -147,8 +147,3 @@ def convention(name: str, projection: Projection) -> dict[str, Any]:
             "exr": f"{', '.join(modality.channels)}, float32",
         }
     return {"quantity": "color, sRGB", "png": "8-bit RGB", "exr": f"{', '.join(modality.channels)}, float32"}
-
-
-def _encodable(text: str) -> str:
-    """Return the text without what UTF-8 cannot hold: file names that are not UTF-8 reach Python as lone surrogates."""
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -68,3 +68,8 @@ def read_text(data: bytes, name: str) -> str:
 
 PNG_KEY = "XML:com.adobe.xmp"
 """The keyword of the iTXt chunk in which a PNG holds XMP."""
+
+
+def encodable(text: str) -> str:
+    """Return the text without what UTF-8 cannot hold: file names that are not UTF-8 reach Python as lone surrogates."""
+    return text.encode("utf-8", "replace").decode("utf-8")

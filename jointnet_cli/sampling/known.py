@@ -31,7 +31,7 @@ class Region:
 
     @classmethod
     def nothing(cls, like: Tensor) -> Self:
-        """Return nothing is given of a canvas of this shape (C, H, W)."""
+        """Return the region of a canvas (C, H, W) of which nothing is given."""
         return cls(torch.zeros_like(like), torch.ones_like(like[:1]))
 
 

@@ -121,7 +121,7 @@ def clean_estimate(noisy: Tensor, prediction: Tensor, signal: Tensor, kind: str)
 
 
 def check_scheduler(name: str) -> str:
-    """Return the name itself.
+    """Check a scheduler's name and return it.
 
     Raises:
         UserError: it is none of `SCHEDULERS`.

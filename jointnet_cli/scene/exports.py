@@ -235,8 +235,7 @@ def write_exports(
 def _write(
     key: str, path: Path, scene: Scene, mesh: Meshes | None, title: str, record: Mapping[str, Any] | None
 ) -> None:
-    from jointnet_cli.scene import mesh_files, orbit, stereo
-    from jointnet_cli.scene.viewer import page
+    from jointnet_cli.scene import mesh_files
 
     match key:
         case "mesh":
@@ -248,8 +247,14 @@ def _write(
         case "points":
             mesh_files.write_points(path, scene)
         case "viewer":
+            from jointnet_cli.scene.viewer import page
+
             page.write_viewer(path, scene, title=title, record=record)
         case "orbit":
+            from jointnet_cli.scene import orbit
+
             orbit.write_orbit(path, scene)
         case "stereo_sbs" | "stereo_vr180" | "stereo_tb360":
+            from jointnet_cli.scene import stereo
+
             stereo.write_stereo(path, scene, key.removeprefix("stereo_"), record=record)

@@ -83,7 +83,7 @@ def save_picture(picture: Image, path: Path) -> None:
 
 
 def as_picture(maps: Tensor, modality: str) -> Tensor:
-    """Return maps (B, 3, H, W) in [-1, 1] as pictures in [0, 1] to look at."""
+    """Convert maps (B, 3, H, W) in [-1, 1] to pictures in [0, 1] to look at."""
     values = from_map(maps, modality)
     match MODALITIES[modality].values:
         case "disparity":

@@ -53,13 +53,13 @@ class PixelBatch:
         self.maps = {name: torch.from_numpy(values) for name, values in state["maps"].items()}
 
     def pin_memory(self) -> Self:
-        """Return in memory that a GPU copies from by itself; DataLoader calls it."""
+        """Return the batch in memory that a GPU copies from by itself; DataLoader calls it."""
         self.images, self.framing = self.images.pin_memory(), self.framing.pin_memory()
         self.maps = {name: values.pin_memory() for name, values in self.maps.items()}
         return self
 
     def to(self, device: torch.device) -> Self:
-        """Return on a device."""
+        """Return the batch on a device."""
         self.images = self.images.to(device, non_blocking=True)
         self.maps = {name: values.to(device, non_blocking=True) for name, values in self.maps.items()}
         return self

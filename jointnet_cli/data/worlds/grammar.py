@@ -241,7 +241,7 @@ class _Layout:
 
 
 def _balloon_altitude(rng: random.Random, camera: WorldCamera, z: float, size: float) -> float:
-    """Return high in the picture, and whole."""
+    """Return an altitude at which a balloon is high in the image, and whole."""
     top = 0.92 * math.tan(math.radians(camera.fov) / 2) + math.tan(math.radians(camera.pitch)) - size / z
     return max(1.5, camera.height + z * rng.uniform(min(0.02, top), top))
 

@@ -36,7 +36,7 @@ class JudgeCommand:
     quiet: Quiet = False
 
     def run(self, watch: Watch) -> int:
-        """Return train, save and print the facts."""
+        """Train, save and print the facts."""
         from jointnet_cli.evaluation.judge.classifier import load_labelled, train_judge
 
         training, held_out = load_labelled(self.training, self.limit), load_labelled(self.held_out, evaluation=True)

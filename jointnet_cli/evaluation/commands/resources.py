@@ -136,7 +136,7 @@ def measure(arguments: Sequence[str]) -> Usage:
 
 
 def _recorded(output: str) -> dict[str, float]:
-    """Return the sum the seconds by phase that the sidecars of the results state."""
+    """Sum the seconds by phase that the sidecars of the results state."""
     total: dict[str, float] = {}
     for line in output.splitlines():
         sidecar = json.loads(Path(json.loads(line)["files"]["metadata"]).read_text(encoding="utf-8"))

@@ -46,7 +46,7 @@ class StackedLabels:
 
     @classmethod
     def stack(cls, labels: Sequence[Labels]) -> StackedLabels:
-        """Return stack the labels of N images."""
+        """Stack the labels of N images."""
         columns = ([getattr(item, field.name) for item in labels] for field in fields(cls))
         return cls(*(torch.tensor(column) for column in columns))
 

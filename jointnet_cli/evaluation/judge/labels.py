@@ -91,7 +91,7 @@ def _object_pattern() -> re.Pattern[str]:
 
 @cache
 def place_pattern() -> re.Pattern[str]:
-    """Return finds what a caption calls its place."""
+    """Return a pattern that finds what a caption calls its place."""
     names = {place.name.format(colour) for places in PLACES.values() for place in places for colour in COLOURS}
     names |= {re.sub(r"^(an?|the) ", "", name) for name in names}  # bare prompts drop the article
     return re.compile(rf"\b({'|'.join(sorted(names, key=len, reverse=True))})\b")

@@ -228,7 +228,7 @@ class WrapSeams:
 
 
 def couples(numbers: Sequence[int], shuffled: bool) -> list[tuple[int, int]]:
-    """Return pair every number with itself or, shuffled, with another; a single one has no other."""
+    """Pair every number with itself or, shuffled, with another; a single one has no other."""
     if not shuffled:
         return [(number, number) for number in numbers]
     if len(numbers) < 2:

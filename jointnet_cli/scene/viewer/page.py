@@ -18,7 +18,7 @@ from PIL import Image
 
 from jointnet_cli.files.atomic import write_text
 from jointnet_cli.files.color import colorize
-from jointnet_cli.files.text import to_json
+from jointnet_cli.files.text import encodable, to_json
 from jointnet_cli.scene.scene import Layer, Scene
 from jointnet_cli.scene.viewer.grid import backdrop, encode, grid, reduced, tones
 
@@ -55,7 +55,7 @@ def page(scene: Scene, *, title: str, record: Mapping[str, Any] | None = None) -
     small, disparity = reduced(scene)
     parts = {
         "policy": f"script-src {_hash(program)}; style-src {_hash(style)}",
-        "title": html.escape(_encodable(title)),
+        "title": html.escape(encodable(title)),
         "style": f"<style>{style}</style>",
         "pictures": "\n".join(_image(name, pixels) for name, pixels in pictures.items())
         + "\n"
@@ -72,7 +72,7 @@ def _data(scene: Scene, shades: tuple[float, float], title: str, record: Mapping
     projection, scale = scene.projection, scene.scale
     palette = np.rint(colorize(np.linspace(0, 1, 256, dtype=np.float32)) * 255).astype(np.uint8)
     return {
-        "title": _encodable(title),
+        "title": encodable(title),
         "width": width,
         "height": height,
         "projection": {"kind": projection.kind, "span": projection.span, "wrap": projection.wrap},
@@ -121,11 +121,6 @@ def _hash(text: str) -> str:
 
 def _resource(name: str) -> str:
     return files("jointnet_cli.scene.viewer").joinpath(name).read_text(encoding="utf-8")
-
-
-def _encodable(text: str) -> str:
-    """Return the text without what UTF-8 cannot hold: file names that are not UTF-8 reach Python as lone surrogates."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 _SCALES = {
@@ -177,4 +172,4 @@ def _short_hash(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    return "" if value is None else str(value).encode("utf-8", "replace").decode("utf-8")
+    return "" if value is None else encodable(str(value))
