@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.folder import (
-    LIGHT,
+    LORA,
     RANK,
     RGB,
     ModelFolder,
@@ -48,7 +48,7 @@ class LoraJointNet(JointNet):
         UserError: peft is not installed.
     """
 
-    architecture = LIGHT
+    architecture = LORA
 
     def __init__(
         self, unet: UNet2DConditionModel, adapters: Mapping[str, LoraConfig], *, masked_input: bool = False
@@ -121,7 +121,7 @@ def read_adapters(folder: Path, names: Sequence[str]) -> dict[str, LoraConfig]:
 
 def _lora(rank: int, alpha: int, targets: Sequence[str]) -> LoraConfig:
     if not find_spec("peft"):
-        raise UserError("a light branch needs peft", hint="pip install 'jointnet-cli[light]'")
+        raise UserError("a LoRA branch needs peft", hint="pip install 'jointnet-cli[lora]'")
     from peft import LoraConfig
 
     return LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets))

@@ -3,7 +3,7 @@
     model_index.json  vae/  text_encoder/  tokenizer/  scheduler/     as diffusers writes them
     tokenizer/words.txt       the only words it was trained on, where they are few
     unet/                     the RGB branch
-    branches/<modality>/      one UNet for every further modality, or the adapters of a light branch
+    branches/<modality>/      one UNet for every further modality, or the adapters of a LoRA branch
     exchange.safetensors      the exchange convolutions, and the masked input's where the model has it
     jointnet.json             architecture, branches, masked input, sampling defaults, provenance
 
@@ -140,7 +140,7 @@ def extend(
 
     Raises:
         KeyError: no such architecture.
-        UserError: `light` without peft.
+        UserError: `lora` without peft.
     """
     return NETWORKS[architecture].extend(unet, modalities, rank=rank).to(device=unet.device, dtype=unet.dtype)
 

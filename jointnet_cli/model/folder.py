@@ -16,7 +16,7 @@ from jointnet_cli.model.weights import count_parameters, find_weights, weights_h
 
 JOINTNET = "jointnet"
 
-LIGHT = "light"
+LORA = "lora"
 
 DIRECT_EXTEND = "direct-extend"
 
@@ -24,20 +24,21 @@ CONTROLNET_DIRECT_EXTEND = "controlnet-direct-extend"
 
 ARCHITECTURES = {
     JOINTNET: "a UNet a modality, exchanging features (paper 3.1)",
-    LIGHT: "the same, with the RGB branch's weights and low-rank adapters in place of further UNets",
+    LORA: "the same, with the RGB branch's weights and low-rank adapters in place of further UNets",
     DIRECT_EXTEND: "one UNet with more channels in and out (paper Fig. 2a)",
     CONTROLNET_DIRECT_EXTEND: "a ControlNet for the input, more channels out (paper A.1)",
 }
 """Description of each architecture by its name."""
 
-RANK = 16
-"""Rank of a light branch's adapters."""
+FORMER_NAMES = {"light": LORA}
+"""Names of architectures in folders and recipes of earlier versions."""
 
+RANK = 16
+"""Rank of a LoRA branch's adapters."""
 
 EMBEDDED = Path(__file__).parent / "diorama"
 
 FORMAT = 1
-
 
 FALLBACK = {"scheduler": "ddim", "steps": 50, "guidance": 7.5}
 """Sampling defaults of a model whose folder states none: the paper's."""
@@ -75,7 +76,7 @@ class ModelFolder:
     architecture: str = JOINTNET
     """One of `ARCHITECTURES`."""
     rank: int | None = None
-    """Rank of the adapters, where branches are light."""
+    """Rank of the adapters of LoRA branches; `None` for other architectures."""
 
     @property
     def size(self) -> int:
@@ -95,7 +96,7 @@ class ModelFolder:
         """Files below `path` that hold weights beside the UNets' own."""
         if self.architecture == CONTROLNET_DIRECT_EXTEND:
             return [CONTROL]
-        if self.architecture == LIGHT:
+        if self.architecture == LORA:
             return [EXCHANGE, *(adapters_file(name) for name in self.branches[1:])]
         exchanging = self.architecture == JOINTNET and len(self.branches) > 1 and not self.published
         return [EXCHANGE] if exchanging else []
@@ -156,7 +157,7 @@ def read_folder(path: Path) -> ModelFolder:
     _require(path, [f"{name}/config.json" for name in (*facts.backbones.values(), *family.networks)])
     _require(path, [f"{name}/tokenizer_config.json" for name in family.tokenizers])
     _require(path, ["scheduler/scheduler_config.json"])
-    if facts.architecture == LIGHT:
+    if facts.architecture == LORA:
         _require(path, [adapter_config_file(name) for name in facts.branches[1:]])
     return facts
 
@@ -172,12 +173,12 @@ def branch_folder(branch: str) -> str:
 
 
 def adapters_file(branch: str) -> str:
-    """Return the weights of a light branch's adapters."""
+    """Return the file of a LoRA branch's adapter weights."""
     return f"{branch_folder(branch)}/adapters.safetensors"
 
 
 def adapter_config_file(branch: str) -> str:
-    """Return what a light branch's adapters are."""
+    """Return the file that describes a LoRA branch's adapters."""
     return f"{branch_folder(branch)}/adapter_config.json"
 
 
@@ -224,7 +225,7 @@ def write_record(
     architecture: str = JOINTNET,
     rank: int | None = None,
 ) -> None:
-    """Write `jointnet.json`, what a folder says of a joint model. `rank` is that of light branches' adapters."""
+    """Write `jointnet.json`, which describes a joint model. `rank` is the rank of LoRA adapters."""
     record = {
         "format": FORMAT,
         "architecture": architecture,
@@ -261,6 +262,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
     if record["format"] != FORMAT:
         raise UserError(f"{path}: format {record['format']} is not known", hint="install a newer jointnet-cli")
     record = {"architecture": JOINTNET, **read_json(path, "branches", "masked_input", "defaults", "provenance")}
+    record["architecture"] = FORMER_NAMES.get(record["architecture"], record["architecture"])
     if record["architecture"] not in ARCHITECTURES:
         raise UserError(
             f"{path}: architecture {record['architecture']} is not known", hint="install a newer jointnet-cli"

@@ -53,9 +53,9 @@ class JointDenoiser(nn.Module, ABC):
         """Extend a base UNet to further modalities, at the start of their training.
 
         Args:
-            unet: the base. `jointnet` and `light` take it as their RGB branch, the others copy it.
+            unet: the base. `jointnet` and `lora` take it as their RGB branch, the others copy it.
             modalities: what is denoised beside RGB.
-            rank: of the adapters, for `light`.
+            rank: of the adapters, for `lora`.
         """
 
     @classmethod

@@ -32,7 +32,7 @@ class Batch:
     clean: Tensor
     """(B, N, C, h, w) latents of the N branches; of an autoencoder's training pictures (B, 3, H, W)."""
     captions: list[str]
-    framing: Tensor | None = None
+    crop_conditioning: Tensor | None = None
     """(B, 4) what Stable Diffusion XL is told of a picture's origin: its height and width before it was resized, and the top
     and left of the crop, in pixels."""
 
@@ -130,12 +130,12 @@ class StreamedSource:
         for name, labeller in self._labellers.items():
             values = labeller(pictures).to(self._device, torch.float32)
             maps[name] = to_map(relative_disparity(values) if MODALITIES[name].values == "disparity" else values, name)
-        captions, framing = squares.captions, squares.framing
+        captions, crop_conditioning = squares.captions, squares.crop_conditioning
         rows = self._sound(maps)
         if rows is not None:
             maps = {name: values[rows] for name, values in maps.items()}
-            captions, framing = [captions[row] for row in rows], framing[rows]
-        return Batch(positions, self._latents(positions, maps), captions, framing)
+            captions, crop_conditioning = [captions[row] for row in rows], crop_conditioning[rows]
+        return Batch(positions, self._latents(positions, maps), captions, crop_conditioning)
 
     def _latents(self, positions: range, maps: dict[str, Tensor]) -> Tensor:
         """Return (B, N, C, h, w) of the maps, those of some positions mirrored, in branch order."""

@@ -48,13 +48,15 @@ class CaptionEncoder:
         self._kept = self._encode_all(list(self._rows)) if self._rows else None
 
     @torch.no_grad()
-    def __call__(self, captions: Sequence[str], device: torch.device, framing: Tensor | None = None) -> Conditioning:
+    def __call__(
+        self, captions: Sequence[str], device: torch.device, crop_conditioning: Tensor | None = None
+    ) -> Conditioning:
         """Return the conditions of B captions, float32, on a device.
 
         Args:
             captions: an empty one stands for no condition, as in sampling.
             device: where to.
-            framing: (B, 4) where the pictures come from, for a model that is told so (`Batch.framing`); without it the
+            crop_conditioning: (B, 4) origin of the crops (`Batch.crop_conditioning`), for a model that is told; without it the
                 model is told that they are whole and of their own size, as in sampling.
 
         Raises:
@@ -65,16 +67,16 @@ class CaptionEncoder:
             conditioning = self._encode(list(captions)).to(device, torch.float32)
         else:
             conditioning = self._kept.rows([self._rows[text] for text in captions]).to(device, torch.float32)
-        return self._framed(conditioning, framing)
+        return self._with_sizes(conditioning, crop_conditioning)
 
-    def _framed(self, conditioning: Conditioning, framing: Tensor | None) -> Conditioning:
+    def _with_sizes(self, conditioning: Conditioning, crop_conditioning: Tensor | None) -> Conditioning:
         if conditioning.added is None or SIZES not in conditioning.added:
             return conditioning
         sizes = conditioning.added[SIZES].clone()
         if self._side is not None:
             sizes[:, :2] = sizes[:, 4:] = self._side
-        if framing is not None:
-            sizes[:, :4] = framing.to(sizes)
+        if crop_conditioning is not None:
+            sizes[:, :4] = crop_conditioning.to(sizes)
         return Conditioning(conditioning.text, {**conditioning.added, SIZES: sizes})
 
     def _encode(self, texts: list[str]) -> Conditioning:

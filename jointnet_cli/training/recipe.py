@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from jointnet_cli.modality import MODALITIES
 from jointnet_cli.recipe_file import RecipeTable, find_recipe, read_values, refusal, shipped_files, telling_fault
@@ -248,10 +248,13 @@ class BaseRecipe(_Recipe):
 class NetworkTable(RecipeTable):
     """How a base model is extended; an earlier stage's model keeps what it is."""
 
-    architecture: Literal["jointnet", "light", "direct-extend", "controlnet-direct-extend"] = "jointnet"
+    architecture: Annotated[
+        Literal["jointnet", "lora", "direct-extend", "controlnet-direct-extend"],
+        BeforeValidator(lambda name: "lora" if name == "light" else name),  # its name in earlier versions
+    ] = "jointnet"
     """The paper's network, a frozen copy with low-rank adapters, or one of the paper's baselines (Fig. 2a, appendix A.1)."""
     rank: int = Field(16, ge=1)
-    """Of the adapters of a light branch."""
+    """Rank of the adapters of a LoRA branch."""
 
 
 class JointRecipe(_Recipe):

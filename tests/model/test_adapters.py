@@ -1,4 +1,4 @@
-"""Light branches: the base's own weights and adapters."""
+"""LoRA branches: the base's own weights and adapters."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.fixture
 def copy(architecture_folder: Folders, tmp_path: Path) -> Path:
-    """A light model's folder that may be changed."""
-    return Path(shutil.copytree(architecture_folder("light"), tmp_path / "model"))
+    """A LoRA model's folder that may be changed."""
+    return Path(shutil.copytree(architecture_folder("lora"), tmp_path / "model"))
 
 
 def check_sharing(joint: LoraJointNet) -> None:
@@ -65,8 +65,8 @@ def test_every_branch_starts_as_the_base(tiny_unet: MakeUnet, size: tuple[int, i
 @pytest.mark.parametrize("family", ["sd1", "sdxl", "if"])
 def test_adapters_sit_on_all_attention_and_all_residual_blocks(tiny_pipeline: Folders, family: str) -> None:
     unet = load_model(tiny_pipeline(family)).joint.backbone("rgb")
-    light = LoraJointNet.extend(unet, ["depth"], rank=3).backbone("depth")
-    adapted = {name.split(".lora_A")[0] for name, _ in light.named_parameters() if ".lora_A" in name}
+    lora = LoraJointNet.extend(unet, ["depth"], rank=3).backbone("depth")
+    adapted = {name.split(".lora_A")[0] for name, _ in lora.named_parameters() if ".lora_A" in name}
     wanted = {
         f"{name}.{part}"
         for name, module in unet.named_modules()
@@ -80,13 +80,13 @@ def test_adapters_sit_on_all_attention_and_all_residual_blocks(tiny_pipeline: Fo
 
 def test_a_light_branch_costs_its_adapters_and_its_exchange(tiny_unet: MakeUnet) -> None:
     unet = tiny_unet()
-    light, whole = LoraJointNet.extend(unet, ["depth"], rank=2), JointNet.extend(tiny_unet(), ["depth"])
-    check_sharing(light)
-    adapters = sum(x.numel() for key, x in light.backbone("depth").named_parameters() if ".lora_" in key)
+    lora, whole = LoraJointNet.extend(unet, ["depth"], rank=2), JointNet.extend(tiny_unet(), ["depth"])
+    check_sharing(lora)
+    adapters = sum(x.numel() for key, x in lora.backbone("depth").named_parameters() if ".lora_" in key)
     assert 0 < adapters < numbers(unet) / 4
-    assert numbers(light) == numbers(unet) + adapters + numbers(light.exchange)
-    assert numbers(whole) == 2 * numbers(unet) + numbers(light.exchange)
-    assert light.rank == 2
+    assert numbers(lora) == numbers(unet) + adapters + numbers(lora.exchange)
+    assert numbers(whole) == 2 * numbers(unet) + numbers(lora.exchange)
+    assert lora.rank == 2
 
 
 @pytest.mark.parametrize(
@@ -191,9 +191,17 @@ def test_adapters_that_do_not_fit_are_refused(copy: Path, fault: str) -> None:
     assert refused.value.hint
 
 
+def test_a_folder_of_an_earlier_version_calls_the_architecture_light(copy: Path) -> None:
+    record = json.loads((copy / "jointnet.json").read_text())
+    assert record["architecture"] == "lora"
+    (copy / "jointnet.json").write_text(json.dumps({**record, "architecture": "light"}))
+    assert read_folder(copy).architecture == "lora"
+    assert load_model(copy).joint.rank == 4
+
+
 def test_without_peft_the_remedy_is_said(copy: Path, tiny_unet: MakeUnet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
-    for attempt in (lambda: load_model(copy), lambda: extend("light", tiny_unet(), ["depth"])):
+    for attempt in (lambda: load_model(copy), lambda: extend("lora", tiny_unet(), ["depth"])):
         with pytest.raises(UserError, match="peft") as refused:
             attempt()
-        assert refused.value.hint == "pip install 'jointnet-cli[light]'"
+        assert refused.value.hint == "pip install 'jointnet-cli[lora]'"

@@ -73,7 +73,7 @@ def gradients(network: JointDenoiser) -> dict[str, Tensor | None]:
 HALF = {"conv_in", "time_embedding", "down_blocks", "mid_block"}
 LOCKED = {
     "jointnet": {"branches.rgb"},
-    "light": {"branches.rgb"},
+    "lora": {"branches.rgb"},
     "direct-extend": set(),
     "controlnet-direct-extend": {f"body.{part}" for part in HALF},
 }
@@ -147,7 +147,7 @@ def test_what_a_folder_says_of_itself(architecture_folder: Folders, architecture
     facts = read_folder(folder)
     assert (facts.architecture, facts.branches) == (architecture, ["rgb", "depth", "normal"])
     assert (facts.window, facts.factor, facts.size) == (16, 2, 32)
-    assert facts.rank == (4 if architecture == "light" else None)
+    assert facts.rank == (4 if architecture == "lora" else None)
     told = describe("x", find_model(str(folder)))
     assert told["architecture"] == architecture
     assert told["parameters"] == sum(weights.numel() for weights in load_model(folder).joint.parameters())

@@ -76,7 +76,10 @@ def test_latents_are_those_of_a_cached_set(shards: Path, mirrored: bool) -> None
         rows = [int(caption.split()[1]) for caption in batch.captions]
         sides = SampleRNG(3, batch.positions, "mirrored").integers(len(cached.latents))
         assert torch.allclose(batch.clean, cached.latents[sides, rows].float(), atol=5e-3)
-        assert batch.framing is not None and batch.framing.tolist() == [[2 * SIZE, 4 * SIZE, 0, SIZE // 2]] * 4
+        assert (
+            batch.crop_conditioning is not None
+            and batch.crop_conditioning.tolist() == [[2 * SIZE, 4 * SIZE, 0, SIZE // 2]] * 4
+        )
     expected = next(CachedSource(cached, 3).batches(sampler, 0))
     assert (expected.positions, expected.clean.shape) == (range(4), batch.clean.shape) and batch.positions == range(
         16, 20

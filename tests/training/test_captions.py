@@ -14,7 +14,7 @@ from jointnet_cli.training.captions import CaptionEncoder
 
 CPU = torch.device("cpu")
 CAPTIONS = ["ocean reef", "", "a lake"]
-FRAMING = torch.tensor([[3000.0, 4032, 0, 120], [640, 480, 16, 0], [48, 64, 0, 0]])
+CROPS = torch.tensor([[3000.0, 4032, 0, 120], [640, 480, 16, 0], [48, 64, 0, 0]])
 
 
 @pytest.fixture(params=["sd2", "sdxl", "if"])
@@ -51,20 +51,20 @@ def test_mixed_precision_does_not_reach_the_encoders(model: JointModel) -> None:
 
 
 @pytest.mark.parametrize("kept", [None, CAPTIONS])
-def test_framing_changes_the_sizes_and_nothing_else(sdxl: JointModel, kept: list[str] | None) -> None:
+def test_crop_conditioning_changes_the_sizes_and_nothing_else(sdxl: JointModel, kept: list[str] | None) -> None:
     texts = CaptionEncoder(sdxl, kept)
-    plain, framed = texts(CAPTIONS, CPU), texts(CAPTIONS, CPU, FRAMING)
-    assert plain.added is not None and framed.added is not None
+    plain, cropped = texts(CAPTIONS, CPU), texts(CAPTIONS, CPU, CROPS)
+    assert plain.added is not None and cropped.added is not None
     assert torch.equal(plain.added["time_ids"], torch.tensor([[32.0, 32, 0, 0, 32, 32]] * 3))
-    assert torch.equal(framed.added["time_ids"][:, :4], FRAMING)
-    assert torch.equal(framed.added["time_ids"][:, 4:], torch.full((3, 2), 32.0))
-    assert torch.equal(framed.text, plain.text)
-    assert torch.equal(framed.added["text_embeds"], plain.added["text_embeds"])
+    assert torch.equal(cropped.added["time_ids"][:, :4], CROPS)
+    assert torch.equal(cropped.added["time_ids"][:, 4:], torch.full((3, 2), 32.0))
+    assert torch.equal(cropped.text, plain.text)
+    assert torch.equal(cropped.added["text_embeds"], plain.added["text_embeds"])
     assert torch.equal(texts(CAPTIONS, CPU).added["time_ids"], plain.added["time_ids"])  # nothing stuck
 
 
 def test_a_dropped_caption_is_zeros_but_for_the_sizes(sdxl: JointModel) -> None:
-    given = CaptionEncoder(sdxl)(CAPTIONS, CPU, FRAMING)
+    given = CaptionEncoder(sdxl)(CAPTIONS, CPU, CROPS)
     assert given.added is not None
     assert not given.text[1].any() and not given.added["text_embeds"][1].any()
     assert given.text[0].any() and given.added["time_ids"][1, :2].tolist() == [640, 480]
@@ -75,11 +75,11 @@ def test_a_dropped_caption_is_zeros_but_for_the_sizes(sdxl: JointModel) -> None:
 def test_pictures_of_another_size_say_so(sdxl: JointModel) -> None:
     texts = CaptionEncoder(sdxl, side=24)
     assert texts(["a lake"], CPU).added["time_ids"].tolist() == [[24, 24, 0, 0, 24, 24]]
-    assert texts(["a lake"], CPU, FRAMING[:1]).added["time_ids"].tolist() == [[3000, 4032, 0, 120, 24, 24]]
+    assert texts(["a lake"], CPU, CROPS[:1]).added["time_ids"].tolist() == [[3000, 4032, 0, 120, 24, 24]]
 
 
-def test_framing_is_nothing_to_models_that_are_not_told(tiny_pipeline: Callable[[str], Path]) -> None:
-    given = CaptionEncoder(load_model(tiny_pipeline("sd2")))(CAPTIONS, CPU, FRAMING)
+def test_crop_conditioning_is_nothing_to_models_that_are_not_told(tiny_pipeline: Callable[[str], Path]) -> None:
+    given = CaptionEncoder(load_model(tiny_pipeline("sd2")))(CAPTIONS, CPU, CROPS)
     assert given.added is None
 
 

@@ -62,10 +62,10 @@ def test_the_parts_of_the_memory(tiny: Tiny, base_run: Path) -> None:
 
 def test_a_light_branch_costs_its_adapters(tiny: Tiny, base_run: Path) -> None:
     full, _ = measured(tiny("joint-depth"))
-    light, stage = measured(tiny("joint-depth", "network.architecture=light", "network.rank=2"))
+    lora, stage = measured(tiny("joint-depth", "network.architecture=lora", "network.rank=2"))
     one = sum(parameter.numel() for parameter in stage.network.backbone("rgb").parameters())  # type: ignore[operator]
-    assert light.weights < full.weights - 4 * one / 2
-    assert light.optimizer < full.optimizer / 2
+    assert lora.weights < full.weights - 4 * one / 2
+    assert lora.optimizer < full.optimizer / 2
 
 
 @pytest.mark.parametrize("name", ["base", "joint-depth", "vae"])

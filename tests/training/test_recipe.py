@@ -107,16 +107,20 @@ def test_second_stages_start_where_the_first_ended() -> None:
     assert paper("inpaint").masked_input and not paper("finetune").masked_input
 
 
-def test_the_rivals_differ_in_the_network_alone() -> None:
+def test_the_baselines_differ_in_the_network_alone() -> None:
     for prefix, reference in (("", "depth"), ("diorama/", "diorama/joint-depth")):
         wanted = paper(reference)
         for name in ("baselines/direct-extend", "baselines/controlnet-direct-extend", "lora-depth"):
             found = paper(prefix + name)
-            assert found.network.architecture == {"lora-depth": "light"}.get(name, name.removeprefix("baselines/"))
+            assert found.network.architecture == {"lora-depth": "lora"}.get(name, name.removeprefix("baselines/"))
             budget = {"max_steps", "max_minutes", "preview_steps"}
             same = wanted.train.model_copy(update={key: getattr(found.train, key) for key in budget})
             changed = {"network": found.network, "description": found.description, "train": same}
             assert found == wanted.model_copy(update=changed)
+
+
+def test_light_is_the_former_name_of_lora(joint: str) -> None:
+    assert load_recipe(joint, ["network.architecture=light"]) == load_recipe(joint, ["network.architecture=lora"])
 
 
 @pytest.mark.parametrize("name", shipped_files())

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from jointnet_cli.model.checkpoint import load_model
-from jointnet_cli.model.folder import JOINTNET, LIGHT, read_folder
+from jointnet_cli.model.folder import JOINTNET, LORA, read_folder
 from jointnet_cli.training.recipe import JointRecipe, load_recipe
 from jointnet_cli.training.run import train
 from jointnet_cli.training.stages.joint import JointStage
@@ -68,7 +68,7 @@ def test_the_first_stage(tmp_path: Path, tiny_pipeline: Folders, name: str, fami
 
 @pytest.mark.parametrize(("name", "family"), FIRST)
 def test_before_the_first_step(tmp_path: Path, tiny_pipeline: Folders, name: str, family: str) -> None:
-    """JointNet and the light branch are the base on every branch, bit for bit; the baselines' depth is RGB's prediction."""
+    """JointNet and the LoRA branch are the base on every branch, bit for bit; the baselines' depth is RGB's prediction."""
     base = load_model(tiny_pipeline(family))
     stage = opened(load_recipe(name, [*SMALL, f"model={tiny_pipeline(family)}"]), tmp_path)
     assert isinstance(stage, JointStage)
@@ -80,7 +80,7 @@ def test_before_the_first_step(tmp_path: Path, tiny_pipeline: Folders, name: str
     with torch.inference_mode():
         together = network(latents, timestep, given).unbind(1)
         apart = [base.joint(own[:, None], timestep, given)[:, 0] for own in latents.unbind(1)]
-    if network.architecture in (JOINTNET, LIGHT):
+    if network.architecture in (JOINTNET, LORA):
         assert all(torch.equal(ours, theirs) for ours, theirs in zip(together, apart, strict=True))
     else:
         torch.testing.assert_close(together[0], apart[0], atol=1e-5, rtol=1e-5)

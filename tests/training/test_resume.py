@@ -235,8 +235,8 @@ def test_a_stage_without_anything_to_train_is_refused(tiny: Tiny, tmp_path: Path
 def test_branches_that_share_their_weights(
     tiny: Tiny, base_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A light branch: its checkpoint holds every weight once, and goes on as any other."""
-    recipe = tiny("joint-depth", "network.architecture=light", "network.rank=2")
+    """A LoRA branch: its checkpoint holds every weight once, and goes on as any other."""
+    recipe = tiny("joint-depth", "network.architecture=lora", "network.rank=2")
     whole, run = tmp_path / "whole", tmp_path / "run"
     train(recipe, out=whole)
     with pytest.raises(KeyboardInterrupt):

@@ -60,7 +60,7 @@ class Crop:
     maps: dict[str, NDArray[np.float16]]
     """Depth (1, S, S) and normals (3, S, S) as maps in [-1, 1]."""
     caption: str
-    framing: tuple[int, int, int, int]
+    crop_conditioning: tuple[int, int, int, int]
     """Height and width of the original, and the top and left of the crop in the resized original, in pixels."""
 
 
@@ -81,7 +81,7 @@ def crop_sample(raw: Raw, maps: Collection[str], size: int) -> Crop:
         resized = _resized_size(stored, size)
         corner = (resized[0] - size) // 2, (resized[1] - size) // 2
         cropped = _cropped(sample, resized, corner, size)
-        framing = _framing(sample.record, stored, size / min(stored), corner)
+        crop_conditioning = _crop_conditioning(sample.record, stored, size / min(stored), corner)
     except _DAMAGE as error:
         raise UnusableSample("an image, a map or a record that cannot be decoded") from error
     made = {}
@@ -94,7 +94,7 @@ def crop_sample(raw: Raw, maps: Collection[str], size: int) -> Crop:
         np.ascontiguousarray(cropped.image.transpose(2, 0, 1)),
         {name: stored_channels(values, name).half().numpy() for name, values in made.items()},
         sample.caption,
-        framing,
+        crop_conditioning,
     )
 
 
@@ -128,7 +128,7 @@ def _resized(values: NDArray[np.float32], size: Size, modality: str) -> NDArray[
     return array
 
 
-def _framing(record: dict[str, Any], stored: Size, scale: float, corner: Size) -> tuple[int, int, int, int]:
+def _crop_conditioning(record: dict[str, Any], stored: Size, scale: float, corner: Size) -> tuple[int, int, int, int]:
     """What the record says of the original; where that was cropped when the shard was made, the middle was kept too."""
     found = record.get("original_height"), record.get("original_width")
     original = (int(found[0]), int(found[1])) if found[0] and found[1] else stored

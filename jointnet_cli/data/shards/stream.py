@@ -37,24 +37,32 @@ class PixelBatch:
     maps: dict[str, Tensor]
     """Depth (B, 1, S, S) and normals (B, 3, S, S) float16 as maps in [-1, 1]."""
     captions: list[str]
-    framing: Tensor
-    """(B, 4) as `Crop.framing`."""
+    crop_conditioning: Tensor
+    """(B, 4) as `Crop.crop_conditioning`."""
     replaced: list[tuple[str, str]] = field(default_factory=list)
     """Samples that could not be used: the cause, and which."""
 
     def __getstate__(self) -> dict[str, Any]:
         # Arrays go through a pipe; tensors would go through shared memory, of which containers have little.
         arrays = {name: values.numpy() for name, values in self.maps.items()}
-        return {**vars(self), "images": self.images.numpy(), "maps": arrays, "framing": self.framing.numpy()}
+        return {
+            **vars(self),
+            "images": self.images.numpy(),
+            "maps": arrays,
+            "crop_conditioning": self.crop_conditioning.numpy(),
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self.images, self.framing = torch.from_numpy(state["images"]), torch.from_numpy(state["framing"])
+        self.images, self.crop_conditioning = (
+            torch.from_numpy(state["images"]),
+            torch.from_numpy(state["crop_conditioning"]),
+        )
         self.maps = {name: torch.from_numpy(values) for name, values in state["maps"].items()}
 
     def pin_memory(self) -> Self:
         """Return the batch in memory that a GPU copies from by itself; DataLoader calls it."""
-        self.images, self.framing = self.images.pin_memory(), self.framing.pin_memory()
+        self.images, self.crop_conditioning = self.images.pin_memory(), self.crop_conditioning.pin_memory()
         self.maps = {name: values.pin_memory() for name, values in self.maps.items()}
         return self
 
@@ -197,7 +205,7 @@ def _stacked(rows: list[int], found: Sequence[tuple[Crop, list[tuple[str, str]]]
         torch.from_numpy(np.stack([square.image for square in squares])),
         {name: torch.from_numpy(np.stack([square.maps[name] for square in squares])) for name in squares[0].maps},
         [square.caption for square in squares],
-        torch.tensor([square.framing for square in squares], dtype=torch.float32),
+        torch.tensor([square.crop_conditioning for square in squares], dtype=torch.float32),
         [note for _, notes in found for note in notes],
     )
 
@@ -215,7 +223,7 @@ def _joined(parts: Iterable[PixelBatch | None], device: torch.device) -> PixelBa
         torch.cat([part.images for part in there])[order],
         {name: torch.cat([part.maps[name] for part in there])[order] for name in there[0].maps},
         [captions[index] for index in order],
-        torch.cat([part.framing for part in there])[order],
+        torch.cat([part.crop_conditioning for part in there])[order],
         [note for part in there for note in part.replaced],
     )
 

@@ -65,7 +65,7 @@ class JointStage:
         captions = batch.captions
         if rng is not None:
             captions = drop_captions(captions, self.recipe.objective.text_dropout, rng)
-        return self.texts(captions, next(self.network.parameters()).device, batch.framing)
+        return self.texts(captions, next(self.network.parameters()).device, batch.crop_conditioning)
 
     def loss(self, network: nn.Module, batch: Batch, conditioning: Conditioning, rng: SampleRNG) -> dict[str, Tensor]:
         clean = batch.clean.to(next(network.parameters()).device)

@@ -55,28 +55,28 @@ def test_a_square_of_the_right_size_is_what_is_read_into_memory(tmp_path: Any) -
     assert torch.equal(rgb.half(), pixels.maps["rgb"])
     for name in ("depth", "normal"):
         assert torch.equal(torch.from_numpy(square.maps[name])[None], pixels.maps[name]), name
-    assert square.caption == "noise" and square.framing == (16, 16, 0, 0)
+    assert square.caption == "noise" and square.crop_conditioning == (16, 16, 0, 0)
 
 
 def test_the_shorter_side_is_resized_and_the_middle_is_kept() -> None:
     square = crop_sample(raw_sample(40, 100), ("depth", "normal"), 20)  # becomes 20x50; columns 15 to 34 stay
-    assert square.image.shape == (3, 20, 20) and square.framing == (40, 100, 0, 15)
+    assert square.image.shape == (3, 20, 20) and square.crop_conditioning == (40, 100, 0, 15)
     columns = square.image[0].astype(float).mean(axis=0)
     assert np.allclose(columns, 2 * np.arange(15, 35) + 0.5, atol=1)
     assert square.maps["depth"].shape == (1, 20, 20) and square.maps["normal"].shape == (3, 20, 20)
     rows = square.maps["depth"][0].astype(float).mean(axis=1)
     assert rows[0] == -1 and rows[-1] == 1 and (np.diff(rows[:-1]) > 0).all()
     assert np.allclose(square.maps["normal"][2], 1, atol=0.01)
-    assert crop_sample(raw_sample(100, 40), (), 20).framing == (100, 40, 15, 0)
+    assert crop_sample(raw_sample(100, 40), (), 20).crop_conditioning == (100, 40, 15, 0)
 
 
 def test_a_smaller_image_is_enlarged() -> None:
     square = crop_sample(raw_sample(10, 15), ("depth",), 40)  # becomes 40x60
-    assert square.image.shape == (3, 40, 40) and square.framing == (10, 15, 0, 10)
+    assert square.image.shape == (3, 40, 40) and square.crop_conditioning == (10, 15, 0, 10)
 
 
 @pytest.mark.parametrize(
-    ("stored", "original", "size", "framing"),
+    ("stored", "original", "size", "crop_conditioning"),
     [
         (
             (64, 64),
@@ -91,11 +91,14 @@ def test_a_smaller_image_is_enlarged() -> None:
         ((64, 64), (64, 64), 64, (64, 64, 0, 0)),
     ],
 )
-def test_framing_tells_of_both_crops(
-    stored: tuple[int, int], original: tuple[int | None, int | None], size: int, framing: tuple[int, int, int, int]
+def test_crop_conditioning_tells_of_both_crops(
+    stored: tuple[int, int],
+    original: tuple[int | None, int | None],
+    size: int,
+    crop_conditioning: tuple[int, int, int, int],
 ) -> None:
     raw = raw_sample(*stored, original_height=original[0], original_width=original[1])
-    assert crop_sample(raw, (), size).framing == framing
+    assert crop_sample(raw, (), size).crop_conditioning == crop_conditioning
 
 
 def test_what_cannot_be_used_is_said() -> None:

@@ -62,7 +62,7 @@ def numbers(found: Sequence[PixelBatch]) -> list[list[int]]:
         assert squares.rows == list(range(rows)) and squares.images.shape == (rows, 3, 8, 8)
         assert squares.maps["depth"].shape == (rows, 1, 8, 8) and squares.maps["depth"].dtype == torch.float16
         assert squares.captions == [str(value) for value in squares.images[:, 0, 0, 0].tolist()]
-        assert squares.framing.tolist() == [[8, 8, 0, 0]] * rows
+        assert squares.crop_conditioning.tolist() == [[8, 8, 0, 0]] * rows
     return [[int(caption) for caption in squares.captions] for squares in found]
 
 

@@ -1,6 +1,6 @@
-"""A light branch against a full copy: numbers, memory, time, side by side on this machine.
+"""A LoRA branch against a full copy: numbers, memory, time, side by side on this machine.
 
-    python benchmarks/light.py runs/joint-depth/model runs/lora-depth/model --images 20
+    python benchmarks/lora.py runs/joint-depth/model runs/lora-depth/model --images 20
 
 Every model is measured in processes of its own, in turn. Memory of sampling is the process's highest resident size less what it
 was after the imports, or what a GPU allocated. Memory of training is what `jointnet train --dry-run` counts at batch size 32.
