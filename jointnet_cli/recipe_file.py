@@ -34,17 +34,51 @@ def shipped_files() -> dict[str, Path]:
 def find_recipe(name: str, shipped: Mapping[str, Path]) -> Path:
     """Return the file of a path or of the name of one of `shipped`.
 
+    A name with the suffix `.toml`, or one that starts with `.`, `/` or `~`, is a path and never the name of a shipped
+    recipe. `recipes/NAME.toml`, the path in a checkout, is also understood where there is no folder `recipes`.
+
     Raises:
-        UserError: `name` is neither.
+        UserError: there is no such file or name.
     """
-    path = Path(name)
+    path = Path(name).expanduser()
+    looks_like_file = path.suffix == ".toml" or name.startswith((".", "/", "~"))
+    if name in shipped and not looks_like_file:
+        return shipped[name]
     if path.is_file():
         return path
-    key = name.removeprefix("recipes/").removesuffix(".toml")
-    if key in shipped:
+    if path.is_dir():
+        raise UserError(f"no recipe {name}: it is a folder", hint="name a TOML file, or a recipe of `jointnet recipe list`")
+    key = name.removesuffix(".toml").removeprefix("recipes/")
+    if key in shipped and name.startswith("recipes/") and not Path("recipes").is_dir():
         return shipped[key]
+    if (last := path.name.removesuffix(".toml")) in shipped or key in shipped:
+        shipped_name = key if key in shipped else last
+        raise UserError(f"no recipe {name}: there is no such file", hint=f"the shipped recipe is called {shipped_name}")
     hint = did_you_mean(key, shipped) or f"shipped recipes: {', '.join(shipped)}"
     raise UserError(f"no recipe {name}", hint=hint)
+
+
+TRAINING = {"stage", "data", "train"}
+"""Keys that only a recipe of `jointnet train` has."""
+
+
+def require_command(command: str, name: str, values: Mapping[str, Any]) -> None:
+    """Refuse a recipe of another command.
+
+    Args:
+        command: `train` or `prepare`.
+        name: the recipe as the user named it.
+        values: its tables.
+
+    Raises:
+        UserError: it says what the recipe is for.
+    """
+    owner = "train" if TRAINING & values.keys() else "prepare"
+    if values and owner != command:
+        purpose = f": {values['description']}" if values.get("description") else ""
+        flag = "" if owner == "train" else "--recipe "
+        hint = f"jointnet {owner} {flag}{name} --dry-run"
+        raise UserError(f"{name} is a recipe of `jointnet {owner}`{purpose}", hint=hint)
 
 
 def read_values(
@@ -144,7 +178,9 @@ def refusal(path: str | Path, where: str, fault: Mapping[str, Any], valid: Colle
     if fault["type"] in UNKNOWN_KEY:
         hint = did_you_mean(where.rpartition(".")[2], valid) or f"valid keys: {', '.join(sorted(valid))}"
         return UserError(f"{path}: unknown key {where}", hint=hint)
-    return UserError(f"{path}: {where}: {fault['msg'].lower().removeprefix('value error, ')}")
+    message = fault["msg"]
+    message = message.removeprefix("Value error, ") if fault["type"] == "value_error" else message.lower()
+    return UserError(": ".join(filter(None, (str(path), where, message))))
 
 
 def _root() -> Path:

@@ -1,7 +1,8 @@
-"""`jointnet recipe`: the recipes that come with the package, and the check of one's own."""
+"""`jointnet recipe`: list, show, copy and check recipes."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     Recipe = VaeRecipe | BaseRecipe | JointRecipe | PrepareSettings
 
 PREPARE = "prepare"
-TRAINING = {"stage", "data", "train"}
-"""Keys that only a recipe of `jointnet train` has."""
 
 Name = Annotated[
     str,
@@ -76,8 +75,12 @@ def show(
 def copy(
     name: Name,
     file: Annotated[
-        Path | None,
-        typer.Argument(metavar="FILE", help="The copy, or a folder for it.", show_default="here, by its last name"),
+        str | None,
+        typer.Argument(
+            metavar="FILE",
+            help="The copy, or a folder for it: one that exists, or a name that ends with `/`.",
+            show_default="here, by its last name",
+        ),
     ] = None,
     overwrite: Annotated[bool, option("--overwrite", help="Replace a file that exists.")] = False,
 ) -> None:
@@ -85,11 +88,11 @@ def copy(
     from jointnet_cli.files.atomic import atomic_file
 
     path = _find(name)
-    target = file or Path(path.name)
-    if target.is_dir():
+    target = Path(file or path.name)
+    if target.is_dir() or (file or "").endswith(("/", os.sep)):
         target = target / path.name
     if target.exists() and not overwrite:
-        raise UserError(f"{target} exists already", hint="give --overwrite to replace it, or another FILE")
+        raise UserError(f"{target} exists already", hint="pass --overwrite to replace it, or name another FILE")
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(target) as temporary:
         temporary.write_bytes(path.read_bytes())
@@ -103,7 +106,7 @@ def check(
     overrides: Overrides = None,
     quiet: Quiet = False,
 ) -> None:
-    """Check recipes and print the names of the good ones. What they name and is not there yet is noted, no fault."""
+    """Check recipes and print the names of the valid ones. Inputs that are missing on this machine are only noted."""
     faults = 0
     for name in files:
         try:
@@ -127,7 +130,7 @@ def _find(name: str) -> Path:
 
 def _load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Return a recipe of either kind, validated."""
-    from jointnet_cli.recipe_file import read_values
+    from jointnet_cli.recipe_file import TRAINING, read_values
 
     if TRAINING & read_values(path).keys():
         from jointnet_cli.training.recipe import load_recipe
@@ -148,7 +151,7 @@ def _absent(recipe: Recipe) -> list[str]:
         return []
     from jointnet_cli.training.inputs import missing_inputs
 
-    return missing_inputs(recipe)  # type: ignore[arg-type]
+    return [missing.description for missing in missing_inputs(recipe)]  # type: ignore[arg-type]
 
 
 EXAMPLES: dict[str, tuple[Callable[..., None], str]] = {

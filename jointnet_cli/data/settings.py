@@ -244,13 +244,23 @@ def prepare_settings(
     """
     from pydantic import TypeAdapter, ValidationError
 
-    from jointnet_cli.recipe_file import find_recipe, merge, read_values, refusal, telling_fault
+    from jointnet_cli.recipe_file import (
+        find_recipe,
+        merge,
+        read_values,
+        refusal,
+        require_command,
+        shipped_files,
+        telling_fault,
+    )
 
-    path = None if recipe is None else find_recipe(recipe, prepare_recipes())
+    path = None if recipe is None else find_recipe(recipe, shipped_files())
     where = path or "settings"
     values: dict[str, Any] = {}
     merge(values, WORLD_DEFAULTS if worlds else {})
-    merge(values, read_values(path, overrides, flags))
+    given = read_values(path, overrides, flags)
+    require_command("prepare", str(recipe), given)
+    merge(values, given)
     try:
         settings = TypeAdapter(PrepareSettings).validate_python(values)
     except ValidationError as error:

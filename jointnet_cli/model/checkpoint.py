@@ -47,7 +47,7 @@ from jointnet_cli.model.folder import (
     write_json,
     write_record,
 )
-from jointnet_cli.model.hub import find_model
+from jointnet_cli.model.hub import find_model, require_weights
 from jointnet_cli.model.joint import JointDenoiser, JointNet
 from jointnet_cli.model.published import read_branches
 from jointnet_cli.model.text import TEXT_ENCODERS, TextEncoders, Vocabulary, save_tokenizer
@@ -163,7 +163,9 @@ def load_model(
     Raises:
         UserError: no such model, one of another format, or weights that are missing, damaged or do not fit.
     """
-    folder = model if isinstance(model, ModelFolder) else find_model(str(model), base, weights=weights)
+    folder = model if isinstance(model, ModelFolder) else find_model(str(model), base, weights=False)
+    if weights:
+        require_weights(folder)
     try:
         with nullcontext() if weights else torch.device("meta"):
             return JointModel(

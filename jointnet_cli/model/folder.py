@@ -77,6 +77,10 @@ class ModelFolder:
     """One of `ARCHITECTURES`."""
     rank: int | None = None
     """Rank of the adapters of LoRA branches; `None` for other architectures."""
+    repositories: Mapping[Path, str] = field(default_factory=dict)
+    """Hub repository of `path` and `base`, where they are snapshots of one; weights are fetched from it."""
+    base_only: bool = False
+    """Whether the folder holds further branches, which are left out."""
 
     @property
     def size(self) -> int:
@@ -121,6 +125,8 @@ class ModelFolder:
 
     def weights_hash(self) -> str:
         """Return twelve hexadecimal digits that name the weights; see `weights_hash`."""
+        if self.base_only:
+            return weights_hash(*self.networks)
         return weights_hash(self.path) if self.base == self.path else weights_hash(self.path, self.base)
 
 
@@ -160,6 +166,20 @@ def read_folder(path: Path) -> ModelFolder:
     if facts.architecture == LORA:
         _require(path, [adapter_config_file(name) for name in facts.branches[1:]])
     return facts
+
+
+def base_of(model: ModelFolder) -> ModelFolder:
+    """Return the base of a joint model that holds its base whole: its RGB branch alone, as a base to train from."""
+    return replace(
+        model,
+        branches=[RGB],
+        masked_input=False,
+        defaults={key: value for key, value in model.defaults.items() if key != "depth_steps"},
+        provenance={key: value for key, value in model.provenance.items() if key != "joint"},
+        architecture=JOINTNET,
+        rank=None,
+        base_only=True,
+    )
 
 
 def pixels_per_latent(vae: Mapping[str, Any]) -> int:
@@ -313,7 +333,7 @@ def describe(name: str, facts: ModelFolder) -> dict[str, Any]:
         "prediction": read_prediction(facts),
         "size": facts.size,
         "factor": facts.factor,
-        "bytes": sum(_disk_size(path) for path in {facts.path, facts.base}),
+        "bytes": sum(map(_disk_size, facts.networks if facts.base_only else {facts.path, facts.base})),
         "hash": facts.weights_hash() if whole else None,
         "defaults": facts.defaults,
         "provenance": facts.provenance,

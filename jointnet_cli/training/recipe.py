@@ -1,4 +1,4 @@
-"""Recipes: one TOML file is one documented training run, validated before anything loads."""
+"""Settings of a training run: the tables of a TOML recipe, validated before anything loads."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
-from jointnet_cli.modality import MODALITIES
-from jointnet_cli.recipe_file import RecipeTable, find_recipe, read_values, refusal, shipped_files, telling_fault
+from jointnet_cli.modality import MODALITIES, RGB
+from jointnet_cli.recipe_file import (
+    RecipeTable,
+    find_recipe,
+    read_values,
+    refusal,
+    require_command,
+    shipped_files,
+    telling_fault,
+)
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 """Decay of one of Adam's averages."""
@@ -37,7 +45,7 @@ class Data(RecipeTable):
     limit: int | None = Field(None, ge=1)
     """Use only the first samples."""
     crop: int | None = Field(None, ge=8)
-    """Train on random square crops of this size (VAE only)."""
+    """Train on random square crops with this side in pixels (VAE only)."""
     cache: bool = False
     """Encode the whole set once and keep latents and texts in memory, rather than stream the shards (joint stage)."""
     size: int | None = Field(None, ge=8)
@@ -218,10 +226,16 @@ class VaeRecipe(_Recipe):
 
     stage: Literal["vae"]
     start: str | None = None
-    """Folder of a VAE whose weights to go on from; `vae` then has to describe the same network."""
+    """Folder of a VAE whose weights to start from, or `diorama`; `vae` then has to describe the same network."""
     decoder_only: bool = False
     """Leave the encoder as it is (paper 3.2): the latents, and every model trained on them, stay valid."""
     vae: Vae = Vae()
+
+    @model_validator(mode="after")
+    def _check_maps(self) -> Self:
+        if RGB not in self.data.maps:
+            raise ValueError("an autoencoder trains on data.maps with 'rgb', whose statistics scale the latents")
+        return self
 
 
 class BaseRecipe(_Recipe):
@@ -229,17 +243,19 @@ class BaseRecipe(_Recipe):
 
     stage: Literal["base"]
     vae: str
-    """Folder of the trained VAE."""
+    """Folder of the trained VAE, or `diorama` for that of the embedded model."""
     start: str | None = None
-    """Folder of a base model whose UNet, text encoder and tokenizer to go on from; `unet` and `text_encoder` then have to
-    describe the same networks."""
+    """A base model whose UNet, text encoder and tokenizer to start from; `unet` and `text_encoder` then have to describe the
+    same networks."""
     text_encoder: TextEncoder = TextEncoder()
     unet: Unet
     noise: Noise = Noise()
     objective: Objective = Objective()
 
     @model_validator(mode="after")
-    def _check_pooling(self) -> Self:
+    def _check_tables(self) -> Self:
+        if self.data.maps != [RGB]:
+            raise ValueError("a base model trains on data.maps = ['rgb']")
         if self.unet.pooled_text and self.text_encoder.width % self.unet.heads:
             raise ValueError("unet.pooled_text needs a text_encoder.width that unet.heads divides")
         return self
@@ -262,7 +278,8 @@ class JointRecipe(_Recipe):
 
     stage: Literal["joint"]
     model: str
-    """What to start from: a base model, or a joint model of an earlier stage; a folder or a hub id."""
+    """What to start from: a base model, or a joint model of an earlier stage; a folder, a hub id, `diorama` or
+    `diorama/base`."""
     base: str | None = None
     """The base of a model in the published layout, which holds none."""
     network: NetworkTable = NetworkTable()
@@ -274,7 +291,9 @@ class JointRecipe(_Recipe):
     inference: Inference | None = None
 
     @model_validator(mode="after")
-    def _check_masks(self) -> Self:
+    def _check_tables(self) -> Self:
+        if self.data.maps[0] != RGB or len(self.data.maps) < 2:
+            raise ValueError("a joint model trains on data.maps = ['rgb', …] with at least one dense map")
         if self.masks != Masks() and not self.masked_input:
             raise ValueError("masks need masked_input = true")
         if self.masked_input and self.network.architecture.endswith("direct-extend"):
@@ -308,12 +327,14 @@ def load_recipe(
     Raises:
         UserError: no such recipe, invalid TOML, an unknown key (with the nearest valid one) or a value out of range.
     """
-    path = find_recipe(name, shipped_recipes())
+    path = find_recipe(name, shipped_files())
+    values = read_values(path, overrides, flags)
+    require_command("train", name, values)
     try:
-        return _ADAPTER.validate_python(read_values(path, overrides, flags))
+        return _ADAPTER.validate_python(values)
     except ValidationError as error:
         fault = telling_fault(error)
-        where = ".".join(str(part) for part in fault["loc"][1:]) or "stage"  # loc[0] is the stage's name
+        where = ".".join(map(str, fault["loc"][1:])) if fault["loc"] else "stage"  # loc[0] is the stage's name
         valid = _keys_beside(fault["loc"]) if fault["type"] == "extra_forbidden" else []
         raise refusal(path, where, fault, valid) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from jointnet_cli.training.inputs import Inputs, find_inputs
 from jointnet_cli.training.optimizers import require_optimizer
 from jointnet_cli.training.preflight import preflight
 from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe, to_toml_record
-from jointnet_cli.training.runs import Log, check_run_folder, require_trackers
+from jointnet_cli.training.runs import Log, check_run_folder, require_trackers, run_folder
 
 if TYPE_CHECKING:
     from jointnet_cli.training.stages.stage import Stage
@@ -22,25 +23,35 @@ def train(
     recipe: VaeRecipe | BaseRecipe | JointRecipe,
     *,
     out: Path,
+    name: str = "RECIPE",
     resume: bool = True,
     dry_run: bool = False,
     log: Log = lambda line: None,
 ) -> Path:
-    """Run a recipe in the folder `out`, going on from its newest checkpoint, and return the model folder.
+    """Run a recipe in the folder `out`, continuing from its newest checkpoint, and return the model folder.
 
     Under `accelerate launch` every process calls this; only the main one writes files and the log. A dry run logs what
-    `preflight` finds, reads no weights and writes nothing; another logs only its warnings.
+    `preflight` finds, reads no weights and writes nothing; a training logs only its warnings.
+
+    Args:
+        recipe: the settings.
+        out: the run folder.
+        name: the recipe as the user named it, for hints.
+        resume: whether to continue a run that the folder holds; otherwise it is refused.
+        dry_run: only check.
+        log: receives every record.
 
     Raises:
-        UserError: the run folder belongs to another recipe, or something the recipe names is missing.
-        RunFailed: the training cannot go on as it is set.
+        UserError: the run folder belongs to another recipe or is in use, or something that the recipe names is missing.
+        RunFailed: the training cannot continue with these settings.
     """
     record = to_toml_record(recipe)
     check_run_folder(out, record, resume)
     require_trackers(recipe.train)
     require_optimizer(recipe.train)
     streamed = isinstance(recipe, JointRecipe) and not recipe.data.cache and not dry_run
-    inputs = find_inputs(recipe, (lambda done, count: log({"counted": done, "shards": count})) if streamed else None)
+    progress = (lambda done, count: log({"counted": done, "shards": count})) if streamed else None
+    inputs = find_inputs(recipe, name, progress)
     checks = preflight(inputs, out, partial(open_stage, recipe, inputs, out, weights=False))
     if dry_run:
         for check in checks:
@@ -50,19 +61,19 @@ def train(
     from jointnet_cli.training.trainer import Trainer
 
     accelerator = open_accelerator(recipe.train.mixed_precision, recipe.train.trackers, out)
-    if accelerator.is_main_process:
-        for check in checks:
-            if check.warning:
-                log(check.record)
-        out.mkdir(parents=True, exist_ok=True)
-    else:
+    main = accelerator.is_main_process
+    if not main:
         log = _ignore
-    require_shared_folder(accelerator, out)
-    with accelerator.main_process_first():  # which encodes and learns what the others then read
-        stage = open_stage(recipe, inputs, out, log)
-        if accelerator.is_main_process:
-            write_text(out / "recipe.json", to_json(record, indent=2))
-    return Trainer(stage, out, log, record, accelerator).fit(resume=resume)
+    for check in checks if main else ():
+        if check.warning:
+            log(check.record)
+    with run_folder(out) if main else nullcontext():
+        require_shared_folder(accelerator, out)
+        with accelerator.main_process_first():  # which encodes and learns what the others then read
+            stage = open_stage(recipe, inputs, out, log)
+            if main:
+                write_text(out / "recipe.json", to_json(record, indent=2))
+        return Trainer(stage, out, log, record, accelerator).fit(resume=resume)
 
 
 def open_stage(
@@ -73,7 +84,7 @@ def open_stage(
     *,
     weights: bool = True,
 ) -> Stage:
-    """Open the stage that a recipe asks for, with its data and networks loaded; without `weights` in its shapes alone."""
+    """Open the stage of a recipe with its data and networks; without `weights` the networks are shapes without values."""
     if isinstance(recipe, VaeRecipe):
         from jointnet_cli.training.stages.vae import VaeStage
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from uuid import uuid4
 from accelerate import Accelerator
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.atomic import write_text
+from jointnet_cli.files.atomic import claim, write_text
 from jointnet_cli.files.text import to_json
 from jointnet_cli.processes import TRACKING
+from jointnet_cli.recipe_file import toml_value
 from jointnet_cli.training.recipe import Train, read_record, to_toml_record
 
 Log = Callable[[dict[str, Any]], None]
@@ -39,7 +41,7 @@ class RunLog:
         self._accelerator, self._log = accelerator, log
 
     def open(self, step: int, settings: dict[str, Any]) -> None:
-        """Go on after a step: lines of later ones, which a piece that was killed left behind, are dropped."""
+        """Continue after a step; drop the lines of later steps, which a killed process left behind."""
         if self._accelerator.is_main_process and self._path.is_file():
             lines = self._path.read_text().splitlines(keepends=True)
             write_text(self._path, "".join(line for line in lines if _step_of(line) <= step))
@@ -48,7 +50,11 @@ class RunLog:
             options: dict[str, Any] = {"tensorboard": {"purge_step": step + 1}}
             if "wandb" in map(str, self._accelerator.log_with):
                 options["wandb"] = self._wandb(name)
-            self._accelerator.init_trackers(name, _flat(settings), init_kwargs=options)
+            plain = {
+                key: value if isinstance(value, bool | int | float | str) else to_json(value)
+                for key, value in _leaves(settings)
+            }
+            self._accelerator.init_trackers(name, plain, init_kwargs=options)
 
     def write(self, line: dict[str, Any]) -> None:
         """Add the record of a step."""
@@ -64,7 +70,7 @@ class RunLog:
             tracker.finish()
 
     def _wandb(self, name: str) -> dict[str, Any]:
-        """Return the pieces of a run go on with one of wandb's."""
+        """Return wandb's options; all pieces of a run continue one run of wandb."""
         kept = self._path.parent / TRACKING / "wandb-id"
         if self._accelerator.is_main_process and not kept.is_file():
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -74,22 +80,11 @@ class RunLog:
 
 
 def _step_of(line: str) -> float:
-    """Return the step of a line; a line that a kill cut off belongs to none."""
+    """Return the step of a line; infinity for a line that was cut off."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")
-
-
-def _flat(settings: dict[str, Any], table: str = "") -> dict[str, Any]:
-    """Return nested settings as one table of plain values, as trackers take them."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{table}{key}.")
-        else:
-            flat[f"{table}{key}"] = value if isinstance(value, bool | int | float | str) else to_json(value)
-    return flat
 
 
 FREE = {
@@ -100,29 +95,73 @@ FREE = {
     },
     "data": {"workers"},
 }
-"""What may change between the pieces of a run; the samples of a step stay as many, which the trainer sees to."""
+"""Settings that may change between the pieces of a run. The trainer checks that a step keeps its number of samples."""
 
-
-def _fixed(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a recipe less what may change between the pieces of a run."""
-    kept = {
-        table: {key: value for key, value in record[table].items() if key not in free} for table, free in FREE.items()
-    }
-    return {**record, **kept}
+SHOWN = 3
+"""Changed settings that a message lists."""
 
 
 def check_run_folder(out: Path, record: dict[str, Any], resume: bool) -> None:
-    """Make sure that a run folder is new or holds a run of the same recipe.
+    """Check that a run folder is new or holds a run with the same settings, apart from those in `FREE`.
 
     Raises:
-        UserError: another recipe, or a run that is not to be resumed.
+        UserError: a setting has changed, or the run is not to be resumed.
     """
     before = out / "recipe.json"
     if not before.exists():
         return
     if not resume:
-        raise UserError(f"{out} holds a run already", hint="give --resume to go on with it, or another --out")
+        raise UserError(f"{out} holds a run already", hint="pass --resume to continue it, or choose another --out")
     # Read as a recipe, so that a key that is new since then has its default.
-    old = to_toml_record(read_record(json.loads(before.read_text())))
-    if _fixed(old) != _fixed(record):
-        raise UserError(f"{out} holds a run of another recipe", hint="choose another --out")
+    old, new = _fixed(to_toml_record(read_record(json.loads(before.read_text())))), _fixed(record)
+    changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    if changed:
+        values = [f"{key} = {_toml(old.get(key))}, now {_toml(new.get(key))}" for key in changed[:SHOWN]]
+        more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+        raise UserError(
+            f"{out} holds a run with other settings: {'; '.join(values)}{more}",
+            hint="keep the settings of the run to continue it, or choose another --out",
+        )
+
+
+def _fixed(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that must not change between the pieces of a run, by their keys such as `train.seed`."""
+    free = {f"{table}.{key}" for table, keys in FREE.items() for key in keys}
+    return {key: value for key, value in _leaves(record) if key not in free}
+
+
+def _leaves(settings: dict[str, Any], table: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the settings of nested tables by their keys, such as `train.seed`."""
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{table}{key}.")
+        else:
+            yield f"{table}{key}", value
+
+
+def _toml(value: Any) -> str:
+    return "not set" if value is None else toml_value(value)
+
+
+@contextmanager
+def run_folder(out: Path) -> Iterator[None]:
+    """Create a run folder and lock it while entered; folders that are still empty at the end are removed.
+
+    The lock dies with its process.
+
+    Raises:
+        UserError: another process trains in the folder.
+    """
+    created = [folder for folder in (out, *out.parents) if not folder.exists()]
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with claim(out / "training") as lock:
+            if lock is None:
+                raise UserError(
+                    f"another process trains in {out}", hint="wait for it or stop it, or choose another --out"
+                )
+            yield
+    finally:
+        for folder in created:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jointnet_cli.data.settings import prepare_settings
+from jointnet_cli.data.settings import prepare_settings
 from jointnet_cli.errors import UserError
 from jointnet_cli.recipe_file import read_values, shipped_files, to_toml
 from jointnet_cli.training.recipe import (
@@ -31,7 +32,7 @@ batch_size = 2
 learning_rate = 1e-3
 max_steps = 10
 """
-BASE = JOINT.replace('"joint"', '"base"').replace('model = "base"', 'vae = "vae"') + (
+BASE = JOINT.replace('"joint"', '"base"').replace('model = "base"', 'vae = "vae"').replace(', "depth"', "") + (
     "[unet]\nblock_out_channels = [16, 32]\nattention = [false, true]\n"
 )
 VAE = JOINT.replace('"joint"', '"vae"').replace('model = "base"', "")
@@ -141,12 +142,57 @@ def test_labels_are_of_maps_that_are_trained_and_streamed(joint: str) -> None:
     assert "unknown key" not in str(refusal(joint, "data.label={albedo='x'}"))
 
 
-def test_a_rival_has_no_masked_input(joint: str) -> None:
+def test_a_baseline_has_no_masked_input(joint: str) -> None:
     assert "no masked input" in str(refusal(joint, "network.architecture=direct-extend", "masked_input=true"))
 
 
 def test_a_recipe_is_found_by_name_or_path() -> None:
     assert load_recipe("recipes/diorama/base.toml") == load_recipe("diorama/base")
+
+
+@pytest.mark.parametrize("name", ["depth.toml", "./depth", "recipes/depth.toml", "here/depth.toml", "~/depth.toml"])
+def test_a_path_is_a_file_and_never_a_shipped_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Path("recipes").mkdir()
+    fault = refusal(name, match="there is no such file")
+    assert fault.hint == "the shipped recipe is called depth"
+    path = Path(name).expanduser()
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(JOINT)
+    assert load_recipe(name).description == "a test"
+
+
+def test_a_file_named_like_a_shipped_recipe_does_not_hide_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("depth").write_text(JOINT)
+    assert load_recipe("depth").description != "a test"
+    assert "folder" in str(refusal(str(tmp_path), match="no recipe"))
+
+
+def test_a_recipe_of_prepare_says_what_it_is_for(tmp_path: Path) -> None:
+    fault = refusal("prepare/coyo", match="jointnet prepare")
+    assert "COYO-700M" in str(fault) and fault.hint == "jointnet prepare --recipe prepare/coyo --dry-run"
+    mine = tmp_path / "web.toml"
+    mine.write_text("[image]\nsize = 64\n")
+    assert str(refusal(str(mine), match="jointnet prepare")) == f"{mine} is a recipe of `jointnet prepare`"
+    with pytest.raises(UserError, match="depth is a recipe of `jointnet train`: Depth branch"):
+        prepare_settings("depth")
+
+
+@pytest.mark.parametrize(
+    ("text", "maps", "words"),
+    [
+        (JOINT, "['rgb']", "at least one dense map"),
+        (JOINT, "['depth', 'rgb']", "at least one dense map"),
+        (BASE, "['rgb', 'depth']", "data.maps = ['rgb']"),
+        (VAE, "['depth']", "data.maps with 'rgb'"),
+    ],
+)
+def test_a_stage_has_its_maps(tmp_path: Path, text: str, maps: str, words: str) -> None:
+    assert words in str(refusal(written(tmp_path, text), f"data.maps={maps}"))
 
 
 def test_stages(tmp_path: Path) -> None:

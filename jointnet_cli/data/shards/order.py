@@ -36,10 +36,10 @@ class ShuffleBlock:
     """How many of them were taken before."""
 
 
-def slice_shards(counts: Sequence[int], lanes: int) -> list[ShardSlice]:
-    """Shards with these counts of samples as at least `lanes` slices, if there are so many samples: a shard is a slice, or
-    with fewer shards than lanes as many slices as every shard has to be."""
-    pieces = max(-(-lanes // len(counts)), 1)
+def slice_shards(counts: Sequence[int], slots: int) -> list[ShardSlice]:
+    """Shards with these counts of samples as at least `slots` slices, if there are so many samples: a shard is a slice, or
+    with fewer shards than slots as many slices as every shard has to be."""
+    pieces = max(-(-slots // len(counts)), 1)
     bounds = [[samples * piece // pieces for piece in range(pieces + 1)] for samples in counts]
     slices = [ShardSlice(n, start, end - start) for n, ends in enumerate(bounds) for start, end in pairwise(ends)]
     return [piece for piece in slices if piece.count]
@@ -47,10 +47,10 @@ def slice_shards(counts: Sequence[int], lanes: int) -> list[ShardSlice]:
 
 @dataclass(frozen=True)
 class SampleOrder:
-    """Deals the slices of a set out to lanes: a lane gives one sample to every step, at its place in the step.
+    """Deals the slices of a set out to slots: a slot gives one sample to every step, at its place in the step.
 
-    The permutations of all slices, one an epoch, follow one another without end; lane l of L takes the slices l, l + L,
-    l + 2L, … of them. A lane goes through its slices one by one, so shards may differ in length, and every epoch has every
+    The permutations of all slices, one an epoch, follow one another without end; slot l of L takes the slices l, l + L,
+    l + 2L, … of them. A slot goes through its slices one by one, so shards may differ in length, and every epoch has every
     slice once.
     """
 
@@ -61,10 +61,10 @@ class SampleOrder:
     shuffle: int
     """Samples of a block at most."""
 
-    def walk(self, lane: int, step: int) -> Iterator[ShuffleBlock]:
-        """Yield what a lane takes from a step on, without end."""
+    def walk(self, slot: int, step: int) -> Iterator[ShuffleBlock]:
+        """Yield what a slot takes from a step on, without end."""
         passed = step
-        for turn in count(lane, self.count):
+        for turn in count(slot, self.count):
             epoch, number = divmod(turn, len(self.slices))
             piece = self.slices[_permutation(len(self.slices), f"slices/{self.seed}/{epoch}")[number]]
             if passed >= piece.count:

@@ -77,14 +77,14 @@ class PixelBatch:
 class ShardStream:
     """What a process reads of a set, from a step on.
 
-    The n-th of its lanes is read by worker n modulo their number, so that every sample is read by one worker whatever the
+    The n-th of its slots is read by worker n modulo their number, so that every sample is read by one worker whatever the
     step, and the batches do not depend on the number of workers.
     """
 
     shards: Sequence[Shard]
-    lanes: SampleOrder
+    order: SampleOrder
     own: range
-    """This process's lanes."""
+    """This process's slots."""
     batch: int
     """Samples of a micro-batch; `own` holds several micro-batches of a step, one after the other."""
     step: int
@@ -119,17 +119,17 @@ class ShardStream:
 
     def part(self, worker: int, workers: int) -> Iterator[PixelBatch | None]:
         """Yield a worker's part of every micro-batch; `None` where it has none."""
-        readers = {lane: self._squares(lane) for lane in self.own[worker::workers]}
+        readers = {slot: self._squares(slot) for slot in self.own[worker::workers]}
         while True:
             for start in range(0, len(self.own), self.batch):
                 rows = [row for row in range(self.batch) if (start + row) % workers == worker]
                 yield _stacked(rows, [next(readers[self.own[start + row]]) for row in rows]) if rows else None
 
-    def _squares(self, lane: int) -> Iterator[tuple[Crop, list[tuple[str, str]]]]:
-        """Yield a lane's samples, and for each the unusable ones that it stands in for."""
+    def _squares(self, slot: int) -> Iterator[tuple[Crop, list[tuple[str, str]]]]:
+        """Yield a slot's samples, and for each the unusable ones that it stands in for."""
         samples: Iterator[Raw] = iter(())
         position = None
-        for block in self.lanes.walk(lane, self.step):
+        for block in self.order.walk(slot, self.step):
             place = self.shards[block.shard].location
             if position != (block.shard, block.start):
                 samples = read_samples(place, block.start)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from jointnet_cli.data.shards.latents import load_latents
-from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel, load_model, load_network, save_model
 from jointnet_cli.model.folder import RGB, pixels_per_latent
@@ -52,20 +51,19 @@ class BaseStage:
     """Trains on latents that are encoded once."""
 
     def __init__(self, recipe: BaseRecipe, inputs: Inputs, log: Log, run: Path, *, weights: bool = True) -> None:
-        if recipe.data.maps != [RGB]:
-            raise UserError("a base model trains on data.maps = ['rgb']")
         self.recipe, self.settings = recipe, recipe.train
+        self.vae = inputs.require_vae()
         torch.manual_seed(recipe.train.seed)
-        vae = load_network(AutoencoderKL, Path(recipe.vae), weights=weights)
+        vae = load_network(AutoencoderKL, self.vae, weights=weights)
         self.factor, self.channels = pixels_per_latent(vae.config), vae.config.latent_channels
         self.noise_schedule = DDPMScheduler.from_config(build_schedule(recipe.noise))
         if weights:
             self._load(vae.to(training_device()), inputs, log, run)
         else:
+            earlier = load_model(inputs.require_model(), weights=False) if recipe.start else None
             with default_device(weights):
-                encoder = build_text_encoder(recipe.text_encoder)
-                unet = build_unet(recipe.unet, self.channels, inputs.side // self.factor, recipe.text_encoder.width)
-                self.network = TextToImage(encoder, JointNet({RGB: unet}))
+                tokenizer = earlier.text.tokenizers["tokenizer"] if earlier else None
+                self._build(tokenizer, inputs.side // self.factor, earlier)
             self.rows, self.tokens = {"": 0}, torch.zeros(1, recipe.text_encoder.tokens, dtype=torch.int64)
         self.networks = [self.network, vae]
 
@@ -76,28 +74,36 @@ class BaseStage:
             inputs.shards,
             [RGB],
             torch.inference_mode()(lambda maps: encode_maps(vae, maps).cpu()),
-            weights_hash(recipe.vae),
+            weights_hash(self.vae),
             mirrored=recipe.data.flip,
             progress=lambda done, count: log({"encoded": done, "shards": count}),
         )
-        earlier = load_model(recipe.start) if recipe.start else None
+        earlier = load_model(inputs.require_model()) if recipe.start else None
         tokenizer = earlier.text.tokenizers["tokenizer"] if earlier else run_tokenizer(run, data.captions, text)
-        encoder = build_text_encoder(text, tokenizer)
-        unet = build_unet(recipe.unet, self.channels, data.latents.shape[-1], text.width)
+        self._build(tokenizer, data.latents.shape[-1], earlier)
         self.earlier = earlier.provenance.get("base", {}) if earlier else {}
-        if earlier:
-            copy_weights(earlier.text.encoders["text_encoder"], encoder, "text_encoder")
-            copy_weights(earlier.joint.backbone(RGB), unet, "unet")
-        self.network = TextToImage(encoder, JointNet({RGB: unet}))
+        text_encoder = ClipEncoder(tokenizer, self.network.text_encoder)
         words = known_words(data.captions, earlier)
-        self.model = JointModel(
-            self.network.joint, vae, ClipEncoder(tokenizer, encoder), build_schedule(recipe.noise), words=words
-        ).to(training_device())
+        schedule = build_schedule(recipe.noise)
+        self.model = JointModel(self.network.joint, vae, text_encoder, schedule, words=words).to(training_device())
         self.source = CachedSource(replace(data, latents=to_device_if_fits(data.latents)), recipe.train.seed)
         self.rows = {caption: row for row, caption in enumerate(dict.fromkeys(["", *data.captions]))}
         self.tokens = to_device_if_fits(tokenize(tokenizer, list(self.rows)))
         if cut := sum(map(bool, self.model.text.beyond(list(self.rows)))):
             log({"warning": cut_warning(cut, len(self.rows) - 1)})
+
+    def _build(self, tokenizer: CLIPTokenizer | None, side: int, earlier: JointModel | None) -> None:
+        """Build the networks for latents of a side, with an earlier model's weights where there is one.
+
+        Raises:
+            UserError: the earlier model's networks are not those that the recipe describes.
+        """
+        encoder = build_text_encoder(self.recipe.text_encoder, tokenizer)
+        unet = build_unet(self.recipe.unet, self.channels, side, self.recipe.text_encoder.width)
+        if earlier:
+            copy_weights(earlier.text.encoders["text_encoder"], encoder, "text_encoder")
+            copy_weights(earlier.joint.backbone(RGB), unet, "unet")
+        self.network = TextToImage(encoder, JointNet({RGB: unet}))
 
     def batches(self, sampler: RankSampler, step: int) -> Iterator[Batch]:
         return self.source.batches(sampler, step)
@@ -126,7 +132,7 @@ class BaseStage:
         made = {"recipe": self.recipe.model_dump(mode="json"), **facts}
         if self.recipe.start:
             made["earlier"] = self.earlier
-        self.model.provenance = {"vae": read_facts(Path(self.recipe.vae)), "base": made}
+        self.model.provenance = {"vae": read_facts(self.vae), "base": made}
         save_model(self.model, folder, torch.float32)
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from jointnet_cli.data.shards.latents import load_latents
-from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel, extend, load_model, save_model
 from jointnet_cli.model.folder import RGB
@@ -32,12 +31,9 @@ class JointStage:
     """Trains on a set that is encoded once, or on a stream that is encoded as it comes."""
 
     def __init__(self, recipe: JointRecipe, inputs: Inputs, log: Log, *, weights: bool = True) -> None:
-        if recipe.data.maps[0] != RGB or len(recipe.data.maps) < 2:
-            raise UserError("a joint model trains on data.maps = ['rgb', …] with at least one dense map")
         self.recipe, self.settings = recipe, recipe.train
         torch.manual_seed(recipe.train.seed)
-        model = recipe.model if weights or inputs.model is None else inputs.model
-        self.model = load_model(model, base=recipe.base, weights=weights)
+        self.model = load_model(inputs.require_model(), weights=weights)
         if weights:
             self.model.to(training_device())
         with default_device(weights):
@@ -92,21 +88,13 @@ class JointStage:
 
 
 def _prepared(network: JointDenoiser, recipe: JointRecipe) -> JointDenoiser:
-    """Return the network to train: extended where it is a base model, with masked input where wanted, the rest frozen.
+    """Return the network to train: a base model extended, masked input added where the recipe asks for it, the rest frozen.
 
-    Raises:
-        UserError: the model was extended otherwise than the recipe says.
+    `check_network` has compared a joint model with the recipe.
     """
-    modalities, wanted = recipe.data.maps[1:], recipe.network
     if network.names == [RGB]:
-        network = extend(wanted.architecture, network.backbone(RGB), modalities, rank=wanted.rank)
-    elif network.names[1:] != modalities:
-        raise UserError(f"{recipe.model} has the branches {network.names}, the recipe wants {recipe.data.maps}")
-    elif network.architecture != wanted.architecture:
-        raise UserError(
-            f"{recipe.model} is a {network.architecture} network, the recipe wants {wanted.architecture}",
-            hint=f"--set network.architecture={network.architecture}",
-        )
+        settings = recipe.network
+        network = extend(settings.architecture, network.backbone(RGB), recipe.data.maps[1:], rank=settings.rank)
     if recipe.masked_input and not network.has_masked_input:
         network.add_masked_input()
     network.set_trainable(recipe.train_rgb)

@@ -18,6 +18,7 @@ from jointnet_cli.data.shards.order import order
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
+from jointnet_cli.model.checkpoint import load_network
 from jointnet_cli.model.folder import RGB, pixels_per_latent
 from jointnet_cli.tensors import flip
 from jointnet_cli.training.batches import Batch
@@ -110,34 +111,32 @@ class VaeStage:
     """Trains on crops of all modalities alike."""
 
     def __init__(self, recipe: VaeRecipe, inputs: Inputs, *, weights: bool = True) -> None:
-        if RGB not in recipe.data.maps:
-            raise UserError("an autoencoder trains on data.maps with 'rgb', whose statistics scale the latents")
         self.recipe, self.settings = recipe, recipe.train
         torch.manual_seed(recipe.train.seed)
         with default_device(weights):
             vae = build_vae(recipe.vae)
-        if recipe.start and weights:
-            copy_weights(AutoencoderKL.from_pretrained(recipe.start), vae, "vae")
+        if inputs.vae:
+            copy_weights(load_network(AutoencoderKL, inputs.vae, weights=weights), vae, "vae")
+        self.earlier = read_facts(inputs.vae) if inputs.vae else None
         if recipe.decoder_only:
             vae.encoder.requires_grad_(False)
             vae.quant_conv.requires_grad_(False)
         self.network = Autoencoding(vae)
         self.networks = [self.network]
         self.factor = pixels_per_latent(vae.config)
+        sides = inputs.shards.sample(0).image.shape[:2]
+        self.crop = recipe.data.crop or sides[-1]
+        if self.crop > min(sides) or self.crop % self.factor:
+            raise UserError(f"data.crop {self.crop} must be a multiple of {self.factor} and at most {min(sides)}")
         self._perceptual = open_distance(recipe.vae) if weights else None
         if weights:
             self._load_pixels(inputs.shards)
 
     def _load_pixels(self, shards: ShardSet) -> None:
-        recipe = self.recipe
-        self.pixels = load_pixels(shards, list(recipe.data.maps))
+        self.pixels = load_pixels(shards, list(self.recipe.data.maps))
         near = {name: to_device_if_fits(maps) for name, maps in self.pixels.maps.items()}
         if len({maps.device for maps in near.values()}) == 1:  # or else not all of them fit
             self.pixels.maps = near
-        sides = self.pixels.maps[RGB].shape[-2:]
-        crop = recipe.data.crop or sides[-1]
-        if crop > min(sides) or crop % self.factor:
-            raise UserError(f"data.crop {crop} must be a multiple of {self.factor} and at most {min(sides)}")
 
     def batches(self, sampler: RankSampler, step: int) -> Iterator[Batch]:
         for number in count(step):
@@ -182,7 +181,7 @@ class VaeStage:
         """Return crops (B, 3, c, c) of one modality, of pictures (B,), from three numbers (B, 3) in [0, 1) each."""
         data, maps = self.recipe.data, self.pixels.maps[name]
         height, width = maps.shape[-2:]
-        crop = data.crop or width
+        crop = self.crop
         cells = torch.arange(crop, device=maps.device)
         rows = (draw[:, 0] * (height - crop + 1)).long()[:, None] + cells
         columns = (draw[:, 1] * (width - crop + 1)).long()[:, None] + cells
@@ -210,8 +209,8 @@ class VaeStage:
             fold_statistics(vae, latents)
         vae.save_pretrained(folder)
         record = {"recipe": self.recipe.model_dump(mode="json"), **facts}
-        if self.recipe.start:
-            record["earlier"] = read_facts(Path(self.recipe.start))
+        if self.earlier is not None:
+            record["earlier"] = self.earlier
         (folder / FACTS).write_text(to_json(record, indent=2))
 
     def _round_trip(self, pictures: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ from jointnet_cli.data.shards.order import SampleOrder, ShuffleBlock, slice_shar
 SETS = st.lists(st.integers(0, 23), min_size=1, max_size=6).filter(any)
 
 
-def taken(lanes: SampleOrder, lane: int, step: int, count: int) -> list[tuple[int, int]]:
-    """Shard and number of a lane's next samples."""
-    samples = ((block.shard, block.start + index) for block in lanes.walk(lane, step) for index in rest(block))
+def taken(sample_order: SampleOrder, slot: int, step: int, count: int) -> list[tuple[int, int]]:
+    """Shard and number of a slot's next samples."""
+    samples = ((block.shard, block.start + index) for block in sample_order.walk(slot, step) for index in rest(block))
     return list(islice(samples, count))
 
 
@@ -23,30 +23,30 @@ def rest(block: ShuffleBlock) -> list[int]:
     return block.order[block.done :]
 
 
-@given(counts=SETS, lanes=st.integers(1, 9))
-def test_slices_hold_every_sample_once(counts: list[int], lanes: int) -> None:
-    slices = slice_shards(counts, lanes)
+@given(counts=SETS, slots=st.integers(1, 9))
+def test_slices_hold_every_sample_once(counts: list[int], slots: int) -> None:
+    slices = slice_shards(counts, slots)
     held = [(piece.shard, piece.start + number) for piece in slices for number in range(piece.count)]
     assert held == [(shard, number) for shard, count in enumerate(counts) for number in range(count)]
     assert all(piece.count for piece in slices)
-    if min(counts) >= lanes:
-        assert len(slices) >= lanes
-    if len(counts) >= lanes:
+    if min(counts) >= slots:
+        assert len(slices) >= slots
+    if len(counts) >= slots:
         assert len(slices) == sum(map(bool, counts))
 
 
 @settings(max_examples=60)
 @given(
-    counts=SETS, lanes=st.integers(1, 9), seed=st.integers(0, 99), shuffle=st.integers(1, 8), epochs=st.integers(1, 3)
+    counts=SETS, slots=st.integers(1, 9), seed=st.integers(0, 99), shuffle=st.integers(1, 8), epochs=st.integers(1, 3)
 )
-def test_an_epoch_has_every_slice_once(counts: list[int], lanes: int, seed: int, shuffle: int, epochs: int) -> None:
-    """What the lanes take of their first slices, together, is every sample once an epoch."""
-    dealt = SampleOrder(slice_shards(counts, lanes), lanes, seed, shuffle)
+def test_an_epoch_has_every_slice_once(counts: list[int], slots: int, seed: int, shuffle: int, epochs: int) -> None:
+    """What the slots take of their first slices, together, is every sample once an epoch."""
+    dealt = SampleOrder(slice_shards(counts, slots), slots, seed, shuffle)
     total = epochs * len(dealt.slices)
     seen: Counter[tuple[int, int]] = Counter()
-    for lane in range(lanes):
-        turns = len(range(lane, total, lanes))
-        for block in dealt.walk(lane, 0):
+    for slot in range(slots):
+        turns = len(range(slot, total, slots))
+        for block in dealt.walk(slot, 0):
             begins = any(block.start == piece.start and block.shard == piece.shard for piece in dealt.slices)
             turns -= begins
             if turns < 0:
@@ -57,13 +57,13 @@ def test_an_epoch_has_every_slice_once(counts: list[int], lanes: int, seed: int,
 
 
 @settings(max_examples=60)
-@given(counts=SETS, lanes=st.integers(1, 5), shuffle=st.integers(1, 8), step=st.integers(0, 90), data=st.data())
+@given(counts=SETS, slots=st.integers(1, 5), shuffle=st.integers(1, 8), step=st.integers(0, 90), data=st.data())
 def test_a_walk_from_any_step_is_the_tail_of_the_whole(
-    counts: list[int], lanes: int, shuffle: int, step: int, data: st.DataObject
+    counts: list[int], slots: int, shuffle: int, step: int, data: st.DataObject
 ) -> None:
-    dealt = SampleOrder(slice_shards(counts, lanes), lanes, 7, shuffle)
-    lane = data.draw(st.integers(0, lanes - 1))
-    assert taken(dealt, lane, step, 25) == taken(dealt, lane, 0, step + 25)[step:]
+    dealt = SampleOrder(slice_shards(counts, slots), slots, 7, shuffle)
+    slot = data.draw(st.integers(0, slots - 1))
+    assert taken(dealt, slot, step, 25) == taken(dealt, slot, 0, step + 25)[step:]
 
 
 def test_seeds_epochs_and_slices_shuffle_anew() -> None:

@@ -51,8 +51,8 @@ def sample(number: int, depth: bool = True) -> Sample:
 def stream(
     shards: Sequence[Shard], share: RankSampler, step: int = 0, *, shuffle: int = 3, seed: int = 0
 ) -> ShardStream:
-    lanes = SampleOrder(slice_shards([shard.count for shard in shards], share.total), share.total, seed, shuffle)
-    return ShardStream(shards, lanes, share.slots, share.batch, step, ("depth",), 8)
+    sample_order = SampleOrder(slice_shards([shard.count for shard in shards], share.total), share.total, seed, shuffle)
+    return ShardStream(shards, sample_order, share.slots, share.batch, step, ("depth",), 8)
 
 
 def numbers(found: Sequence[PixelBatch]) -> list[list[int]]:
@@ -121,7 +121,7 @@ def test_shards_of_the_web(folder: Path) -> None:
 
 
 def test_no_byte_is_sent_twice(tmp_path: Path) -> None:
-    """With as many shards as lanes every shard is read by one lane of one worker."""
+    """With as many shards as slots every shard is read by one slot of one worker."""
     for shard in range(4):
         write_shard(tmp_path / f"{shard:05}.tar", [sample(12 * shard + number) for number in range(12)])
     with serving(tmp_path) as web:
