@@ -168,7 +168,7 @@ class Engine:
             UserError: a map that the model does not have, or something to refine that is not there.
         """
         self._require_maps(task.maps)
-        refined = self.model.joint.names if task.what == "both" else [RGB if task.what == "image" else task.what]
+        refined = self.model.joint.names if task.target == "both" else [RGB if task.target == "image" else task.target]
         self._require_maps([name for name in refined if name != RGB])
         projection = task.projection or PERSPECTIVE
         size, layout = task.size(self.folder), task.layout(self.folder)

@@ -48,6 +48,8 @@ class Param:
     flag: str | None = None
     """Names of the flag, separated by blanks, where they differ from the field's: `--out -o`, `--crop/--whole`, or
     `--json` for a switch without `--no-json`."""
+    former: str = ""
+    """Names that the flag had in earlier versions, separated by blanks. They still work and are not shown."""
     argument: bool = False
     """Whether it is an argument of the command in place of a flag."""
 
@@ -164,6 +166,12 @@ def check(kind: type, values: Mapping[str, Any]) -> dict[Names, Any]:
         UserError: an unknown name, or a value that the flag would refuse.
     """
     known = {parameter.name: parameter for parameter in params(kind)}
+    former = {
+        old.lstrip("-").replace("-", "_"): parameter.name
+        for parameter in known.values()
+        for old in parameter.param.former.split()
+    }
+    values = {former.get(name, name): value for name, value in values.items()}
     if unknown := next((name for name in values if name not in known), None):
         hint = did_you_mean(unknown, known) or f"known are {', '.join(sorted(known))}"
         raise UserError(f"unknown column {unknown}", hint)

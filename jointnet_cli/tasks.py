@@ -42,7 +42,7 @@ Maps = Mapping[str, Array]
 _LATER: Any = None
 """Of an image that is read after the request is checked."""
 
-What = Literal["both", "image", "depth", "normal"]
+Target = Literal["both", "image", "depth", "normal"]
 DepthKind = Literal["auto", "disparity", "distance"]
 
 _File = partial(Param, metavar="FILE", panel=INPUT_PANEL, shown=False)
@@ -378,7 +378,7 @@ class Refine(Request):
     prompt: Annotated[str, _SHOWN] = ""
     negative_prompt: Annotated[str, _NEGATIVE] = ""
     seed: Annotated[int, SEED] = 0
-    what: Annotated[What, Param("What is refined; the rest is given and guides it.")] = "both"
+    target: Annotated[Target, Param("What is refined; the rest is known and guides it.", former="--what")] = "both"
     """Everything, the image, or one map."""
     scale: Annotated[float, Param("Factor by which width and height grow.", "FACTOR", ge=1)] = 2.0
     strength: Annotated[

@@ -22,7 +22,7 @@ class Filter:
 @dataclass(frozen=True)
 class Settings:
     word: Annotated[str, Param("Any word.", argument=True)]
-    kind: Annotated[Literal["a", "b"] | None, Param("A kind.", flag="--as")] = None
+    kind: Annotated[Literal["a", "b"] | None, Param("A kind.", flag="--as", former="--sort --of-species")] = None
     span: Annotated[float, Param("An angle.", ge=1, le=360, env=True)] = 360.0
     wrap: Annotated[bool, Param("A switch.")] = True
     any: Annotated[float, Param("Any number.")] = 0.5
@@ -52,6 +52,10 @@ def run():
         return got[-1] if ran.exit_code == 0 else ran.output
 
     return parse
+
+
+def test_former_names_are_columns_too():
+    assert check(Settings, {"sort": "a"}) == check(Settings, {"of_species": "a"}) == {("kind",): "a"}
 
 
 def test_described_fields_in_order_with_those_of_tables():

@@ -143,7 +143,7 @@ class RefineDepth(PredictDepth):
             maps={"depth": depth},
             prompt=case.prompt,
             seed=case.seed,
-            what="depth",
+            target="depth",
             scale=1,
             strength=self.settings.strength,
             sampling=self.settings.sampling,

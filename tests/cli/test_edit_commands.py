@@ -125,7 +125,7 @@ def test_a_photo_may_be_larger_than_the_model(invoke):
 
 @pytest.mark.parametrize("what", ["both", "image", "depth"])
 def test_refined_pictures_grow(invoke, what):
-    ran = invoke("refine", "a.png", "a.depth.png", "--what", what, "--scale", "1.5", "--steps", "2", "--json")
+    ran = invoke("refine", "a.png", "a.depth.png", "--target", what, "--scale", "1.5", "--steps", "2", "--json")
     files = made(ran)
     assert list(files) == ["image", "depth", "exr", "metadata"]
     assert files["image"].name == "00000_0_refined-a.image.png"
@@ -151,7 +151,7 @@ def test_all_maps_of_a_model_with_two(invoke, tiny_folder: Callable[[str], Path]
     assert np.array_equal(pixels(files["normal"])[:, :half], pixels("a.normal.png")[:, :half])
     files = made(invoke("depth", "a.png", "--ensemble", "2", *model))
     assert {"depth", "depth_uncertainty", "normal", "normal_uncertainty", "preview"} <= set(files)
-    files = made(invoke("refine", "a.png", "a.depth.png", *given[2:], "--what", "normal", *model))
+    files = made(invoke("refine", "a.png", "a.depth.png", *given[2:], "--target", "normal", *model))
     assert Image.open(files["normal"]).size == (2 * WIDTH, 2 * HEIGHT)
 
 
@@ -172,7 +172,7 @@ COMMANDS = {
         "a.png",
         "-sea",
     ],
-    "refine": ["refine", "a.png", "a.depth.png", "--what", "depth", "--scale", "1.5", "--span", "360", "--no-wrap"],
+    "refine": ["refine", "a.png", "a.depth.png", "--target", "depth", "--scale", "1.5", "--span", "360", "--no-wrap"],
     "panorama": ["panorama", "sea", "--width", "64", "--method", "multidiffusion", "--taper", "4", "--tile-batch", "2"],
 }
 

@@ -47,12 +47,12 @@ def test_what_is_not_refined_is_the_enlarged_input(engines: Engines) -> None:
     given = {"rgb": photo(16, 28), **maps_for("depth-normal", 16, 28)}
     larger = {name: upsample(to_tensor(values), (32, 56), name) for name, values in given.items()}
     for what in ("image", "depth", "normal"):
-        result = engine.refine(task("depth-normal", what=what))
+        result = engine.refine(task("depth-normal", target=what))
         made = {"rgb": result.image, **result.maps}
         for name, values in made.items():
             same = torch.equal(to_tensor(values), larger[name])
             assert same != (name == ("rgb" if what == "image" else what)), (what, name)
-    depth = engine.refine(task("depth-normal", what="image")).maps["depth"]
+    depth = engine.refine(task("depth-normal", target="image")).maps["depth"]
     assert np.array_equal(depth, disparity(16, 28).repeat(2, axis=0).repeat(2, axis=1))
 
 
@@ -64,9 +64,9 @@ def test_both_refines_everything(engines: Engines) -> None:
 
 def test_what_is_given_guides_the_rest(engines: Engines) -> None:
     engine = engines("depth")
-    first = engine.refine(task(what="image"))
-    assert np.array_equal(first.image, engine.refine(task(what="image")).image)
-    other = engine.refine(task(what="image", maps={"depth": 1 - disparity(16, 28)}))
+    first = engine.refine(task(target="image"))
+    assert np.array_equal(first.image, engine.refine(task(target="image")).image)
+    other = engine.refine(task(target="image", maps={"depth": 1 - disparity(16, 28)}))
     assert not np.allclose(first.image, other.image, atol=1e-4)
 
 
@@ -81,7 +81,7 @@ def test_strength_is_how_much_is_forgotten(engines: Engines) -> None:
 
 
 def test_maps_of_another_size_are_brought_along(engines: Engines) -> None:
-    result = engines("depth").refine(task(maps={"depth": disparity(4, 7)}, what="image"))
+    result = engines("depth").refine(task(maps={"depth": disparity(4, 7)}, target="image"))
     assert np.array_equal(result.maps["depth"], disparity(4, 7).repeat(8, axis=0).repeat(8, axis=1))
 
 
@@ -114,9 +114,9 @@ def test_a_panorama_stays_one(engines: Engines) -> None:
 @pytest.mark.parametrize(
     ("variant", "changes", "words"),
     [
-        ("base", {"what": "depth", "maps": {}}, "no depth branch"),
+        ("base", {"target": "depth", "maps": {}}, "no depth branch"),
         ("base", {}, "no depth branch"),
-        ("depth", {"what": "normal"}, "no normal branch"),
+        ("depth", {"target": "normal"}, "no normal branch"),
         ("depth", {"strength": 1.5}, "between 0 and 1"),
     ],
 )

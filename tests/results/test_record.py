@@ -160,8 +160,8 @@ def test_settings_of_any_type_become_json(make_result: MakeResult) -> None:
         ),
         (
             "refine",
-            {"prompt": "-", "what": "depth", "projection": Projection("cylindrical", 360.0, True)},
-            "jointnet refine 0.image.png 0.depth.png --model diorama --seed 5 --prompt - --what depth --scale 2"
+            {"prompt": "-", "target": "depth", "projection": Projection("cylindrical", 360.0, True)},
+            "jointnet refine 0.image.png 0.depth.png --model diorama --seed 5 --prompt - --target depth --scale 2"
             " --strength 0.4 --span 360 --wrap --steps 12 --guidance 3.5 --scheduler ddim --dtype float32",
         ),
     ],

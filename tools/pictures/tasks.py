@@ -54,7 +54,7 @@ def column(engine: Engine, sample: Sample) -> Iterator[Picture]:
     yield colorize(painted.maps["depth"])
     reduced = F.avg_pool2d(torch.from_numpy(disparity)[None], REDUCTION)[0].numpy()
     yield colorize(reduced.repeat(REDUCTION, 0).repeat(REDUCTION, 1))
-    task = Refine(image=photo, maps={"depth": reduced}, prompt=sample.caption, seed=0, what="depth", scale=1)
+    task = Refine(image=photo, maps={"depth": reduced}, prompt=sample.caption, seed=0, target="depth", scale=1)
     yield colorize(engine.refine(task).maps["depth"])
 
 
