@@ -11,6 +11,9 @@ from typing import Literal
 
 RGB = "rgb"
 
+DepthKind = Literal["auto", "disparity", "distance"]
+"""What the numbers of a depth file are; `auto` finds out."""
+
 NEAR_QUANTILE = 0.985
 """Pixels nearer than this quantile share disparity 1, so that one close leaf does not flatten the rest."""
 

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.modality import MODALITIES, RGB
 from jointnet_cli.model.folder import ModelFolder
-from jointnet_cli.params import INPUT_PANEL, PROMPT_PANEL, SAMPLING_PANEL, VIEW_PANEL, Omit, Param
-from jointnet_cli.projection import FULL_CIRCLE, Projection, closes
+from jointnet_cli.params import PROMPT_PANEL, SAMPLING_PANEL, VIEW_PANEL, Omit, Param
+from jointnet_cli.projection import FULL_CIRCLE, Projection
 from jointnet_cli.sampling.layout import (
     Layout,
     generate_layout,
@@ -27,6 +26,7 @@ from jointnet_cli.sampling.layout import (
     refine_layout,
 )
 from jointnet_cli.sampling.presets import Method, Sampling
+from jointnet_cli.task_inputs import ImageFile, MapFiles, MaskFiles, RefinedMapFiles, ViewOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,18 +43,10 @@ _LATER: Any = None
 """Of an image that is read after the request is checked."""
 
 Target = Literal["both", "image", "depth", "normal"]
-DepthKind = Literal["auto", "disparity", "distance"]
 
-_File = partial(Param, metavar="FILE", panel=INPUT_PANEL, shown=False)
-_Channel = partial(Param, metavar="NAME", panel=INPUT_PANEL, shown="by name")
 _Pixels = partial(Param, metavar="PIXELS", ge=1)
 _Tile = partial(Param, panel=SAMPLING_PANEL, shown="the method's")
 
-DEPTH_KIND = Param(
-    "What the depth file's numbers are: disparity (near is large) or distance (near is small).", panel=INPUT_PANEL
-)
-CHANNEL = _Channel("The channel of an EXR that is depth, such as `ViewLayer.Depth.Z`.")
-_NORMAL_LAYER = _Channel("The layer of an EXR whose X, Y, Z are normals, such as `ViewLayer.Normal`.")
 _DRAWN = Param("What to draw.", "PROMPT", argument=True, shown=False)
 _SHOWN = Param("What the image shows.", "TEXT", panel=PROMPT_PANEL, shown=False)
 _NEGATIVE = Param("What to steer away from.", "TEXT", panel=PROMPT_PANEL, shown=False)
@@ -72,110 +64,6 @@ _MAX_SIDE = _Pixels(
     shown="about the model's area",
 )
 MODEL_OR_MAP = "model's, or the map's shape"
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """The image that a request starts from."""
-
-    image: Annotated[Path | None, Param("The image to start from.", "IMAGE", argument=True, shown=False)] = None
-
-
-@dataclass(frozen=True)
-class MapFiles:
-    """Files of the dense maps that are known, and how they are read."""
-
-    depth: Annotated[Path | None, _File(MODALITIES["depth"].file_help)] = None
-    normal: Annotated[Path | None, _File(MODALITIES["normal"].file_help)] = None
-    depth_kind: Annotated[DepthKind, DEPTH_KIND] = "auto"
-    channel: Annotated[str | None, CHANNEL] = None
-    normal_layer: Annotated[str | None, _NORMAL_LAYER] = None
-
-    @property
-    def paths(self) -> dict[str, Path]:
-        """The files that are given, by modality."""
-        return {name: path for name in MODALITIES if (path := getattr(self, name, None)) is not None}
-
-    def channel_of(self, modality: str) -> str | None:
-        """Return the channel or layer of an EXR that is asked for."""
-        return {"depth": self.channel, "normal": self.normal_layer}.get(modality)
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """How the files are read, where it differs from the defaults.
-
-        Raises:
-            UserError: a setting for a file that is not given.
-        """
-        stated = {"depth_kind": self.depth_kind, "channel": self.channel, "normal_layer": self.normal_layer}
-        settings = {name: value for name, value in stated.items() if value not in (None, "auto")}
-        for name in settings:
-            of = "normal" if name == "normal_layer" else "depth"
-            if of not in self.paths:
-                raise UserError(f"--{name.replace('_', '-')} has no effect: no {of} file is given", "leave it out")
-        return settings
-
-
-@dataclass(frozen=True)
-class RefinedMapFiles(MapFiles):
-    """The same with the depth as an argument."""
-
-    depth: Annotated[Path | None, Param("Its depth: PNG, TIFF, EXR or npy.", "DEPTH", argument=True, shown=False)] = (
-        None
-    )
-
-
-@dataclass(frozen=True)
-class MaskFiles:
-    """Files of masks: white is repainted."""
-
-    mask: Annotated[Path | None, _File("White is repainted.")] = None
-    depth_mask: Annotated[Path | None, _File("White is repainted in the depth.", shown="same as --mask")] = None
-    normal_mask: Annotated[Path | None, _File("White is repainted in the normals.", shown="same as --mask")] = None
-
-    @property
-    def paths(self) -> dict[str, Path]:
-        """The masks that are given, by modality."""
-        return {name: path for name in MODALITIES if (path := getattr(self, self.flag(name), None)) is not None}
-
-    @staticmethod
-    def flag(modality: str) -> str:
-        """Name of the field that holds the mask of a modality."""
-        return "mask" if modality == RGB else f"{modality}_mask"
-
-
-@dataclass(frozen=True)
-class ViewOptions:
-    """What is known of the view in given images; `None` leaves it to the files."""
-
-    span: Annotated[
-        float | None,
-        Param(
-            "The image is a panorama with this horizontal field of view.",
-            "DEGREES",
-            ge=1,
-            le=FULL_CIRCLE,
-            panel=VIEW_PANEL,
-            shown="what the files say",
-        ),
-    ] = None
-    wrap: Annotated[
-        bool | None,
-        Param("Its left edge continues its right edge.", panel=VIEW_PANEL, shown="what the files say"),
-    ] = None
-
-    def projection(self, stated: Projection | None) -> Projection | None:
-        """Return the projection by these options and, where they are silent, what the files state.
-
-        `None` is a perspective image, or one about which nothing is known.
-
-        Raises:
-            UserError: `--wrap` with a span other than 360.
-        """
-        if self.span is None and (self.wrap is None or (stated is None and not self.wrap)):
-            return stated
-        span = (stated.span if stated else FULL_CIRCLE) if self.span is None else self.span
-        return Projection("cylindrical", span, closes(span, self.wrap))
 
 
 class Request:
@@ -255,7 +143,7 @@ class Generate(Request):
     width: Annotated[int | None, _Pixels("Width of the image.", shown=MODEL_OR_MAP)] = None
     """A multiple of the VAE's factor; `None` takes the model's own size, or what comes near it in the shape of the maps."""
     height: Annotated[int | None, _Pixels("Height of the image.", shown=MODEL_OR_MAP)] = None
-    files: MapFiles = MapFiles()
+    files: MapFiles = field(default_factory=MapFiles)
     sampling: Annotated[Sampling, Omit("tile_batch")] = field(default_factory=Sampling)
     maps: Maps = field(default_factory=dict)
     """Dense maps that are known, all of one size; the image is painted for them."""
@@ -326,19 +214,19 @@ class Inpaint(Request):
     name = "inpaint"
     example = 'jointnet inpaint beach.png "a palm tree" --mask mask.png'
 
-    photo: ImageFile = ImageFile()
+    photo: ImageFile = field(default_factory=ImageFile)
     prompt: Annotated[str, _DRAWN] = ""
     negative_prompt: Annotated[str, _NEGATIVE] = ""
     seed: Annotated[int, SEED] = 0
-    marks: MaskFiles = MaskFiles()
+    marks: MaskFiles = field(default_factory=MaskFiles)
     strength: Annotated[
         float, Param("How much of the masked part is replaced; 1 starts from pure noise.", "FRACTION", ge=0, le=1)
     ] = 1.0
     """In [0, 1] (SDEdit below 1)."""
     max_side: Annotated[int | None, _MAX_SIDE] = None
     """As for `Depth`; `None` takes a panorama as large as it is."""
-    files: MapFiles = MapFiles()
-    view: ViewOptions = ViewOptions()
+    files: MapFiles = field(default_factory=MapFiles)
+    view: ViewOptions = field(default_factory=ViewOptions)
     sampling: Sampling = field(default_factory=Sampling)
     image: Array = _LATER
     """(H, W, 3) sRGB in [0, 1], any size."""
@@ -373,8 +261,8 @@ class Refine(Request):
     example = "jointnet refine beach.image.png beach.depth.png --scale 2"
     one_size = False
 
-    photo: ImageFile = ImageFile()
-    files: RefinedMapFiles = RefinedMapFiles()
+    photo: ImageFile = field(default_factory=ImageFile)
+    files: RefinedMapFiles = field(default_factory=RefinedMapFiles)
     prompt: Annotated[str, _SHOWN] = ""
     negative_prompt: Annotated[str, _NEGATIVE] = ""
     seed: Annotated[int, SEED] = 0
@@ -384,7 +272,7 @@ class Refine(Request):
     strength: Annotated[
         float, Param("How much of the input is replaced; 1 starts from pure noise.", "FRACTION", ge=0, le=1)
     ] = 0.4
-    view: ViewOptions = ViewOptions()
+    view: ViewOptions = field(default_factory=ViewOptions)
     sampling: Sampling = field(default_factory=Sampling)
     image: Array = _LATER
     """(H, W, 3) sRGB in [0, 1], any size."""

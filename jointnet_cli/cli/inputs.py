@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from jointnet_cli.cli.console import note
 from jointnet_cli.errors import UserError
-from jointnet_cli.modality import RGB
+from jointnet_cli.modality import RGB, DepthKind
 from jointnet_cli.projection import Projection
-from jointnet_cli.tasks import DepthKind, MapFiles, Request, ViewOptions
+from jointnet_cli.task_inputs import MapFiles, ViewOptions
+from jointnet_cli.tasks import Request
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from jointnet_cli.cli.console import note
 from jointnet_cli.cli.inputs import projection_of, recorded_depth, require_files, require_one_size
 from jointnet_cli.errors import UserError
+from jointnet_cli.modality import DepthKind
 from jointnet_cli.projection import Projection
 from jointnet_cli.scene.exports import SceneOptions
-from jointnet_cli.tasks import DepthKind, ViewOptions
+from jointnet_cli.task_inputs import ViewOptions
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,10 +15,11 @@ from jointnet_cli.cli.options import ModelOptions, OutputOptions, option
 from jointnet_cli.cli.scene_inputs import SceneFiles, find_scene, read_scene, scene_projection
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import check_free
+from jointnet_cli.modality import DepthKind
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.params import INPUT_PANEL, OUTPUT_PANEL, Param
 from jointnet_cli.scene.exports import SceneOptions, write_exports
-from jointnet_cli.tasks import CHANNEL, DEPTH_KIND, DepthKind, ViewOptions
+from jointnet_cli.task_inputs import CHANNEL, DEPTH_KIND, ViewOptions
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine

@@ -32,9 +32,10 @@ from jointnet_cli.evaluation.metrics.depth import align, at_size
 from jointnet_cli.evaluation.metrics.normals import normals_of, pinhole
 from jointnet_cli.evaluation.runner import needed_by_all
 from jointnet_cli.files.images import read_image
-from jointnet_cli.files.maps import DepthKind, read_map
+from jointnet_cli.files.maps import read_map
 from jointnet_cli.files.metadata import read_record
 from jointnet_cli.files.paths import text_digest
+from jointnet_cli.modality import DepthKind
 from jointnet_cli.scene.scene import DepthScale
 from jointnet_cli.tensors import relative_disparity, to_tensor, upsample
 

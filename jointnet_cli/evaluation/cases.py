@@ -21,9 +21,10 @@ from jointnet_cli.evaluation.folders import KIND_WORDS, files_digest, find_pairs
 from jointnet_cli.evaluation.judge.labels import Labels, label, labels_of_caption, labels_of_prompt
 from jointnet_cli.evaluation.judge.prompts import fixed_prompts
 from jointnet_cli.files.images import read_image
-from jointnet_cli.files.maps import DepthKind, read_map, unit_normals
+from jointnet_cli.files.maps import read_map, unit_normals
 from jointnet_cli.files.paths import IMAGE_SUFFIXES, text_digest
 from jointnet_cli.files.text import decode_text
+from jointnet_cli.modality import DepthKind
 from jointnet_cli.tensors import relative_disparity
 
 

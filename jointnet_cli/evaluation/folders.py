@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.maps import DepthKind, DepthNumbers, depth_numbers, is_hit, kind_of_channel
+from jointnet_cli.files.maps import DepthNumbers, depth_numbers, is_hit, kind_of_channel
 from jointnet_cli.files.paths import IMAGE_SUFFIXES, slug, text_digest
+from jointnet_cli.modality import DepthKind
 
 NUMBERS = (".exr", ".h5", ".npy")
 """Suffixes of files that hold maps even if their names do not say so."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,7 @@ from numpy.typing import NDArray
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.decode import read_raster, read_samples
 from jointnet_cli.files.exr import Exr, is_exr, read_exr
-from jointnet_cli.modality import NEAR_QUANTILE, SKY_LENGTH
-
-DepthKind = Literal["auto", "disparity", "distance"]
-
+from jointnet_cli.modality import NEAR_QUANTILE, SKY_LENGTH, DepthKind
 
 NO_HIT = 1e9
 """A distance from here on says that nothing was hit; Blender writes 1e10."""

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from jointnet_cli.cli.inputs import projection_of
 from jointnet_cli.errors import UserError
 from jointnet_cli.projection import Projection
-from jointnet_cli.tasks import ViewOptions
+from jointnet_cli.task_inputs import ViewOptions
 
 
 @pytest.fixture(autouse=True)

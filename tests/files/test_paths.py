@@ -14,17 +14,8 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import SLUG_LENGTH, check_free, slug, stem
 from jointnet_cli.results import expected_files
 from jointnet_cli.scene.exports import EXPORTS, MeshFormat, SceneOptions, StereoLayout
-from jointnet_cli.tasks import (
-    Depth,
-    Generate,
-    ImageFile,
-    Inpaint,
-    MapFiles,
-    MaskFiles,
-    Panorama,
-    Refine,
-    RefinedMapFiles,
-)
+from jointnet_cli.task_inputs import ImageFile, MapFiles, MaskFiles, RefinedMapFiles
+from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Refine
 
 
 @pytest.mark.parametrize(

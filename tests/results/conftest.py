@@ -12,18 +12,8 @@ import pytest
 from jointnet_cli.projection import Projection
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.presets import Sampling
-from jointnet_cli.tasks import (
-    Depth,
-    Generate,
-    ImageFile,
-    Inpaint,
-    MapFiles,
-    MaskFiles,
-    Panorama,
-    Refine,
-    RefinedMapFiles,
-    Request,
-)
+from jointnet_cli.task_inputs import ImageFile, MapFiles, MaskFiles, RefinedMapFiles
+from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Refine, Request
 
 HEIGHT, WIDTH = 16, 64
 SETTINGS = {

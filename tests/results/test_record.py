@@ -16,7 +16,7 @@ from jointnet_cli.files.metadata import read_record
 from jointnet_cli.projection import Projection
 from jointnet_cli.record import command, describe, exr_attributes, parameters, png_text, record
 from jointnet_cli.results import Result
-from jointnet_cli.tasks import MapFiles
+from jointnet_cli.task_inputs import MapFiles
 
 MakeResult = Callable[..., Result]
 
