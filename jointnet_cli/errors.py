@@ -1,8 +1,9 @@
-"""The one error type that a user's mistake raises, and hints at the nearest valid word."""
+"""The error type of users' mistakes, messages of validation errors, and hints at the nearest valid word."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class UserError(Exception):
@@ -20,7 +21,9 @@ def closest(word: str, valid: Iterable[str], *, cutoff: float = 0.6) -> str | No
     """Return the valid word nearest to a wrong one; `None` if no likeness, from 0 to 1, reaches `cutoff`."""
     from difflib import get_close_matches
 
-    near = get_close_matches(word, list(valid), n=1, cutoff=cutoff)
+    words = list(valid)
+    alike = [each for each in words if each.casefold() == word.casefold()]
+    near = alike or get_close_matches(word, words, n=1, cutoff=cutoff)
     return near[0] if near else None
 
 
@@ -28,3 +31,52 @@ def did_you_mean(word: str, valid: Iterable[str]) -> str | None:
     """Return a hint that names the valid word nearest to a wrong one; `None` if none is near."""
     near = closest(word, valid)
     return f"did you mean {near}?" if near else None
+
+
+def validation_message(where: str, details: Mapping[str, Any]) -> str:
+    """Describe one of pydantic's error details in plain words: `steps must be at least 1, got 0`.
+
+    Args:
+        where: the flag, column or key that holds the value.
+        details: an entry of `ValidationError.errors()`.
+    """
+    kind, context = details["type"], details.get("ctx", {})
+    if kind in ("missing", "missing_argument", "union_tag_not_found"):
+        return f"{where} is missing"
+    if kind in ("value_error", "assertion_error"):
+        return ": ".join(filter(None, (where, str(context["error"]))))
+    if "expected" in context or "expected_tags" in context:
+        words = str(context.get("expected") or context["expected_tags"]).replace("'", "")
+        expected = words if " or " in words else " or ".join(words.rsplit(", ", 1))
+        got = context.get("tag", details["input"])
+    else:
+        bound = {name: _plain(value) for name, value in context.items()}
+        unlisted = details["msg"].removeprefix("Input should be ").split(", ")[0]
+        expected = _EXPECTED[kind].format_map(bound) if kind in _EXPECTED else unlisted
+        got = details["input"]
+    if got != got:  # every bound refuses NaN
+        expected = "a finite number"
+    shown = repr(got)
+    return f"{where} must be {expected}, got {shown if len(shown) < 80 else type(got).__name__}"
+
+
+_EXPECTED = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type"), "a list"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type", "dataclass_type"), "a table"),
+    "string_type": "text",
+    "finite_number": "a finite number",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "greater than {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "less than {lt}",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+}
+"""What a value must be, by pydantic's type of the error."""
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -9,7 +9,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import cache, reduce
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_args, get_type_hints
 
-from jointnet_cli.errors import UserError, did_you_mean
+from jointnet_cli.errors import UserError, did_you_mean, validation_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,10 +124,9 @@ class Parameter:
         try:
             checked = _adapter(self).validate_python(value)
         except ValidationError as error:
-            reason = error.errors()[0]["msg"]
-            raise UserError(f"{self.name} {value!r}: {reason[0].lower()}{reason[1:]}") from None
+            raise UserError(validation_message(self.name, error.errors()[0])) from None
         if isinstance(checked, float) and not math.isfinite(checked):
-            raise UserError(f"{self.name} {value!r}: not a finite number")
+            raise UserError(f"{self.name} must be a finite number, got {value!r}")
         return checked
 
 

@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from jointnet_cli.cli.options import expand_flags
+from jointnet_cli.cli.usage import Command
 from jointnet_cli.errors import UserError
 from jointnet_cli.params import Param, check, command_line, make, params
 
@@ -45,7 +46,7 @@ def run():
         got.append((settings, other))
 
     command.__annotations__ = {"settings": Settings, "other": Other, "return": None}
-    app.command()(expand_flags(command))
+    app.command(cls=Command)(expand_flags(command))
 
     def parse(*words: str, **environment: str):
         ran = CliRunner(env={"COLUMNS": "200", **environment}).invoke(app, words)
@@ -86,11 +87,11 @@ def test_flags_make_the_dataclass_and_its_tables(run):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--span", "0.5"], "'--span' (env var: 'JOINTNET_SPAN'): Input should be greater than or equal to 1"),
-        (["--span", "361"], "Input should be less than or equal to 360"),
-        (["--any", "nan"], "'--any': nan is not a finite number."),
-        (["--as", "c"], "Invalid value for '--as'"),
-        (["--side-above", "0"], "'--side-above': Input should be greater than or equal to 1"),
+        (["--span", "0.5"], "error: --span must be at least 1, got '0.5'\n"),
+        (["--span", "361"], "error: --span must be at most 360, got '361'\n"),
+        (["--any", "nan"], "error: --any must be a finite number, got nan\n"),
+        (["--as", "c"], "error: --as must be a or b, got 'c'\n"),
+        (["--side-above", "0"], "error: --side-above must be at least 1, got '0'\n"),
     ],
 )
 def test_flags_refuse_values(run, words, reason):
@@ -106,10 +107,10 @@ def test_values_are_checked_as_by_the_flags():
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"span": 361}, "span 361: input should be less than or equal to 360"),
-        ({"any": "inf"}, "any 'inf': not a finite number"),
-        ({"side_above": 0}, "side_above 0: input should be greater than or equal to 1"),
-        ({"word": 7}, "word 7: input should be a valid string"),
+        ({"span": 361}, "span must be at most 360, got 361"),
+        ({"any": "inf"}, "any must be a finite number, got 'inf'"),
+        ({"side_above": 0}, "side_above must be at least 1, got 0"),
+        ({"word": 7}, "word must be text, got 7"),
         ({"spam": 7}, "unknown column spam"),
         ({"unlisted": 7}, "unknown column unlisted"),
     ],

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import jointnet_cli
-from jointnet_cli.cli.console import handle_errors, silence_libraries
+from jointnet_cli.cli.console import open_streams, silence_libraries
 from jointnet_cli.cli.convert import convert
 from jointnet_cli.cli.doctor import doctor
 from jointnet_cli.cli.evaluate import evaluate
@@ -18,6 +18,7 @@ from jointnet_cli.cli.options import expand_flags
 from jointnet_cli.cli.prepare import prepare
 from jointnet_cli.cli.recipe import recipe
 from jointnet_cli.cli.train import train
+from jointnet_cli.cli.usage import Command, Group
 from jointnet_cli.cli.view import view
 from jointnet_cli.tasks import TASKS
 
@@ -33,14 +34,14 @@ EXAMPLES: dict[Callable[..., None], str] = {
 app = typer.Typer(
     name="jointnet",
     help="RGB and geometry from one diffusion model: images with depth, depth of photos, RGBD panoramas.",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
 )
 for _command, _example in EXAMPLES.items():
-    app.command(epilog=f"Example: {_example}", no_args_is_help=_command is not doctor)(
-        handle_errors(expand_flags(_command))
+    app.command(cls=Command, epilog=f"Example: {_example}", no_args_is_help=_command is not doctor)(
+        expand_flags(_command)
     )
 app.add_typer(models)
 app.add_typer(recipe)
@@ -64,4 +65,5 @@ def _root(
 
 def main() -> None:
     """Run the command line on `sys.argv`."""
+    open_streams()
     app(prog_name="jointnet")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
-import functools
 import logging
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,7 +37,9 @@ def stderr() -> Console:
     """Return a console on stderr; rich drops colour and animation off a terminal and honours `NO_COLOR`."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.on_broken_pipe = lambda: None  # type: ignore[method-assign]  # the run goes on without a reader
+    return console
 
 
 def error(message: str, hint: str | None = None) -> None:
@@ -44,15 +47,17 @@ def error(message: str, hint: str | None = None) -> None:
     from rich.text import Text
 
     console = stderr()
-    console.print(Text.assemble(("error: ", "bold red"), message))
-    if hint:
-        console.print(Text.assemble(("hint: ", "bold cyan"), hint))
+    with suppress(OSError):
+        console.print(Text.assemble(("error: ", "bold red"), message))
+        if hint:
+            console.print(Text.assemble(("hint: ", "bold cyan"), hint))
 
 
 def note(message: str, quiet: bool = False) -> None:
     """Print one line about the run on stderr."""
     if not quiet:
-        stderr().print(message, markup=False)
+        with suppress(OSError):
+            stderr().print(message, markup=False)
 
 
 def debugging() -> bool:
@@ -135,40 +140,54 @@ def print_result(line: Mapping[str, Any], paths: Iterable[Path], as_json: bool) 
         print(*paths, sep="\n", flush=True)
 
 
-def handle_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Return `command` with every fault turned into one line on stderr and an exit code.
+def run_guarded(run: Callable[[], int]) -> int:
+    """Return the exit code of a run, with every exception reported as one line on stderr.
 
     0 done, 1 the run or some items failed, 2 the user's fault, 130 Ctrl-C. A reader of stdout that goes away
     (`| head`) ends the run with 1 and no words.
     """
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
+    try:
+        code = run()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        note("interrupted")
+        code = INTERRUPTED
+    except BrokenPipeError:
+        code = RUN_FAILED
+    except Exception as fault:
+        report_error(fault)
+        code = USER_FAULT if isinstance(fault, UserError) else RUN_FAILED
+    for stream in (sys.stdout, sys.stderr):
         try:
-            command(*args, **kwargs)
-            sys.stdout.flush()
-        except KeyboardInterrupt:
-            note("interrupted")
-            raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
-            _detach_stdout()
-            raise typer.Exit(RUN_FAILED) from None
-        except (typer.Exit, typer.Abort, typer.BadParameter):
-            raise
-        except UserError as fault:
-            report_error(fault)
-            raise typer.Exit(USER_FAULT) from None
-        except Exception as fault:
-            report_error(fault)
-            raise typer.Exit(RUN_FAILED) from None
-
-    return run
+            stream.flush()
+        except OSError:  # the interpreter would fail once more on its way out
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return code
 
 
-def _detach_stdout() -> None:
-    # The interpreter flushes stdout once more on its way out; nobody is left to read it.
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
+def open_streams() -> None:
+    """Open streams that the caller closed (`>&-`), and print whatever a stream cannot encode.
+
+    File names that are not UTF-8 are printed as they are, and characters that the encoding lacks as escapes.
+    """
+    codecs.register_error("printable", _encode_printable)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="printable")
+
+
+def _encode_printable(fault: UnicodeError) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error("surrogateescape")(fault)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(fault)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
-from jointnet_cli.cli.console import handle_errors
+from jointnet_cli.cli.usage import Command, Group
 from jointnet_cli.params import (
     INPUT_PANEL as INPUT_PANEL,
 )
@@ -51,7 +51,7 @@ def option(*names: str, env: str | None = None, panel: str | None = None, **sett
 
 def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is not a finite number.")
+        raise typer.BadParameter(f"must be a finite number, got {value}")
     return value
 
 
@@ -178,6 +178,12 @@ def expand_flags(command: Callable[..., None]) -> Callable[..., None]:
         }
         command(**{name: given[name] for name in own}, **made)
 
+    run.former = {  # type: ignore[attr-defined]
+        name: parameter.flags[0].partition("/")[0]
+        for kind, _ in groups.values()
+        for parameter in params(kind)
+        for name in parameter.param.former.split()
+    }
     run.__signature__ = inspect.Signature(list(flags.values()))  # type: ignore[attr-defined]
     run.__annotations__ = {flag.name: flag.annotation for flag in flags.values()}
     return run
@@ -186,16 +192,14 @@ def expand_flags(command: Callable[..., None]) -> Callable[..., None]:
 def command_group(name: str, help: str, commands: Mapping[str, tuple[Callable[..., None], str]]) -> typer.Typer:
     """Return the commands of `jointnet NAME`, each with an example of its use; the first example is also the group's.
 
-    A command that cannot do without words shows its help where there are none.
+    A command with required arguments prints its usage where there are none.
     """
     examples = [example for _, example in commands.values()]
-    group = typer.Typer(
-        name=name, help=help, epilog=f"Example: {examples[0]}", no_args_is_help=True, rich_markup_mode="markdown"
-    )
+    group = typer.Typer(name=name, cls=Group, help=help, epilog=f"Example: {examples[0]}", no_args_is_help=True)
     for word, (command, example) in commands.items():
-        run = handle_errors(expand_flags(command))
+        run = expand_flags(command)
         needs = any(flag.default is inspect.Parameter.empty for flag in inspect.signature(run).parameters.values())
-        group.command(word, epilog=f"Example: {example}", no_args_is_help=needs)(run)
+        group.command(word, cls=Command, epilog=f"Example: {example}", no_args_is_help=needs)(run)
     return group
 
 

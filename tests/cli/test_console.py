@@ -14,14 +14,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from jointnet_cli.cli.console import handle_errors
 from jointnet_cli.cli.options import expand_flags
+from jointnet_cli.cli.usage import Command
 from jointnet_cli.errors import UserError
 
 
 def run(command: Callable[[], None], **environment: str):
     app = typer.Typer()
-    app.command()(handle_errors(command))
+    app.command(cls=Command)(command)
     return CliRunner(env=environment).invoke(app, [])
 
 
@@ -58,8 +58,8 @@ def test_tracebacks_only_on_request():
 
 
 def test_a_closed_pipe_ends_quietly():
-    script = "import typer; from jointnet_cli.cli.console import handle_errors\n"
-    script += "typer.run(handle_errors(lambda: [print('x' * 99) for _ in range(9999)]))"
+    script = "from jointnet_cli.cli.console import run_guarded\n"
+    script += "raise SystemExit(run_guarded(lambda: [print('x' * 99) for _ in range(9999)]))"
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout and process.stderr
     process.stdout.read(10)

@@ -230,8 +230,7 @@ def test_numbers_of_flags_are_finite(invoke, command: str, value: str) -> None:
     for flag in NUMBERS[command].split():
         ran = invoke(*command.split(), flag, value)
         assert (ran.exit_code, ran.stdout) == (2, "")
-        assert f"Invalid value for '{flag}'" in ran.stderr
-        assert "is not a finite number" in ran.stderr or "Input should be" in ran.stderr
+        assert ran.stderr.startswith(f"error: {flag} must be ")
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", '"inf"'])
@@ -239,7 +238,7 @@ def test_numbers_of_tables_are_finite(invoke, value: str) -> None:
     Path("rows.jsonl").write_text(f'{{"prompt": "sea", "guidance": {value}}}\n')
     ran = invoke("generate", "--prompts", "rows.jsonl", "--dry-run")
     assert (ran.exit_code, ran.stdout) == (2, "")
-    assert "rows.jsonl line 1: guidance " in ran.stderr and ("finite" in ran.stderr or "greater" in ran.stderr)
+    assert ran.stderr.startswith("error: rows.jsonl line 1: guidance must be a finite number, got ")
 
 
 def test_a_table_names_channels_too(invoke, untrained: Path) -> None:

@@ -84,18 +84,12 @@ def exr(
 @pytest.fixture(scope="session")
 def converted(exr: Path) -> Callable[..., Path]:
     """`converted("s", "--to", "exr", …)`: the first file that `jointnet convert` makes of `exr`, in a folder of its own."""
-    import typer
     from typer.testing import CliRunner
 
-    from jointnet_cli.cli.console import handle_errors
-    from jointnet_cli.cli.convert import convert
-    from jointnet_cli.cli.options import expand_flags
-
-    app = typer.Typer()
-    app.command()(handle_errors(expand_flags(convert)))
+    from jointnet_cli.cli import app
 
     def run(folder: str, *flags: str) -> Path:
-        ran = CliRunner().invoke(app, [str(exr), *flags, "--out", str(exr.parent / folder), "--overwrite"])
+        ran = CliRunner().invoke(app, ["convert", str(exr), *flags, "--out", str(exr.parent / folder), "--overwrite"])
         assert ran.exit_code == 0, ran.stderr
         return Path(ran.stdout.splitlines()[0])
 
