@@ -19,7 +19,7 @@ DEPTH_KIND = Param(
     "What the depth file's numbers are: disparity (near is large) or distance (near is small).", panel=INPUT_PANEL
 )
 CHANNEL = _Channel("The channel of an EXR that is depth, such as `ViewLayer.Depth.Z`.")
-_NORMAL_LAYER = _Channel("The layer of an EXR whose X, Y, Z are normals, such as `ViewLayer.Normal`.")
+NORMAL_LAYER = _Channel("The layer of an EXR whose X, Y, Z are normals, such as `ViewLayer.Normal`.")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class MapFiles:
     normal: Annotated[Path | None, _File(MODALITIES["normal"].file_help)] = None
     depth_kind: Annotated[DepthKind, DEPTH_KIND] = "auto"
     channel: Annotated[str | None, CHANNEL] = None
-    normal_layer: Annotated[str | None, _NORMAL_LAYER] = None
+    normal_layer: Annotated[str | None, NORMAL_LAYER] = None
 
     @property
     def paths(self) -> dict[str, Path]:

@@ -126,3 +126,22 @@ def test_command_line_names_what_differs_from_the_defaults():
     line = "jointnet make a --as a --span 90 --no-wrap --row 'p q' --row r --side-above 8"
     assert command_line("make", ["a"], settings, Other(Filter(8))) == line
     assert command_line("make", ["-a"], Settings("x"), Settings("x", span=1.5)) == "jointnet make --span 1.5 -- -a"
+
+
+@dataclass(frozen=True)
+class Renamed:
+    distance: Annotated[float, Param("A distance.", former="--scale --length")] = 1.0
+    factor: Annotated[float, Param("A factor.", flag="--scale")] = 2.0
+
+
+def test_former_names_of_flags_work_unless_another_flag_has_the_name():
+    app, got = typer.Typer(), []
+
+    def command(settings: Renamed) -> None:
+        got.append(settings)
+
+    command.__annotations__ = {"settings": Renamed, "return": None}
+    app.command(cls=Command)(expand_flags(command))
+    assert CliRunner().invoke(app, ["--length=3", "--scale", "4"]).exit_code == 0
+    assert got == [Renamed(3.0, 4.0)]
+    assert "length" not in CliRunner().invoke(app, ["--help"]).output

@@ -114,10 +114,12 @@ def _check_scene(items: Sequence[Item], folder: ModelFolder, scene: SceneOptions
     scene.refuse_unused([scene.of_result(panorama=item.request.is_panorama) for item in items])
     if scene.files("") and "depth" not in folder.branches:
         raise UserError("the model has no depth, which meshes, pages, stereo and clips need", "choose another --model")
-    if scene.known:
-        require_files({"known": scene.known}, "--known")
+    if scene.known_distances:
+        require_files({"known_distances": scene.known_distances}, "--known-distances")
         if len(items) > 1:
-            raise UserError("--known holds the distances of one image", f"make one result at a time, not {len(items)}")
+            raise UserError(
+                "--known-distances holds the distances of one image", f"make one result at a time, not {len(items)}"
+            )
 
 
 def _check_inputs(items: Sequence[Item], folder: ModelFolder) -> None:

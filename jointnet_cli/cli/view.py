@@ -31,9 +31,6 @@ Paths = Annotated[
         metavar="PATH", help="Results (EXR, image, `.metadata.json`), or an image with --depth.", show_default=False
     ),
 ]
-OldScale = Annotated[float | None, option("--scale", hidden=True)]
-OldShift = Annotated[float | None, option("--shift", hidden=True)]
-"""Former names of --depth-scale and --depth-shift."""
 Open = Annotated[bool, option("--open", panel=OUTPUT_PANEL, help="Show each page in the browser.")]
 
 
@@ -57,16 +54,12 @@ def view(
     output: OutputOptions,
     scene: SceneOptions = SceneOptions(layers=False),
     model: ModelOptions,
-    scale: OldScale = None,
-    shift: OldShift = None,
 ) -> None:
     """Turn images with depth into navigable 3D scenes.
 
     Writes an interactive viewer per image, one HTML file that needs a browser and no network, and the files of `--mesh`,
     `--stereo` and `--orbit`, and prints their paths. No model is loaded unless `--layers` asks for a second layer.
     """
-    if scale is not None or shift is not None:
-        scene = replace(scene, depth_scale=scale, depth_shift=shift)
     scene = replace(scene, viewer=scene.viewer is not False)
     if not scene.files(""):
         raise UserError("no output is requested", "leave --no-viewer out, or add --mesh, --stereo or --orbit")
@@ -75,8 +68,8 @@ def view(
         raise UserError("--open has no effect: no page is made", "leave --no-viewer or --open out")
     if files.depth and len(paths) > 1:
         raise UserError(f"--depth belongs to one image, not to {len(paths)}", "name one image at a time")
-    if scene.known and len(paths) > 1:
-        raise UserError("--known holds the distances of one image", "name one image at a time")
+    if scene.known_distances and len(paths) > 1:
+        raise UserError("--known-distances holds the distances of one image", "name one image at a time")
     paint = _painter(model) if scene.layers and not output.dry_run else None
     taken: dict[str, Path] = {}
 

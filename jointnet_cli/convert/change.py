@@ -41,13 +41,13 @@ def change(content: Content, target: TargetOptions) -> tuple[Content, list[str]]
 def _changed_depth(
     depth: DepthMap, old: View | None, new: View | None, grid: Grid | None, target: TargetOptions, notes: list[str]
 ) -> DepthMap:
-    if target.metres.depth_scale is not None and depth.quantity == "distance":
+    if target.metres.scale is not None and depth.quantity == "distance":
         depth = replace(depth, scale=None)  # what it once was as disparity no longer matters
     quantity = target.quantity or depth.quantity
     axis = target.axis or depth.axis
     if target.axis is None and grid is not None and "distance" in (quantity, depth.quantity):
         axis = "radial" if isinstance(grid.view, Sphere) else "planar"
-    scale = target.metres.depth_scale if quantity == "disparity" != depth.quantity else None
+    scale = target.metres.scale if quantity == "disparity" != depth.quantity else None
     if axis != depth.axis:
         # A cylinder and a sphere measure planar distance alike, from the same axis, so in it pixels can move.
         depth = change_depth(depth, "distance", "planar", require_view(old, f"{depth.axis} to {axis}"), None)
@@ -123,7 +123,7 @@ def distances(depth: DepthMap) -> NDArray[np.float32]:
         raise UserError(
             "disparity is relative: nothing says how many metres it means",
             f"give --near and --far in metres (for {NEAR:g} and {FAR:g}, say --near {NEAR:g} --far {FAR:g}), "
-            "or --scale and --shift",
+            "or --depth-scale and --depth-shift",
         )
     return depth.scale.distance(depth.values)
 

@@ -1,14 +1,16 @@
-"""What a file holds, in one convention: values as they are meant, and the view they are seen in."""
+"""Content of an image or map file in one convention, and the options of `convert`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.params import INPUT_PANEL, OUTPUT_PANEL, Param
 from jointnet_cli.projection import Projection, Sphere
+from jointnet_cli.scene.exports import DEPTH_SCALE, DEPTH_SHIFT, FAR, NEAR
+from jointnet_cli.task_inputs import CHANNEL, DEPTH_KIND, NORMAL_LAYER, DepthKind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,163 +28,178 @@ End = Literal["near", "far"]
 Green = Literal["opengl", "directx"]
 Format = Literal["exr", "png", "tiff", "npy", "jpg"]
 
-_Metric = partial(Param, panel="Metres")
+_METRES = "Metres"
+_stated = partial(replace, panel=_METRES, shown="what the file states")
 _Wanted = partial(Param, panel="Conventions of the result")
 _Read = partial(Param, panel=INPUT_PANEL)
 
 
 @dataclass(frozen=True)
 class Metres:
-    """What disparity means in metres: distance = 1 / (scale * disparity + shift).
+    """Scale of disparity in metres: distance = 1 / (scale * disparity + shift).
 
     Raises:
-        UserError: one value of a pair, values of both pairs, or numbers that give no distances.
+        UserError: one value of a pair, values of both pairs, or values that give no distances.
     """
 
-    near: Annotated[float | None, _Metric("Distance of disparity 1.", "METRES", shown="file's")] = None
-    far: Annotated[float | None, _Metric("Distance of disparity 0.", "METRES", shown="file's")] = None
-    scale: Annotated[float | None, _Metric("In place of these.", "1/METRES", shown="file's")] = None
-    shift: Annotated[float | None, _Metric("With --scale.", "1/METRES", shown="file's")] = None
+    near: Annotated[float | None, _stated(NEAR)] = None
+    far: Annotated[float | None, _stated(FAR)] = None
+    depth_scale: Annotated[float | None, _stated(DEPTH_SCALE)] = None
+    depth_shift: Annotated[float | None, _stated(DEPTH_SHIFT)] = None
     step: Annotated[
         float | None,
-        _Metric(
-            "A step of distance in 16 bits, 0 for unknown: 0.001 for millimetres.",
+        Param(
+            "Distance per step of 16-bit values, 0 for unknown: 0.001 for millimetres.",
             "METRES",
+            panel=_METRES,
             shown="black is --near, white is --far",
         ),
     ] = None
 
     def __post_init__(self) -> None:
-        _ = self.depth_scale  # raises
+        _ = self.scale  # raises
 
     @property
     def fitted(self) -> bool:
-        """Whether the scale is given by --scale and --shift, which are about the numbers of the file itself."""
-        return self.scale is not None
+        """Whether --depth-scale and --depth-shift state the scale; they apply to the file's own numbers."""
+        return self.depth_scale is not None
 
     @cached_property
-    def depth_scale(self) -> DepthScale | None:
-        """The scale that was given."""
-        ranged, fitted = (self.near, self.far), (self.scale, self.shift)
+    def scale(self) -> DepthScale | None:
+        """The scale that the flags state; `None` without any."""
+        ranged, fitted = (self.near, self.far), (self.depth_scale, self.depth_shift)
         given = [value for value in (*ranged, *fitted) if value is not None]
         if not given and self.step is None:
             return None
         from jointnet_cli.scene.scene import DepthScale
 
         if any(value is not None for value in ranged) and any(value is not None for value in fitted):
-            raise UserError("--near and --far say the same as --scale and --shift", "give one of the two pairs")
+            raise UserError("the scale is given twice", "give --near and --far, or --depth-scale and --depth-shift")
         if self.step is not None and self.step <= 0:
             raise UserError(f"--step must be above 0, got {self.step:g}", "--step 0.001 for millimetres")
-        if self.scale is not None and self.shift is not None:
-            return DepthScale.from_scale(self.scale, self.shift)
+        if self.depth_scale is not None and self.depth_shift is not None:
+            return DepthScale.from_scale(self.depth_scale, self.depth_shift)
         if self.near is not None and self.far is not None:
             return DepthScale.from_range(self.near, self.far, "given")
         if given:
             raise UserError(
-                "only half of the scale is given", "pass both --near and --far, or both --scale and --shift"
+                "only half of the scale is given", "pass both --near and --far, or both --depth-scale and --depth-shift"
             )
         return None
 
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """What files are to become; `None` keeps what they are."""
+    """Format and conventions of the output files; `None` keeps those of the input."""
 
-    to: Annotated[Format, Param("The format.", panel=OUTPUT_PANEL, shown=False)]
+    to: Annotated[Format, Param("Output format.", panel=OUTPUT_PANEL, shown=False)]
     bits: Annotated[
         Literal[8, 16, 32] | None,
-        Param("Bits a sample of PNG and TIFF.", panel=OUTPUT_PANEL, shown="images 8, maps 16 in PNG and 32 in TIFF"),
+        Param("Bits per sample in PNG and TIFF.", panel=OUTPUT_PANEL, shown="images 8, maps 16 in PNG and 32 in TIFF"),
     ] = None
-    quantity: Annotated[Quantity | None, _Wanted("What depth is to be.", flag="--as", shown="what it is")] = None
+    quantity: Annotated[
+        Quantity | None, _Wanted("Depth as disparity or as distance.", flag="--as", shown="unchanged")
+    ] = None
     axis: Annotated[
         Axis | None,
         _Wanted(
-            "Distance along the view (in panoramas from the vertical axis), or from the viewer.",
-            shown="what it is; distance on a sphere is radial",
+            "Measure distance along the view axis (in panoramas: from the vertical axis), or from the viewer.",
+            shown="unchanged; distance on a sphere is radial",
         ),
     ] = None
     white: Annotated[
         End | None,
-        _Wanted("Which end of depth is white, in PNG, TIFF and npy.", shown="near for disparity, far for distance"),
+        _Wanted("Which end of depth is white in PNG, TIFF and npy.", shown="near for disparity, far for distance"),
     ] = None
-    normals: Annotated[Green, _Wanted("Green of normals: up (OpenGL) or down (DirectX).")] = "opengl"
+    normals: Annotated[Green, _Wanted("Green axis of normals: up (OpenGL) or down (DirectX).")] = "opengl"
     projection: Annotated[
-        Literal["equirectangular", "cylindrical"] | None, _Wanted("Cylinder to sphere and back.", shown="what it is")
+        Literal["equirectangular", "cylindrical"] | None,
+        _Wanted("Project cylinders to spheres, or spheres to cylinders.", shown="unchanged"),
     ] = None
     crop: Annotated[
         bool,
         _Wanted(
-            "Of a sphere only what the cylinder showed, placed by GPano's crop fields; or all, the rest black.",
+            "Keep only the part of the sphere that the cylinder shows (GPano records its place), or the whole sphere "
+            "with the rest black.",
             flag="--crop/--whole",
         ),
     ] = False
     width: Annotated[
         int | None,
         _Wanted(
-            "Of the whole sphere, or of the cylinder.", "PIXELS", ge=2, shown="keeps the resolution at the horizon"
+            "Width of the whole sphere, or of the cylinder.",
+            "PIXELS",
+            ge=2,
+            shown="keeps the resolution at the horizon",
         ),
     ] = None
     vertical: Annotated[
         float | None,
-        _Wanted("Height of a cylinder made from a sphere.", "DEGREES", shown="what is known of the sphere, else 90"),
+        _Wanted(
+            "Vertical field of view of a cylinder made from a sphere.",
+            "DEGREES",
+            shown="what the record states, else 90",
+        ),
     ] = None
     metres: Metres = Metres()
-    """What disparity made of distance is to mean, and the range of distance in 16 bits."""
+    """Scale of disparity made from distance, and the range of distance in 16 bits."""
 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What the user says of files; `None` leaves it to them."""
+    """What the flags state about the input files; `None` leaves it to the files."""
 
-    part: Annotated[Part | None, _Read("What the files hold.", flag="--what", shown="by record, name and kind")] = None
-    quantity: Annotated[Quantity | None, _Read("What depth is.", flag="--from-as", shown="what the file says")] = None
-    axis: Annotated[Axis | None, _Read("What distance is measured along.", flag="--from-axis", shown="planar")] = None
-    white: Annotated[End | None, _Read("Which end of depth is white.", flag="--from-white", shown="as for --white")] = (
-        None
-    )
-    normals: Annotated[Green | None, _Read("Where green points.", flag="--from-normals", shown="opengl")] = None
+    part: Annotated[
+        Part | None,
+        _Read("What the files hold.", flag="--content", shown="by record, name and type", former="--what"),
+    ] = None
+    depth_kind: Annotated[DepthKind, replace(DEPTH_KIND, former="--from-as")] = "auto"
+    axis: Annotated[
+        Axis | None, _Read("What the file's distance is measured along.", flag="--from-axis", shown="planar")
+    ] = None
+    white: Annotated[
+        End | None, _Read("Which end of the file's depth is white.", flag="--from-white", shown="as for --white")
+    ] = None
+    normals: Annotated[
+        Green | None, _Read("Green axis of the file's normals.", flag="--from-normals", shown="opengl")
+    ] = None
     projection: Annotated[
-        Kind | None, _Read("How the files look at the scene.", flag="--from-projection", shown="file's")
+        Kind | None, _Read("Projection of the file.", flag="--from-projection", shown="what the file states")
     ] = None
     span: Annotated[
         float | None,
         _Read(
-            "Their horizontal field of view.",
+            "Horizontal field of view of the file.",
             "DEGREES",
             ge=1,
             le=360,
             flag="--from-span",
-            shown="file's; panoramas 360",
+            shown="what the file states; panoramas 360",
         ),
     ] = None
-    channel: Annotated[
-        str | None, _Read("The channel of an EXR that is depth, such as `ViewLayer.Depth.Z`.", "NAME", shown="by name")
-    ] = None
-    normal_layer: Annotated[
-        str | None,
-        _Read("The layer of an EXR whose X, Y, Z are normals, such as `ViewLayer.Normal`.", "NAME", shown="by name"),
-    ] = None
+    channel: Annotated[str | None, CHANNEL] = None
+    normal_layer: Annotated[str | None, NORMAL_LAYER] = None
     metres: Metres = Metres()
 
 
 @dataclass(frozen=True)
 class DepthMap:
-    """Depth with all that is known of its meaning."""
+    """A depth map and its conventions."""
 
     values: NDArray[np.float32]
-    """(H, W): relative disparity in [0, 1], near = 1; or distance in metres, where what is not finite or not positive is
-    sky or unknown."""
+    """(H, W): relative disparity in [0, 1], near = 1; or distance in metres, where values that are not finite or not
+    positive are sky or unknown."""
     quantity: Quantity
     axis: Axis
-    """`planar`: Z of a perspective picture, in panoramas the distance from the vertical axis. `radial`: the distance from
+    """`planar`: Z of a perspective image, in panoramas the distance from the vertical axis. `radial`: the distance from
     the viewer."""
     scale: DepthScale | None = None
-    """What disparity means in metres, where that is known."""
+    """Scale of disparity in metres, if known."""
 
 
 @dataclass(frozen=True)
 class Code:
-    """The depth that a file's black (0) and white (full scale) stand for; in between it is linear."""
+    """The depths of black (0) and white (full scale) in a file; values in between are linear."""
 
     black: float = 0.0
     white: float = 1.0
@@ -201,7 +218,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of a sphere's picture is known, symmetric about its centre; degrees."""
+    """The known part of a spherical image, symmetric about its centre; degrees."""
 
     horizontal: float
     vertical: float
@@ -209,10 +226,10 @@ class Coverage:
 
 @dataclass
 class Content:
-    """The picture and maps of one file, all of one size."""
+    """The image and maps of one file, all of one size."""
 
     view: View | None
-    """How pixels map to directions; `None` where nobody said."""
+    """How pixels map to directions; `None` if unknown."""
     image: NDArray[np.float32] | None = None
     """(H, W, 3) linear light of sRGB's primaries, 0 or more; of OpenEXR also above 1."""
     depth: DepthMap | None = None
@@ -220,24 +237,24 @@ class Content:
     """(H, W, 3) unit vectors: x right, y up, z towards the viewer; zero where there is none. In panorama each column has
     its own axes, y vertical and z level towards the viewer."""
     record: dict[str, Any] = field(default_factory=dict)
-    """What the file's own record says."""
+    """The record in the file, or beside it."""
     texts: dict[str, str] = field(default_factory=dict)
-    """The `parameters` of the picture, if it has them."""
+    """The text `parameters` of the image, if it has one."""
     taken_for: dict[str, str] = field(default_factory=dict)
-    """By part, in words, what the file was taken for."""
+    """How each part was read, in words."""
     left_out: tuple[str, ...] = ()
-    """Channels that are none of these parts."""
+    """Channels that belong to none of these parts."""
     notes: tuple[str, ...] = ()
-    """What had to be decided to read the file."""
+    """Assumptions made to read the file."""
     used: set[str] = field(default_factory=set)
     """The channels that were read, and the flags that had an effect: `--step`, `--from-white`, and `scale` of all that
     state one."""
     coverage: Coverage | None = None
-    """Of a sphere's picture, what is known."""
+    """The known part of a spherical image."""
 
     @property
     def parts(self) -> dict[str, NDArray[np.float32]]:
-        """The arrays that are there, by part."""
+        """The arrays that exist, by part."""
         depth = None if self.depth is None else self.depth.values
         named = {"image": self.image, "depth": depth, "normal": self.normal}
         return {name: values for name, values in named.items() if values is not None}
@@ -250,7 +267,7 @@ class Content:
 
 
 def kind_of(view: View | None) -> Kind | None:
-    """Return the view's name at the command line and in records."""
+    """Return the name of a view in flags and records."""
     if isinstance(view, Sphere):
         return "equirectangular"
     return view.kind if view else None
@@ -260,11 +277,11 @@ def require_view(view: View | None, purpose: str) -> View:
     """Return the view.
 
     Raises:
-        UserError: nobody said what it is.
+        UserError: it is unknown.
     """
     if view is None:
         raise UserError(
-            f"{purpose} needs to know how the picture looks at the scene, and the file does not say",
-            "give --from-projection, and --from-span with its horizontal field of view in degrees",
+            f"{purpose} needs the projection, which the file does not state",
+            "pass --from-projection, and --from-span with the horizontal field of view in degrees",
         )
     return view

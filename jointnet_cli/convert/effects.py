@@ -51,8 +51,8 @@ def _flags_of_parts(source: SourceOptions, target: TargetOptions) -> list[tuple[
         ("depth", "--axis", target.axis is not None),
         ("depth", "--white", target.white is not None),
         ("depth", "--step", target.metres.step is not None),
-        ("depth", _scale_flags(source), target.metres.depth_scale is not None),
-        ("depth", "--from-as", source.quantity is not None),
+        ("depth", _scale_flags(source), target.metres.scale is not None),
+        ("depth", "--depth-kind", source.depth_kind != "auto"),
         ("depth", "--from-axis", source.axis is not None),
         ("depth", "--from-white", source.white is not None),
         ("depth", "--channel", source.channel is not None),
@@ -68,7 +68,7 @@ def _without_effect(path: Path, flag: str, reason: str) -> UserError:
 
 
 def _scale_flags(source: SourceOptions) -> str:
-    return "--scale and --shift" if source.metres.fitted else "--near and --far"
+    return "--depth-scale and --depth-shift" if source.metres.fitted else "--near and --far"
 
 
 def _unused_of_depth(
@@ -83,7 +83,7 @@ def _unused_of_depth(
         known = "it is disparity" if content.depth.quantity == "disparity" else unit
         yield "--step", f"{known}, and no distance of 16 bits is written"
     scaled = changed.depth.quantity == "disparity" or (coded and target.metres.step is None)
-    if target.metres.depth_scale is not None and not scaled and "scale" not in content.used:
+    if target.metres.scale is not None and not scaled and "scale" not in content.used:
         yield _scale_flags(source), f"{unit}, and neither disparity nor a range of 16 bits is written"
     if source.white is not None and "--from-white" not in content.used:
         yield "--from-white", "its distances have no white"

@@ -128,10 +128,11 @@ def _read_depth(path: Path, content: Content, source: SourceOptions, stated: Con
         content.used.add(channel)
     content.notes = tuple(dict.fromkeys([*content.notes, *numbers.notes]))
     of_channel = kind_of_channel(channel)
-    told = source.quantity or (None if of_channel else stated.quantity) or of_channel or numbers.kind
+    given = None if source.depth_kind == "auto" else source.depth_kind
+    told = given or (None if of_channel else stated.quantity) or of_channel or numbers.kind
     quantity: Quantity = "distance" if told == "distance" else "disparity"
     code = _code(path, quantity, numbers, source, stated, content.used)
-    values, scale = code.decode(stored), source.metres.depth_scale or stated.scale
+    values, scale = code.decode(stored), source.metres.scale or stated.scale
     note = f"{quantity}{f' (channel {channel})' if channel else ''}"
     if quantity == "disparity":
         note += ", white is near" if code.white > code.black else ", white is far"
@@ -169,13 +170,13 @@ def _code(
             f"{path} holds distance in whole numbers, and does not say of which unit",
             "give --step in metres: 0.001 for millimetres, 1 for metres",
         )
-    if source.metres.depth_scale is None:
+    if source.metres.scale is None:
         raise UserError(
             f"{path} holds distance as grey, and does not say which",
             "give --step (0.001 for millimetres), or the metres of black and white with --near and --far",
         )
     used |= {"--from-white", "scale"}
-    near, far = source.metres.depth_scale.near, source.metres.depth_scale.far
+    near, far = source.metres.scale.near, source.metres.scale.far
     return Code(far, near) if source.white == "near" else Code(near, far)
 
 
@@ -263,7 +264,7 @@ def _fractions(path: Path) -> NDArray[np.float32]:
     fractions: NDArray[np.float32] = (values / scale).astype(np.float32)
     if not ((fractions >= 0) & (fractions <= 1)).all():
         message = f"{path} holds numbers that are not from 0 to 1, as a picture in floating point has them"
-        raise UserError(message, "divide it by its full scale, or give --what normal for vectors")
+        raise UserError(message, "divide it by its full scale, or give --content normal for vectors")
     return fractions
 
 

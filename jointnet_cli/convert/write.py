@@ -138,7 +138,7 @@ def _code(depth: DepthMap, target: TargetOptions, bits: int) -> Code | None:
         return None
     if target.metres.step is not None:
         return Code(0, target.metres.step * 65535)
-    given = target.metres.depth_scale
+    given = target.metres.scale
     scale = given if given and not depth.scale else covering(distances(depth), depth.scale)
     return Code(scale.far, scale.near) if target.white == "near" else Code(scale.near, scale.far)
 

@@ -65,8 +65,18 @@ EXPORTS = {
 MAX_TRIANGLES = 1_200_000
 
 _Scene = partial(Param, panel=SCENE_PANEL)
-_SCALE_FLAGS = ("near", "far", "depth_scale", "depth_shift", "known")
-_MESH_FLAGS = ("skirt", "max_triangles")
+_SCALE_FLAGS = ("near", "far", "depth_scale", "depth_shift", "known_distances")
+_MESH_FLAGS = ("watertight", "max_triangles")
+
+NEAR = _Scene("Distance of the nearest point (disparity 1).", "METRES", shown="1")
+FAR = _Scene("Distance of the farthest point (disparity 0).", "METRES", shown="30")
+DEPTH_SCALE = _Scene(
+    "With --depth-shift, in place of --near and --far: 1 / distance = scale * disparity + shift.",
+    "1/METRES",
+    shown=False,
+    former="--scale",
+)
+DEPTH_SHIFT = _Scene("See --depth-scale.", "1/METRES", shown=False, former="--shift")
 
 
 @dataclass(frozen=True)
@@ -77,34 +87,29 @@ class ScaleOptions:
         UserError: two ways to state the scale, half of one, or a range without distances.
     """
 
-    near: Annotated[float | None, _Scene("Distance of the nearest point (disparity 1).", "METRES", shown="1")] = None
-    far: Annotated[float | None, _Scene("Distance of the farthest point (disparity 0).", "METRES", shown="30")] = None
-    depth_scale: Annotated[
-        float | None,
-        _Scene(
-            "With --depth-shift, in place of --near and --far: 1 / distance = scale * disparity + shift.",
-            "PER_METRE",
-            shown=False,
-        ),
-    ] = None
-    depth_shift: Annotated[float | None, _Scene("See --depth-scale.", "PER_METRE", shown=False)] = None
-    known: Annotated[
+    near: Annotated[float | None, NEAR] = None
+    far: Annotated[float | None, FAR] = None
+    depth_scale: Annotated[float | None, DEPTH_SCALE] = None
+    depth_shift: Annotated[float | None, DEPTH_SHIFT] = None
+    known_distances: Annotated[
         Path | None,
         _Scene(
-            "File of known distances that the scale is fitted to, a line `x,y,distance` (pixels, metres) each.",
+            "Fit the scale to the distances in this file: a line `x,y,distance` (pixels, metres) per point.",
             "CSV",
             shown=False,
+            former="--known",
         ),
     ] = None
 
     def __post_init__(self) -> None:
         if self.stated > 1:
             raise UserError(
-                "the scale is given twice", "give --near and --far, or --depth-scale and --depth-shift, or --known"
+                "the scale is given twice",
+                "give --near and --far, or --depth-scale and --depth-shift, or --known-distances",
             )
         if (self.depth_scale is None) != (self.depth_shift is None):
             raise UserError("pass both --depth-scale and --depth-shift", "give both")
-        if self.known is None and self.stated:
+        if self.known_distances is None and self.stated:
             self._stated()
 
     @property
@@ -112,7 +117,7 @@ class ScaleOptions:
         """In how many ways the scale is stated."""
         return sum(
             any(value is not None for value in way)
-            for way in ((self.near, self.far), (self.depth_scale, self.depth_shift), (self.known,))
+            for way in ((self.near, self.far), (self.depth_scale, self.depth_shift), (self.known_distances,))
         )
 
     def scale(self, disparity: NDArray[np.float32]) -> DepthScale:
@@ -121,11 +126,11 @@ class ScaleOptions:
         Raises:
             UserError: known distances that do not fit the image.
         """
-        if self.known is None:
+        if self.known_distances is None:
             return self._stated()
-        from jointnet_cli.scene.scene import DepthScale, read_known
+        from jointnet_cli.scene.scene import DepthScale, read_known_distances
 
-        return DepthScale.fit(disparity, read_known(self.known))
+        return DepthScale.fit(disparity, read_known_distances(self.known_distances))
 
     def _stated(self) -> DepthScale:
         from jointnet_cli.scene.scene import FAR, NEAR, DepthScale
@@ -161,7 +166,9 @@ class SceneOptions(ScaleOptions):
     sharpen: Annotated[bool, _Scene("Sharpen blurred depth edges in the scene; the depth files stay as they are.")] = (
         False
     )
-    skirt: Annotated[bool, _Scene("Close the mesh with walls, so that it is watertight.")] = False
+    watertight: Annotated[
+        bool, _Scene("Close the mesh with side and back walls, as for 3D printing.", former="--skirt")
+    ] = False
     max_triangles: Annotated[int, _Scene("Simplify the mesh to at most this many triangles.", "N", ge=100)] = (
         MAX_TRIANGLES
     )
@@ -226,7 +233,7 @@ def write_exports(
         from jointnet_cli.scene.mesh import scene_mesh
 
         with timed(timings, "mesh"):
-            mesh = scene_mesh(scene, skirt=wanted.skirt, max_triangles=wanted.max_triangles)
+            mesh = scene_mesh(scene, watertight=wanted.watertight, max_triangles=wanted.max_triangles)
     for key, path in files.items():
         with timed(timings, "viewer" if key == "viewer" else "files"):
             _write(key, path, scene, mesh, title, record)

@@ -24,7 +24,7 @@ _BACK, _DOME = 1.05, 1.1
 """Where the back of a skirt and the sky are, in units of the farthest distance."""
 
 
-def scene_mesh(scene: Scene, *, max_triangles: int, cut: float = CUT, skirt: bool = False) -> Meshes:
+def scene_mesh(scene: Scene, *, max_triangles: int, cut: float = CUT, watertight: bool = False) -> Meshes:
     """The surfaces of a scene around its viewer at the origin: metres, x right, y up, -z forward, faces to the viewer.
 
     Its geometries, those without a triangle left out, have `max_triangles` together at most:
@@ -32,7 +32,7 @@ def scene_mesh(scene: Scene, *, max_triangles: int, cut: float = CUT, skirt: boo
     - `front`: what the picture shows but the sky, cut where distances jump by more than the factor `cut`;
     - `behind`: what the second layer shows, with pixels around it where the front ends, so that no crack shows;
     - `sky`: see `sky_dome`;
-    - `skirt`, if asked for: walls from all edges of the front to a back beyond it. Front and skirt, their vertices merged
+    - `skirt`, if `watertight`: walls from all edges of the front to a back beyond it. Front and skirt, their vertices merged
       by position, are watertight.
 
     A vertex is a pixel, or what simplification makes of several (`triangulate`). Each geometry has one texture of the picture's
@@ -51,7 +51,7 @@ def scene_mesh(scene: Scene, *, max_triangles: int, cut: float = CUT, skirt: boo
     make = partial(triangulate, front.distance, projection, cut)
     material = _material("front", front.image)
     parts: dict[str, Trimesh] = {}
-    if skirt:
+    if watertight:
         sheet, walls = with_skirt(make, farthest * _BACK, share)
         parts |= {"front": _textured(sheet, material), "skirt": _textured(walls, material)}
     else:

@@ -181,7 +181,7 @@ def scene_of(
     return Scene(Layer(image, distance), None, projection, scale)
 
 
-def read_known(path: Path) -> NDArray[np.float64]:
+def read_known_distances(path: Path) -> NDArray[np.float64]:
     """Known distances (N, 3) from a CSV file of `x,y,distance` a line; a heading, empty lines and `#` lines are passed over.
 
     Raises:

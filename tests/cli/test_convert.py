@@ -94,7 +94,7 @@ def test_the_record_goes_along_and_says_what_is_true_now(convert, rgbd):
 def test_a_chain_through_every_format_comes_back(convert, rgbd, disparity):
     steps = [
         ["--to", "exr", "--as", "distance", *RANGE],
-        ["--to", "tiff", "--axis", "radial", "--what", "depth"],
+        ["--to", "tiff", "--axis", "radial", "--content", "depth"],
         ["--to", "npy"],
         ["--to", "exr", "--axis", "planar"],
         ["--to", "npy", "--as", "disparity", "--white", "far"],
@@ -120,7 +120,7 @@ def test_spheres_and_back(convert, rgbd, disparity):
     assert "distance in metres, distance from the viewer, equirectangular 360 degrees" in there.stderr
 
     cut = convert(
-        str(rgbd), "--to", "png", "--projection", "equirectangular", "--crop", "--what", "image", "--out", "c"
+        str(rgbd), "--to", "png", "--projection", "equirectangular", "--crop", "--content", "image", "--out", "c"
     )
     assert cut.exit_code == 0, cut.stderr
     assert "envmap" not in read_exr(rgbd).attributes
@@ -141,8 +141,8 @@ def test_spheres_and_back(convert, rgbd, disparity):
 
 def test_millimetres_of_a_depth_camera(convert):
     Image.fromarray(np.array([[0, 1000, 65535]], np.uint16)).save("camera.png")
-    assert "which" in convert("camera.png", "--to", "exr", "--from-as", "distance").stderr
-    ran = convert("camera.png", "--to", "exr", "--from-as", "distance", "--step", "0.001", "--out", "o")
+    assert "which" in convert("camera.png", "--to", "exr", "--depth-kind", "distance").stderr
+    ran = convert("camera.png", "--to", "exr", "--depth-kind", "distance", "--step", "0.001", "--out", "o")
     assert ran.exit_code == 0, ran.stderr
     np.testing.assert_allclose(read_exr(Path("o/camera.exr")).channels["Z"], [[0, 1, 65.535]], rtol=1e-6)
     ran = convert("o/camera.exr", "--to", "png", "--step", "0.001", "--out", "p")
@@ -153,8 +153,8 @@ def test_raw_disparity_keeps_its_fit(convert):
     raw = np.array([[2.0, 10.0, 40.0]], np.float32)
     np.save("raw.npy", raw)
     ran = convert(
-        *("raw.npy", "--to", "npy", "--from-as", "disparity", "--as", "distance"),
-        *("--scale", "0.02", "--shift", "0.1", "--out", "o"),
+        *("raw.npy", "--to", "npy", "--depth-kind", "disparity", "--as", "distance"),
+        *("--depth-scale", "0.02", "--depth-shift", "0.1", "--out", "o"),
     )
     assert ran.exit_code == 0, ran.stderr
     assert "2 to 40 brought to 0 to 1" in ran.stderr
@@ -201,14 +201,14 @@ def test_blender_and_anonymous_files_are_read(convert, disparity):
         (["--to", "exr", "--white", "far"], "holds the values themselves"),
         (["--to", "exr", "--bits", "16"], "no choice of bits"),
         (["--to", "png", "--bits", "8"], "--bits 16"),
-        (["--to", "png", "--near", "1"], "pass both --near and --far, or both --scale and --shift"),
-        (["--to", "png", "--near", "1", "--shift", "1"], "one of the two pairs"),
+        (["--to", "png", "--near", "1"], "pass both --near and --far, or both --depth-scale and --depth-shift"),
+        (["--to", "png", "--near", "1", "--shift", "1"], "the scale is given twice"),
         (["--to", "png", "--near", "3", "--far", "1"], "--near must be positive and less than --far, got 3 and 1"),
         (["--to", "tiff", "--as", "distance", *RANGE, "--white", "near"], "has no white"),
         (["--to", "png", "--out", "."], "written over"),
         (["--to", "png", "--projection", "cylindrical"], "perspective"),
         (["--to", "png", "--from-projection", "perspective"], "how wide"),
-        (["--to", "png", "--what", "normal"], "grey"),
+        (["--to", "png", "--content", "normal"], "grey"),
     ],
 )
 def test_faults_are_said_before_anything_is_written(convert, flags, words):
@@ -290,7 +290,7 @@ def test_all_parts_of_a_file_are_converted(convert):
     assert image[..., 0].tolist() == [[0, 137, 137, 0], [0, 0, 0, 0]]  # sRGB of a quarter of the light
     np.testing.assert_array_equal(depth, [[np.nan, 2, 4, np.nan], [np.nan] * 4])
     assert normals[..., 2].tolist() == [[0, 1, 1, 0], [0, 0, 0, 0]]
-    ran = convert("parts.exr", "--to", "png", "--what", "depth", "--step", "0.001", "--out", "p")
+    ran = convert("parts.exr", "--to", "png", "--content", "depth", "--step", "0.001", "--out", "p")
     assert np.asarray(Image.open("p/parts.png")).tolist() == [[0, 2000, 4000, 0], [0] * 4]
 
 

@@ -30,14 +30,14 @@ def _files() -> None:
     [
         "metres.npy --to exr --step 0.001: --step has no effect: its distances are metres",
         "metres.npy --to exr --near 1 --far 9: --near and --far have no effect",
-        "metres.npy --to npy --scale 1 --shift 1: --scale and --shift have no effect",
+        "metres.npy --to npy --depth-scale 1 --depth-shift 1: --depth-scale and --depth-shift have no effect",
         "metres.npy --to npy --from-white near: --from-white has no effect",
         "z.exr --to npy --step 1: --step has no effect",
         "grey.png --to npy --step 1: --step has no effect: it is disparity",
         "grey.png --to png --step 1: --step has no effect: it is disparity",
-        "grey.png --to npy --from-as distance --step 1 --near 1 --far 9: --near and --far have no effect",
-        "grey.png --to npy --from-as distance --step 1 --from-white near: --from-white has no effect",
-        "whole.npy --to png --from-as disparity --step 1: --step has no effect: it is disparity",
+        "grey.png --to npy --depth-kind distance --step 1 --near 1 --far 9: --near and --far have no effect",
+        "grey.png --to npy --depth-kind distance --step 1 --from-white near: --from-white has no effect",
+        "whole.npy --to png --depth-kind disparity --step 1: --step has no effect: it is disparity",
         "photo.png --to png --as distance: --as has no effect: the file holds no depth",
         "photo.png --to png --axis radial: --axis has no effect",
         "photo.png --to png --step 1: --step has no effect",
@@ -48,7 +48,7 @@ def _files() -> None:
         "photo.png --to png --from-axis planar: --from-axis has no effect",
         "photo.png --to png --channel Z: photo.png has no channel Z",
         "n.normal.png --to png --normal-layer N: has no channel N",
-        "n.normal.png --to png --from-as distance: --from-as has no effect",
+        "n.normal.png --to png --depth-kind distance: --depth-kind has no effect",
         "photo.png --to png --crop: --crop has no effect",
         "photo.png --to png --width 8: --width has no effect",
         "photo.png --to png --vertical 8: --vertical has no effect",
@@ -56,8 +56,8 @@ def _files() -> None:
         "photo.png --to png --projection cylindrical --crop --from-projection equirectangular: --crop has no effect",
         "photo.png --to png --projection cylindrical --vertical 0 --from-projection equirectangular: cannot be 0 degrees",
         "whole.npy --to exr: holds distance in whole numbers, and does not say of which unit",
-        "grey.png --to exr --step 0 --from-as distance: --step must be above 0, got 0",
-        "grey.png --to exr --near 0 --far 3 --from-as distance: --near must be positive and less than --far, got 0 and 3",
+        "grey.png --to exr --step 0 --depth-kind distance: --step must be above 0, got 0",
+        "grey.png --to exr --near 0 --far 3 --depth-kind distance: --near must be positive and less than --far, got 0 and 3",
     ],
 )
 def test_convert_refuses_what_has_no_effect(invoke, words: str) -> None:
@@ -83,28 +83,28 @@ def test_a_step_is_metres_of_one_in_whole_numbers_of_any_type(invoke, name: str)
     write_channels(Path("uint.exr"), {"Z": levels.astype(np.uint32)}, {})
     Image.fromarray(levels.astype(np.uint16)).save("grey.tiff")
     Image.fromarray(levels.astype(np.int32)).save("int.tiff")
-    ran = invoke("convert", name, "--to", "npy", "--from-as", "distance", "--step", "0.001", "--out", "o")
+    ran = invoke("convert", name, "--to", "npy", "--depth-kind", "distance", "--step", "0.001", "--out", "o")
     assert ran.exit_code == 0, ran.stderr
     np.testing.assert_allclose(np.load(f"o/{Path(name).stem}.npy"), METRES, atol=0.00051)
 
 
 def test_a_step_of_eight_bits_is_one_level(invoke) -> None:
     Image.fromarray(np.array([[0, 10, 255]], np.uint8)).save("byte.png")
-    assert invoke("convert", "byte.png", "--to", "npy", "--from-as", "distance", "--step", "0.1").exit_code == 0
+    assert invoke("convert", "byte.png", "--to", "npy", "--depth-kind", "distance", "--step", "0.1").exit_code == 0
     np.testing.assert_allclose(np.load("outputs/byte.npy"), [[0, 1, 25.5]], rtol=1e-6)
 
 
 def test_a_step_is_a_level_of_the_file_whatever_its_full_scale(invoke) -> None:
     levels = np.rint(METRES * 1000).astype(">u2")
     Path("camera.pgm").write_bytes(b"P5\n8 4\n5000\n" + levels.tobytes())
-    assert invoke("convert", "camera.pgm", "--to", "npy", "--from-as", "distance", "--step", "0.001").exit_code == 0
+    assert invoke("convert", "camera.pgm", "--to", "npy", "--depth-kind", "distance", "--step", "0.001").exit_code == 0
     np.testing.assert_allclose(np.load("outputs/camera.npy"), levels / 1000, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("number", "dtype"), [(np.nan, "f4"), (255, "f8"), (-1, "i2")])
 def test_convert_refuses_pictures_of_an_unknown_range(invoke, number: float, dtype: str) -> None:
     np.save("colours.npy", np.full((4, 8, 3), number).astype(dtype))
-    ran = invoke("convert", "colours.npy", "--what", "image", "--to", "png")
+    ran = invoke("convert", "colours.npy", "--content", "image", "--to", "png")
     assert (ran.exit_code, ran.stdout) == (2, "")
     assert "colours.npy holds n" in ran.stderr
 
@@ -122,13 +122,13 @@ def test_convert_counts_the_colours_that_it_cuts_off(invoke) -> None:
 def test_convert_hints_at_the_flag_of_what_is_missing(invoke) -> None:
     write_channels(Path("p.exr"), {f"P.{axis}": METRES for axis in "XYZ"}, {})
     for part, flag in (("depth", "--channel NAME"), ("normal", "--normal-layer NAME"), ("image", "P.X, P.Y, P.Z\n")):
-        ran = invoke("convert", "p.exr", "--to", "npy", "--what", part)
+        ran = invoke("convert", "p.exr", "--to", "npy", "--content", part)
         assert ran.exit_code == 2 and f"p.exr holds no {part}" in ran.stderr and flag in ran.stderr
 
 
 def test_white_is_near_in_distances_between_near_and_far(invoke) -> None:
     Image.fromarray(np.array([[0, 65535, 13107]], np.uint16)).save("white.png")
-    flags = ["--to", "npy", "--from-as", "distance", "--near", "2", "--far", "12"]
+    flags = ["--to", "npy", "--depth-kind", "distance", "--near", "2", "--far", "12"]
     assert invoke("convert", "white.png", *flags, "--from-white", "near", "--out", "near").exit_code == 0
     assert invoke("convert", "white.png", *flags, "--from-white", "far", "--out", "far").exit_code == 0
     assert invoke("convert", "white.png", *flags, "--out", "bare").exit_code == 0
@@ -153,12 +153,12 @@ def test_convert_says_which_channel_it_took_and_takes_another(invoke) -> None:
         (["--near", "5"], "--near has no effect: no scene is made"),
         (["--far", "5"], "--far has no effect: no scene is made"),
         (["--depth-scale", "1", "--depth-shift", "1"], "--depth-scale has no effect"),
-        (["--known", "known.csv"], "--known has no effect"),
+        (["--known-distances", "known.csv"], "--known-distances has no effect"),
         (["--sharpen"], "--sharpen has no effect: no scene is made"),
         (["--no-layers"], "--no-layers has no effect: no scene is made"),
         (["--depth-kind", "distance"], "--depth-kind has no effect: no depth file is given"),
-        (["--skirt"], "--skirt has no effect: no mesh is made"),
-        (["--viewer", "--skirt"], "--skirt has no effect: no mesh is made"),
+        (["--watertight"], "--watertight has no effect: no mesh is made"),
+        (["--viewer", "--watertight"], "--watertight has no effect: no mesh is made"),
         (["--mesh", "points", "--max-triangles", "500"], "--max-triangles has no effect: no mesh is made"),
         (["--near", "0", "--viewer"], "must be positive and less than --far, got 0 and 30"),
         (["--far", "0", "--viewer"], "must be positive and less than --far, got 1 and 0"),
@@ -177,14 +177,14 @@ def test_image_commands_refuse_flags_without_an_effect(invoke, arguments: list[s
 
 
 def test_a_panorama_has_a_scene_by_itself(invoke) -> None:
-    assert invoke("panorama", "sea", "--near", "5", "--skirt", "--dry-run").exit_code == 0
-    ran = invoke("panorama", "sea", "--no-viewer", "--mesh", "points", "--skirt", "--dry-run")
-    assert ran.exit_code == 2 and "--skirt has no effect" in ran.stderr
+    assert invoke("panorama", "sea", "--near", "5", "--watertight", "--dry-run").exit_code == 0
+    ran = invoke("panorama", "sea", "--no-viewer", "--mesh", "points", "--watertight", "--dry-run")
+    assert ran.exit_code == 2 and "--watertight has no effect" in ran.stderr
 
 
 def test_view_refuses_flags_without_an_effect(invoke) -> None:
-    ran = invoke("view", "photo.png", "--depth", "z.exr", "--skirt")
-    assert ran.exit_code == 2 and "--skirt has no effect: no mesh is made" in ran.stderr
+    ran = invoke("view", "photo.png", "--depth", "z.exr", "--watertight")
+    assert ran.exit_code == 2 and "--watertight has no effect: no mesh is made" in ran.stderr
     ran = invoke("view", "photo.png", "--depth", "z.exr", "--near", "0")
     assert ran.exit_code == 2 and "must be positive and less than --far, got 0 and 30" in ran.stderr
 
@@ -218,8 +218,8 @@ NUMBERS = {
     "refine photo.png": "--scale --strength --guidance --span --far",
     "inpaint photo.png sea": "--strength --guidance --span --near",
     "panorama sea": "--span --whole-image-until --whole-image-weight --guidance --far",
-    "view photo.png": "--span --near --far --scale --shift",
-    "convert grey.png --to png": "--near --far --scale --shift --step --from-span --vertical",
+    "view photo.png": "--span --near --far --depth-scale --depth-shift",
+    "convert grey.png --to png": "--near --far --depth-scale --depth-shift --step --from-span --vertical",
     "prepare": "--aspect-below --aesthetic-above",
 }
 

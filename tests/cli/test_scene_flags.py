@@ -80,7 +80,7 @@ def test_known_distances_fit_the_scale(invoke):
     near, far = (np.unravel_index(at, disparity.shape) for at in (disparity.argmax(), disparity.argmin()))
     lines = [f"{column},{row},{metres}" for (row, column), metres in ((near, 3), (far, 12))]
     Path("known.csv").write_text("\n".join(["x,y,distance", *lines]) + "\n")
-    files = made(invoke("generate", "reef", "--json", "--known", "known.csv", "--mesh", "glb", "--out", "b"))
+    files = made(invoke("generate", "reef", "--json", "--known-distances", "known.csv", "--mesh", "glb", "--out", "b"))
     scale = trimesh.load(files["mesh"], process=False).metadata
     distance = 1 / (disparity * (1 / scale["near"] - 1 / scale["far"]) + 1 / scale["far"])
     assert (distance[near], distance[far]) == (pytest.approx(3, rel=1e-4), pytest.approx(12, rel=1e-4))
@@ -102,10 +102,10 @@ def test_without_layers_nothing_is_painted_behind(invoke):
         (["--near", "5", "--far", "2"], "--near must be positive and less than --far, got 5 and 2"),
         (["--near", "2", "--depth-scale", "1", "--depth-shift", "1"], "given twice"),
         (["--depth-scale", "1"], "pass both"),
-        (["--known", "nowhere.csv", "--viewer"], "nowhere.csv"),
+        (["--known-distances", "nowhere.csv", "--viewer"], "nowhere.csv"),
         (["--orbit", "clips/a.mp4"], "must be a bare .mp4 file name"),
         (["--orbit", "clip.avi"], "must be a bare .mp4 file name"),
-        (["--known", "known.csv", "--count", "2", "--viewer"], "one image"),
+        (["--known-distances", "known.csv", "--count", "2", "--viewer"], "one image"),
     ],
 )
 def test_faults_are_named_before_anything_is_made(invoke, flags, fault):

@@ -109,7 +109,7 @@ def test_views_between_which_there_is_no_way() -> None:
     flat = Content(Projection("perspective", 60.0), np.ones((4, 4, 3), np.float32))
     with pytest.raises(UserError, match="perspective"):
         change(flat, TargetOptions("png", projection="equirectangular"))
-    with pytest.raises(UserError, match="does not say"):
+    with pytest.raises(UserError, match="does not state"):
         change(Content(None, np.ones((4, 4, 3), np.float32)), TargetOptions("png", projection="equirectangular"))
     with pytest.raises(UserError, match="half"):
         to_sphere(RING, 4, 16, 15, False)

@@ -27,7 +27,7 @@ def gpano(program):
 
 @pytest.mark.parametrize("to", ["png", "jpg"])
 def test_a_whole_sphere(gpano, converted, to):
-    path = converted(to, "--to", to, "--what", "image", "--projection", "equirectangular")
+    path = converted(to, "--to", to, "--content", "image", "--projection", "equirectangular")
     found = gpano(path)
     assert found.items() >= FIELDS.items()
     assert found["ProjectionType"] == "equirectangular"
@@ -37,7 +37,7 @@ def test_a_whole_sphere(gpano, converted, to):
 
 @pytest.mark.parametrize("to", ["png", "jpg"])
 def test_a_part_of_a_sphere(gpano, converted, to):
-    found = gpano(converted(f"{to}-cut", "--to", to, "--what", "image", "--projection", "equirectangular", "--crop"))
+    found = gpano(converted(f"{to}-cut", "--to", to, "--content", "image", "--projection", "equirectangular", "--crop"))
     assert found.items() >= FIELDS.items()
     assert found["FullPanoHeightPixels"] == WIDTH // 2
     assert found["CroppedAreaImageHeightPixels"] == found["ImageHeight"] < WIDTH // 2
@@ -45,13 +45,13 @@ def test_a_part_of_a_sphere(gpano, converted, to):
 
 
 def test_a_cylinder(gpano, converted):
-    found = gpano(converted("cylinder", "--to", "png", "--what", "image"))
+    found = gpano(converted("cylinder", "--to", "png", "--content", "image"))
     assert found.items() >= FIELDS.items()
     assert found["ProjectionType"] == "cylindrical"
     assert found["CroppedAreaTopPixels"] == -found["ImageHeight"] // 2
 
 
 def test_the_record_of_a_png(program, converted):
-    path = converted("record", "--to", "png", "--what", "image")
+    path = converted("record", "--to", "png", "--content", "image")
     (found,) = json.loads(program("exiftool", "-json", "-Jointnet", path))
     assert json.loads(found["Jointnet"])["origin"]["prompt"] == "ocean reef"

@@ -50,7 +50,7 @@ def scenes(panorama: Scene, picture: np.ndarray, disparity: np.ndarray) -> dict[
 @pytest.mark.parametrize("skirt", [False, True])
 def test_no_errors_and_no_warnings(validate, panorama, picture, disparity, tmp_path, name, skirt):
     scene = scenes(panorama, picture, disparity)[name]
-    write_glb(tmp_path / "scene.glb", mesh_of(scene, skirt=skirt), {"prompt": "ocean reef", "seed": 3})
+    write_glb(tmp_path / "scene.glb", mesh_of(scene, watertight=skirt), {"prompt": "ocean reef", "seed": 3})
     report = validate(tmp_path / "scene.glb")
     found = report["issues"]
     assert (found["numErrors"], found["numWarnings"]) == (0, 0), found["messages"]

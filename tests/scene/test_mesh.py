@@ -148,7 +148,7 @@ def test_no_triangle_spans_a_jump(disparity: NDArray[np.float32], projection: Pr
     st.sampled_from([10**6, 60]),
 )
 def test_front_and_skirt_are_watertight(disparity: NDArray[np.float32], projection: Projection, limit: int) -> None:
-    made = mesh_of(scene(disparity, projection), skirt=True, max_triangles=limit)
+    made = mesh_of(scene(disparity, projection), watertight=True, max_triangles=limit)
     if "front" not in made.geometry:
         return
     solid = welded(made.geometry["front"], made.geometry["skirt"])
@@ -179,7 +179,7 @@ def test_triangles_stay_within_their_limit(projection: Projection, skirt: bool) 
     disparity = hills()
     whole = scene_of(picture(*disparity.shape), disparity, projection, DepthScale.from_range())
     for limit in (300, 2000):
-        made = mesh_of(whole, skirt=skirt, max_triangles=limit)
+        made = mesh_of(whole, watertight=skirt, max_triangles=limit)
         assert limit / 3 < sum(len(mesh.faces) for mesh in made.geometry.values()) <= limit
 
 

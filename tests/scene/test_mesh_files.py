@@ -42,7 +42,7 @@ def header(path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("projection", [RING, FLAT])
 def test_a_glb_reads_back(projection: Projection, tmp_path: Path) -> None:
-    made = mesh_of(scene(projection), skirt=True)
+    made = mesh_of(scene(projection), watertight=True)
     path = tmp_path / "place.glb"
     write_glb(path, made, {"prompt": "café 海"})
     again = trimesh.load(path, process=False)
@@ -94,7 +94,7 @@ def test_points_are_the_pixels_of_both_layers_without_the_sky(tmp_path: Path) ->
 
 
 def test_an_obj_reads_back_with_its_textures(tmp_path: Path) -> None:
-    made = mesh_of(scene(), skirt=True)
+    made = mesh_of(scene(), watertight=True)
     files = write_obj(tmp_path / "place.mesh.obj", made)
     assert sorted(tmp_path.iterdir()) == sorted(files)
     assert [path.name for path in files[:3]] == [f"place.mesh.{name}.png" for name in ("front", "behind", "sky")]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.projection import Projection
-from jointnet_cli.scene.scene import DepthScale, read_known, scene_of
+from jointnet_cli.scene.scene import DepthScale, read_known_distances, scene_of
 
 RAMP = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
 """A disparity that differs at every pixel."""
@@ -75,7 +75,7 @@ def test_a_scale_is_above_zero(given_: tuple[float, float]) -> None:
 def test_known_distances_are_read(tmp_path: Path) -> None:
     file = tmp_path / "known.csv"
     file.write_text("\ufeffx,y,distance\n# door\n3, 4, 2.5\n\n10.5,0,1e2\n", encoding="utf-8")
-    assert read_known(file).tolist() == [[3, 4, 2.5], [10.5, 0, 100]]
+    assert read_known_distances(file).tolist() == [[3, 4, 2.5], [10.5, 0, 100]]
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_known_distances_are_read(tmp_path: Path) -> None:
 def test_faults_in_known_distances_name_their_line(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "known.csv").write_text(text)
     with pytest.raises(UserError, match=words):
-        read_known(tmp_path / "known.csv")
+        read_known_distances(tmp_path / "known.csv")
     with pytest.raises(UserError, match="cannot be read"):
-        read_known(tmp_path / "missing.csv")
+        read_known_distances(tmp_path / "missing.csv")
 
 
 def test_the_sky_is_infinitely_far() -> None:
