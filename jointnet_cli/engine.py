@@ -15,7 +15,7 @@ from jointnet_cli.model.checkpoint import JointModel, load_model
 from jointnet_cli.model.folder import RGB, ModelFolder
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.vae import decode_canvas, encode_canvas
-from jointnet_cli.progress import Progress, timed
+from jointnet_cli.progress import PhaseProgress, Timer
 from jointnet_cli.projection import Projection
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.known import Region, encode_region
@@ -31,8 +31,6 @@ from jointnet_cli.tensors import align_members, downsample_mask, from_map, resiz
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-Timings = dict[str, float]
 
 NOMINAL_FOV = 60.0
 """Horizontal field of view stated for perspective images, degrees: the model does not know its camera."""
@@ -83,12 +81,12 @@ class Engine:
         loaded.joint.requires_grad_(False)
         return cls(loaded, folder, model, base, folder.weights_hash(), chosen, kind)
 
-    def run(self, task: Request, progress: Progress | None = None) -> Result:
+    def run(self, task: Request, progress: PhaseProgress | None = None) -> Result:
         """Make what a request asks for, by the method of its name."""
-        method: Callable[[Any, Progress | None], Result] = getattr(self, task.name)
+        method: Callable[[Any, PhaseProgress | None], Result] = getattr(self, task.name)
         return method(task, progress)
 
-    def generate(self, task: Generate, progress: Progress | None = None) -> Result:
+    def generate(self, task: Generate, progress: PhaseProgress | None = None) -> Result:
         """Return an image and its dense maps from a prompt, one tile: nothing known, or some of the maps (paper 4.1).
 
         Raises:
@@ -96,12 +94,12 @@ class Engine:
         """
         self._require_maps(task.maps)
         layout = task.layout(self.folder)
-        timings: Timings = {}
+        timer = Timer(progress)
         maps = {name: to_tensor(values) for name, values in task.maps.items()}
-        job = self._job(task, layout, given=self._known(maps, layout, timings))
-        return self._finish(task, job, PERSPECTIVE, timings, progress)
+        job = self._job(task, layout, given=self._known(maps, layout, timer))
+        return self._finish(task, job, PERSPECTIVE, timer)
 
-    def panorama(self, task: Panorama, progress: Progress | None = None) -> Result:
+    def panorama(self, task: Panorama, progress: PhaseProgress | None = None) -> Result:
         """A panorama: nothing known, tiles with random offsets and, in the first steps, the whole image (paper 4.2).
 
         Raises:
@@ -109,9 +107,10 @@ class Engine:
         """
         job = self._job(task, task.layout(self.folder))
         before_step = SyncDiffusion(self.model) if task.method == "syncdiffusion" else None
-        return self._finish(task, job, Projection("cylindrical", task.span, task.wraps), {}, progress, before_step)
+        projection = Projection("cylindrical", task.span, task.wraps)
+        return self._finish(task, job, projection, Timer(progress), before_step)
 
-    def depth(self, task: Depth, progress: Progress | None = None) -> Result:
+    def depth(self, task: Depth, progress: PhaseProgress | None = None) -> Result:
         """Return the dense maps of a photo: RGB known, the rest unknown (paper 4.1).
 
         The photo is brought to the size that the model works at, and the maps back to the photo's own.
@@ -123,43 +122,43 @@ class Engine:
             raise UserError(f"{self.name} has only an RGB branch: it cannot predict depth or normals")
         size = image_size(task.image)
         layout = task.layout(self.folder)
-        timings: Timings = {}
-        members, job = self._predict({RGB: to_tensor(task.image)}, task, layout, timings, progress)
+        timer = Timer(progress)
+        members, job = self._predict({RGB: to_tensor(task.image)}, task, layout, timer)
         maps, uncertainty = {}, {}
         for name in members[0]:
             values, spread = align_members([member[name] for member in members], name)
             maps[name] = to_array(resize(values, size, name))
             if task.ensemble > 1:
                 uncertainty[name] = to_array(resize(spread, size, "depth"))
-        return Result(task, task.image, maps, PERSPECTIVE, self._settings(job), timings, uncertainty)
+        return Result(task, task.image, maps, PERSPECTIVE, self._settings(job), timer, uncertainty)
 
-    def inpaint(self, task: Inpaint, progress: Progress | None = None) -> Result:
+    def inpaint(self, task: Inpaint, progress: PhaseProgress | None = None) -> Result:
         """Return a part of an image and of its maps made anew, each within its own mask (paper 4.1, A.3).
 
         Raises:
             UserError: a map that the model does not have.
         """
         self._require_maps({*task.maps, *task.masks} - {RGB})
-        timings: Timings = {}
+        timer = Timer(progress)
         size, projection = image_size(task.image), task.projection or PERSPECTIVE
         layout = task.layout(self.folder)
-        values = self._complete(task, layout, timings, progress)
+        values = self._complete(task, layout, timer)
         masks = {name: to_tensor(task.masks.get(name, task.masks[RGB]))[0] for name in values}
         given, canvas = {}, self._pixels(layout)
         for name, value in values.items():
             small = to_map(resize(value, canvas, name), name)
             unknown = downsample_mask(masks[name], canvas)
-            with timed(timings, "encode"):
+            with timer.phase("encode"):
                 given[name] = encode_region(self.model, small, unknown, wrap=projection.wrap)
         start = {name: region.latents for name, region in given.items()}
         job = self._job(task, layout, given=given, start=start, strength=task.strength)
-        made = self._run(job, timings, progress, wrap=projection.wrap)
+        made = self._run(job, timer, wrap=projection.wrap)
         for name, value in values.items():
             repainted = resize(made[name], size, name)
             made[name] = torch.where(masks[name] > 0.5, repainted, value)
-        return self._result(task, made, projection, job, timings)
+        return self._result(task, made, projection, job, timer)
 
-    def refine(self, task: Refine, progress: Progress | None = None) -> Result:
+    def refine(self, task: Refine, progress: PhaseProgress | None = None) -> Result:
         """An image and its maps at a higher resolution: what is refined starts from itself under noise, the rest is known.
 
         SDEdit in tiles without the whole image (paper 5.2, A.5).
@@ -172,18 +171,18 @@ class Engine:
         self._require_maps([name for name in refined if name != RGB])
         projection = task.projection or PERSPECTIVE
         size, layout = task.size(self.folder), task.layout(self.folder)
-        timings: Timings = {}
-        values = self._complete(task, photo_layout(*image_size(task.image), self.folder), timings, progress)
+        timer = Timer(progress)
+        values = self._complete(task, photo_layout(*image_size(task.image), self.folder), timer)
         start = {
-            name: self._encode(upsample(value, self._pixels(layout), name), name, timings, wrap=projection.wrap)
+            name: self._encode(upsample(value, self._pixels(layout), name), name, timer, wrap=projection.wrap)
             for name, value in values.items()
         }
         given = {name: Region.whole(latents) for name, latents in start.items() if name not in refined}
         job = self._job(task, layout, given=given, start=start, strength=task.strength)
-        made = self._run(job, timings, progress, wrap=projection.wrap)
+        made = self._run(job, timer, wrap=projection.wrap)
         for name, value in values.items():
             made[name] = resize(made[name], size, name) if name in refined else upsample(value, size, name)
-        return self._result(task, made, projection, job, timings)
+        return self._result(task, made, projection, job, timer)
 
     def add_layer(
         self,
@@ -192,7 +191,7 @@ class Engine:
         seed: int,
         maps: Maps | None = None,
         sampling: Sampling | None = None,
-        progress: Progress | None = None,
+        progress: PhaseProgress | None = None,
     ) -> Scene:
         """Add a second layer behind the foreground of a scene, painted by inpainting.
 
@@ -202,9 +201,9 @@ class Engine:
         Args:
             scene: of one layer.
             seed: of the noise.
-            maps: the picture's further dense maps, such as normals; those that are missing are predicted.
+            maps: the image's further dense maps, such as normals; those that are missing are predicted.
             sampling: how to denoise.
-            progress: called after every step.
+            progress: called when a phase begins, and after every step.
         """
 
         def paint(
@@ -225,16 +224,14 @@ class Engine:
 
         return add_layer(scene, paint)
 
-    def _complete(
-        self, task: Inpaint | Refine, layout: Layout, timings: Timings, progress: Progress | None
-    ) -> dict[str, Tensor]:
+    def _complete(self, task: Inpaint | Refine, layout: Layout, timer: Timer) -> dict[str, Tensor]:
         """Physical arrays of all branches, in their order: the image, its given maps, and predictions of missing ones."""
         values = {RGB: to_tensor(task.image), **{name: to_tensor(task.maps[name]) for name in task.maps}}
         if missing := [name for name in self.model.joint.names if name not in values]:
             own = "depth_steps" in self.folder.defaults
             sampling = replace(task.sampling, guidance=None, steps=None if own else task.sampling.steps)
             request = Depth(image=task.image, seed=task.seed, sampling=sampling)
-            (member,), _ = self._predict(values, request, layout, timings, progress)
+            (member,), _ = self._predict(values, request, layout, timer)
             values |= {name: resize(member[name], image_size(task.image), name) for name in missing}
         return {name: values[name] for name in self.model.joint.names}
 
@@ -243,15 +240,14 @@ class Engine:
         known: Mapping[str, Tensor],
         task: Depth,
         layout: Layout,
-        timings: Timings,
-        progress: Progress | None,
+        timer: Timer,
     ) -> tuple[list[dict[str, Tensor]], Job]:
         """The ensemble's members, each the maps that are not given, at the layout's size; and the last one's job."""
-        given = self._known(known, layout, timings)
+        given = self._known(known, layout, timer)
         members = []
         for member in range(task.ensemble):
             job = self._job(replace(task, seed=task.seed + member), layout, given=given)
-            made = self._run(job, timings, _nth(progress, member, task.ensemble), wrap=layout.wrap)
+            made = self._run(job, timer.share(member, task.ensemble), wrap=layout.wrap)
             members.append({name: values for name, values in made.items() if name not in given})
         return members, job
 
@@ -260,34 +256,30 @@ class Engine:
         task: Request,
         job: Job,
         projection: Projection,
-        timings: Timings,
-        progress: Progress | None,
+        timer: Timer,
         before_step: BeforeStep | None = None,
     ) -> Result:
-        made = self._run(job, timings, progress, wrap=projection.wrap, before_step=before_step)
-        return self._result(task, made, projection, job, timings)
+        made = self._run(job, timer, wrap=projection.wrap, before_step=before_step)
+        return self._result(task, made, projection, job, timer)
 
     def _run(
         self,
         job: Job,
-        timings: Timings,
-        progress: Progress | None,
+        timer: Timer,
         *,
         wrap: bool = False,
         before_step: BeforeStep | None = None,
     ) -> dict[str, Tensor]:
         """Return physical arrays of all branches, each with a leading axis of one, on the CPU."""
-        latents = sample(self.model, job, before_step=before_step, timings=timings, progress=progress)
-        with timed(timings, "decode"):
+        latents = sample(self.model, job, before_step=before_step, timer=timer)
+        with timer.phase("decode"):
             maps = decode_canvas(self.model, latents, wrap=wrap)
             return {name: from_map(maps[i : i + 1], name).cpu() for i, name in enumerate(self.model.joint.names)}
 
-    def _result(
-        self, task: Request, made: dict[str, Tensor], projection: Projection, job: Job, timings: Timings
-    ) -> Result:
+    def _result(self, task: Request, made: dict[str, Tensor], projection: Projection, job: Job, timer: Timer) -> Result:
         arrays = {name: to_array(value) for name, value in made.items()}
         image = arrays.pop(RGB)
-        return Result(task, image, arrays, projection, self._settings(job), timings)
+        return Result(task, image, arrays, projection, self._settings(job), timer)
 
     def _job(self, task: Request, layout: Layout, **more: Any) -> Job:
         return Job(
@@ -321,17 +313,17 @@ class Engine:
             **({"cut_words": cut} if cut else {}),
         }
 
-    def _known(self, arrays: Mapping[str, Tensor], layout: Layout, timings: Timings) -> dict[str, Region]:
+    def _known(self, arrays: Mapping[str, Tensor], layout: Layout, timer: Timer) -> dict[str, Region]:
         """Return physical arrays given whole, at the layout's size."""
         size = self._pixels(layout)
         return {
-            name: Region.whole(self._encode(resize(values, size, name), name, timings, wrap=layout.wrap))
+            name: Region.whole(self._encode(resize(values, size, name), name, timer, wrap=layout.wrap))
             for name, values in arrays.items()
         }
 
-    def _encode(self, values: Tensor, modality: str, timings: Timings, *, wrap: bool = False) -> Tensor:
+    def _encode(self, values: Tensor, modality: str, timer: Timer, *, wrap: bool = False) -> Tensor:
         """Latents (C, h, w) of a physical array."""
-        with timed(timings, "encode"):
+        with timer.phase("encode"):
             return encode_canvas(self.model, to_map(values, modality), wrap=wrap)
 
     def _pixels(self, layout: Layout) -> tuple[int, int]:
@@ -343,10 +335,3 @@ class Engine:
             if name not in self.model.joint.names[1:]:
                 have = ", ".join(self.model.joint.names[1:]) or "no dense map"
                 raise UserError(f"{self.name} has no {name} branch", hint=f"it has {have}")
-
-
-def _nth(progress: Progress | None, number: int, count: int) -> Progress | None:
-    """Return the progress of one of several equal runs."""
-    if progress is None:
-        return None
-    return lambda done, steps: progress(number * steps + done, count * steps)

@@ -13,7 +13,7 @@ from jointnet_cli.files.metadata import gpano_xmp
 from jointnet_cli.files.paths import check_free, stem
 from jointnet_cli.files.text import PNG_KEY, to_json
 from jointnet_cli.modality import MODALITIES
-from jointnet_cli.progress import timed
+from jointnet_cli.progress import Timer
 from jointnet_cli.projection import Projection
 from jointnet_cli.record import describe, exr_attributes, png_text, record
 from jointnet_cli.scene.exports import SceneOptions, write_exports
@@ -38,22 +38,32 @@ class Result:
     projection: Projection
     settings: dict[str, Any]
     """Everything that decides the pixels, resolved: model name and hash, steps, guidance, scheduler, size, dtype …"""
-    timings: dict[str, float]
-    """Seconds by phase: `text`, `encode`, `denoise`, `decode`; then also `layer`, `mesh`, `viewer` and `files`."""
+    timer: Timer
+    """Seconds of the phases, and what reports them while the files are written."""
     uncertainty: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     """Of an ensemble, by map, (H, W): the members' standard deviation in disparity, or for normals their RMS angle to the
     mean in radians."""
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds by phase: `text`, `encode`, `denoise`, `decode`; then also `layer`, `mesh`, `viewer` and `files`."""
+        return self.timer.seconds
 
     @property
     def seconds(self) -> float:
         """Seconds from the request to the pixels."""
         return sum(self.timings.get(phase, 0.0) for phase in ("text", "encode", "denoise", "decode"))
 
-    def scene(self) -> Scene:
-        """Return the result as a scene of one layer, at the assumed range of distances."""
-        from jointnet_cli.scene.scene import DepthScale, scene_of
+    def scene(self, options: SceneOptions | None = None) -> Scene:
+        """Return the result as a scene of one layer; without options at the assumed range of distances.
 
-        return scene_of(self.image, self.maps["depth"], self.projection, DepthScale.from_range())
+        Raises:
+            UserError: known distances that do not fit the image.
+        """
+        from jointnet_cli.scene.scene import scene_of
+
+        options, depth = options or SceneOptions(), self.maps["depth"]
+        return scene_of(self.image, depth, self.projection, options.scale(depth), sharpen=options.sharpen)
 
     def save(
         self,
@@ -87,9 +97,9 @@ class Result:
             metadata=metadata,
         )
         check_free(files.all, overwrite)
-        files.write_pictures(self)
+        files.write_images(self)
         if files.scene:
-            files.write_scene(self, self.scene())
+            files.write_scene(self, self.scene(scene))
         files.write_record(self)
         return files.paths
 
@@ -140,7 +150,7 @@ class ResultFiles:
         """What is written, and a sidecar that may be removed: what has to be free."""
         return list(dict.fromkeys([*self.paths.values(), self.sidecar]))
 
-    def write_pictures(self, result: Result) -> None:
+    def write_images(self, result: Result) -> None:
         """Write the image, the maps, their uncertainty, the preview and the EXR, timed as `files`."""
         from jointnet_cli.files.color import colorize
         from jointnet_cli.files.exr import write_exr
@@ -155,7 +165,7 @@ class ResultFiles:
         if "metadata" in self.paths and result.projection.kind == "cylindrical":
             panorama = {PNG_KEY: gpano_xmp(result.projection, image.shape[1], image.shape[0])}
         write_map = {"disparity": write_grey_png, "direction": write_normal_png, "color": write_png}
-        with timed(result.timings, "files"):
+        with result.timer.phase("files"):
             for key, path in self.paths.items():
                 name = key.removesuffix("_uncertainty")
                 if key == "image":
@@ -174,7 +184,7 @@ class ResultFiles:
         """Write what is made of the scene, timed as `mesh`, `viewer` and `files`."""
         prompt, name = result.task.prompt, self.sidecar.name.removesuffix(".metadata.json")
         words, extras = (prompt or name, record(result)) if "metadata" in self.paths else (name, None)
-        write_exports(scene, self.scene, self.options, title=words, record=extras, timings=result.timings)
+        write_exports(scene, self.scene, self.options, title=words, record=extras, timer=result.timer)
 
     def write_record(self, result: Result) -> None:
         """Write the sidecar: how the result was made, its timings and its files."""

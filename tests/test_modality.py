@@ -55,6 +55,7 @@ def test_a_new_modality_of_colors_needs_one_entry(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("segments")
 def test_a_result_writes_a_new_modality(tmp_path: Path) -> None:
+    from jointnet_cli.progress import Timer
     from jointnet_cli.results import Result
     from jointnet_cli.tasks import Generate
 
@@ -65,7 +66,7 @@ def test_a_result_writes_a_new_modality(tmp_path: Path) -> None:
         {"segments": 2 * picture},
         Projection("perspective", 60.0),
         {},
-        {},
+        Timer(),
         {"segments": picture[..., 0]},
     )
     paths = result.save(tmp_path)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jointnet_cli.cli.console import exit_with, for_each, note, print_result, progress
+from jointnet_cli.cli.console import exit_with, for_each, note, phase_progress, print_result, stderr
 from jointnet_cli.cli.inputs import require_files
 from jointnet_cli.cli.options import ModelOptions, OutputOptions
 from jointnet_cli.errors import UserError
@@ -16,7 +16,7 @@ from jointnet_cli.files.paths import check_free, stem
 from jointnet_cli.files.text import to_json
 from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.model.hub import find_model
-from jointnet_cli.progress import timed
+from jointnet_cli.progress import PHASES, Timer
 from jointnet_cli.results import Result, ResultFiles
 from jointnet_cli.scene.exports import SceneOptions
 from jointnet_cli.tasks import Depth, Request
@@ -79,15 +79,14 @@ def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions,
     _check_inputs(items, folder)
 
     started = time.monotonic()
-    loading: dict[str, float] = {}
-    with timed(loading, "load"), progress(f"loading {model.model}", output.quiet):
+    with phase_progress(model.model, output.quiet) as show, (loading := Timer(show)).phase("load"):
         from jointnet_cli.engine import Engine
 
         engine = Engine.open(model.model, base=model.base, device=model.device, dtype=model.dtype, folder=folder)
     said: set[str] = set()
     faults = for_each(
         list(zip(items, plan, strict=True)),
-        lambda work: _make(engine, *work, len(items), output, scene, said, loading),
+        lambda work: _make(engine, *work, len(items), output, scene, said, loading.seconds),
         label=lambda work: f"item {work[0].index} ({work[0].request.sources.get('image') or work[0].request.prompt}): ",
         # Where only prompts and seeds differ, what the model refuses once it refuses always.
         stops=lambda fault, work: isinstance(fault, UserError) and not work[0].independent,
@@ -163,42 +162,39 @@ def _make(
     The first item takes the seconds of `loading` to its timings.
     """
     title = f"{item.index + 1}/{count} {item.request.title}"
-    with progress(title, output.quiet) as advance:
+    with phase_progress(title, output.quiet) as show:
         task = item.load()
         _say_ignored_words(engine, task, output.quiet, said)
-        result = engine.run(task, advance)
+        result = engine.run(task, show)
         if task.files is not None:
             result.settings |= task.files.settings
-        result.timings |= loading
+        result.timer.seconds.update(loading)
         loading.clear()
         check_free(files.all, output.overwrite)  # another process may have written since the plan was made
-        files.write_pictures(result)
-    if files.scene:
-        scene = _scene(result, options)
-        if options.layers:
-            scene = _add_layer(engine, scene, result, f"{title}, second layer", output.quiet)
-        with progress(f"{title}, scene", output.quiet):
-            files.write_scene(result, scene)
-    files.write_record(result)
+        files.write_images(result)
+        if files.scene:
+            scene = result.scene(options)
+            files.write_scene(result, _add_layer(engine, scene, result) if options.layers else scene)
+        files.write_record(result)
+    if not stderr().is_terminal:
+        phases = ", ".join(f"{PHASES[phase]} {seconds:.1f}" for phase, seconds in result.timings.items())
+        note(f"{title}: {sum(result.timings.values()):.1f} s ({phases})", output.quiet)
     names = {key: str(path) for key, path in files.paths.items()}
     line = {**item.record(), "seconds": round(result.seconds, 3), "files": names}
     print_result(line, files.paths.values(), output.json)
 
 
-def _scene(result: Result, options: SceneOptions) -> Scene:
-    """Return the result as a scene of one layer."""
-    from jointnet_cli.scene.scene import scene_of
-
-    depth = result.maps["depth"]
-    return scene_of(result.image, depth, result.projection, options.scale(depth), sharpen=options.sharpen)
-
-
-def _add_layer(engine: Engine, scene: Scene, result: Result, title: str, quiet: bool) -> Scene:
-    """Let the model paint what the foreground hides, timed as `layer`."""
+def _add_layer(engine: Engine, scene: Scene, result: Result) -> Scene:
+    """Return the scene with a second layer: the model paints what the foreground hides."""
     others = {name: values for name, values in result.maps.items() if name != "depth"}
     task = result.task
-    with timed(result.timings, "layer"), progress(title, quiet) as advance:
-        return engine.add_layer(scene, seed=task.seed, maps=others, sampling=task.sampling, progress=advance)
+    with result.timer.phase("layer") as advance:
+
+        def show(phase: str, done: int, total: int) -> None:
+            if phase == "denoise" and total:
+                advance(done, total)
+
+        return engine.add_layer(scene, seed=task.seed, maps=others, sampling=task.sampling, progress=show)
 
 
 def _say_ignored_words(engine: Engine, task: Request, quiet: bool, said: set[str]) -> None:

@@ -19,10 +19,11 @@ import typer
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
-from jointnet_cli.progress import Progress
+from jointnet_cli.progress import PHASES, PhaseProgress, Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress as Bar
 
 RUN_FAILED = 1
 USER_FAULT = 2
@@ -193,6 +194,28 @@ def _encode_printable(fault: UnicodeError) -> tuple[str | bytes, int]:
 @contextmanager
 def progress(description: str, quiet: bool = False) -> Iterator[Progress]:
     """Show a progress bar on a terminal; it spins until the first step is reported and disappears afterwards."""
+    with _bar(quiet) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def phase_progress(title: str, quiet: bool = False) -> Iterator[PhaseProgress]:
+    """Show the phases of one result on a terminal, one bar after the other."""
+    with _bar(quiet) as bar:
+
+        def show(phase: str, done: int, total: int) -> None:
+            if total == 0:  # a phase begins
+                for task in bar.task_ids:
+                    bar.remove_task(task)
+                bar.add_task(f"{title}: {PHASES[phase]}", total=None)
+            else:
+                bar.update(bar.task_ids[-1], completed=done, total=total)
+
+        yield show
+
+
+def _bar(quiet: bool) -> Bar:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
     console = stderr()
@@ -203,6 +226,4 @@ def progress(description: str, quiet: bool = False) -> Iterator[Progress]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-        task = bar.add_task(description, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    return Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)

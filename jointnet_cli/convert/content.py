@@ -10,7 +10,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.params import INPUT_PANEL, OUTPUT_PANEL, Param
 from jointnet_cli.projection import Projection, Sphere
 from jointnet_cli.scene.exports import DEPTH_SCALE, DEPTH_SHIFT, FAR, NEAR
-from jointnet_cli.task_inputs import CHANNEL, DEPTH_KIND, NORMAL_LAYER, DepthKind
+from jointnet_cli.task_inputs import CHANNEL, DEPTH_KIND, NORMAL_LAYER
 
 if TYPE_CHECKING:
     import numpy as np

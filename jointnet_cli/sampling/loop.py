@@ -14,7 +14,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel
 from jointnet_cli.model.joint import JointDenoiser
-from jointnet_cli.progress import Progress, timed
+from jointnet_cli.progress import Progress, Timer
 from jointnet_cli.sampling.known import Known, Region
 from jointnet_cli.sampling.layout import Layout, Tile
 from jointnet_cli.sampling.presets import Sampling
@@ -90,8 +90,7 @@ def sample(
     job: Job,
     *,
     before_step: BeforeStep | None = None,
-    timings: dict[str, float] | None = None,
-    progress: Progress | None = None,
+    timer: Timer | None = None,
 ) -> Tensor:
     """Denoise a job's canvas.
 
@@ -101,8 +100,7 @@ def sample(
         model: the model; its network denoises.
         job: what to denoise.
         before_step: changes the canvas before each step.
-        timings: receives the seconds of `text` and `denoise`.
-        progress: called with the steps done and their number.
+        timer: receives the seconds and the progress of `text` and `denoise`.
 
     Returns:
         (N, C, H, W) clean latents, one row per branch.
@@ -113,8 +111,8 @@ def sample(
     if not 0 <= job.seed < 2**64:
         raise UserError(f"seed {job.seed} does not fit into 64 bits", hint=f"choose between 0 and {2**64 - 1}")
     scheduler, steps, guidance = job.sampling.complete
-    timings = {} if timings is None else timings
-    with timed(timings, "text"):
+    timer = timer or Timer()
+    with timer.phase("text"):
         # Without guidance the negative prompt is not read, so its length must not change the prompt's chunks.
         texts = model.encode_text([job.prompt, "" if guidance == 1 else job.negative_prompt])
     generator = torch.Generator().manual_seed(job.seed)
@@ -124,7 +122,7 @@ def sample(
     clean = torch.stack([job.start[name] for name in model.joint.names]).to(noise) if job.start else None
     known = _known(model, job, noise)
     masked_input = known.masked_input if known is not None and model.joint.has_masked_input else None
-    with timed(timings, "denoise"):
+    with timer.phase("denoise") as progress:
         return denoise(
             GuidedDenoiser(model.joint, texts, guidance, schedule, masked_input),
             schedule.start(noise, clean),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.params import SCENE_PANEL, Param, params
-from jointnet_cli.progress import timed
+from jointnet_cli.progress import Timer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -221,21 +221,21 @@ def write_exports(
     *,
     title: str,
     record: Mapping[str, Any] | None = None,
-    timings: dict[str, float] | None = None,
+    timer: Timer | None = None,
 ) -> None:
     """Write the files that `SceneOptions.files` names, by key; `record` goes into those that can hold it.
 
-    `timings` gains the seconds of the phases `mesh`, `viewer` and `files`.
+    `timer` receives the phases `mesh`, `viewer` and `files`.
     """
-    timings = {} if timings is None else timings
+    timer = timer or Timer()
     mesh = None
     if any(key.startswith("mesh") for key in files):
         from jointnet_cli.scene.mesh import scene_mesh
 
-        with timed(timings, "mesh"):
+        with timer.phase("mesh"):
             mesh = scene_mesh(scene, watertight=wanted.watertight, max_triangles=wanted.max_triangles)
     for key, path in files.items():
-        with timed(timings, "viewer" if key == "viewer" else "files"):
+        with timer.phase("viewer" if key == "viewer" else "files"):
             _write(key, path, scene, mesh, title, record)
 
 

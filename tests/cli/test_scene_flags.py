@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_a_panorama_ends_in_a_page_to_look_around_in(invoke):
     assert "points" in files and not {"mesh", "viewer"} & set(files)
 
 
-def test_pictures_are_there_before_the_second_layer_is_painted_and_the_record_after_it(invoke, monkeypatch):
+def test_images_are_there_before_the_second_layer_is_painted_and_the_record_after_it(invoke, monkeypatch):
     from jointnet_cli.engine import Engine
 
     there, add_layer = [], Engine.add_layer
@@ -67,7 +68,11 @@ def test_pictures_are_there_before_the_second_layer_is_painted_and_the_record_af
         return add_layer(*arguments, **options)
 
     monkeypatch.setattr(Engine, "add_layer", noted)
-    files = made(invoke("generate", "reef", "--mesh", "glb", "--viewer", "--json"))
+    ran = invoke("generate", "reef", "--mesh", "glb", "--viewer", "--json")
+    files = made(ran)
+    (line,) = [line for line in ran.stderr.splitlines() if line.startswith("1/1 reef: ")]
+    phases = r" [\d.]+, ".join(["encode text", "denoise", "decode", "files", "load the model", "second layer", "mesh"])
+    assert re.search(rf"[\d.]+ s \({phases} [\d.]+, viewer [\d.]+\)", line), line
     assert there == ["depth.png", "image.png", "rgbd.exr"]
     record = json.loads(files["metadata"].read_text())
     assert record["timings"].keys() >= {"text", "denoise", "decode", "layer", "mesh", "viewer", "files"}

@@ -58,13 +58,13 @@ def test_depth_depends_on_the_photo_and_the_seed(engines: Engines, variant: str)
 def test_an_ensemble_is_members_of_the_seeds_that_follow(engines: Engines) -> None:
     engine, image = engines("depth"), photo(32, 32)
     members = [engine.depth(Depth(image=image, seed=5 + member, sampling=QUICK)).maps["depth"] for member in range(3)]
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[str, int, int]] = []
     task = Depth(image=image, seed=5, ensemble=3, sampling=QUICK)
-    together = engine.depth(task, lambda done, count: seen.append((done, count)))
+    together = engine.depth(task, lambda *words: seen.append(words))
     merged, spread = align_members([torch.from_numpy(member)[None] for member in members], "depth")
     assert np.allclose(together.maps["depth"], merged[0].numpy(), atol=1e-4)
     assert np.allclose(together.uncertainty["depth"], spread[0].numpy(), atol=1e-4)
-    assert seen == [(done, 6) for done in range(1, 7)]
+    assert [words for words in seen if words[2]] == [("denoise", done, 6) for done in range(1, 7)]
 
 
 def test_an_ensemble_s_uncertainty_is_of_the_photo_s_size(engines: Engines) -> None:

@@ -32,12 +32,13 @@ def test_generate(engines: Engines, variant: str, maps: list[str]) -> None:
 
 
 def test_panorama(engines: Engines) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[str, int, int]] = []
     task = Panorama(prompt="sea", seed=3, width=100, sampling=QUICK)
-    result = engines("depth-normal").panorama(task, lambda done, count: seen.append((done, count)))
+    result = engines("depth-normal").panorama(task, lambda *words: seen.append(words))
     check(result, 32, 100, ["depth", "normal"])
     assert result.projection == Projection("cylindrical", 360.0, wrap=True)
-    assert seen == [(1, 2), (2, 2)]
+    begins = [(phase, 0, 0) for phase in ("text", "denoise", "decode")]
+    assert seen == [*begins[:2], ("denoise", 1, 2), ("denoise", 2, 2), begins[2]]
     flat = Panorama(prompt="sea", seed=3, width=64, height=40, span=90, wrap=False, sampling=QUICK)
     result = engines("depth").panorama(flat)
     check(result, 40, 64, ["depth"])

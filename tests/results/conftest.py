@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jointnet_cli.progress import Timer
 from jointnet_cli.projection import Projection
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.presets import Sampling
@@ -64,6 +65,8 @@ def make_result() -> Callable[..., Result]:
             task = Panorama(**{"prompt": "ocean reef", "seed": 5, "sampling": Sampling(tile_batch=4), **fields})
             projection = Projection("cylindrical", task.span, task.wraps)
         timings = {"text": 0.25, "denoise": 1.5, "decode": 0.25}
-        return Result(task, image, {name: arrays[name] for name in maps}, projection, dict(SETTINGS), timings)
+        return Result(
+            task, image, {name: arrays[name] for name in maps}, projection, dict(SETTINGS), Timer(seconds=timings)
+        )
 
     return make

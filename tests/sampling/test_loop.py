@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel
+from jointnet_cli.progress import Timer
 from jointnet_cli.sampling.known import Known, Region
 from jointnet_cli.sampling.layout import Layout, Tile, single_tile
 from jointnet_cli.sampling.loop import GuidedDenoiser, Job, denoise, draw_offsets, sample
@@ -244,19 +245,6 @@ def test_guidance_extrapolates_from_the_negative_prompt_to_the_prompt() -> None:
     plain = GuidedDenoiser(network, Conditioning(texts), 1, schedule)(0, tiles)
     assert torch.equal(network.texts.pop(), torch.stack([positive, positive]))
     assert torch.equal(plain, positive.mean().expand(2, 2, 5, 6, 7))
-
-
-def test_progress_counts_the_steps(tiny_model: Models) -> None:
-    seen: list[tuple[int, int]] = []
-    timings: dict[str, float] = {}
-    sample(tiny_model("base"), job(steps=4), timings=timings, progress=lambda done, count: seen.append((done, count)))
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert timings.keys() == {"text", "denoise"}
-    assert min(timings.values()) > 0
-    seen.clear()
-    late = job(steps=4, strength=0.5, start={"rgb": draw(5, 8, 10)})
-    sample(tiny_model("base"), late, progress=lambda done, count: seen.append((done, count)))
-    assert seen == [(1, 2), (2, 2)]
 
 
 @CONFIGS
@@ -511,11 +499,16 @@ def test_all_of_a_job_reaches_the_denoising(tiny_model: Models, variant: str, ch
 
 
 def test_a_job_reports_its_steps_and_times(tiny_model: Models) -> None:
-    timings, told = {"text": 1e6, "decode": 3.0}, list[tuple[int, int]]()
-    sample(tiny_model("depth"), job(), timings=timings, progress=lambda *done: told.append(done))
-    assert told == [(1, 3), (2, 3), (3, 3)]
-    assert list(timings) == ["text", "decode", "denoise"] and timings["decode"] == 3
-    assert 1e6 < timings["text"] < 1e6 + 60 and 0 < timings["denoise"] < 60
+    told: list[tuple[str, int, int]] = []
+    timer = Timer(lambda *words: told.append(words), {"text": 1e6, "decode": 3.0})
+    sample(tiny_model("depth"), job(), timer=timer)
+    assert told == [("text", 0, 0), ("denoise", 0, 0), *(("denoise", step, 3) for step in (1, 2, 3))]
+    assert list(timer.seconds) == ["text", "decode", "denoise"] and timer.seconds["decode"] == 3
+    assert 1e6 < timer.seconds["text"] < 1e6 + 60 and 0 < timer.seconds["denoise"] < 60
+    told.clear()
+    late = job(steps=4, strength=0.5, start={"rgb": draw(5, 8, 10)})
+    sample(tiny_model("base"), late, timer=timer)
+    assert told[-2:] == [("denoise", 1, 2), ("denoise", 2, 2)]
 
 
 @pytest.mark.parametrize(("size", "expected"), [(1, [1, 1, 1, 1]), (3, [3, 1]), (None, [4])])
