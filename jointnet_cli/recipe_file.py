@@ -47,7 +47,9 @@ def find_recipe(name: str, shipped: Mapping[str, Path]) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
-        raise UserError(f"no recipe {name}: it is a folder", hint="name a TOML file, or a recipe of `jointnet recipe list`")
+        raise UserError(
+            f"no recipe {name}: it is a folder", hint="name a TOML file, or a recipe of `jointnet recipe list`"
+        )
     key = name.removesuffix(".toml").removeprefix("recipes/")
     if key in shipped and name.startswith("recipes/") and not Path("recipes").is_dir():
         return shipped[key]

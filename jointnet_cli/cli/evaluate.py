@@ -11,17 +11,15 @@ import typer
 from jointnet_cli.cli.console import RUN_FAILED, progress
 from jointnet_cli.cli.options import command_group
 from jointnet_cli.evaluation.commands.autoencoder import AutoencoderCommand
-from jointnet_cli.evaluation.commands.compare import CompareCommand
+from jointnet_cli.evaluation.commands.compare import CompareCommand, TallyCommand
 from jointnet_cli.evaluation.commands.consistency import ConsistencyEvaluation
 from jointnet_cli.evaluation.commands.depth import DepthEvaluation
 from jointnet_cli.evaluation.commands.depth_to_image import DepthToImageEvaluation
 from jointnet_cli.evaluation.commands.generation import GenerationEvaluation
-from jointnet_cli.evaluation.commands.judge import JudgeCommand
+from jointnet_cli.evaluation.commands.judge import JudgeCommand, PromptsCommand
 from jointnet_cli.evaluation.commands.normal import NormalEvaluation
 from jointnet_cli.evaluation.commands.panorama import PanoramaEvaluation
-from jointnet_cli.evaluation.commands.prompts import PromptsCommand
 from jointnet_cli.evaluation.commands.resources import ResourcesCommand
-from jointnet_cli.evaluation.commands.tally import TallyCommand
 from jointnet_cli.evaluation.evaluation import Evaluation
 
 COMMANDS: tuple[Any, ...] = (

@@ -86,10 +86,10 @@ def import_(
     quiet: Quiet = False,
 ) -> None:
     """Turn a checkpoint in the published layout into a model folder that needs no `--base`, and print the folder."""
-    from jointnet_cli.model.hub import find_model, models_home
+    from jointnet_cli.model.hub import find_model, models_dir
     from jointnet_cli.model.published import import_model
 
-    folder = out or models_home() / Path(model).resolve().name.removesuffix(".zip")
+    folder = out or models_dir() / Path(model).resolve().name.removesuffix(".zip")
     with progress("importing", quiet):
         facts = find_model(model, base, modality=modality)
         import_model(facts, folder, {"source": model, "base": str(base)})

@@ -178,11 +178,11 @@ def expand_flags(command: Callable[..., None]) -> Callable[..., None]:
         }
         command(**{name: given[name] for name in own}, **made)
 
-    described = [parameter for kind, _ in groups.values() for parameter in params(kind)]
-    names = {name for parameter in described for flag in parameter.flags for name in flag.split("/")}
+    settable = [parameter for kind, _ in groups.values() for parameter in params(kind)]
+    names = {name for parameter in settable for flag in parameter.flags for name in flag.split("/")}
     run.former = {  # type: ignore[attr-defined]
         name: parameter.flags[0].partition("/")[0]
-        for parameter in described
+        for parameter in settable
         for name in parameter.param.former.split()
         if name not in names
     }

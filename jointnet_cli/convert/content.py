@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.modality import DepthKind
 from jointnet_cli.params import INPUT_PANEL, OUTPUT_PANEL, Param
 from jointnet_cli.projection import Projection, Sphere
 from jointnet_cli.scene.exports import DEPTH_SCALE, DEPTH_SHIFT, FAR, NEAR

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from jointnet_cli.data.labels.teachers import NetworkTeacher, open_teacher
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.engine import NOMINAL_FOV
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.cases import Case, Cases, FolderImages, ShardCases, true_disparity
+from jointnet_cli.evaluation.cases import Case, Cases, FolderImages, ShardCases, relative_depth
 from jointnet_cli.evaluation.folders import (
     KIND_WORDS,
     files_digest,
@@ -37,7 +37,7 @@ from jointnet_cli.files.metadata import read_record
 from jointnet_cli.files.paths import text_digest
 from jointnet_cli.modality import DepthKind
 from jointnet_cli.scene.scene import DepthScale
-from jointnet_cli.tensors import relative_disparity, to_tensor, upsample
+from jointnet_cli.tensors import to_tensor, upsample
 
 MIDAS = {"dpt_beit_large_512": "midas-beit-512", "dpt_hybrid_384": "midas-dpt-hybrid"}
 """Names of MiDaS for the networks of the paper, and ours."""
@@ -111,7 +111,7 @@ def mean_disparity(shards: str | Path) -> Tensor:
     """
     total, count = torch.zeros(()), 0
     for sample in ShardSet.open(shards, MEAN_SAMPLES).samples(("depth",)):
-        total = total + relative_disparity(true_disparity(sample)[None])[0]
+        total = total + relative_depth(sample.inverse_depth, sample.key)
         count += 1
     return total / count
 
@@ -135,6 +135,8 @@ class ReducedDepth(Method):
 class FinishedDepth(Method):
     """Finished depth maps: `FOLDER` or `FOLDER?kind=disparity|distance`."""
 
+    modality = "depth"
+
     def __init__(self, value: str, settings: MethodSettings) -> None:
         path, _, kind = value.partition("?kind=")
         if kind and kind not in get_args(DepthKind):
@@ -142,7 +144,7 @@ class FinishedDepth(Method):
                 f"folder:{value}: unknown kind {kind!r}", hint=f"there are {', '.join(get_args(DepthKind))}"
             )
         self._kind: DepthKind = kind or "auto"  # type: ignore[assignment]
-        self._folder, self._maps = Path(path), find_maps(Path(path), "depth")
+        self._folder, self._maps = Path(path), find_maps(Path(path), self.modality)
 
     @cached_property
     def identity(self) -> str:
@@ -152,15 +154,10 @@ class FinishedDepth(Method):
         return Prediction(depth=read_predicted_depth(match(case.key, self._maps), self._kind))
 
 
-class FinishedNormals(Method):
-    """Finished normal maps."""
+class FinishedNormals(FinishedDepth):
+    """Finished normal maps of a folder."""
 
-    def __init__(self, value: str, settings: MethodSettings) -> None:
-        self._folder, self._maps = Path(value), find_maps(Path(value), "normal")
-
-    @cached_property
-    def identity(self) -> str:
-        return files_digest(self._folder, self._maps)
+    modality = "normal"
 
     def predict(self, case: Case) -> Prediction:
         return Prediction(normal=read_map(match(case.key, self._maps), "normal").values)
@@ -246,25 +243,6 @@ class CaptionedImages(FinishedImages):
                     f"{path} was made for {prompt!r}, not for caption {caption!r}",
                     hint="a folder's images belong to the captions in the order of their names",
                 )
-
-
-class FinishedPanoramas(Method):
-    """Finished panoramas, without seconds, depth and tiles. They are copied, in 8 bits as drawn ones are kept."""
-
-    def __init__(self, value: str, settings: MethodSettings) -> None:
-        self._images = FolderImages(Path(value))
-
-    @property
-    def identity(self) -> str:
-        return self._images.digest
-
-    def count(self, cases: Cases) -> int:
-        return len(self._images)
-
-    def predict(self, case: Case) -> Prediction:
-        stem = self._images.paths[case.number].stem
-        measured: dict[str, Any] = {"prompt": stem, "seconds": None, "stride": None, "seams": {}, "hardware": None}
-        return Prediction(self._images.image(case.number), measured=measured)
 
 
 class TrueMaps(Method):

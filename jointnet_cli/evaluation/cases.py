@@ -1,8 +1,7 @@
-"""The data of an evaluation: shards, folders, prompts, Middlebury."""
+"""The cases of an evaluation: shards, folders, prompts, Middlebury."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,121 +13,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jointnet_cli.data.shards.format import Sample, sample_caption
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.captions import Caption, shard_caption
 from jointnet_cli.evaluation.folders import KIND_WORDS, files_digest, find_pairs, read_true_depth, split_name
-from jointnet_cli.evaluation.judge.labels import Labels, label, labels_of_caption, labels_of_prompt
-from jointnet_cli.evaluation.judge.prompts import fixed_prompts
 from jointnet_cli.files.images import read_image
 from jointnet_cli.files.maps import read_map, unit_normals
 from jointnet_cli.files.paths import IMAGE_SUFFIXES, text_digest
-from jointnet_cli.files.text import decode_text
 from jointnet_cli.modality import DepthKind
 from jointnet_cli.tensors import relative_disparity
 
 
-def true_disparity(sample: Sample) -> Tensor:
-    """Return the inverse depth (H, W) of a sample in 1/metres, sky = 0.
+def relative_depth(inverse_depth: NDArray[np.float32] | None, key: str) -> Tensor:
+    """Return the relative disparity (H, W) in [0, 1] of the inverse depth of a sample, near = 1.
 
     Raises:
-        UserError: the sample has no depth.
+        UserError: the sample `key` has no depth.
     """
-    if sample.inverse_depth is None:
-        raise UserError(f"sample {sample.key} has no depth", hint="prepare shards that carry it")
-    return torch.from_numpy(sample.inverse_depth)
-
-
-CAPTION_COLUMNS = ("prompt", "caption", "text")
-"""Names of the column with the captions of a table, the first choice first."""
-
-
-@dataclass(frozen=True)
-class Caption:
-    """A text, and what an image of it must show."""
-
-    text: str
-    asked: Labels | None = None
-    """`UNKNOWN` where the text does not say; `None` where no judge can tell."""
-
-
-def fixed_captions() -> list[Caption]:
-    """Return the 200 fixed prompts."""
-    return [Caption(prompt.text, labels_of_prompt(prompt)) for prompt in fixed_prompts()]
-
-
-def shard_caption(raw: Mapping[str, Any]) -> Caption:
-    """Return the caption of an undecoded sample of shards, with labels if it is a world."""
-    record = json.loads(raw.get("json", b"{}"))
-    text = sample_caption(raw, record)
-    return Caption(text, labels_of_caption(text, label(record["scene"], text)) if "scene" in record else None)
-
-
-def read_captions(path: Path) -> list[Caption]:
-    """Read captions: COCO's JSON, a prompt a line, or a table with a column `prompt`, `caption` or `text`.
-
-    Raises:
-        UserError: the file cannot be read or holds no captions.
-    """
-    from jointnet_cli.files.batch_file import read_rows
-
-    if path.suffix.lower() == ".json":
-        return read_coco(path)
-    captions = []
-    for row in read_rows(str(path)):
-        if (column := next((name for name in CAPTION_COLUMNS if name in row.values), None)) is None:
-            raise UserError(f"{row.place} has no caption", hint="name the column prompt")
-        captions.append(Caption(str(row.values[column])))
-    return captions
-
-
-def read_prompts(source: str) -> list[str]:
-    """Read prompts, one a line or in a column `prompt`; `-` is stdin.
-
-    Raises:
-        UserError: the file cannot be read, or a row has no prompt.
-    """
-    from jointnet_cli.files.batch_file import read_rows
-
-    rows = read_rows(source)
-    if lacking := next((row.place for row in rows if not str(row.values.get("prompt", "")).strip()), None):
-        raise UserError(f"{lacking}: no prompt", hint="the column is called prompt")
-    return [str(row.values["prompt"]).strip() for row in rows]
-
-
-def read_coco(path: Path) -> list[Caption]:
-    """Read a COCO captions file: the first caption of every image, in the order of the images' ids.
-
-    A JSON list of texts, or of objects with `caption`, is read, too.
-
-    Raises:
-        UserError: the file cannot be read or holds no captions.
-    """
-    try:
-        content = json.loads(decode_text(path.read_bytes()))
-    except FileNotFoundError as error:
-        raise UserError(f"no file {path}") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-    entries = content.get("annotations") if isinstance(content, dict) else content
-    try:
-        texts = _texts(entries if isinstance(entries, list) else [])
-    except (AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{path} has no captions", hint="it takes COCO's captions_val2014.json") from error
-    if not texts:
-        raise UserError(f"{path} has no captions", hint="it takes COCO's captions_val2014.json")
-    return [Caption(text) for text in texts]
-
-
-def _texts(entries: list[Any]) -> list[str]:
-    if all(isinstance(entry, str) for entry in entries):
-        return [entry.strip() for entry in entries]
-    if "image_id" not in entries[0]:
-        return [entry["caption"].strip() for entry in entries]
-    first: dict[int, str] = {}
-    for entry in sorted(entries, key=lambda entry: (entry["image_id"], entry.get("id", 0))):
-        first.setdefault(entry["image_id"], entry["caption"].strip())
-    return list(first.values())
+    if inverse_depth is None:
+        raise UserError(f"sample {key} has no depth", hint="prepare shards that carry it")
+    return relative_disparity(torch.from_numpy(inverse_depth)[None])[0]
 
 
 WORLDS_CAP = 80.0
@@ -157,9 +61,7 @@ class Case:
     @property
     def relative_depth(self) -> NDArray[np.float32]:
         """The true relative disparity (H, W) in [0, 1], near = 1."""
-        if self.inverse_depth is None:
-            raise UserError(f"sample {self.key} has no depth", hint="prepare shards that carry it")
-        return relative_disparity(torch.from_numpy(self.inverse_depth)[None])[0].numpy().astype(np.float32)
+        return relative_depth(self.inverse_depth, self.key).numpy().astype(np.float32)
 
 
 class Cases(Protocol):

@@ -135,32 +135,25 @@ class SheetCell:
 def write_columns(columns: Sequence[Mapping[int, SheetCell]], path: Path, *, quiet: bool = False) -> None:
     """Write a contact sheet with a column for every method and a row for every case, and name it on stderr.
 
-    The cases of a single method stand beside each other, as many as fit `SHEET_WIDTH`.
+    The cases of a single method stand beside each other, as many as fit `SHEET_WIDTH`. Every
+    cell has room for the most and the largest images of any.
     """
     numbers = sorted({number for column in columns for number in column})
     blank = SheetCell((), "")
     cells = [column.get(number, blank) for number in numbers for column in columns]
-    widest = max(image.shape[1] for cell in cells for image in cell.images)
-    abreast = len(columns) if len(columns) > 1 else max(1, min(len(cells), SHEET_WIDTH // (widest + GAP)))
-    write_sheet(path, cells, abreast)
-    if not quiet:
-        print(path, file=sys.stderr)
-
-
-def write_sheet(path: Path, cells: Sequence[SheetCell], columns: int) -> None:
-    """Write a contact sheet as PNG, row by row, each cell with room for the most and the largest images of any."""
-    images = [image for cell in cells for image in cell.images]
-    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    width = max(image.shape[1] for cell in cells for image in cell.images)
+    abreast = len(columns) if len(columns) > 1 else max(1, min(len(cells), SHEET_WIDTH // (width + GAP)))
+    height = max(image.shape[0] for cell in cells for image in cell.images)
     font = ImageFont.load_default(FONT_SIZE)
     line = FONT_SIZE + 2
     deepest = max(len(cell.images) for cell in cells)
     cell_width, cell_height = width + GAP, height * deepest + LINES * line + GAP
-    rows = -(-len(cells) // columns)
-    sheet = Image.new("RGB", (columns * cell_width + GAP, rows * cell_height + GAP), "white")
+    rows = -(-len(cells) // abreast)
+    sheet = Image.new("RGB", (abreast * cell_width + GAP, rows * cell_height + GAP), "white")
     draw = ImageDraw.Draw(sheet)
     letters = max(8, int(width * len(_TYPICAL) / font.getlength(_TYPICAL)))
     for number, cell in enumerate(cells):
-        left, top = GAP + number % columns * cell_width, GAP + number // columns * cell_height
+        left, top = GAP + number % abreast * cell_width, GAP + number // abreast * cell_height
         for image in cell.images:
             sheet.paste(Image.fromarray(np.rint(image * 255).astype(np.uint8)), (left, top))
             top += height
@@ -169,3 +162,5 @@ def write_sheet(path: Path, cells: Sequence[SheetCell], columns: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as partial:
         sheet.save(partial, "PNG")
+    if not quiet:
+        print(path, file=sys.stderr)

@@ -1,14 +1,12 @@
-"""Everything that a joint model predicts: depth, normals, images, panoramas."""
+"""Everything that a joint model predicts but panoramas: depth, normals, images."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from jointnet_cli.devices import choose_device, choose_dtype
 from jointnet_cli.engine import Engine
@@ -17,7 +15,6 @@ from jointnet_cli.evaluation.baselines import (
     Constant,
     FinishedDepth,
     FinishedNormals,
-    FinishedPanoramas,
     FinishedSamples,
     MeanDepth,
     NormalsFromDepth,
@@ -28,19 +25,12 @@ from jointnet_cli.evaluation.baselines import (
 from jointnet_cli.evaluation.cases import Case, Cases
 from jointnet_cli.evaluation.methods import Kinds, Method, MethodSettings, Prediction, open_method
 from jointnet_cli.evaluation.metrics.consistency import OTHER_NOISE
-from jointnet_cli.evaluation.metrics.depth import resized
-from jointnet_cli.evaluation.metrics.panoramas import count_crops, panorama_seams
 from jointnet_cli.evaluation.report import run_facts
 from jointnet_cli.evaluation.runner import needed_by_all
 from jointnet_cli.model.folder import RGB
 from jointnet_cli.model.hub import find_model
-from jointnet_cli.projection import FULL_CIRCLE
 from jointnet_cli.results import Result
-from jointnet_cli.sampling.layout import panorama_layout
-from jointnet_cli.sampling.presets import METHODS as TILINGS
-from jointnet_cli.sampling.presets import Method as Tiling
-from jointnet_cli.sampling.presets import Sampling
-from jointnet_cli.tasks import Depth, Generate, Panorama, Refine
+from jointnet_cli.tasks import Depth, Generate, Refine
 from jointnet_cli.tensors import from_map, relative_disparity, resize, to_array, to_map, to_tensor
 
 
@@ -83,10 +73,6 @@ class JointMethod(Method):
         """
         with needed_by_all():
             return _open(self.model_name, self.settings.base, self.settings.device, self.settings.dtype)
-
-
-PLACES = {"last_tiles": "tiles", "wrap": "wrap"}
-"""Where seams are measured by default, and what records call it."""
 
 
 @lru_cache(maxsize=1)
@@ -163,18 +149,15 @@ class Reconstruct(JointMethod):
     def identity(self) -> str:
         return self.folder.weights_hash()
 
+    @torch.inference_mode()
     def predict(self, case: Case) -> Prediction:
         assert case.inverse_depth is not None
-        return Prediction(depth=round_trip(self.engine, torch.from_numpy(case.inverse_depth)).float().numpy())
-
-
-@torch.inference_mode()
-def round_trip(engine: Engine, truth: Tensor) -> Tensor:
-    """Encode and decode relative disparity (H, W) by the VAE of the model."""
-    model = engine.model
-    sides = [max(1, round(side / model.factor)) * model.factor for side in truth.shape]
-    maps = to_map(resized(relative_disparity(truth[None])[0], torch.Size(sides))[None], "depth")
-    return resized(from_map(model.decode(model.encode(maps)), "depth")[0].cpu(), truth.shape)
+        model, (height, width) = self.engine.model, case.inverse_depth.shape
+        sides = [max(1, round(side / model.factor)) * model.factor for side in (height, width)]
+        truth = relative_disparity(torch.from_numpy(case.inverse_depth)[None])
+        decoded = model.decode(model.encode(to_map(resize(truth, (sides[0], sides[1]), "depth"), "depth")))
+        depth = resize(from_map(decoded, "depth").cpu(), (height, width), "depth")[0]
+        return Prediction(depth=depth.float().numpy())
 
 
 class GenerateImage(JointMethod):
@@ -266,95 +249,6 @@ def in_8_bits(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return levels
 
 
-@dataclass(frozen=True)
-class Canvas:
-    """The size and the view of a panorama; `None` is the default of the model."""
-
-    width: int | None = None
-    """Pixels; `None` is four times the height."""
-    height: int | None = None
-    span: float = FULL_CIRCLE
-    """Horizontal field of view in degrees."""
-    wrap: bool = True
-
-
-class DrawPanorama(JointMethod):
-    """A panorama by one of the tilings of the paper's Table 3."""
-
-    def __init__(self, tiling: Tiling, canvas: Canvas, value: str, settings: MethodSettings) -> None:
-        super().__init__(value, settings)
-        self._tiling, self._canvas = tiling, canvas
-
-    @cached_property
-    def identity(self) -> str:
-        return f"{self.folder.weights_hash()} {self.settings.sampling} {self.place}"
-
-    def predict(self, case: Case) -> Prediction:
-        result = self.engine.panorama(self.task(case.prompt, case.seed, self.settings.sampling))
-        maps = result.maps
-        settings = run_facts(result.settings)
-        return Prediction(result.image, maps.get("depth"), normal=maps.get("normal"), settings=settings)
-
-    def task(self, prompt: str, seed: int, sampling: Sampling) -> Panorama:
-        """Return the request of one panorama."""
-        canvas = self._canvas
-        height = canvas.height or self.folder.size
-        width = canvas.width or 4 * height
-        view = {"span": canvas.span, "wrap": canvas.wrap, "method": self._tiling, "sampling": sampling}
-        return Panorama(prompt=prompt, seed=seed, width=width, height=height, **view)  # type: ignore[arg-type]
-
-
-class MeasurePanorama(DrawPanorama):
-    """A panorama with its seconds and seams.
-
-    Raises:
-        UserError: a size that does not fit the model or holds fewer than two squares.
-    """
-
-    def __init__(self, tiling: Tiling, canvas: Canvas, value: str, settings: MethodSettings) -> None:
-        super().__init__(tiling, canvas, value, settings)
-        self._warm = False
-        task = self.task("", 0, Sampling())
-        panorama_layout(task, self.folder)
-        count_crops(self.folder.size if task.height is None else task.height, task.width)
-
-    def predict(self, case: Case) -> Prediction:
-        engine, sampling = self.engine, self.settings.sampling
-        if not self._warm:  # what a device does only once, such as choosing kernels, is no part of the seconds
-            engine.panorama(self.task("", 0, replace(sampling, steps=2)))
-            self._warm = True
-        result = engine.panorama(self.task(case.prompt, case.seed, sampling))
-        ratios = all_seams(engine, result)
-        measured = {
-            "seconds": result.seconds,
-            "stride": None if self._tiling == "direct" else result.settings["layout"]["stride"],
-            "seams": {
-                modality: {PLACES[place]: each["to_mean"] for place, each in places.items() if place in PLACES}
-                for modality, places in ratios.items()
-            },
-            "ratios": ratios,
-            "hardware": _hardware(engine.device),
-        }
-        return Prediction(
-            result.image, result.maps.get("depth"), settings=run_facts(result.settings), measured=measured
-        )
-
-
-def all_seams(engine: Engine, result: Result) -> dict[str, dict[str, dict[str, float]]]:
-    """Return the seam ratios of `panorama_seams`; none for a canvas beside whose borders no column is left."""
-    try:
-        return panorama_seams(engine, result)
-    except ValueError:
-        return {}
-
-
-def _hardware(device: torch.device) -> str:
-    """Return what the seconds were measured on."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"
-
-
 DEPTH: Kinds = {
     "jointnet": PredictDepth,
     "refine": RefineDepth,
@@ -372,11 +266,3 @@ NORMAL: Kinds = {
     "folder": FinishedNormals,
 }
 SAMPLES: Kinds = {"jointnet": GenerateSample, "shards": TrueMaps, "folder": FinishedSamples}
-
-
-def panorama_kinds(canvas: Canvas) -> Kinds:
-    """Return the kinds of the panorama table."""
-    return {
-        **{tiling: partial(MeasurePanorama, tiling, canvas) for tiling in TILINGS},  # type: ignore[arg-type]
-        "folder": FinishedPanoramas,
-    }

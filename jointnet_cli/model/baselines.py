@@ -9,15 +9,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from jointnet_cli.model.branch import (
-    Conditioning,
-    decode,
-    embed_time,
-    encode,
-    expand_timestep,
-    skip_widths,
-    text_states,
-)
+from jointnet_cli.model.branch import Conditioning, decode, embed, encode, skip_widths
 from jointnet_cli.model.folder import CONTROL, CONTROLNET_DIRECT_EXTEND, DIRECT_EXTEND, RANK, RGB, ModelFolder
 from jointnet_cli.model.joint import JointDenoiser, receive, zero_conv
 
@@ -98,10 +90,9 @@ class DirectExtend(ExtendedUNet):
         self, latents: Tensor, timestep: Tensor | int, conditioning: Conditioning, known: Tensor | None = None
     ) -> Tensor:
         stacked = latents.flatten(1, 2)
-        timestep = expand_timestep(timestep, len(latents), latents.device)
-        embedding, text = embed_time(self.body, stacked, timestep, conditioning), text_states(self.body, conditioning)
-        features = encode(self.body, self.body.conv_in(stacked), embedding, text)
-        predicted: Tensor = decode(self.body, features, embedding, text).unflatten(1, (len(self._names), -1))
+        conditions = embed(self.body, stacked, timestep, conditioning)
+        features = encode(self.body, self.body.conv_in(stacked), conditions)
+        predicted: Tensor = decode(self.body, features, conditions).unflatten(1, (len(self._names), -1))
         return predicted
 
 
@@ -171,17 +162,11 @@ class ControlNetDirectExtend(ExtendedUNet):
     def forward(
         self, latents: Tensor, timestep: Tensor | int, conditioning: Conditioning, known: Tensor | None = None
     ) -> Tensor:
-        timestep = expand_timestep(timestep, len(latents), latents.device)
-        body, encoder = self.body, self.control.encoder
-        embedding, text = embed_time(body, latents, timestep, conditioning), text_states(body, conditioning)
-        features = encode(body, body.conv_in(latents[:, 0]), embedding, text)
-        sent = encode(
-            encoder,
-            encoder.conv_in(latents.flatten(1, 2)),
-            embed_time(encoder, latents, timestep, conditioning),
-            text_states(encoder, conditioning),
-        )
-        predicted: Tensor = decode(body, receive(features, self.control, sent), embedding, text)
+        body, encoder, stacked = self.body, self.control.encoder, latents.flatten(1, 2)
+        conditions = embed(body, stacked, timestep, conditioning)
+        features = encode(body, body.conv_in(latents[:, 0]), conditions)
+        sent = encode(encoder, encoder.conv_in(stacked), embed(encoder, stacked, timestep, conditioning))
+        predicted = decode(body, receive(features, self.control, sent), conditions)
         by_modality: Tensor = predicted.unflatten(1, (len(self._names), -1))
         return by_modality
 
@@ -192,7 +177,7 @@ def _require_multiple(channels: int, names: Sequence[str]) -> None:
 
 
 def _widened(unet: UNet2DConditionModel, inputs: int, outputs: int, output: Output) -> UNet2DConditionModel:
-    """A copy of a UNet with `inputs` times its channels in, of which the further are not heard, and `outputs` times out."""
+    """Copy a UNet with `inputs` times its channels in, of which only the first have an effect, and `outputs` times out."""
     wide = _untrained(unet, inputs, outputs)
     fresh, state = wide.state_dict(), unet.state_dict()
     heard = state["conv_in.weight"]

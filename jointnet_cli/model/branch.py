@@ -53,58 +53,53 @@ def skip_widths(unet: UNet2DConditionModel) -> list[int]:
     return channels
 
 
-def embed_time(unet: UNet2DConditionModel, sample: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
-    """Return the timestep embedding (B, width) with the base model's added conditions in it."""
-    embedding = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=timestep))
-    added = unet.get_aug_embed(
-        emb=embedding, encoder_hidden_states=conditioning.text, added_cond_kwargs=conditioning.added
+@dataclass(frozen=True)
+class Embedded:
+    """Conditions as the blocks of one UNet read them."""
+
+    time: Tensor
+    """(B, width) timestep with the base model's added conditions in it."""
+    text: Tensor
+    """(B, tokens, width) text; some bases project it first."""
+
+
+def embed(unet: UNet2DConditionModel, sample: Tensor, timestep: Tensor | int, conditioning: Conditioning) -> Embedded:
+    """Embed the timestep, scalar or (B,), and the conditions for a UNet; `sample` (B, …) states batch, type and device."""
+    timestep = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(len(sample))
+    time = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=timestep))
+    added = unet.get_aug_embed(emb=time, encoder_hidden_states=conditioning.text, added_cond_kwargs=conditioning.added)
+    time = time if added is None else time + added
+    text = unet.process_encoder_hidden_states(
+        encoder_hidden_states=conditioning.text, added_cond_kwargs=conditioning.added
     )
-    embedding = embedding if added is None else embedding + added
-    activated: Tensor = embedding if unet.time_embed_act is None else unet.time_embed_act(embedding)
-    return activated
+    return Embedded(time if unet.time_embed_act is None else unet.time_embed_act(time), text)
 
 
-def encode(unet: UNet2DConditionModel, hidden: Tensor, embedding: Tensor, text: Tensor) -> Features:
-    """Return the down and middle blocks.
-
-    `hidden` (B, c, h, w) is the sum of `conv_in` and whatever else enters there; `embedding` comes from `embed_time`.
-    """
+def encode(unet: UNet2DConditionModel, hidden: Tensor, conditions: Embedded) -> Features:
+    """Run the down and middle blocks; `hidden` (B, c, h, w) is the sum of `conv_in` and whatever else enters there."""
     skips: list[Tensor] = [hidden]
     for block in unet.down_blocks:
-        hidden, outputs = block(hidden, embedding, **_text_for(block, text))
+        hidden, outputs = block(hidden, conditions.time, **_text_for(block, conditions))
         skips += outputs
     if unet.mid_block is not None:
-        hidden = unet.mid_block(hidden, embedding, **_text_for(unet.mid_block, text))
+        hidden = unet.mid_block(hidden, conditions.time, **_text_for(unet.mid_block, conditions))
     return Features(skips, hidden)
 
 
-def decode(unet: UNet2DConditionModel, features: Features, embedding: Tensor, text: Tensor) -> Tensor:
-    """Return the up blocks and the output layer: the prediction (B, out_channels, h, w)."""
+def decode(unet: UNet2DConditionModel, features: Features, conditions: Embedded) -> Tensor:
+    """Run the up blocks and the output layer; return the prediction (B, out_channels, h, w)."""
     hidden, skips = features.middle, list(features.skips)
     for block in unet.up_blocks:
         count = len(block.resnets)
         own, skips = tuple(skips[-count:]), skips[:-count]
         # Latent sides that the UNet's factor does not divide: upsample to the next skip's own size.
         size = skips[-1].shape[-2:] if skips else None
-        hidden = block(hidden, own, embedding, upsample_size=size, **_text_for(block, text))
+        hidden = block(hidden, own, conditions.time, upsample_size=size, **_text_for(block, conditions))
     if unet.conv_norm_out is not None:
         hidden = unet.conv_act(unet.conv_norm_out(hidden))
     prediction: Tensor = unet.conv_out(hidden)
     return prediction
 
 
-def text_states(unet: UNet2DConditionModel, conditioning: Conditioning) -> Tensor:
-    """Return the text as the cross-attention layers read it (some bases project it first)."""
-    states: Tensor = unet.process_encoder_hidden_states(
-        encoder_hidden_states=conditioning.text, added_cond_kwargs=conditioning.added
-    )
-    return states
-
-
-def _text_for(block: nn.Module, text: Tensor) -> dict[str, Any]:
-    return {"encoder_hidden_states": text} if getattr(block, "has_cross_attention", False) else {}
-
-
-def expand_timestep(timestep: Tensor | int, batch: int, device: torch.device) -> Tensor:
-    """Return one timestep per item, (B,)."""
-    return torch.as_tensor(timestep, device=device).reshape(-1).expand(batch)
+def _text_for(block: nn.Module, conditions: Embedded) -> dict[str, Any]:
+    return {"encoder_hidden_states": conditions.text} if getattr(block, "has_cross_attention", False) else {}

@@ -50,8 +50,9 @@ from jointnet_cli.model.folder import (
 from jointnet_cli.model.hub import find_model, require_weights
 from jointnet_cli.model.joint import JointDenoiser, JointNet
 from jointnet_cli.model.published import read_branches
-from jointnet_cli.model.text import TEXT_ENCODERS, TextEncoders, Vocabulary, save_tokenizer
+from jointnet_cli.model.text import TEXT_ENCODERS, TextEncoders, save_tokenizer
 from jointnet_cli.model.vae import decode_latents, encode_maps
+from jointnet_cli.model.vocabulary import Vocabulary
 from jointnet_cli.model.weights import find_weights, read_tensors
 
 SHARD_NAME = SAFETENSORS_WEIGHTS_NAME.replace(".", "{suffix}.")

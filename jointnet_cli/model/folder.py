@@ -52,7 +52,7 @@ REMEDY = "the folder is incomplete or damaged: copy or export the whole model ag
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """The facts of a model folder."""
+    """The folder of a model folder."""
 
     path: Path
     """Where the branches are."""
@@ -145,7 +145,7 @@ def read_folder(path: Path) -> ModelFolder:
     unet, factor = _read_unet(path / "unet"), 1
     if family.has_vae:
         factor = pixels_per_latent(read_json(path / "vae" / "config.json", "block_out_channels"))
-    facts = ModelFolder(
+    folder = ModelFolder(
         path=path,
         base=path,
         family=family,
@@ -160,12 +160,12 @@ def read_folder(path: Path) -> ModelFolder:
         architecture=record["architecture"],
         rank=record.get("rank"),
     )
-    _require(path, [f"{name}/config.json" for name in (*facts.backbones.values(), *family.networks)])
+    _require(path, [f"{name}/config.json" for name in (*folder.backbones.values(), *family.networks)])
     _require(path, [f"{name}/tokenizer_config.json" for name in family.tokenizers])
     _require(path, ["scheduler/scheduler_config.json"])
-    if facts.architecture == LORA:
-        _require(path, [adapter_config_file(name) for name in facts.branches[1:]])
-    return facts
+    if folder.architecture == LORA:
+        _require(path, [adapter_config_file(name) for name in folder.branches[1:]])
+    return folder
 
 
 def base_of(model: ModelFolder) -> ModelFolder:
@@ -258,9 +258,9 @@ def write_record(
     write_json(folder / "jointnet.json", record)
 
 
-def read_prediction(facts: ModelFolder) -> str:
+def read_prediction(folder: ModelFolder) -> str:
     """Return what the model predicts: `epsilon`, `v_prediction` or `sample`."""
-    return str(read_json(facts.base / "scheduler" / "scheduler_config.json").get("prediction_type", "epsilon"))
+    return str(read_json(folder.base / "scheduler" / "scheduler_config.json").get("prediction_type", "epsilon"))
 
 
 def _read_unet(folder: Path) -> dict[str, Any]:
@@ -317,34 +317,34 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
     return content
 
 
-def describe(name: str, facts: ModelFolder) -> dict[str, Any]:
+def describe(name: str, folder: ModelFolder) -> dict[str, Any]:
     """What a model is, ready for JSON; `parameters` and `hash` are `None` while weights are not on this machine."""
-    whole = all(find_weights(folder) is not None for folder in facts.networks)
+    whole = all(find_weights(place) is not None for place in folder.networks)
     return {
         "model": name,
-        "path": str(facts.path),
-        "base": None if facts.base == facts.path else str(facts.base),
-        "family": facts.family.name,
-        "architecture": facts.architecture,
-        **({} if facts.rank is None else {"rank": facts.rank}),
-        "branches": facts.branches,
-        "masked_input": facts.masked_input,
-        "parameters": _parameters(facts) if whole else None,
-        "prediction": read_prediction(facts),
-        "size": facts.size,
-        "factor": facts.factor,
-        "bytes": sum(map(_disk_size, facts.networks if facts.base_only else {facts.path, facts.base})),
-        "hash": facts.weights_hash() if whole else None,
-        "defaults": facts.defaults,
-        "provenance": facts.provenance,
+        "path": str(folder.path),
+        "base": None if folder.base == folder.path else str(folder.base),
+        "family": folder.family.name,
+        "architecture": folder.architecture,
+        **({} if folder.rank is None else {"rank": folder.rank}),
+        "branches": folder.branches,
+        "masked_input": folder.masked_input,
+        "parameters": _parameters(folder) if whole else None,
+        "prediction": read_prediction(folder),
+        "size": folder.size,
+        "factor": folder.factor,
+        "bytes": sum(map(_disk_size, folder.networks if folder.base_only else {folder.path, folder.base})),
+        "hash": folder.weights_hash() if whole else None,
+        "defaults": folder.defaults,
+        "provenance": folder.provenance,
     }
 
 
-def _parameters(facts: ModelFolder) -> int:
+def _parameters(folder: ModelFolder) -> int:
     """Return those of the joint network: all branches and what they exchange."""
-    files = [facts.path / name for name in facts.extra_files]
-    for place in facts.backbones.values():
-        weights = find_weights(facts.path / place)
+    files = [folder.path / name for name in folder.extra_files]
+    for place in folder.backbones.values():
+        weights = find_weights(folder.path / place)
         files += weights.files if weights else []
     return sum(count_parameters(path) for path in files)
 

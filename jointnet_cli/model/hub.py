@@ -37,7 +37,7 @@ def find_model(name: str, base: str | None = None, *, modality: str = "depth", w
 
     Args:
         name: `diorama`, `diorama/base`; a folder or zip file in our format, in diffusers' or in the published layout; the
-            name of a folder in `models_home()`; or a hub id.
+            name of a folder in `models_dir()`; or a hub id.
         base: likewise, the base of a model in the published layout; others have their own.
         modality: what the second branch of a model in the published layout denoises.
         weights: whether weights have to be there, and are fetched from the hub; a plan does without.
@@ -99,7 +99,7 @@ def _locate(name: str) -> tuple[Path, dict[Path, str]]:
 
 def local_folder(name: str) -> Path | None:
     """Return the folder of a name without the hub; a zip file is unpacked."""
-    path, kept = Path(name), models_home() / name
+    path, kept = Path(name), models_dir() / name
     if name in (DIORAMA, DIORAMA_BASE):
         return EMBEDDED
     if path.is_dir():
@@ -110,8 +110,8 @@ def local_folder(name: str) -> Path | None:
 
 
 def names() -> list[str]:
-    """Return names of the folders in `models_home()`."""
-    home = models_home()
+    """Return names of the folders in `models_dir()`."""
+    home = models_dir()
     return sorted(path.name for path in home.iterdir() if path.is_dir()) if home.is_dir() else []
 
 
@@ -237,15 +237,15 @@ def _root(folder: Path) -> Path:
     return children[0] if len(children) == 1 and children[0].is_dir() else folder
 
 
-def models_home() -> Path:
+def models_dir() -> Path:
     """Where imported models go and models are looked for by name: `$JOINTNET_MODELS`, or `models` in the cache."""
     return Path(os.environ.get("JOINTNET_MODELS") or cache_home() / "models")
 
 
 def list_models() -> Iterator[tuple[str, ModelFolder]]:
-    """The embedded model and its base, those in `models_home()`, and what the hub's cache holds of the families that can
+    """The embedded model and its base, those in `models_dir()`, and what the hub's cache holds of the families that can
     be opened."""
-    places = {DIORAMA: EMBEDDED, **{name: models_home() / name for name in names()}, **_cached()}
+    places = {DIORAMA: EMBEDDED, **{name: models_dir() / name for name in names()}, **_cached()}
     for name, path in places.items():
         try:
             model = read_folder(path)

@@ -13,16 +13,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.branch import (
-    Conditioning,
-    Features,
-    decode,
-    embed_time,
-    encode,
-    expand_timestep,
-    skip_widths,
-    text_states,
-)
+from jointnet_cli.model.branch import Conditioning, Features, decode, embed, encode, skip_widths
 from jointnet_cli.model.folder import EXCHANGE, JOINTNET, RANK, RGB, ModelFolder
 
 
@@ -99,7 +90,7 @@ class JointDenoiser(nn.Module, ABC):
             timestep: scalar or (B,), shared by the modalities.
             conditioning: text and further conditions, shared by the modalities.
             known: (B, N, 1 + C, h, w), for models with masked input: a mask (1 = unknown) and the latents of the masked
-                picture, per modality. `None` leaves the masked input out.
+                image, per modality. `None` leaves the masked input out.
 
         Returns:
             (B, N, C_out, h, w) predictions.
@@ -208,20 +199,15 @@ class JointNet(JointDenoiser):
         known: Tensor | None = None,
     ) -> Tensor:
         inputs = dict(zip(self.names, latents.unbind(1), strict=True))
-        timestep = expand_timestep(timestep, len(latents), latents.device)
-        embeddings = {name: embed_time(self.backbone(name), x, timestep, conditioning) for name, x in inputs.items()}
-        texts = {name: text_states(self.backbone(name), conditioning) for name in inputs}
-        features = {}
-        for name in inputs:
-            hidden = self._enter(name, inputs, known)
-            features[name] = encode(self.backbone(name), hidden, embeddings[name], texts[name])
-        outputs = [
-            decode(self.backbone(name), self._receive(name, features), embeddings[name], texts[name]) for name in inputs
-        ]
+        conditions = {name: embed(self.backbone(name), x, timestep, conditioning) for name, x in inputs.items()}
+        features = {
+            name: encode(self.backbone(name), self._enter(name, inputs, known), conditions[name]) for name in inputs
+        }
+        outputs = [decode(self.backbone(name), self._receive(name, features), conditions[name]) for name in inputs]
         return torch.stack(outputs, dim=1)
 
     def _enter(self, receiver: str, inputs: Mapping[str, Tensor], known: Tensor | None) -> Tensor:
-        """The first hidden tensor: own input, the other branches' inputs, and the known regions, own modality first."""
+        """Return the first hidden tensor: own input, other branches' inputs, and known regions, own modality first."""
         hidden: Tensor = self.backbone(receiver).conv_in(inputs[receiver])
         for sender in self._others(receiver):
             hidden = hidden + self._sent(sender, receiver).input(inputs[sender])

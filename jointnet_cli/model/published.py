@@ -50,7 +50,7 @@ def module_names(branch: str, other: str) -> dict[str, str]:
     }
 
 
-def read_branches(facts: ModelFolder) -> tuple[dict[str, UNet2DConditionModel], dict[str, Tensor]]:
+def read_branches(model: ModelFolder) -> tuple[dict[str, UNet2DConditionModel], dict[str, Tensor]]:
     """Return the UNets of a model in the published layout, and the tensors of its exchange and masked input.
 
     Raises:
@@ -60,16 +60,16 @@ def read_branches(facts: ModelFolder) -> tuple[dict[str, UNet2DConditionModel], 
     from diffusers import UNet2DConditionModel
 
     unets, joint = {}, {}
-    for name in facts.branches:
-        own, exchanged = _split(facts, name)
-        unet = UNet2DConditionModel.from_config(_base_config(_config(facts, name)))
+    for name in model.branches:
+        own, exchanged = _split(model, name)
+        unet = UNet2DConditionModel.from_config(_base_config(_config(model, name)))
         unet.load_state_dict(own)
         unets[name] = unet
         joint.update(exchanged)
     return unets, joint
 
 
-def import_model(facts: ModelFolder, folder: Path, origin: Mapping[str, str]) -> None:
+def import_model(model: ModelFolder, folder: Path, origin: Mapping[str, str]) -> None:
     """Write a model in the published layout, with its base, as a folder of our own format.
 
     Tensors, their types and the configurations stay as they are. `origin` (source and base, as the user named them) goes into
@@ -80,31 +80,31 @@ def import_model(facts: ModelFolder, folder: Path, origin: Mapping[str, str]) ->
     """
     from safetensors.torch import save_file
 
-    if not facts.published:
-        raise UserError(f"{facts.path} is not in the published layout", hint="it holds no jointnet/config.json")
+    if not model.published:
+        raise UserError(f"{model.path} is not in the published layout", hint="it holds no jointnet/config.json")
     _require_free(folder)
     with atomic_folder(folder) as new:
-        _copy_base(facts, new)
+        _copy_base(model, new)
         joint: dict[str, Tensor] = {}
-        for name in facts.branches:
+        for name in model.branches:
             place = branch_folder(name)
-            own, exchanged = _split(facts, name)
+            own, exchanged = _split(model, name)
             joint.update(exchanged)
             (new / place).mkdir(parents=True)
-            write_json(new / place / "config.json", _base_config(_config(facts, name)))
+            write_json(new / place / "config.json", _base_config(_config(model, name)))
             save_file(own, new / place / WEIGHTS, metadata={"format": "pt"})
         save_file(joint, new / EXCHANGE)
-        imported = {**origin, "hash": facts.weights_hash(), "version": __version__}
+        imported = {**origin, "hash": model.weights_hash(), "version": __version__}
         write_record(
             new,
-            branches=facts.branches,
-            masked_input=facts.masked_input,
+            branches=model.branches,
+            masked_input=model.masked_input,
             defaults={},
             provenance={"imported": imported},
         )
 
 
-def export_model(facts: ModelFolder, folder: Path) -> None:
+def export_model(model: ModelFolder, folder: Path) -> None:
     """Write the branches of a model of two in the published layout; the base stays where it is.
 
     Raises:
@@ -112,32 +112,32 @@ def export_model(facts: ModelFolder, folder: Path) -> None:
     """
     from safetensors.torch import save_file
 
-    if facts.architecture != JOINTNET:
+    if model.architecture != JOINTNET:
         raise UserError(
-            f"{facts.path} has the architecture {facts.architecture}",
+            f"{model.path} has the architecture {model.architecture}",
             hint=f"the published layout holds {JOINTNET} alone",
         )
-    if facts.published or len(facts.branches) != 2:
-        state = "is in the published layout already" if facts.published else f"has the branches {facts.branches}"
-        raise UserError(f"{facts.path} {state}", hint="the published layout holds RGB and one other branch")
+    if model.published or len(model.branches) != 2:
+        state = "is in the published layout already" if model.published else f"has the branches {model.branches}"
+        raise UserError(f"{model.path} {state}", hint="the published layout holds RGB and one other branch")
     _require_free(folder)
-    joint = read_tensors(facts.path / EXCHANGE)
+    joint = read_tensors(model.path / EXCHANGE)
     with atomic_folder(folder) as new:
-        for (name, place), target in zip(facts.backbones.items(), ("unet", "jointnet"), strict=True):
-            other = next(branch for branch in facts.branches if branch != name)
+        for (name, place), target in zip(model.backbones.items(), ("unet", "jointnet"), strict=True):
+            other = next(branch for branch in model.branches if branch != name)
             exchanged = _renamed(joint, {ours: theirs for theirs, ours in module_names(name, other).items()})
-            config = _config(facts, name)
-            further = {"has_masked_latent_input": facts.masked_input, "joint_in_channels": None}
+            config = _config(model, name)
+            further = {"has_masked_latent_input": model.masked_input, "joint_in_channels": None}
             (new / target).mkdir()
             write_json(new / target / "config.json", {**config, "_class_name": "JointNetModel", **further})
-            tensors = {**_tensors(facts.path / place), **exchanged}
+            tensors = {**_tensors(model.path / place), **exchanged}
             save_file(tensors, new / target / WEIGHTS, metadata={"format": "pt"})
 
 
-def _split(facts: ModelFolder, name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _split(model: ModelFolder, name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the tensors of a branch's own UNet, and those of the modules beside it under our names."""
-    other = next(branch for branch in facts.branches if branch != name)
-    tensors = _tensors(facts.path / facts.backbones[name])
+    other = next(branch for branch in model.branches if branch != name)
+    tensors = _tensors(model.path / model.backbones[name])
     own = {key: value for key, value in tensors.items() if not key.startswith(PREFIX)}
     return own, _renamed(tensors, module_names(name, other))
 
@@ -159,8 +159,8 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     return {key: value for path in weights.files for key, value in read_tensors(path).items()}
 
 
-def _config(facts: ModelFolder, name: str) -> dict[str, Any]:
-    return read_json(facts.path / facts.backbones[name] / "config.json")
+def _config(model: ModelFolder, name: str) -> dict[str, Any]:
+    return read_json(model.path / model.backbones[name] / "config.json")
 
 
 def _base_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,14 +169,14 @@ def _base_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**plain, "_class_name": "UNet2DConditionModel"}
 
 
-def _copy_base(facts: ModelFolder, folder: Path) -> None:
+def _copy_base(model: ModelFolder, folder: Path) -> None:
     """Copy what a joint model takes from its base: configurations, tokenizers, and one kind of weights a network."""
-    shutil.copy2(facts.base / "model_index.json", folder)
-    for part in ("scheduler", *facts.family.tokenizers, *facts.family.networks):
-        weights = find_weights(facts.base / part)
+    shutil.copy2(model.base / "model_index.json", folder)
+    for part in ("scheduler", *model.family.tokenizers, *model.family.networks):
+        weights = find_weights(model.base / part)
         kept = {path.name for path in weights.files} if weights else set()
         (folder / part).mkdir()
-        for path in (facts.base / part).iterdir():
+        for path in (model.base / part).iterdir():
             if path.suffix in (".json", ".txt", ".model") or path.name in kept:
                 shutil.copy2(path, folder / part)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def encode_maps(vae: AutoencoderKL | None, maps: Tensor) -> Tensor:
-    """Maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w) as the denoiser sees them: normalised, the posterior's mean.
+    """Encode maps (B, 3, H, W) in [-1, 1] to normalised latents (B, C, h, w), the posterior's mean.
 
     In the VAE's own type, even where a network trains in mixed precision.
     """
@@ -32,7 +32,7 @@ def encode_maps(vae: AutoencoderKL | None, maps: Tensor) -> Tensor:
 
 
 def decode_latents(vae: AutoencoderKL | None, latents: Tensor) -> Tensor:
-    """Latents (B, C, h, w) to maps (B, 3, H, W), about [-1, 1]."""
+    """Decode latents (B, C, h, w) to maps (B, 3, H, W), about [-1, 1]."""
     if vae is None:
         return latents.float()
     mean, scale = _normalisation(vae)
@@ -153,30 +153,26 @@ def decode_canvas(model: JointModel, latents: Tensor, *, wrap: bool = False) -> 
     With `wrap` every convolution sees the left edge beyond the right one: rolled latents give the rolled maps. A canvas too
     large for one piece is decoded in strips, see `apply_in_strips`.
     """
-    height, width = latents.shape[-2:]
-    if model.vae is None:
-        return model.decode(latents)
-    if (piece := strip_width(height, width)) < width:
-        rows = (apply_in_strips(model.vae, model.decode, row, width, piece, wrap=wrap) for row in latents.split(1))
-        return torch.cat(list(rows))
-    if not wrap:
-        return model.decode(latents)
-    with _closed(model.vae):
-        return model.decode(latents)
+    return _apply(model, model.decode, latents, latents.shape[-2], latents.shape[-1], wrap)
 
 
 @torch.inference_mode()
 def encode_canvas(model: JointModel, maps: Tensor, *, wrap: bool = False) -> Tensor:
     """Encode maps (1, 3, H, W) in [-1, 1] to latents (C, h, w), `wrap` and large canvases as in `decode_canvas`."""
     height, width = (side // model.factor for side in maps.shape[-2:])
-    if model.vae is None:
-        return model.encode(maps)[0]
-    if (piece := strip_width(height, width)) < width:
-        return apply_in_strips(model.vae, model.encode, maps, width, piece, wrap=wrap)[0]
-    if not wrap:
-        return model.encode(maps)[0]
+    return _apply(model, model.encode, maps, height, width, wrap)[0]
+
+
+def _apply(model: JointModel, apply: Apply, canvas: Tensor, height: int, width: int, wrap: bool) -> Tensor:
+    """Apply one half of the autoencoder to a canvas of a height and width in latent pixels."""
+    piece = strip_width(height, width)
+    if model.vae is None or (piece >= width and not wrap):
+        return apply(canvas)
+    if piece < width:
+        vae = model.vae
+        return torch.cat([apply_in_strips(vae, apply, row, width, piece, wrap=wrap) for row in canvas.split(1)])
     with _closed(model.vae):
-        return model.encode(maps)[0]
+        return apply(canvas)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from jointnet_cli.data.settings import FilterSettings
 from jointnet_cli.data.shards.format import png, unpack
 from jointnet_cli.data.shards.index import count_samples, read_samples
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.cases import shard_caption
+from jointnet_cli.evaluation.captions import shard_caption
 
 
 def sift(source: Path, out: Path, **bounds: object) -> Plan:

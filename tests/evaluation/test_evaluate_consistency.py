@@ -12,7 +12,7 @@ from torchmetrics.functional.classification import binary_auroc
 from typer.testing import Result
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.cases import read_prompts
+from jointnet_cli.evaluation.captions import read_prompts
 from jointnet_cli.evaluation.judge.prompts import fixed_prompts, prompts_of_all_biomes
 from jointnet_cli.evaluation.metrics.consistency import (
     SHIFTS,

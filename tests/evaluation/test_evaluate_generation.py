@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 from jointnet_cli.cli import app
 from jointnet_cli.data.worlds import vocabulary
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.cases import Case, FolderImages, ShardCases, fixed_captions, read_coco
+from jointnet_cli.evaluation.captions import fixed_captions, read_coco
+from jointnet_cli.evaluation.cases import Case, FolderImages, ShardCases
 from jointnet_cli.evaluation.judge.labels import PAINTED, TIMES, UNKNOWN, named_objects
 from jointnet_cli.evaluation.judge.prompts import fixed_prompts
 from jointnet_cli.evaluation.methods import MethodSettings, open_method

@@ -20,7 +20,7 @@ from jointnet_cli.model import text as module
 from jointnet_cli.model.checkpoint import JointModel, load_model, save_model
 from jointnet_cli.model.folder import read_folder, read_published
 from jointnet_cli.model.published import export_model, import_model
-from jointnet_cli.model.text import FILE, MOST, Vocabulary
+from jointnet_cli.model.vocabulary import FILE, MOST, Vocabulary
 from jointnet_cli.training.stages.base import known_words
 
 CAPTIONS = ["A lake at night", "snowy hills by the sea, two boats", "Café 3 d'Azur"]

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from jointnet_cli.data.settings import prepare_settings
-from jointnet_cli.data.settings import prepare_settings
 from jointnet_cli.errors import UserError
 from jointnet_cli.recipe_file import read_values, shipped_files, to_toml
 from jointnet_cli.training.recipe import (

@@ -18,12 +18,11 @@ from torch.nn import functional as F
 from jointnet_cli.data.shards.format import Sample
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.engine import Engine
-from jointnet_cli.evaluation.cases import true_disparity
+from jointnet_cli.evaluation.cases import relative_depth
 from jointnet_cli.files.color import colorize
 from jointnet_cli.files.images import write_png
 from jointnet_cli.sampling.presets import METHODS
 from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Refine
-from jointnet_cli.tensors import relative_disparity
 
 Picture = NDArray[np.float32]
 NUMBERS = (0, 1, 3, 5, 6, 7, 8, 9)
@@ -35,7 +34,7 @@ REDUCTION = 4
 def column(engine: Engine, sample: Sample) -> Iterator[Picture]:
     """Yield the inputs and results of one world, from top to bottom."""
     photo = sample.image.astype(np.float32) / np.float32(255)
-    disparity = relative_disparity(true_disparity(sample)[None])[0].numpy()
+    disparity = relative_depth(sample.inverse_depth, sample.key).numpy()
     yield photo
     predicted = engine.depth(Depth(image=photo, seed=0, ensemble=5))
     yield colorize(predicted.maps["depth"])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jointnet_cli.errors import UserError, closest, did_you_mean
-from jointnet_cli.model.hub import is_hub_id, models_home
+from jointnet_cli.model.hub import is_hub_id, models_dir
 
 HUB = {
     "midas-dpt-hybrid": "Intel/dpt-hybrid-midas",
@@ -126,7 +126,7 @@ def _find(modality: str, teacher: str) -> TeacherSpec:
     if name in HUB:
         if modality != "depth":
             raise UserError(f"{name} labels depth", hint=f"--label depth={teacher}")
-        kept = models_home() / name
+        kept = models_dir() / name
         return TeacherSpec(modality, name, str(kept) if kept.is_dir() else HUB[name])
     if is_hub_id(teacher):
         return TeacherSpec(modality, teacher, teacher)

@@ -42,7 +42,8 @@ class ConsistencyEvaluation(Evaluation):
 
     def cases(self, count: int) -> PromptCases:
         """Return `count` prompts, from the first on and again from the first."""
-        from jointnet_cli.evaluation.cases import PromptCases, read_prompts
+        from jointnet_cli.evaluation.captions import read_prompts
+        from jointnet_cli.evaluation.cases import PromptCases
         from jointnet_cli.evaluation.judge.prompts import prompts_of_all_biomes
 
         listed = prompts_of_all_biomes() if self.prompts is None else read_prompts(self.prompts)
@@ -54,16 +55,23 @@ class ConsistencyEvaluation(Evaluation):
         return SAMPLES
 
     def parts(self) -> Sequence[TablePart]:
-        from jointnet_cli.evaluation.joint_methods import Canvas, DrawPanorama
-        from jointnet_cli.evaluation.metrics.consistency import SampleConsistency, WrapSeams
+        from jointnet_cli.evaluation.metrics.consistency import (
+            SAMPLE_COLUMNS,
+            SEAM_COLUMNS,
+            Consistency,
+            consistency,
+            seams,
+        )
+        from jointnet_cli.evaluation.panorama_methods import Canvas, DrawPanorama
 
         panoramas: Kinds = {"jointnet": partial(DrawPanorama, "jointnet", Canvas(self.width))}
         kept = ("image", "depth", "normal", "again")
+        agreement = Consistency(SAMPLE_COLUMNS, kept, consistency, self.resamples)
         return [
-            TablePart(self.cases(self.samples), [SampleConsistency(self.resamples)], self.kinds(), keep=kept),
+            TablePart(self.cases(self.samples), [agreement], self.kinds(), keep=kept),
             TablePart(
                 self.cases(self.panoramas),
-                [WrapSeams(self.resamples)],
+                [Consistency(SEAM_COLUMNS, tuple(SEAM_COLUMNS), seams, self.resamples)],
                 panoramas,
                 keep=kept,
                 title="panoramas",

@@ -137,7 +137,7 @@ class DepthEvaluation(TruthEvaluation):
         import torch
 
         from jointnet_cli.evaluation.metrics.depth import at_size, depth_errors, known_pixels
-        from jointnet_cli.evaluation.metrics.metric import Recorded
+        from jointnet_cli.evaluation.metrics.metric import PerCase
 
         cap = self.cap
 
@@ -152,7 +152,7 @@ class DepthEvaluation(TruthEvaluation):
             errors, compared = depth_errors(predicted, truth, depth_cap=cap, seed=case.number)
             return {**vars(errors), "compared": compared}
 
-        metrics = [Recorded(COLUMNS, self.resamples)]
+        metrics = [PerCase(COLUMNS, self.resamples)]
         return [TablePart(self.cases, metrics, self.kinds(), measure=measure, has_truth=has_truth)]
 
     def identity(self, parts: Sequence[TablePart]) -> Mapping[str, Any]:

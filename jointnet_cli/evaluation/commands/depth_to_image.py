@@ -13,9 +13,6 @@ from jointnet_cli.evaluation.report import Column
 from jointnet_cli.params import Param
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from jointnet_cli.evaluation.cases import ShardCases
     from jointnet_cli.evaluation.methods import Kinds, Method
     from jointnet_cli.evaluation.metrics.metric import PerCase, Predictions
@@ -113,20 +110,14 @@ def depth_agreement(given: ShardCases, predictor: Method, resamples: int) -> Per
 
     others = partners(len(given))
 
-    def depth_of(number: int) -> NDArray[np.float32]:
-        case = given[number]
-        if case.inverse_depth is None:
-            raise UserError(f"sample {case.key} has no depth", hint="prepare shards that carry it")
-        return case.relative_depth
-
     def measure(predictions: Predictions, number: int) -> dict[str, float]:
         image = to_array(predictions.tensor(number))
         prediction = predictor.predict(Case(number, str(number), seed=number + OTHER_NOISE, image=image))
         assert prediction.depth is not None
-        true = depth_of(number)
+        true = given[number].relative_depth
         height, width = true.shape
         predicted = resize(torch.from_numpy(prediction.depth)[None].float(), (height, width), "depth")[0]
-        another = resize(to_tensor(depth_of(others[number])), (height, width), "depth")[0].numpy()
+        another = resize(to_tensor(given[others[number]].relative_depth), (height, width), "depth")[0].numpy()
         return {
             "pearson": pearson(true, predicted.numpy()),
             "spearman": spearman(true, predicted.numpy()),
@@ -134,4 +125,4 @@ def depth_agreement(given: ShardCases, predictor: Method, resamples: int) -> Per
             "rmse": aligned_error(predicted, torch.from_numpy(true), number),
         }
 
-    return PerCase(COLUMNS, f"depth {predictor.key}", measure, resamples, title="depth")
+    return PerCase(COLUMNS, resamples, measure, key=f"depth {predictor.key}", title="depth")

@@ -13,7 +13,8 @@ from jointnet_cli.evaluation.evaluation import Evaluation, Made, Row, TablePart
 from jointnet_cli.params import INPUT_PANEL, PROMPT_PANEL, Param
 
 if TYPE_CHECKING:
-    from jointnet_cli.evaluation.cases import Caption, FolderImages, ShardCases
+    from jointnet_cli.evaluation.captions import Caption
+    from jointnet_cli.evaluation.cases import FolderImages, ShardCases
     from jointnet_cli.evaluation.figures import SheetCell
     from jointnet_cli.evaluation.judge.classifier import Judge
     from jointnet_cli.evaluation.methods import Kinds
@@ -196,7 +197,7 @@ class GenerationEvaluation(ImageEvaluation):
     @cached_property
     def captions(self) -> tuple[Sequence[Caption], str]:
         """The captions, and where they come from."""
-        from jointnet_cli.evaluation.cases import fixed_captions, read_captions
+        from jointnet_cli.evaluation.captions import fixed_captions, read_captions
 
         if self.prompts == Path("fixed"):
             return fixed_captions(), "fixed prompts"

@@ -1,8 +1,8 @@
-"""`jointnet evaluate judge`: train and test the classifier of worlds."""
+"""`jointnet evaluate judge` and `prompts`: the classifier of worlds, and the fixed prompts that it judges images of."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,4 +44,21 @@ class JudgeCommand:
             judge = train_judge(training, held_out, epochs=self.epochs, progress=progress)
         judge.save(self.out)
         print(to_json(judge.facts, indent=2))
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptsCommand:
+    """List the 200 fixed prompts and what their images must show, as one JSON object."""
+
+    name = "prompts"
+    example = "jointnet evaluate prompts"
+
+    quiet: Quiet = False
+
+    def run(self, watch: Watch) -> int:
+        """Print the prompts."""
+        from jointnet_cli.evaluation.judge.prompts import fixed_prompts
+
+        print(to_json({"prompts": [asdict(prompt) for prompt in fixed_prompts()]}, indent=2))
         return 0

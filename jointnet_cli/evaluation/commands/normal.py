@@ -55,7 +55,7 @@ class NormalEvaluation(TruthEvaluation):
         return NORMAL
 
     def parts(self) -> Sequence[TablePart]:
-        from jointnet_cli.evaluation.metrics.metric import Recorded
+        from jointnet_cli.evaluation.metrics.metric import PerCase
         from jointnet_cli.evaluation.metrics.normals import normal_errors
         from jointnet_cli.tensors import resize, to_array, to_tensor
 
@@ -69,7 +69,7 @@ class NormalEvaluation(TruthEvaluation):
             predicted = to_array(resize(to_tensor(prediction.normal), (height, width), "normal"))
             return vars(normal_errors(predicted, case.normal))
 
-        metrics = [Recorded(COLUMNS, self.resamples)]
+        metrics = [PerCase(COLUMNS, self.resamples)]
         return [TablePart(self.cases, metrics, self.kinds(), measure=measure, has_truth=has_truth)]
 
     def about(self) -> Mapping[str, Any]:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from jointnet_cli.evaluation.cases import PromptCases
     from jointnet_cli.evaluation.figures import SheetCell
-    from jointnet_cli.evaluation.joint_methods import Canvas
     from jointnet_cli.evaluation.methods import Kinds
     from jointnet_cli.evaluation.metrics.metric import Metric, PerCase, Predictions
+    from jointnet_cli.evaluation.panorama_methods import Canvas
     from jointnet_cli.evaluation.report import Cell
     from jointnet_cli.evaluation.runner import Runner
     from jointnet_cli.model.perceptual import Perceptual
@@ -102,14 +102,15 @@ class PanoramaEvaluation(Evaluation):
     @property
     def canvas(self) -> Canvas:
         """The size and the view of every panorama."""
-        from jointnet_cli.evaluation.joint_methods import Canvas
+        from jointnet_cli.evaluation.panorama_methods import Canvas
 
         return Canvas(self.width, self.height, FULL_CIRCLE if self.wrap else FULL_CIRCLE / 2, self.wrap)
 
     @cached_property
     def cases(self) -> PromptCases:
         """Every prompt from every seed."""
-        from jointnet_cli.evaluation.cases import PromptCases, read_prompts
+        from jointnet_cli.evaluation.captions import read_prompts
+        from jointnet_cli.evaluation.cases import PromptCases
         from jointnet_cli.evaluation.judge.prompts import fixed_prompts, spread
 
         fixed = [prompt.text for prompt in fixed_prompts()]
@@ -131,18 +132,22 @@ class PanoramaEvaluation(Evaluation):
         return intra_lpips(self.network, self.perceptual, self.resamples)
 
     def kinds(self) -> Kinds:
-        from jointnet_cli.evaluation.joint_methods import panorama_kinds
+        from jointnet_cli.evaluation.panorama_methods import panorama_kinds
 
         return panorama_kinds(self.canvas)
 
     def parts(self) -> Sequence[TablePart]:
-        from jointnet_cli.evaluation.metrics.metric import Recorded
+        from jointnet_cli.evaluation.metrics.metric import PerCase
 
         seconds = {"seconds": Column("seconds", "lower", digits=2)}
         wanted = SEAMS | (ALL_SEAMS if self.all_seams else {})
         seams = {key: column for key, column in wanted.items() if self.wrap or "wrap" not in key}
-        recorded = [Recorded(columns, self.resamples) for columns in (seconds, seams)]
-        metrics: list[Metric] = [Stride(), recorded[0], self.coherence, recorded[1]]
+        metrics: list[Metric] = [
+            Stride(),
+            PerCase(seconds, self.resamples),
+            self.coherence,
+            PerCase(seams, self.resamples),
+        ]
         return [TablePart(self.cases, metrics, self.kinds(), keep=("image", "depth"))]
 
     def identity(self, parts: Sequence[TablePart]) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.cases import Caption
+from jointnet_cli.evaluation.captions import Caption
 from jointnet_cli.evaluation.intervals import share_estimate
 from jointnet_cli.evaluation.judge.classifier import Judge, StackedLabels, accuracy
 from jointnet_cli.evaluation.judge.labels import UNKNOWN, Labels
@@ -72,7 +72,7 @@ def clip_similarity(clip: Clip, captions: Sequence[Caption], resamples: int) -> 
         return {"similarity": clip.similarity(predictions.tensor(number), captions[number].text)}
 
     columns = {"similarity": Column(f"CLIP similarity ({clip.name})", "higher", 2)}
-    return PerCase(columns, f"CLIP {clip.name}", measure, resamples, title="CLIP")
+    return PerCase(columns, resamples, measure, key=f"CLIP {clip.name}", title="CLIP")
 
 
 QUESTIONS = ("biome", "time", "objects", "colour", "imagined")

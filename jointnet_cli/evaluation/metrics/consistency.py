@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,9 +10,8 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from jointnet_cli.engine import NOMINAL_FOV
-from jointnet_cli.evaluation.intervals import mean_estimate
 from jointnet_cli.evaluation.methods import Prediction
-from jointnet_cli.evaluation.metrics.metric import Predictions
+from jointnet_cli.evaluation.metrics.metric import Predictions, means
 from jointnet_cli.evaluation.metrics.normals import normal_errors, normals_of, pinhole
 from jointnet_cli.evaluation.metrics.panoramas import column_steps, seam_ratios
 from jointnet_cli.evaluation.report import Cell, Column
@@ -111,8 +109,8 @@ ENDS = 1e-3
 """Disparity so near 0 or 1 is sky, or cut off: it says nothing of a slope."""
 
 
-def consistency(sample: Prediction, other: Prediction) -> dict[str, float | None]:
-    """Measure a result against the maps of `other`: of itself, or of another result for control.
+def consistency(sample: Prediction, other: Prediction, grid: int) -> dict[str, float | None]:
+    """Measure a result against the maps of `other`: of itself, or of another result for control. `grid` has no effect.
 
     - `edges`: `edge_auc` of the image and the other's disparity.
     - `normals`: `angle_to_normals` of the disparity and the other's normals, degrees.
@@ -171,73 +169,61 @@ def wrap_seam(image: NDArray[np.float32], other: NDArray[np.float32], grid: int)
     return seam_ratios(steps, [0], grid=grid)["to_mean"]
 
 
-class SampleConsistency:
-    """The measures of `consistency` over results, or as a control of each with the maps of another of the same size."""
+SAMPLE_COLUMNS = {
+    "edges": Column("edge AUC", "higher"),
+    "normals": Column("depth to normals, °", "lower", digits=2),
+    "pearson": Column("re-predicted depth, Pearson", "higher"),
+    "spearman": Column("re-predicted depth, Spearman", "higher"),
+}
+SEAM_COLUMNS = {"image": Column("image wrap seam", "lower"), "depth": Column("depth wrap seam", "lower")}
 
-    _COLUMNS: ClassVar = {
-        "edges": Column("edge AUC", "higher"),
-        "normals": Column("depth to normals, °", "lower", digits=2),
-        "pearson": Column("re-predicted depth, Pearson", "higher"),
-        "spearman": Column("re-predicted depth, Spearman", "higher"),
-    }
-    _MAPS = ("image", "depth", "normal", "again")
-    columns = tuple(_COLUMNS.values())
 
-    def __init__(self, resamples: int, *, shuffled: bool = False) -> None:
+def seams(panorama: Prediction, other: Prediction, grid: int) -> dict[str, float | None]:
+    """Return `wrap_seam` of the image and the depth of a panorama against the first column of `other`."""
+    return {name: wrap_seam(getattr(panorama, name), getattr(other, name), grid) for name in SEAM_COLUMNS}
+
+
+class Consistency:
+    """Means of a measure of each result against itself, or as a control against another result of the same size.
+
+    Args:
+        columns: by the key of the measure.
+        maps: the parts of predictions that the measure reads.
+        measure: from two predictions and the pixels of a latent pixel to its numbers; `None` does not count.
+        resamples: of the bootstrap.
+        shuffled: whether this is the control.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, Column],
+        maps: Sequence[str],
+        measure: Callable[[Prediction, Prediction, int], Mapping[str, float | None]],
+        resamples: int,
+        *,
+        shuffled: bool = False,
+    ) -> None:
+        self._columns, self._maps, self._measure = columns, maps, measure
         self._resamples, self._shuffled = resamples, shuffled
+        self.columns = tuple(columns.values())
 
-    def control(self) -> SampleConsistency:
+    def control(self) -> Consistency:
         """Return the metric of the control."""
-        return SampleConsistency(self._resamples, shuffled=True)
+        return Consistency(self._columns, self._maps, self._measure, self._resamples, shuffled=True)
 
     def __call__(self, predictions: Predictions, runner: Runner) -> Mapping[str, Cell]:
-        found: dict[str, list[float]] = {}
-        for own, other in couples(list(predictions.records), self._shuffled):
-            sample = predictions.read(own, self._MAPS)
-            partner = predictions.read(other, self._MAPS) if self._shuffled else sample
-            assert sample.depth is not None and partner.depth is not None
-            if partner.depth.shape != sample.depth.shape:
+        numbers = list(predictions.records)
+        records = {}
+        # A single result has no other.
+        for own, other in enumerate(partners(len(numbers)) if self._shuffled else range(len(numbers))):
+            sample = predictions.read(numbers[own], self._maps)
+            partner = sample if own == other else predictions.read(numbers[other], self._maps)
+            if (own == other) == self._shuffled or not _same_size(sample, partner):
                 continue
-            for measure, value in consistency(sample, partner).items():
-                if value is not None:
-                    found.setdefault(measure, []).append(value)
-        return _cells(self._COLUMNS, found, self._resamples)
+            records[own] = dict(self._measure(sample, partner, predictions.grid))
+        return means(records, self._columns, self._resamples)
 
 
-class WrapSeams:
-    """The wrap seams of closed panoramas, or as a control of each with the first column of another."""
-
-    _COLUMNS: ClassVar = {"image": Column("image wrap seam", "lower"), "depth": Column("depth wrap seam", "lower")}
-    columns = tuple(_COLUMNS.values())
-
-    def __init__(self, resamples: int, *, shuffled: bool = False) -> None:
-        self._resamples, self._shuffled = resamples, shuffled
-
-    def control(self) -> WrapSeams:
-        """Return the metric of the control."""
-        return WrapSeams(self._resamples, shuffled=True)
-
-    def __call__(self, predictions: Predictions, runner: Runner) -> Mapping[str, Cell]:
-        found: dict[str, list[float]] = {}
-        for own, other in couples(list(predictions.records), self._shuffled):
-            panorama, partner = (predictions.read(number, tuple(self._COLUMNS)) for number in (own, other))
-            for name in self._COLUMNS:
-                seam = wrap_seam(getattr(panorama, name), getattr(partner, name), predictions.grid)
-                found.setdefault(name, []).append(seam)
-        return _cells(self._COLUMNS, found, self._resamples)
-
-
-def couples(numbers: Sequence[int], shuffled: bool) -> list[tuple[int, int]]:
-    """Pair every number with itself or, shuffled, with another; a single one has no other."""
-    if not shuffled:
-        return [(number, number) for number in numbers]
-    if len(numbers) < 2:
-        return []
-    return [(number, numbers[partner]) for number, partner in zip(numbers, partners(len(numbers)), strict=True)]
-
-
-def _cells(columns: Mapping[str, Column], found: Mapping[str, list[float]], resamples: int) -> dict[str, Cell]:
-    return {
-        column.name: mean_estimate(found[measure], resamples=resamples) if measure in found else None
-        for measure, column in columns.items()
-    }
+def _same_size(first: Prediction, second: Prediction) -> bool:
+    assert first.depth is not None and second.depth is not None
+    return first.depth.shape == second.depth.shape

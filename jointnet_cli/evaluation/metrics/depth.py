@@ -16,11 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional as F
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.modality import NEAR_QUANTILE
-from jointnet_cli.tensors import fit_scale_shift
+from jointnet_cli.tensors import fit_scale_shift, resize
 
 FITS = 9
 """Least-squares solutions that the median is taken of."""
@@ -42,7 +41,7 @@ class DepthErrors:
 
 
 def align(predicted: Tensor, truth: Tensor, generator: Generator) -> tuple[float, float]:
-    """Scale and shift that take predicted disparity to the true one, both (P,): the median of `FITS` random fits."""
+    """Return the scale and shift from predicted to true disparity, both (P,): the medians of `FITS` random fits."""
     count = min(FIT_PIXELS, len(truth))
     draws = [torch.randperm(len(truth), generator=generator)[:count] for _ in range(FITS)]
     fits = torch.stack([torch.stack(fit_scale_shift(predicted[draw], truth[draw])) for draw in draws])
@@ -55,7 +54,7 @@ def depth_errors(
 ) -> tuple[DepthErrors, float]:
     """Compare predicted disparity with the truth where both are above 0 (paper 5.2): the one depth protocol.
 
-    No aligned disparity is taken for less than that of the cap, or without one of the image's farthest true pixel.
+    No aligned disparity is less than that of the cap, or without a cap than that of the image's farthest true pixel.
 
     Args:
         predicted: (H, W) disparity up to scale and shift, 0 where there is none.
@@ -64,55 +63,34 @@ def depth_errors(
         seed: decides which pixels are sampled for the fits.
 
     Returns:
-        The errors, and the share of the pixels with a true depth that count: a prediction may leave out none unseen.
+        The errors, and the share of the pixels with a true depth that were compared.
 
     Raises:
         UserError: no pixel has both depths, or a predicted value is not finite.
     """
-    _require_finite(predicted)
+    if not predicted.isfinite().all():
+        raise UserError("the predicted disparity has values that are not finite")
     known = known_pixels(truth, depth_cap)
     valid = known & (predicted > 0)
     if not valid.any():
         raise UserError("prediction and truth have no valid pixel in common")
-    floor = truth[known].min().item() if depth_cap is None else 1 / depth_cap
-    span = _near_end(truth[known]) - truth[known].min().item()
-    errors = _compare(predicted[valid], truth[valid], floor=floor, span=span, seed=seed)
+    farthest = truth[known].min().item()
+    span = float(np.quantile(truth[known].numpy(), NEAR_QUANTILE)) - farthest
+    estimate, target = predicted[valid].double(), truth[valid].double()
+    scale, shift = align(estimate, target, torch.Generator().manual_seed(seed))
+    aligned = (estimate * scale + shift).clamp(min=farthest if depth_cap is None else 1 / depth_cap)
+    ratio = target / aligned  # depth / true depth
+    errors = DepthErrors(
+        abs_rel=(ratio - 1).abs().mean().item(),
+        delta1=(torch.maximum(ratio, 1 / ratio) < 1.25).double().mean().item(),
+        rmse=((aligned - target).square().mean().sqrt() / max(span, 1e-9)).item(),
+    )
     return errors, (valid.sum() / known.sum()).item()
 
 
 def known_pixels(truth: Tensor, depth_cap: float | None) -> Tensor:
     """Return where inverse depth (H, W) is known and not beyond the cap."""
     return truth > 0 if depth_cap is None else truth >= 1 / depth_cap
-
-
-def _require_finite(predicted: Tensor) -> None:
-    if not predicted.isfinite().all():
-        raise UserError("the predicted disparity has values that are not finite")
-
-
-def _near_end(disparity: Tensor) -> float:
-    """Return the `NEAR_QUANTILE` of any number of values (P,)."""
-    return float(np.quantile(disparity.numpy(), NEAR_QUANTILE))
-
-
-def _compare(predicted: Tensor, truth: Tensor, *, floor: float, span: float, seed: int) -> DepthErrors:
-    """Errors of valid pixels (P,) after alignment, clamped to the disparity `floor`; `span` is the truth's range."""
-    estimate, target = predicted.double(), truth.double()
-    scale, shift = align(estimate, target, torch.Generator().manual_seed(seed))
-    aligned = (estimate * scale + shift).clamp(min=floor)
-    ratio = target / aligned  # depth / true depth
-    return DepthErrors(
-        abs_rel=(ratio - 1).abs().mean().item(),
-        delta1=(torch.maximum(ratio, 1 / ratio) < 1.25).double().mean().item(),
-        rmse=((aligned - target).square().mean().sqrt() / max(span, 1e-9)).item(),
-    )
-
-
-def resized(values: Tensor, size: torch.Size) -> Tensor:
-    """Return a map (h, w) at another size (H, W)."""
-    if values.shape == size:
-        return values
-    return F.interpolate(values[None, None], size, mode="bilinear", antialias=True)[0, 0]
 
 
 def aligned_error(predicted: Tensor, given: Tensor, seed: int = 0) -> float:
@@ -123,9 +101,9 @@ def aligned_error(predicted: Tensor, given: Tensor, seed: int = 0) -> float:
 
 
 def at_size(disparity: Tensor, height: int, width: int) -> Tensor:
-    """Return disparity at the size of the truth; a pixel that would be mixed from missing values is missing."""
-    size = torch.Size((height, width))
+    """Return disparity (h, w) at the size of the truth; a pixel that would be mixed from missing values is missing."""
+    size = (height, width)
     if disparity.shape == size:
         return disparity
-    there = resized((disparity > 0).float(), size)
-    return torch.where(there > 0.999, resized(disparity, size), 0.0)
+    there = resize((disparity > 0).float()[None], size, "depth")[0]
+    return torch.where(there > 0.999, resize(disparity[None], size, "depth")[0], 0.0)

@@ -64,56 +64,36 @@ class Metric(Protocol):
         ...
 
 
-class Recorded:
-    """Means of numbers that the records of predictions hold.
+class PerCase:
+    """Means of numbers of each case: those in the records of predictions, or measured on kept predictions and kept as well.
 
     Args:
         columns: by the key of the record; `seams.image.tiles` is a number within an object within an object.
         resamples: of the bootstrap.
-    """
-
-    def __init__(self, columns: Mapping[str, Column], resamples: int) -> None:
-        self._columns, self._resamples = columns, resamples
-
-    @property
-    def columns(self) -> list[Column]:
-        return list(self._columns.values())
-
-    def __call__(self, predictions: Predictions, runner: Runner) -> Mapping[str, Cell]:
-        return means(predictions.records, self._columns, self._resamples)
-
-
-class PerCase:
-    """Means of numbers that are measured case by case on kept predictions, and kept as well.
-
-    Args:
-        columns: by the key of the measured record.
-        key: what tells the measurement from others.
-        measure: from predictions and the number of a case to its record.
-        resamples: of the bootstrap.
+        measure: from predictions and the number of a case to a record of its own.
+        key: what tells this measurement from others.
         title: shown with the progress.
     """
 
     def __init__(
         self,
         columns: Mapping[str, Column],
-        key: str,
-        measure: Callable[[Predictions, int], Record],
         resamples: int,
+        measure: Callable[[Predictions, int], Record] | None = None,
         *,
-        title: str,
+        key: str = "",
+        title: str = "",
     ) -> None:
+        self.columns = list(columns.values())
         self._columns, self._key, self._measure, self._resamples, self._title = columns, key, measure, resamples, title
 
-    @property
-    def columns(self) -> list[Column]:
-        return list(self._columns.values())
-
-    def records(self, predictions: Predictions, runner: Runner) -> dict[int, Record]:
+    def records(self, predictions: Predictions, runner: Runner) -> Mapping[int, Record]:
         """Measure the cases that are not measured yet, and return the records of all."""
+        if (measure := self._measure) is None:
+            return predictions.records
         title = f"{predictions.name}, {self._title}"
         key = f"{predictions.key} {self._key}"
-        return runner.run(key, predictions.records, lambda number: self._measure(predictions, number), title)
+        return runner.run(key, predictions.records, lambda number: measure(predictions, number), title)
 
     def __call__(self, predictions: Predictions, runner: Runner) -> Mapping[str, Cell]:
         return means(self.records(predictions, runner), self._columns, self._resamples)

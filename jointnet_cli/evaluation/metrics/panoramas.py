@@ -79,7 +79,8 @@ def panorama_seams(engine: Engine, result: Result) -> dict[str, dict[str, dict[s
     """Return seam ratios of one panorama, by map (`image`, `depth`) and by where they were looked for.
 
     `wrap` is the column where the ends meet (absent without wrap), `last_tiles` the borders of the last step's tiles,
-    `stride_grid` the multiples of the stride, where borders would lie without random offsets.
+    `stride_grid` the multiples of the stride, where borders would lie without random offsets. Empty for a canvas where no
+    column is left beside the borders.
     """
     wrap = result.projection.wrap
     stride = result.settings["layout"]["stride"] * engine.model.factor
@@ -90,14 +91,18 @@ def panorama_seams(engine: Engine, result: Result) -> dict[str, dict[str, dict[s
     if wrap:
         places["wrap"] = [0]
     maps = {"image": result.image, **{name: values for name, values in result.maps.items() if name == "depth"}}
-    return {
-        name: {
-            place: seam_ratios(steps, borders, grid=engine.model.factor, wrap=wrap)
-            for place, borders in places.items()
-            if borders
-        }
-        for name, steps in ((name, column_steps(values)) for name, values in maps.items())
-    }
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for name, values in maps.items():
+        steps = column_steps(values)
+        try:
+            found[name] = {
+                place: seam_ratios(steps, borders, grid=engine.model.factor, wrap=wrap)
+                for place, borders in places.items()
+                if borders
+            }
+        except ValueError:
+            return {}
+    return found
 
 
 def square_crops(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -143,6 +148,5 @@ def intra_lpips(perceptual: Perceptual, key: str, resamples: int) -> PerCase:
     def measure(predictions: Predictions, number: int) -> Record:
         return {"number": number, "intra": intra_distance(perceptual, predictions.image(number))}
 
-    return PerCase(
-        {"intra": Column(f"intra {perceptual.name}", "lower")}, key, measure, resamples, title=perceptual.name
-    )
+    columns = {"intra": Column(f"intra {perceptual.name}", "lower")}
+    return PerCase(columns, resamples, measure, key=key, title=perceptual.name)

@@ -1,6 +1,6 @@
 """A page for blind pairwise choice, the paper's user study (A.2.1, Table 4), and the key to its votes.
 
-The page knows pictures by hashed names only; which method made which is in the key, a file of its own.
+The page names images by digests only. The key, a file of its own, states the method of each image.
 """
 
 from __future__ import annotations
@@ -31,18 +31,20 @@ from jointnet_cli.progress import Progress
 
 PAGE, KEY = "compare.html", "compare.key.json"
 
+MAPS = ("depth", "normal")
+
 FORMAT = 1
 
 LOSSLESS = 100
 
 _PLACE = "<!-- study -->"
 
-_DIGITS = 16
+MatchBy = Literal["auto", "name", "prompt", "order"]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture of the page."""
+    """An image of the page."""
 
     id: str
     path: Path
@@ -98,7 +100,7 @@ def make_pairs(groups: Sequence[Group], *, seed: int = 0, limit: int | None = No
 
 
 def default_question(pairs: Sequence[Pair]) -> str:
-    """The paper's: the best overall in text-image consistency, image-depth consistency and the quality of both."""
+    """Return the paper's question: which is best overall in text-image consistency, image-depth consistency and quality."""
     prompted = any(pair.prompt for pair in pairs)
     mapped = any(len(pair.left.pictures) > 1 for pair in pairs)
     counts = [
@@ -118,18 +120,18 @@ def write_study(
     quality: int = LOSSLESS,
     progress: Progress | None = None,
 ) -> tuple[Path, Path]:
-    """Write the page and its key; nothing of the page's pictures but their pixels gets into it.
+    """Write the page and its key; of each image only the pixels get into the page.
 
     Args:
-        folder: where to, made if missing.
+        folder: created if missing.
         pairs: in the order in which they are asked.
         questions: asked of every pair.
-        facts: what the key says beside: methods, seed and the like.
+        facts: what the key states besides, such as methods and seed.
         quality: of JPEG; 100 is PNG.
-        progress: called with the pictures that are in the page and their number.
+        progress: called with the number of written images and of all.
 
     Raises:
-        UserError: a picture that cannot be read.
+        UserError: an image that cannot be read.
     """
     pictures = {picture.id: picture for pair in pairs for side in (pair.left, pair.right) for picture in side.pictures}
     page = _digest("page", *questions, *(pair.id for pair in pairs))
@@ -147,12 +149,7 @@ def write_study(
         **facts,
         "questions": list(questions),
         "pairs": {
-            pair.id: {
-                "item": pair.item,
-                "prompt": pair.prompt,
-                "left": pair.left.method,
-                "right": pair.right.method,
-            }
+            pair.id: {"item": pair.item, "prompt": pair.prompt, "left": pair.left.method, "right": pair.right.method}
             for pair in pairs
         },
     }
@@ -193,18 +190,21 @@ def _ids(side: Side) -> list[str]:
 
 
 def _digest(*parts: str) -> str:
-    return text_digest(to_json(parts), _DIGITS)
+    return text_digest(to_json(parts), 16)
 
 
 def _script(name: str, kind: str, text: str) -> str:
-    """Return data in the page; in JSON, which alone may hold one, `<` becomes its escape."""
+    """Return a script element that holds data; `<`, which only JSON can contain, is escaped."""
     return f'<script id="{name}" type="{kind}">{text.replace("<", chr(92) + "u003c")}</script>\n'
 
 
 def _data_uri(picture: Shown, quality: int) -> str:
-    """Return a picture anew from its pixels, so that no record of how it was made comes along."""
-    pixels = Image.fromarray(np.rint(_pixels(picture) * 255).astype(np.uint8))
-    stream = io.BytesIO()
+    """Encode an image anew from its pixels, without the record of how it was made; depth becomes disparity in one range."""
+    if picture.modality == "depth":
+        values = relative_disparity(read_map(picture.path, "depth").values)
+    else:
+        values = read_image(picture.path)
+    pixels, stream = Image.fromarray(np.rint(values * 255).astype(np.uint8)), io.BytesIO()
     if quality == LOSSLESS:
         pixels.save(stream, "PNG", optimize=True)
     else:
@@ -213,30 +213,17 @@ def _data_uri(picture: Shown, quality: int) -> str:
     return f"data:image/{kind};base64,{b64encode(stream.getvalue()).decode()}"
 
 
-def _pixels(picture: Shown) -> np.ndarray:
-    """Return (H, W, 3) in [0, 1], or (H, W) of depth: disparity, brought to one range whatever the method's is."""
-    if picture.modality == "depth":
-        return relative_disparity(read_map(picture.path, "depth").values)
-    return read_image(picture.path)
-
-
-MatchBy = Literal["auto", "name", "prompt", "order"]
-
-
-MAPS = ("depth", "normal")
-
-
 @dataclass(frozen=True)
 class StudySample:
     """One result of one method."""
 
     name: str
-    """Of its files, without what they are: `00000_7_ocean-reef`."""
+    """Stem of its files: `00000_7_ocean-reef`."""
     image: Path
     maps: Mapping[str, Path]
-    """Its dense maps that lie beside it, by modality."""
+    """Files of its dense maps by modality."""
     prompt: str
-    """Empty where it is not known."""
+    """Empty if unknown."""
     seed: int
 
 
@@ -245,7 +232,7 @@ Group = Mapping[str, StudySample]
 
 
 def parse_methods(texts: Sequence[str]) -> dict[str, Path]:
-    """Folders by the names of their methods, each given as `NAME=DIR`, or as `DIR` and called what the folder is called.
+    """Return folders by the names of their methods, each given as `NAME=DIR`, or as `DIR` with the folder's own name.
 
     Raises:
         UserError: fewer than two, no such folder, or two of one name.
@@ -267,12 +254,12 @@ def parse_methods(texts: Sequence[str]) -> dict[str, Path]:
 def read_samples(folder: Path) -> list[StudySample]:
     """Return the results in a folder, by name.
 
-    A picture is `NAME.image.png` or any other `NAME.png`, `NAME.jpg` and so on; its maps are `NAME.depth.png` and
-    `NAME.normal.png`. Prompt and seed are those of the sidecar or of the picture's own record, else the prompt is what
-    `NAME.txt` says.
+    An image is `NAME.image.png` or any other `NAME.png`, `NAME.jpg` and so on; its maps are `NAME.depth.png` and
+    `NAME.normal.png`. Prompt and seed are those of the sidecar or of the image's own record, else the prompt is the text
+    of `NAME.txt`.
 
     Raises:
-        UserError: no pictures there.
+        UserError: no images there.
     """
     images: dict[str, Path] = {}
     maps: dict[str, dict[str, Path]] = defaultdict(dict)
@@ -285,7 +272,7 @@ def read_samples(folder: Path) -> list[StudySample]:
         elif not (name and (kind == "preview" or kind.endswith("-uncertainty"))):
             images[name if name and kind == "image" else path.stem] = path
     if not images:
-        raise UserError(f"no pictures in {folder}", hint=f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+        raise UserError(f"no images in {folder}", hint=f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
     return [_sample(folder, name, image, maps[name]) for name, image in sorted(images.items())]
 
 
@@ -308,7 +295,7 @@ def match(folders: Mapping[str, Sequence[StudySample]], by: MatchBy = "auto") ->
             return groups, rule
     found = ", ".join(f"{name} has {count}" for name, count in counts.items())
     raise UserError(
-        f"the pictures match by neither {' nor '.join(tried)}: {found}",
+        f"the images match by neither {' nor '.join(tried)}: {found}",
         hint="--match order takes the first of each folder together, and so on",
     )
 

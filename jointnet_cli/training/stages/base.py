@@ -16,8 +16,9 @@ from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel, load_model, load_network, save_model
 from jointnet_cli.model.folder import RGB, pixels_per_latent
 from jointnet_cli.model.joint import JointNet
-from jointnet_cli.model.text import ClipEncoder, Vocabulary, tokenize
+from jointnet_cli.model.text import ClipEncoder, tokenize
 from jointnet_cli.model.vae import encode_maps
+from jointnet_cli.model.vocabulary import Vocabulary
 from jointnet_cli.model.weights import weights_hash
 from jointnet_cli.training.batches import Batch, CachedSource
 from jointnet_cli.training.captions import cut_warning, drop_captions

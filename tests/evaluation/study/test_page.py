@@ -200,7 +200,7 @@ def test_faults(methods: Path) -> None:
         ([coral], "nothing to be compared with"),
         ([coral, methods / "none"], "no folder"),
         ([coral, coral], "two methods are called coral"),
-        ([coral, methods / "void"], "no pictures in"),
+        ([coral, methods / "void"], "no images in"),
     ]:
         ran = compare(*arguments, "--out", out)
         assert ran.exit_code == 2 and words in ran.stderr and "Traceback" not in ran.stderr
