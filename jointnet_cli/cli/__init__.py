@@ -18,7 +18,7 @@ from jointnet_cli.cli.options import expand_flags
 from jointnet_cli.cli.prepare import prepare
 from jointnet_cli.cli.recipe import recipe
 from jointnet_cli.cli.train import train
-from jointnet_cli.cli.usage import Command, Group
+from jointnet_cli.cli.usage import Command, CommandGroup
 from jointnet_cli.cli.view import view
 from jointnet_cli.tasks import TASKS
 
@@ -34,7 +34,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
 app = typer.Typer(
     name="jointnet",
     help="RGB and geometry from one diffusion model: images with depth, depth of photos, RGBD panoramas.",
-    cls=Group,
+    cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     no_args_is_help=True,
     pretty_exceptions_enable=False,

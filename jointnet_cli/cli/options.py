@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
-from jointnet_cli.cli.usage import Command, Group
+from jointnet_cli.cli.usage import Command, CommandGroup
 from jointnet_cli.params import (
     INPUT_PANEL as INPUT_PANEL,
 )
@@ -197,7 +197,7 @@ def command_group(name: str, help: str, commands: Mapping[str, tuple[Callable[..
     A command with required arguments prints its usage where there are none.
     """
     examples = [example for _, example in commands.values()]
-    group = typer.Typer(name=name, cls=Group, help=help, epilog=f"Example: {examples[0]}", no_args_is_help=True)
+    group = typer.Typer(name=name, cls=CommandGroup, help=help, epilog=f"Example: {examples[0]}", no_args_is_help=True)
     for word, (command, example) in commands.items():
         run = expand_flags(command)
         needs = any(flag.default is inspect.Parameter.empty for flag in inspect.signature(run).parameters.values())

@@ -56,7 +56,7 @@ class Command(TyperCommand):
         _format_help(self, ctx, formatter)
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """A group of commands."""
 
     def main(self, *args: Any, **settings: Any) -> Any:
