@@ -1,17 +1,19 @@
-"""`jointnet train`: one recipe, one trained model."""
+"""`jointnet train`: train a model as a recipe describes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from jointnet_cli.cli.console import RUN_FAILED, note, report_error
+from jointnet_cli.cli.console import INTERRUPTED, RUN_FAILED, note, report_error
 from jointnet_cli.cli.options import Quiet, option
+from jointnet_cli.cli.training_progress import training_progress
 from jointnet_cli.files.text import to_json
 
 TERMINATED = 143
@@ -32,7 +34,7 @@ Overrides = Annotated[
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How the run is kept and shown."""
+    """Where a run is kept, and how it is shown."""
 
     out: Annotated[
         Path | None,
@@ -40,7 +42,14 @@ class RunOptions:
             "--out", "-o", metavar="DIR", help="Folder of the run.", show_default="runs/ and the recipe's last name"
         ),
     ] = None
-    resume: Annotated[bool, option("--resume/--no-resume", help="Go on from the last checkpoint in the folder.")] = True
+    resume: Annotated[
+        bool,
+        option(
+            "--resume/--no-resume",
+            help="Continue the run that the folder holds from its last checkpoint; start one if it holds none. "
+            "`--no-resume` refuses a folder that holds a run.",
+        ),
+    ] = True
     max_minutes: Annotated[
         float | None,
         option("--max-minutes", metavar="MINUTES", help="Time budget; replaces the recipe's.", show_default="recipe's"),
@@ -57,9 +66,10 @@ class RunOptions:
 
 
 def train(recipe: Recipe, *, overrides: Overrides = None, run: RunOptions) -> None:
-    """Train what a recipe describes and print the folder of the trained model.
+    """Train a model as a recipe describes, and print its folder.
 
-    A run that was cut off goes on from its last checkpoint when the same command is given again. On several GPUs and nodes:
+    The same command, given again, continues a run that was interrupted. Only budgets, logging, previews and the number of
+    samples that are computed at once may change. On several GPUs and nodes:
     `accelerate launch -m jointnet_cli train RECIPE`.
     """
     from jointnet_cli.training.recipe import load_recipe, to_toml_record
@@ -70,20 +80,27 @@ def train(recipe: Recipe, *, overrides: Overrides = None, run: RunOptions) -> No
     from jointnet_cli.training.interruptions import RunFailed, Terminated
     from jointnet_cli.training.run import train as run_recipe
 
+    out = run.out or Path("runs", Path(recipe).stem)
+    batch = settings.train.batch_size * settings.train.accumulation * int(os.environ.get("WORLD_SIZE", "1"))
     try:
-        folder = run_recipe(
-            settings,
-            out=run.out or Path("runs", Path(recipe).stem),
-            resume=run.resume,
-            dry_run=run.dry_run,
-            log=_logger(run),
-        )
+        with training_progress(settings.stage, batch, as_json=run.json, quiet=run.quiet or not _speaks()) as shown:
+            folder = run_recipe(
+                settings,
+                out=out,
+                name=recipe,
+                resume=run.resume,
+                dry_run=run.dry_run,
+                log=shown.log,
+                on_step=shown.step,
+            )
     except RunFailed as fault:
         report_error(fault)
         raise typer.Exit(RUN_FAILED) from None
-    except Terminated:
-        note("terminated")
-        raise typer.Exit(TERMINATED) from None
+    except KeyboardInterrupt as stop:
+        if _speaks():
+            note(f"{'terminated' if isinstance(stop, Terminated) else 'interrupted'}: {_saved(out)}")
+            note(f"continue with: {_command(recipe, overrides or [], run)}")
+        raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
     if not run.dry_run:
         from jointnet_cli.processes import leave
 
@@ -98,14 +115,24 @@ def train(recipe: Recipe, *, overrides: Overrides = None, run: RunOptions) -> No
 
 
 def _speaks() -> bool:
-    """Return whether this is the only process, or the first of those that a launcher started."""
+    """Return whether this is the only process, or the first that a launcher started."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def _logger(run: RunOptions) -> Callable[[dict[str, Any]], None]:
-    if run.json:
-        return lambda record: print(to_json(record), flush=True)
-    return lambda record: note("  ".join(f"{key} {_short(value)}" for key, value in record.items()), run.quiet)
+def _saved(out: Path) -> str:
+    """Return what a run folder holds to continue from."""
+    steps = sorted(int(path.name) for path in (out / "state").glob("*") if path.name.isdecimal())
+    return f"step {steps[-1]:,} is saved in {out / 'state' / f'{steps[-1]:09}'}" if steps else "no step is saved yet"
+
+
+def _command(recipe: str, overrides: list[str], run: RunOptions) -> str:
+    """Return the command that continues a run."""
+    words = ["jointnet", "train", recipe]
+    for override in overrides:
+        words += ["--set", override]
+    if run.max_minutes is not None:
+        words += ["--max-minutes", f"{run.max_minutes:g}"]
+    return shlex.join([*words, *(["--out", str(run.out)] if run.out else [])])
 
 
 def _lines(settings: dict[str, Any], table: str = "") -> Iterator[str]:
@@ -117,7 +144,3 @@ def _lines(settings: dict[str, Any], table: str = "") -> Iterator[str]:
             yield from _lines(value, f"{table}{key}.")
         else:
             yield f"{table}{key}={toml_value(value)}"
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

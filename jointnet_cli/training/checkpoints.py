@@ -1,4 +1,4 @@
-"""States of a training in folders, and averaged weights."""
+"""Checkpoints of a training, and averaged weights."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ READERS = 4
 
 @dataclass
 class Clock:
-    """Steps and minutes of work done, over all the pieces of a run."""
+    """Steps and minutes of work done, over all pieces of a run."""
 
     step: int = 0
     minutes: float = 0.0
@@ -40,30 +41,39 @@ class Clock:
         self.minutes += seconds / 60
 
 
-def save_clock(clock: Clock, samples: int, path: Path) -> None:
-    """Write a clock, and how many samples a step has."""
-    path.write_text(to_json({**asdict(clock), "samples_a_step": samples}))
+CLOCK = "clock.json"
 
 
-def load_clock(path: Path) -> tuple[Clock, int]:
+def save_clock(clock: Clock, samples: int, checkpoint: Path) -> None:
+    """Write a clock and the number of samples of a step."""
+    (checkpoint / CLOCK).write_text(to_json({**asdict(clock), "samples_a_step": samples}))
+
+
+def load_clock(checkpoint: Path) -> tuple[Clock, int]:
     """Read what `save_clock` wrote."""
-    record = json.loads(path.read_text())
+    record = json.loads((checkpoint / CLOCK).read_text())
     samples = record.pop("samples_a_step")
     return Clock(**record), samples
 
 
 def distinct_weights(network: nn.Module) -> dict[str, Tensor]:
-    """The state of a network as a file takes it: contiguous, and without the further names of what its branches share."""
+    """Return the state of a network for a file: contiguous, and each tensor that branches share under one name."""
     firsts = {id(value): name for name, value in reversed(network.state_dict(keep_vars=True).items())}
     state = network.state_dict()
     return {name: state[name].contiguous() for name in firsts.values()}
 
 
+def gather_weights(accelerator: Accelerator, network: nn.Module) -> dict[str, Tensor]:
+    """Return the weights that are spread over the processes; every process must call it."""
+    state = accelerator.get_state_dict(network)
+    return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in state.items()}
+
+
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Read what was written of `distinct_weights`.
+    """Read a file of `distinct_weights`.
 
     Raises:
-        RuntimeError: it is that of another network.
+        RuntimeError: the file is of another network.
     """
     weights = load_file(path)
     if weights.keys() != distinct_weights(network).keys():
@@ -83,20 +93,20 @@ class Checkpoints:
         return self.folder / f"{step:09}"
 
     def partial(self, step: int) -> Path:
-        """Where the checkpoint of a step is written."""
+        """Return the folder in which the checkpoint of a step is written."""
         return self.folder / f"{step:09}.partial"
 
     def begin(self, step: int) -> None:
-        """Make room for a checkpoint; removes what was begun and never finished."""
+        """Start a checkpoint; remove unfinished ones."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for left in self.folder.glob("*.partial"):
             shutil.rmtree(left)
         self.partial(step).mkdir()
 
     def finish(self, step: int) -> None:
-        """Give a whole checkpoint its name, then remove those that are no longer wanted.
+        """Give a complete checkpoint its name, then remove old ones.
 
-        What is named after a later step was damaged, or the run would have gone on from there.
+        Checkpoints of later steps are damaged, or the run would have resumed from one.
         """
         partial, path = self.partial(step), self.path(step)
         (partial / MANIFEST).write_text(to_json(_contents(partial), indent=1))
@@ -112,21 +122,21 @@ class Checkpoints:
         return sorted(int(path.name) for path in self.folder.glob("*") if path.name.isdecimal())
 
     def newest(self) -> int | None:
-        """Return the step of the newest checkpoint that is as it was written; `None` when there is none."""
+        """Return the step of the newest intact checkpoint; `None` when there is none."""
         return next((step for step in reversed(self.steps()) if is_whole(self.path(step))), None)
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Return whether a checkpoint holds the very files that were written."""
+    """Return whether a checkpoint is intact: its files have the sizes and hashes that were written."""
     try:
-        wanted = json.loads((checkpoint / MANIFEST).read_text())
-        return bool(wanted) and wanted == _contents(checkpoint, wanted)
+        manifest = json.loads((checkpoint / MANIFEST).read_text())
+        return bool(manifest) and manifest == _contents(checkpoint, manifest)
     except (OSError, ValueError):
         return False
 
 
 def _contents(folder: Path, sizes: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Size and hash of every file of a checkpoint; where a size is not as wanted already, nothing is hashed."""
+    """Return size and hash of every file of a checkpoint; without hashes where a size differs from `sizes`."""
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     files.pop(MANIFEST, None)
     found = {name: {"size": path.stat().st_size} for name, path in files.items()}
@@ -141,12 +151,12 @@ STEPS = "steps"
 
 
 def build_average(trained: Sequence[nn.Parameter], decay: float) -> EMAModel:
-    """An average that begins with the weights as they are, beside them on their device; of sharded ones with their parts."""
+    """Start an average from the weights, on their device; of sharded weights from this process's part."""
     return EMAModel(local_parts(trained), decay=decay, foreach=True)
 
 
 def local_parts(trained: Sequence[nn.Parameter]) -> list[Tensor]:
-    """Return what this process holds of every parameter: all of it, unless it is sharded."""
+    """Return this process's part of every parameter: all of it, unless it is sharded."""
     return [parameter.to_local() if hasattr(parameter, "to_local") else parameter for parameter in trained]
 
 
@@ -160,7 +170,7 @@ def load_average(average: EMAModel, path: Path) -> None:
     """Read what `save_average` wrote.
 
     Raises:
-        KeyError, RuntimeError: it is that of other weights.
+        KeyError, RuntimeError: the file is of other weights.
     """
     tensors = load_file(path)
     average.optimization_step = int(tensors[STEPS])

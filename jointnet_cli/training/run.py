@@ -13,7 +13,7 @@ from jointnet_cli.training.inputs import Inputs, find_inputs
 from jointnet_cli.training.optimizers import require_optimizer
 from jointnet_cli.training.preflight import preflight
 from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe, to_toml_record
-from jointnet_cli.training.runs import Log, check_run_folder, require_trackers, run_folder
+from jointnet_cli.training.runs import Log, OnStep, check_run_folder, require_trackers, run_folder
 
 if TYPE_CHECKING:
     from jointnet_cli.training.stages.stage import Stage
@@ -27,6 +27,7 @@ def train(
     resume: bool = True,
     dry_run: bool = False,
     log: Log = lambda line: None,
+    on_step: OnStep = lambda step, progress, losses: None,
 ) -> Path:
     """Run a recipe in the folder `out`, continuing from its newest checkpoint, and return the model folder.
 
@@ -40,6 +41,7 @@ def train(
         resume: whether to continue a run that the folder holds; otherwise it is refused.
         dry_run: only check.
         log: receives every record.
+        on_step: receives every step; see `OnStep`.
 
     Raises:
         UserError: the run folder belongs to another recipe or is in use, or something that the recipe names is missing.
@@ -73,7 +75,7 @@ def train(
             stage = open_stage(recipe, inputs, out, log)
             if main:
                 write_text(out / "recipe.json", to_json(record, indent=2))
-        return Trainer(stage, out, log, record, accelerator).fit(resume=resume)
+        return Trainer(stage, out, log, record, accelerator, on_step).fit(resume=resume)
 
 
 def open_stage(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from accelerate import Accelerator
@@ -19,7 +19,15 @@ from jointnet_cli.processes import TRACKING
 from jointnet_cli.recipe_file import toml_value
 from jointnet_cli.training.recipe import Train, read_record, to_toml_record
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Log = Callable[[dict[str, Any]], None]
+"""Receives the records of a run."""
+
+OnStep = Callable[[int, float, Mapping[str, "Tensor"]], None]
+"""Receives the number of a step, the share of the run that is done, in [0, 1], and the step's losses. Reading a loss waits
+for the GPU."""
 
 
 def require_trackers(train: Train) -> None:
@@ -133,7 +141,7 @@ def _fixed(record: dict[str, Any]) -> dict[str, Any]:
 def _leaves(settings: dict[str, Any], table: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the settings of nested tables by their keys, such as `train.seed`."""
     for key, value in settings.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict):
             yield from _leaves(value, f"{table}{key}.")
         else:
             yield f"{table}{key}", value

@@ -1,5 +1,4 @@
-"""The training loop: one for every stage, on accelerate, from one process to many nodes; killed at any end it goes on from
-its last checkpoint."""
+"""Train any stage with accelerate, from one process to many nodes; resume from the last checkpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.processes import RankSync, StepEnd, is_sharded, open_accelerator
+from jointnet_cli.processes import RankSync, is_sharded, open_accelerator
 from jointnet_cli.training.batches import Batch
 from jointnet_cli.training.checkpoints import (
     WEIGHTS,
@@ -27,6 +26,7 @@ from jointnet_cli.training.checkpoints import (
     Clock,
     build_average,
     distinct_weights,
+    gather_weights,
     load_average,
     load_clock,
     load_weights,
@@ -44,15 +44,8 @@ from jointnet_cli.training.interruptions import (
 )
 from jointnet_cli.training.optimizers import build_optimizer, learning_rate, progress_of
 from jointnet_cli.training.previews import ProgressGrid, save_picture, undisturbed_randomness
-from jointnet_cli.training.runs import Log, RunLog
+from jointnet_cli.training.runs import Log, OnStep, RunLog
 from jointnet_cli.training.stages.stage import Stage, enable_gradient_checkpointing
-
-CLOCK = "clock.json"
-
-
-def compiled(network: nn.Module) -> nn.Module:
-    """Return the network as `torch.compile` makes it, with the same weights; it compiles with its first step."""
-    return torch.compile(network)  # type: ignore[return-value]
 
 
 @dataclass
@@ -65,6 +58,8 @@ class Trainer:
     record: dict[str, Any] = field(default_factory=dict)
     """The resolved recipe, for the trackers."""
     accelerator: Accelerator | None = None
+    on_step: OnStep = lambda step, progress, losses: None
+    """Called by the main process after every step; see `OnStep`."""
 
     def __post_init__(self) -> None:
         train = self.stage.settings
@@ -84,7 +79,7 @@ class Trainer:
         )
         torch.backends.cudnn.benchmark = True  # every step has the same shapes
         # Only the steps are compiled: pictures and exports have other shapes, each of which would be compiled anew.
-        self.compute = compiled(self.network) if train.compile else self.network
+        self.compute = torch.compile(self.network) if train.compile else self.network
         self.trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.ema = build_average(self.trained, train.ema) if train.ema else None
         accelerator.register_save_state_pre_hook(self._save_own)
@@ -96,12 +91,10 @@ class Trainer:
         self.checkpoints = Checkpoints(self.run / "state", train.keep_checkpoints)
         self.grid = ProgressGrid(self.run / "previews")
         self.run_log = RunLog(self.run, accelerator, self.log)
-        self.clock = self._mark = Clock()
+        self.clock = self._last_logged = Clock()
         self._saved_step = 0
         self.rate = 0.0
-        self.faulty = torch.zeros(
-            (), dtype=torch.int64, device=accelerator.device
-        )  # the first step that was not finite
+        self.first_fault = torch.zeros((), dtype=torch.int64, device=accelerator.device)  # step that was not finite
 
     def fit(self, *, resume: bool = True) -> Path:
         """Train to the end of the budget and return the folder of the finished model.
@@ -118,11 +111,11 @@ class Trainer:
         self.run_log.open(self.clock.step, self.record)
         batches = self.stage.batches(self.sampler, self.clock.step)
         # Processes have to stop at the same step: each holds its signals back, and they agree after every step.
-        together = defer_signals if self.processes.num_processes > 1 else nullcontext
+        deferred = defer_signals if self.processes.num_processes > 1 else nullcontext
         try:
-            with memory_faults_explained(train), raise_on_sigterm(), together() as held:
+            with memory_faults_explained(train), raise_on_sigterm(), deferred() as signals:
                 try:
-                    self._train(batches, held)
+                    self._train(batches, signals)
                 except KeyboardInterrupt:
                     with defer_signals():
                         self._save()
@@ -133,20 +126,27 @@ class Trainer:
             if hasattr(batches, "close"):
                 batches.close()
 
-    def _train(self, batches: Iterator[Batch], held: list[int] | None) -> None:
+    def _train(self, batches: Iterator[Batch], signals: list[int] | None) -> None:
+        """Train to the end of the budget. `signals` holds the numbers of deferred signals, with several processes."""
         train = self.stage.settings
         self.network.train()
         if train.preview_steps and self._wants_preview(0):
             self._preview()
         self._export_if_due()
-        self._mark = replace(self.clock)
+        self._last_logged = replace(self.clock)
         last_save = last_preview = self.sync(time.monotonic()).now
         while progress_of(train, self.clock) < 1:
             with defer_signals():  # half a step in a checkpoint would be done twice, and a line that is missing never
-                losses, end = self._timed_step(batches, held)
+                start = time.monotonic()
+                losses = self._step(batches)
+                now = time.monotonic()
+                end = self.sync(now, now - start, signals[0] if signals else 0)
                 self.clock.advance(end.seconds)
-                if self.clock.step % train.log_every == 0:
+                progress = progress_of(train, self.clock)
+                if self.clock.step % train.log_every == 0 or progress >= 1:
                     self._record(losses)
+                if self.processes.is_main_process:
+                    self.on_step(self.clock.step, progress, losses)
             if end.signal:
                 raise interruption(end.signal)
             self._export_if_due()
@@ -157,14 +157,8 @@ class Trainer:
                 self._preview()
                 last_preview = end.now
 
-    def _timed_step(self, batches: Iterator[Batch], held: list[int] | None) -> tuple[dict[str, Tensor], StepEnd]:
-        start = time.monotonic()
-        losses = self._step(batches)
-        now = time.monotonic()
-        return losses, self.sync(now, now - start, held[0] if held else 0)
-
     def _step(self, batches: Iterator[Batch]) -> dict[str, Tensor]:
-        """Return one update of the weights; its losses, means over this process's samples, stay on the device."""
+        """Update the weights once. Return the losses, means over this process's samples, on the device."""
         train = self.stage.settings
         self.rate = learning_rate(train, self.clock)
         for group in self.optimizer.param_groups:
@@ -194,27 +188,27 @@ class Trainer:
         return {name: value.detach() for name, value in {**losses, "loss": total}.items()}
 
     def _watch(self, losses: dict[str, Tensor]) -> None:
-        """Note the first step that was not finite, on the device: to look at every step would wait for it."""
-        seen = [losses["loss"]]
-        if self.processes.scaler is None:  # which meets infinite gradients by design, and skips their steps
-            seen.append(losses["gradient_norm"])
-        fine = torch.stack(seen).isfinite().all()
-        self.faulty = torch.where((self.faulty > 0) | fine, self.faulty, self.clock.step + 1)
+        """Note the first step that was not finite, on the device: to read it at every step would wait for the GPU."""
+        values = [losses["loss"]]
+        if self.processes.scaler is None:  # a scaler expects infinite gradients and skips their steps
+            values.append(losses["gradient_norm"])
+        finite = torch.stack(values).isfinite().all()
+        self.first_fault = torch.where((self.first_fault > 0) | finite, self.first_fault, self.clock.step + 1)
 
     def _require_finite(self) -> None:
-        step = int(self.processes.gather(self.faulty.view(1)).max())
+        step = int(self.processes.gather(self.first_fault.view(1)).max())
         if step:
             raise not_finite(step, self.stage.settings)
 
     def _record(self, losses: dict[str, Tensor]) -> None:
         self._require_finite()
         means = self.processes.reduce(torch.stack(list(losses.values())), "mean").tolist()
-        train, done, mark = self.stage.settings, self.clock, self._mark
-        speed = (done.step - mark.step) * self.sampler.total / max((done.minutes - mark.minutes) * 60, 1e-6)
+        clock, last = self.clock, self._last_logged
+        speed = (clock.step - last.step) * self.sampler.total / max((clock.minutes - last.minutes) * 60, 1e-6)
         line = {
-            "step": done.step,
-            "minutes": round(done.minutes, 3),
-            "progress": round(progress_of(train, done), 4),
+            "step": clock.step,
+            "minutes": round(clock.minutes, 3),
+            "progress": round(progress_of(self.stage.settings, clock), 4),
             "samples_per_second": round(speed, 1),
             "learning_rate": self.rate,
             **{name: round(value, 6) for name, value in zip(losses, means, strict=True)},
@@ -223,7 +217,7 @@ class Trainer:
             line["memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
             torch.cuda.reset_peak_memory_stats()
         self.run_log.write(line)
-        self._mark = replace(done)
+        self._last_logged = replace(clock)
 
     def _save(self) -> None:
         """Write a checkpoint, unless the last one is of this step."""
@@ -242,9 +236,9 @@ class Trainer:
         self._saved_step = step
 
     def _save_own(self, models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
-        """Save what accelerate does not: the clock and the average."""
+        """Save the clock and the average, which accelerate does not."""
         if self.processes.is_main_process:
-            save_clock(self.clock, self.sampler.total, Path(folder, CLOCK))
+            save_clock(self.clock, self.sampler.total, Path(folder))
         if weights:  # whole, under names that do not depend on the number of processes
             weights[:] = [distinct_weights(self._network())]
         if self.ema and (self.sharded or self.processes.is_main_process):
@@ -265,11 +259,11 @@ class Trainer:
         newest = broadcast_object_list([self.checkpoints.newest() if self.processes.is_main_process else None])[0]
         if newest is not None:
             folder = self.checkpoints.path(newest)
-            self.clock, samples = load_clock(folder / CLOCK)
+            self.clock, samples = load_clock(folder)
             if samples != self.sampler.total:
                 raise UserError(
-                    f"the run's steps had {samples} samples each, now they would have {self.sampler.total}",
-                    hint="keep train.batch_size x train.accumulation x processes as it was",
+                    f"train.batch_size x train.accumulation x processes was {samples}, now {self.sampler.total}",
+                    hint=f"keep the product at {samples} to continue the run, or choose another --out",
                 )
             self.processes.load_state(str(folder))
             self._saved_step = newest
@@ -316,9 +310,9 @@ class Trainer:
             self._export(folder)
 
     def _export(self, folder: Path) -> None:
-        """Write the model as it is now, with its averaged weights; in the place of an earlier one."""
+        """Write the model with its averaged weights; replace an earlier one."""
         processes, steps = self.processes.num_processes, self.clock.step
-        facts: dict[str, object] = {
+        details: dict[str, object] = {
             "steps": steps,
             "samples": steps * self.sampler.total,
             "minutes": round(self.clock.minutes, 1),
@@ -330,7 +324,7 @@ class Trainer:
         with self._averaged():
             if self.processes.is_main_process:
                 shutil.rmtree(partial, ignore_errors=True)
-                self.stage.export(partial, facts)
+                self.stage.export(partial, details)
                 shutil.rmtree(folder, ignore_errors=True)
                 partial.rename(folder)
         self.processes.wait_for_everyone()
@@ -346,7 +340,10 @@ class Trainer:
                     self.ema.copy_to(local_parts(self.trained))
                 self.network.eval()
             if self.sharded:
-                self._gather()
+                weights = gather_weights(self.processes, self.network)
+                if self.processes.is_main_process:
+                    self.stage.network.load_state_dict(weights)
+                    self.stage.network.eval()
             yield
         finally:
             with defer_signals():
@@ -354,13 +351,3 @@ class Trainer:
                     self.ema.restore(local_parts(self.trained))
                 for module, mode in modes.items():
                     module.training = mode
-
-    def _gather(self) -> None:
-        """Bring the weights that are spread over the processes into the main process's whole network."""
-        weights = {
-            name: value.full_tensor() if hasattr(value, "full_tensor") else value
-            for name, value in self.processes.get_state_dict(self.network).items()
-        }
-        if self.processes.is_main_process:
-            self.stage.network.load_state_dict(weights)
-            self.stage.network.eval()

@@ -30,10 +30,9 @@ def test_the_clock() -> None:
 
 
 def test_a_saved_clock_is_read_back(tmp_path: Path) -> None:
-    file = tmp_path / "clock.json"
-    save_clock(Clock(3, 1.5), 8, file)
-    assert json.loads(file.read_text()) == {"step": 3, "minutes": 1.5, "samples_a_step": 8}
-    assert load_clock(file) == (Clock(3, 1.5), 8)
+    save_clock(Clock(3, 1.5), 8, tmp_path)
+    assert json.loads((tmp_path / "clock.json").read_text()) == {"step": 3, "minutes": 1.5, "samples_a_step": 8}
+    assert load_clock(tmp_path) == (Clock(3, 1.5), 8)
     assert Clock() == Clock(0, 0.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import threading
 from pathlib import Path
@@ -68,6 +69,29 @@ def test_sigterm_is_like_ctrl_c() -> None:
         done.append("after the block")
     assert done == ["the rest of the block"] and held == [signal.SIGTERM, signal.SIGINT]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_ctrl_c_says_what_is_saved_and_how_to_go_on(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hook = register_optimizer_step_post_hook(lambda *_: signal.raise_signal(signal.SIGINT))
+    settings = [*TRAIN, *TINY["vae"]]
+    try:
+        with pytest.raises(typer.Exit) as caught:
+            command("diorama/vae", overrides=settings, run=RunOptions(out=tmp_path, max_minutes=9))
+    finally:
+        hook.remove()
+    assert caught.value.exit_code == 130
+    *_, saved, again = capsys.readouterr().err.splitlines()
+    assert saved == f"interrupted: step 1 is saved in {tmp_path}/state/000000001"
+    words = shlex.split(again.removeprefix("continue with: "))
+    assert words[:3] == ["jointnet", "train", "diorama/vae"] and words[-4:] == [
+        "--max-minutes",
+        "9",
+        "--out",
+        str(tmp_path),
+    ]
+    assert words[3:-4:2] == ["--set"] * len(settings) and words[4:-4:2] == settings
 
 
 def test_a_run_that_is_terminated_saves_and_ends_with_143(workspace: Path, tmp_path: Path) -> None:

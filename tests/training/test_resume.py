@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from jointnet_cli.training.checkpoints import Checkpoints
 from jointnet_cli.training.interruptions import RunFailed
 from jointnet_cli.training.optimizers import MuonWithAdamW
 from jointnet_cli.training.run import train
+from jointnet_cli.training.runs import run_folder
 from jointnet_cli.training.stages.base import BaseStage
 from jointnet_cli.training.trainer import Trainer
 
@@ -192,13 +195,58 @@ def test_a_run_may_be_given_a_larger_budget(tiny: Tiny, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "recipe.json").read_text())["train"]["max_steps"] == 3
 
 
-@pytest.mark.parametrize("override", ["train.learning_rate=1e-4", "data.flip=false", "train.seed=1", "description=b"])
-def test_another_recipe_needs_another_folder(tiny: Tiny, vae_run: Path, override: str) -> None:
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.learning_rate=1e-4", "train.learning_rate = 0.004, now 0.0001"),
+        ("data.flip=false", "data.flip = true, now false"),
+        ("start=runs/vae/model", 'start = not set, now "runs/vae/model"'),
+        ("data.label={depth='midas'}", 'data.label.depth = not set, now "midas"'),
+    ],
+)
+def test_a_changed_setting_names_its_key_and_both_values(tiny: Tiny, vae_run: Path, override: str, words: str) -> None:
     before = {path: path.stat().st_mtime_ns for path in vae_run.rglob("*")}
-    with pytest.raises(UserError, match="another recipe") as caught:
+    with pytest.raises(UserError, match="other settings") as caught:
         train(tiny("vae", override), out=vae_run)
+    assert str(caught.value) == f"{vae_run} holds a run with other settings: {words}"
     assert caught.value.hint is not None and "--out" in caught.value.hint
     assert {path: path.stat().st_mtime_ns for path in vae_run.rglob("*")} == before
+
+
+def test_many_changed_settings_are_counted(tiny: Tiny, vae_run: Path) -> None:
+    with pytest.raises(UserError, match=r"data.flip = .*; train.ema = .*; train.schedule = .* and 2 more$"):
+        train(tiny("vae", *(f"train.{x}" for x in ("seed=1", "weight_decay=0.3", "schedule=constant", "ema=0.5")),
+                   "data.flip=false"), out=vae_run)  # fmt: skip
+
+
+def test_a_second_training_in_a_folder_is_refused(tiny: Tiny, vae_run: Path, tmp_path: Path) -> None:
+    """The lock is the kernel's: it dies with the process, whatever files stay."""
+    with run_folder(vae_run):
+        with pytest.raises(UserError, match=f"another process trains in {vae_run}"):
+            train(tiny("vae"), out=vae_run)
+        train(tiny("vae", "train.max_steps=1"), out=tmp_path / "elsewhere")
+    lock = vae_run / ".training.writing"
+    if (holder := os.fork()) == 0:
+        with run_folder(vae_run):
+            time.sleep(60)
+        os._exit(1)
+    while not lock.exists():
+        time.sleep(0.01)
+    with pytest.raises(UserError, match="another process"), run_folder(vae_run):
+        pass
+    os.kill(holder, signal.SIGKILL)
+    os.waitpid(holder, 0)
+    assert lock.exists()
+    with run_folder(vae_run):
+        pass
+    assert not lock.exists()
+
+
+def test_a_refusal_leaves_no_folder(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere"), run_folder(tmp_path / "a/b"):
+        assert (tmp_path / "a/b").is_dir()
+        raise UserError("nowhere")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_is_not_overwritten(tiny: Tiny, vae_run: Path) -> None:

@@ -183,7 +183,7 @@ def test_pictures_and_exports_are_made_with_the_averaged_weights(tmp_path: Path)
     ("changed", "checkpoints", "previews", "logged"),
     [
         ({}, [5], [5], [1, 2, 3, 4, 5]),
-        ({"log_every": 2}, [5], [5], [2, 4]),
+        ({"log_every": 2}, [5], [5], [2, 4, 5]),
         ({"checkpoint_minutes": 1e-9}, [4, 5], [5], [1, 2, 3, 4, 5]),
         ({"checkpoint_minutes": 1e-9, "keep_checkpoints": 3}, [3, 4, 5], [5], [1, 2, 3, 4, 5]),
         ({"preview_minutes": 1e-9}, [5], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5]),

@@ -213,13 +213,13 @@ def test_masked_input_goes_on_from_the_first_stage(tiny: Tiny, joint_run: Path, 
 def test_a_compiled_network_trains_alike(
     tiny: Tiny, base_run: Path, joint_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    traced_networks = []
+    traced_networks, compile_network = [], torch.compile
 
     def trace(network: nn.Module) -> nn.Module:  # as for any compiler, whose part is left out
         traced_networks.append(network)
-        return torch.compile(network, backend="eager")  # type: ignore[return-value]
+        return compile_network(network, backend="eager")  # type: ignore[return-value]
 
-    monkeypatch.setattr("jointnet_cli.training.trainer.compiled", trace)
+    monkeypatch.setattr(torch, "compile", trace)
     train(tiny("joint-depth", "train.compile=true"), out=tmp_path / "run")
     assert len(traced_networks) == 1
     for alone, traced in zip(log_of(joint_run), log_of(tmp_path / "run"), strict=True):

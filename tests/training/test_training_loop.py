@@ -423,7 +423,7 @@ def test_numbers_are_made_on_the_device_of_the_process(tmp_path: Path, monkeypat
     stage = Watched(settings())
     trainer = Trainer(stage, tmp_path, quiet)
     trainer._backward(next(stage.batches(trainer.sampler, 0)), last=True)
-    assert (trainer.faulty.device.type, trainer.faulty.dtype) == ("meta", torch.int64)
+    assert (trainer.first_fault.device.type, trainer.first_fault.dtype) == ("meta", torch.int64)
     assert drawn == ["meta"] == [weight.device.type for weight in trainer.trained]
 
 

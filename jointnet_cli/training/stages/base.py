@@ -129,8 +129,8 @@ class BaseStage:
     def preview(self) -> Pictures | None:
         return sample_prompts(self.model, self.recipe.preview_prompts)
 
-    def export(self, folder: Path, facts: dict[str, object]) -> None:
-        made = {"recipe": self.recipe.model_dump(mode="json"), **facts}
+    def export(self, folder: Path, details: dict[str, object]) -> None:
+        made = {"recipe": self.recipe.model_dump(mode="json"), **details}
         if self.recipe.start:
             made["earlier"] = self.earlier
         self.model.provenance = {"vae": read_facts(self.vae), "base": made}

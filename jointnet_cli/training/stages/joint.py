@@ -79,8 +79,8 @@ class JointStage:
     def preview(self) -> Pictures | None:
         return sample_prompts(self.model, self.recipe.preview_prompts)
 
-    def export(self, folder: Path, facts: dict[str, object]) -> None:
-        earlier, made = self.model.provenance, {"recipe": self.recipe.model_dump(mode="json"), **facts}
+    def export(self, folder: Path, details: dict[str, object]) -> None:
+        earlier, made = self.model.provenance, {"recipe": self.recipe.model_dump(mode="json"), **details}
         provenance = {**earlier, "joint": [*earlier.get("joint", []), made]}
         inference = self.recipe.inference
         defaults = inference.model_dump(exclude_none=True) if inference else self.model.defaults

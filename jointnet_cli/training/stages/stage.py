@@ -67,8 +67,8 @@ class Stage(Protocol):
     def preview(self) -> Pictures | None:
         """Return pictures that show what the network does now."""
 
-    def export(self, folder: Path, facts: dict[str, object]) -> None:
-        """Write the finished model; `facts` (steps, minutes, machine, final losses) go into its records."""
+    def export(self, folder: Path, details: dict[str, object]) -> None:
+        """Write the finished model; `details` (steps, minutes, machine) go into its records."""
 
 
 def default_device(weights: bool) -> AbstractContextManager[Any]:

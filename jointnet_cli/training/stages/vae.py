@@ -30,7 +30,7 @@ from jointnet_cli.training.stages.from_scratch import build_vae
 from jointnet_cli.training.stages.stage import copy_weights, default_device, to_device_if_fits, training_device
 
 FACTS = "training.json"
-"""Beside the weights: the recipe and what the run came to."""
+"""File beside the weights with the recipe, steps, minutes and machine."""
 
 HELD_OUT = 64
 
@@ -201,14 +201,14 @@ class VaeStage:
         return Pictures(rows)
 
     @torch.inference_mode()
-    def export(self, folder: Path, facts: dict[str, object]) -> None:
+    def export(self, folder: Path, details: dict[str, object]) -> None:
         vae = self.network.vae
         if not self.recipe.decoder_only:
             rgb = self.pixels.maps[RGB][:STATISTICS].float()
             latents = torch.cat([vae.encode(batch.to(vae.device)).latent_dist.mean for batch in rgb.split(32)])
             fold_statistics(vae, latents)
         vae.save_pretrained(folder)
-        record = {"recipe": self.recipe.model_dump(mode="json"), **facts}
+        record = {"recipe": self.recipe.model_dump(mode="json"), **details}
         if self.earlier is not None:
             record["earlier"] = self.earlier
         (folder / FACTS).write_text(to_json(record, indent=2))
