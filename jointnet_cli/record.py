@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SOFTWARE = f"jointnet-cli {__version__}"
 
 _APART = frozenset({"image", "maps", "masks", "prompt", "negative_prompt", "seed", "photo", "files", "marks", "view"})
-"""Fields of a request that are pictures or their files, or that the record holds in another place."""
+"""Fields of a request that are images or their files, or that the record holds in another place."""
 
 
 def record(result: Result) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _spoken(result: Result) -> tuple[list[str], dict[str, Any]]:
 
 
 def _view(projection: Projection | None) -> dict[str, Any]:
-    """Return the flags that say how a given picture looks around."""
+    """Return the flags that say how a given image looks around."""
     return _values(projection, "span", "wrap") if projection else {}
 
 
@@ -115,7 +115,7 @@ def _values(thing: object, *names: str) -> dict[str, Any]:
 
 
 def parameters(result: Result) -> str:
-    """The same in the form that picture browsers know from A1111: prompt, negative prompt, `Steps: …, Seed: …`."""
+    """The same in the form that image browsers read (as A1111 writes them): prompt, negative prompt, `Steps: …, Seed: …`."""
     task, settings = result.task, result.settings
     height, width = result.image.shape[:2]
     facts = {

@@ -303,7 +303,7 @@ class Refine(Request):
 class Panorama(Request):
     """Make a panorama together with its depth from a prompt.
 
-    The picture is drawn by overlapping tiles that share their noise; a full circle joins at its seam. Writes the
+    The image is drawn by overlapping tiles that share their noise; a full circle joins at its seam. Writes the
     image, a 16-bit disparity PNG, an EXR, the textured mesh of the surroundings and a JSON record per result.
     """
 
@@ -358,7 +358,7 @@ TASKS: dict[str, type[Request]] = {task.name: task for task in (Generate, Depth,
 """The tasks by name, in the order of the help text."""
 
 _OWN_NAME = re.compile(r"\d{5,}_\d+_(.+)\.(?:image|rgb[dn]*)")
-"""The stem of a picture that is itself a result: `00000_7_ocean-reef.image`."""
+"""The stem of an image that is itself a result: `00000_7_ocean-reef.image`."""
 
 
 def image_size(image: Array) -> tuple[int, int]:

@@ -105,14 +105,17 @@ def _check_schedulers(items: Sequence[Item]) -> None:
 
 
 def _check_scene(items: Sequence[Item], folder: ModelFolder, scene: SceneOptions) -> None:
-    """Refuse products of a model without depth, and known distances of one picture for several.
+    """Refuse exports without a depth branch, and known distances of one image for several results.
 
     Raises:
         UserError: these.
     """
     scene.refuse_unused([scene.of_result(panorama=item.request.is_panorama) for item in items])
     if scene.files("") and "depth" not in folder.branches:
-        raise UserError("the model has no depth, which meshes, pages, stereo and clips need", "choose another --model")
+        raise UserError(
+            "the model has no depth branch, which meshes, viewers, stereo images and clips need",
+            "choose another --model",
+        )
     if scene.known_distances:
         require_files({"known_distances": scene.known_distances}, "--known-distances")
         if len(items) > 1:
@@ -122,7 +125,7 @@ def _check_scene(items: Sequence[Item], folder: ModelFolder, scene: SceneOptions
 
 
 def _check_inputs(items: Sequence[Item], folder: ModelFolder) -> None:
-    """Refuse what can be refused before a model is loaded: sizes that prompts ask for, and inputs that all items share."""
+    """Refuse before a model is loaded: sizes, and inputs that all items share."""
     for item in items:
         if not item.request.sources or (item is items[0] and not item.independent):
             _size(item, folder)

@@ -96,7 +96,7 @@ class InputReader:
 
 
 def recorded_depth(path: Path, kind: DepthKind, channel: str | None) -> tuple[DepthMap, str] | None:
-    """Return the depth of a file whose record states its convention, along the planar axis, and in words what it is.
+    """Return the depth of a file whose record states its convention, along the planar axis, and a description of it.
 
     `None` for a file without such a record, and where flags say what to read. Radial distances of an unknown view stay.
 
@@ -128,7 +128,7 @@ def projection_of(view: ViewOptions, *files: Path) -> Projection | None:
 
 
 def stated_panorama(path: Path) -> Projection | None:
-    """The projection of a panorama that a file says it is, in its record or in GPano; `None` for any other picture.
+    """Return the projection of a panorama from its record or GPano; `None` for any other image.
 
     Raises:
         UserError: the file shows a sphere, whose rows are no heights on a cylinder.
@@ -146,7 +146,7 @@ def stated_panorama(path: Path) -> Projection | None:
 
 
 def require_files(files: Mapping[str, Path], place: str) -> None:
-    """Refuse names that lead to no file; `place` says which row of a batch names them, if one does.
+    """Raise `UserError` for a path that is not a file; `place` names the row of a batch that it is from, if any.
 
     Raises:
         UserError: a file is not there.
@@ -157,27 +157,27 @@ def require_files(files: Mapping[str, Path], place: str) -> None:
             raise UserError(f"{place}: {reason}" if place else reason)
 
 
-def require_one_size(*pictures: tuple[Path, NDArray[np.float32]]) -> None:
-    """Refuse pictures of one scene of which one differs in size from the first.
+def require_one_size(*images: tuple[Path, NDArray[np.float32]]) -> None:
+    """Raise `UserError` if one image differs in size from the first.
 
     Raises:
         UserError: two sizes, both named.
     """
-    for picture in pictures[1:]:
-        if picture[1].shape[:2] != pictures[0][1].shape[:2]:
-            raise UserError(f"{_sized(*picture)}, and {_sized(*pictures[0])}", "resize one of them")
+    for image in images[1:]:
+        if image[1].shape[:2] != images[0][1].shape[:2]:
+            raise UserError(f"{_sized(*image)}, and {_sized(*images[0])}", "resize one of them")
 
 
-def require_one_shape(*pictures: tuple[Path, NDArray[np.float32]]) -> None:
-    """Refuse pictures of one scene of which one differs in aspect ratio from the first, by more than rounding to pixels.
+def require_one_shape(*images: tuple[Path, NDArray[np.float32]]) -> None:
+    """Raise `UserError` if one image differs in aspect ratio from the first by more than rounding to pixels.
 
     Raises:
         UserError: two sizes that are not in proportion, both named.
     """
-    for picture in pictures[1:]:
-        (height, width), (rows, columns) = pictures[0][1].shape[:2], picture[1].shape[:2]
+    for image in images[1:]:
+        (height, width), (rows, columns) = images[0][1].shape[:2], image[1].shape[:2]
         if abs(columns * height - rows * width) > max(height, width, rows, columns):
-            message = f"{_sized(*picture)}, and of another shape: {_sized(*pictures[0])}"
+            message = f"{_sized(*image)}, and of another shape: {_sized(*images[0])}"
             raise UserError(message, "crop them to one aspect ratio")
 
 

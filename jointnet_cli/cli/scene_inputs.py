@@ -1,4 +1,4 @@
-"""Pictures with depth that are there already: which files hold one, and the scene that they make."""
+"""Input files of `view`: find an image and its depth, and read them as a scene."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ if TYPE_CHECKING:
 SIDECAR = ".metadata.json"
 MESHES = frozenset({".glb", ".gltf", ".obj", ".ply", ".stl", ".usdz"})
 MAPS = (".depth.png", ".depth-uncertainty.png", ".normal.png", ".normal-uncertainty.png", ".preview.png")
-"""How names of ours end that are no picture of a place."""
+"""How the names of maps and previews of results end."""
 VIEW = Projection("perspective", 60.0)
-"""What is taken for a picture of which nothing is known, as for photos everywhere."""
+"""Projection assumed for an image that states none."""
 
 
 @dataclass(frozen=True)
 class SceneFiles:
-    """Where one picture and its depth are."""
+    """An image file and its depth file."""
 
     stem: str
-    """What the names of files made from it begin with."""
+    """Beginning of the names of the files made from it."""
     image: Path
     depth: Path
-    """The same file where it holds both."""
+    """The same file as `image` if it holds both."""
     record: Mapping[str, Any] = field(default_factory=dict)
-    """How it was made, where a file says so."""
+    """Record of how it was made, if a file has one."""
 
     @property
     def title(self) -> str:
-        """Its prompt, or its name."""
+        """Return its prompt, or its name."""
         return self.record.get("prompt") or self.stem
 
 
 def find_scene(path: Path, depth: Path | None = None) -> SceneFiles:
-    """The files behind a name: an EXR, an image whose depth is beside it or given, or a result's `.metadata.json`.
+    """Find the files behind a name: an EXR, an image whose depth is beside it or given, or a result's `.metadata.json`.
 
     Raises:
-        UserError: no such file, a mesh, or a picture without depth.
+        UserError: no such file, a mesh, or an image without depth.
     """
     require_files({"path": path, **({"depth": depth} if depth else {})}, "")
     if path.suffix.lower() in MESHES:
@@ -62,7 +62,7 @@ def find_scene(path: Path, depth: Path | None = None) -> SceneFiles:
     if path.name.endswith(SIDECAR):
         return _of_result(path, depth)
     if path.name.endswith(MAPS):
-        raise UserError(f"{path} is a map, not the picture", "name the image or the EXR beside it")
+        raise UserError(f"{path} is a map, not the image", "name the image or the EXR beside it")
     from jointnet_cli.files.exr import is_exr
     from jointnet_cli.files.metadata import read_record
 
@@ -79,7 +79,7 @@ def find_scene(path: Path, depth: Path | None = None) -> SceneFiles:
 
 
 def scene_projection(files: SceneFiles, view: ViewOptions) -> Projection:
-    """Return how the picture looks at the scene: by flags, else by the files.
+    """Return the projection by flags, else by the files.
 
     Raises:
         UserError: contradicting flags, or files that show a sphere.

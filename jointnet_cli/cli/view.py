@@ -111,7 +111,7 @@ def _make(
     browse: bool,
     paint: Callable[[Scene], Scene] | None,
 ) -> None:
-    """Write what is wanted of one picture, and print the paths."""
+    """Write what is wanted of one image, and print the paths."""
     names = {key: output.out / name for key, name in scene.files(files.stem).items()}
     check_free(names.values(), output.overwrite)
     seen = scene_projection(files, projection)

@@ -86,7 +86,7 @@ class Schedule:
         """Set the interval that DDIM subtracts from the current timestep to get the next one.
 
         diffusers always subtracts N // n, for N training timesteps and n steps. The next timestep of the schedule can differ
-        from the result. A difference of one timestep is kept, so that pictures equal those of diffusers. A larger difference
+        from the result. A difference of one timestep is kept, so that images equal those of diffusers. A larger difference
         (`linspace` with few steps) is corrected. The last step goes to timestep -1, the end.
         """
         trained, timesteps = self.scheduler.config.num_train_timesteps, self.scheduler.timesteps

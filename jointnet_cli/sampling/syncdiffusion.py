@@ -31,7 +31,7 @@ class SyncDiffusion:
 
     def __post_init__(self) -> None:
         if self.model.vae is None:
-            raise UserError("syncdiffusion compares pictures by an autoencoder's features; this model has none")
+            raise UserError("syncdiffusion compares images by an autoencoder's features; this model has none")
 
     def __call__(self, denoiser: GuidedDenoiser, canvas: Tensor, step: int, tiles: list[Tile]) -> Tensor:
         """Return the canvas (N, C, H, W) after one step of descent. A tile of the whole image is not compared."""
@@ -56,15 +56,15 @@ class SyncDiffusion:
 
 
 def perceptual_distance(vae: AutoencoderKL, first: Tensor, second: Tensor) -> Tensor:
-    """Return how differently two pictures (B, 3, H, W) look to an encoder, summed over the batch.
+    """Return how differently two images (B, 3, H, W) look to an encoder, summed over the batch.
 
     After LPIPS (Zhang et al., 2018): features of every level, of unit length over their channels, mean squared difference over
-    the picture, summed over levels. The features are those of the model's own image encoder instead of a classifier's, so
+    the image, summed over levels. The features are those of the model's own image encoder instead of a classifier's, so
     that no further weights are needed.
     """
     total = first.new_zeros(())
     encoder = vae.encoder
-    left, right = (encoder.conv_in(picture.to(vae.dtype)) for picture in (first, second))
+    left, right = (encoder.conv_in(image.to(vae.dtype)) for image in (first, second))
     for block in encoder.down_blocks:
         left, right = block(left), block(right)
         unit_left, unit_right = (

@@ -1,4 +1,4 @@
-"""What is made of a scene beside its pictures: meshes, points, the interactive viewer, stereo images and a clip."""
+"""Exports of a scene: meshes, points, the interactive viewer, stereo images and a clip."""
 
 from __future__ import annotations
 

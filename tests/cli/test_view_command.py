@@ -175,7 +175,7 @@ def test_a_wall_has_one_distance(invoke: Callable[..., Result]) -> None:
         (["none.png"], "no file none.png"),
         (["photo.jpg"], "photo.jpg has no photo.depth.png beside it"),
         (["a.glb"], "a.glb is a mesh"),
-        (["0_reef.depth.png"], "is a map, not the picture"),
+        (["0_reef.depth.png"], "is a map, not the image"),
         (["bad.metadata.json"], "is not the record of a result"),
         (["photo.jpg", "--depth", "small.png"], "small.png is 4 x 4 pixels, and photo.jpg is 20 x 12 pixels"),
         (["photo.jpg", "0_reef.image.png", "--depth", "0_reef.depth.png"], "--depth belongs to one image"),

@@ -164,7 +164,7 @@ def test_a_synchronized_job(tiny_model: Models, variant: str) -> None:
 
 def test_without_an_autoencoder_there_is_nothing_to_compare_by(tiny_model: Models) -> None:
     model = replace(tiny_model("depth"), vae=None)
-    said = "^syncdiffusion compares pictures by an autoencoder's features; this model has none$"
+    said = "^syncdiffusion compares images by an autoencoder's features; this model has none$"
     with pytest.raises(UserError, match=said):
         SyncDiffusion(model)
 

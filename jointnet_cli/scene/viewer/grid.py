@@ -30,7 +30,7 @@ def spread(last: int, count: int) -> NDArray[np.int64]:
 
 
 def grid(scene: Scene, max_vertices: int = MAX_VERTICES) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows and columns of pixels that become vertices; where the picture wraps, the last column is the width."""
+    """The rows and columns of pixels that become vertices; where the image wraps, the last column is the width."""
     height, width = scene.front.distance.shape
     shrink = min(1.0, (max_vertices / (height * width)) ** 0.5)
     rows = spread(height - 1, max(2, int(height * shrink)))
@@ -73,9 +73,9 @@ def tones(disparity: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def backdrop(image: NDArray[np.float32], disparity: NDArray[np.float64], *, wrap: bool) -> NDArray[np.float32]:
-    """Return how a picture may go on behind what is near and beyond its edges, blurred: (2 * h, w, 3), w at most 256.
+    """Return how an image may go on behind what is near and beyond its edges, blurred: (2 * h, w, 3), w at most 256.
 
-    Above are colours, below disparities as grey. The far counts more, and so does the picture's edge close to it.
+    Above are colours, below disparities as grey. The far counts more, and so does the image's edge close to it.
     """
     height, width = disparity.shape
     disparity = np.clip(disparity, 0, 1)

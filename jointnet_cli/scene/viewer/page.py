@@ -26,7 +26,7 @@ SCRIPTS = ("three.min.js", "shaders.js", "triangles.js", "camera.js", "renderer.
 """In this order they are one program."""
 
 LOSSLESS_PIXELS = 2_000_000
-"""Larger pictures are JPEG, of quality 95 and with colours at full resolution."""
+"""Larger images are JPEG, of quality 95 and with colours at full resolution."""
 
 _MARGIN = 8
 """Pixels of the second layer that are kept around what is shown of it, for the texture's smaller sizes."""
@@ -35,14 +35,14 @@ _MARGIN = 8
 def write_viewer(path: Path, scene: Scene, *, title: str, record: Mapping[str, Any] | None = None) -> None:
     """Write a page that shows a scene from its viewpoint and around it.
 
-    It needs a browser with WebGL 2 and shows the flat picture in others; it asks for nothing but itself. The scene's
+    It needs a browser with WebGL 2 and shows the flat image in others; it asks for nothing but itself. The scene's
     distances are in it at up to 600,000 pixels, evenly spread.
 
     Args:
         path: the HTML file; its folder exists.
         scene: what it shows.
         title: what people read above it; any text.
-        record: how the picture was made (`output.metadata.record`), for the panel of details.
+        record: how the image was made (`output.metadata.record`), for the panel of details.
     """
     write_text(path, page(scene, title=title, record=record))
 
@@ -87,7 +87,7 @@ def _data(scene: Scene, shades: tuple[float, float], title: str, record: Mapping
 
 
 def _kept(surface: Layer) -> NDArray[np.float32]:
-    """Return the second layer's picture, grey where nothing near is shown of it."""
+    """Return the second layer's image, grey where nothing near is shown of it."""
     if surface.shown is None:
         return surface.image
     kept = surface.shown
