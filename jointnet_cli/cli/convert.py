@@ -1,4 +1,4 @@
-"""`jointnet convert`: pictures and maps between conventions and formats."""
+"""`jointnet convert`: images and maps between conventions and formats."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jointnet_cli.convert.write import OutputPlan
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".exr", ".npy")
-"""What is taken of a folder."""
+"""Endings of the files that are taken from a folder."""
 WEIGHTS = frozenset({".safetensors", ".ckpt", ".bin", ".pt", ".pth", ".zip"})
 MODEL_FILES = ("jointnet.json", "model_index.json", "unet", "jointnet")
 
@@ -37,11 +37,11 @@ def convert(
     source: SourceOptions,
     output: OutputOptions,
 ) -> None:
-    """Convert pictures and maps between conventions and formats.
+    """Convert images and maps between conventions and formats.
 
-    Disparity and distance, planar and radial, black and white, OpenEXR, PNG, TIFF and npy, the green axis of normals,
-    cylinders and spheres. It says what it read and what it wrote, and prints the paths. What a file's own record says is
-    the default.
+    Converts disparity and distance, planar and radial distance, black and white, OpenEXR, PNG, TIFF and npy, the green
+    axis of normals, cylinders and spheres. The conventions in a file's own record are the default. Prints the paths;
+    stderr states what was read and written.
     """
     sources = _list_files(files)
     taken: dict[Path, Path] = {}
@@ -63,7 +63,7 @@ def _convert(
     *,
     alone: bool,
 ) -> None:
-    """One file; `taken` holds the names that were written, and from which file. `alone`: no other was named."""
+    """Convert one file; `taken` maps written names to their source. `alone`: it is the only file."""
     from jointnet_cli.convert.change import change
     from jointnet_cli.convert.effects import refuse_unused
     from jointnet_cli.convert.read import read_content
@@ -79,13 +79,13 @@ def _convert(
     changed, costs = change(content, target)
     plans = plan_files(path, changed, target, output.out, command)
     refuse_unused(path, content, changed, plans, source, target, alone=alone)
-    costs += [f"{plan.cut} pixels lie beyond black or white and were cut off" for plan in plans if plan.cut]
+    costs += [f"{plan.cut} pixels lie beyond black or white and were clipped" for plan in plans if plan.cut]
     for cost in costs:
         note(f"{path}: {cost}", output.quiet)
     names = [name for plan in plans for name in (plan.path, *(plan.extra if output.metadata else ()))]
     for name in names:
         if name.resolve() == path.resolve():
-            raise UserError(f"{path} would be written over by what it becomes", "choose another folder with --out")
+            raise UserError(f"the output would overwrite the input {path}", "choose another folder with --out")
         if (first := taken.setdefault(name, path)) != path:
             raise UserError(f"{first} and {path} would both become {name}", "convert them into two folders")
     check_free(names, output.overwrite)
@@ -106,20 +106,20 @@ def _convert(
 
 
 def _list_files(names: Sequence[str]) -> list[Path]:
-    """Return the files that are meant; models are none of them.
+    """Return the files behind names, folders and patterns.
 
     Raises:
-        UserError: a model, or a name that leads to no file.
+        UserError: a model, or no such file.
     """
     wanted: list[str] = []
     for name in names:
         path = Path(name)
         if path.suffix.lower() in WEIGHTS or (path.is_dir() and any((path / file).exists() for file in MODEL_FILES)):
-            raise UserError(f"{path} is a model, and convert is for pictures and maps", "see: jointnet models --help")
+            raise UserError(f"{path} is a model; convert takes images and maps", "see: jointnet models --help")
         if path.is_dir():
             inside = sorted(str(file) for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
             if not inside:
-                raise UserError(f"no pictures or maps in folder {path}", f"looked for {', '.join(sorted(SUFFIXES))}")
+                raise UserError(f"no images or maps in folder {path}", f"looked for {', '.join(sorted(SUFFIXES))}")
             wanted += inside
         else:
             wanted.append(name)
@@ -143,13 +143,13 @@ def _seen(content: Content) -> str:
 
 
 def _facts(plan: OutputPlan) -> dict[str, Any]:
-    """Return what a written file is, for programs."""
+    """Return the description of a written file for `--json`."""
     names = ("part", "projection", "maps", "filter", "width", "height")
     return {name: plan.record[name] for name in names if name in plan.record} | {"parts": list(plan.parts)}
 
 
 def _written(plan: OutputPlan) -> str:
-    """Return the same for people."""
+    """Return the description of a written file in words."""
     from jointnet_cli.convert.write import stored_words
 
     words = [" + ".join(plan.parts), stored_words(plan)]

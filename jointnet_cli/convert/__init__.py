@@ -1,1 +1,1 @@
-"""Pictures and maps from one convention and format to another."""
+"""Images and maps from one convention and format to another."""

@@ -1,4 +1,4 @@
-"""What was read, brought to what is wanted: the view, then the depth's meaning."""
+"""Change the projection of content, then the quantity and axis of its depth."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from jointnet_cli.scene.scene import FAR, NEAR, DepthScale
 
 
 def change(content: Content, target: TargetOptions) -> tuple[Content, list[str]]:
-    """Return the content as it is wanted, and in words what that cost.
+    """Return the converted content, and notes on what was lost.
 
     Raises:
-        UserError: a view that is needed and not known, or from which there is no way to the other; disparity of unknown
-            scale where metres are needed.
+        UserError: an unknown or unsupported projection; disparity of unknown scale where metres are needed.
     """
     grid = _grid(content, target)
     view = grid.view if grid else content.view
@@ -42,7 +41,7 @@ def _changed_depth(
     depth: DepthMap, old: View | None, new: View | None, grid: Grid | None, target: TargetOptions, notes: list[str]
 ) -> DepthMap:
     if target.metres.scale is not None and depth.quantity == "distance":
-        depth = replace(depth, scale=None)  # what it once was as disparity no longer matters
+        depth = replace(depth, scale=None)  # the new scale replaces the one it had as disparity
     quantity = target.quantity or depth.quantity
     axis = target.axis or depth.axis
     if target.axis is None and grid is not None and "distance" in (quantity, depth.quantity):
@@ -56,19 +55,19 @@ def _changed_depth(
     if (quantity, axis) != (depth.quantity, depth.axis):
         depth = change_depth(depth, "distance", axis, new, None)
         if scale is not None and (lost := beyond(distances(depth), scale)):
-            notes.append(f"{lost} pixels lie outside of {scale.near:g} to {scale.far:g} m and were cut off")
+            notes.append(f"{lost} pixels lie outside of {scale.near:g} to {scale.far:g} m and were clipped")
         depth = change_depth(depth, quantity, axis, new, scale)
     if grid is not None:
-        # Infinite is the sky; outside of the old picture nothing is known.
+        # Infinite is the sky; outside of the old image nothing is known.
         depth = replace(depth, values=np.where(grid.covered, depth.values, 0).astype(np.float32))
     return depth
 
 
 def _grid(content: Content, target: TargetOptions) -> Grid | None:
-    """Return how the view changes; `None` if it does not."""
+    """Return the grid of the new projection; `None` if it does not change."""
     if target.projection is None:
         return None
-    view = require_view(content.view, f"a picture to be {target.projection}")
+    view = require_view(content.view, f"--projection {target.projection}")
     if kind_of(view) == target.projection:
         return None
     height, width = content.size
@@ -76,7 +75,7 @@ def _grid(content: Content, target: TargetOptions) -> Grid | None:
         return to_cylinder(view, height, width, content.coverage, target.vertical, target.width)
     if isinstance(view, Projection) and view.kind == "cylindrical":
         return to_sphere(view, height, width, target.width, target.crop)
-    raise UserError("a perspective picture is no panorama", "--projection turns cylinders into spheres and back")
+    raise UserError("a perspective image cannot be reprojected", "--projection converts between cylinders and spheres")
 
 
 def change_depth(
@@ -85,15 +84,15 @@ def change_depth(
     """Return the same surface as another quantity, along another axis.
 
     Args:
-        depth: what is known.
-        quantity: what the values are to be.
-        axis: what distances are to be measured along.
-        view: needed where the axis changes.
-        scale: what the disparity of the result means; `None` takes the one of `depth`, and where that cuts something
-            off or is not known, the range of the distances themselves.
+        depth: the map.
+        quantity: of the result.
+        axis: of the result.
+        view: required where the axis changes.
+        scale: of the result's disparity; `None` takes that of `depth`, or the range of the distances where that is
+            unknown or would clip something.
 
     Raises:
-        UserError: disparity of which nobody knows what it means in metres; a view that is needed and not known.
+        UserError: disparity of unknown scale; an unknown view that is required.
     """
     if (quantity, axis) == (depth.quantity, depth.axis):
         return depth
@@ -115,35 +114,35 @@ def distances(depth: DepthMap) -> NDArray[np.float32]:
     """Return (H, W) metres along the map's own axis; infinite for sky and for what is unknown.
 
     Raises:
-        UserError: disparity whose scale nobody knows.
+        UserError: disparity of unknown scale.
     """
     if depth.quantity == "distance":
         return with_endless_sky(depth.values)
     if depth.scale is None:
         raise UserError(
-            "disparity is relative: nothing says how many metres it means",
-            f"give --near and --far in metres (for {NEAR:g} and {FAR:g}, say --near {NEAR:g} --far {FAR:g}), "
+            "disparity is relative: its scale in metres is unknown",
+            f"pass --near and --far in metres (for {NEAR:g} and {FAR:g}, say --near {NEAR:g} --far {FAR:g}), "
             "or --depth-scale and --depth-shift",
         )
     return depth.scale.distance(depth.values)
 
 
 def disparity_of(metres: NDArray[np.float32], scale: DepthScale) -> NDArray[np.float32]:
-    """Relative disparity in [0, 1] of distances; 0 for the sky. What lies outside of the scale's range is cut off."""
+    """Return relative disparity in [0, 1] of distances, 0 for the sky, clipped to the range of the scale."""
     return np.clip(scale.disparity(np.where(np.isfinite(metres), metres, np.inf)), 0, 1)
 
 
 def beyond(metres: NDArray[np.float32], scale: DepthScale) -> int:
-    """Return how many pixels `disparity_of` cuts off, but for rounding; the sky is none of them."""
+    """Return how many pixels `disparity_of` clips by more than rounding; the sky does not count."""
     disparity = scale.disparity(metres[np.isfinite(metres)])
     return int(np.count_nonzero((disparity < -1e-6) | (disparity > 1 + 1e-6)))
 
 
 def covering(metres: NDArray[np.float32], known: DepthScale | None) -> DepthScale:
-    """Return a scale in whose range all distances lie: `known`, widened where it must be.
+    """Return a scale whose range holds all distances: `known`, widened if necessary.
 
     Raises:
-        UserError: nothing has a distance, and no scale is known.
+        UserError: no pixel has a distance, and no scale is known.
     """
     hit = metres[np.isfinite(metres)].astype(np.float64)
     if not hit.size and known is None:
@@ -153,12 +152,12 @@ def covering(metres: NDArray[np.float32], known: DepthScale | None) -> DepthScal
     near, far = float(hit.min()), float(hit.max())
     if known is not None:
         near, far = min(near, known.near), max(far, known.far)
-    # Of a map of one distance any range will do that has it at its near end.
+    # A map of a single distance takes any range that begins there.
     return DepthScale.from_range(near, far if far > near else near * FAR / NEAR, "fitted")
 
 
 def ray_lengths(view: View, height: int, width: int) -> NDArray[np.float32]:
-    """Return (H, W) radial distance of what lies at planar distance 1: from the vertical axis in panoramas."""
+    """Return the radial distance (H, W) of points at planar distance 1, in panoramas from the vertical axis."""
     if isinstance(view, Sphere):
         column = 1 / np.cos(latitudes(view, height))
         return np.broadcast_to(column[:, None], (height, width)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What records say of pictures and maps, and how what was converted is stated in them."""
+"""Read and state the conventions of images and maps in records."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PART_IN_NAME = re.compile(r"\.(image|depth|normal)(?:\.|$)")
 
 @dataclass(frozen=True)
 class Conventions:
-    """What a file's record says; `None` for all that it does not."""
+    """Conventions that a record states; `None` where it states nothing."""
 
     part: Part | None = None
     quantity: Quantity | None = None
@@ -59,7 +59,7 @@ def record_of(path: Path) -> dict[str, Any]:
 
 
 def read_stated(path: Path, record: Mapping[str, Any]) -> Conventions:
-    """Return what the record of a file, and its own name, say of it. What is not in a form we write is not used."""
+    """Return the conventions that a record and the file's name state. Forms that JointNet does not write are ignored."""
     depth, normal, view = (
         _mapping(value)
         for value in (
@@ -96,7 +96,7 @@ def view_of(path: Path) -> View | None:
 
 
 def unstated_view(path: Path) -> View | None:
-    """The view of a file without a record of ours, by GPano or by OpenEXR's `envmap` of a latitude-longitude map."""
+    """Return the view of a file by GPano, or by the `envmap` of an OpenEXR latitude-longitude map."""
     if not is_exr(path):
         return None if path.suffix.lower() == ".npy" else read_gpano(path)
     try:
@@ -110,13 +110,13 @@ def unstated_view(path: Path) -> View | None:
 
 
 def axis_words(axis: Axis, view: View | None) -> str:
-    """Return what distance is measured along; `planar` where the view is not known."""
+    """Return the axis of distance in words; `planar` where the view is unknown."""
     kind = kind_of(view)
     return AXES[kind, axis] if kind else PLANAR_OR_RADIAL[axis]
 
 
 def depth_convention(depth: DepthMap, view: View | None, stored: str, code: Code | None) -> dict[str, Any]:
-    """Return what the values of a depth map mean; `stored` is the format's own precision in words."""
+    """Return the conventions of a depth map for its record; `stored` is the precision of the format in words."""
     facts: dict[str, Any] = {
         "quantity": "distance" if depth.quantity == "distance" else "relative disparity (inverse depth)",
         "distance": axis_words(depth.axis, view),

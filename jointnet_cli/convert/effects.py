@@ -1,4 +1,4 @@
-"""Which flags of a conversion had an effect on a file."""
+"""Refuse flags that have no effect on a file."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def refuse_unused(
         plans: the files that are to be written.
         source: what the flags say of the file.
         target: what the flags ask for.
-        alone: whether no other file was named; of several, flags for a part that this one does not hold are passed over.
+        alone: whether it is the only file; with several, flags for a part that this file lacks are ignored.
 
     Raises:
-        UserError: there is one.
+        UserError: a flag without effect.
     """
     for part, flag, given in _flags_of_parts(source, target):
         if given and alone and part not in content.parts:

@@ -32,17 +32,17 @@ from jointnet_cli.projection import Projection, Sphere
 from jointnet_cli.scene.scene import DepthScale
 
 FULL_CIRCLE = 360.0
-"""Degrees, of a panorama that does not say."""
+"""Degrees of a panorama that states no field of view."""
 
 
 def read_content(path: Path, source: SourceOptions) -> Content:
-    """Return everything in a file that can be converted.
+    """Return the image and maps of a file.
 
     Raises:
-        UserError: a file that cannot be read or holds none of it; what is needed to understand it and not known.
+        UserError: a file that cannot be read or holds neither; a required convention that is unknown.
     """
     if "-uncertainty." in path.name and source.part is None:
-        raise UserError(f"{path} says how uncertain a map is, and has no other convention")
+        raise UserError(f"{path} holds the uncertainty of a map, which has a single convention")
     record = record_of(path)
     stated = read_stated(path, record)
     exr = read_exr(path) if is_exr(path) else None
@@ -82,13 +82,13 @@ def _parts(path: Path, source: SourceOptions, stated: Conventions, exr: Exr | No
     if not parts:
         remedies = {"image": "", "normal": "; --normal-layer NAME takes the X, Y, Z of one"}
         remedy = remedies.get(wanted or "", "; --channel NAME takes one as depth")
-        message = f"{path} holds no {wanted or 'picture or map'}"
+        message = f"{path} holds no {wanted or 'image or map'}"
         raise UserError(message, f"its channels are {', '.join(exr.channels)}{remedy}")
     return parts
 
 
 def _guess(path: Path) -> Part:
-    """Grey is depth and colour is a picture; of arrays three numbers a pixel are normals if some are negative."""
+    """Guess the part: grey is depth, colour an image; arrays of three channels with negative values are normals."""
     if path.suffix.lower() == ".npy":
         values = read_array(path)
         if values.ndim == 3 and values.shape[-1] == 3:
@@ -104,21 +104,21 @@ def _read_image(path: Path, content: Content, source: SourceOptions, stated: Con
     if exr is not None:
         channels = exr.layers("rgb", *PICTURE_LAYERS)[0]
         content.used |= set(channels)
-        _take_linear(content, exr.stack(channels), "picture in linear light")
+        _take_linear(content, exr.stack(channels), "image in linear light")
         return
     if (colours := _float_colours(path)) is not None:
-        _take_linear(content, colours[..., :3], "picture in floating point, taken for linear light")
+        _take_linear(content, colours[..., :3], "image in floating point, taken for linear light")
         return
     content.image = srgb_to_linear(_fractions(path) if path.suffix.lower() == ".npy" else read_image(path))
-    content.taken_for["image"] = "picture in sRGB"
+    content.taken_for["image"] = "image in sRGB"
 
 
 def _take_linear(content: Content, linear: NDArray[np.float32], words: str) -> None:
-    """Take colours in linear light, (H, W, 3), as the picture; what is below 0 or not a number becomes 0."""
+    """Take colours (H, W, 3) in linear light as the image; negative and NaN values become 0."""
     content.image = np.maximum(np.nan_to_num(linear), 0)
     content.taken_for["image"] = words
     if lost := np.count_nonzero(~(linear >= 0).all(axis=-1)):
-        content.notes += (f"{lost} pixels have colours below 0 or not a number, which become 0",)
+        content.notes += (f"{lost} pixels have negative or NaN colours, which become 0",)
 
 
 def _read_depth(path: Path, content: Content, source: SourceOptions, stated: Conventions, exr: Exr | None) -> None:
@@ -152,7 +152,7 @@ def _read_depth(path: Path, content: Content, source: SourceOptions, stated: Con
 def _code(
     path: Path, quantity: Quantity, numbers: DepthNumbers, source: SourceOptions, stated: Conventions, used: set[str]
 ) -> Code:
-    """What 0 and 1 of the numbers mean: by the user's word on white, else by the record, else by the other flags.
+    """Return the depths of 0 and 1: by `--from-white`, else by the record, else by the other flags.
 
     The flags that decided are added to `used`.
     """
@@ -167,13 +167,13 @@ def _code(
         return Code(0, source.metres.step * numbers.whole)
     if numbers.whole == 1:
         raise UserError(
-            f"{path} holds distance in whole numbers, and does not say of which unit",
-            "give --step in metres: 0.001 for millimetres, 1 for metres",
+            f"{path} holds distance in whole numbers of an unknown unit",
+            "pass --step in metres: 0.001 for millimetres, 1 for metres",
         )
     if source.metres.scale is None:
         raise UserError(
-            f"{path} holds distance as grey, and does not say which",
-            "give --step (0.001 for millimetres), or the metres of black and white with --near and --far",
+            f"{path} holds distance as grey of an unknown range",
+            "pass --step (0.001 for millimetres), or the metres of black and white with --near and --far",
         )
     used |= {"--from-white", "scale"}
     near, far = source.metres.scale.near, source.metres.scale.far
@@ -183,7 +183,7 @@ def _code(
 def _relative(
     path: Path, values: NDArray[np.float32], scale: DepthScale | None, raw: bool
 ) -> tuple[NDArray[np.float32], DepthScale | None, str]:
-    """Return disparity in [0, 1], what it means in metres, and in words what was done for it."""
+    """Return disparity in [0, 1], its scale, and a note on how it was rescaled."""
     values, moved = bounded_disparity(path, values)
     if moved is None:
         return values, scale, ""
@@ -223,7 +223,7 @@ _READERS: dict[Part, Callable[[Path, Content, SourceOptions, Conventions, Exr | 
 def _view(
     path: Path, size: tuple[int, int], source: SourceOptions, stated: Conventions, exr: Exr | None
 ) -> View | None:
-    """Return the view by the user's word, the record, XMP, and what OpenEXR says of environment maps."""
+    """Return the view by flags, the record, XMP or the OpenEXR attribute `envmap`."""
     height, width = size
     known = stated.view or unstated_view(path)
     kind = source.projection or kind_of(known) or ("perspective" if source.span is not None else None)
@@ -234,14 +234,14 @@ def _view(
         span = known.span if isinstance(known, Projection) and known.kind == kind else None
         span = span if source.span is None else source.span
         if span is None and kind == "perspective":
-            raise UserError(f"{path} does not say how wide it looks", "give --from-span, in degrees")
+            raise UserError(f"{path} does not state its field of view", "pass --from-span in degrees")
         span = FULL_CIRCLE if span is None else span
         known = Projection(kind, span, kind == "cylindrical" and span == FULL_CIRCLE)
     if isinstance(known, Sphere) and not (
         0 <= known.left <= known.full_width - width and 0 <= known.top <= known.full_height - height
     ):
         raise UserError(
-            f"{path} is {width} x {height} pixels, which is no part of a sphere of "
+            f"{path} is {width} x {height} pixels, which does not fit into a sphere of "
             f"{known.full_width} x {known.full_height}",
             "give --from-span with its horizontal field of view in degrees",
         )
@@ -249,7 +249,7 @@ def _view(
 
 
 def _centred(span: float, size: tuple[int, int]) -> Sphere:
-    """Return the part of a sphere, around its centre, that a picture shows."""
+    """Return the part of a sphere, around its centre, that an image shows."""
     height, width = size
     around = 2 * round(width * 180 / span)
     return Sphere(around, (around - width) // 2, (around // 2 - height) // 2)
@@ -259,12 +259,12 @@ def _fractions(path: Path) -> NDArray[np.float32]:
     """Return an array (H, W, 3) in [0, 1], full scale = 1."""
     values = read_array(path)
     if values.ndim != 3 or values.shape[-1] != 3 or values.dtype.kind not in "fu":
-        raise UserError(f"{path} holds no picture: its array is {values.dtype} of shape {values.shape}")
+        raise UserError(f"{path} holds no image: its array is {values.dtype} of shape {values.shape}")
     scale = np.iinfo(values.dtype).max if values.dtype.kind == "u" else 1
     fractions: NDArray[np.float32] = (values / scale).astype(np.float32)
     if not ((fractions >= 0) & (fractions <= 1)).all():
-        message = f"{path} holds numbers that are not from 0 to 1, as a picture in floating point has them"
-        raise UserError(message, "divide it by its full scale, or give --content normal for vectors")
+        message = f"{path} holds values outside of 0 to 1, the range of floating-point images"
+        raise UserError(message, "divide it by its full scale, or pass --content normal for vectors")
     return fractions
 
 

@@ -27,14 +27,14 @@ _ROUNDED = 0.501
 
 @dataclass(frozen=True)
 class Line:
-    """Where the pixels of one axis of the new picture lie on that axis of the old one."""
+    """Where the pixels of one axis of the new image lie on that axis of the old one."""
 
     centre: NDArray[np.float64]
-    """(N,) in pixels of the old picture; the centre of its first pixel is 0."""
+    """(N,) in pixels of the old image; the centre of its first pixel is 0."""
     footprint: NDArray[np.float64]
     """(N,) how many old pixels a new one covers."""
     length: int
-    """Pixels of the old picture."""
+    """Pixels of the old image."""
     known: tuple[int, int]
     """The first and the last of them that show something."""
     wrap: bool = False
@@ -49,7 +49,7 @@ class Line:
         return np.asarray(self.wrap | inside)
 
     def old(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return indices brought to what is known of the old picture: around it, or to its edge."""
+        """Return indices brought to what is known of the old image: around it, or to its edge."""
         return index % self.length if self.wrap else np.clip(index, *self.known)
 
     def shows(self, index: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -59,13 +59,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Grid:
-    """A new picture's pixels on the old one."""
+    """A new image's pixels on the old one."""
 
     view: View
     rows: Line
     columns: Line
     coverage: Coverage
-    """What of the sphere is known, on whichever of the two pictures is one."""
+    """What of the sphere is known, on whichever of the two images is one."""
 
     @property
     def covered(self) -> NDArray[np.bool_]:
@@ -73,7 +73,7 @@ class Grid:
         return self.rows.covered[:, None] & self.columns.covered
 
     def smooth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A picture (h, w, 3) on the new grid (H, W, 3), each pixel as an average over what it covers; black outside."""
+        """An image (h, w, 3) on the new grid (H, W, 3), each pixel as an average over what it covers; black outside."""
         upright = _averaged(image, self.rows)
         turned = _averaged(upright.swapaxes(0, 1), self.columns).swapaxes(0, 1)
         turned[~self.covered] = 0
@@ -87,14 +87,14 @@ class Grid:
 
 
 def to_sphere(cylinder: Projection, height: int, width: int, full_width: int | None, crop: bool) -> Grid:
-    """Return the grid of an equirectangular picture of a cylinder of that size in pixels.
+    """Return the grid of an equirectangular image of a cylinder of that size in pixels.
 
     Args:
         cylinder: the old view.
-        height: of the old picture.
-        width: of the old picture.
+        height: of the old image.
+        width: of the old image.
         full_width: pixels around the sphere; `None` keeps the resolution at the horizon.
-        crop: whether the new picture ends where the old one does; otherwise it shows the whole sphere.
+        crop: whether the new image ends where the old one does; otherwise it shows the whole sphere.
     """
     focal = focal_length(cylinder, width)
     around = 2 * round(np.pi * focal) if full_width is None else full_width
@@ -127,12 +127,12 @@ def to_cylinder(
     vertical: float | None,
     columns: int | None,
 ) -> Grid:
-    """Return the grid of a cylinder of an equirectangular picture of that size in pixels.
+    """Return the grid of a cylinder of an equirectangular image of that size in pixels.
 
     Args:
         sphere: the old view.
-        height: of the old picture.
-        width: of the old picture.
+        height: of the old image.
+        width: of the old image.
         known: what of it is known; `None` where it does not say.
         vertical: degrees from bottom to top of the cylinder; `None` takes what is known.
         columns: pixels of the cylinder's width; `None` keeps the resolution at the horizon.
@@ -186,7 +186,7 @@ def _line(
     known: tuple[int, int] | None = None,
     margin: float = 0.0,
 ) -> Line:
-    """From (N + 1,) edges and (N,) middles of new pixels, measured from the old picture's own edge."""
+    """From (N + 1,) edges and (N,) middles of new pixels, measured from the old image's own edge."""
     centre = np.asarray((edges[:-1] + edges[1:]) / 2 if middles is None else middles, np.float64)
     return Line(centre - 0.5, np.abs(np.diff(edges)), length, known or (0, length - 1), wrap, margin)
 

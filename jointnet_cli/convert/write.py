@@ -1,4 +1,4 @@
-"""Files out: each part as the format holds it, with its conventions stated."""
+"""Write the parts of content as files whose records state their conventions."""
 
 from __future__ import annotations
 
@@ -30,34 +30,34 @@ _BITS = {
     "png": {"image": (8, 16), "depth": (16,), "normal": (16, 8)},
     "tiff": {"image": (8, 16), "depth": (32, 16), "normal": (32, 16, 8)},
 }
-"""Bits a sample that a format can have by part, the default first."""
+"""Bits per sample that a format can have by part, the default first."""
 
 
 @dataclass(frozen=True)
 class OutputPlan:
-    """One file that is to be written."""
+    """A file to write."""
 
     path: Path
     parts: tuple[str, ...]
     record: dict[str, Any]
     code: Code | None
-    """What black and white mean in a depth map."""
+    """The depths of black and white."""
     bits: int
-    """A sample; 0 where the format knows no choice."""
+    """Bits per sample; 0 where the format has no choice."""
     cut: int = 0
     """Pixels whose distance lies beyond black or white."""
 
     @property
     def extra(self) -> tuple[Path, ...]:
-        """What is written beside it: the record of a file that has no place for one."""
+        """Files beside it: the record, if the format cannot hold one."""
         return (self.path.with_name(self.path.name + ".json"),) if self.path.suffix == ".npy" else ()
 
 
 def plan_files(source: Path, content: Content, target: TargetOptions, out: Path, command: str) -> list[OutputPlan]:
-    """Return the files of one source: one for an EXR, else one a part.
+    """Return the files of one source: a single EXR, or one file per part.
 
     Raises:
-        UserError: a part that the format cannot hold, or a white that has no meaning there.
+        UserError: a part that the format cannot hold, or --white where it has no meaning.
     """
     parts = tuple(content.parts)
     stem = _OWN_SUFFIX.sub("", source.stem) if len(parts) > 1 and target.to != "exr" else source.stem
@@ -74,7 +74,7 @@ def plan_files(source: Path, content: Content, target: TargetOptions, out: Path,
 
 
 def write_plan(plan: OutputPlan, content: Content, target: TargetOptions, metadata: bool) -> None:
-    """Write one file, and what lies beside it; without `metadata` no record."""
+    """Write a file and the files beside it; without `metadata` no record."""
     record = to_json(plan.record, ensure_ascii=False) if metadata else None
     if target.to == "exr":
         _write_exr(plan, content, target, record)
@@ -100,7 +100,7 @@ def write_plan(plan: OutputPlan, content: Content, target: TargetOptions, metada
 
 
 def stored_words(plan: OutputPlan) -> str:
-    """Return how exactly the file holds its values, for people."""
+    """Return the precision of the file in words."""
     if plan.path.suffix == ".exr":
         return "EXR, R G B half, maps float32" if "image" in plan.parts else "EXR, float32"
     if plan.path.suffix == ".npy":
@@ -112,16 +112,16 @@ def stored_words(plan: OutputPlan) -> str:
 def _bits(target: TargetOptions, part: str) -> int:
     if target.to == "jpg":
         if part != "image":
-            raise UserError(f"JPEG would spoil a {part} map", "--to png, tiff, exr or npy")
+            raise UserError(f"JPEG is lossy and holds no {part} map", "pass --to png, tiff, exr or npy")
         return 8
     if target.to not in _BITS:
         if target.bits is not None:
-            raise UserError(f"{target.to} has no choice of bits", "leave --bits out, or give --to png or --to tiff")
+            raise UserError(f"--bits has no effect on {target.to}", "leave --bits out, or pass --to png or --to tiff")
         return 0
     choices = _BITS[target.to][part]
     if target.bits is not None and target.bits not in choices:
         raise UserError(
-            f"{target.to} with {target.bits} bits does not hold {part}", f"--bits {' or '.join(map(str, choices))}"
+            f"{target.to} cannot hold {part} in {target.bits} bits", f"pass --bits {' or '.join(map(str, choices))}"
         )
     return target.bits or choices[0]
 
@@ -129,12 +129,14 @@ def _bits(target: TargetOptions, part: str) -> int:
 def _code(depth: DepthMap, target: TargetOptions, bits: int) -> Code | None:
     """Return what black and white mean; `None` where the file holds the values themselves."""
     if target.to == "exr" and target.white:
-        raise UserError("an EXR holds the values themselves, not black and white", "leave --white out")
+        raise UserError("an EXR holds values, not black and white", "leave --white out")
     if depth.quantity == "disparity":
         return Code(1, 0) if target.white == "far" else Code() if bits == 16 or target.white else None
     if bits != 16:
         if target.white:
-            raise UserError("distance in metres has no white", "leave --white out, or add --bits 16")
+            raise UserError(
+                "--white has no effect on distance in floating point", "leave --white out, or add --bits 16"
+            )
         return None
     if target.metres.step is not None:
         return Code(0, target.metres.step * 65535)

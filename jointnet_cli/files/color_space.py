@@ -1,4 +1,4 @@
-"""Colour spaces of pictures, by ICC profile and by the colour chunks of PNG, and their conversion to sRGB."""
+"""Colour spaces of images, by ICC profile and by the colour chunks of PNG, and their conversion to sRGB."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 from jointnet_cli.files.color import linear_to_srgb, srgb_to_linear
 
 Channels = Literal["L", "RGB", "CMYK"]
-"""What the samples of a picture are, without alpha: grey, red-green-blue, or inks."""
+"""What the samples of an image are, without alpha: grey, red-green-blue, or inks."""
 
 _NO_CHANGE = 1 / 255
 """A space whose colours differ from sRGB by at most this is taken for sRGB."""
@@ -91,9 +91,9 @@ class _Tables:
 
 
 def find_space(profile: bytes | None, chunks: Mapping[bytes, bytes], channels: Channels) -> ColorSpace | None:
-    """Return the colour space of a picture; `None` for sRGB and where nothing is stated.
+    """Return the colour space of an image; `None` for sRGB and where nothing is stated.
 
-    Decided by what a profile computes, not by its name. A damaged profile, or one for other channels than the picture's,
+    Decided by what a profile computes, not by its name. A damaged profile, or one for other channels than the image's,
     is ignored. Of several statements in a PNG the first counts: `cICP`, profile, `sRGB`, `gAMA` with `cHRM`.
 
     Args:

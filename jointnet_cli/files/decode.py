@@ -37,7 +37,7 @@ _DEPTH = 24
 
 @dataclass(frozen=True)
 class Raster:
-    """A decoded picture, upright, its colours as they are stored."""
+    """A decoded image, upright, its colours as they are stored."""
 
     samples: NDArray[Any]
     """(H, W, C): 1 grey, 2 grey and alpha, 3 colour, 4 colour and alpha. uint8 and uint16 have full scale; others, such as
@@ -68,14 +68,14 @@ class Raster:
 
 
 def read_raster(source: Path | bytes, name: str | None = None) -> Raster:
-    """Decode a picture file, upright as its orientation says; of an animation or a file of several pages the first.
+    """Decode an image file, upright as its orientation says; of an animation or a file of several pages the first.
 
     Args:
         source: a path, or the content of a file.
         name: what errors call it; by default the path.
 
     Raises:
-        UserError: missing, damaged, of a kind that is not read, or not a picture.
+        UserError: missing, damaged, of a kind that is not read, or not an image.
     """
     with _user_errors(name or str(source)):
         data = source.read_bytes() if isinstance(source, Path) else source
@@ -90,7 +90,7 @@ def read_raster(source: Path | bytes, name: str | None = None) -> Raster:
 
 
 def read_samples(path: Path) -> NDArray[np.float32]:
-    """Read a picture's samples as they are stored, without colour management: (H, W, C) in [0, 1], full scale = 1.
+    """Read an image's samples as they are stored, without colour management: (H, W, C) in [0, 1], full scale = 1.
 
     C is 1 for grey, 2 for grey and alpha, 3 for colour, 4 for colour and alpha. Samples of 8 and 16 bits keep their
     precision. Signed, 32-bit and floating-point grey has no full scale: it comes as it is.
@@ -105,12 +105,12 @@ def read_samples(path: Path) -> NDArray[np.float32]:
 
 
 def to_srgb(raster: Raster, name: str) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """Convert a decoded picture to sRGB (H, W, 3): uint8 where it holds just that, else float32 in [0, 1].
+    """Convert a decoded image to sRGB (H, W, 3): uint8 where it holds just that, else float32 in [0, 1].
 
     A colour profile, or what a PNG states of its colours, is converted (`find_space`); transparent parts lie over white.
 
     Raises:
-        UserError: samples of no known range; colours that are not converted. `name` is what it calls the picture.
+        UserError: samples of no known range; colours that are not converted. `name` is what it calls the image.
     """
     if not raster.has_scale:
         hint = "convert it to 8 or 16 bits"
@@ -133,7 +133,7 @@ def to_srgb(raster: Raster, name: str) -> NDArray[np.uint8] | NDArray[np.float32
 
 
 def read_srgb8(source: Path | bytes, name: str | None = None) -> NDArray[np.uint8]:
-    """Read a picture as 8-bit sRGB (H, W, 3). Raises `UserError` as `read_raster` and `to_srgb` do."""
+    """Read an image as 8-bit sRGB (H, W, 3). Raises `UserError` as `read_raster` and `to_srgb` do."""
     return eight_bits(to_srgb(read_raster(source, name), name or str(source)))
 
 
@@ -143,9 +143,9 @@ def eight_bits(colours: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.u
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Open and decode a picture by Pillow, upright, for the texts and XMP that it carries.
+    """Open and decode an image by Pillow, upright, for the texts and XMP that it carries.
 
-    Raises `UserError` if the file is missing, damaged, or not a picture.
+    Raises `UserError` if the file is missing, damaged, or not an image.
     """
     with _user_errors(str(path)):
         picture = Image.open(BytesIO(path.read_bytes()))
@@ -154,7 +154,7 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def has_deep_colour(picture: Image.Image) -> bool:
-    """Return whether an opened, undecoded picture has 16 bits a colour sample, which Pillow alone reduces to 8."""
+    """Return whether an opened, undecoded image has 16 bits a colour sample, which Pillow alone reduces to 8."""
     return _other_tiles(picture) is not None
 
 
@@ -257,7 +257,7 @@ def _with_key(samples: NDArray[np.uint16], key: object) -> NDArray[np.uint16]:
 
 
 def _eight_bit_samples(picture: Image.Image, data: bytes) -> NDArray[np.uint8]:
-    """The samples of a picture of at most 8 bits in the simplest of Pillow's modes `L`, `LA`, `RGB` and `RGBA`."""
+    """The samples of an image of at most 8 bits in the simplest of Pillow's modes `L`, `LA`, `RGB` and `RGBA`."""
     key = picture.info.get("transparency")
     if picture.format == "PNG" and picture.mode == "L" and isinstance(key, int):
         picture.info["transparency"] = key * 255 // (2 ** data[_DEPTH] - 1)  # Pillow scales the samples alone
@@ -274,7 +274,7 @@ def _in_native_order(tile: Any) -> Any:
 
 
 def _stated_maximum(picture: Image.Image, data: bytes) -> int | None:
-    """The number of full scale that an undecoded grey picture states; `None` where Pillow gives the file's own numbers."""
+    """The number of full scale that an undecoded grey image states; `None` where Pillow gives the file's own numbers."""
     if picture.mode not in _GREY_MODES and not picture.mode.startswith("I"):
         return None
     if picture.format == "PPM":

@@ -1,4 +1,4 @@
-"""OpenEXR: picture and maps at full precision in one file."""
+"""OpenEXR: image and maps at full precision in one file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jointnet_cli.modality import MODALITIES
 from jointnet_cli.projection import Projection
 
 PICTURE_LAYERS = ("", "combined")
-"""Names of layers that hold the picture, in lower case; "" has none."""
+"""Names of layers that hold the image, in lower case; "" has none."""
 
 _MAGIC = b"\x76\x2f\x31\x01"
 
@@ -29,7 +29,7 @@ _COLOURS = {"r": 0.0, "g": 0.0, "b": 0.0, "a": 1.0}
 """What channels of these names hold outside of the data window: opaque black. Others hold NaN, which means unknown."""
 
 _PICTURE_PARTS = ("rgba", "rgb", "beauty", "combined", "main", "color", "c", "")
-"""Names of parts that hold the picture, where several parts have `R`, `G`, `B`."""
+"""Names of parts that hold the image, where several parts have `R`, `G`, `B`."""
 
 
 class Exr(NamedTuple):
@@ -42,7 +42,7 @@ class Exr(NamedTuple):
     views: tuple[str, ...] = ()
     """The names of the eyes of a stereo file; the first is the one that is read."""
     notes: tuple[str, ...] = ()
-    """For the user: what had to be decided to make one picture of the file."""
+    """For the user: what had to be decided to make one image of the file."""
 
     def depths(self) -> list[str]:
         """Return the channels whose name means depth, best first.
@@ -159,7 +159,7 @@ def write_channels(
 ) -> None:
     """Write (H, W) arrays, half or float32 as they are, by channel name as one ZIP-compressed part.
 
-    `wrap` says that the right edge continues at the left one, `sphere` that the picture is a whole sphere: OpenEXR's
+    `wrap` says that the right edge continues at the left one, `sphere` that the image is a whole sphere: OpenEXR's
     `envmap`, latitude and longitude. Raises ValueError for a `sphere` that is not exactly twice as wide as high.
     """
     import OpenEXR
@@ -190,7 +190,7 @@ def read_exr(path: Path) -> Exr:
     """Read all parts of a file as channels of one size, the display window's.
 
     The names are those of the file. Of several parts, a channel without a layer gets its part's name as its layer, and so
-    does one whose name is taken. `R`, `G`, `B`, `A` of the picture's part stay as they are (one called `rgba`, `beauty` or
+    does one whose name is taken. `R`, `G`, `B`, `A` of the image's part stay as they are (one called `rgba`, `beauty` or
     the like, else the first with them), and so do a `Z` that belongs to no vector and a channel that is called as its part.
     Of a stereo file the first view is
     read under these names, and the others have the view's name before them. Values of a channel that has fewer samples
@@ -214,7 +214,7 @@ def read_exr(path: Path) -> Exr:
 
 
 def exr_notes(path: Path) -> tuple[str, ...]:
-    """Return what `read_exr` decides to make one picture of a file, in words; empty for a file that is not OpenEXR.
+    """Return what `read_exr` decides to make one image of a file, in words; empty for a file that is not OpenEXR.
 
     Reads the headers alone. Raises `UserError` for a damaged file.
     """

@@ -1,4 +1,4 @@
-"""Image files: pictures in and out, disparity as 16-bit grey, normals as 8-bit colour."""
+"""Image files: images in and out, disparity as 16-bit grey, normals as 8-bit colour."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def write_grey_png(path: Path, values: NDArray[np.float32], text: Mapping[str, s
 
 
 def write_deep_png(path: Path, samples: NDArray[np.float32], text: Mapping[str, str] | None = None) -> None:
-    """Write (H, W, 3) in [0, 1], a picture or (n + 1) / 2 of normals, as a PNG of 16 bits a sample, which Pillow does not.
+    """Write (H, W, 3) in [0, 1], an image or (n + 1) / 2 of normals, as a PNG of 16 bits a sample, which Pillow does not.
 
     Raises ValueError if a value is not finite; values outside of [0, 1] are clipped.
     """
@@ -98,12 +98,12 @@ def read_disparity_png(path: Path) -> NDArray[np.float32]:
 
 
 def read_image(path: Path) -> NDArray[np.float32]:
-    """Read any picture as (H, W, 3) sRGB in [0, 1].
+    """Read any image as (H, W, 3) sRGB in [0, 1].
 
     The EXIF orientation is applied, a colour profile and the colour chunks of a PNG are converted to sRGB, transparent
     parts are laid over white, and of an animation the first frame is taken. 16 bits keep their precision, except for
     profiles of tables, CMYK and Lab. Of an OpenEXR file, the linear `R, G, B` (or Blender's `Combined`) are taken, cut
-    off at white. Raises `UserError` if the file is missing, damaged, or not a picture.
+    off at white. Raises `UserError` if the file is missing, damaged, or not an image.
     """
     if is_exr(path):
         return _exr_image(path)
@@ -122,7 +122,7 @@ def _exr_image(path: Path) -> NDArray[np.float32]:
     exr = read_exr(path)
     found = exr.layers("rgb", *PICTURE_LAYERS)
     if not found:
-        raise UserError(f"{path} holds no picture", hint=f"its channels are {', '.join(exr.channels)}")
+        raise UserError(f"{path} holds no image", hint=f"its channels are {', '.join(exr.channels)}")
     linear = exr.stack(found[0])
     for *colours, alpha in exr.layers("rgba", *PICTURE_LAYERS):
         if tuple(colours) == found[0]:

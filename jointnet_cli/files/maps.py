@@ -37,9 +37,9 @@ class DepthNumbers(NamedTuple):
     """The numbers of a depth file as they are stored."""
 
     values: NDArray[np.float32]
-    """(H, W): of grey pictures of 8 and 16 bits in [0, 1], full scale = 1; of any other file its own numbers."""
+    """(H, W): of grey images of 8 and 16 bits in [0, 1], full scale = 1; of any other file its own numbers."""
     whole: int | None
-    """Of whole numbers, what 1 in `values` is in the file: full scale of a grey picture, such as 255, 4095 or 65535, and 1
+    """Of whole numbers, what 1 in `values` is in the file: full scale of a grey image, such as 255, 4095 or 65535, and 1
     of any other file. `None` of floating-point numbers, whose distances are metres."""
     channel: str | None = None
     """Of an EXR."""
@@ -57,7 +57,7 @@ class DepthNumbers(NamedTuple):
 def read_map(path: Path, modality: str, kind: DepthKind = "auto", channel: str | None = None) -> MapFile:
     """Read a map of the modality `depth` or `normal`.
 
-    Depth: grey pictures of 8 and 16 bits (or grey stored as colour), 32-bit TIFF, `.npy`, and EXR (`Exr.depths` says which
+    Depth: grey images of 8 and 16 bits (or grey stored as colour), 32-bit TIFF, `.npy`, and EXR (`Exr.depths` says which
     channel). `kind` says whether the numbers are disparity (near is large) or distance (near is small); `auto` goes by the
     channel's name, takes grey of 8 and 16 bits for disparity, and all other numbers, of whatever type, for disparity within
     [0, 1] and for distance beyond. Normals: RGB of 8 and 16 bits, `(n + 1) / 2`, and EXR with `X`, `Y`, `Z` of a layer
@@ -72,14 +72,14 @@ def read_map(path: Path, modality: str, kind: DepthKind = "auto", channel: str |
 def read_mask(path: Path) -> NDArray[np.float32]:
     """Read a mask: (H, W) in [0, 1], white = 1.
 
-    Any picture of 8 or 16 bits: the brightness of its colours, and none where it is transparent. In a drawing of one
+    Any image of 8 or 16 bits: the brightness of its colours, and none where it is transparent. In a drawing of one
     colour on a transparent ground, the drawing is white whatever its colour. Raises `UserError` for a file that cannot be
-    read and for a picture with both colours and transparency, which may be meant either way.
+    read and for an image with both colours and transparency, which may be meant either way.
     """
     samples = read_samples(path)
     channels = samples.shape[-1]
     if not ((samples >= 0) & (samples <= 1)).all():
-        hint = "a mask is a picture of 8 or 16 bits, or holds numbers from 0 to 1"
+        hint = "a mask is an image of 8 or 16 bits, or holds numbers from 0 to 1"
         raise UserError(f"{path} holds numbers that are not from 0 to 1, and they have no known range", hint)
     colour = samples[..., :3].mean(axis=-1) if channels > 2 else samples[..., 0]
     if channels in (1, 3) or (samples[..., -1] == 1).all():
@@ -88,7 +88,7 @@ def read_mask(path: Path) -> NDArray[np.float32]:
     drawn = samples[alpha > 0][:, :-1]
     if np.ptp(drawn, axis=0).max(initial=0) > 0:
         raise UserError(
-            f"{path} is a picture with transparency, not a mask", hint="a mask is black and white: white is repainted"
+            f"{path} is an image with transparency, not a mask", hint="a mask is black and white: white is repainted"
         )
     return alpha
 
@@ -180,7 +180,7 @@ def depth_numbers(path: Path, channel: str | None = None) -> DepthNumbers:
     raster = read_raster(path)
     samples = raster.fractions()
     if samples.shape[-1] > 2 and np.ptp(samples[..., :3], axis=-1).max() > 0:
-        raise UserError(f"{path} is a colour picture, not a depth map", hint="depth is read from grey PNG, TIFF or EXR")
+        raise UserError(f"{path} is a colour image, not a depth map", hint="depth is read from grey PNG, TIFF or EXR")
     transparent = samples.shape[-1] in (2, 4) and samples[..., -1].min() < 1
     notes = ("its transparency is ignored",) if transparent else ()
     values = np.ascontiguousarray(samples[..., 0])

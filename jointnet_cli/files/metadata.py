@@ -21,12 +21,12 @@ _PIXELS = re.compile(r"-?\d+(?:\.\d+)?")
 def gpano_xmp(view: Projection | Sphere, width: int, height: int, *, heading: float = 0.0) -> str:
     """Return the XMP packet of a panorama of that size in pixels: its projection, and where it lies in the full one.
 
-    A cylinder's rows count from the horizon, downwards. `heading` is the compass direction of the picture's centre in
+    A cylinder's rows count from the horizon, downwards. `heading` is the compass direction of the image's centre in
     degrees, which nothing that we make knows: 0 is an assumption, written because maps ask for one. Raises ValueError for
-    a perspective picture, of which GPano has no kind.
+    a perspective image, of which GPano has no kind.
     """
     if isinstance(view, Projection) and view.kind == "perspective":
-        raise ValueError("GPano describes panoramas, not perspective pictures")
+        raise ValueError("GPano describes panoramas, not perspective images")
     if isinstance(view, Sphere):
         kind, full, left, top = "equirectangular", (view.full_width, view.full_height), view.left, view.top
     else:
@@ -68,9 +68,9 @@ def read_gpano(path: Path) -> Projection | Sphere | None:
 
 
 def parse_gpano(packet: str, width: int, height: int) -> Projection | Sphere | None:
-    """Return the same of an XMP packet and the picture's size in pixels.
+    """Return the same of an XMP packet and the image's size in pixels.
 
-    A picture that was made smaller since its fields were written is taken for the same view.
+    An image that was made smaller since its fields were written is taken for the same view.
     """
     fields = _fields(packet)
     full, cropped = (_number(fields, name) for name in ("FullPanoWidthPixels", "CroppedAreaImageWidthPixels"))

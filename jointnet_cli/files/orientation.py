@@ -1,4 +1,4 @@
-"""Arrays made upright, as the EXIF orientation of a picture says."""
+"""Arrays made upright, as the EXIF orientation of an image says."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def turned_vectors(vectors: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn camera-space vectors (H, W, 3), x right and y up, with their picture."""
+    """Turn camera-space vectors (H, W, 3), x right and y up, with their image."""
     upright = turned(vectors, orientation)
     x, y, z = np.moveaxis(upright, -1, 0)
     if orientation in SIDEWAYS:

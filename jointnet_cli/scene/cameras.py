@@ -20,7 +20,7 @@ def focal_length(projection: Projection, width: int) -> float:
 def rays(projection: Projection, height: int, width: int) -> NDArray[np.float32]:
     """(H, W, 3) direction of each pixel's centre, of length 1 from the axis (cylindrical) or along -z (perspective).
 
-    x is right, y up, -z forward: times a picture's distances they are its points.
+    x is right, y up, -z forward: times an image's distances they are its points.
     """
     focal = focal_length(projection, width)
     x = (np.arange(width) + 0.5 - width / 2) / focal
@@ -41,7 +41,7 @@ def points_of(
     projection: Projection,
     shape: tuple[int, int],
 ) -> NDArray[np.float64]:
-    """Points (..., 3) that lie at a distance where a picture of `shape` (H, W) shows them, also between its pixels.
+    """Points (..., 3) that lie at a distance where an image of `shape` (H, W) shows them, also between its pixels.
 
     The centre of the first pixel is column 0, row 0.
     """
@@ -77,7 +77,7 @@ ORIGIN: Point = (0.0, 0.0, 0.0)
 
 
 class Viewpoint(Protocol):
-    """What a picture of `height` x `width` pixels is taken with. Pixel centres are whole numbers, from 0."""
+    """What an image of `height` x `width` pixels is taken with. Pixel centres are whole numbers, from 0."""
 
     @property
     def height(self) -> int: ...
@@ -103,7 +103,7 @@ class Viewpoint(Protocol):
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera or a cylinder, as `projection` says, anywhere. Distances are as in pictures of its kind."""
+    """A pinhole camera or a cylinder, as `projection` says, anywhere. Distances are as in images of its kind."""
 
     projection: Projection
     height: int
@@ -144,7 +144,7 @@ class Camera:
 class SphereCamera:
     """All directions, or those of `span` degrees around -z, from zenith to nadir. Distances are along the ray.
 
-    With an `eye` other than 0 this is one eye of an omnidirectional stereo picture: it lies so many metres to the right
+    With an `eye` other than 0 this is one eye of an omnidirectional stereo image: it lies so many metres to the right
     of the vertical axis as seen in the direction in which its column looks.
     """
 

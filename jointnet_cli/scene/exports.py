@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class MeshFormat(StrEnum):
-    """Files of the surface, and of its points."""
+    """Formats of the surface, and of its points."""
 
     GLB = "glb"
     PLY = "ply"
@@ -31,7 +31,7 @@ class MeshFormat(StrEnum):
 
 
 class StereoLayout(StrEnum):
-    """How the views of two eyes share an image."""
+    """Layouts of stereo images."""
 
     SBS = "sbs"
     VR180 = "vr180"
@@ -39,7 +39,7 @@ class StereoLayout(StrEnum):
 
 
 class Export(NamedTuple):
-    """A file that is made of a scene."""
+    """A file made from a scene."""
 
     flag: str
     """The flag that asks for it."""
@@ -81,7 +81,7 @@ DEPTH_SHIFT = _Scene("See --depth-scale.", "1/METRES", shown=False, former="--sh
 
 @dataclass(frozen=True)
 class ScaleOptions:
-    """What relative disparity means in metres: distance = 1 / (scale * disparity + shift).
+    """Scale of relative disparity in metres: distance = 1 / (scale * disparity + shift).
 
     Raises:
         UserError: two ways to state the scale, half of one, or a range without distances.
@@ -108,20 +108,20 @@ class ScaleOptions:
                 "give --near and --far, or --depth-scale and --depth-shift, or --known-distances",
             )
         if (self.depth_scale is None) != (self.depth_shift is None):
-            raise UserError("pass both --depth-scale and --depth-shift", "give both")
+            raise UserError("--depth-scale and --depth-shift need each other", "pass both")
         if self.known_distances is None and self.stated:
             self._stated()
 
     @property
     def stated(self) -> int:
-        """In how many ways the scale is stated."""
+        """The number of ways in which the scale is stated."""
         return sum(
             any(value is not None for value in way)
             for way in ((self.near, self.far), (self.depth_scale, self.depth_shift), (self.known_distances,))
         )
 
     def scale(self, disparity: NDArray[np.float32]) -> DepthScale:
-        """Return what disparity (H, W) means in metres.
+        """Return the scale of disparity (H, W).
 
         Raises:
             UserError: known distances that do not fit the image.
@@ -144,7 +144,7 @@ class ScaleOptions:
 
 @dataclass(frozen=True)
 class SceneOptions(ScaleOptions):
-    """What is made of an image with depth, beside its own files."""
+    """Exports of an image with depth, beside its own files."""
 
     mesh: Annotated[
         list[MeshFormat] | None,
@@ -179,7 +179,7 @@ class SceneOptions(ScaleOptions):
             raise UserError(f"--orbit must be a bare .mp4 file name, got {self.orbit}", "for example: --orbit clip.mp4")
 
     def of_result(self, *, panorama: bool) -> SceneOptions:
-        """Return the options of one result: a panorama has a GLB and the viewer unless flags say otherwise."""
+        """Return the options of one result: by default a panorama gets a GLB and the viewer."""
         viewer = panorama if self.viewer is None else self.viewer
         return replace(self, viewer=viewer, mesh=self.mesh or ([MeshFormat.GLB] if panorama else None))
 

@@ -29,13 +29,13 @@ def scene_mesh(scene: Scene, *, max_triangles: int, cut: float = CUT, watertight
 
     Its geometries, those without a triangle left out, have `max_triangles` together at most:
 
-    - `front`: what the picture shows but the sky, cut where distances jump by more than the factor `cut`;
+    - `front`: what the image shows but the sky, cut where distances jump by more than the factor `cut`;
     - `behind`: what the second layer shows, with pixels around it where the front ends, so that no crack shows;
     - `sky`: see `sky_dome`;
     - `skirt`, if `watertight`: walls from all edges of the front to a back beyond it. Front and skirt, their vertices merged
       by position, are watertight.
 
-    A vertex is a pixel, or what simplification makes of several (`triangulate`). Each geometry has one texture of the picture's
+    A vertex is a pixel, or what simplification makes of several (`triangulate`). Each geometry has one texture of the image's
     size; u goes on beyond 1 where a ring closes.
     """
     import trimesh
@@ -124,10 +124,10 @@ def _material(name: str, image: NDArray[np.float32]) -> PBRMaterial:
 
 
 _FADE = 16
-"""Rows above and below the picture of a ring in which its edges fade to their mean colour, at the zenith and the nadir."""
+"""Rows above and below the image of a ring in which its edges fade to their mean colour, at the zenith and the nadir."""
 
 _ACROSS = 128
-"""Columns at most: its flat pieces then bend the picture by two millionths of a radian."""
+"""Columns at most: its flat pieces then bend the image by two millionths of a radian."""
 
 _DOWN = 32
 """Rows at most: one is exact, but where vertices have colours and no texture more show more."""
@@ -148,9 +148,9 @@ class Dome:
 
 
 def sky_dome(scene: Scene, distance: float, limit: int) -> Dome | None:
-    """Return the sky of both layers at a distance; `None` for an open picture in which there is none.
+    """Return the sky of both layers at a distance; `None` for an open image in which there is none.
 
-    Behind everything else it goes on smoothly. That of a ring is closed above and below; without sky it shows the picture
+    Behind everything else it goes on smoothly. That of a ring is closed above and below; without sky it shows the image
     itself, which is what cracks in its surfaces are best filled with.
 
     Args:
@@ -200,7 +200,7 @@ def _sky(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
 
 
 def _faded(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a picture with rows above and below that fade from its own edge to the edge's mean colour."""
+    """Return an image with rows above and below that fade from its own edge to the edge's mean colour."""
     part = (np.arange(_FADE, dtype=np.float32)[:, None, None] + 1) / _FADE
     above, below = (edge + part * (edge.mean(axis=0) - edge) for edge in (image[0], image[-1]))
     return np.concatenate([above[::-1], image, below])

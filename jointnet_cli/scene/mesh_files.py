@@ -26,7 +26,7 @@ _ROWS = 1 << 14
 
 
 def write_glb(path: Path, mesh: Meshes, record: Mapping[str, Any] | None = None) -> None:
-    """Write surfaces as binary glTF, unlit as the light is in the picture; `record` goes into the scene's `extras`."""
+    """Write surfaces as binary glTF, unlit as the light is in the image; `record` goes into the scene's `extras`."""
     from trimesh.exchange.gltf import export_glb
 
     finish = partial(_as_picture, bool(mesh.metadata.get("wrap")), record)

@@ -47,8 +47,8 @@ def write_orbit(
 ) -> dict[str, Any]:
     """Write a clip that loops, H.264 in MP4; frames are made and encoded one at a time.
 
-    A picture is seen from a figure of eight around where it was taken, a panorama from a small circle while it turns: full
-    circle if it wraps, to and fro otherwise. Frames have the picture's own resolution and 512 columns at least, unless
+    An image is seen from a figure of eight around where it was taken, a panorama from a small circle while it turns: full
+    circle if it wraps, to and fro otherwise. Frames have the image's own resolution and 512 columns at least, unless
     `width` says otherwise; both sides are even. `record` becomes the comment of the file.
 
     Returns:
@@ -66,7 +66,7 @@ def write_orbit(
     cameras = list(orbit_cameras(scene, max(2, round(seconds * fps)), width))
     reprojector = Renderer(scene)
     filled = []
-    # Players take untagged small pictures for another standard than large ones: say which, and encode by it.
+    # Players take untagged small images for another standard than large ones: say which, and encode by it.
     options = ["-crf", str(QUALITY), "-movflags", "+faststart", "-vf", "scale=out_color_matrix=bt709:out_range=tv"]
     options += ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"]
     if record is not None:
@@ -108,7 +108,7 @@ def orbit_cameras(scene: Scene, frames: int, width: int | None = None) -> Iterat
     """Yield the camera of each frame; the one after the last would be the first again."""
     view = frame_camera(scene, width)
     nearest, middle = _distances(scene)
-    # The picture of a thing at `nearest` moves by `reach` / `nearest` focal lengths.
+    # The image of a thing at `nearest` moves by `reach` / `nearest` focal lengths.
     reach = SWAY * nearest * view.width / focal_length(view.projection, view.width)
     swing = max(0.0, scene.projection.span - view.projection.span) / 2
     for frame in range(frames):
@@ -126,7 +126,7 @@ def orbit_cameras(scene: Scene, frames: int, width: int | None = None) -> Iterat
 
 
 def frame_camera(scene: Scene, width: int | None = None) -> Camera:
-    """Return a pinhole camera at the origin that sees a little less than the picture shows; its sides are even."""
+    """Return a pinhole camera at the origin that sees a little less than the image shows; its sides are even."""
     height, columns = scene.front.distance.shape
     focal = focal_length(scene.projection, columns)
     if scene.projection.kind == "cylindrical":

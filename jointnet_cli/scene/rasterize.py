@@ -35,7 +35,7 @@ class Patch:
 
 @dataclass(frozen=True)
 class _Grid:
-    """Vertices (h, w) of a part of the picture, one a pixel and one more on the picture's own edges."""
+    """Vertices (h, w) of a part of the image, one a pixel and one more on the image's own edges."""
 
     nearness: NDArray[np.float32]
     """(h, w) 1 / metres, 0 for the sky."""
@@ -48,7 +48,7 @@ class _Grid:
 
 
 def patches(surface: Layer, projection: Projection, cut: float = CUT) -> Iterator[Patch]:
-    """Yield triangles between the centres of four pixels each, and out to the picture's edges.
+    """Yield triangles between the centres of four pixels each, and out to the image's edges.
 
     Where the four are of different distances, by more than `cut` times, they are torn: each pixel keeps its own quarter,
     at the mean of those that it holds together with. There is nothing where the sky is or where nothing is `shown`.

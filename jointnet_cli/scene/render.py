@@ -18,16 +18,16 @@ BEHIND = 0.98
 
 @dataclass(frozen=True)
 class RenderedView:
-    """A picture of a scene."""
+    """An image of a scene."""
 
     image: NDArray[np.float32]
     """(H, W, 3) sRGB in [0, 1]."""
     distance: NDArray[np.float32]
     """(H, W) as its camera measures it; infinite for the sky, 0 where nothing was known."""
     filled: float
-    """Share of its pixels that no layer shows although the scene's picture looks there: taken from beside them."""
+    """Share of its pixels that no layer shows although the scene's image looks there: taken from beside them."""
     outside: NDArray[np.bool_]
-    """(H, W), which pixels look past the edges of the scene's picture."""
+    """(H, W), which pixels look past the edges of the scene's image."""
 
 
 class Renderer:
@@ -54,7 +54,7 @@ class Renderer:
 
         Nearer hides farther, and everything hides the sky, which is so far away that it never shifts. Unseen pixels take
         the colour of the farther neighbour of their row, or the sky continued where that is sky. What looks past the
-        edges of the scene's picture is continued from what is seen, the smoother the farther away.
+        edges of the scene's image is continued from what is seen, the smoother the farther away.
         """
         camera = viewpoint.finer(samples) if samples > 1 else viewpoint
         nearness = np.zeros(camera.height * camera.width, np.float32)
@@ -77,7 +77,7 @@ class Renderer:
     def _fill(
         self, camera: Viewpoint, image: NDArray[np.float32], distance: NDArray[np.float32]
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Colour in place what is not drawn: which pixels (N,) were filled, and which look past the picture's edges."""
+        """Colour in place what is not drawn: which pixels (N,) were filled, and which look past the image's edges."""
         height, width = camera.height, camera.width
         filled, outside = np.zeros(len(distance), bool), np.zeros(len(distance), bool)
         unseen = np.flatnonzero(distance == 0)
@@ -105,7 +105,7 @@ class Renderer:
     def _source(
         self, camera: Viewpoint, pixels: NDArray[np.int64]
     ) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.bool_]]:
-        """Column and row of the scene's picture in whose direction pixels (N,) look, and whether it reaches so far."""
+        """Column and row of the scene's image in whose direction pixels (N,) look, and whether it reaches so far."""
         height, width = self.scene.front.distance.shape
         rows, columns = np.divmod(pixels.astype(np.int32), np.int32(camera.width))
         directions = camera.directions(columns.astype(np.float32), rows.astype(np.float32))

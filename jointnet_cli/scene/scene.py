@@ -1,4 +1,4 @@
-"""A picture with distances: what mesh, viewer, stereo and clip are made from."""
+"""A scene: an image with distances, the source of meshes, viewer, stereo images and clips."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from jointnet_cli.projection import Projection
 from jointnet_cli.scene.edges import sharpen_edges
 
 NEAR, FAR = 1.0, 30.0
-"""Metres at which disparity 1 and 0 are taken to lie where nothing is known: an assumption that shapes the scene."""
+"""Metres of disparity 1 and 0 where the scale is unknown: an assumption that shapes the scene."""
 
 SKY = 0.01
-"""Disparity up to which a pixel is sky: what a VAE leaves of 0."""
+"""Disparity up to which a pixel is sky: VAEs decode 0 to about this."""
 
 _LEAST_SPREAD = 1e-3  # of disparity: below, a fit says nothing
 
@@ -29,18 +29,18 @@ _HEADING = ["x", "y", "distance"]
 
 @dataclass(frozen=True)
 class DepthScale:
-    """What turns relative disparity into metres: distance = 1 / (scale * disparity + shift)."""
+    """Scale of relative disparity in metres: distance = 1 / (scale * disparity + shift)."""
 
     scale: float
     """1 / metres."""
     shift: float
     """1 / metres, positive."""
     origin: str
-    """Where it is from, for the records: `assumed`, `given` or `fitted`."""
+    """Source, for records: `assumed`, `given`, `fitted` or `file`."""
 
     @classmethod
     def from_range(cls, near: float = NEAR, far: float = FAR, origin: str = "assumed") -> DepthScale:
-        """Disparity 1 lies at `near` metres and 0 at `far`.
+        """Return the scale with disparity 1 at `near` metres and 0 at `far`.
 
         Raises:
             UserError: not 0 < near < far, or `far` is infinite.
@@ -75,7 +75,7 @@ class DepthScale:
             known: (N, 3) column, row, distance; the first pixel is 0, 0. Distances are metres, or what metres are to be.
 
         Raises:
-            UserError: a point outside of the picture, fewer than two that differ in disparity, or distances that grow with
+            UserError: a point outside of the image, fewer than two that differ in disparity, or distances that grow with
                 disparity.
         """
         height, width = disparity.shape
@@ -83,14 +83,14 @@ class DepthScale:
         for column, row in zip(columns, rows, strict=True):
             if not (0 <= column < width and 0 <= row < height):
                 raise UserError(
-                    f"a distance is known at {column}, {row}, outside of the picture of {width} x {height} pixels",
+                    f"a distance is known at {column}, {row}, outside of the image of {width} x {height} pixels",
                     "x and y are pixels from the top left corner, from 0",
                 )
         nearness, inverse = np.asarray(disparity[rows, columns], np.float64), 1 / known[:, 2].astype(np.float64)
         if len(known) < 2 or np.ptp(nearness) < _LEAST_SPREAD:
             raise UserError(
                 "the known distances lie at one disparity",
-                "give at least two, one of something near and one of something far",
+                "give at least two points, one near and one far",
             )
         unit = inverse.max()
         (scale, shift), *_ = np.linalg.lstsq(np.stack([nearness, np.ones_like(nearness)], 1), inverse / unit)
@@ -100,7 +100,7 @@ class DepthScale:
         if scale <= 0:
             raise UserError(
                 "the known distances grow where the depth map says nearer",
-                "check the order x,y,distance, and that they are distances and no disparities",
+                "check the order x,y,distance, and that the values are distances, not disparities",
             )
         return cls(float(scale * unit), float(shift * unit), "fitted")
 
@@ -129,24 +129,24 @@ class DepthScale:
 
 @dataclass(frozen=True)
 class Layer:
-    """What the pixels of a picture see."""
+    """Colours and distances of the pixels of an image."""
 
     image: NDArray[np.float32]
     """(H, W, 3) sRGB in [0, 1]."""
     distance: NDArray[np.float32]
     """(H, W) metres, planar Z or from the vertical axis as the projection says; infinite for the sky."""
     shown: NDArray[np.bool_] | None = None
-    """(H, W), which pixels belong to it; `None` is all."""
+    """(H, W), pixels that belong to the layer; `None` is all."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One view of a place, in two layers."""
+    """An image with depth as one or two layers."""
 
     front: Layer
-    """What the picture shows."""
+    """The visible surface."""
     behind: Layer | None
-    """What the front hides close to its edges, of the same size; shown where it is known."""
+    """The occluded regions close to the edges of the front, of the same size; shown where `shown` is true."""
     projection: Projection
     scale: DepthScale
 
@@ -182,10 +182,10 @@ def scene_of(
 
 
 def read_known_distances(path: Path) -> NDArray[np.float64]:
-    """Known distances (N, 3) from a CSV file of `x,y,distance` a line; a heading, empty lines and `#` lines are passed over.
+    """Read known distances (N, 3) from a CSV file of lines `x,y,distance`; skip a heading, blank lines and `#` lines.
 
     Raises:
-        UserError: a file that cannot be read, is empty, or has a line that is something else.
+        UserError: a file that cannot be read, is empty, or has another line.
     """
     try:
         lines = decode_text(path.read_bytes()).splitlines()
@@ -205,7 +205,7 @@ def read_known_distances(path: Path) -> NDArray[np.float64]:
                 f"{path}, line {number}: {line.strip()!r} is not x,y,distance", "such as 120,64,3.5"
             ) from None
         if not (0 < distance < math.inf and math.isfinite(x) and math.isfinite(y)):
-            raise UserError(f"{path}, line {number}: {words[2]} is no distance", "distances are above 0")
+            raise UserError(f"{path}, line {number}: {words[2]} is not a distance", "distances are greater than 0")
         points.append((x, y, distance))
     if not points:
         raise UserError(f"{path} holds no known distances", "a line x,y,distance for each, such as 120,64,3.5")

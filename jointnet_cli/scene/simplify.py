@@ -1,4 +1,4 @@
-"""A picture's distances as triangles, and as fewer triangles."""
+"""An image's distances as triangles, and as fewer triangles."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _DENSER = 4
 """How many triangles simplification starts from for one that it leaves: more makes it stick at single pixels."""
 
 _RELIEF = 0.25
-"""How far a viewer is taken to move, in units of the nearest distance: what depth weighs against a shift in the picture."""
+"""How far a viewer is taken to move, in units of the nearest distance: what depth weighs against a shift in the image."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class GridMesh:
-    """Triangles over a picture. One that closes to a ring has no edge at its seam."""
+    """Triangles over an image. One that closes to a ring has no edge at its seam."""
 
     column: Floats
     """(V,), 0 at the centre of the first pixel."""
@@ -34,7 +34,7 @@ class GridMesh:
     faces: NDArray[np.int32]
     """(F, 3) vertices, counter-clockwise as the viewer sees them."""
     shape: tuple[int, int]
-    """Height and width of the picture."""
+    """Height and width of the image."""
     projection: Projection
 
     @property
@@ -65,8 +65,8 @@ def triangulate(distance: NDArray[np.float32], projection: Projection, cut: floa
     """Return the surface that pixels see, of `limit` triangles at most.
 
     A vertex a pixel where that is few enough. Else rows and columns are left out evenly, down to a few times the limit, and
-    the rest is simplified by quadrics, in the picture's own coordinates and inverse distance: there planes are planes, and an
-    error is worth what it shifts the picture of a viewer who moves.
+    the rest is simplified by quadrics, in the image's own coordinates and inverse distance: there planes are planes, and an
+    error is worth what it shifts the image of a viewer who moves.
 
     Args:
         distance: (H, W) metres; what is infinite is left out.

@@ -1,4 +1,4 @@
-"""Pictures for two eyes."""
+"""Images for two eyes."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def write_stereo(
 ) -> dict[str, Any]:
     """Write a scene as two eyes see it, as PNG or JPEG by the suffix of `path`.
 
-    `sbs`: left and right, two parallel pinhole cameras with the picture's own field of view; of a panorama, its middle
+    `sbs`: left and right, two parallel pinhole cameras with the image's own field of view; of a panorama, its middle
     90 degrees. `vr180`: left and right, half-equirectangular, two parallel eyes. `tb360`: top (left eye) and bottom,
-    equirectangular, omnidirectional stereo. The picture's own angular resolution is kept up to `width` columns an eye.
-    What the picture does not cover is continued by its colours, the smoother the farther away. `record` is written as
+    equirectangular, omnidirectional stereo. The image's own angular resolution is kept up to `width` columns an eye.
+    What the image does not cover is continued by its colours, the smoother the farther away. `record` is written as
     PNG text `jointnet`, or as the comment of a JPEG.
 
     Returns:
         `layout`, `baseline` (metres), `width` and `height` of an eye's view, `filled` and `outside`: shares of pixels
-        that no layer shows, and that look past the picture's edges.
+        that no layer shows, and that look past the image's edges.
 
     Raises:
         ValueError: another layout.

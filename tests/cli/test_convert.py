@@ -141,7 +141,7 @@ def test_spheres_and_back(convert, rgbd, disparity):
 
 def test_millimetres_of_a_depth_camera(convert):
     Image.fromarray(np.array([[0, 1000, 65535]], np.uint16)).save("camera.png")
-    assert "which" in convert("camera.png", "--to", "exr", "--depth-kind", "distance").stderr
+    assert "grey of an unknown range" in convert("camera.png", "--to", "exr", "--depth-kind", "distance").stderr
     ran = convert("camera.png", "--to", "exr", "--depth-kind", "distance", "--step", "0.001", "--out", "o")
     assert ran.exit_code == 0, ran.stderr
     np.testing.assert_allclose(read_exr(Path("o/camera.exr")).channels["Z"], [[0, 1, 65.535]], rtol=1e-6)
@@ -197,17 +197,17 @@ def test_blender_and_anonymous_files_are_read(convert, disparity):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--to", "jpg"], "JPEG would spoil"),
-        (["--to", "exr", "--white", "far"], "holds the values themselves"),
-        (["--to", "exr", "--bits", "16"], "no choice of bits"),
+        (["--to", "jpg"], "JPEG is lossy"),
+        (["--to", "exr", "--white", "far"], "an EXR holds values"),
+        (["--to", "exr", "--bits", "16"], "--bits has no effect"),
         (["--to", "png", "--bits", "8"], "--bits 16"),
         (["--to", "png", "--near", "1"], "pass both --near and --far, or both --depth-scale and --depth-shift"),
         (["--to", "png", "--near", "1", "--shift", "1"], "the scale is given twice"),
         (["--to", "png", "--near", "3", "--far", "1"], "--near must be positive and less than --far, got 3 and 1"),
-        (["--to", "tiff", "--as", "distance", *RANGE, "--white", "near"], "has no white"),
-        (["--to", "png", "--out", "."], "written over"),
+        (["--to", "tiff", "--as", "distance", *RANGE, "--white", "near"], "--white has no effect"),
+        (["--to", "png", "--out", "."], "would overwrite the input"),
         (["--to", "png", "--projection", "cylindrical"], "perspective"),
-        (["--to", "png", "--from-projection", "perspective"], "how wide"),
+        (["--to", "png", "--from-projection", "perspective"], "does not state its field of view"),
         (["--to", "png", "--content", "normal"], "grey"),
     ],
 )

@@ -53,7 +53,7 @@ MISTAKES = {
         "a.normal.png is 40 x 24 pixels, and half.png is 20 x 12 pixels",
         "resize one of them",
     ),
-    "colour as depth": (["generate", "sea", "--depth", "a.png"], "a.png is a colour picture, not a depth map", "grey"),
+    "colour as depth": (["generate", "sea", "--depth", "a.png"], "a.png is a colour image, not a depth map", "grey"),
     "nothing to refine": (["refine"], "no image", "column image"),
     "missing depth": (["refine", "a.png", "none.exr"], "no file none.exr", None),
     "another shape": (

@@ -297,7 +297,7 @@ def test_an_exr_without_colours_is_no_picture(folder: Path) -> None:
         file.write(str(folder / "z.exr"))
     with pytest.raises(UserError) as caught:
         read_image(folder / "z.exr")
-    assert str(caught.value) == f"{folder / 'z.exr'} holds no picture"
+    assert str(caught.value) == f"{folder / 'z.exr'} holds no image"
     assert caught.value.hint == "its channels are V, Z"
 
 

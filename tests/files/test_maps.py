@@ -334,7 +334,7 @@ def test_where_a_normal_map_is_transparent_there_is_none(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "modality", "words"),
     [
-        ("colour.png", "depth", "is a colour picture, not a depth map"),
+        ("colour.png", "depth", "is a colour image, not a depth map"),
         ("grey.png", "normal", "is grey, not a normal map"),
         ("colour.exr", "depth", "holds no depth"),
         ("colour.exr", "normal", "holds no normals"),
