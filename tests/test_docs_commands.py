@@ -1,0 +1,115 @@
+"""README and docs: the command blocks of each page run in their order, at a small size, in a folder that holds a user's files."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers.pipelines import save_judge
+from PIL import Image
+from typer.testing import CliRunner
+
+from jointnet_cli.cli import app
+from jointnet_cli.scene import orbit, stereo
+
+PROJECT = Path(__file__).parents[1]
+PAGES = {path.name: path for path in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]}
+SMALL = [
+    (r"--width \d+", "--width 128"),
+    (r"--height \d+", "--height 128"),
+    (r"(prepare .*)--count \d+", r"\1--count 4"),
+    (r"--count \d+", "--count 1"),
+    (r"( --limit| --ensemble| --splits) \d+", r"\1 2"),
+    (r"--seeds \d+", "--seeds 1"),
+    (r"--max-minutes \d+", "--max-minutes 0.01"),
+    (r"evaluate panorama", "evaluate panorama --width 256 --limit 1"),
+    (r"(evaluate (?:depth|normal|generation|depth-to-image|consistency) )(?!.*--limit)", r"\1--limit 2 "),
+]
+"""Sizes of a page and those of the test."""
+REFUSED = {
+    "stable-diffusion-2-1-base": "no model jointnet-depth.zip",
+    "--truth MegaDepth_v1": "no folder MegaDepth_v1",
+    "captions_val2014.json": "no file captions_val2014.json",
+    "shards/coco": "no complete shards in shards/coco",
+}
+"""Commands whose input is not on this machine, and what they say then."""
+ELSEWHERE = ("make", "pip", "accelerate", "torchrun", "kill", "python tools/", "python benchmarks/", "jointnet evaluate resources")
+"""Other programs; scripts, which tests/test_scripts.py starts; and what takes minutes at any size."""
+
+
+def commands(page: Path) -> list[str]:
+    """The commands of the page's shell blocks, each once."""
+    lines: dict[str, None] = {}
+    for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            if command := re.sub(r"(^|\s+)#.*$", "", line).strip():
+                lines[command] = None
+    return list(lines)
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a user has: photos, masks, maps, a result, a few worlds."""
+    desk = tmp_path_factory.mktemp("desk")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(desk)
+        for line in (
+            "jointnet generate reef --steps 1 --out made",
+            "jointnet prepare --source worlds --count 4 --size 128 --out shards/worlds",
+            "jointnet prepare --source worlds --count 4 --size 128 --evaluation --out shards/evaluation",
+        ):
+            run(line)
+    for name in ("reef.rgbdn.exr", "photo.exr", "map.exr"):
+        shutil.copy(desk / "made/00000_0_reef.rgbdn.exr", desk / name)
+    shutil.copy(desk / "made/00000_0_reef.depth.png", desk / "beach.depth.png")
+    (desk / "holiday").mkdir()
+    with Image.open(desk / "made/00000_0_reef.image.png") as image:
+        for name in ("photo.jpg", "holiday/hills.jpg", "beach.png"):
+            image.save(desk / name)
+    shutil.rmtree(desk / "made")
+    mask = Image.new("L", (128, 128))
+    mask.paste(255, (40, 40, 90, 90))
+    mask.save(desk / "mask.png")
+    save_judge(desk / "runs/judge")
+    return desk
+
+
+def run(line: str) -> tuple[int, str]:
+    """Run one command and return its exit code and its last words."""
+    for size, small in SMALL:
+        line = re.sub(size, small, line)
+    program, *arguments = shlex.split(line)
+    if program != "jointnet":
+        ran = subprocess.run(line.replace("python", sys.executable, 1), shell=True, capture_output=True, text=True)
+        return ran.returncode, ran.stderr
+    result = CliRunner(env={"COLUMNS": "200", "JOINTNET_STEPS": "1"}).invoke(app, arguments)
+    return result.exit_code, result.stderr
+
+
+@pytest.fixture
+def _small_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orbit, "LOOP", 0.2)
+    monkeypatch.setattr(orbit, "ROUND", 0.2)
+    monkeypatch.setattr(orbit, "NARROWEST", 64)
+    monkeypatch.setattr(stereo, "WIDEST", 128)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_small_clips")
+@pytest.mark.parametrize("page", [name for name in PAGES if name != "LOG.md" and commands(PAGES[name])])
+def test_the_commands_of_a_page(page: str, desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shutil.copytree(desk, tmp_path / "desk"))
+    for line in commands(PAGES[page]):
+        if line.startswith(ELSEWHERE):
+            continue
+        code, said = run(line)
+        if reason := next((said for part, said in REFUSED.items() if part in line), None):
+            assert code == 2 and reason in said, line
+        else:
+            assert code == 0, f"{line}: {said}"
