@@ -64,6 +64,17 @@ def process_group() -> Iterator[None]:
         distributed.destroy_process_group()
 
 
+@pytest.fixture
+def small_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make clips of five frames and stereo images of 128 columns."""
+    from jointnet_cli.scene import orbit, stereo
+
+    for name in ("LOOP", "ROUND"):
+        monkeypatch.setattr(orbit, name, 0.2)
+    monkeypatch.setattr(orbit, "NARROWEST", 64)
+    monkeypatch.setattr(stereo, "WIDEST", 128)
+
+
 @pytest.fixture(scope="session")
 def tiny_unet() -> Callable[..., UNet2DConditionModel]:
     """`tiny_unet(seed, **changed settings)`: an untrained UNet of three levels, with its attention."""

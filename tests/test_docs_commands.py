@@ -16,7 +16,6 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from jointnet_cli.cli import app
-from jointnet_cli.scene import orbit, stereo
 
 PROJECT = Path(__file__).parents[1]
 PAGES = {path.name: path for path in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]}
@@ -39,7 +38,16 @@ REFUSED = {
     "shards/coco": "no complete shards in shards/coco",
 }
 """Commands whose input is not on this machine, and what they say then."""
-ELSEWHERE = ("make", "pip", "accelerate", "torchrun", "kill", "python tools/", "python benchmarks/", "jointnet evaluate resources")
+ELSEWHERE = (
+    "make",
+    "pip",
+    "accelerate",
+    "torchrun",
+    "kill",
+    "python tools/",
+    "python benchmarks/",
+    "jointnet evaluate resources",
+)
 """Other programs; scripts, which tests/test_scripts.py starts; and what takes minutes at any size."""
 
 
@@ -92,16 +100,8 @@ def run(line: str) -> tuple[int, str]:
     return result.exit_code, result.stderr
 
 
-@pytest.fixture
-def _small_clips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(orbit, "LOOP", 0.2)
-    monkeypatch.setattr(orbit, "ROUND", 0.2)
-    monkeypatch.setattr(orbit, "NARROWEST", 64)
-    monkeypatch.setattr(stereo, "WIDEST", 128)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("_small_clips")
+@pytest.mark.usefixtures("small_clips")
 @pytest.mark.parametrize("page", [name for name in PAGES if name != "LOG.md" and commands(PAGES[name])])
 def test_the_commands_of_a_page(page: str, desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shutil.copytree(desk, tmp_path / "desk"))

@@ -37,6 +37,7 @@ def made(ran) -> dict[str, Path]:
     return {name: Path(file) for name, file in json.loads(ran.stdout)["files"].items()}
 
 
+@pytest.mark.usefixtures("small_clips")
 def test_everything_that_a_scene_can_become(invoke):
     arguments = ["generate", "reef", *EVERYTHING, "--near", "2", "--far", "20", "--json"]
     plan = json.loads(invoke(*arguments, "--dry-run").stdout)["files"]

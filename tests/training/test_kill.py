@@ -21,7 +21,7 @@ from .test_resume import assert_same_end
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("JOINTNET_KILLS", "2"))
+KILLS = int(os.environ.get("JOINTNET_KILLS", "1"))
 STEPS = ["train.max_steps=8", "train.checkpoint_minutes=0.002", "preview_prompts=[]"]
 STREAM = ["data.cache=false", "data.workers=2", "data.shards=uneven", "data.shuffle=3"]
 RECIPES: dict[str, tuple[str, list[str]]] = {
