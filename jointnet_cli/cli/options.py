@@ -128,7 +128,7 @@ class BatchOptions:
     prompts: Annotated[
         str | None,
         Param(
-            "A prompt a line (`.txt`), or a table of prompts and options (`.csv`, `.jsonl`); `-` reads stdin.",
+            "A prompt a line (`.txt`), or prompts with options (`.csv`, `.tsv`, `.json`, `.jsonl`); `-` reads stdin.",
             "FILE|-",
             panel=PROMPT_PANEL,
         ),
@@ -178,11 +178,11 @@ def expand_flags(command: Callable[..., None]) -> Callable[..., None]:
         }
         command(**{name: given[name] for name in own}, **made)
 
-    settable = [parameter for kind, _ in groups.values() for parameter in params(kind)]
-    names = {name for parameter in settable for flag in parameter.flags for name in flag.split("/")}
+    parameters = [parameter for kind, _ in groups.values() for parameter in params(kind)]
+    names = {name for parameter in parameters for flag in parameter.flags for name in flag.split("/")}
     run.former = {  # type: ignore[attr-defined]
         name: parameter.flags[0].partition("/")[0]
-        for parameter in settable
+        for parameter in parameters
         for name in parameter.param.former.split()
         if name not in names
     }

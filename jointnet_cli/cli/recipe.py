@@ -101,7 +101,7 @@ def copy(
 
 def check(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE…", help="TOML files, or shipped recipes.", show_default=False)
+        list[str], typer.Argument(metavar="FILE", help="TOML files, or shipped recipes.", show_default=False)
     ],
     overrides: Overrides = None,
     quiet: Quiet = False,

@@ -47,7 +47,7 @@ class Command(TyperCommand):
     def collect_usage_pieces(self, ctx: Context) -> list[str]:
         """Return what follows the command in its usage: `[OPTIONS] IN...`."""
         arguments = [param for param in self.params if isinstance(param, TyperArgument) and not param.hidden]
-        names = [_value_name(param) + "..." * (param.nargs != 1) for param in arguments]
+        names = [value_name(param) + "..." * (param.nargs != 1) for param in arguments]
         required = [param.required for param in arguments]
         return ["[OPTIONS]", *(name if needed else f"[{name}]" for name, needed in zip(names, required, strict=True))]
 
@@ -143,7 +143,7 @@ def _user_error(fault: Any, ctx: Context) -> UserError:
     if option is not None:
         if option.is_flag:
             return UserError(f"{name} takes no value", _see_help(ctx))
-        return UserError(f"{name} needs a value", f"for example: {name} {_value_name(option)}")
+        return UserError(f"{name} needs a value", f"for example: {name} {value_name(option)}")
     visible = [flag for option in options if not option.hidden for flag in (*option.opts, *option.secondary_opts)]
     near = closest(name.strip("-"), [flag.strip("-") for flag in visible if flag.startswith("--")])
     return UserError(f"{ctx.command_path} has no flag {name}", f"did you mean --{near}?" if near else _see_help(ctx))
@@ -151,11 +151,11 @@ def _user_error(fault: Any, ctx: Context) -> UserError:
 
 def _parameter_error(fault: Any, ctx: Context, param: Any) -> UserError:
     """Return a missing or bad value in the style of all errors."""
-    name = param.opts[0] if isinstance(param, TyperOption) else _value_name(param)
+    name = param.opts[0] if isinstance(param, TyperOption) else value_name(param)
     if not fault.message:  # missing
         choices = param.type_descriptor.choices
         message = f"{name} is required" if isinstance(param, TyperOption) else f"argument {name} is missing"
-        return UserError(message, f"{name} {_value_name(param)}" if choices else _see_help(ctx))
+        return UserError(message, f"{name} {value_name(param)}" if choices else _see_help(ctx))
     source = ctx.get_parameter_source(param.name)
     if source is not None and source.name == "ENVIRONMENT":
         name = str(param.envvar)
@@ -170,7 +170,7 @@ def _parameter_error(fault: Any, ctx: Context, param: Any) -> UserError:
     return UserError(validation_message(name, details[0]))
 
 
-def _value_name(param: Parameter) -> str:
+def value_name(param: Parameter) -> str:
     """Return the name of a parameter's value in usage and help; empty for a switch."""
     if getattr(param, "is_flag", False):
         return ""
@@ -197,9 +197,7 @@ def _format_help(command: TyperCommand | TyperGroup, ctx: Context, formatter: He
         if record is not None:
             kind = "Options" if isinstance(param, TyperOption) else "Arguments"
             panel = getattr(param, "rich_help_panel", None) or kind
-            panels[panel].append(
-                (_names(param), re.sub(r"default: \((.*)\)(?=[;\]])", r"default: \1", _plain(record[1])))
-            )
+            panels[panel].append((_names(param), _plain_extras(_plain(record[1]))))
     if isinstance(command, TyperGroup):
         panels["Commands"] = [
             (name, _plain(inner.help).partition("\n\n")[0]) for name, inner in command.commands.items()
@@ -214,15 +212,22 @@ def _format_help(command: TyperCommand | TyperGroup, ctx: Context, formatter: He
 
 def _names(param: Parameter) -> str:
     if isinstance(param, TyperArgument):
-        return _value_name(param)
+        return value_name(param)
     names = " / ".join(
         ", ".join(sorted(flags, key=lambda flag: flag.startswith("--")))
         for flags in (param.opts, param.secondary_opts)
         if flags
     )
-    return f"{names} {_value_name(param)}".rstrip()
+    return f"{names} {value_name(param)}".rstrip()
 
 
 def _plain(text: str | None) -> str:
     """Return Markdown of one paragraph or more as plain text."""
     return (text or "").replace("`", "")
+
+
+def _plain_extras(text: str) -> str:
+    """Rewrite the default and range that `typer` adds to a help text: `0<=x<=1` is `0 to 1`."""
+    text = re.sub(r"default: \((.*)\)(?=[;\]])", r"default: \1", text)
+    text = re.sub(r"(\S+)<=x<=(\S+?)(?=[;\]])", r"\1 to \2", text)
+    return text.replace("x>=", "at least ").replace("x<=", "at most ")

@@ -102,7 +102,9 @@ class DepthSettings(MethodSettings):
     """Settings of methods that predict maps of an image."""
 
     ensemble: Annotated[int, Param("Predictions whose median is the result.", "N", ge=1)] = 1
-    strength: Annotated[float, Param("Strength of the refinement of `refine`.", ge=0, le=1)] = 0.4
+    strength: Annotated[
+        float, Param("How much of the input `refine` replaces; 1 starts from pure noise.", "FRACTION", ge=0, le=1)
+    ] = 0.4
     refine_from: Annotated[str, Param("Method whose depth `refine` refines.", "KIND[:VALUE]")] = (
         "midas:dpt_beit_large_512"
     )

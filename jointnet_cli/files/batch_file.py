@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ class BatchRow:
     place: str
     """Where it stands, such as `items.csv line 3`; empty for the command line itself."""
     values: Mapping[str, Any]
-    """By parameter: text from a text or CSV file, JSON values from a JSONL file. Blank cells are left out."""
+    """By parameter: text from a text file or table, JSON values from JSON. Blank cells are left out."""
 
     def override(self, settings: T) -> T:
         """Return the settings with this row's values in them.
@@ -42,18 +43,22 @@ class BatchRow:
 def read_rows(source: str) -> list[BatchRow]:
     """Read the rows of a batch file, or of stdin for `-`.
 
-    `.csv` has a header of option names, `.jsonl` an object a line; anything else is a prompt a line, where blank lines
-    and lines that start with `#` are skipped. On stdin a leading `{` says that it is JSONL.
+    `.csv` and `.tsv` have a header of option names; the delimiter of CSV is a comma, semicolon or tab. `.json` is an
+    array of prompts or objects, `.jsonl` one of them a line. Anything else is a prompt a line, where blank lines and
+    lines that start with `#` are skipped. Stdin is JSONL if it starts with `{`, and JSON if it is an array.
 
     Raises:
         UserError: a file that cannot be read, is malformed, or holds no row.
     """
     place = "stdin" if source == "-" else source
     text = _read_text(source, place)
-    suffix = Path(source).suffix.lower()
-    if suffix == ".csv":
-        rows = list(_csv_rows(text, place))
-    elif suffix == ".jsonl" or (source == "-" and text.lstrip().startswith("{")):
+    suffix, begin = Path(source).suffix.lower(), text.lstrip()[:1] if source == "-" else ""
+    lines_of_json = suffix == ".json" and not _is_json(text) and _is_json(_first_line(text))
+    if suffix in (".csv", ".tsv"):
+        rows = list(_table_rows(text, place, "\t" if suffix == ".tsv" else None))
+    elif suffix == ".jsonl" or begin == "{" or lines_of_json:
+        rows = list(_lines_of_json(text, place))
+    elif suffix == ".json" or (begin == "[" and _is_json(text)):
         rows = list(_json_rows(text, place))
     else:
         rows = [BatchRow(where, {"prompt": line}) for where, line in _lines(text, place) if not line.startswith("#")]
@@ -63,12 +68,15 @@ def read_rows(source: str) -> list[BatchRow]:
 
 
 def _read_text(source: str, place: str) -> str:
+    formats = "a .txt, .csv, .tsv, .json or .jsonl file"
+    if Path(source).suffix.lower() in (".xlsx", ".xls", ".ods", ".parquet"):
+        raise UserError(f"{source} is not a text file", f"save it as CSV; --prompts takes {formats}")
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except FileNotFoundError:
-        raise UserError(f"no file {source}", "--prompts takes a .txt, .csv or .jsonl file, or - for stdin") from None
+        raise UserError(f"no file {source}", f"--prompts takes {formats}, or - for stdin") from None
     except IsADirectoryError:
-        raise UserError(f"{source} is a folder", "--prompts takes a .txt, .csv or .jsonl file") from None
+        raise UserError(f"{source} is a folder", f"--prompts takes {formats}") from None
     text = read_text(data, place)
     if "\0" in text:  # such as UTF-16 without a byte-order mark
         raise UserError(f"{place} is not UTF-8 text", "save it as UTF-8")
@@ -77,46 +85,91 @@ def _read_text(source: str, place: str) -> str:
 
 def _lines(text: str, place: str) -> Iterator[tuple[str, str]]:
     """Yield the lines that are not blank, each with its place."""
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
         if line.strip():
             yield f"{place} line {number}", line.strip()
 
 
-def _csv_rows(text: str, place: str) -> Iterator[BatchRow]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
+def _first_line(text: str) -> str:
+    return next((line for _, line in _lines(text, "")), "")
+
+
+def _table_rows(text: str, place: str, delimiter: str | None) -> Iterator[BatchRow]:
+    """Yield the rows of a table. Without a `delimiter` it is the most frequent one of the header."""
+    header = re.sub(r'"[^"]*"', "", _first_line(text))
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter or max(",;\t", key=header.count),
+        skipinitialspace=True,
+        strict=True,
+    )
+    names: list[str] = []
+    start = 1
     try:
-        names = [_column(name) for name in reader.fieldnames or ()]
-        if twice := [name for name in dict.fromkeys(names) if name and names.count(name) > 1]:
-            raise UserError(f"{place}: the column {twice[0]} occurs twice", "leave one of them out")
         for cells in reader:
-            where = f"{place} line {reader.line_num}"
-            if None in cells:
+            where, start = f"{place} line {start}", reader.line_num + 1
+            if not any(cell.strip() for cell in cells):
+                continue
+            if not names:
+                names = [_column(name) for name in cells]
+            elif len(cells) > len(names):
                 raise UserError(f"{where}: more cells than the header has", "put text with commas in double quotes")
-            yield _row(where, ((name, cell.strip()) for name, cell in cells.items() if cell and cell.strip()))
+            else:
+                filled = [(name, cell.strip()) for name, cell in zip(names, cells, strict=False) if cell.strip()]
+                yield _row(where, filled)
+            if twice := [name for name in names if name and names.count(name) > 1]:
+                raise UserError(f"{place}: the column {twice[0]} occurs twice", "leave one of them out")
     except csv.Error as error:
+        closed = "end of data" not in str(error)
+        fault = "text follows a closing double quote" if closed else "a double quote is not closed"
         hint = "close every double quote, and write a quote inside of quoted text twice"
-        raise UserError(f"{place}, after line {reader.line_num}: not CSV: {error}", hint) from None
+        raise UserError(f"{place} line {start}: {fault}", hint) from None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), list | dict)
+    except ValueError:
+        return False
 
 
 def _json_rows(text: str, place: str) -> Iterator[BatchRow]:
+    """Yield the items of a JSON array, or the single object of a file."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{place} line {error.lineno}: not JSON: {error.msg}") from None
+    for number, item in enumerate(values if isinstance(values, list) else [values], start=1):
+        yield _json_row(f"{place} item {number}", item)
+
+
+def _lines_of_json(text: str, place: str) -> Iterator[BatchRow]:
     for where, line in _lines(text, place):
         try:
-            values = json.loads(line)
+            yield _json_row(where, json.loads(line))
         except ValueError as error:
             raise UserError(f"{where}: not JSON: {error}") from None
-        if not isinstance(values, dict):
-            raise UserError(f"{where}: not a JSON object", 'write {"prompt": "ocean reef", "seed": 3}')
-        yield _row(where, ((name, value) for name, value in values.items() if value is not None))
 
 
-def _row(place: str, values: Iterable[tuple[str, Any]]) -> BatchRow:
+def _json_row(place: str, value: Any) -> BatchRow:
+    if isinstance(value, str):
+        value = {"prompt": value}
+    if not isinstance(value, dict):
+        raise UserError(f"{place}: not a JSON object", 'write {"prompt": "ocean reef", "seed": 3}')
+    return _row(place, [(name, item) for name, item in value.items() if item is not None])
+
+
+def _row(place: str, values: Sequence[tuple[str, Any]]) -> BatchRow:
     """Return a row whose columns may be written as flags are: `negative-prompt`."""
-    row = {_column(name): value for name, value in values}
-    for name, value in row.items():
+    row: dict[str, Any] = {}
+    for name, value in values:
+        if _column(name) in row:
+            raise UserError(f"{place}: {_column(name)} occurs twice", "leave one of them out")
+        row[_column(name)] = value
         if not str(value).isascii() and any("\ud800" <= character <= "\udfff" for character in str(value)):
             raise UserError(f"{place}: {name} holds half of a surrogate pair, which is not text")
     return BatchRow(place, row)
 
 
 def _column(name: str) -> str:
-    return name.strip().replace("-", "_")
+    return re.sub(r"[- ]", "_", name.strip().lower())

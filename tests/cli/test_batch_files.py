@@ -28,6 +28,11 @@ TABLES = {
     "items.csv": 'prompt,seed,width,negative-prompt\n"reef, blue",7,256,fog\nhills,,,\nlake,,512,\n',
     "items.jsonl": '{"prompt": "reef, blue", "seed": 7, "width": 256, "negative-prompt": "fog"}\n\n'
     '{"prompt": "hills", "width": null}\n{"prompt": "lake", "width": 512}\n',
+    "items.tsv": "Prompt\tSeed\tWidth\tNegative Prompt\nreef, blue\t7\t256\tfog\nhills\nlake\t\t512\n",
+    "semicolons.csv": '\ufeffPROMPT;SEED;WIDTH;"NEGATIVE-PROMPT"\r\nreef, blue;7;256;fog\r\n\r\nhills;;;\r\nlake;;512;\r\n',
+    "tabs.csv": "\nprompt\tseed\twidth\rreef, blue\t7\t256\rhills\rlake\t\t512\r",
+    "items.json": '[{"Prompt": "reef, blue", "seed": 7, "width": 256}, "hills", {"prompt": "lake", "width": 512}]',
+    "lines.json": '{"prompt": "reef, blue", "seed": 7, "width": 256}\n"hills"\n{"prompt": "lake", "width": 512}',
 }
 
 
@@ -45,6 +50,8 @@ def test_columns_override_flags(invoke, name):
 def test_jsonl_comes_from_stdin_too(invoke):
     items = plan(invoke, "panorama", "--prompts", "-", stdin='{"prompt": "sea", "width": 512, "wrap": false}\n')
     assert [(item["prompt"], item["width"]) for item in items] == [("sea", 512)]
+    for stdin, prompts in (('["sea",\n "reef"]', ["sea", "reef"]), ("[sea]\nreef", ["[sea]", "reef"])):
+        assert [item["prompt"] for item in plan(invoke, "generate", "--prompts", "-", stdin=stdin)] == prompts
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
@@ -69,12 +76,19 @@ def test_text_that_is_not_utf8_is_refused(invoke, data):
     [
         ("items.csv", "prompt,seed,seed\nsea,1,2\n", "items.csv: the column seed occurs twice"),
         ("items.csv", "prompt,negative-prompt,negative_prompt\nsea,a,b\n", "the column negative_prompt occurs twice"),
-        ("items.csv", 'prompt,seed\n"sea,1\nreef,2\n', "items.csv, after line 1: not CSV: unexpected end of data"),
+        ("items.csv", 'prompt,seed\n"sea,1\nreef,2\n', "items.csv line 2: a double quote is not closed"),
+        ("items.csv", 'prompt,seed\nhut,1\n"sea" side,1\n', "items.csv line 3: text follows a closing double quote"),
+        ("items.csv", 'prompt,seed\nhut,1\n"sea\nside,1\n', "items.csv line 3: a double quote is not closed"),
+        ("items.json", '["sea",\n"reef"', "items.json line 2: not JSON"),
+        ("items.json", '["sea", 3]', "items.json item 2: not a JSON object"),
+        ("items.json", '[{"prompt": "sea", "Prompt": "reef"}]', "items.json item 1: prompt occurs twice"),
+        ("items.json", '["sea", {"steps": 0}]', "items.json item 2: steps must be at least 1, got 0"),
+        ("items.xlsx", "PK", "items.xlsx is not a text file"),
         ("items.jsonl", '{"prompt": "sea \\ud83d"}\n', "items.jsonl line 1: prompt holds half of a surrogate pair"),
         (
             "items.jsonl",
             '{"prompt": "sea", "seed": 18446744073709551616}\n',
-            "less than or equal to 18446744073709551615",
+            "at most 18446744073709551615",
         ),
     ],
 )
@@ -113,10 +127,25 @@ def test_inputs_may_differ_by_row(invoke):
 
 MISTAKES = {
     "unknown column": ("items.csv", "prompt,stepz\nsea,3\n", "items.csv line 2: unknown column stepz", "mean steps?"),
-    "no number": ("items.csv", "prompt,steps\nsea,3\nlake,many\n", "items.csv line 3: steps 'many': ", None),
-    "out of bounds": ("items.csv", "prompt,seed\nsea,-1\n", "items.csv line 2: seed '-1': ", None),
-    "no such choice": ("items.jsonl", '{"prompt": "sea", "depth_kind": "z"}', "line 1: depth_kind 'z': ", None),
-    "wrong type": ("items.jsonl", '{"prompt": 3}', "items.jsonl line 1: prompt 3: ", None),
+    "no number": (
+        "items.csv",
+        "prompt,steps\nsea,3\nlake,many\n",
+        "items.csv line 3: steps must be a whole number, got 'many'",
+        None,
+    ),
+    "out of bounds": (
+        "items.csv",
+        "prompt,seed\nsea,-1\n",
+        "items.csv line 2: seed must be at least 0, got '-1'",
+        None,
+    ),
+    "no such choice": (
+        "items.jsonl",
+        '{"prompt": "sea", "depth_kind": "z"}',
+        "line 1: depth_kind must be auto, disparity or distance, got 'z'",
+        None,
+    ),
+    "wrong type": ("items.jsonl", '{"prompt": 3}', "items.jsonl line 1: prompt must be text, got 3", None),
     "no prompt": ("items.csv", "prompt,seed\nsea,1\n,2\n", "no prompt in items.csv line 3", "say what to draw"),
     "missing input": ("items.csv", "prompt,depth\nsea,none.exr\n", "items.csv line 2: no file none.exr", None),
     "too many cells": ("items.csv", "prompt\nsea, blue\n", "items.csv line 2: more cells", "double quotes"),

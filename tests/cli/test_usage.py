@@ -1,0 +1,148 @@
+"""Usage, help and usage faults of every command look alike."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.core import TyperOption
+
+from jointnet_cli.cli import app
+from jointnet_cli.cli.usage import value_name
+
+PROJECT = Path(__file__).parents[2]
+SAME_IN_OTHER_WORDS = {
+    *("--count", "--depth", "--depth-kind", "--device", "--dry-run", "--ensemble", "--height", "--json", "--limit"),
+    *("--model", "--out", "--overwrite", "--prompt", "--prompts", "--seed", "--set", "--shards", "--span"),
+    *("--strength", "--width", "--wrap"),
+}
+"""Flags whose help names what a command does with them: `Folder for the shards`, `Folder of the run`."""
+OTHER_VALUES = {"--method", "--prompts", "--model"}
+"""Flags of `evaluate` whose values extend those of other commands: `--prompts fixed`."""
+
+
+def commands(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    command = command or typer.main.get_command(app)
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*path, name))
+
+
+ALL = dict(commands())
+GROUPS = [path for path, command in ALL.items() if hasattr(command, "commands")]
+WITH_ARGUMENTS = [path for path, command in ALL.items() if command.no_args_is_help]
+
+
+def test_a_flag_means_the_same_in_every_command() -> None:
+    texts, values = defaultdict(set), defaultdict(set)
+    for command in ALL.values():
+        for option in command.params:
+            if isinstance(option, TyperOption) and not option.hidden:
+                for flag in option.opts:
+                    texts[flag].add(option.help)
+                    values[flag].add(value_name(option))
+    other = {flag for flag, found in texts.items() if len(found) > 1 and flag.startswith("--")}
+    assert other - OTHER_VALUES <= SAME_IN_OTHER_WORDS
+    assert {flag for flag, found in values.items() if len(found) > 1 and flag.startswith("--")} <= OTHER_VALUES
+
+
+@pytest.mark.parametrize("path", WITH_ARGUMENTS, ids=" ".join)
+def test_a_bare_command_prints_a_short_usage(invoke, path: tuple[str, ...]) -> None:
+    ran = invoke(*path)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    lines = ran.stderr.splitlines()
+    assert lines[0].startswith(" ".join(("usage: jointnet", *path)))
+    assert lines[-1] == " ".join(("help: jointnet", *path, "--help"))
+    assert len(lines) <= 5
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_help_has_no_boxes_and_no_python_types(invoke, path: tuple[str, ...]) -> None:
+    ran = invoke(*path, "--help")
+    assert ran.exit_code == 0 and ran.stderr == ""
+    assert not [mark for mark in ("<", "None", "`", "{") if mark in ran.stdout]
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_an_unknown_flag_is_refused(invoke, path: tuple[str, ...]) -> None:
+    ran = invoke(*path, "--halp")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert ran.stderr == f"error: {' '.join(('jointnet', *path))} has no flag --halp\nhint: did you mean --help?\n"
+
+
+@pytest.mark.parametrize("path", GROUPS, ids=" ".join)
+def test_an_unknown_command_is_refused(invoke, path: tuple[str, ...]) -> None:
+    name = " ".join(("jointnet", *path))
+    first = next(iter(ALL[path].commands))
+    ran = invoke(*path, first[:-1] + "q")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert ran.stderr == f"error: {name} has no command {first[:-1]}q\nhint: did you mean {first}?\n"
+    assert f"hint: the commands are {first}, " in invoke(*path, "12345").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        ("convert a.png", "--to is required", "--to exr|png|tiff|npy|jpg"),
+        ("convert a.png --to pgn", "--to must be exr, png, tiff, npy or jpg, got 'pgn'", "did you mean png?"),
+        ("convert --to png", "argument IN is missing", "see: jointnet convert --help"),
+        ("generate a --steps", "--steps needs a value", "for example: --steps N"),
+        ("generate a --steps two", "--steps must be a whole number, got 'two'", None),
+        ("generate a --guidance x", "--guidance must be a number, got 'x'", None),
+        ("generate a --json=1", "--json takes no value", "see: jointnet generate --help"),
+        ("generate red hut", "unexpected argument hut", "quote an argument with blanks; see: jointnet generate --help"),
+        ("generate a -Z", "jointnet generate has no flag -Z", "see: jointnet generate --help"),
+        ("train x --set", "--set needs a value", "for example: --set KEY=VALUE"),
+    ],
+)
+def test_usage_faults_are_an_error_line_and_a_hint_line(invoke, arguments: str, message: str, hint: str | None) -> None:
+    ran = invoke(*arguments.split())
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert ran.stderr == f"error: {message}\n" + (f"hint: {hint}\n" if hint else "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("JOINTNET_STEPS", "many", "JOINTNET_STEPS must be a whole number, got 'many'"),
+        ("JOINTNET_DTYPE", "float8", "JOINTNET_DTYPE must be float32, float16 or bfloat16, got 'float8'"),
+        ("JOINTNET_QUIET", "maybe", "JOINTNET_QUIET must be true or false, got 'maybe'"),
+    ],
+)
+def test_faults_in_the_environment_name_the_variable(invoke, name: str, value: str, message: str) -> None:
+    ran = invoke("generate", "sea", "--dry-run", **{name: value})
+    assert ran.exit_code == 2 and ran.stderr.splitlines()[0] == f"error: {message}"
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ("--version >&-", 0, ""),
+        ("--version >/dev/full", 1, "error: No space left on device\n"),
+        ("--help >/dev/full", 1, "error: No space left on device\n"),
+        ("convert a.png 2>&-", 2, ""),
+        ("convert a.png 2>/dev/full", 2, ""),
+        ("generate --prompts - --dry-run <&-", 2, "error: no prompts in stdin\n"),
+        ("convert --help | head -c 1", 0, ""),
+    ],
+)
+def test_closed_and_full_streams_raise_no_traceback(line: str, code: int, words: str) -> None:
+    script = f"set -o pipefail; {sys.executable} -m jointnet_cli {line}"
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment)
+    assert ran.stderr.startswith(words) and "Traceback" not in ran.stderr and "Exception" not in ran.stderr
+    assert ran.returncode == code or ("head" in line and ran.returncode == 1)
+
+
+def test_what_a_stream_cannot_encode_is_escaped() -> None:
+    script = "import sys; from jointnet_cli.cli.console import open_streams; open_streams()\nprint('é\\udcff')"
+    for encoding, shown in (("ascii", b"\\xe9\\udcff\n"), ("utf-8", b"\xc3\xa9\xff\n")):
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONIOENCODING": encoding}
+        assert subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment).stdout == shown
