@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jointnet_cli.data.labels.teachers import Teacher, open_labeller
 from jointnet_cli.data.shards.format import MAP_SUFFIXES
-from jointnet_cli.data.shards.latents import Encode, LatentSet
+from jointnet_cli.data.shards.latents import Encode, LatentSet, Replaced
 from jointnet_cli.data.shards.order import SampleOrder, order, slice_shards
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.shards.stream import PixelBatch, ShardStream
@@ -22,19 +22,20 @@ from jointnet_cli.modality import MODALITIES
 from jointnet_cli.tensors import flip, relative_disparity, to_map
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.recipe import Data
+from jointnet_cli.training.runs import Log
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The samples at some positions of the run."""
+    """The samples at consecutive positions of a run."""
 
     positions: range
     clean: Tensor
-    """(B, N, C, h, w) latents of the N branches; of an autoencoder's training pictures (B, 3, H, W)."""
+    """(B, N, C, h, w) latents of the N branches; for an autoencoder images (B, 3, H, W)."""
     captions: list[str]
     crop_conditioning: Tensor | None = None
-    """(B, 4) what Stable Diffusion XL is told of a picture's origin: its height and width before it was resized, and the top
-    and left of the crop, in pixels."""
+    """(B, 4) size and crop conditioning of Stable Diffusion XL: height and width of the original, and the top and left of the
+    crop, in pixels."""
 
 
 class BatchSource(Protocol):
@@ -46,7 +47,7 @@ class BatchSource(Protocol):
 
 @dataclass(frozen=True)
 class CachedSource:
-    """Draws from a set of latents in memory."""
+    """Draw from a set of latents in memory."""
 
     data: LatentSet
     seed: int
@@ -67,8 +68,16 @@ class CachedSource:
 Warn = Callable[[str], None]
 
 
+def warn_of_replaced(replaced: Sequence[Replaced], log: Log) -> None:
+    """Log the unusable samples of a set in memory: for each cause the first one and their number."""
+    for cause, number in Counter(cause for cause, _ in replaced).items():
+        first = next(which for reason, which in replaced if reason == cause)
+        further = f" and {number - 1} more" if number > 1 else ""
+        log({"warning": f"replaced a sample: {cause} ({first}){further}"})
+
+
 class StreamedSource:
-    """Draws from shards wherever they lie; see `SampleOrder` for the order.
+    """Draw from local or remote shards, in the order of `SampleOrder`.
 
     Args:
         data: the recipe's table; its `maps` in branch order, of which those in `label` are made here.
@@ -96,7 +105,7 @@ class StreamedSource:
         self.data, self.seed, self.size = data, seed, data.size or size
         self.shards = shards.shards
         self.replaced: Counter[str] = Counter()
-        """Samples that another stood in for, by the cause; among them those of which a teacher gave no numbers."""
+        """Unusable samples that another one stands in for, counted by cause."""
         self._encode, self._device, self._warn = encode, device, warn
         self._labellers: dict[str, Teacher] = {
             name: open_labeller(f"{name}={teacher}", str(device)) for name, teacher in data.label.items()
@@ -131,7 +140,7 @@ class StreamedSource:
             values = labeller(pictures).to(self._device, torch.float32)
             maps[name] = to_map(relative_disparity(values) if MODALITIES[name].values == "disparity" else values, name)
         captions, crop_conditioning = squares.captions, squares.crop_conditioning
-        rows = self._sound(maps)
+        rows = self._usable_rows(maps)
         if rows is not None:
             maps = {name: values[rows] for name, values in maps.items()}
             captions, crop_conditioning = [captions[row] for row in rows], crop_conditioning[rows]
@@ -147,17 +156,17 @@ class StreamedSource:
         by_sample: Tensor = latents.unflatten(0, (len(branches), len(positions))).transpose(0, 1)
         return by_sample.clone(memory_format=torch.contiguous_format)
 
-    def _sound(self, maps: dict[str, Tensor]) -> list[int] | None:
-        """For every row itself or, where a teacher gave no numbers for it, the next row that has them; `None` if all have."""
+    def _usable_rows(self, maps: dict[str, Tensor]) -> list[int] | None:
+        """Return every row, or in its place the next row for which the teachers gave numbers; `None` if all rows have them."""
         made = [maps[name].isfinite().flatten(1).all(dim=1) for name in self._labellers]
-        sound = torch.stack(made).all(dim=0).tolist() if made else [True]
-        if all(sound):
+        finite = torch.stack(made).all(dim=0).tolist() if made else [True]
+        if all(finite):
             return None
-        if not any(sound):
+        if not any(finite):
             raise UserError("the teachers of data.label give no numbers for a whole micro-batch")
-        self._note([("a teacher gives no numbers for it", "one of a micro-batch")] * sound.count(False))
-        good = [row for row in range(len(sound)) if sound[row]]
-        return [next((other for other in good if other >= row), good[0]) for row in range(len(sound))]
+        self._note([("a teacher gives no numbers for it", "one of a micro-batch")] * finite.count(False))
+        good = [row for row in range(len(finite)) if finite[row]]
+        return [next((other for other in good if other >= row), good[0]) for row in range(len(finite))]
 
     def _note(self, replaced: list[tuple[str, str]]) -> None:
         for cause, which in replaced:

@@ -58,7 +58,7 @@ class Inputs:
             return recipe.data.size or self.require_model().size
         if isinstance(recipe, VaeRecipe) and recipe.data.crop:
             return recipe.data.crop
-        return int(min(self.shards.sample(0).image.shape[:2]))
+        return min(self.shards.image_size)
 
     def require_model(self) -> ModelFolder:
         """Return the model of a recipe that always has one."""
@@ -205,6 +205,8 @@ def _offline_hint(recipe: VaeRecipe | BaseRecipe | JointRecipe, name: str, missi
         changes["data.label"] = "{}"  # worlds have all maps
     if replaced & {"data.shards", "model"} and recipe.data.size not in (None, SIZE):
         changes["data.size"] = SIZE
+    if recipe.train.mixed_precision != "no" and not _has_gpu():
+        changes["train.mixed_precision"] = "no"  # most processors compute bfloat16 several times slower than float32
     prepare = ""
     if "data.shards" in changes and _missing_shards(WORLDS):
         prepare = f"jointnet prepare --source worlds --count {SAMPLES} --size {SIZE} --out {WORLDS} && "
@@ -213,6 +215,12 @@ def _offline_hint(recipe: VaeRecipe | BaseRecipe | JointRecipe, name: str, missi
     settings = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
     budget = ["--max-minutes", "5"] if recipe.train.max_minutes is None else []
     return f"to try it without the network: {prepare}{shlex.join(['jointnet', 'train', name, *settings, *budget])}"
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _replacement(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> str:

@@ -90,7 +90,7 @@ def open_stage(
     if isinstance(recipe, VaeRecipe):
         from jointnet_cli.training.stages.vae import VaeStage
 
-        return VaeStage(recipe, inputs, weights=weights)
+        return VaeStage(recipe, inputs, log, weights=weights)
     if isinstance(recipe, BaseRecipe):
         from jointnet_cli.training.stages.base import BaseStage
 

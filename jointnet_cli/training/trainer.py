@@ -79,7 +79,7 @@ class Trainer:
         )
         torch.backends.cudnn.benchmark = True  # every step has the same shapes
         # Only the steps are compiled: pictures and exports have other shapes, each of which would be compiled anew.
-        self.compute = torch.compile(self.network) if train.compile else self.network
+        self.compute: nn.Module = torch.compile(self.network) if train.compile else self.network  # type: ignore[assignment]
         self.trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.ema = build_average(self.trained, train.ema) if train.ema else None
         accelerator.register_save_state_pre_hook(self._save_own)

@@ -47,6 +47,11 @@ _DAMAGE = (UserError, ValueError, KeyError, TypeError, AttributeError)
 """What the decoder and a record that lacks a word raise."""
 
 
+MISSING_MAPS_HINT = "missing maps: data.label makes them while training, `jointnet prepare --label` beforehand"
+
+DAMAGED = "an image, a map or a record that cannot be decoded"
+
+
 class UnusableSample(Exception):
     """A sample that cannot be trained on; the message is the cause, the same for all samples of its kind."""
 
@@ -64,6 +69,21 @@ class Crop:
     """Height and width of the original, and the top and left of the crop in the resized original, in pixels."""
 
 
+def decode_sample(raw: Raw, modalities: Collection[str]) -> tuple[str, dict[str, Tensor]]:
+    """Return the caption of a sample, and its modalities (C, H, W) as float16 maps in [-1, 1] at their stored size.
+
+    Raises:
+        UnusableSample: the image or a map is missing or damaged.
+    """
+    try:
+        sample = unpack(raw, modalities)
+    except _DAMAGE as error:
+        raise UnusableSample(DAMAGED) from error
+    return sample.caption, {
+        name: stored_channels(values, name).half() for name, values in _maps(sample, modalities).items()
+    }
+
+
 def crop_sample(raw: Raw, maps: Collection[str], size: int) -> Crop:
     """Decode a sample, resize its shorter side to `size` and take the middle.
 
@@ -73,7 +93,7 @@ def crop_sample(raw: Raw, maps: Collection[str], size: int) -> Crop:
         size: S.
 
     Raises:
-        UnusableError: the image or a map is missing or damaged.
+        UnusableSample: the image or a map is missing or damaged.
     """
     try:
         sample = unpack(raw, maps)
@@ -83,19 +103,23 @@ def crop_sample(raw: Raw, maps: Collection[str], size: int) -> Crop:
         cropped = _cropped(sample, resized, corner, size)
         crop_conditioning = _crop_conditioning(sample.record, stored, size / min(stored), corner)
     except _DAMAGE as error:
-        raise UnusableSample("an image, a map or a record that cannot be decoded") from error
-    made = {}
-    for name in maps:
-        try:
-            made[name] = sample_map(cropped, name)
-        except UserError as error:
-            raise UnusableSample(f"no {name} map") from error
+        raise UnusableSample(DAMAGED) from error
     return Crop(
         np.ascontiguousarray(cropped.image.transpose(2, 0, 1)),
-        {name: stored_channels(values, name).half().numpy() for name, values in made.items()},
+        {name: stored_channels(values, name).half().numpy() for name, values in _maps(cropped, maps).items()},
         sample.caption,
         crop_conditioning,
     )
+
+
+def _maps(sample: Sample, names: Collection[str]) -> dict[str, Tensor]:
+    made = {}
+    for name in names:
+        try:
+            made[name] = sample_map(sample, name)
+        except UserError as error:
+            raise UnusableSample(f"no {name} map") from error
+    return made
 
 
 def _resized_size(stored: Size, size: int) -> Size:

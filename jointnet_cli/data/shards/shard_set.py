@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -113,6 +114,19 @@ class ShardSet:
         if not 0 <= number < len(self):
             raise IndexError(number)
         return next(self.samples(maps, number))
+
+    @cached_property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the first image that can be decoded, in pixels.
+
+        Raises:
+            UserError: there is none.
+        """
+        for raw in self.raw():
+            with suppress(UserError, ValueError):
+                height, width = unpack(raw, ()).image.shape[:2]
+                return height, width
+        raise UserError(f"no image in {self.source} can be decoded")
 
     def describe(self, maps: Collection[str] = ()) -> str:
         """Describe the set by its counts and its first sample.

@@ -20,7 +20,7 @@ from jointnet_cli.model.text import ClipEncoder, tokenize
 from jointnet_cli.model.vae import encode_maps
 from jointnet_cli.model.vocabulary import Vocabulary
 from jointnet_cli.model.weights import weights_hash
-from jointnet_cli.training.batches import Batch, CachedSource
+from jointnet_cli.training.batches import Batch, CachedSource, warn_of_replaced
 from jointnet_cli.training.captions import cut_warning, drop_captions
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.inputs import Inputs
@@ -79,6 +79,7 @@ class BaseStage:
             mirrored=recipe.data.flip,
             progress=lambda done, count: log({"encoded": done, "shards": count}),
         )
+        warn_of_replaced(data.replaced, log)
         earlier = load_model(inputs.require_model()) if recipe.start else None
         tokenizer = earlier.text.tokenizers["tokenizer"] if earlier else run_tokenizer(run, data.captions, text)
         self._build(tokenizer, data.latents.shape[-1], earlier)

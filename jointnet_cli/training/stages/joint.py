@@ -15,7 +15,7 @@ from jointnet_cli.model.checkpoint import JointModel, extend, load_model, save_m
 from jointnet_cli.model.folder import RGB
 from jointnet_cli.model.joint import JointDenoiser
 from jointnet_cli.model.weights import weights_hash
-from jointnet_cli.training.batches import Batch, BatchSource, CachedSource, StreamedSource
+from jointnet_cli.training.batches import Batch, BatchSource, CachedSource, StreamedSource, warn_of_replaced
 from jointnet_cli.training.captions import CaptionEncoder, drop_captions
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.inputs import Inputs
@@ -112,9 +112,10 @@ def _cached(recipe: JointRecipe, inputs: Inputs, model: JointModel, log: Log) ->
         mirrored=recipe.data.flip,
         progress=lambda done, count: log({"encoded": done, "shards": count}),
     )
-    near = replace(data, latents=to_device_if_fits(data.latents))
+    warn_of_replaced(data.replaced, log)
+    data = replace(data, latents=to_device_if_fits(data.latents))
     texts = CaptionEncoder(model, data.captions, warn=lambda words: log({"warning": words}))
-    return CachedSource(near, recipe.train.seed), texts
+    return CachedSource(data, recipe.train.seed), texts
 
 
 def _streamed(recipe: JointRecipe, inputs: Inputs, model: JointModel, log: Log) -> tuple[BatchSource, CaptionEncoder]:

@@ -21,11 +21,12 @@ from jointnet_cli.files.text import to_json
 from jointnet_cli.model.checkpoint import load_network
 from jointnet_cli.model.folder import RGB, pixels_per_latent
 from jointnet_cli.tensors import flip
-from jointnet_cli.training.batches import Batch
+from jointnet_cli.training.batches import Batch, warn_of_replaced
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.inputs import Inputs
 from jointnet_cli.training.previews import Pictures, as_picture
 from jointnet_cli.training.recipe import Vae, VaeRecipe
+from jointnet_cli.training.runs import Log
 from jointnet_cli.training.stages.from_scratch import build_vae
 from jointnet_cli.training.stages.stage import copy_weights, default_device, to_device_if_fits, training_device
 
@@ -110,7 +111,7 @@ class Autoencoding(nn.Module):
 class VaeStage:
     """Trains on crops of all modalities alike."""
 
-    def __init__(self, recipe: VaeRecipe, inputs: Inputs, *, weights: bool = True) -> None:
+    def __init__(self, recipe: VaeRecipe, inputs: Inputs, log: Log, *, weights: bool = True) -> None:
         self.recipe, self.settings = recipe, recipe.train
         torch.manual_seed(recipe.train.seed)
         with default_device(weights):
@@ -124,16 +125,17 @@ class VaeStage:
         self.network = Autoencoding(vae)
         self.networks = [self.network]
         self.factor = pixels_per_latent(vae.config)
-        sides = inputs.shards.sample(0).image.shape[:2]
+        sides = inputs.shards.image_size
         self.crop = recipe.data.crop or sides[-1]
         if self.crop > min(sides) or self.crop % self.factor:
             raise UserError(f"data.crop {self.crop} must be a multiple of {self.factor} and at most {min(sides)}")
         self._perceptual = open_distance(recipe.vae) if weights else None
         if weights:
-            self._load_pixels(inputs.shards)
+            self._load_pixels(inputs.shards, log)
 
-    def _load_pixels(self, shards: ShardSet) -> None:
+    def _load_pixels(self, shards: ShardSet, log: Log) -> None:
         self.pixels = load_pixels(shards, list(self.recipe.data.maps))
+        warn_of_replaced(self.pixels.replaced, log)
         near = {name: to_device_if_fits(maps) for name, maps in self.pixels.maps.items()}
         if len({maps.device for maps in near.values()}) == 1:  # or else not all of them fit
             self.pixels.maps = near

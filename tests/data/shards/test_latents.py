@@ -106,6 +106,27 @@ def test_a_missing_map_is_named(tmp_path: Path) -> None:
         load_pixels(ShardSet.open(tmp_path), ["rgb", "normal"])
 
 
+def test_the_next_usable_sample_stands_in_for_a_bad_one(shards: Path, tmp_path: Path) -> None:
+    """The second and the last sample lack normals; the modalities stay together."""
+    samples = [make_sample(number) for number in range(6)]
+    samples[1].normal = samples[5].normal = None
+    place = tmp_path / "mended"
+    place.mkdir()
+    write_shard(place / "00000.tar", samples)
+    names, sources = ["rgb", "normal"], [0, 2, 2, 3, 4, 0]
+    shard_set = ShardSet.open(place)
+    pixels = load_pixels(shard_set, names)
+    assert pixels.captions == [f"scene {number}" for number in sources]
+    assert pixels.replaced == [("no normal map", f"{number:012} of {place}/00000.tar") for number in (1, 5)]
+    alone = load_latents(shard_set, ["rgb"], Encoder(), "a", mirrored=False)
+    assert alone.replaced == [] and alone.captions == [f"scene {number}" for number in range(6)]
+    for _ in range(2):  # nothing of the mended set is kept
+        both = load_latents(shard_set, names, Encoder(), "a", mirrored=False)
+        assert both.captions == pixels.captions and both.replaced == pixels.replaced
+        assert torch.equal(both.latents[0, :, 0], alone.latents[0, sources, 0])
+    assert torch.equal(load_latents(shard_set, ["rgb"], Encoder(), "a", mirrored=False).latents, alone.latents)
+
+
 def test_latents_plain_and_mirrored(shards: Path) -> None:
     encoder = Encoder()
     names = ["rgb", "depth", "normal"]
