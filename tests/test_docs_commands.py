@@ -1,4 +1,4 @@
-"""README and docs: the command blocks of each page run in their order, at a small size, in a folder that holds a user's files."""
+"""README and docs: the command blocks of each page run in their order, at a small size, among a user's files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from jointnet_cli.cli import app
+from jointnet_cli.model.folder import EMBEDDED
 
 PROJECT = Path(__file__).parents[1]
 PAGES = {path.name: path for path in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]}
@@ -23,12 +23,13 @@ SMALL = [
     (r"--width \d+", "--width 128"),
     (r"--height \d+", "--height 128"),
     (r"(prepare .*)--count \d+", r"\1--count 4"),
-    (r"--count \d+", "--count 1"),
-    (r"( --limit| --ensemble| --splits) \d+", r"\1 2"),
+    (r"(generate .*)--count \d+", r"\1--count 1"),
+    (r" --ensemble \d+", " --ensemble 2"),
+    (r" --limit \d+", " --limit 4"),
     (r"--seeds \d+", "--seeds 1"),
     (r"--max-minutes \d+", "--max-minutes 0.01"),
     (r"evaluate panorama", "evaluate panorama --width 256 --limit 1"),
-    (r"(evaluate (?:depth|normal|generation|depth-to-image|consistency) )(?!.*--limit)", r"\1--limit 2 "),
+    (r"(evaluate (?:depth|normal|generation|depth-to-image|consistency) )(?!.*--limit)", r"\1--limit 4 "),
 ]
 """Sizes of a page and those of the test."""
 REFUSED = {
@@ -36,6 +37,8 @@ REFUSED = {
     "--truth MegaDepth_v1": "no folder MegaDepth_v1",
     "captions_val2014.json": "no file captions_val2014.json",
     "shards/coco": "no complete shards in shards/coco",
+    "checkpoints:runs": "no exported models",
+    "votes-*.json": "no file votes-*.json",
 }
 """Commands whose input is not on this machine, and what they say then."""
 ELSEWHERE = (
@@ -80,11 +83,15 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Image.open(desk / "made/00000_0_reef.image.png") as image:
         for name in ("photo.jpg", "holiday/hills.jpg", "beach.png"):
             image.save(desk / name)
+    for method in ("joint", "direct-extend", "controlnet"):
+        shutil.copytree(desk / "made", desk / "outputs" / method)
     shutil.rmtree(desk / "made")
     mask = Image.new("L", (128, 128))
     mask.paste(255, (40, 40, 90, 90))
     mask.save(desk / "mask.png")
     save_judge(desk / "runs/judge")
+    (desk / "runs/mine").mkdir()
+    (desk / "runs/mine/model").symlink_to(EMBEDDED)
     return desk
 
 
@@ -104,7 +111,7 @@ def run(line: str) -> tuple[int, str]:
 @pytest.mark.usefixtures("small_clips")
 @pytest.mark.parametrize("page", [name for name in PAGES if name != "LOG.md" and commands(PAGES[name])])
 def test_the_commands_of_a_page(page: str, desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(shutil.copytree(desk, tmp_path / "desk"))
+    monkeypatch.chdir(shutil.copytree(desk, tmp_path / "desk", symlinks=True))
     for line in commands(PAGES[page]):
         if line.startswith(ELSEWHERE):
             continue

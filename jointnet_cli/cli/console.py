@@ -75,6 +75,7 @@ def silence_libraries() -> None:
         # The variable is read when the library is imported, the logger counts where it has been already.
         os.environ.setdefault(f"{library.upper()}_VERBOSITY", "error")
         logging.getLogger(library).setLevel(logging.ERROR)
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the damage is reported as an error
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 

@@ -19,7 +19,7 @@ from jointnet_cli.projection import Projection
 if TYPE_CHECKING:
     from jointnet_cli.convert.write import OutputPlan
 
-SUFFIXES = (*IMAGE_SUFFIXES, ".exr", ".npy")
+SUFFIXES = (*IMAGE_SUFFIXES, ".exr", ".npy", ".npz")
 """Endings of the files that are taken from a folder."""
 WEIGHTS = frozenset({".safetensors", ".ckpt", ".bin", ".pt", ".pth", ".zip"})
 MODEL_FILES = ("jointnet.json", "model_index.json", "unet", "jointnet")

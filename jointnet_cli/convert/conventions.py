@@ -13,6 +13,7 @@ from typing import Any
 from jointnet_cli.convert.content import PARTS, Axis, Code, Coverage, DepthMap, Part, Quantity, View, kind_of
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.exr import is_exr, read_attributes
+from jointnet_cli.files.maps import is_array
 from jointnet_cli.files.metadata import read_gpano, read_record
 from jointnet_cli.projection import Projection, Sphere
 from jointnet_cli.scene.scene import DepthScale
@@ -53,7 +54,7 @@ class Conventions:
 
 def record_of(path: Path) -> dict[str, Any]:
     """Return the record in a PNG, EXR, TIFF or JPEG, else of the sidecar beside a file; empty if there is none."""
-    if path.suffix.lower() == ".npy":
+    if is_array(path):
         return _json(_text(path.with_name(path.name + ".json"))) or _sidecar(path)
     return read_record(path) or _json(_comment(path)) or _sidecar(path)
 
@@ -98,7 +99,7 @@ def view_of(path: Path) -> View | None:
 def unstated_view(path: Path) -> View | None:
     """Return the view of a file by GPano, or by the `envmap` of an OpenEXR latitude-longitude map."""
     if not is_exr(path):
-        return None if path.suffix.lower() == ".npy" else read_gpano(path)
+        return None if is_array(path) else read_gpano(path)
     try:
         attributes = read_attributes(path)
     except UserError:
@@ -181,7 +182,7 @@ def _comment(path: Path) -> str:
                 return str(file.pages.first.description)
         with Image.open(path) as picture:
             comment = picture.info.get("comment") or ""
-    except (OSError, ValueError, SyntaxError):
+    except Exception:  # decoders raise exceptions of many types for damaged files
         return ""
     return comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)
 

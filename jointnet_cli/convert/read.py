@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.convert.content import Code, Content, DepthMap, Part, Quantity, SourceOptions, View, kind_of
+from jointnet_cli.convert.content import PARTS, Code, Content, DepthMap, Part, Quantity, SourceOptions, View, kind_of
 from jointnet_cli.convert.conventions import Conventions, axis_words, read_stated, record_of, unstated_view
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.color import srgb_to_linear
@@ -17,16 +17,17 @@ from jointnet_cli.files.decode import read_raster
 from jointnet_cli.files.exr import PICTURE_LAYERS, Exr, is_exr, read_exr
 from jointnet_cli.files.images import read_image, read_text
 from jointnet_cli.files.maps import (
+    ARRAY_NAMES,
     NORMAL_LAYERS,
     DepthNumbers,
+    array_names,
     bounded_disparity,
     depth_numbers,
+    is_array,
     kind_of_channel,
-    normal_channels,
     read_array,
-    read_map,
+    read_normals,
     refuse_channel,
-    unit_normals,
 )
 from jointnet_cli.projection import Projection, Sphere
 from jointnet_cli.scene.scene import DepthScale
@@ -49,10 +50,10 @@ def read_content(path: Path, source: SourceOptions) -> Content:
     content = Content(None, record=record, notes=exr.notes if exr else ())
     for part in _parts(path, source, stated, exr):
         _READERS[part](path, content, source, stated, exr)
-    if exr is None:
+    if exr is None and not is_array(path):
         refuse_channel(path, source.channel)
         refuse_channel(path, source.normal_layer)
-    else:
+    elif exr is not None:
         content.left_out = tuple(name for name in exr.channels if name not in content.used)
     if exr is None and path.suffix.lower() == ".png":
         content.texts = {key: text for key, text in read_text(path).items() if key == "parameters"}
@@ -72,7 +73,11 @@ def _parts(path: Path, source: SourceOptions, stated: Conventions, exr: Exr | No
     """Return which parts a file holds: all of an EXR's, and one of any other file."""
     wanted = source.part
     if exr is None:
-        return [wanted or stated.part or _guess(path)]
+        if (known := wanted or stated.part) is not None:
+            return [known]
+        names = [name.lower() for name in array_names(path)] if is_array(path) else []
+        parts = [part for part in PARTS if len(names) > 1 and set(names) & set(ARRAY_NAMES[part])]
+        return parts or [_guess(path)]
     there: dict[Part, bool] = {
         "image": bool(exr.layers("rgb", *PICTURE_LAYERS)),
         "depth": source.channel is not None or bool(exr.depths()),
@@ -89,8 +94,8 @@ def _parts(path: Path, source: SourceOptions, stated: Conventions, exr: Exr | No
 
 def _guess(path: Path) -> Part:
     """Guess the part: grey is depth, colour an image; arrays of three channels with negative values are normals."""
-    if path.suffix.lower() == ".npy":
-        values = read_array(path)
+    if is_array(path):
+        values = read_array(path, "depth")
         if values.ndim == 3 and values.shape[-1] == 3:
             return "normal" if values.min(initial=0) < 0 else "image"
         return "depth"
@@ -109,7 +114,7 @@ def _read_image(path: Path, content: Content, source: SourceOptions, stated: Con
     if (colours := _float_colours(path)) is not None:
         _take_linear(content, colours[..., :3], "image in floating point, taken for linear light")
         return
-    content.image = srgb_to_linear(_fractions(path) if path.suffix.lower() == ".npy" else read_image(path))
+    content.image = srgb_to_linear(_fractions(path) if is_array(path) else read_image(path))
     content.taken_for["image"] = "image in sRGB"
 
 
@@ -196,18 +201,9 @@ def _relative(
 
 
 def _read_normal(path: Path, content: Content, source: SourceOptions, stated: Conventions, exr: Exr | None) -> None:
-    floats = read_array(path) if path.suffix.lower() == ".npy" else None if exr else _float_colours(path)
-    if exr is not None:
-        channels, notes = normal_channels(exr, source.normal_layer)
-        content.used |= set(channels)
-        content.notes = tuple(dict.fromkeys([*content.notes, *notes]))
-        normal = unit_normals(exr.stack(channels))
-    elif floats is None:
-        normal = read_map(path, "normal").values
-    elif floats.ndim == 3 and floats.shape[-1] == 3:
-        normal = unit_normals(_fractions(path) * 2 - 1 if floats.dtype.kind == "u" else floats.astype(np.float32))
-    else:
-        raise UserError(f"{path} holds no normals: its array is of shape {floats.shape}")
+    normal, channels, notes = read_normals(path, source.normal_layer, exr)
+    content.used |= set(channels)
+    content.notes = tuple(dict.fromkeys([*content.notes, *notes]))
     down = stated.down if source.normals is None else source.normals == "directx"
     content.normal = normal * np.array([1, -1 if down else 1, 1], np.float32)
     content.taken_for["normal"] = "normals, green is down (DirectX)" if down else "normals, green is up (OpenGL)"
@@ -257,7 +253,7 @@ def _centred(span: float, size: tuple[int, int]) -> Sphere:
 
 def _fractions(path: Path) -> NDArray[np.float32]:
     """Return an array (H, W, 3) in [0, 1], full scale = 1."""
-    values = read_array(path)
+    values = read_array(path, "image")
     if values.ndim != 3 or values.shape[-1] != 3 or values.dtype.kind not in "fu":
         raise UserError(f"{path} holds no image: its array is {values.dtype} of shape {values.shape}")
     scale = np.iinfo(values.dtype).max if values.dtype.kind == "u" else 1

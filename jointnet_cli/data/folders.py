@@ -15,7 +15,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import IMAGE_SUFFIXES
 from jointnet_cli.files.text import decode_text, to_json
 
-SOURCE_SUFFIXES = (*IMAGE_SUFFIXES, ".avif", ".gif", ".heic")
+SOURCE_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 
 EARLIER = frozenset(RESULTS) - {"width", "height"}
 """What an earlier download said of its own results; width and height are those of the image that is there."""

@@ -77,10 +77,17 @@ def read_raster(source: Path | bytes, name: str | None = None) -> Raster:
     Raises:
         UserError: missing, damaged, of a kind that is not read, or not an image.
     """
-    with _user_errors(name or str(source)):
+    name = name or str(source)
+    with _user_errors(name):
         data = source.read_bytes() if isinstance(source, Path) else source
         if not tiff.is_tiff(data):
-            return _pillow_raster(data)
+            try:
+                return _pillow_raster(data)
+            except (UnidentifiedImageError, OSError) as error:
+                if (known := _other_format(data)) is None:
+                    raise
+                form, remedy = known
+                raise UserError(f"{name} is {form}, which is not read", remedy) from error
         if not tiff.pillow_reads(data):
             return _tiff_raster(data)
         try:
@@ -168,7 +175,9 @@ def _user_errors(name: str) -> Iterator[None]:
     except IsADirectoryError as error:
         raise UserError(f"{name} is a folder, not an image") from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{name} is not an image", hint="PNG, JPEG, WebP, TIFF and the like are read") from error
+        raise UserError(
+            f"{name} is not an image", hint="PNG, JPEG, WebP, AVIF, JPEG 2000, TIFF and OpenEXR are read"
+        ) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{name} cannot be read: {error}") from error
 
@@ -178,7 +187,45 @@ def _tiff_raster(data: bytes) -> Raster:
     return Raster(samples, profile, orientation=orientation, maximum=maximum)
 
 
+def _other_format(data: bytes) -> tuple[str, str] | None:
+    """Return the name of a format that is not read, with a remedy; `None` if it is unknown."""
+    start, brand = data[:16], data[8:12] if data[4:8] == b"ftyp" else b""
+    if brand in _HEIF:
+        return "HEIC", "convert it to PNG or JPEG, or install the extra jointnet-cli[heif] (pillow-heif)"
+    if brand:
+        known = "AVIF, for which this Pillow has no decoder" if brand[:3] == b"avi" else "a video"
+        return known, "convert it to PNG or JPEG" if brand[:3] == b"avi" else "save one of its frames as PNG"
+    return next((known for magic, *known in _OTHER_FORMATS if magic in start), None)  # type: ignore[return-value]
+
+
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""Brands of HEIF files, most of them HEIC."""
+
+_EXPORT = "export it as PNG, TIFF or JPEG"
+_OTHER_FORMATS = (
+    (b"\xff\x0a", "JPEG XL", _EXPORT),
+    (b"JXL \r\n", "JPEG XL", _EXPORT),
+    (b"8BPS", "a Photoshop document", _EXPORT),
+    (b"%PDF", "a PDF document", _EXPORT),
+    (b"<svg", "an SVG drawing", _EXPORT),
+    (b"<?xml", "an XML document", _EXPORT),
+    (b"#?RADIANCE", "a Radiance HDR image", "convert it to OpenEXR or PNG"),
+    (b"#?RGBE", "a Radiance HDR image", "convert it to OpenEXR or PNG"),
+    (b"v/1\x01", "an OpenEXR file", "convert it first: jointnet convert FILE --to png"),
+    (b"\x93NUMPY", "a NumPy array", "convert it first: jointnet convert FILE --to png"),
+    (b"PK\3\4", "a zip archive, or an npz that is not named .npz", "unpack it and name the image"),
+    (b"glTF", "a mesh", "name the image it was made from"),
+    (b"FUJIFILMCCD-RAW", "a camera's raw file", _EXPORT),
+)
+"""The bytes by which a format is known, its name and a remedy."""
+
+
 def _pillow_raster(data: bytes) -> Raster:
+    if data[8:12] in _HEIF:
+        with suppress(ImportError):
+            from pillow_heif import register_heif_opener
+
+            register_heif_opener()
     picture = Image.open(BytesIO(data))
     other = _other_tiles(picture)
     split = [tile.args for tile in picture.tile] == [_GREY_ALPHA]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +15,7 @@ from numpy.typing import NDArray
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.decode import read_raster, read_samples
 from jointnet_cli.files.exr import Exr, is_exr, read_exr
+from jointnet_cli.files.orientation import turned_components
 from jointnet_cli.modality import NEAR_QUANTILE, SKY_LENGTH, DepthKind
 
 NO_HIT = 1e9
@@ -57,11 +61,11 @@ class DepthNumbers(NamedTuple):
 def read_map(path: Path, modality: str, kind: DepthKind = "auto", channel: str | None = None) -> MapFile:
     """Read a map of the modality `depth` or `normal`.
 
-    Depth: grey images of 8 and 16 bits (or grey stored as colour), 32-bit TIFF, `.npy`, and EXR (`Exr.depths` says which
-    channel). `kind` says whether the numbers are disparity (near is large) or distance (near is small); `auto` goes by the
-    channel's name, takes grey of 8 and 16 bits for disparity, and all other numbers, of whatever type, for disparity within
-    [0, 1] and for distance beyond. Normals: RGB of 8 and 16 bits, `(n + 1) / 2`, and EXR with `X`, `Y`, `Z` of a layer
-    `normal` or `N`, in camera space. `channel` names another channel of an EXR, of normals the layer.
+    Depth: grey images of 8 and 16 bits (or grey stored as colour), TIFF of other numbers, `.npy`, `.npz`, and EXR
+    (`Exr.depths` says which channel). `kind` says whether the numbers are disparity (near is large) or distance (near is
+    small); `auto` goes by the channel's name, takes grey of 8 and 16 bits for disparity, and all other numbers for
+    disparity within [0, 1] and for distance beyond. Normals (`read_normals`) are in camera space. `channel` names another
+    channel of an EXR or array of an `.npz`, of normals the layer.
 
     Raises:
         UserError: a file that cannot be read, or that holds no such map; a `channel` that it does not have.
@@ -174,9 +178,9 @@ def depth_numbers(path: Path, channel: str | None = None) -> DepthNumbers:
     """
     if is_exr(path):
         return _exr_numbers(path, channel)
+    if is_array(path):
+        return _array_numbers(path, channel)
     refuse_channel(path, channel)
-    if path.suffix.lower() == ".npy":
-        return _npy_numbers(path)
     raster = read_raster(path)
     samples = raster.fractions()
     if samples.shape[-1] > 2 and np.ptp(samples[..., :3], axis=-1).max() > 0:
@@ -193,7 +197,9 @@ def depth_numbers(path: Path, channel: str | None = None) -> DepthNumbers:
 def refuse_channel(path: Path, channel: str | None) -> None:
     """Raise `UserError` if a channel is named, for a file that is not an EXR."""
     if channel is not None:
-        raise UserError(f"{path} has no channel {channel}: only OpenEXR files have named channels", "leave it out")
+        raise UserError(
+            f"{path} has no channel {channel}: only OpenEXR and npz files have named channels", "leave it out"
+        )
 
 
 def _exr_numbers(path: Path, channel: str | None) -> DepthNumbers:
@@ -216,25 +222,92 @@ def _other_choices(flag: str, others: Sequence[str]) -> tuple[str, ...]:
     return (f"{flag} takes {' or '.join(others)} instead",) if others else ()
 
 
-def read_array(path: Path) -> NDArray[Any]:
-    """Open the array of an `.npy` file, mapped into memory. Raises `UserError` if the file holds anything else."""
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    if not isinstance(values, np.ndarray):
-        raise UserError(f"{path} is an archive of arrays (npz)", "save the one array with numpy.save")
+def is_array(path: Path) -> bool:
+    """Return whether a file is named as NumPy's are: `.npy` or `.npz`."""
+    return path.suffix.lower() in (".npy", ".npz")
+
+
+def array_names(path: Path) -> list[str]:
+    """Return the names of the arrays in an `.npz` file; empty for any other file."""
+    with _open_arrays(path) as arrays:
+        return [] if isinstance(arrays, np.ndarray) else list(arrays.files)
+
+
+def read_array(path: Path, part: str, name: str | None = None) -> NDArray[Any]:
+    """Read an array of an `.npy` or `.npz` file as (H, W) or (H, W, C), without axes of length 1, channels last.
+
+    Args:
+        path: the file.
+        part: `image`, `depth` or `normal`: of several arrays the one with a name that means it (`ARRAY_NAMES`) is read.
+        name: the array of an `.npz` file to read instead.
+
+    Raises:
+        UserError: a file that cannot be read or holds no such array.
+    """
+    values: NDArray[Any]
+    with _open_arrays(path) as arrays:
+        if isinstance(arrays, np.ndarray):
+            refuse_channel(path, name)
+            values = arrays
+        else:
+            chosen = name or _array_of(part, arrays.files)
+            if chosen not in arrays.files:
+                message = (
+                    f"{path} has no array {name}" if name else f"{path} holds several arrays, and none is named {part}"
+                )
+                raise UserError(message, f"pass --channel NAME; its arrays are {', '.join(arrays.files)}")
+            values = arrays[chosen]
+    while values.ndim > 3 and values.shape[0] == 1:
+        values = values[0, ...]
+    if values.ndim == 3 and values.shape[-1] != 3:
+        if values.shape[0] == 1:
+            return values[0, ...]
+        if values.shape[-1] == 1:
+            return values[..., 0]
+        if values.shape[0] == 3:
+            return np.moveaxis(values, 0, -1)
     return values
 
 
-def _npy_numbers(path: Path) -> DepthNumbers:
-    values = read_array(path)
-    if values.ndim == 3:  # with an axis for the batch or the channel, of length one
-        values = values.squeeze(tuple(axis for axis in (0, 2) if values.shape[axis] == 1)[:1])
+ARRAY_NAMES = {
+    "image": ("image", "rgb"),
+    "depth": ("disparity", "depth", "distance", "z"),
+    "normal": ("normal", "normals"),
+}
+"""Names of arrays in an `.npz` file by what they hold, in lower case."""
+
+
+def _array_of(part: str, names: Sequence[str]) -> str | None:
+    """Return the array that holds a part: the only one, or the first by its name."""
+    if len(names) == 1:
+        return names[0]
+    return next((name for word in ARRAY_NAMES[part] for name in names if name.lower() == word), None)
+
+
+@contextmanager
+def _open_arrays(path: Path) -> Iterator[Any]:
+    """Open a NumPy file without reading its arrays. Raises `UserError` if it holds anything but arrays of numbers."""
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        with loaded if isinstance(loaded, np.lib.npyio.NpzFile) else nullcontext(loaded) as arrays:
+            yield arrays
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        hint = "save an array of numbers with numpy.save or numpy.savez"
+        raise UserError(f"{path} is not a NumPy file of numbers, or it is damaged", hint) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def _array_numbers(path: Path, name: str | None) -> DepthNumbers:
+    values = read_array(path, "depth", name)
     if values.ndim != 2 or values.dtype.kind not in "fui":
-        raise UserError(f"{path} holds no depth: its array is {values.dtype} of shape {values.shape}")
+        raise UserError(
+            f"{path} holds no depth: its array is {values.dtype} of shape {values.shape}", "depth has the shape (H, W)"
+        )
+    named = name or _array_of("depth", array_names(path))
     with np.errstate(over="ignore"):  # beyond float32 lies infinity
-        return DepthNumbers(values.astype(np.float32), None if values.dtype.kind == "f" else 1)
+        numbers = values.astype(np.float32)
+    return DepthNumbers(numbers, None if values.dtype.kind == "f" else 1, named if kind_of_channel(named) else None)
 
 
 def normal_channels(exr: Exr, layer: str | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -255,17 +328,51 @@ def normal_channels(exr: Exr, layer: str | None = None) -> tuple[tuple[str, ...]
     return found[0], exr.notes + _other_choices("--normal-layer", others)
 
 
-def _read_normal(path: Path, layer: str | None) -> MapFile:
-    if is_exr(path):
-        exr = read_exr(path)
+def read_normals(
+    path: Path, layer: str | None = None, exr: Exr | None = None
+) -> tuple[NDArray[np.float32], tuple[str, ...], tuple[str, ...]]:
+    """Read unit normals (H, W, 3), zero where there is none; also return the channels of an EXR, and notes.
+
+    Args:
+        path: an EXR, an array or TIFF of vectors in floating point, or an image of (n + 1) / 2. Vectors turn with an image
+            that states an orientation.
+        layer: another layer of an EXR, or array of an `.npz` file, than the one named after normals.
+        exr: the content of the file, if it has been read.
+
+    Raises:
+        UserError: a file that cannot be read or holds no normals.
+    """
+    if exr is not None or is_exr(path):
+        exr = exr or read_exr(path)
         channels, notes = normal_channels(exr, layer)
-        meaning = f"normals (channels {', '.join(channels)}), taken as camera space"
-        return MapFile(unit_normals(exr.stack(channels)), meaning + "".join(f"; {note}" for note in notes))
-    refuse_channel(path, layer)
-    samples = read_samples(path)
-    if samples.shape[-1] < 3:
-        raise UserError(f"{path} is grey, not a normal map", hint="normals are red, green and blue: (n + 1) / 2")
-    vectors = samples[..., :3] * 2 - 1
-    if samples.shape[-1] == 4:
-        vectors[samples[..., 3] < 0.5] = 0
-    return MapFile(unit_normals(vectors), "normals, taken as camera space")
+        return unit_normals(exr.stack(channels)), channels, notes
+    orientation = 1
+    if is_array(path):
+        samples = read_array(path, "normal", layer)
+        if samples.ndim != 3 or samples.shape[-1] != 3 or samples.dtype.kind not in "fu":
+            raise UserError(
+                f"{path} holds no normals: its array is {samples.dtype} of shape {samples.shape}",
+                "normals have the shape (H, W, 3)",
+            )
+        full = np.iinfo(samples.dtype).max if samples.dtype.kind == "u" else None
+    else:
+        refuse_channel(path, layer)
+        raster = read_raster(path)
+        samples, orientation = raster.samples, raster.orientation
+        if samples.shape[-1] < 3:
+            raise UserError(f"{path} is grey, not a normal map", hint="normals are red, green and blue: (n + 1) / 2")
+        if not raster.has_scale and samples.dtype.kind != "f":
+            raise UserError(f"{path} has colours of no known range", "convert it to 8 or 16 bits, or to OpenEXR")
+        full = np.iinfo(samples.dtype).max if raster.has_scale else None
+    vectors = samples[..., :3].astype(np.float32)
+    if full is not None:
+        vectors = vectors / np.float32(full) * 2 - 1
+    if full is not None and samples.shape[-1] == 4:
+        vectors[samples[..., 3] < full / 2] = 0
+    return unit_normals(turned_components(vectors, orientation)), (), ()
+
+
+def _read_normal(path: Path, layer: str | None) -> MapFile:
+    values, channels, notes = read_normals(path, layer)
+    origin = f" (channels {', '.join(channels)})" if channels else ""
+    return MapFile(values, f"normals{origin}, taken as camera space" + "".join(f"; {note}" for note in notes))

@@ -21,8 +21,14 @@ def turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 def turned_vectors(vectors: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Turn camera-space vectors (H, W, 3), x right and y up, with their image."""
-    upright = turned(vectors, orientation)
-    x, y, z = np.moveaxis(upright, -1, 0)
+    return turned_components(turned(vectors, orientation), orientation)
+
+
+def turned_components(vectors: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn the x and y of vectors (H, W, 3) whose pixels are upright already."""
+    if orientation not in range(2, 9):
+        return vectors
+    x, y, z = np.moveaxis(vectors, -1, 0)
     if orientation in SIDEWAYS:
         x, y = -y, -x
     x_sign, y_sign = -1 if orientation in (2, 3, 6, 7) else 1, -1 if orientation in (3, 4, 7, 8) else 1

@@ -52,9 +52,9 @@ def check_free(paths: Iterable[Path], overwrite: bool) -> None:
             raise UserError(f"{existing} cannot be written to", hint="choose another folder with --out")
 
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-"""Raster images that every command reads; of two files with one key the first in this order is read."""
-"""What counts as a photo inside a folder; a file that is named itself may have any suffix."""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".heic")
+"""Suffixes of photos in folders; of two files with one key the first in this order is read. A file that is named itself may
+have any suffix."""
 
 
 def list_photos(names: Iterable[str]) -> list[Path]:

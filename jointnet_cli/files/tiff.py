@@ -89,7 +89,7 @@ def _first_page(data: bytes) -> TiffPage:
         with tifffile.TiffFile(BytesIO(data)) as file:
             return file.pages.first
     except Exception as error:  # tifffile raises exceptions of many types for damaged files
-        raise ValueError(f"damaged TIFF: {error}") from error
+        raise ValueError("the TIFF is damaged") from error
 
 
 def _full_scale(values: NDArray[Any], page: TiffPage, colours: int) -> NDArray[np.uint16]:

@@ -205,7 +205,7 @@ def unpack(archive: Path) -> Path:
                     _extract(content, entry, new)
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
             raise UserError(f"{archive} cannot be unpacked: {error}", hint="copy or download it again") from error
-    return _root(folder)
+    return _root(folder, archive)
 
 
 def _trusted(content: zipfile.ZipFile, archive: Path) -> list[zipfile.ZipInfo]:
@@ -217,7 +217,12 @@ def _trusted(content: zipfile.ZipFile, archive: Path) -> list[zipfile.ZipInfo]:
             raise UserError(f"{archive} is refused: its entry {entry.filename} leads out of its folder")
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise UserError(f"{archive} is refused: its entry {entry.filename} is a link")
-    kept = [entry for entry in entries if PurePosixPath(entry.filename).suffix in SUFFIXES]
+    kept = [
+        entry
+        for entry in entries
+        if PurePosixPath(entry.filename).suffix in SUFFIXES
+        and not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(entry.filename).parts)
+    ]
     if sum(entry.file_size for entry in kept) > LIMIT:
         raise UserError(f"{archive} is refused: it unpacks to more than {LIMIT // 2**30} GiB")
     return kept
@@ -231,10 +236,22 @@ def _extract(content: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> 
         shutil.copyfileobj(source, sink, 1 << 20)
 
 
-def _root(folder: Path) -> Path:
-    """Return the folder itself, or the one folder that all of it is in."""
-    children = list(folder.iterdir())
-    return children[0] if len(children) == 1 and children[0].is_dir() else folder
+def _root(folder: Path, archive: Path) -> Path:
+    """Return the outermost folder that holds a model; without any, the folder itself.
+
+    Raises:
+        UserError: several models.
+    """
+    level = [folder]
+    while level:
+        models = [place for place in level if is_published(place) or (place / "model_index.json").is_file()]
+        if len(models) > 1:
+            names = ", ".join(sorted(str(place.relative_to(folder)) for place in models))
+            raise UserError(f"{archive} holds several models: {names}", hint="unpack it and name one of the folders")
+        if models:
+            return models[0]
+        level = [child for place in level for child in place.iterdir() if child.is_dir()]
+    return folder
 
 
 def models_dir() -> Path:

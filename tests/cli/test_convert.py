@@ -306,3 +306,12 @@ def test_a_tiff_by_another_reader(convert, disparity):
     metres = 1 + stored / 65535 * 29
     given = np.rint(disparity * 65535) / 65535
     np.testing.assert_allclose(metres, 1 / (given * (1 - 1 / 30) + 1 / 30), atol=0.51 * 29 / 65535)
+
+
+def test_an_npz_of_several_maps_becomes_a_file_for_each(convert):
+    normals = np.zeros((4, 6, 3), np.float32) + np.float32([0, 0, 1])
+    np.savez("all.npz", rgb=np.full((4, 6, 3), 0.5, np.float32), disparity=np.full((1, 4, 6), 0.25), normals=normals)
+    ran = convert("all.npz", "--to", "npy", "--out", "o")
+    assert ran.stdout.split()[::2] == ["o/all.image.npy", "o/all.depth.npy", "o/all.normal.npy"]
+    assert np.load("o/all.depth.npy")[0, 0] == 0.25 and np.load("o/all.normal.npy")[0, 0].tolist() == [0, 0, 1]
+    assert np.load("o/all.image.npy")[0, 0, 0] == pytest.approx(0.5, abs=1e-6)

@@ -165,7 +165,7 @@ def test_convert_says_which_channel_it_took_and_takes_another(invoke) -> None:
         (["--channel", "Z"], "--channel has no effect: no depth file is given"),
         (["--depth", "z.exr", "--channel", "Y"], "z.exr has no channel Y"),
         (["--depth", "z.exr", "--normal-layer", "N"], "--normal-layer has no effect: no normal file is given"),
-        (["--depth", "grey.png", "--channel", "Z"], "only OpenEXR files have named channels"),
+        (["--depth", "grey.png", "--channel", "Z"], "only OpenEXR and npz files have named channels"),
     ],
 )
 def test_image_commands_refuse_flags_without_an_effect(invoke, arguments: list[str], words: str) -> None:

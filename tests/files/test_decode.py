@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image
 
+from jointnet_cli.errors import UserError
 from jointnet_cli.files.decode import has_deep_colour, read_samples
 from jointnet_cli.files.images import read_image
 
@@ -99,3 +100,31 @@ def test_as_many_channels_as_the_picture_has(folder: Path, mode: str, channels: 
     Image.new(mode, (3, 2)).save(path)
     assert read_samples(path).shape == (2, 3, channels)
     assert not has_deep_colour(Image.open(path))
+
+
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is HEIC"),
+        (b"\xff\x0a\x7f", "is JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "is JPEG XL"),
+        (b"\0\0\0\x18ftypisom", "is a video"),
+        (b"<svg xmlns=", "is an SVG drawing"),
+        (b"\x93NUMPY", "is a NumPy array"),
+        (b"v/1\x01", "is an OpenEXR file"),
+        (b"II*\0\0\0\0\0", "cannot be read: the TIFF is damaged"),
+        (b"words", "is not an image"),
+    ],
+)
+def test_formats_that_are_not_read_are_refused_by_name(folder: Path, start: bytes, name: str) -> None:
+    (folder / "other").write_bytes(start + bytes(64))
+    with pytest.raises(UserError, match=rf"other {name}") as caught:
+        read_samples(folder / "other")
+    assert caught.value.hint or "TIFF" in name
+
+
+def test_heic_is_read_with_its_extra(folder: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    image = Image.new("RGB", (16, 16), (200, 30, 60))
+    heif.from_pillow(image).save(folder / "a.heic", quality=100)
+    assert np.abs(read_samples(folder / "a.heic")[0, 0] * 255 - (200, 30, 60)).max() < 4

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import OpenEXR
 import pytest
+import tifffile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -176,11 +177,47 @@ def test_transparency_of_depth_is_ignored_and_said(folder: Path) -> None:
     np.testing.assert_allclose(read.values, [[100 / 255, 50 / 255]])
 
 
-def test_an_archive_is_no_array(folder: Path) -> None:
-    np.savez(folder / "archive.npz", depth=np.ones((2, 2)))
-    (folder / "archive.npz").rename(folder / "archive.npy")
-    with pytest.raises(UserError, match=r"archive\.npy is an archive of arrays \(npz\)"):
-        read_map(folder / "archive.npy", "depth")
+@pytest.mark.parametrize("shape", [(2, 2), (1, 2, 2), (2, 2, 1), (1, 1, 2, 2), (1, 2, 2, 1)])
+def test_axes_of_length_one_are_dropped(folder: Path, shape: tuple[int, ...]) -> None:
+    np.save(folder / "batch.npy", DISTANCE.reshape(shape))
+    assert np.array_equal(depth_numbers(folder / "batch.npy").values, DISTANCE)
+
+
+def test_an_archive_gives_its_only_array_or_the_one_with_a_name(folder: Path) -> None:
+    np.savez(folder / "one.npz", DISTANCE / 1e11)
+    np.savez_compressed(folder / "named.npz", Image=np.zeros((2, 2, 3)), Depth=DISTANCE, other=DISTANCE * 2)
+    np.savez(folder / "unnamed.npz", DISTANCE, DISTANCE)
+    assert depth_numbers(folder / "one.npz").kind == "disparity"
+    named = depth_numbers(folder / "named.npz")
+    assert np.array_equal(named.values, DISTANCE) and (named.channel, named.kind) == ("Depth", "distance")
+    assert np.array_equal(depth_numbers(folder / "named.npz", "other").values, DISTANCE * 2)
+    with pytest.raises(UserError, match="holds several arrays, and none is named depth") as caught:
+        depth_numbers(folder / "unnamed.npz")
+    assert caught.value.hint == "pass --channel NAME; its arrays are arr_0, arr_1"
+    with pytest.raises(UserError, match=r"named\.npz has no array Z"):
+        depth_numbers(folder / "named.npz", "Z")
+
+
+VECTORS = np.array([[[0, 0, 1], [0.6, 0.8, 0]], [[0, 0, 0], [-1, 0, 0]]], np.float32)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_normals_in_floating_point(folder: Path, dtype: str) -> None:
+    values = VECTORS.astype(dtype)
+    tifffile.imwrite(folder / "n.tiff", values, photometric="rgb")
+    np.save(folder / "n.npy", np.moveaxis(values, -1, 0)[None])
+    np.savez(folder / "n.npz", depth=DISTANCE, normals=values)
+    for name in ("n.tiff", "n.npy", "n.npz"):
+        np.testing.assert_allclose(read_map(folder / name, "normal").values, VECTORS, atol=1e-3)
+
+
+def test_normals_turn_with_their_image(folder: Path) -> None:
+    image = Image.fromarray(np.array([[[255, 128, 128], [128, 255, 128]]], np.uint8))  # right, then up
+    exif = Image.Exif()
+    exif[274] = 6  # turned by 90 degrees clockwise to be upright
+    image.save(folder / "turned.png", exif=exif)
+    turned = read_map(folder / "turned.png", "normal").values
+    assert turned.round().tolist() == [[[0, -1, 0]], [[1, 0, 0]]]  # down, then right
 
 
 FULL_SCALE = {
@@ -257,7 +294,7 @@ def test_the_channel_can_be_named(folder: Path) -> None:
         read_map(path, "depth", channel="depht.Z")
     assert raised.value.hint == "did you mean depth.Z? it has P.X, P.Z, Z, depth.Z"
     np.save(folder / "plain.npy", DISTANCE)
-    with pytest.raises(UserError, match="only OpenEXR files have named channels"):
+    with pytest.raises(UserError, match="only OpenEXR and npz files have named channels"):
         read_map(folder / "plain.npy", "depth", channel="Z")
 
 
@@ -340,7 +377,7 @@ def test_where_a_normal_map_is_transparent_there_is_none(folder: Path) -> None:
         ("colour.exr", "normal", "holds no normals"),
         ("words.png", "depth", "is not an image"),
         ("missing.exr", "depth", "does not exist"),
-        ("words.npy", "depth", "cannot be read"),
+        ("words.npy", "depth", "is not a NumPy file of numbers"),
         ("volume.npy", "depth", r"shape \(2, 2, 3\)"),
         ("nothing.npy", "depth", "no finite numbers"),
     ],
@@ -359,7 +396,7 @@ def test_what_is_no_map_is_a_users_mistake(folder: Path, name: str, modality: st
 
 def test_an_array_with_code_in_it_is_not_run(folder: Path) -> None:
     np.save(folder / "objects.npy", np.array([[{}]], dtype=object), allow_pickle=True)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is not a NumPy file of numbers"):
         read_map(folder / "objects.npy", "depth")
 
 

@@ -55,6 +55,27 @@ def test_a_zip_file_opens_like_its_folder(tiny_folder: Folders, published: Path,
     assert marker.stat().st_mtime_ns == unpacked  # not unpacked again
 
 
+def test_stray_files_beside_the_model_of_a_zip_file_are_ignored(
+    tiny_folder: Folders, published: Path, tmp_path: Path
+) -> None:
+    packed, base = pack(tmp_path / "model.zip", published, "a/release"), str(tiny_folder("depth"))
+    with zipfile.ZipFile(packed, "a") as opened:
+        for name in ("README.json", "a/notes.txt", "a/.DS_Store", "__MACOSX/a/._release", "a/samples/grid.json"):
+            opened.writestr(name, "{}")
+        opened.writestr("__MACOSX/a/release/unet/._config.json", "{}")
+    found = find_model(str(packed), base)
+    assert found.weights_hash() == find_model(str(published), base).weights_hash()
+    assert found.path.parts[-2:] == ("a", "release") and not list(found.path.rglob("._*"))
+
+
+def test_a_zip_file_of_several_models_is_refused(published: Path, tmp_path: Path) -> None:
+    packed = pack(tmp_path / "models.zip", published, "one")
+    with zipfile.ZipFile(packed, "a") as opened:
+        opened.writestr("two/model_index.json", "{}")
+    with pytest.raises(UserError, match="holds several models: one, two"):
+        find_model(str(packed), "base")
+
+
 @pytest.mark.parametrize("name", ["../evil.json", "/evil.json", "unet/../../evil.json", "..\\evil.json", "C:evil.json"])
 def test_a_zip_file_that_leads_out_is_refused(published: Path, tmp_path: Path, name: str) -> None:
     packed = pack(tmp_path / "model.zip", published)
