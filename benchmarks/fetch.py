@@ -83,7 +83,7 @@ def serve(answers: Connection, stop: object) -> None:
 def ours(urls: Path, out: Path, concurrency: int) -> list[str]:
     """The command line of `jointnet prepare`."""
     return [
-        *(sys.executable, "-m", "jointnet_cli", "prepare", "--source", str(urls), "--out", str(out), "--quiet"),
+        *(sys.executable, "-m", "jointnet_cli", "prepare", str(urls), "--out", str(out), "--quiet"),
         *("--size", str(SIZE), "--shard-size", str(SHARD), "--allow-private-hosts"),
         *("--concurrency", str(concurrency), "--per-host", str(concurrency)),
     ]

@@ -65,13 +65,13 @@ def make_metadata(folder: Path, rows: int, parts: int) -> Path:
 
 def measure(source: Path) -> dict[str, object]:
     """Filter one source in this process."""
-    from jointnet_cli.data.plan import build_plan
-    from jointnet_cli.data.settings import prepare_settings
+    from jointnet_cli.data.build import build_plan
+    from jointnet_cli.data.settings import Source, prepare_settings
 
     settings = prepare_settings("prepare/coyo")
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
         started, before = time.monotonic(), os.times()
-        plan = build_plan(str(source), settings, Path(folder))
+        plan = build_plan(Source((str(source),)), settings, Path(folder))
         seconds, after = time.monotonic() - started, os.times()
     rows = plan.funnel["rows read"]
     return {

@@ -26,7 +26,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
     **{image_command(task): task.example for task in TASKS.values()},
     view: "jointnet view outputs/00000_0_ocean-reef.rgbdn.exr",
     convert: "jointnet convert reef.rgbdn.exr --to exr --as distance --near 1 --far 30",
-    prepare: "jointnet prepare --source worlds --count 20000 --out shards",
+    prepare: "jointnet prepare worlds --count 20000 --out shards",
     train: "jointnet train diorama/base --max-minutes 30",
     doctor: "jointnet doctor",
 }
@@ -40,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _command, _example in EXAMPLES.items():
-    app.command(cls=Command, epilog=f"Example: {_example}", no_args_is_help=_command is not doctor)(
+    app.command(cls=Command, epilog=f"Example: {_example}", no_args_is_help=_command not in (doctor, prepare))(
         expand_flags(_command)
     )
 app.add_typer(models)

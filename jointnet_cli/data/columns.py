@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from jointnet_cli.data.sql import literal, quoted, without_nan
 from jointnet_cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,16 +64,6 @@ class Purpose:
     """Columns that must not be left out."""
     earlier: Mapping[str, Collection[str]] = field(default_factory=dict)
     """Column -> columns that are preferred to it: it is used in the rows where they have no value."""
-
-
-def quoted(name: str) -> str:
-    """Return a column's name in SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """Return a string in SQL."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def is_plain(kind: str) -> bool:
@@ -178,15 +169,6 @@ def _value(column: str, kind: str) -> str:
     if kind == "JSON":
         return f"({quoted(column)} ->> '$')"
     return without_nan(quoted(column)) if kind in FLOATS else quoted(column)
-
-
-def without_nan(value: str) -> str:
-    """Return SQL of a number, NULL for not-a-number.
-
-    DuckDB answers `isnan` and a comparison with 'nan' from a parquet file's minimum and maximum, which leave NaN out. It does
-    not answer `isfinite` from them.
-    """
-    return f"if(isfinite({value}) OR isinf({value}), {value}, NULL)"
 
 
 def _type(

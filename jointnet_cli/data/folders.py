@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from jointnet_cli.data.rows import HIDDEN, OFFSET, RESULTS, SIZE, TAR
-from jointnet_cli.data.shards.format import Faults, record_caption, scan
+from jointnet_cli.data.shards.archive import open_tar, scan
+from jointnet_cli.data.shards.format import Faults, record_caption
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import IMAGE_SUFFIXES
 from jointnet_cli.files.text import decode_text, to_json
@@ -38,13 +39,14 @@ def write_index(entries: Iterable[dict[str, Scalar]], path: Path) -> None:
         raise UserError("there are no images in the source", hint=f"images are {', '.join(sorted(SOURCE_SUFFIXES))}")
 
 
-def images_below(folder: Path) -> Iterator[dict[str, Scalar]]:
-    """Yield every image below a folder in the order of its path, captioned by the `.txt` or `.json` beside it."""
+def images_below(places: Iterable[Path]) -> Iterator[dict[str, Scalar]]:
+    """Yield images, and every image below folders in the order of its path, captioned by the `.txt` or `.json` beside it."""
     garbled: list[str] = []
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SOURCE_SUFFIXES and not any(
-            part.startswith(".") for part in path.relative_to(folder).parts
-        ):
+    for place in places:
+        for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            hidden = any(part.startswith(".") for part in path.relative_to(place).parts)
+            if path.suffix.lower() not in SOURCE_SUFFIXES or hidden:
+                continue
             text, record = path.with_suffix(".txt"), path.with_suffix(".json")
             fields = (
                 _record(record.read_bytes(), str(record), caption_needed=not text.is_file()) if record.is_file() else {}
@@ -61,13 +63,10 @@ def images_in_shards(shards: Iterable[Path]) -> Iterator[dict[str, Scalar]]:
     garbled: list[str] = []
     for shard in shards:
         faults = Faults()
-        try:
-            with tarfile.open(shard, "r:") as tar:
-                for key, sample in scan(tar):
-                    faults.note(key, sample)
-                    yield from _image_of(tar, shard, key, sample, garbled)
-        except tarfile.TarError as error:
-            raise UserError(f"{shard}: not a plain tar file: {error}") from error
+        with open_tar(shard) as tar:
+            for key, sample in scan(tar):
+                faults.note(key, sample)
+                yield from _image_of(tar, shard, key, sample, garbled)
         faults.warn(shard)
     _warn_of_garbled(garbled)
 

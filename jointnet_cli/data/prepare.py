@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from jointnet_cli.data.job import PrepareJob, Show, Tally
+from jointnet_cli.data.shards.writer import finish_killed
 from jointnet_cli.data.web.download import download_shards
 from jointnet_cli.data.worlds.dataset import render_shards
 from jointnet_cli.errors import UserError
@@ -30,6 +31,7 @@ def prepare(job: PrepareJob, show: Show | None = None) -> Tally:
     Raises:
         UserError: Ray is not installed, or the cluster does not answer.
     """
+    finish_killed(job.out)
     tally = Tally(total=sum(map(job.missing, job.shards)))
     show = show or (lambda tally: None)
     if job.cluster is None:

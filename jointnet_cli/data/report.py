@@ -12,7 +12,8 @@ from typing import Any
 from jointnet_cli.data.plan import Plan
 from jointnet_cli.data.rows import SUCCESS
 from jointnet_cli.data.settings import PrepareSettings
-from jointnet_cli.data.shards.format import IMAGES, complete_shards, read_entries, read_stats
+from jointnet_cli.data.shards.archive import read_entries
+from jointnet_cli.data.shards.format import IMAGES, complete_shards, read_stats
 from jointnet_cli.files.atomic import atomic_file, write_text
 from jointnet_cli.files.text import to_json
 

@@ -30,8 +30,53 @@ OPT_OUT = ("noai", "noimageai", "noindex", "noimageindex")
 LARGEST_PIXELS = 178_000_000
 """Where Pillow itself refuses to open an image."""
 
+WORLDS = "worlds"
+"""The word for rendered scenes as a source. A folder of this name is `./worlds`."""
+
+COYO = "prepare/coyo"
+"""The recipe of a preparation without a source, and of tables with COYO's columns."""
+
+SCHEMES = ("hf://", "s3://", "https://", "http://")
+
 WORLD_DEFAULTS = {"image": {"size": 128}, "shards": {"size": 500}}
 """Defaults of rendered worlds that are not those of images."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What samples are made from: rendered worlds, or images that tables, folders and shards name.
+
+    Raises:
+        UserError: worlds together with anything else.
+    """
+
+    names: tuple[str, ...]
+    """`worlds`, or paths, patterns and addresses of one kind."""
+
+    def __post_init__(self) -> None:
+        if WORLDS in self.names and len(self.names) > 1:
+            raise UserError(
+                f"{WORLDS} cannot be combined with other sources", hint=f"./{WORLDS} is the folder of this name"
+            )
+
+    def __str__(self) -> str:
+        return self.names[0] if len(self.names) == 1 else f"{self.names[0]} and {len(self.names) - 1} more"
+
+    @property
+    def is_worlds(self) -> bool:
+        """Whether the images are rendered."""
+        return self.names == (WORLDS,)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether some of it lies on another machine."""
+        return any(name.startswith(SCHEMES) for name in self.names)
+
+    @property
+    def recorded(self) -> str | list[str]:
+        """Names that mean the same from every folder."""
+        names = [name if "://" in name else str(Path(name).absolute()) for name in self.names]
+        return names[0] if len(names) == 1 else names
 
 
 _Bound = partial(Param, panel="Filter", shown="recipe's")
@@ -183,6 +228,8 @@ class PrepareSettings:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     description: str = ""
+    source: str = ""
+    """What a command without a source reads: `worlds`, a path, a pattern or an address. A table `worlds` implies the first."""
     columns: dict[str, str] = field(default_factory=dict)
     """Our name of a column -> the source's. Needed only where the two differ: `url`, `caption` and COYO's names."""
     filter: FilterSettings = FilterSettings()
@@ -229,7 +276,7 @@ def prepare_settings(
     overrides: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
     *,
-    worlds: bool = False,
+    worlds: bool | None = None,
 ) -> PrepareSettings:
     """Merge defaults, recipe, `--set` and flags, later ones winning, and validate the result once.
 
@@ -237,7 +284,7 @@ def prepare_settings(
         recipe: a TOML file, or the name of a shipped recipe.
         overrides: `table.key=value` settings that replace the file's; values are TOML, bare words are strings.
         flags: tables of values that replace both.
-        worlds: whether the source is rendered worlds, which have other defaults.
+        worlds: whether the source is rendered worlds, which have other defaults; `None` looks at the recipe's `source`.
 
     Raises:
         UserError: no such recipe, invalid TOML, an unknown key (with the nearest valid one) or a value out of range.
@@ -256,10 +303,13 @@ def prepare_settings(
 
     path = None if recipe is None else find_recipe(recipe, shipped_files())
     where = path or "settings"
-    values: dict[str, Any] = {}
-    merge(values, WORLD_DEFAULTS if worlds else {})
-    given = read_values(path, overrides, flags)
+    given, values = read_values(path, overrides, flags), dict[str, Any]()
     require_command("prepare", str(recipe), given)
+    if worlds is None:
+        if "worlds" in given:
+            given.setdefault("source", WORLDS)
+        worlds = given.get("source") == WORLDS
+    merge(values, WORLD_DEFAULTS if worlds else {})
     merge(values, given)
     try:
         settings = TypeAdapter(PrepareSettings).validate_python(values)
@@ -279,7 +329,9 @@ def _check(settings: PrepareSettings, where: str | Path, worlds: bool) -> None:
             f"{where}: shards.size: a shard holds 1 to {10**PLACE_DIGITS} images, not {settings.shards.size}"
         )
     if worlds and settings.image.size < 16:
-        raise UserError(f"{where}: image.size: worlds have at least 16 pixels a side, not {settings.image.size}")
+        raise UserError(
+            f"{where}: image.size must be at least 16 for worlds, got {settings.image.size}", hint="--size 16"
+        )
     agent = settings.fetch.user_agent
     if not (agent.isprintable() and agent.isascii()):
         raise UserError(f"{where}: fetch.user_agent must be one line of ASCII")

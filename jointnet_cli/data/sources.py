@@ -1,47 +1,50 @@
-"""What `--source` names, as a table in SQL with the columns `url` and `caption`."""
+"""Tables, folders of images and shards as one table in SQL with the columns `url` and `caption`."""
 
 from __future__ import annotations
 
-import glob
+import gzip
 import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from jointnet_cli.data.columns import (
-    Purpose,
-    groups_of,
-    is_identifier,
-    is_number,
-    quoted,
-    spellings,
-    unified,
-    without_nan,
-)
+from jointnet_cli.data.columns import Purpose, groups_of, is_identifier, is_number, spellings, unified
 from jointnet_cli.data.filter import BOUNDED, check_columns, needed_columns
-from jointnet_cli.data.folders import SOURCE_SUFFIXES, images_below, images_in_shards, write_index
+from jointnet_cli.data.folders import images_below, images_in_shards, write_index
 from jointnet_cli.data.rows import HIDDEN
-from jointnet_cli.data.settings import FilterSettings
+from jointnet_cli.data.settings import FilterSettings, PrepareSettings, Source
+from jointnet_cli.data.source_files import IMAGES, SHARDS, find_files
+from jointnet_cli.data.sql import connect, quoted, without_nan
 from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.files.text import marked_encoding
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-# The first line is the header: no line is skipped, and none is a comment, because captions may begin with #.
-CSV = "read_csv({}, all_varchar = true, header = true, union_by_name = true, sample_size = -1, skip = 0, comment = '')"
+# The first line is the header: no line is skipped, and none is a comment, because captions may begin with #. Quotes are
+# double quotes, so that one that is not closed is a fault rather than text.
+CSV = (
+    "read_csv({}, all_varchar = true, header = true, union_by_name = true, sample_size = -1, skip = 0, comment = '', "
+    "quote = '\"', escape = '\"', max_line_size = 16777216, buffer_size = 33554432)"
+)
+
+TSV = f"{CSV[:-1]}, delim = '\t')"
 
 # Every line of every file is looked at, so that no late key is lost. Numbers keep all their digits in JSON columns.
 JSON = "read_json({}, sample_size = -1, maximum_depth = 1, union_by_name = true, format = 'newline_delimited')"
 
-READERS = {"parquet": "read_parquet({})", "csv": CSV, "tsv": CSV, "jsonl": JSON, "ndjson": JSON}
+READERS = {"parquet": "read_parquet({})", "csv": CSV, "tsv": TSV, "jsonl": JSON, "ndjson": JSON}
 
 GUESSES = {"url": ("url", "image_url", "link"), "caption": ("caption", "text", "alt", "title")}
 """Names of the two columns that are needed, where `--columns` does not say. A row takes the first that has a value there."""
+
+SPELLINGS = ("", "_1", "_2")
+"""What DuckDB appends to the name of a column whose name differs from an earlier one in case alone: `url` beside `URL`."""
 
 INDEX = "index.jsonl"
 
@@ -61,40 +64,75 @@ class SourceTable:
     """Whether its addresses have to be web addresses."""
 
 
+def table_columns(source: Source) -> list[str] | None:
+    """Return the columns of the first table of a source; `None` for images and shards.
+
+    Raises:
+        UserError: as `find_files`, or a table that cannot be read.
+    """
+    import duckdb
+
+    with TemporaryDirectory(prefix="jointnet-") as scratch, connect() as connection:
+        found = find_files(connection, source)
+        if found.kind in (SHARDS, IMAGES):
+            return None
+        files = _as_text(found.kind, found.files[:1], source, Path(scratch))
+        try:
+            return list(spellings(groups_of(connection, READERS[found.kind], files, same=True)).values())
+        except duckdb.Error as error:
+            raise unreadable(str(source), error, files) from error
+
+
+def missing_columns(settings: PrepareSettings, columns: Iterable[str]) -> list[str]:
+    """Return the columns that settings need and a table lacks, by the table's names and in any case."""
+    ours = ("url", "caption", *sorted(needed_columns(settings.filter)), *settings.filter.dedupe)
+    there = {column.lower() for column in columns}
+    needed = dict.fromkeys(settings.columns.get(name, name) for name in ours)
+    return [name for name in needed if name.lower() not in there]
+
+
 def open_table(
-    connection: DuckDBPyConnection, spec: str, names: Mapping[str, str], scratch: Path, wanted: FilterSettings
+    connection: DuckDBPyConnection, source: Source, names: Mapping[str, str], scratch: Path, wanted: FilterSettings
 ) -> SourceTable:
     """Open a source. Not-a-number is read as NULL, and columns with a bound as numbers.
 
     Args:
         connection: what will query the table.
-        spec: files, a folder or a pattern; `hf://`, `s3://` or `https://`; a folder of images or of shards.
+        source: tables, folders of images, or shards.
         names: our column -> the source's, where they differ.
-        scratch: a folder for the index of a folder.
+        scratch: a folder for the index of images and shards.
         wanted: the bounds and the columns without duplicates that will be asked for.
 
     Raises:
-        UserError: nothing there, an unknown kind of file, a file that cannot be read, a column that is not there; a column
-            that is needed and has nested values, or types that no common type keeps exactly.
+        UserError: as `find_files`; a file that cannot be read, a column that is not there; a column that is needed and has
+            nested values, or types that no common type keeps exactly.
     """
     import duckdb
 
-    kind, files = _files(connection, spec, scratch)
-    if kind != "parquet" and not is_remote(spec):
-        files = [
-            _without_mark(Path(file), scratch / f"{number}-{Path(file).name}") for number, file in enumerate(files)
-        ]
+    found, spec = find_files(connection, source), str(source)
+    is_index = found.kind in (SHARDS, IMAGES)  # its captions are decided already
+    if is_index:
+        entries = images_in_shards if found.kind == SHARDS else images_below
+        write_index(entries(map(Path, found.files)), scratch / INDEX)
+        kind, files = "jsonl", [str(scratch / INDEX)]
+    else:
+        kind, files = found.kind, _as_text(found.kind, found.files, source, scratch)
     bounded = needed_columns(wanted)
     try:
-        groups = groups_of(connection, READERS[kind], files, same=READERS[kind] is CSV)
-        is_index = (scratch / INDEX).exists()  # its captions are decided already
+        groups = groups_of(connection, READERS[kind], files, same=READERS[kind] in (CSV, TSV))
         hidden = frozenset() if is_index else HIDDEN
         given = [column for lower, column in spellings(groups).items() if lower not in hidden]
-        _check_header(spec, kind, given)
-        ours = _our_names(spec, given, names)
+        _check_header(spec, kind, given, files)
+        ours = _our_names(spec, given, names, wanted)
         lower = {column.lower(): column for column in reversed(given)}
         guessed = {
-            name: [lower[guess] for guess in GUESSES[name] if guess in lower][: 1 if is_index else None]
+            name: [
+                lower[guess + end]
+                for guess in GUESSES[name]
+                if guess in lower
+                for end in SPELLINGS
+                if guess + end in lower
+            ][: 1 if is_index else None]
             for name in GUESSES.keys() - names
         }
         used = {*GUESSES, *names, *bounded, *wanted.dedupe}
@@ -116,17 +154,17 @@ def open_table(
         )
         relation, types = unified(connection, groups, purpose, untyped=kind != "parquet")
     except duckdb.Error as error:
-        raise unreadable(spec, error) from error
-    found = {name: quoted(column) for name, column in ours.items() if column in types}
+        raise unreadable(spec, error, files) from error
+    selected = {name: quoted(column) for name, column in ours.items() if column in types}
     for name in bounded - GUESSES.keys():
-        if name in found and not is_number(types[ours[name]]):
-            found[name] = _as_number(connection, spec, name, found[name], relation)
+        if name in selected and not is_number(types[ours[name]]):
+            selected[name] = _as_number(connection, spec, name, selected[name], relation)
     for name in GUESSES:
         columns = [quoted(column) for column in guessed.get(name, [ours.get(name, "")]) if column in types]
         text = ", ".join(f"nullif(ltrim({column}, chr(65279)), '')" for column in columns)  # without a byte-order mark
-        found[name] = f"coalesce({text}, '')" if text else "''"
-    selected = ", ".join(f"{column} AS {quoted(name)}" for name, column in found.items())
-    return SourceTable(f"(SELECT {selected} FROM {relation})", tuple(found), is_remote(spec))
+        selected[name] = f"coalesce({text}, '')" if text else "''"
+    listed = ", ".join(f"{column} AS {quoted(name)}" for name, column in selected.items())
+    return SourceTable(f"(SELECT {listed} FROM {relation})", tuple(selected), source.is_remote)
 
 
 def _as_number(connection: DuckDBPyConnection, spec: str, name: str, column: str, relation: str) -> str:
@@ -144,91 +182,93 @@ def _as_number(connection: DuckDBPyConnection, spec: str, name: str, column: str
     return without_nan(number)
 
 
-def unreadable(spec: str, error: Exception) -> UserError:
-    """Say what DuckDB finds wrong with a source, and what to do about it."""
+def unreadable(spec: str, error: Exception, files: Sequence[str] = ()) -> UserError:
+    """Return what DuckDB finds wrong with a source, and what to do about it."""
     lines, text = str(error).splitlines(), str(error).lower()
     if "unicode" in text or "utf-8 encoding in" in text:
         where = re.search(r"\bline:? (\d+)", text)
         return UserError(f"{spec} is not UTF-8 text{f', line {where[1]}' if where else ''}", hint="save it as UTF-8")
-    return UserError(f"{spec}: {lines[0]}", hint=LINES if "sniffing" in lines[0] else None)
+    if "csv error" in text or "sniffing" in text:
+        return _unclosed(files) or UserError(f"{spec}: {lines[0]}", hint=LINES)
+    return UserError(f"{spec}: {lines[0]}")
 
 
-def _check_header(spec: str, kind: str, given: Sequence[str]) -> None:
+def _unclosed(files: Iterable[str]) -> UserError | None:
+    """Return the fault of the first quoted value in text files that is not closed."""
+    for file in filter(os.path.isfile, files):
+        opened = gzip.open if file.endswith(".gz") else open
+        with opened(file, "rt", encoding="utf-8", errors="replace") as lines:
+            if line := unclosed_quote(lines):
+                return UserError(
+                    f"{file}, line {line}: a quote is opened and not closed",
+                    hint='close it, or write a quote inside of a value as ""',
+                )
+    return None
+
+
+_CLOSED = re.compile(r'(?:[^"]|"")*"(?!")')
+
+
+def unclosed_quote(lines: Iterable[str]) -> int | None:
+    """Return the line, counted from 1, where a quoted value begins that has no end before a delimiter; `None` without one."""
+    delimiter, begun = "", 0
+    for number, line in enumerate(lines, 1):
+        text, place = line.rstrip("\r\n"), 0
+        delimiter = delimiter or max(",;|\t", key=text.count)
+        while True:
+            if not begun:
+                opened = re.compile(f'(?:^|{re.escape(delimiter)})"').search(text, place)
+                if opened is None:
+                    break
+                begun, place = number, opened.end()
+            closed = _CLOSED.match(text, place)
+            if closed is None:  # the value goes on in the next line
+                break
+            place = closed.end()
+            if place < len(text) and text[place] != delimiter:
+                return begun
+            begun = 0
+    return begun or None
+
+
+def _check_header(spec: str, kind: str, given: Sequence[str], files: Sequence[str]) -> None:
     """Refuse text that was read as one column because its lines do not fit together."""
-    if READERS[kind] is CSV and len(given) == 1 and any(mark in given[0] for mark in ",;|\t"):
-        raise UserError(f"{spec}: lines do not have as many values as the header {given[0]}", hint=LINES)
+    if READERS[kind] in (CSV, TSV) and len(given) == 1 and any(mark in given[0] for mark in ",;|\t"):
+        header = f"{spec}: lines do not have as many values as the header {given[0]}"
+        raise _unclosed(files) or UserError(header, hint=LINES)
     if READERS[kind] is JSON and given == ["json"]:  # DuckDB's name for values that are no objects
         raise UserError(f"{spec}: there are no JSON objects in it", hint="write one JSON object a line")
 
 
-def _our_names(spec: str, given: Sequence[str], names: Mapping[str, str]) -> dict[str, str]:
+def _our_names(spec: str, given: Sequence[str], names: Mapping[str, str], wanted: FilterSettings) -> dict[str, str]:
     """Return our names and the source's columns that they stand for; one column may have several."""
+    lower = {column.lower(): column for column in reversed(given)}
+    theirs: dict[str, str] = {}
     for name, column in names.items():
-        if column not in given:
+        if column not in given and column.lower() not in lower:
             raise UserError(
                 f"{spec} has no column {column} for {name}; it has {', '.join(given)}",
                 hint=did_you_mean(column, given),
             )
-    theirs = dict(names)
-    lower = {column.lower(): column for column in reversed(given)}
+        theirs[name] = column if column in given else lower[column.lower()]
     for name, guesses in GUESSES.items():
         found = [lower[guess] for guess in guesses if guess in lower]
         if name not in theirs and found:
             theirs[name] = found[0]
     check_columns(["url"], {*theirs, *given}, "a download")
     # A column that we call otherwise has no second name, and one whose name we gave to another is left out.
-    taken = {name.lower() for name in theirs}
+    taken, plain = {name.lower() for name in theirs}, {*BOUNDED, *wanted.dedupe}
     rest = (column for column in given if column.lower() not in taken and column not in theirs.values())
-    return theirs | {column.lower() if column.lower() in BOUNDED else column: column for column in rest}
+    return theirs | {
+        column.lower() if column not in plain and column.lower() in plain else column: column for column in rest
+    }
 
 
-def _files(connection: DuckDBPyConnection, spec: str, scratch: Path) -> tuple[str, Sequence[str]]:
-    """Return the tables that a source names, and their kind."""
-    if is_remote(spec):
-        connect_remote(connection, spec)
-        pattern = spec if _kind(spec) else f"{spec.rstrip('/')}/**/*.parquet"
-        return _of_one_kind(spec, remote_files(connection, pattern))
-    path = Path(spec)
-    if path.is_dir():
-        return _folder(path, scratch)
-    files = [spec] if path.is_file() else sorted(glob.glob(spec, recursive=True))  # noqa: PTH207 - a pattern may be absolute
-    if files and all(file.endswith(".tar") for file in files):
-        return _index(images_in_shards(map(Path, files)), scratch)
-    return _of_one_kind(spec, files)
-
-
-def _folder(folder: Path, scratch: Path) -> tuple[str, Sequence[str]]:
-    """Return what lies in a folder: shards before tables, because tables also lie beside shards; then images."""
-    if shards := sorted(folder.glob("*.tar")):
-        return _index(images_in_shards(shards), scratch)
-    if tables := sorted(str(path) for path in folder.rglob("*") if path.is_file() and _kind(path.name)):
-        return _of_one_kind(str(folder), tables)
-    if any(path.suffix.lower() in SOURCE_SUFFIXES for path in folder.rglob("*")):
-        return _index(images_below(folder), scratch)
-    raise UserError(f"{folder}: no tables, shards or images in it", hint=f"tables are {', '.join(READERS)}")
-
-
-def _index(entries: object, scratch: Path) -> tuple[str, Sequence[str]]:
-    path = scratch / INDEX
-    write_index(entries, path)  # type: ignore[arg-type]
-    return "jsonl", [str(path)]
-
-
-def _of_one_kind(spec: str, files: Sequence[str]) -> tuple[str, Sequence[str]]:
-    if not files:
-        raise UserError(
-            f"there is no source {spec!r}",
-            hint="name files, a folder, a pattern, hf://, s3:// or https://, or `worlds`",
-        )
-    kinds = sorted({_kind(file) or "" for file in files})
-    if not kinds[0]:
-        raise UserError(f"{spec}: cannot tell what kind of table this is", hint=f"tables are {', '.join(READERS)}")
-    if len(kinds) > 1:
-        raise UserError(
-            f"{spec} has tables of several kinds: {', '.join(kinds)}",
-            hint=f"name those of one kind by a pattern in quotes, such as 'FOLDER/*.{kinds[0]}'",
-        )
-    return kinds[0], files
+def _as_text(kind: str, files: Sequence[str], source: Source, scratch: Path) -> list[str]:
+    """Return tables as DuckDB reads them: local text without byte-order marks."""
+    if kind == "parquet" or source.is_remote:
+        return list(files)
+    return [_without_mark(Path(file), scratch / f"{number}-{Path(file).name}") for number, file in enumerate(files)]
 
 
 def _without_mark(file: Path, copy: Path) -> str:
@@ -243,73 +283,3 @@ def _without_mark(file: Path, copy: Path) -> str:
     except UnicodeError as error:
         raise UserError(f"{file} is not text in {encoding}: {error}", hint="save it as UTF-8") from error
     return str(copy)
-
-
-def _kind(file: str) -> str | None:
-    name = file.removesuffix(".gz").removesuffix(".zst")
-    return next((kind for kind in READERS if name.endswith(f".{kind}")), None)
-
-
-SCHEMES = ("hf://", "s3://", "https://", "http://")
-
-AWS = {
-    "KEY_ID": "AWS_ACCESS_KEY_ID",
-    "SECRET": "AWS_SECRET_ACCESS_KEY",
-    "SESSION_TOKEN": "AWS_SESSION_TOKEN",
-    "REGION": "AWS_REGION",
-    "ENDPOINT": "AWS_ENDPOINT",
-}
-"""Settings of an S3 secret and the variables that they come from."""
-
-
-def is_remote(spec: str) -> bool:
-    """Return whether a source lies elsewhere."""
-    return spec.startswith(SCHEMES)
-
-
-def connect_remote(connection: DuckDBPyConnection, spec: str) -> None:
-    """Let a connection read `spec`; DuckDB fetches the extension on its first use.
-
-    Raises:
-        UserError: the extension cannot be had.
-    """
-    import duckdb
-
-    try:
-        connection.execute("LOAD httpfs")
-    except duckdb.Error:
-        try:
-            connection.execute("INSTALL httpfs; LOAD httpfs")
-        except duckdb.Error as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"{spec}: DuckDB needs its extension httpfs for this source: {reason}",
-                hint="fetch the files with another tool (such as `hf download`) and name their folder",
-            ) from error
-    if spec.startswith("s3://"):
-        _make_secret(connection, "s3", {key: os.environ.get(name) for key, name in AWS.items()})
-    elif spec.startswith("hf://"):
-        from huggingface_hub import get_token
-
-        _make_secret(connection, "huggingface", {"TOKEN": get_token()})
-
-
-def remote_files(connection: DuckDBPyConnection, pattern: str) -> list[str]:
-    """Return the files of a pattern, in order.
-
-    Raises:
-        UserError: the place does not answer.
-    """
-    import duckdb
-
-    try:
-        found = connection.execute("SELECT file FROM glob(?) ORDER BY file", [pattern]).fetchall()
-    except duckdb.Error as error:
-        raise UserError(f"{pattern}: {str(error).splitlines()[0]}") from error
-    return [file for (file,) in found]
-
-
-def _make_secret(connection: DuckDBPyConnection, kind: str, settings: dict[str, str | None]) -> None:
-    given = "".join(f", {key} '{value.replace(chr(39), chr(39) * 2)}'" for key, value in settings.items() if value)
-    if given:
-        connection.execute(f"CREATE OR REPLACE SECRET (TYPE {kind}{given})")

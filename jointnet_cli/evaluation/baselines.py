@@ -252,7 +252,7 @@ class TrueMaps(Method):
 
     def __init__(self, value: str, settings: MethodSettings) -> None:
         if not value:
-            raise UserError("shards needs a folder", hint="shards:FOLDER of `jointnet prepare --source worlds`")
+            raise UserError("shards needs a folder", hint="shards:FOLDER of `jointnet prepare worlds`")
         self._cases = ShardCases(value, "depth")
 
     @cached_property

@@ -126,7 +126,7 @@ class PromptCases:
 
 
 class ShardCases:
-    """The samples of shards, such as reserved worlds (`jointnet prepare --source worlds --evaluation`).
+    """The samples of shards, such as reserved worlds (`jointnet prepare worlds --evaluation`).
 
     Args:
         source: as for `ShardSet.open`.

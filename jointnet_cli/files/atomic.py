@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -62,6 +63,16 @@ def claim(path: Path) -> Iterator[Path | None]:
         if _locked(descriptor) and _is(partial, descriptor):
             partial.unlink()
         os.close(descriptor)
+
+
+def make_once(path: Path, make: Callable[[], object]) -> None:
+    """Make a file or folder that is missing. Of several processes that ask at once, one makes it and the others wait."""
+    while not path.exists():
+        with claim(path) as held:
+            if held is None:
+                time.sleep(0.1)
+            elif not path.exists():
+                make()
 
 
 def claim_path(path: Path) -> Path:

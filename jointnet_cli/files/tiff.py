@@ -29,6 +29,8 @@ def is_tiff(data: bytes) -> bool:
 
 def pillow_reads(data: bytes) -> bool:
     """Return whether Pillow gives the values of a TIFF's first page: up to 8 bits, and the plain layouts of more."""
+    if data[:4] == b"MM\0+":  # big-endian BigTIFF, which Pillow does not open
+        return False
     page = _first_page(data)
     bits, form, extra = page.bitspersample, page.sampleformat, tuple(map(int, page.extrasamples))
     if form == _INTEGER and bits <= 8:

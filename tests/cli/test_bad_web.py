@@ -46,7 +46,7 @@ def test_every_row_is_counted_once(invoke) -> None:
         limits = [f"{name} = {getattr(SETTINGS.fetch, name)}" for name in LIMITS]
         networks = f"allowed_networks = {json.dumps(list(SETTINGS.fetch.allowed_networks))}"
         Path("recipe.toml").write_text(RECIPE + "\n".join([*limits, networks]))
-        ran = invoke("prepare", "--source", "links.jsonl", "--recipe", "recipe.toml", "--out", "set")
+        ran = invoke("prepare", "links.jsonl", "--recipe", "recipe.toml", "--out", "set")
     assert ran.exit_code == 0, ran.stderr
     found = dict(duckdb.sql("SELECT url, status FROM 'set/*.parquet'").fetchall())
     assert found == wanted

@@ -10,12 +10,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 from helpers.gallery import content, gallery, image_bytes, write_table
 from helpers.teachers import INVERTED, save_onnx
 from helpers.web import Web, reply
 
+from jointnet_cli.data import source_files
 from jointnet_cli.data.settings import prepare_recipes, prepare_settings
+from jointnet_cli.data.source_files import OFFLINE
+from jointnet_cli.errors import UserError
 
 COUNT = 11
 SMALL = ["--size", "16", "--shard-size", "4", "--allow-private-hosts", "--set", "fetch.retries=0"]
@@ -33,7 +37,7 @@ def table(web: Web) -> str:
 
 
 def test_from_a_table_to_shards(invoke, table):
-    ran = invoke("prepare", "--source", table, "--out", "set", *SMALL)
+    ran = invoke("prepare", table, "--out", "set", *SMALL)
     assert ran.exit_code == 0, ran.stderr
     assert ran.stdout.split() == ["set/00000.tar", "set/00001.tar", "set/00002.tar"]
     assert len(content(Path("set"))) == 3 * (COUNT - 2)
@@ -45,7 +49,7 @@ def test_from_a_table_to_shards(invoke, table):
 
 
 def test_json_says_what_was_done(invoke, table):
-    flags = ["prepare", "--source", table, "--out", "set", *SMALL, "--json", "-q"]
+    flags = ["prepare", table, "--out", "set", *SMALL, "--json", "-q"]
     first = invoke(*flags, "-n", "5")
     assert first.stderr == ""
     report = json.loads(first.stdout)
@@ -57,7 +61,7 @@ def test_json_says_what_was_done(invoke, table):
 
 def test_a_dry_run_fetches_nothing_and_leaves_nothing(invoke, table, web):
     before = sorted(Path.cwd().rglob("*"))
-    flags = ["prepare", "--source", table, "--out", "set", *SMALL, "--caption-above", "9", "--dry-run"]
+    flags = ["prepare", table, "--out", "set", *SMALL, "--caption-above", "9", "--dry-run"]
     shown = invoke(*flags).stdout
     assert "caption_above 9" in shown and "1 images in 1 shards of 4" in shown and "images/s" in shown
     plan = json.loads(invoke(*flags, "--json").stdout)
@@ -69,9 +73,9 @@ def test_a_dry_run_fetches_nothing_and_leaves_nothing(invoke, table, web):
 
 
 def test_workers_in_turn_make_the_whole(invoke, table):
-    invoke("prepare", "--source", table, "--out", "whole", *SMALL)
+    invoke("prepare", table, "--out", "whole", *SMALL)
     for part in ("2/2", "1/2"):
-        ran = invoke("prepare", "--source", table, "--out", "parts", *SMALL, "--worker", part)
+        ran = invoke("prepare", table, "--out", "parts", *SMALL, "--worker", part)
         assert ran.exit_code == 0, ran.stderr
     assert content(Path("parts")) == content(Path("whole"))
 
@@ -80,7 +84,7 @@ def test_flags_override_settings_and_these_the_recipe(invoke, table):
     Path("my.toml").write_text(
         'columns.caption = "text"\nfilter.caption_above = 100\nshards.size = 3\n[image]\nsize = 32\n'
     )
-    flags = ["prepare", "--source", table, "--recipe", "my.toml", "--dry-run", "--json"]
+    flags = ["prepare", table, "--recipe", "my.toml", "--dry-run", "--json"]
     assert json.loads(invoke(*flags).stdout)["images"] == 0
     assert json.loads(invoke(*flags, "--set", "filter.caption_above=9").stdout)["images"] == 1
     plan = json.loads(invoke(*flags, "--set", "filter.caption_above=9", "--caption-above", "5").stdout)
@@ -91,13 +95,13 @@ def test_flags_override_settings_and_these_the_recipe(invoke, table):
 
 
 def test_nothing_came(invoke, table):
-    ran = invoke("prepare", "--source", table, "--out", "set", "-n", "2", *SMALL)
+    ran = invoke("prepare", table, "--out", "set", "-n", "2", *SMALL)
     assert ran.exit_code == 1
     assert "http_404" in ran.stderr
 
 
 def test_a_retry_may_heal_nothing(invoke, table):
-    flags = ["prepare", "--source", table, "--out", "set", *SMALL]
+    flags = ["prepare", table, "--out", "set", *SMALL]
     assert invoke(*flags).exit_code == 0
     ran = invoke(*flags, "--retry-failed", "4xx", "--json")
     assert ran.exit_code == 0, ran.stderr
@@ -106,7 +110,7 @@ def test_a_retry_may_heal_nothing(invoke, table):
 
 def test_private_hosts_are_refused_unless_asked_for(invoke, table):
     flags = [flag for flag in SMALL if flag != "--allow-private-hosts"]
-    ran = invoke("prepare", "--source", table, "--out", "set", *flags)
+    ran = invoke("prepare", table, "--out", "set", *flags)
     assert ran.exit_code == 1
     assert json.loads(Path("set/report.json").read_text())["causes"] == {"private_host": COUNT}
 
@@ -114,21 +118,21 @@ def test_private_hosts_are_refused_unless_asked_for(invoke, table):
 def test_ctrl_c_leaves_whole_shards_and_the_next_run_goes_on(start, invoke):
     with gallery(60, pause=0.3) as web:
         table = str(write_table(Path("links.csv"), web, 60))
-        process = start("prepare", "--source", table, "--out", "set", *SMALL, "--per-host", "2")
+        process = start("prepare", table, "--out", "set", *SMALL, "--per-host", "2")
         while not list(Path("set").glob("*_stats.json")) and process.poll() is None:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         _, words = process.communicate(timeout=30)
         assert process.returncode == 130 and "Traceback" not in words, words
         assert 0 < len(list(Path("set").glob("*.tar"))) < 15
-        assert invoke("prepare", "--source", table, "--out", "set", *SMALL).exit_code == 0
+        assert invoke("prepare", table, "--out", "set", *SMALL).exit_code == 0
     assert len(content(Path("set"))) == 180
 
 
 def test_a_folder_of_images(invoke):
     Path("photos").mkdir()
     Path("photos/a.jpg").write_bytes(image_bytes(1))
-    ran = invoke("prepare", "--source", "photos", "--size", "16")
+    ran = invoke("prepare", "photos", "--size", "16")
     assert ran.stdout == "shards/00000.tar\n", ran.stderr
 
 
@@ -142,7 +146,7 @@ MISTAKES = {
     "no number": (["--set", "filter.side_above=big"], "filter.side_above"),
     "no finite number": (["--watermark-below", "nan"], "watermark-below"),
     "columns": (["--columns", "url"], "expected NAME=COLUMN"),
-    "columns after a space": (["--columns", "url=url", "caption"], "caption: expected NAME=COLUMN"),
+    "columns after a space": (["--columns", "url=url", "caption"], "there is no source 'caption'"),
     "worker 0": (["--worker", "0/4"], "I from 1 to N"),
     "worker 5 of 4": (["--worker", "5/4"], "I from 1 to N"),
     "cluster": (["--cluster", "spark"], "only Ray is known"),
@@ -158,7 +162,7 @@ MISTAKES = {
 @pytest.mark.parametrize(("flags", "words"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_mistakes(invoke, flags, words):
     Path("links.csv").write_text("url,caption\nhttp://127.0.0.1:9/a,b\n")
-    ran = invoke("prepare", "--source", "links.csv", *flags)
+    ran = invoke("prepare", "links.csv", *flags)
     assert ran.exit_code == 2
     assert words in ran.stderr and "Traceback" not in ran.stderr
     assert ran.stdout == "" and not Path("shards").exists()
@@ -175,28 +179,27 @@ def test_mistakes(invoke, flags, words):
     ],
 )
 def test_worlds_refuse_the_flags_of_downloads(invoke, flags):
-    ran = invoke("prepare", "-n", "1", *flags)
+    ran = invoke("prepare", "worlds", "-n", "1", *flags)
     assert ran.exit_code == 2
     assert f"{flags[0]} applies only to tables, images and shards as a source" in ran.stderr
 
 
 def test_worlds_need_a_count(invoke):
-    assert "worlds need --count" in invoke("prepare", "--size", "32").stderr
+    assert "worlds need --count" in invoke("prepare", "worlds", "--size", "32").stderr
 
 
 def test_the_web_needs_duckdb_s_extension_or_says_so(invoke):
-    ran = invoke("prepare", "--source", "https://127.0.0.1:9/t.parquet")
+    ran = invoke("prepare", "https://127.0.0.1:9/t.parquet")
     assert ran.exit_code == 2
     assert "t.parquet" in ran.stderr and "Traceback" not in ran.stderr
 
 
 def test_shards_that_are_their_own_source_are_only_labelled(invoke, table):
-    assert invoke("prepare", "--source", table, "--out", "set", *SMALL).exit_code == 0
-    assert "give --label" in invoke("prepare", "--source", "set", "--out", "set").stderr
+    assert invoke("prepare", table, "--out", "set", *SMALL).exit_code == 0
+    assert "give --label" in invoke("prepare", "set", "--out", "set").stderr
     pytest.importorskip("onnxruntime")
     network = save_onnx(Path("inverted.onnx"), *INVERTED)
     flags = [
-        "--source",
         "set",
         "--out",
         "set",
@@ -222,7 +225,7 @@ def test_shards_that_are_their_own_source_are_only_labelled(invoke, table):
 def test_a_retry_after_labelling_labels_what_is_new(invoke, table, web):
     pytest.importorskip("onnxruntime")
     network = save_onnx(Path("inverted.onnx"), *INVERTED)
-    flags = ["--source", table, "--out", "set", *SMALL, "--json", "-q", "--device", "cpu"]
+    flags = [table, "--out", "set", *SMALL, "--json", "-q", "--device", "cpu"]
     flags += ["--label", f"depth=onnx:{network}?size=16&mean=0&std=1"]
     first = [json.loads(line) for line in invoke("prepare", *flags).stdout.splitlines()]
     assert (first[0]["written"], first[1]["labelled"]) == (9, {"depth": 9})
@@ -239,13 +242,13 @@ def test_a_retry_after_labelling_labels_what_is_new(invoke, table, web):
 def test_a_map_that_cannot_be_made_is_told_by_the_exit_code(invoke, table):
     pytest.importorskip("onnxruntime")
     network = save_onnx(Path("inverted.onnx"), *INVERTED)
-    assert invoke("prepare", "--source", table, "--out", "set", *SMALL).exit_code == 0
+    assert invoke("prepare", table, "--out", "set", *SMALL).exit_code == 0
     with tarfile.open("set/00002.tar", "a") as tar:
         broken = tarfile.TarInfo("999.jpg")
         broken.size = 4
         tar.addfile(broken, io.BytesIO(b"JFIF"))
     label = f"depth=onnx:{network}?size=16&mean=0&std=1"
-    ran = invoke("prepare", "--source", "set", "--out", "set", "--label", label, "--device", "cpu")
+    ran = invoke("prepare", "set", "--out", "set", "--label", label, "--device", "cpu")
     assert ran.exit_code == 1
     assert "9 depth maps made" in ran.stderr and "999: no depth" in ran.stderr
 
@@ -261,3 +264,128 @@ def test_coyo_s_recipe_is_the_paper_s_filter():
     assert (bounds.side_above, bounds.watermark_below, bounds.aesthetic_above) == (512, 0.5, 5)
     assert bounds.dedupe == ("image_phash", "url")
     assert (recipe.min_side, recipe.image.size) == (513, 512)
+
+
+def write_coyo(path: Path, web: Web, **changes: object) -> str:
+    """A table with the columns of COYO-700M: the odd images of the gallery have a watermark."""
+    columns = {
+        "id": "number",
+        "url": f"'{web.url('')}' || number",
+        "text": "'words ' || number",
+        "width": 600,
+        "height": 700,
+        "image_phash": "md5(CAST(number AS VARCHAR))",
+        "watermark_score": "(number % 2)::FLOAT",
+        "aesthetic_score_laion_v2": "6.0::FLOAT",
+        **changes,
+    }
+    selected = ", ".join(f'{value} AS "{name}"' for name, value in columns.items() if value is not None)
+    with duckdb.connect() as connection:
+        kind = "FORMAT parquet" if path.suffix == ".parquet" else "HEADER"
+        connection.execute(f"COPY (SELECT {selected} FROM range({COUNT}) AS t(number)) TO '{path}' ({kind})")
+    return str(path)
+
+
+PAPER = {
+    "rows read": 11,
+    "side_above 512": 11,
+    "watermark_below 0.5": 6,
+    "aesthetic_above 5": 6,
+    "has a URL": 6,
+    "unique image_phash": 6,
+    "unique url": 6,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("coyo.parquet", {}), ("coyo.csv", {"text": None, "TEXT": "'w'", "url": None, "Url": "'h:' || number"})],
+)
+def test_a_table_with_the_columns_of_coyo_is_filtered_as_in_the_paper(invoke, web, name, changes):
+    Path("coyo").mkdir()
+    write_coyo(Path("coyo", name), web, **changes)
+    ran = invoke("prepare", "coyo/", "--dry-run", "--json")
+    assert json.loads(ran.stdout)["funnel"] == PAPER, ran.stderr
+    assert ran.stderr.startswith("coyo/: recipe prepare/coyo, because the table has COYO's columns; ")
+    plain = invoke("prepare", "coyo/", "--recipe", "none", "--dry-run", "--json")
+    assert (json.loads(plain.stdout)["images"], plain.stderr) == (11, "")
+
+
+def test_a_table_without_a_column_of_coyo_is_plain(invoke, web):
+    table = write_coyo(Path("t.parquet"), web, watermark_score=None)
+    ran = invoke("prepare", table, "--dry-run", "--json")
+    assert json.loads(ran.stdout)["images"] == 11
+    assert ran.stderr == "t.parquet: plain columns, without a filter: no watermark_score, which prepare/coyo needs\n"
+    Path("photos").mkdir()
+    Path("photos/a.jpg").touch()
+    assert invoke("prepare", "photos", "--dry-run", "--json").stderr == "photos: images, without a filter\n"
+
+
+def test_a_folder_keeps_the_recipe_that_was_chosen(invoke, web):
+    web.answers |= {str(number): reply(image_bytes(number, 600)) for number in range(COUNT)}
+    table = write_coyo(Path("coyo.parquet"), web)
+    flags = [table, "--out", "set", "--size", "16", "--allow-private-hosts", "-q", "--json"]
+    assert json.loads(invoke("prepare", *flags, "-n", "2").stdout)["written"] == 2
+    Path("coyo.parquet").write_bytes(b"")  # it is not read again
+    again = json.loads(invoke("prepare", *flags).stdout)
+    assert (again["written"], again["skipped"]) == (4, 2)
+    assert "was made with columns.caption = text, now None" in invoke("prepare", *flags, "--recipe", "none").stderr
+
+
+def test_a_recipe_states_its_source_and_asks_how_many(invoke, web):
+    write_coyo(Path("coyo.parquet"), web)
+    Path("my.toml").write_text('source = "coyo.parquet"\ncolumns.caption = "text"\nfilter.watermark_below = 0.5\n')
+    ran = invoke("prepare", "--recipe", "my.toml", "--out", "set", *SMALL)
+    assert (ran.exit_code, ran.stdout) == (2, "") and web.asked.total() == 0
+    lines = ran.stderr.splitlines()
+    assert lines[1].split()[:3] == ["watermark_below", "0.5", "6"]
+    assert lines[-4] == "6 images in 2 shards of 4"
+    assert lines[-3].startswith("about 4 images, 307 bytes, 0.0 hours, if 70% of the images succeeded")
+    assert lines[-2:] == [
+        "error: coyo.parquet: 6 images would be downloaded",
+        "hint: say how many: --count N, or --all",
+    ]
+    assert invoke("prepare", "--recipe", "my.toml", "--out", "set", *SMALL, "--count", "2").exit_code == 0
+    ran = invoke("prepare", "--recipe", "my.toml", "--out", "set", *SMALL, "--all", "--json")
+    assert (json.loads(ran.stdout)["written"], ran.exit_code) == (4, 0), ran.stderr
+    ran = invoke("prepare", "--recipe", "my.toml", "--all", "--count", "3")
+    assert ran.stderr.startswith("error: --all and --count exclude each other\n")
+
+
+def test_without_a_source_coyo_is_read_from_the_hub(invoke, monkeypatch):
+    def unreachable(connection, spec):
+        raise UserError(f"{spec} cannot be reached: no network", hint=OFFLINE)
+
+    monkeypatch.setattr(source_files, "connect_remote", unreachable)
+    for flags in ([], ["--all"], ["--count", "3", "--recipe", "prepare/coyo"], ["--dry-run"]):
+        ran = invoke("prepare", *flags)
+        assert (ran.exit_code, ran.stdout) == (2, "")
+        assert ran.stderr.splitlines() == [
+            "error: hf://datasets/kakaobrain/coyo-700m cannot be reached: no network",
+            "hint: name files of this machine, or render scenes: jointnet prepare worlds --count 64 --out shards/worlds",
+        ]
+    assert not Path("shards").exists()
+
+
+def test_worlds_are_a_word_and_their_folder_a_path(invoke, table):
+    Path("worlds").mkdir()
+    Path(table).rename("worlds/links.csv")
+    for folder in ("./worlds", "worlds/"):
+        assert json.loads(invoke("prepare", folder, "--dry-run", "--json").stdout)["images"] == COUNT
+    assert "seeds 0 to 2" in invoke("prepare", "worlds", "-n", "3", "--dry-run").stdout
+    assert invoke("prepare", "--source", "worlds", "-n", "3", "--dry-run").exit_code == 0
+    assert "--source" not in invoke("prepare", "--help").stdout
+
+
+@pytest.mark.parametrize("flags", [["--count", "0"], ["--count", "-1"], ["--workers", "0"], ["--size", "7"]])
+def test_numbers_of_worlds_out_of_range(invoke, flags):
+    ran = invoke("prepare", "worlds", "--count", "2", *flags)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert not Path("shards").exists()
+
+
+def test_a_long_dry_run_streams(start):
+    with start("prepare", "worlds", "--count", "10000000", "--shard-size", "1", "--dry-run") as process:
+        assert process.stdout.readline() == "shards/00000.tar: 1 scenes of 128x128, seeds 0 to 0\n"
+        process.stdout.close()
+        assert (process.wait(30), process.stderr.read()) == (1, "")

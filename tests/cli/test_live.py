@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from jointnet_cli.cli.prepare import live, rates
+from jointnet_cli.cli.prepare_output import live, rates
 from jointnet_cli.data.job import IMAGES, Tally
 
 MADE = Counter({IMAGES: 840})

@@ -11,13 +11,13 @@ TINY = ["--count", "2", "--size", "32", "--workers", "1", "--out", "shards"]
 
 
 def test_prepare_prints_its_shards_and_resumes(invoke):
-    first = invoke("prepare", *TINY)
+    first = invoke("prepare", "worlds", *TINY)
     assert first.exit_code == 0, first.stderr
     assert first.stdout == "shards/00000.tar\n"
     assert Path("shards/00000.tar").stat().st_size > 1000
     assert "2 scenes written, 0 already present" in first.stderr
 
-    again = invoke("prepare", *TINY, "--json", "--quiet")
+    again = invoke("prepare", "worlds", *TINY, "--json", "--quiet")
     report = json.loads(again.stdout)
     assert (report["written"], report["skipped"], report["shards"]) == (0, 2, ["shards/00000.tar"])
     assert again.stderr == ""
@@ -25,12 +25,12 @@ def test_prepare_prints_its_shards_and_resumes(invoke):
 
 def test_workers_share_the_shards_of_worlds(invoke):
     flags = ["--count", "5", "--size", "16", "--shard-size", "2", "--workers", "1", "-q"]
-    assert invoke("prepare", *flags, "--out", "whole").exit_code == 0
-    plan = invoke("prepare", *flags, "--out", "parts", "--worker", "2/2", "--dry-run").stdout
+    assert invoke("prepare", "worlds", *flags, "--out", "whole").exit_code == 0
+    plan = invoke("prepare", "worlds", *flags, "--out", "parts", "--worker", "2/2", "--dry-run").stdout
     assert plan == "parts/00001.tar: 2 scenes of 16x16, seeds 2 to 3\n"
-    second = invoke("prepare", *flags, "--out", "parts", "--worker", "2/2")
+    second = invoke("prepare", "worlds", *flags, "--out", "parts", "--worker", "2/2")
     assert second.stdout == "parts/00001.tar\n"
-    first = invoke("prepare", *flags, "--out", "parts", "--worker", "1/2")
+    first = invoke("prepare", "worlds", *flags, "--out", "parts", "--worker", "1/2")
     assert first.stdout == "parts/00000.tar\nparts/00002.tar\n"
     for number in range(3):
         name = f"{number:05}.tar"
@@ -46,8 +46,8 @@ def test_worlds_take_settings_of_a_recipe(invoke):
 
 
 def test_prepare_refuses_to_mix_two_sets(invoke):
-    assert invoke("prepare", *TINY).exit_code == 0
-    ran = invoke("prepare", *TINY, "--seed", "7")
+    assert invoke("prepare", "worlds", *TINY).exit_code == 0
+    ran = invoke("prepare", "worlds", *TINY, "--seed", "7")
     assert ran.exit_code == 2
     assert "shards was made with seed = 0, now 7" in ran.stderr
 

@@ -96,7 +96,7 @@ def test_a_flag_beats_the_environment(invoke, flag, seed):
 
 
 def test_prepare_names_its_shards_and_seeds(invoke):
-    plan = lines(invoke("prepare", "-n", "5", "--shard-size", "2", "--seed", "10", "--dry-run", "--json"))
+    plan = lines(invoke("prepare", "worlds", "-n", "5", "--shard-size", "2", "--seed", "10", "--dry-run", "--json"))
     assert [(item["shard"], item["seeds"]) for item in plan] == [
         ("shards/00000.tar", [10, 11]),
         ("shards/00001.tar", [12, 13]),

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from helpers.gallery import files, gallery, settings_of, write_table
 
+from jointnet_cli.data.build import open_plan
 from jointnet_cli.data.job import PrepareJob
-from jointnet_cli.data.plan import open_plan, open_world_plan
+from jointnet_cli.data.plan import open_world_plan
 from jointnet_cli.data.prepare import LOCAL, _work, prepare
-from jointnet_cli.data.settings import prepare_settings
+from jointnet_cli.data.settings import Source, prepare_settings
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +24,7 @@ def test_the_same_shards_from_two_ray_workers(tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
     settings, seen = settings_of(5), list[int]()
     with gallery(COUNT, missing=range(3)) as web:
-        table = str(write_table(tmp_path / "t.csv", web, COUNT))
+        table = Source((str(write_table(tmp_path / "t.csv", web, COUNT)),))
         one, many = (
             PrepareJob(out, open_plan(out, table, settings), settings) for out in (tmp_path / "one", tmp_path / "many")
         )

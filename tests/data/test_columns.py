@@ -13,9 +13,10 @@ import duckdb
 import pytest
 from helpers.gallery import settings_of
 
-from jointnet_cli.data.plan import Plan, build_plan
+from jointnet_cli.data.build import build_plan
+from jointnet_cli.data.plan import Plan
 from jointnet_cli.data.rows import ImageRow
-from jointnet_cli.data.settings import FilterSettings
+from jointnet_cli.data.settings import FilterSettings, Source
 from jointnet_cli.data.sources import LINES
 from jointnet_cli.errors import UserError
 
@@ -26,7 +27,7 @@ NAN = float("nan")
 def planned(source: Path, wanted: FilterSettings | None = None, **columns: str) -> Plan:
     folder = source.parent / "plan"
     folder.mkdir(exist_ok=True)
-    return build_plan(str(source), settings_of(50, wanted or FilterSettings(), columns), folder)
+    return build_plan(Source((str(source),)), settings_of(50, wanted or FilterSettings(), columns), folder)
 
 
 def rows_of(source: Path, wanted: FilterSettings | None = None, **columns: str) -> list[ImageRow]:
@@ -222,7 +223,7 @@ def test_a_folder_is_all_its_tables(tmp_path: Path) -> None:
     assert [row.url for row in rows_of(folder)] == ["http://a", "http://b"]
     write_parquet(folder / "c.parquet", {"url": "VARCHAR"}, [("http://c",)])
     for source in (folder, folder / "*.*"):
-        with pytest.raises(UserError, match="has tables of several kinds: jsonl, parquet") as caught:
+        with pytest.raises(UserError, match="has files of several kinds: jsonl, parquet") as caught:
             rows_of(source)
         assert caught.value.hint == "name those of one kind by a pattern in quotes, such as 'FOLDER/*.jsonl'"
     assert [row.url for row in rows_of(folder / "*.parquet")] == ["http://c"]
@@ -443,3 +444,63 @@ def test_csv_files_have_neither_comments_nor_guessed_delimiters_within_values(tm
     assert [(row.url, row.caption) for row in rows_of(table)] == [("http://a/0", "#a"), ("#b", "c"), ("#d", "e")]
     table.write_text("url\nhttp://a;b\nhttp://c;d\n")
     assert [row.url for row in rows_of(table)] == ["http://a;b", "http://c;d"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.tsv", 'URL\tCaption\nh:1\ta, b; c\nh:2\t5" screen\n'),
+        ("t.TSV", 'URL\tCaption\nh:1\ta, b; c\nh:2\t5" screen\n'),
+        ("t.csv", 'URL;Caption\nh:1;a, b; c\nh:2;5" screen\n'.replace("a, b; c", '"a, b; c"')),
+        ("t.csv", 'url,CAPTION\nh:1,"a, b; c"\nh:2,"5"" screen"\n'),
+        ("t.jsonl", '{"URL": "h:1", "Caption": "a, b; c"}\n{"url": "h:2", "caption": "5\\" screen"}\n'),
+    ],
+)
+def test_delimiters_and_the_case_of_names(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    assert [(row.url, row.caption) for row in rows_of(tmp_path / name)] == [("h:1", "a, b; c"), ("h:2", '5" screen')]
+
+
+def test_columns_are_named_in_any_case(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("Link,ALT,Image_PHash\nh:1,a,7\nh:2,b,7\n")
+    (row,) = rows_of(table, FilterSettings(dedupe=["image_phash"]), url="link", caption="alt")
+    assert (row.url, row.caption, row.fields) == ("h:1", "a", {"image_phash": "7"})
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "content"),
+    [
+        ("t.csv", 3, 'url,caption\nh:1,a\nh:2,"open\nh:3,b\n'),
+        ("t.csv", 3, 'url,caption\nh:1,"two\nlines"" of"\n'.replace("two\n", "two ") + 'h:2,"open'),
+        ("t.csv", 4, 'url;caption\nh:1;"two\nlines"\nh:2;"open\nh:3;"closed"\n'),
+        ("t.csv", 1, 'url,"caption\nh:1,a\n'),
+        ("t.tsv", 2, 'url\tcaption\nh:1\t"a" b\n'),
+        ("t.csv.gz", 2, 'url,caption\nh:1,"open\n' + "h:2,b\n" * 99),
+    ],
+)
+def test_a_quote_that_is_not_closed_is_named_by_its_line(tmp_path: Path, name: str, line: int, content: str) -> None:
+    data = content.encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    with pytest.raises(UserError, match=rf"{name}, line {line}: a quote is opened and not closed$") as caught:
+        planned(tmp_path / name)
+    assert caught.value.hint == 'close it, or write a quote inside of a value as ""'
+
+
+def test_captions_may_be_megabytes(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text(f"url,caption\nh:1,{'x' * 3_000_000}\n")
+    assert [len(row.caption) for row in rows_of(table)] == [3_000_000]
+
+
+def test_several_sources_of_one_kind_are_read_in_their_order(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.csv").write_text(f"url\nh:{name}\n")
+    (tmp_path / "c.jsonl").write_text('{"url": "h:c"}')
+    b, a, c = (str(tmp_path / name) for name in ("b.csv", "a.csv", "c.jsonl"))
+    plan = build_plan(Source((b, a)), settings_of(50), tmp_path)
+    assert ([row.url for row in plan.read(0)], plan.facts["source"]) == (["h:b", "h:a"], [b, a])
+    with pytest.raises(UserError, match=f"^{b} is read as csv and {c} as jsonl$"):
+        build_plan(Source((b, c)), settings_of(50), tmp_path)
+    with pytest.raises(UserError, match=r"^worlds cannot be combined with other sources$"):
+        Source((b, "worlds"))

@@ -12,10 +12,11 @@ import pytest
 from helpers.gallery import SETTINGS, content, image_bytes, settings_of
 from helpers.shards import read_shards
 
+from jointnet_cli.data.build import build_plan, open_plan
 from jointnet_cli.data.job import PrepareJob
-from jointnet_cli.data.plan import FOLDER, Plan, build_plan, open_plan, read_plan
+from jointnet_cli.data.plan import FOLDER, Plan, read_plan
 from jointnet_cli.data.prepare import prepare
-from jointnet_cli.data.settings import FilterSettings
+from jointnet_cli.data.settings import FilterSettings, Source
 from jointnet_cli.data.shards.format import png, unpack
 from jointnet_cli.data.shards.index import count_samples, read_samples
 from jointnet_cli.errors import UserError
@@ -24,7 +25,7 @@ from jointnet_cli.evaluation.captions import shard_caption
 
 def sift(source: Path, out: Path, **bounds: object) -> Plan:
     out.mkdir()
-    return build_plan(str(source), settings_of(10, FilterSettings(**bounds)), out)
+    return build_plan(Source((str(source),)), settings_of(10, FilterSettings(**bounds)), out)
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
@@ -158,7 +159,7 @@ def test_the_fields_of_images_can_be_filtered(photos: Path, tmp_path: Path) -> N
 
 def test_a_caption_is_one_line_of_text_and_the_record_has_it_as_it_was(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    prepare(PrepareJob(out, open_plan(out, str(photos), settings_of(10)), SETTINGS))
+    prepare(PrepareJob(out, open_plan(out, Source((str(photos),)), settings_of(10)), SETTINGS))
     found = content(out)
     assert found["000000000.txt"] == b"a cat on a roof"
     assert json.loads(found["000000000.json"])["caption"] == "a cat\x00\n on a roof"
@@ -179,7 +180,7 @@ def test_shards_of_others_are_a_source(tmp_path: Path) -> None:
     write_tar(source / "00000.tar", {**first, "a/1.webp": image_bytes(1), "a/1.txt": b"two", "a/2.txt": b"no image"})
     write_tar(source / "00001.tar", {"x.depth.png": b"a map", "x.png": image_bytes(2)})
     out = tmp_path / "out"
-    plan = open_plan(out, str(source), settings_of(2))
+    plan = open_plan(out, Source((str(source),)), settings_of(2))
     assert plan.funnel["rows read"] == 3
     prepare(PrepareJob(out, plan, SETTINGS))
     samples = list(read_shards(sorted(out.glob("*.tar")), ()))
@@ -213,7 +214,7 @@ def test_our_own_shards_can_be_sifted_again_and_again(photos: Path, tmp_path: Pa
     source = photos
     for step in range(3):
         out = tmp_path / str(step)
-        plan = open_plan(out, str(source), settings_of(10))
+        plan = open_plan(out, Source((str(source),)), settings_of(10))
         prepare(PrepareJob(out, plan, SETTINGS))
         source = out
     assert len(content(source)) == 9

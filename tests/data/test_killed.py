@@ -38,7 +38,7 @@ def start(out: Path, table: Path) -> subprocess.Popen[str]:
         "fetch.retries=0",
     ]
     return subprocess.Popen(
-        [sys.executable, "-m", "jointnet_cli", "prepare", "--source", str(table), "--out", str(out), "-q", *flags],
+        [sys.executable, "-m", "jointnet_cli", "prepare", str(table), "--out", str(out), "-q", *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

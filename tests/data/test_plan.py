@@ -16,10 +16,11 @@ import duckdb
 import pytest
 from helpers.gallery import settings_of
 
-from jointnet_cli.data import plan as plan_module
+from jointnet_cli.data import build, sql
+from jointnet_cli.data.build import build_plan, open_plan
 from jointnet_cli.data.filter import conditions
-from jointnet_cli.data.plan import Plan, build_plan, open_plan
-from jointnet_cli.data.settings import FilterSettings, ImageSettings, PrepareSettings, ShardSettings
+from jointnet_cli.data.plan import Plan, image_facts
+from jointnet_cli.data.settings import FilterSettings, ImageSettings, PrepareSettings, ShardSettings, Source
 from jointnet_cli.data.sources import SourceTable
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import claim
@@ -36,10 +37,10 @@ COLUMNS = {
     "aesthetic_score_laion_v2": "FLOAT",
 }
 ROWS = 9000
-Source = list[dict[str, Any]]
+Rows = list[dict[str, Any]]
 
 
-def coyo_rows() -> Source:
+def coyo_rows() -> Rows:
     """Rows of COYO's schema with duplicates and gaps."""
     draw = random.Random(5)
 
@@ -61,15 +62,15 @@ def coyo_rows() -> Source:
     ]
 
 
-def expected(rows: Source) -> tuple[list[int], list[tuple[str, int]]]:
+def expected(rows: Rows) -> tuple[list[int], list[tuple[str, int]]]:
     """The ids that the paper's filter leaves, in order, and the funnel, row by row in plain Python."""
     funnel = [("rows read", len(rows))]
 
-    def keep(name: str, left: Source) -> Source:
+    def keep(name: str, left: Rows) -> Rows:
         funnel.append((name, len(left)))
         return left
 
-    def bounded(column: str, rule: Any) -> Source:
+    def bounded(column: str, rule: Any) -> Rows:
         return [row for row in rows if row[column] is not None and rule(row[column])]
 
     rows = keep(
@@ -88,7 +89,7 @@ def expected(rows: Source) -> tuple[list[int], list[tuple[str, int]]]:
     return [row["id"] for row in rows], funnel
 
 
-def write_source(folder: Path, rows: Source, kind: str, parts: int = 1) -> Path:
+def write_source(folder: Path, rows: Rows, kind: str, parts: int = 1) -> Path:
     folder.mkdir()
     with duckdb.connect() as connection:
         table = folder.with_suffix(".rows")
@@ -104,13 +105,13 @@ def write_source(folder: Path, rows: Source, kind: str, parts: int = 1) -> Path:
     return folder
 
 
-def asked(source: object, **changes: Any) -> tuple[str, PrepareSettings]:
+def asked(source: object, **changes: Any) -> tuple[Source, PrepareSettings]:
     wanted = {
         "shard_size": 50,
         "wanted": COYO,
         **{"wanted" if key == "filter" else key: changes[key] for key in changes},
     }
-    return str(source), settings_of(**wanted)
+    return Source((str(source),)), settings_of(**wanted)
 
 
 def ids(plan: Plan) -> list[int]:
@@ -118,12 +119,12 @@ def ids(plan: Plan) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def rows() -> Source:
+def rows() -> Rows:
     return coyo_rows()
 
 
 @pytest.mark.parametrize(("kind", "parts"), [("parquet", 1), ("parquet", 5), ("csv", 3), ("jsonl", 2)])
-def test_the_paper_s_filter_row_by_row(rows: Source, tmp_path: Path, kind: str, parts: int) -> None:
+def test_the_paper_s_filter_row_by_row(rows: Rows, tmp_path: Path, kind: str, parts: int) -> None:
     plan = build_plan(*asked(write_source(tmp_path / "source", rows, kind, parts)), tmp_path)
     wanted, funnel = expected(rows)
     assert list(plan.funnel.items()) == funnel
@@ -131,7 +132,7 @@ def test_the_paper_s_filter_row_by_row(rows: Source, tmp_path: Path, kind: str, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.json", "rows-00000.parquet", "source"]
 
 
-def test_keys_are_places_and_fields_keep_their_values(rows: Source, tmp_path: Path) -> None:
+def test_keys_are_places_and_fields_keep_their_values(rows: Rows, tmp_path: Path) -> None:
     plan = build_plan(*asked(write_source(tmp_path / "source", rows, "parquet")), tmp_path)
     found = [row for shard in plan.shards() for row in plan.read(shard)]
     assert [row.key for row in found] == [f"{number // 50:05}{number % 50:04}" for number in range(len(found))]
@@ -173,7 +174,7 @@ def test_a_table_from_the_web_names_addresses_of_the_web_alone(tmp_path: Path, w
     with duckdb.connect() as connection:
         connection.execute(f"CREATE TABLE given AS SELECT *, '' AS caption FROM (VALUES {addresses}) AS listed(url)")
         table = SourceTable("given", ("url", "caption"), web_only)
-        funnel = plan_module._sift(connection, table, "given", FilterSettings(caption_below=9), passed)
+        funnel = build._sift(connection, table, Source(("given",)), FilterSettings(caption_below=9), passed)
         assert funnel == {"rows read": 7, "caption_below 9": 7, "has a URL": len(left)}
         assert connection.execute(f"SELECT url FROM '{passed}'").fetchall() == [(url,) for url in left]
 
@@ -187,7 +188,7 @@ def test_words_pass_no_bound(tmp_path: Path) -> None:
 
 
 def test_rows_beyond_the_last_shard_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_module, "SHARD_DIGITS", 2)
+    monkeypatch.setattr(build, "SHARD_DIGITS", 2)
     lines = [f"http://{number}" for number in range(100)]
     table = tmp_path / "t.csv"
     table.write_text("\n".join(["url", *lines, lines[0]]))
@@ -200,7 +201,7 @@ def test_rows_beyond_the_last_shard_are_refused(tmp_path: Path, monkeypatch: pyt
 
 def test_a_database_is_in_memory_or_in_the_file_that_is_named(tmp_path: Path) -> None:
     for path, stored in ((None, None), (tmp_path / "work.db", str(tmp_path / "work.db"))):
-        with plan_module.connect(path) as connection:
+        with sql.connect(path) as connection:
             databases = connection.execute("SELECT path FROM duckdb_databases() WHERE NOT internal").fetchall()
             assert databases == [(stored,)]
             threads = connection.execute("SELECT current_setting('threads')").fetchall()
@@ -254,8 +255,8 @@ def test_columns_with_bounds_are_found_in_any_case(tmp_path: Path) -> None:
     assert plan.funnel["side_above 1"] == 1  # the column that was named, not the one of that name
 
 
-def test_parts_of_a_large_plan_are_one_sequence(rows: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_module, "BLOCK", 70)
+def test_parts_of_a_large_plan_are_one_sequence(rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "BLOCK", 70)
     plan = build_plan(*asked(write_source(tmp_path / "source", rows, "parquet", 2)), tmp_path)
     assert len(list(tmp_path.glob("rows-*.parquet"))) > 4
     assert ids(plan) == expected(rows)[0]
@@ -275,7 +276,7 @@ def test_a_plan_is_read_in_one_thread(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("url\nhttp://a\n")
     build_plan(*asked(table, filter=FilterSettings()), tmp_path)
-    assert plan_module.plan_cursor().execute("SELECT current_setting('threads')").fetchall() == [(1,)]
+    assert sql.plan_cursor().execute("SELECT current_setting('threads')").fetchall() == [(1,)]
 
 
 def test_a_source_is_recorded_by_a_name_that_holds_in_every_folder(
@@ -284,7 +285,7 @@ def test_a_source_is_recorded_by_a_name_that_holds_in_every_folder(
     monkeypatch.chdir(tmp_path)
     for source, recorded in (("t.csv", str(tmp_path / "t.csv")), ("https://host/t.csv", "https://host/t.csv")):
         settings = settings_of(50, FilterSettings(side_above=512), {"url": "link"})
-        assert plan_module._facts(source, settings) == {
+        assert image_facts(Source((source,)), settings) == {
             "source": recorded,
             "columns": {"url": "link"},
             "filter": {
@@ -381,7 +382,10 @@ def test_a_folder_keeps_to_one_set(tmp_path: Path) -> None:
     for words, change in changes.items():
         with pytest.raises(UserError, match=f"^{out} was made with {words}$") as caught:
             open_plan(out, source, replace(settings, **change))
-        assert caught.value.hint == f"choose another --out, or ask for what {out}/.plan/plan.json says"
+        asked_for = {"shard_size": "--shard-size 50", "image.size": "--size 16"}.get(words.partition(" ")[0])
+        assert (
+            caught.value.hint == f"choose another --out, or {asked_for or f'ask for what {out}/.plan/plan.json says'}"
+        )
     record = json.loads((out / ".plan/plan.json").read_text())
     del record["facts"]["image"]
     (out / ".plan/plan.json").write_text(json.dumps(record))

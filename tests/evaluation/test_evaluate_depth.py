@@ -201,7 +201,7 @@ def test_worlds_with_training_seeds_are_named(
     assert facts["worlds"] == ShardCases(training_shards).image_facts["worlds"] == "training seeds"
     said = capsys.readouterr().err
     assert said.count("have training seeds") == 2
-    hint = "jointnet prepare --source worlds --evaluation --count 512 --out"
+    hint = "jointnet prepare worlds --evaluation --count 512 --out"
     assert f"hint: {hint} shards/evaluation" in said
     with pytest.raises(UserError, match="no complete shards") as caught:
         ShardCases("nowhere", "depth")

@@ -126,16 +126,16 @@ COMMANDS = [
     # Data
     Command(
         "prepare-worlds",
-        "prepare --source worlds --count 12 --size 32 --shard-size 6 --workers 1 --out shards/worlds",
+        "prepare worlds --count 12 --size 32 --shard-size 6 --workers 1 --out shards/worlds",
     ),
     Command(
         "prepare-evaluation",
-        "prepare --source worlds --evaluation --seed 1000000000 --count 4 --size 64 --shard-size 4 "
+        "prepare worlds --evaluation --seed 1000000000 --count 4 --size 64 --shard-size 4 "
         "--workers 1 --out shards/evaluation",
     ),
     Command(
         "prepare-folder",
-        "prepare --source in/photos --size 32 --label 'depth=onnx:in/teacher.onnx?mean=0&std=1' --out shards/folder",
+        "prepare in/photos --size 32 --label 'depth=onnx:in/teacher.onnx?mean=0&std=1' --out shards/folder",
     ),
     # Training, every stage
     Command("train-vae", f"train diorama/vae {VAE} {TRAIN} --out runs/vae"),

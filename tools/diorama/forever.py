@@ -301,7 +301,7 @@ def _render_more(options: argparse.Namespace, worker: Worker) -> None:
 
 def _render(options: argparse.Namespace, worker: Worker, folder: str, which: list[object]) -> None:
     own = ["--size", options.size, "--shard-size", options.shard, "--workers", 1, "--quiet"]
-    command = ["-m", "jointnet_cli", "prepare", "--source", "worlds", *which, "--out", options.out / folder, *own]
+    command = ["-m", "jointnet_cli", "prepare", "worlds", *which, "--out", options.out / folder, *own]
     worker.run(command, options.out / "render.log")
 
 

@@ -51,7 +51,7 @@ def main() -> None:
     watch = _watch_gpu(out) if gpu else None
     shards, encoders = out / "worlds", (os.cpu_count() or 1) // 2 if gpu else 1
     rendering = _start(
-        ["prepare", "--source", "worlds", "--count", options.scenes, "--size", 128, "--out", shards, "--quiet"],
+        ["prepare", "worlds", "--count", options.scenes, "--size", 128, "--out", shards, "--quiet"],
         out / "render.log",
         rank=15,
     )
@@ -108,7 +108,7 @@ def measure(out: Path) -> None:
     """Measure the figures of docs/results.md: prompt adherence, depth, normals, the autoencoder. Finished ones are kept."""
     reserved, judge, model, made = out / "reserved", out / "judge", out / "model", out / "measured"
     made.mkdir(exist_ok=True)
-    rendering = ["prepare", "--source", "worlds", "--evaluation", "--seed", 1_000_000_000, "--count", RESERVED]
+    rendering = ["prepare", "worlds", "--evaluation", "--seed", 1_000_000_000, "--count", RESERVED]
     _finish(_start([*rendering, "--size", 128, "--out", reserved, "--quiet"], made / "render.log"))
     jointnet, chosen = ["-m", "jointnet_cli"], ["--seed", 0, "-m", model, "--json"]
     tables, method = [*jointnet, "evaluate"], ["--method", f"jointnet:{model}"]

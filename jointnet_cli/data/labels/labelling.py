@@ -15,14 +15,8 @@ from torch import Tensor
 
 from jointnet_cli.data.job import Tally
 from jointnet_cli.data.labels.teachers import Teacher
-from jointnet_cli.data.shards.format import (
-    IMAGES,
-    MAP_SUFFIXES,
-    Entry,
-    encode_depth,
-    encode_normal,
-    sample_count,
-)
+from jointnet_cli.data.shards.archive import Entry
+from jointnet_cli.data.shards.format import IMAGES, MAP_SUFFIXES, encode_depth, encode_normal, sample_count
 from jointnet_cli.data.shards.writer import ShardWriter, claim_shard
 from jointnet_cli.errors import UserError
 from jointnet_cli.progress import Progress

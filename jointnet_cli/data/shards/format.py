@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import json
-import re
 import sys
-import tarfile
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jointnet_cli.data.shards.archive import Entry, new_entry
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.orientation import SIDEWAYS, turned, turned_vectors
 from jointnet_cli.files.text import read_text, to_json
@@ -29,9 +27,6 @@ MAP_SUFFIXES = {name: f"{name}.png" for name in MODALITIES if name != RGB}
 """The suffix of a map's member, by modality."""
 
 UINT16 = 65535
-
-_METADATA = re.compile("__[^/]*__($|/)")
-"""Names of metadata, which webdataset passes over."""
 
 
 @dataclass
@@ -229,123 +224,6 @@ def png(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
-
-
-@dataclass
-class Member:
-    """An entry of a tar; `content` is `None` for entries that are not files."""
-
-    info: tarfile.TarInfo
-    content: bytes | None
-
-    @property
-    def suffix(self) -> str:
-        """What follows the key: `jpg`, `depth.png`."""
-        return split_key(self.info.name)[1]
-
-
-@dataclass
-class Entry:
-    """The consecutive members of one key: a sample as webdataset sees it."""
-
-    key: str
-    members: list[Member] = field(default_factory=list)
-
-    def find(self, *suffixes: str) -> bytes | None:
-        """Return the content of the first member with one of these suffixes."""
-        return next((member.content for member in self.members if member.suffix in suffixes), None)
-
-    def put(self, suffix: str, content: bytes) -> None:
-        """Replace a member's content, or add the member at the sample's end, dated like its neighbours."""
-        for member in self.members:
-            if member.suffix == suffix:
-                member.content = content
-                return
-        info = copy.copy(self.members[0].info)
-        info.name = f"{self.key}.{suffix}"
-        info.pax_headers = {}  # they would take precedence over the new name
-        self.members.append(Member(info, content))
-
-    def drop(self, suffix: str) -> None:
-        """Remove a member, if it is there."""
-        self.members = [member for member in self.members if member.suffix != suffix]
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """The JSON record; empty where there is none.
-
-        Raises:
-            ValueError: it is no JSON object.
-        """
-        record = json.loads(self.find("json") or b"{}")
-        if not isinstance(record, dict):
-            raise ValueError("the record is no JSON object")
-        return record
-
-    @record.setter
-    def record(self, record: dict[str, Any]) -> None:
-        self.put("json", to_json(record).encode())
-
-
-def new_entry(key: str, members: Mapping[str, bytes]) -> Entry:
-    """Return a sample of members by their suffixes, undated."""
-    return Entry(key, [Member(tarfile.TarInfo(f"{key}.{suffix}"), content) for suffix, content in members.items()])
-
-
-def read_entries(shard: Path) -> Iterator[Entry]:
-    """Stream the samples of a shard."""
-    with tarfile.open(shard, "r:") as tar:
-        entry: Entry | None = None
-        for info in tar:
-            stream = tar.extractfile(info) if info.isfile() else None
-            member = Member(info, stream.read() if stream else None)
-            tar.members = []  # type: ignore[attr-defined] # the index of what was read would grow with the shard
-            key = split_key(info.name)[0]
-            if entry is None or entry.key != key:
-                if entry:
-                    yield entry
-                entry = Entry(key)
-            entry.members.append(member)
-        if entry:
-            yield entry
-
-
-def write_entry(tar: tarfile.TarFile, entry: Entry) -> None:
-    """Append a sample."""
-    for member in entry.members:
-        if member.content is None:
-            tar.addfile(member.info)
-            continue
-        member.info.size = len(member.content)
-        tar.addfile(member.info, io.BytesIO(member.content))
-
-
-def split_key(name: str) -> tuple[str, str]:
-    """Divide a member's name into key and suffix, at the first dot of the file's name as webdataset does."""
-    folder, slash, file = name.rpartition("/")
-    stem, _, suffix = file.partition(".")
-    return f"{folder}{slash}{stem}", suffix.lower()
-
-
-def scan(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
-    """Find the samples of a tar by its headers: consecutive files of one key, by their suffixes.
-
-    Hidden files, names without a dot and metadata belong to no sample, as in webdataset.
-    """
-    current, members = "", dict[str, tarfile.TarInfo]()
-    for info in tar:
-        tar.members = []  # type: ignore[attr-defined] # the index of what was read would grow with the shard
-        key, suffix = split_key(info.name)
-        hidden = key.endswith("/") or not key
-        if not info.isreg() or hidden or "." not in info.name.rpartition("/")[2] or _METADATA.match(info.name):
-            continue
-        if key != current and members:
-            yield current, members
-            members = {}
-        current = key
-        members[suffix] = info
-    if members:
-        yield current, members
 
 
 CAPTIONS = ("caption", "text")

@@ -12,15 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jointnet_cli.data.shards.format import (
-    IMAGES,
-    Faults,
-    complete_shards,
-    sample_count,
-    scan,
-    stated_count,
-    stats_path,
-)
+from jointnet_cli.data.shards.archive import open_tar, scan
+from jointnet_cli.data.shards.format import IMAGES, Faults, complete_shards, sample_count, stated_count, stats_path
 from jointnet_cli.data.shards.remote import BLOCK, RemoteFile, file_system, is_url, retrying
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import write_text
@@ -64,7 +57,7 @@ def list_shards(source: str | Path, *, evaluation: bool = False) -> list[str]:
     shards = [root] if root.suffix == ".tar" and root.is_file() else complete_shards(root)
     if not shards:
         reserved = "--evaluation --count 512" if evaluation else "--count 1000"
-        hint = f"make some: jointnet prepare --source worlds {reserved} --out {root}"
+        hint = f"make some: jointnet prepare worlds {reserved} --out {root}"
         if unfinished := sorted(root.glob("*.tar")):
             shard, stats = unfinished[0].name, stats_path(unfinished[0]).name
             hint = (
@@ -177,10 +170,7 @@ def _count(location: str) -> tuple[int, int, int]:
             count += _has_image(sample)
             faults.note(sample["__key__"], sample)
     else:
-        try:
-            begins, faults = _offsets(location, Path(location).stat().st_mtime_ns)
-        except tarfile.TarError as error:
-            raise UserError(f"{location} is damaged: {error}") from error
+        begins, faults = _offsets(location, Path(location).stat().st_mtime_ns)
         count = len(begins)
     return count, faults.overlooked, faults.scattered
 
@@ -189,7 +179,7 @@ def _count(location: str) -> tuple[int, int, int]:
 def _offsets(location: str, changed: int) -> tuple[list[int], Faults]:
     """Where the samples of a local shard with an image begin, in bytes; `changed` tells versions of a file apart."""
     begins, faults = [], Faults()
-    with tarfile.open(location, "r:") as tar:
+    with open_tar(location) as tar:
         for key, members in scan(tar):
             faults.note(key, members)
             if _has_image(members):

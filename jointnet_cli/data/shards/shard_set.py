@@ -19,7 +19,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import text_digest
 from jointnet_cli.progress import Progress
 
-EVALUATION_COMMAND = "jointnet prepare --source worlds --evaluation --count 512 --out shards/evaluation"
+EVALUATION_COMMAND = "jointnet prepare worlds --evaluation --count 512 --out shards/evaluation"
 """Makes worlds that no training set contains."""
 
 

@@ -12,19 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jointnet_cli.data.shards.format import (
-    Entry,
-    Sample,
-    is_complete,
-    pack,
-    read_entries,
-    read_stats,
-    sample_count,
-    stats_path,
-    write_entry,
-)
+from jointnet_cli.data.shards.archive import Entry, read_entries, write_entry
+from jointnet_cli.data.shards.format import Sample, is_complete, pack, read_stats, sample_count, stats_path
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.atomic import claim, claim_path
+from jointnet_cli.files.atomic import claim
 from jointnet_cli.files.text import to_json
 
 
@@ -103,10 +94,12 @@ def records_path(shard: Path) -> Path:
     return shard.with_suffix(".parquet")
 
 
-def has_leftovers(shard: Path) -> bool:
-    """Return whether a killed run left files of a shard behind, or another process holds it."""
-    left = (*_temporary(shard), _pending(stats_path(shard)), claim_path(shard))
-    return any(path.exists() for path in left)
+def finish_killed(folder: Path) -> None:
+    """Finish the commits of killed runs and remove their other files; shards that another process holds are left to it."""
+    stems = {path.name[1:].partition(".")[0].removesuffix("_stats") for path in folder.glob(".*.*")}
+    for stem in sorted(filter(str.isdecimal, stems)):
+        with claim_shard(folder / f"{stem}.tar"):
+            pass
 
 
 def _results_path(shard: Path) -> Path:

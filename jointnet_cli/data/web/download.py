@@ -15,12 +15,11 @@ from contextlib import ExitStack
 from heapq import merge
 from typing import TYPE_CHECKING, Any, Self
 
-from jointnet_cli.data.columns import literal
 from jointnet_cli.data.job import IMAGES, Again, PrepareJob, Show, Tally
-from jointnet_cli.data.plan import plan_cursor
 from jointnet_cli.data.rows import HIDDEN, RESULTS, SUCCESS, ImageRow, shard_name, shard_of
-from jointnet_cli.data.shards.format import Entry, new_entry
-from jointnet_cli.data.shards.writer import ShardWriter, claim_shard, has_leftovers, records_path
+from jointnet_cli.data.shards.archive import Entry, new_entry
+from jointnet_cli.data.shards.writer import ShardWriter, claim_shard, records_path
+from jointnet_cli.data.sql import literal, plan_cursor
 from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:
@@ -43,9 +42,7 @@ async def _gather(job: PrepareJob, numbers: Sequence[int], tally: Tally, show: S
     writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
 
     def rows() -> Iterator[ImageRow]:
-        for number in numbers:
-            if not job.missing(number) and not has_leftovers(job.path(number)):
-                continue
+        for number in filter(job.missing, numbers):
             shard = DownloadedShard.begin(job, number)
             if shard is None:
                 tally.busy.append(job.path(number))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from jointnet_cli.data.job import IMAGES, PrepareJob, Show, Tally
 from jointnet_cli.data.shards.format import pack
-from jointnet_cli.data.shards.writer import claim_shard, has_leftovers
+from jointnet_cli.data.shards.writer import claim_shard
 
 if TYPE_CHECKING:
     from jointnet_cli.data.shards.format import Sample
@@ -21,7 +21,7 @@ RENDER_BATCH = 16
 
 def render_shards(job: PrepareJob, numbers: Sequence[int], tally: Tally, show: Show) -> None:
     """Render the worlds that shards lack. Those that another process holds are left to it."""
-    missing = [number for number in numbers if job.missing(number) or has_leftovers(job.path(number))]
+    missing = list(filter(job.missing, numbers))
     for number, count in _render_all(job, missing):
         if count is None:
             tally.busy.append(job.path(number))

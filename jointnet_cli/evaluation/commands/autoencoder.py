@@ -31,9 +31,7 @@ class AutoencoderCommand:
     name = "autoencoder"
     example = "jointnet evaluate autoencoder --shards worlds/evaluation"
 
-    shards: Annotated[
-        str, Param("Worlds of `jointnet prepare --source worlds --evaluation`.", "DIR", panel=INPUT_PANEL)
-    ]
+    shards: Annotated[str, Param("Worlds of `jointnet prepare worlds --evaluation`.", "DIR", panel=INPUT_PANEL)]
     limit: Annotated[int | None, Param("Use only the first samples.", "N", ge=1)] = None
     settings: MethodSettings = field(default_factory=MethodSettings)
     quiet: Quiet = False

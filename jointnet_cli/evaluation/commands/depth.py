@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Shards = Annotated[
     str | None,
     Param(
-        "Shards of images with captions and maps, such as worlds of `jointnet prepare --source worlds --evaluation`.",
+        "Shards of images with captions and maps, such as worlds of `jointnet prepare worlds --evaluation`.",
         "DIR",
         shown=False,
         panel=INPUT_PANEL,

@@ -25,9 +25,7 @@ class JudgeCommand:
     example = "jointnet evaluate judge --training worlds/training --held-out worlds/evaluation --out runs/judge"
 
     training: Annotated[str, Param("Shards of the training set.", "DIR", panel=INPUT_PANEL)]
-    held_out: Annotated[
-        str, Param("Worlds of `jointnet prepare --source worlds --evaluation`.", "DIR", panel=INPUT_PANEL)
-    ]
+    held_out: Annotated[str, Param("Worlds of `jointnet prepare worlds --evaluation`.", "DIR", panel=INPUT_PANEL)]
     epochs: Annotated[int, Param("Passes over the training set.", "N", ge=1)] = 8
     limit: Annotated[int | None, Param("Use only the first images of the training set.", "N", ge=1)] = None
     out: Annotated[Path, Param("Folder of the classifier.", "DIR", panel=OUTPUT_PANEL, flag="--out -o")] = Path(

@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from jointnet_cli.cli.options import expand_flags
-from jointnet_cli.cli.prepare import LabelOptions
+from jointnet_cli.cli.prepare_options import LabelOptions
 from jointnet_cli.data.labels.specs import HUB, OMNIDATA_SETTINGS, TeacherSettings, parse_spec, parse_specs
 from jointnet_cli.errors import UserError
 
@@ -129,5 +129,7 @@ def test_the_option_group_on_a_command_line() -> None:
 
 
 def test_specs_are_read_without_torch() -> None:
-    code = "import sys; from jointnet_cli.cli.prepare import LabelOptions; LabelOptions(['depth=midas']).specs(); "
+    code = (
+        "import sys; from jointnet_cli.cli.prepare_options import LabelOptions; LabelOptions(['depth=midas']).specs(); "
+    )
     subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True)

@@ -15,7 +15,8 @@ from PIL import Image
 
 from jointnet_cli.data.labels.labelling import decode
 from jointnet_cli.data.settings import ImageSettings, PrepareSettings
-from jointnet_cli.data.shards.format import encode_normal, png, read_entries
+from jointnet_cli.data.shards.archive import read_entries
+from jointnet_cli.data.shards.format import encode_normal, png
 from jointnet_cli.data.shards.index import read_samples
 from jointnet_cli.data.shards.latents import load_pixels
 from jointnet_cli.data.shards.samples import UnusableSample, crop_sample

@@ -15,6 +15,7 @@ from helpers.shard_web import ShardWeb, serving
 
 import jointnet_cli.data.shards.index as shard_files
 import jointnet_cli.data.shards.remote as remote_file
+from jointnet_cli.data.shards.archive import read_entries
 from jointnet_cli.data.shards.format import Sample, stats_path
 from jointnet_cli.data.shards.index import Shard, count_samples, list_shards, read_samples
 from jointnet_cli.data.shards.shard_set import ShardSet
@@ -184,6 +185,19 @@ def test_what_is_not_there_and_what_stays_broken(web: ShardWeb) -> None:
     web.breaks = 10**6
     with pytest.raises(UserError, match=r"/00000\.tar cannot be read"):
         keys(f"{web.url}/00000.tar")
+
+
+def test_a_tar_file_that_ends_inside_a_header_is_damaged(folder: Path) -> None:
+    shard = folder / "00000.tar"
+    with tarfile.open(shard) as tar:
+        last = tar.getmembers()[-1].offset
+    shard.write_bytes(shard.read_bytes()[: last + 200])
+    stats_path(shard).unlink()
+    for read in (lambda: list(read_entries(shard)), lambda: count_samples([str(shard)])):
+        with pytest.raises(
+            UserError, match=r"00000\.tar is damaged, or not a plain tar file: it ends inside a header$"
+        ):
+            read()
 
 
 def test_damaged_shards(folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from helpers.web import encoded, photo, swapped_profile
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -241,3 +242,15 @@ def test_whatever_is_damaged_is_a_class_of_its_own(kind: str, place: float, junk
 def test_settings_that_make_no_sense(setting: str, fault: str) -> None:
     with pytest.raises(UserError, match=re.escape(fault)):
         prepare_settings(overrides=[setting])
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_big_tiff(byteorder: str, dtype: type) -> None:
+    values = np.full((20, 24, 3), [60, 120, 240], dtype) * (257 if dtype is np.uint16 else 1)
+    file = BytesIO()
+    tifffile.imwrite(file, values.astype(dtype), bigtiff=True, byteorder=byteorder, photometric="rgb")
+    made = to_training_image(file.getvalue(), PLAIN)
+    assert (made.original_width, made.original_height) == (24, 20)
+    with Image.open(BytesIO(made.jpeg)) as image:
+        assert np.abs(np.asarray(image).astype(int) - [60, 120, 240]).max() < 4

@@ -9,19 +9,22 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import webdataset
+from helpers.gallery import content as tar_content
 from helpers.shards import read_shards
 from helpers.worlds import make_worlds, world_job
 
+from jointnet_cli.data.build import open_plan
 from jointnet_cli.data.job import IMAGES, Show, Tally
 from jointnet_cli.data.plan import world_plan
 from jointnet_cli.data.prepare import prepare
-from jointnet_cli.data.settings import PrepareSettings, prepare_settings
+from jointnet_cli.data.settings import PrepareSettings, Source, prepare_settings
 from jointnet_cli.data.shards.format import is_complete, stats_path
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.shards.writer import claim_shard
@@ -125,13 +128,41 @@ def test_workers_in_turn_make_the_whole(rendered: Tally, tmp_path: Path) -> None
     ]
 
 
-def test_a_set_grows_by_a_larger_count(rendered: Tally, tmp_path: Path) -> None:
-    assert render(tmp_path, count=3).made.total() == 3
-    assert render(tmp_path, count=4).made.total() == 1
-    assert [(tmp_path / path.name).read_bytes() for path in rendered.written[:2]] == [
-        path.read_bytes() for path in rendered.written[:2]
+@pytest.mark.parametrize("shard_size", [2, 4])
+def test_a_set_grows_by_a_larger_count(rendered: Tally, tmp_path: Path, shard_size: int) -> None:
+    for count, made in ((3, 3), (COUNT, 3), (1, 0)):  # a set that is asked for with fewer keeps what it has
+        assert render(tmp_path, shard_size=shard_size, count=count).made.total() == made
+    grown = sorted(tmp_path.glob("*.tar"))
+    assert tar_content(tmp_path) == tar_content(rendered.written[0].parent)
+    if shard_size == 2:
+        assert [path.read_bytes() for path in grown] == [path.read_bytes() for path in rendered.written]
+
+
+def test_two_runs_at_once_make_one_set(rendered: Tally, tmp_path: Path) -> None:
+    with ThreadPoolExecutor() as threads:
+        tallies = list(threads.map(lambda _: render(tmp_path), range(2)))
+    assert sum(tally.made.total() for tally in tallies) == COUNT
+    assert [(tmp_path / path.name).read_bytes() for path in rendered.written] == [
+        path.read_bytes() for path in rendered.written
     ]
-    assert render(tmp_path, count=1).total == 0  # a set that is asked for with fewer keeps what it has
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_files_of_a_killed_run_are_removed(copy: Path) -> None:
+    kept = sorted(copy.iterdir())
+    for name in (".00000.tar.new", ".00002.json.new", ".00007.tar.writing", ".00007.parquet.new", ".00008.jsonl"):
+        (copy / name).touch()
+    assert render(copy).total == 0
+    assert sorted(copy.iterdir()) == kept
+
+
+def test_worlds_and_images_do_not_share_a_folder(copy: Path, tmp_path: Path) -> None:
+    table = Source((str(tmp_path / "t.csv"),))
+    with pytest.raises(UserError, match=f"^{copy} holds rendered worlds$"):
+        open_plan(copy, table, PrepareSettings())
+    (tmp_path / "images/.plan").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"images holds images of a table, a folder or shards$"):
+        render(tmp_path / "images")
 
 
 def test_a_set_of_an_earlier_release_grows(rendered: Tally, tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""SQL of DuckDB: names, strings and numbers as text of a query, and connections within a memory limit."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+MEMORY_LIMIT = "512MB"
+"""Of DuckDB's working set; what does not fit is spilt to disk."""
+
+THREADS = 4
+"""Every thread holds row groups of its own, so more of them need more memory."""
+
+
+def quoted(name: str) -> str:
+    """Return a column's name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Return a string in SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def without_nan(value: str) -> str:
+    """Return SQL of a number, NULL for not-a-number.
+
+    DuckDB answers `isnan` and a comparison with 'nan' from a parquet file's minimum and maximum, which leave NaN out. It does
+    not answer `isfinite` from them.
+    """
+    return f"if(isfinite({value}) OR isinf({value}), {value}, NULL)"
+
+
+def connect(path: Path | None = None, threads: int | None = None) -> DuckDBPyConnection:
+    """Return a database in memory or in a file, within `MEMORY_LIMIT`."""
+    import duckdb
+
+    connection = duckdb.connect(str(path) if path else ":memory:")
+    connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+    connection.execute(f"SET threads = {threads or min(os.cpu_count() or 1, THREADS)}")
+    connection.execute("SET enable_progress_bar = false")
+    connection.execute("SET TimeZone = 'UTC'")  # the text of a date must not depend on the machine
+    return connection
+
+
+@cache
+def _reader() -> DuckDBPyConnection:
+    connection = connect(threads=1)
+    connection.execute("SET parquet_metadata_cache = true")  # a large plan has thousands of row groups
+    return connection
+
+
+def plan_cursor() -> DuckDBPyConnection:
+    """Return a cursor that reads plans, for use in any thread."""
+    return _reader().cursor()
