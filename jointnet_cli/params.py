@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import cache, reduce
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_type_hints
 
 from jointnet_cli.errors import UserError, did_you_mean, validation_message
 
@@ -52,6 +52,8 @@ class Param:
     """Names that the flag had in earlier versions, separated by blanks. They still work and are not shown."""
     argument: bool = False
     """Whether it is an argument of the command in place of a flag."""
+    complete: Literal["model", "recipe", "scheduler"] | None = None
+    """What a shell completes the value with."""
 
     # Pydantic reads the bounds by the protocol of `annotated_types.GroupedMetadata`.
     __is_annotated_types_grouped_metadata__ = True

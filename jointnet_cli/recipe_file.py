@@ -6,7 +6,6 @@ import math
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,6 @@ class RecipeTable(BaseModel):
     """A table of a recipe, which refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def shipped_files() -> dict[str, Path]:
-    """Return the recipes that come with the package, by name such as `diorama/base`."""
-    root = _root()
-    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.toml"))}
 
 
 def find_recipe(name: str, shipped: Mapping[str, Path]) -> Path:
@@ -181,9 +174,3 @@ def refusal(path: str | Path, where: str, fault: Mapping[str, Any], valid: Colle
         hint = did_you_mean(where.rpartition(".")[2], valid) or f"valid keys: {', '.join(sorted(valid))}"
         return UserError(f"{path}: unknown key {where}", hint=hint)
     return UserError(f"{path}: {validation_message(where, fault)}")
-
-
-def _root() -> Path:
-    """Return `recipes/` inside of an installed wheel, or beside the package in a checkout."""
-    installed = Path(str(resources.files("jointnet_cli"))) / "recipes"
-    return installed if installed.is_dir() else installed.parent.parent / "recipes"

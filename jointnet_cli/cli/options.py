@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
+from jointnet_cli.cli.completion import COMPLETIONS
 from jointnet_cli.cli.usage import Command, CommandGroup
 from jointnet_cli.params import (
     INPUT_PANEL as INPUT_PANEL,
@@ -109,11 +110,12 @@ class ModelOptions:
             "Model: `diorama` (embedded), a folder, a zip file, or a hub id.",
             "NAME|DIR|ZIP|HUB",
             flag="--model -m",
+            complete="model",
         ),
     ] = "diorama"
     base: Annotated[
         str | None,
-        _Model("Base of a checkpoint in the published layout.", "DIR|HUB", shown=False),
+        _Model("Base of a checkpoint in the published layout.", "DIR|HUB", shown=False, complete="model"),
     ] = None
     device: Annotated[str | None, _Model("`cpu`, `cuda`, `cuda:1`, `mps`.", "DEVICE", shown="the fastest")] = None
     dtype: Annotated[
@@ -238,6 +240,7 @@ def _annotation(parameter: Parameter) -> Any:
         "show_default": param.shown,
         "rich_help_panel": param.panel,
         "callback": _finite,
+        "autocompletion": COMPLETIONS[param.complete] if param.complete else None,
     }
     if param.argument:
         return Annotated[parameter.kind, typer.Argument(**settings)]

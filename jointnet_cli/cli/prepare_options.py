@@ -49,6 +49,7 @@ class ImageSourceOptions:
             "A TOML file, or `prepare/coyo`: source, columns, filter, size and limits. Flags override it; `none` is for none.",
             "RECIPE",
             shown="prepare/coyo for tables with COYO's columns",
+            complete="recipe",
         ),
     ] = None
     overrides: Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jointnet_cli.cli.completion import recipes
 from jointnet_cli.cli.console import USER_FAULT, note, report_error
 from jointnet_cli.cli.options import Quiet, command_group, option
 from jointnet_cli.errors import UserError
@@ -25,7 +26,12 @@ PREPARE = "prepare"
 
 Name = Annotated[
     str,
-    typer.Argument(metavar="NAME", help="A shipped recipe such as `depth`, or a TOML file.", show_default=False),
+    typer.Argument(
+        metavar="NAME",
+        help="A shipped recipe such as `depth`, or a TOML file.",
+        show_default=False,
+        autocompletion=recipes,
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -37,11 +43,11 @@ def list_(
     json_output: Annotated[bool, option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """List the recipes that come with the package, of `jointnet train` and of `jointnet prepare`."""
-    from jointnet_cli.recipe_file import shipped_files
+    from jointnet_cli.files.paths import shipped_files
 
     rows = []
     for name, path in sorted(shipped_files().items()):
-        recipe = _load(path)
+        recipe = load(path)
         rows.append({"recipe": name, "stage": _stage(recipe), "description": recipe.description, "path": str(path)})
     if json_output:
         for row in rows:
@@ -61,7 +67,7 @@ def show(
     from jointnet_cli.recipe_file import read_values, to_toml
 
     path = _find(name)
-    recipe = _load(path, overrides or [])
+    recipe = load(path, overrides or [])
     if resolved or overrides:
         if is_dataclass(recipe):
             values = asdict(recipe) if resolved else read_values(path, overrides or [])
@@ -101,7 +107,10 @@ def copy(
 
 def check(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE", help="TOML files, or shipped recipes.", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="FILE", help="TOML files, or shipped recipes.", show_default=False, autocompletion=recipes
+        ),
     ],
     overrides: Overrides = None,
     quiet: Quiet = False,
@@ -110,7 +119,7 @@ def check(
     faults = 0
     for name in files:
         try:
-            recipe = _load(_find(name), overrides or [])
+            recipe = load(_find(name), overrides or [])
         except UserError as fault:
             report_error(fault)
             faults += 1
@@ -123,13 +132,18 @@ def check(
 
 
 def _find(name: str) -> Path:
-    from jointnet_cli.recipe_file import find_recipe, shipped_files
+    from jointnet_cli.files.paths import shipped_files
+    from jointnet_cli.recipe_file import find_recipe
 
     return find_recipe(name, shipped_files())
 
 
-def _load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Return a recipe of either kind, validated."""
+def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Return a recipe of `jointnet train` or `jointnet prepare`, validated.
+
+    Raises:
+        UserError: it cannot be read, or a setting is wrong.
+    """
     from jointnet_cli.recipe_file import TRAINING, read_values
 
     if TRAINING & read_values(path).keys():

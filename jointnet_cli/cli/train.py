@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jointnet_cli.cli.completion import recipes
 from jointnet_cli.cli.console import INTERRUPTED, RUN_FAILED, note, report_error
 from jointnet_cli.cli.options import Quiet, option
 from jointnet_cli.cli.training_progress import training_progress
@@ -21,7 +22,10 @@ TERMINATED = 143
 Recipe = Annotated[
     str,
     typer.Argument(
-        metavar="RECIPE", help="A TOML file, or a shipped recipe such as `diorama/base`.", show_default=False
+        metavar="RECIPE",
+        help="A TOML file, or a shipped recipe such as `diorama/base`.",
+        show_default=False,
+        autocompletion=recipes,
     ),
 ]
 Overrides = Annotated[

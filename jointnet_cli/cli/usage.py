@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from jointnet_cli.cli.console import USER_FAULT, run_guarded
+from jointnet_cli.cli.console import USER_FAULT, note, run_guarded
+from jointnet_cli.cli.variables import misspelt_variables
 from jointnet_cli.errors import UserError, closest, did_you_mean, validation_message
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class Command(TyperCommand):
             raise _user_error(fault, ctx) from None
         if rest and not ctx.resilient_parsing:
             raise UserError(f"unexpected argument {rest[0]}", f"quote an argument with blanks; {_see_help(ctx)}")
+        if not ctx.resilient_parsing and not ctx.params.get("quiet"):
+            for message in misspelt_variables(ctx).values():
+                note(f"warning: {message}")
         return rest
 
     def collect_usage_pieces(self, ctx: Context) -> list[str]:
@@ -159,9 +163,20 @@ def _parameter_error(fault: Any, ctx: Context, param: Any) -> UserError:
     source = ctx.get_parameter_source(param.name)
     if source is not None and source.name == "ENVIRONMENT":
         name = str(param.envvar)
+    return value_error(fault, name, param) or UserError(f"{name} {fault.message}", _see_help(ctx))
+
+
+def value_error(fault: Any, name: str, param: Any) -> UserError | None:
+    """Return a value that is refused in the style of all errors; `None` if only the fault's own message is known.
+
+    Args:
+        fault: raised by the parameter.
+        name: of the flag or variable that has the value.
+        param: the parameter.
+    """
     details: list[Any] = getattr(fault.__cause__, "errors", list)()
     if not details:
-        return UserError(f"{name} {fault.message}", _see_help(ctx))
+        return None
     choices = [str(getattr(choice, "value", choice)) for choice in param.type_descriptor.choices or ()]
     if choices:
         got = details[0]["input"]

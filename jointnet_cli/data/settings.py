@@ -266,7 +266,7 @@ class PrepareSettings:
 
 def prepare_recipes() -> dict[str, Path]:
     """Return the recipes of downloads that come with the package, by name such as `prepare/coyo`."""
-    from jointnet_cli.recipe_file import shipped_files
+    from jointnet_cli.files.paths import shipped_files
 
     return {name: path for name, path in shipped_files().items() if name.startswith("prepare/")}
 
@@ -291,13 +291,13 @@ def prepare_settings(
     """
     from pydantic import TypeAdapter, ValidationError
 
+    from jointnet_cli.files.paths import shipped_files
     from jointnet_cli.recipe_file import (
         find_recipe,
         merge,
         read_values,
         refusal,
         require_command,
-        shipped_files,
         telling_fault,
     )
 

@@ -53,7 +53,14 @@ class MethodSettings:
 
     model: Annotated[
         str,
-        Param("Model of methods that name none.", "NAME|DIR|ZIP|HUB", env=True, panel=MODEL_PANEL, flag="--model -m"),
+        Param(
+            "Model of methods that name none.",
+            "NAME|DIR|ZIP|HUB",
+            env=True,
+            panel=MODEL_PANEL,
+            flag="--model -m",
+            complete="model",
+        ),
     ] = "diorama"
     base: Annotated[
         str | None,
@@ -63,6 +70,7 @@ class MethodSettings:
             shown=False,
             env=True,
             panel=MODEL_PANEL,
+            complete="model",
         ),
     ] = None
     device: Annotated[

@@ -9,6 +9,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable
 from glob import glob, has_magic
+from importlib import resources
 from pathlib import Path
 
 from jointnet_cli.errors import UserError
@@ -112,3 +113,11 @@ def file_digest(path: Path) -> str:
 def text_digest(text: str, digits: int = 12) -> str:
     """Return the first hexadecimal digits of the SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
+def shipped_files() -> dict[str, Path]:
+    """Return the recipes that come with the package, by name such as `diorama/base`."""
+    # A wheel has `recipes/` inside of the package, a checkout beside it.
+    installed = Path(str(resources.files("jointnet_cli"))) / "recipes"
+    root = installed if installed.is_dir() else installed.parent.parent / "recipes"
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.toml"))}

@@ -176,7 +176,7 @@ def load_model(
                 scheduler=read_json(folder.base / "scheduler" / "scheduler_config.json"),
                 defaults=folder.defaults,
                 provenance=folder.provenance,
-                words=Vocabulary.read(folder.base / next(iter(folder.family.tokenizers))),
+                words=Vocabulary.read(folder.tokenizer),
             )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError) as error:
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]

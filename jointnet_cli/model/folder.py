@@ -111,6 +111,11 @@ class ModelFolder:
         beside = [self.base / name for name in self.family.networks]
         return [*(self.path / place for place in self.backbones.values()), *beside]
 
+    @property
+    def tokenizer(self) -> Path:
+        """The folder of the first tokenizer, and of the model's list of words if it has one."""
+        return self.base / next(iter(self.family.tokenizers))
+
     def latent_side(self, pixels: int, what: str) -> int:
         """Pixels to latent pixels.
 

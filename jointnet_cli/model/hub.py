@@ -259,32 +259,37 @@ def models_dir() -> Path:
     return Path(os.environ.get("JOINTNET_MODELS") or cache_home() / "models")
 
 
-def list_models() -> Iterator[tuple[str, ModelFolder]]:
-    """The embedded model and its base, those in `models_dir()`, and what the hub's cache holds of the families that can
-    be opened."""
-    places = {DIORAMA: EMBEDDED, **{name: models_dir() / name for name in names()}, **_cached()}
-    for name, path in places.items():
+def list_models() -> Iterator[tuple[str, ModelFolder | UserError]]:
+    """Yield the embedded model and its base, those in `models_dir()`, and those in the hub's cache.
+
+    What cannot be read in `models_dir()` is an error in place of a folder; other folders there, and what the hub's cache
+    holds of other families, are left out.
+    """
+    own = [name for name in names() if (models_dir() / name / "model_index.json").exists()]
+    for name, path in {DIORAMA: EMBEDDED, **{name: models_dir() / name for name in own}, **_cached()}.items():
         try:
             model = read_folder(path)
-        except UserError:
+        except UserError as fault:
+            if name in own:
+                yield name, fault
             continue
         yield name, model
         if name == DIORAMA:
             yield DIORAMA_BASE, base_of(model)
 
 
-def _cached() -> dict[str, Path]:
-    """Return repositories in the hub's cache, each with its newest snapshot."""
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
+def list_names() -> list[str]:
+    """Return the names of models on this machine, without reading any of them."""
+    return [DIORAMA, DIORAMA_BASE, *names(), *_cached()]
 
-    try:
-        repositories = scan_cache_dir().repos
-    except CacheNotFound:
-        return {}
+
+def _cached() -> dict[str, Path]:
+    """Return the models in the hub's cache, each with its newest snapshot."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
     found = {}
-    for repository in sorted(repositories, key=lambda repository: repository.repo_id):
-        if repository.repo_type == "model" and repository.revisions:
-            newest = max(repository.revisions, key=lambda revision: revision.last_modified)
-            found[repository.repo_id] = newest.snapshot_path
+    for folder in sorted(Path(HF_HUB_CACHE).glob("models--*--*")):
+        if snapshots := list(folder.glob("snapshots/*")):
+            newest = max(snapshots, key=lambda path: path.stat().st_mtime)
+            found[folder.name.removeprefix("models--").replace("--", "/", 1)] = newest
     return found

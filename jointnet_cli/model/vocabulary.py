@@ -46,6 +46,11 @@ class Vocabulary:
         """Write the list into a tokenizer's folder."""
         write_text(folder / FILE, "\n".join(sorted(self.known)) + "\n")
 
+    @property
+    def words(self) -> list[str]:
+        """The words and numbers without the marks, in alphabetical order."""
+        return sorted(piece for piece in self.known if piece[0].isalnum())
+
     def unknown(self, *texts: str) -> list[str]:
         """Return the words of texts that are not in the list, each once, in their order; marks do not count."""
         pieces = (piece for text in texts for piece in _pieces(text))

@@ -19,7 +19,7 @@ class Sampling:
 
     steps: Annotated[int | None, _Setting("Denoising steps.", "N", ge=1)] = None
     guidance: Annotated[float | None, _Setting("Classifier-free guidance scale; 1 is off.", "SCALE", ge=0)] = None
-    scheduler: Annotated[str | None, _Setting("Sampler, such as `ddim`.", "NAME")] = None
+    scheduler: Annotated[str | None, _Setting("Sampler, such as `ddim`.", "NAME", complete="scheduler")] = None
     """A name of `jointnet_cli.sampling.schedule.SCHEDULERS`."""
     tile_batch: Annotated[
         int | None, _Setting("Tiles that go through the network at once.", "N", ge=1, shown="automatic")

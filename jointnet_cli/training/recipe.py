@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
+from jointnet_cli.files.paths import shipped_files
 from jointnet_cli.modality import MODALITIES, RGB
 from jointnet_cli.recipe_file import (
     RecipeTable,
@@ -15,7 +16,6 @@ from jointnet_cli.recipe_file import (
     read_values,
     refusal,
     require_command,
-    shipped_files,
     telling_fault,
 )
 

@@ -10,7 +10,7 @@ import pytest
 
 from jointnet_cli.model.hub import find_model
 
-COMMANDS = ["list", "show", "import", "export"]
+COMMANDS = ["list", "show", "words", "import", "export"]
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +54,17 @@ def test_show(invoke, untrained):
 def test_the_embedded_model_is_listed_and_shown(invoke, embedded):
     assert invoke("models", "list").stdout.startswith("diorama ")
     assert json.loads(invoke("models", "show", embedded, "--json").stdout)["size"] == 128
+
+
+def test_words(invoke, embedded, untrained):
+    shown = invoke("models", "words", embedded)
+    words = shown.stdout.split("\n")[:-1]
+    assert shown.exit_code == 0 and words == sorted(words)
+    assert {"lighthouse", "red", "ocean"} <= set(words) and not {",", ".", "castle"} & set(words)
+    assert json.loads(invoke("models", "words", embedded, "--json").stdout) == {"model": "diorama", "words": words}
+    refused = invoke("models", "words", str(untrained))
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert f"error: {untrained} reads every word: it has no list of words\nhint: " in refused.stderr
 
 
 def test_there_and_back(invoke, untrained, home, tmp_path):

@@ -100,19 +100,3 @@ def test_a_training_plan_shows_every_setting_and_where_the_model_will_lie(invoke
     assert checks[0] == {"check": "data: 1 samples in 1 shards"}
     assert (plan["model"], plan["recipe"]["train"]["max_minutes"]) == ("there/model", None)
     assert not Path("runs").exists()
-
-
-def test_doctor_reports_even_where_no_model_loads(invoke):
-    ran = invoke("doctor", "--json", "--model", "no/such/model", JOINTNET_STEPS="4")
-    report = json.loads(ran.stdout)
-    assert ran.exit_code == 1
-    assert report["versions"]["python"] and report["versions"]["torch"] != "missing"
-    assert "cpu" in report["machine"]["devices"]
-    assert report["model"]["loads"] is False
-    assert report["settings"] == {"JOINTNET_STEPS": "4"}
-
-
-def test_doctor_speaks_plain_text(invoke):
-    shown = invoke("doctor", "--model", "no/such/model").stdout
-    assert shown.startswith("versions\n  python ")
-    assert "\n  loads          no\n" in shown

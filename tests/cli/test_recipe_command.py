@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jointnet_cli.data.settings import prepare_settings
-from jointnet_cli.recipe_file import shipped_files
+from jointnet_cli.files.paths import shipped_files
 from jointnet_cli.training.recipe import load_recipe, shipped_recipes
 
 COMMANDS = ["list", "show", "copy", "check"]

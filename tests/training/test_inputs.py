@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.paths import shipped_files
 from jointnet_cli.model.folder import EMBEDDED
-from jointnet_cli.recipe_file import shipped_files
 from jointnet_cli.training.inputs import find_inputs, missing_inputs
 from jointnet_cli.training.recipe import JointRecipe, load_recipe
 from jointnet_cli.training.run import train

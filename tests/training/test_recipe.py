@@ -9,7 +9,8 @@ import pytest
 
 from jointnet_cli.data.settings import prepare_settings
 from jointnet_cli.errors import UserError
-from jointnet_cli.recipe_file import read_values, shipped_files, to_toml
+from jointnet_cli.files.paths import shipped_files
+from jointnet_cli.recipe_file import read_values, to_toml
 from jointnet_cli.training.recipe import (
     BaseRecipe,
     JointRecipe,

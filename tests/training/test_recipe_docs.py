@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from jointnet_cli.recipe_file import shipped_files
+from jointnet_cli.files.paths import shipped_files
 from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe
 
 TEXT = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")

@@ -54,7 +54,10 @@ class ResourcesCommand:
 
     width: Annotated[int, Param("Width of the panorama.", "PIXELS", ge=1)] = 2048
     model: Annotated[
-        str, Param("`diorama`, or the folder of a model.", "NAME|DIR", panel=MODEL_PANEL, flag="--model -m")
+        str,
+        Param(
+            "`diorama`, or the folder of a model.", "NAME|DIR", panel=MODEL_PANEL, flag="--model -m", complete="model"
+        ),
     ] = "diorama"
     quiet: Quiet = False
 
