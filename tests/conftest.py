@@ -21,6 +21,7 @@ VARIANTS = {
     "depth": (["rgb", "depth"], False),
     "depth-normal": (["rgb", "depth", "normal"], False),
     "masked": (["rgb", "depth"], True),
+    "whole": (["rgb", "depth", "normal"], True),
 }
 """Branches, and whether the model has masked input."""
 FAMILIES = ["sd1", "sd2", "sdxl", "if"]

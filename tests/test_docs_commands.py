@@ -15,20 +15,21 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from jointnet_cli.cli import app
-from jointnet_cli.model.folder import EMBEDDED
 
 PROJECT = Path(__file__).parents[1]
 PAGES = {path.name: path for path in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]}
 SMALL = [
-    (r"--width \d+", "--width 128"),
-    (r"--height \d+", "--height 128"),
+    (r"\bdiorama(?![/\w])", "tiny"),
+    (r"--width \d+", "--width 96"),
+    (r"--height \d+", "--height 32"),
+    (r"--size 128", "--size 32"),
     (r"(prepare .*)--count \d+", r"\1--count 4"),
     (r"(generate .*)--count \d+", r"\1--count 1"),
     (r" --ensemble \d+", " --ensemble 2"),
     (r" --limit \d+", " --limit 4"),
     (r"--seeds \d+", "--seeds 1"),
     (r"--max-minutes \d+", "--max-minutes 0.01"),
-    (r"evaluate panorama", "evaluate panorama --width 256 --limit 1"),
+    (r"evaluate panorama", "evaluate panorama --limit 1"),
     (r"(evaluate (?:depth|normal|generation|depth-to-image|consistency) )(?!.*--limit)", r"\1--limit 4 "),
 ]
 """Sizes of a page and those of the test."""
@@ -65,15 +66,16 @@ def commands(page: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a user has: photos, masks, maps, a result, a few worlds."""
+def desk(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[str], Path]) -> Path:
+    """What a user has: photos, masks, maps, results, a few worlds, and a tiny model by the name of the embedded one."""
     desk = tmp_path_factory.mktemp("desk")
+    (desk / "tiny").symlink_to(tiny_folder("whole"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(desk)
         for line in (
             "jointnet generate reef --steps 1 --out made",
-            "jointnet prepare --source worlds --count 4 --size 128 --out shards/worlds",
-            "jointnet prepare --source worlds --count 4 --size 128 --evaluation --out shards/evaluation",
+            "jointnet prepare worlds --count 4 --size 32 --out shards/worlds",
+            "jointnet prepare worlds --count 4 --size 32 --evaluation --out shards/evaluation",
         ):
             run(line)
     for name in ("reef.rgbdn.exr", "photo.exr", "map.exr"):
@@ -86,12 +88,12 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for method in ("joint", "direct-extend", "controlnet"):
         shutil.copytree(desk / "made", desk / "outputs" / method)
     shutil.rmtree(desk / "made")
-    mask = Image.new("L", (128, 128))
-    mask.paste(255, (40, 40, 90, 90))
+    mask = Image.new("L", (32, 32))
+    mask.paste(255, (8, 8, 20, 20))
     mask.save(desk / "mask.png")
     save_judge(desk / "runs/judge")
     (desk / "runs/mine").mkdir()
-    (desk / "runs/mine/model").symlink_to(EMBEDDED)
+    (desk / "runs/mine/model").symlink_to(tiny_folder("whole"))
     return desk
 
 
@@ -103,7 +105,7 @@ def run(line: str) -> tuple[int, str]:
     if program != "jointnet":
         ran = subprocess.run(line.replace("python", sys.executable, 1), shell=True, capture_output=True, text=True)
         return ran.returncode, ran.stderr
-    result = CliRunner(env={"COLUMNS": "200", "JOINTNET_STEPS": "1"}).invoke(app, arguments)
+    result = CliRunner(env={"COLUMNS": "200", "JOINTNET_STEPS": "1", "JOINTNET_MODEL": "tiny"}).invoke(app, arguments)
     return result.exit_code, result.stderr
 
 
