@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +22,9 @@ from jointnet_cli.modality import MODALITIES
 from jointnet_cli.tensors import flip, relative_disparity, to_map
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.recipe import Data
-from jointnet_cli.training.runs import Log
+
+if TYPE_CHECKING:
+    from jointnet_cli.training.runs import Log
 
 
 @dataclass(frozen=True)

@@ -65,12 +65,13 @@ def preflight(inputs: Inputs, out: Path, open_stage: Callable[[], Stage]) -> Ite
     """
     train = inputs.recipe.train
     yield check_data(inputs.recipe, inputs.shards)
+    side = None
     try:
         side = inputs.side
         memory = estimate_memory(open_stage(), side)
-    except UserError:  # the run would be refused too
-        raise
     except Exception as error:  # a failed estimate is no reason not to train
+        if isinstance(error, UserError) and side is not None:  # but the run would refuse such a stage, too
+            raise
         yield Check("memory", f"not estimated ({type(error).__name__}: {error})".splitlines()[0])
         return
     free, device = _free_memory()
