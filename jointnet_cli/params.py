@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 import shlex
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from enum import Enum
 from functools import cache, reduce
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_type_hints
 
 from jointnet_cli.errors import UserError, did_you_mean, validation_message
@@ -24,6 +28,9 @@ INPUT_PANEL = "Inputs"
 VIEW_PANEL = "View"
 SCENE_PANEL = "Scene"
 """Panels of the help pages that several modules use."""
+
+NAME_BYTES, PATH_BYTES = 255, 4000
+"""Bytes of a file name and of a path that common file systems can hold."""
 
 Names = tuple[str, ...]
 T = TypeVar("T")
@@ -48,6 +55,11 @@ class Param:
     flag: str | None = None
     """Names of the flag, separated by blanks, where they differ from the field's: `--out -o`, `--crop/--whole`, or
     `--json` for a switch without `--no-json`."""
+    pattern: str | None = None
+    """Regular expression that a text must match; `expected` names what it matches."""
+    expected: str = ""
+    out: bool = False
+    """Whether it is a place to write to."""
     former: str = ""
     """Names that the flag had in earlier versions, separated by blanks. They still work and are not shown."""
     argument: bool = False
@@ -115,6 +127,30 @@ class Parameter:
         values = value if isinstance(value, list | tuple) else [value]
         return [word for item in values for word in (on, text_of(item))]
 
+    def fault(self, value: Any) -> str | None:
+        """Return what a value must be, where its type and its bounds do not tell that it is wrong.
+
+        Every number must be finite. A text matches its pattern, and one that can be `None` is not empty. A path has parts that
+        file systems can hold; a place to write to is neither empty nor `-`, which elsewhere is a standard stream.
+        """
+        if isinstance(value, list | tuple):
+            return next(filter(None, map(self.fault, value)), None)
+        if isinstance(value, float) and not math.isfinite(value):
+            return "must be a finite number"
+        if self.param.out and str(value) in ("", "-"):
+            return "must name a file or folder"
+        if isinstance(value, PurePath) or self.param.out:
+            sizes = [len(os.fsencode(part)) for part in PurePath(value).parts]
+            if max(sizes, default=0) > NAME_BYTES or sum(sizes) > PATH_BYTES:
+                return f"must have names of at most {NAME_BYTES} bytes"
+            return "must have no NUL character" if "\0" in str(value) else None
+        if isinstance(value, str) and not isinstance(value, Enum):
+            if value == "" and type(None) in get_args(self.kind):
+                return "must not be empty"
+            if self.param.pattern and not re.fullmatch(self.param.pattern, value):
+                return f"must be {self.param.expected}"
+        return None
+
     def check(self, value: Any) -> Any:
         """Convert and check a value of a batch file or another program as the flag does.
 
@@ -127,8 +163,8 @@ class Parameter:
             checked = _adapter(self).validate_python(value)
         except ValidationError as error:
             raise UserError(validation_message(self.name, error.errors()[0])) from None
-        if isinstance(checked, float) and not math.isfinite(checked):
-            raise UserError(f"{self.name} must be a finite number, got {value!r}")
+        if fault := self.fault(value) or self.fault(checked):
+            raise UserError(f"{self.name} {fault}, got {shortened(value)!r}")
         return checked
 
 
@@ -214,6 +250,11 @@ def command_line(command: str, arguments: Sequence[str], *groups: Any) -> str:
     dashed = any(argument.startswith("-") for argument in arguments)
     line = [*words, "--", *arguments] if dashed else [*arguments, *words]
     return shlex.join(["jointnet", *command.split(), *line])
+
+
+def shortened(value: Any) -> Any:
+    """Return a value for a message: a long text is cut."""
+    return f"{value[:40]}…" if isinstance(value, str) and len(value) > 60 else value
 
 
 def text_of(value: Any) -> str:

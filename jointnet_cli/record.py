@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from jointnet_cli.projection import Projection
 
 if TYPE_CHECKING:
     from jointnet_cli.results import Result
+    from jointnet_cli.tasks import Request
 
 SOFTWARE = f"jointnet-cli {__version__}"
 
@@ -66,6 +68,27 @@ def describe(result: Result, files: Mapping[str, Path]) -> dict[str, Any]:
         "timings": _plain(result.timings),
         "files": {key: path.name for key, path in files.items()},
     }
+
+
+def read_sidecar(path: Path) -> dict[str, Any] | None:
+    """Return the record in a sidecar; `None` if there is no file, or it is not a whole record."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and isinstance(content.get("files"), dict) else None
+
+
+def is_record_of(content: Mapping[str, Any], task: Request) -> bool:
+    """Return whether a record is of a request: the same task, prompt, seed and input image."""
+    stated = content.get("request")
+    asked = stated if isinstance(stated, dict) else {}
+    sources = asked.get("sources")
+    path = asked.get("source") or (sources.get("image") if isinstance(sources, dict) else None)
+    image = task.sources.get("image")
+    same_image = path is None if image is None else path is not None and Path(path).resolve() == image.resolve()
+    made = [content.get(name) for name in ("task", "prompt", "seed")]
+    return same_image and made == [task.name, encodable(task.prompt), task.seed]
 
 
 def command(result: Result) -> str:

@@ -8,14 +8,16 @@ from math import pi
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import write_text
 from jointnet_cli.files.metadata import gpano_xmp
-from jointnet_cli.files.paths import check_free, stem
+from jointnet_cli.files.paths import SIDECAR, check_free
 from jointnet_cli.files.text import PNG_KEY, to_json
 from jointnet_cli.modality import MODALITIES
+from jointnet_cli.names import result_name
 from jointnet_cli.progress import Timer
 from jointnet_cli.projection import Projection
-from jointnet_cli.record import describe, exr_attributes, png_text, record
+from jointnet_cli.record import describe, exr_attributes, is_record_of, png_text, read_sidecar, record
 from jointnet_cli.scene.exports import SceneOptions, write_exports
 from jointnet_cli.tasks import Request
 
@@ -78,7 +80,7 @@ class Result:
 
         Args:
             out: the folder.
-            index: number in a batch, from 0; file names begin with it.
+            index: number in a batch, from 0, which file names of prompts begin with.
             overwrite: whether files that exist are replaced.
             metadata: whether a sidecar and the other files say how the result was made.
             scene: what is made of the scene, which has one layer.
@@ -86,7 +88,7 @@ class Result:
         Raises:
             UserError: a file exists and `overwrite` is not set, or the folder cannot be written to.
         """
-        name = stem(index, self.task.seed, self.task.title)
+        name = result_name(self.task, index, model=str(self.settings.get("model", "")))
         files = ResultFiles.plan(
             Path(out),
             self.task.name,
@@ -150,6 +152,21 @@ class ResultFiles:
         """What is written, and a sidecar that may be removed: what has to be free."""
         return list(dict.fromkeys([*self.paths.values(), self.sidecar]))
 
+    def complete(self, task: Request) -> bool:
+        """Return whether an earlier run of the same request has made all of these files.
+
+        The sidecar shows it, because it is written last; without `metadata` all files have to be there.
+
+        Raises:
+            UserError: the sidecar is of another request.
+        """
+        made = read_sidecar(self.sidecar) if "metadata" in self.paths else None
+        if made is not None and not is_record_of(made, task):
+            hint = "add --overwrite, or choose another --out or --name"
+            raise UserError(f"{self.sidecar} is the record of another result", hint)
+        known = made is not None or "metadata" not in self.paths
+        return known and all(path.is_file() and path.stat().st_size for path in self.paths.values())
+
     def write_images(self, result: Result) -> None:
         """Write the image, the maps, their uncertainty, the preview and the EXR, timed as `files`."""
         from jointnet_cli.files.color import colorize
@@ -182,7 +199,7 @@ class ResultFiles:
 
     def write_scene(self, result: Result, scene: Scene) -> None:
         """Write what is made of the scene, timed as `mesh`, `viewer` and `files`."""
-        prompt, name = result.task.prompt, self.sidecar.name.removesuffix(".metadata.json")
+        prompt, name = result.task.prompt, self.sidecar.name.removesuffix(SIDECAR)
         words, extras = (prompt or name, record(result)) if "metadata" in self.paths else (name, None)
         write_exports(scene, self.scene, self.options, title=words, record=extras, timer=result.timer)
 
@@ -216,5 +233,5 @@ def expected_files(
     files["exr"] = f"{stem}.rgb{''.join(name[0] for name in maps)}.exr"
     if scene and "depth" in maps:
         files |= scene.files(stem)
-    files["metadata"] = f"{stem}.metadata.json"
+    files["metadata"] = f"{stem}{SIDECAR}"
     return files

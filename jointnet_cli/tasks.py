@@ -82,6 +82,8 @@ class Request:
     marks: MaskFiles | None = None
     view: ViewOptions | None = None
     """Files of the request, where its task takes some."""
+    named_after_photo: ClassVar[bool] = False
+    """Whether the files of the result are named after the input image alone."""
     one_size: ClassVar[bool] = True
     """Whether these files have to be of one size; else of one shape."""
     projection: Projection | None = None
@@ -166,6 +168,7 @@ class Depth(Request):
 
     name = "depth"
     example = "jointnet depth photo.jpg holiday/ --ensemble 5"
+    named_after_photo = True
 
     ensemble: Annotated[int, Param("Take the median of this many aligned predictions.", "N", ge=1, env=True)] = 1
     """How many predictions, aligned in scale and shift, the median is taken of."""

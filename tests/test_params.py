@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -33,6 +35,14 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Texts:
+    place: Annotated[Path, Param("Any folder.", out=True)] = Path("out")
+    file: Annotated[Path | None, Param("Any file.")] = None
+    code: Annotated[str | None, Param("A code.", pattern="[ab]+", expected="made of a and b")] = None
+    any: Annotated[float, Param("Any number.")] = 0.5
+
+
+@dataclass(frozen=True)
 class Other:
     filter: Filter = Filter()
 
@@ -53,6 +63,32 @@ def run():
         return got[-1] if ran.exit_code == 0 else ran.output
 
     return parse
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "fault"),
+    [
+        ("place", "", "must name a file or folder, got ''"),
+        ("place", "-", "must name a file or folder, got '-'"),
+        ("place", "x/" + "a" * 256, "must have names of at most 255 bytes"),
+        ("file", "é" * 128, "must have names of at most 255 bytes"),
+        ("code", "c", "must be made of a and b, got 'c'"),
+        ("code", "", "must not be empty"),
+        ("any", "inf", "must be a finite number, got 'inf'"),
+    ],
+)
+def test_flags_and_columns_refuse_the_same_values(field, value, fault):
+    app = typer.Typer()
+
+    def command(texts: Texts) -> None:
+        pytest.fail(f"taken: {texts}")
+
+    command.__annotations__ = {"texts": Texts, "return": None}
+    app.command()(expand_flags(command))
+    ran = CliRunner(env={"COLUMNS": "2000"}).invoke(app, [f"--{field}", value])
+    assert ran.exit_code == 2 and fault in ran.output
+    with pytest.raises(UserError, match=re.escape(f"{field} {fault}")):
+        check(Texts, {field: value})
 
 
 def test_former_names_are_columns_too():

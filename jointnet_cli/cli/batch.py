@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.cli.console import exit_with, for_each, note, phase_progress, print_result, stderr
 from jointnet_cli.cli.inputs import require_files
-from jointnet_cli.cli.options import ModelOptions, OutputOptions
+from jointnet_cli.cli.options import ModelOptions, ResultOptions
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.paths import check_free, stem
+from jointnet_cli.files.paths import SIDECAR, check_free
 from jointnet_cli.files.text import to_json
 from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.model.hub import find_model
+from jointnet_cli.names import keep_apart, result_name
 from jointnet_cli.progress import PHASES, Timer
+from jointnet_cli.record import is_record_of, read_sidecar
 from jointnet_cli.results import Result, ResultFiles
 from jointnet_cli.scene.exports import SceneOptions
 from jointnet_cli.tasks import Depth, Request
@@ -45,21 +47,34 @@ class Item:
         source = {} if image is None else {"source": str(image)}
         return {"prompt": self.request.prompt, "seed": self.request.seed, **source}
 
-    def planned(self, folder: ModelFolder, output: OutputOptions, scene: SceneOptions) -> ResultFiles:
-        """Return the files that the result will be."""
-        maps = folder.branches[1:]
-        return ResultFiles.plan(
+
+def plan_files(
+    items: Sequence[Item], folder: ModelFolder, model: str, output: ResultOptions, scene: SceneOptions
+) -> list[ResultFiles]:
+    """Return the files that each result will be; no two results share a name."""
+    maps = folder.branches[1:]
+
+    def owned(name: str, request: Request) -> bool:
+        made = read_sidecar(output.out / f"{name}{SIDECAR}")
+        return made is not None and is_record_of(made, request)
+
+    requests = [item.request for item in items]
+    names = [result_name(item.request, item.index, output.name, model=model) for item in items]
+    return [
+        ResultFiles.plan(
             output.out,
-            self.request.name,
-            stem(self.index, self.request.seed, self.request.title),
+            request.name,
+            name,
             maps,
-            uncertain=maps if self.request.is_uncertain else [],
-            scene=scene.of_result(panorama=self.request.is_panorama),
+            uncertain=maps if request.is_uncertain else [],
+            scene=scene.of_result(panorama=request.is_panorama),
             metadata=output.metadata,
         )
+        for request, name in zip(requests, keep_apart(requests, names, owned), strict=True)
+    ]
 
 
-def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions, scene: SceneOptions) -> None:
+def run_batch(items: Sequence[Item], model: ModelOptions, output: ResultOptions, scene: SceneOptions) -> None:
     """Make every item and print its files, or with `--dry-run` print the plan. A failed item does not stop the rest.
 
     Raises:
@@ -70,10 +85,16 @@ def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions,
     folder = find_model(model.model, model.base, weights=not output.dry_run)
     _check_schedulers(items)
     _check_scene(items, folder, scene)
-    plan = [item.planned(folder, output, scene) for item in items]
-    check_free((path for files in plan for path in files.all), output.overwrite)
+    work = list(zip(items, plan_files(items, folder, model.model, output, scene), strict=True))
+    if output.skip_existing:
+        work = [(item, files) for item, files in work if not files.complete(item.request)]
+        note(f"{len(items) - len(work)} of {len(items)} exist already", output.quiet)
+        items = [item for item, _ in work]
+    check_free((path for _, files in work for path in files.all), output.overwrite or output.skip_existing)
+    if not work:
+        return
     if output.dry_run:
-        for item, files in zip(items, plan, strict=True):
+        for item, files in work:
             _print_plan(item, files.paths, _size(item, folder), output)
         return
     _check_inputs(items, folder)
@@ -85,11 +106,11 @@ def run_batch(items: Sequence[Item], model: ModelOptions, output: OutputOptions,
         engine = Engine.open(model.model, base=model.base, device=model.device, dtype=model.dtype, folder=folder)
     said: set[str] = set()
     faults = for_each(
-        list(zip(items, plan, strict=True)),
-        lambda work: _make(engine, *work, len(items), output, scene, said, loading.seconds),
-        label=lambda work: f"item {work[0].index} ({work[0].request.sources.get('image') or work[0].request.prompt}): ",
+        work,
+        lambda one: _make(engine, *one, len(items), output, scene, said, loading.seconds),
+        label=lambda one: f"item {one[0].index} ({one[0].request.sources.get('image') or one[0].request.prompt}): ",
         # Where only prompts and seeds differ, what the model refuses once it refuses always.
-        stops=lambda fault, work: isinstance(fault, UserError) and not work[0].independent,
+        stops=lambda fault, one: isinstance(fault, UserError) and not one[0].independent,
     )
     note(f"{len(items) - len(faults)} of {len(items)} done in {time.monotonic() - started:.1f} s", output.quiet)
     exit_with(faults, len(items))
@@ -139,7 +160,7 @@ def _size(item: Item, folder: ModelFolder) -> dict[str, int]:
     return {"width": width, "height": height}
 
 
-def _print_plan(item: Item, files: dict[str, Path], size: dict[str, int], output: OutputOptions) -> None:
+def _print_plan(item: Item, files: dict[str, Path], size: dict[str, int], output: ResultOptions) -> None:
     names = {key: str(path) for key, path in files.items()}
     if output.json:
         print(to_json({**item.record(), **size, "files": names}, ensure_ascii=False))
@@ -155,7 +176,7 @@ def _make(
     item: Item,
     files: ResultFiles,
     count: int,
-    output: OutputOptions,
+    output: ResultOptions,
     options: SceneOptions,
     said: set[str],
     loading: dict[str, float],
@@ -173,7 +194,8 @@ def _make(
             result.settings |= task.files.settings
         result.timer.seconds.update(loading)
         loading.clear()
-        check_free(files.all, output.overwrite)  # another process may have written since the plan was made
+        # Another process may have written since the plan was made.
+        check_free(files.all, output.overwrite or output.skip_existing)
         files.write_images(result)
         if files.scene:
             scene = result.scene(options)

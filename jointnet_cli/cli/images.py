@@ -10,11 +10,12 @@ from typing import Annotated, TypeVar
 import typer
 
 from jointnet_cli.cli.batch import Item, run_batch
+from jointnet_cli.cli.console import note
 from jointnet_cli.cli.inputs import InputReader, projection_of, require_files, stated_panorama
-from jointnet_cli.cli.options import BatchOptions, ModelOptions, OutputOptions
+from jointnet_cli.cli.options import BatchOptions, ModelOptions, ResultOptions
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.batch_file import BatchRow, read_rows
-from jointnet_cli.files.paths import list_photos
+from jointnet_cli.files.paths import is_output, list_photos
 from jointnet_cli.modality import MODALITIES
 from jointnet_cli.params import params
 from jointnet_cli.projection import closes
@@ -35,23 +36,26 @@ def image_command(kind: type[Request]) -> Callable[..., None]:
         return _predict
 
     def run(
-        request: Request, batch: BatchOptions, model: ModelOptions, output: OutputOptions, scene: SceneOptions
+        request: Request, batch: BatchOptions, model: ModelOptions, output: ResultOptions, scene: SceneOptions
     ) -> None:
         run_batch(list_items(request, batch, InputReader(output.quiet)), model, output, scene)
 
-    groups = {"batch": BatchOptions, "model": ModelOptions, "output": OutputOptions, "scene": SceneOptions}
+    groups = {"batch": BatchOptions, "model": ModelOptions, "output": ResultOptions, "scene": SceneOptions}
     run.__annotations__ = {"request": kind, **groups, "return": None}
     run.__name__, run.__doc__ = kind.name, kind.__doc__
     return run
 
 
 def _predict(
-    photos: Photos, *, request: Depth, model: ModelOptions, output: OutputOptions, scene: SceneOptions
+    photos: Photos, *, request: Depth, model: ModelOptions, output: ResultOptions, scene: SceneOptions
 ) -> None:
     inputs = InputReader(output.quiet)
-    requests = [
-        replace(request, source=photo, seed=request.seed + index) for index, photo in enumerate(list_photos(photos))
-    ]
+    named = list_photos(photos)
+    if not (found := [photo for photo in named if not is_output(photo)]):
+        raise UserError(f"{named[0]} was made by an earlier run", "name the photo that it was made from")
+    if left_out := len(named) - len(found):
+        note(f"left out: {left_out} maps and previews of earlier runs", output.quiet)
+    requests = [replace(request, source=photo) for photo in found]
     items = [Item(index, own, partial(inputs.load, own), independent=True) for index, own in enumerate(requests)]
     run_batch(items, model, output, scene)
 

@@ -20,6 +20,8 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from jointnet_cli.cli.completion import COMPLETIONS
 from jointnet_cli.cli.usage import Command, CommandGroup
+from jointnet_cli.errors import UserError
+from jointnet_cli.names import FIELDS, PHOTO_TEMPLATE, PROMPT_TEMPLATE, check_template
 from jointnet_cli.params import (
     INPUT_PANEL as INPUT_PANEL,
 )
@@ -41,6 +43,7 @@ from jointnet_cli.params import (
     Parameter,
     make,
     params,
+    shortened,
 )
 
 
@@ -93,6 +96,7 @@ Ensemble = Annotated[
     option("--ensemble", env="ENSEMBLE", min=1, metavar="N", help="Take the median of this many aligned predictions."),
 ]
 
+DEVICE, DEVICES = r"cpu|mps|cuda(:[0-9]{1,3})?", "cpu, cuda, a GPU by number such as cuda:1, or mps"
 _Model = partial(Param, panel=MODEL_PANEL, env=True)
 _Output = partial(Param, panel=OUTPUT_PANEL)
 JSON = _Output("Print one JSON object a line instead of paths.", flag="--json")
@@ -117,7 +121,10 @@ class ModelOptions:
         str | None,
         _Model("Base of a checkpoint in the published layout.", "DIR|HUB", shown=False, complete="model"),
     ] = None
-    device: Annotated[str | None, _Model("`cpu`, `cuda`, `cuda:1`, `mps`.", "DEVICE", shown="the fastest")] = None
+    device: Annotated[
+        str | None,
+        _Model("`cpu`, `cuda`, `cuda:1`, `mps`.", "DEVICE", shown="the fastest", pattern=DEVICE, expected=DEVICES),
+    ] = None
     dtype: Annotated[
         Literal["float32", "float16", "bfloat16"] | None, _Model("Precision.", shown="fits the device")
     ] = None
@@ -142,14 +149,41 @@ class BatchOptions:
 class OutputOptions:
     """Where results go and what is said about them."""
 
-    out: Annotated[Path, _Output("Folder for the results; created if missing.", "DIR", flag="--out -o", env=True)] = (
-        Path("outputs")
-    )
+    out: Annotated[
+        Path, _Output("Folder for the results; created if missing.", "DIR", flag="--out -o", env=True, out=True)
+    ] = Path("outputs")
     json: Annotated[bool, JSON] = False
     quiet: Annotated[bool, QUIET] = False
     overwrite: Annotated[bool, _Output("Replace files that exist.", env=True)] = False
     metadata: Annotated[bool, _Output("Record in the files how each result was made.", env=True)] = True
     dry_run: Annotated[bool, DRY_RUN] = False
+
+
+@dataclass(frozen=True)
+class ResultOptions(OutputOptions):
+    """Where results of a batch go, what they are called, and which are made.
+
+    Raises:
+        UserError: a template that cannot be read, or two flags that contradict.
+    """
+
+    name: Annotated[
+        str | None,
+        _Output(
+            f"Name of each result, from the fields {', '.join(f'`{{{field}}}`' for field in FIELDS)}.",
+            "TEMPLATE",
+            shown=f"{PROMPT_TEMPLATE}; depth: {PHOTO_TEMPLATE}",
+        ),
+    ] = None
+    skip_existing: Annotated[
+        bool, _Output("Make only results that are missing or incomplete; a complete record marks a result as done.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        if self.name is not None:
+            check_template(self.name)
+        if self.skip_existing and self.overwrite:
+            raise UserError("--skip-existing keeps files that --overwrite replaces", "leave one of them out")
 
 
 def expand_flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -229,8 +263,17 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def _annotation(parameter: Parameter) -> Any:
-    """Return the parameter as Typer describes it. Numbers are finite."""
+    """Return the parameter as Typer describes it. Its values are checked as those of batch columns are."""
     param = parameter.param
+
+    def check(value: Any) -> Any:
+        if fault := parameter.fault(value):
+            raise typer.BadParameter(f"{fault}, got {shortened(str(value))!r}")
+        return value
+
+    def to_path(text: str) -> Path:
+        return Path(check(text))
+
     settings: dict[str, Any] = {
         "help": param.help,
         "metavar": param.metavar,
@@ -239,8 +282,10 @@ def _annotation(parameter: Parameter) -> Any:
         "envvar": parameter.variable,
         "show_default": param.shown,
         "rich_help_panel": param.panel,
-        "callback": _finite,
+        "callback": check,
         "autocompletion": COMPLETIONS[param.complete] if param.complete else None,
+        # Typer's own conversion makes the current folder of an empty text.
+        **({"parser": to_path} if param.out else {}),
     }
     if param.argument:
         return Annotated[parameter.kind, typer.Argument(**settings)]

@@ -80,7 +80,9 @@ class ImageSourceOptions:
 class PrepareOptions:
     """Where the shards go, and who makes them."""
 
-    out: Annotated[Path, Param("Folder for the shards; made if missing.", "DIR", flag="--out -o")] = Path("shards")
+    out: Annotated[Path, Param("Folder for the shards; made if missing.", "DIR", flag="--out -o", out=True)] = Path(
+        "shards"
+    )
     workers: Annotated[int | None, Param("Processes.", "N", ge=1, env=True, panel="Worlds", shown="one a core")] = None
     retry_failed: Annotated[
         str | None,

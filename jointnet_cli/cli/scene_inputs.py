@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jointnet_cli.cli.console import note
 from jointnet_cli.cli.inputs import projection_of, recorded_depth, require_files, require_one_size
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.paths import OUTPUT_ENDINGS, SIDECAR
 from jointnet_cli.modality import DepthKind
 from jointnet_cli.projection import Projection
 from jointnet_cli.scene.exports import SceneOptions
@@ -22,10 +23,7 @@ if TYPE_CHECKING:
 
     from jointnet_cli.scene.scene import Scene
 
-SIDECAR = ".metadata.json"
 MESHES = frozenset({".glb", ".gltf", ".obj", ".ply", ".stl", ".usdz"})
-MAPS = (".depth.png", ".depth-uncertainty.png", ".normal.png", ".normal-uncertainty.png", ".preview.png")
-"""How the names of maps and previews of results end."""
 VIEW = Projection("perspective", 60.0)
 """Projection assumed for an image that states none."""
 
@@ -61,7 +59,7 @@ def find_scene(path: Path, depth: Path | None = None) -> SceneFiles:
         )
     if path.name.endswith(SIDECAR):
         return _of_result(path, depth)
-    if path.name.endswith(MAPS):
+    if path.name.endswith(OUTPUT_ENDINGS):
         raise UserError(f"{path} is a map, not the image", "name the image or the EXR beside it")
     from jointnet_cli.files.exr import is_exr
     from jointnet_cli.files.metadata import read_record

@@ -90,6 +90,7 @@ class Evaluation:
             shown="evaluation/ and the command",
             panel=OUTPUT_PANEL,
             flag="--out -o",
+            out=True,
         ),
     ] = None
     json: Json = False

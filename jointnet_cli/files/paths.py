@@ -8,7 +8,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterable
-from glob import glob, has_magic
+from glob import escape, glob, has_magic
 from importlib import resources
 from pathlib import Path
 
@@ -16,21 +16,45 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import decode_text
 
 SLUG_LENGTH = 48
+"""Characters of a slug at most; also at most three times as many bytes."""
+NAME_BYTES = 160
+"""Bytes of the part of a file name that a user's text decides: endings and a temporary prefix fit into 255 with it."""
+FILE_NAME_BYTES = 255 - len("..01234567")
+"""Bytes of a file name at most: common file systems hold 255, of which the temporary name of `atomic_file` takes ten."""
+
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
 
 
 def slug(text: str) -> str:
-    """Lower-case ASCII words of `text` joined by dashes: at most 48 characters, cut between words, never empty."""
-    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    dashed = re.sub(r"[^a-z0-9]+", "-", ascii_text).strip("-")
+    """Return lower-case words of `text` joined by dashes, in any script: at most 48 characters, cut between words, never
+    empty."""
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
+    words = "".join(mark if unicodedata.category(mark)[0] in "LMN" else "-" for mark in folded)
+    dashed = re.sub("-+", "-", words).strip("-")
     if len(dashed) > SLUG_LENGTH:
         head = dashed[: SLUG_LENGTH + 1]  # one more, so that a word which ends exactly at the limit survives
-        dashed = head.rpartition("-")[0] or head[:SLUG_LENGTH]
-    return dashed or "untitled"
+        dashed = head.rpartition("-")[0] or _cut(dashed, SLUG_LENGTH, 4 * SLUG_LENGTH)
+    return _cut(dashed, SLUG_LENGTH, 3 * SLUG_LENGTH).strip("-") or "untitled"
 
 
-def stem(index: int, seed: int, text: str) -> str:
-    """Return the part that all files of one result share; `index` counts the items of a batch from 0."""
-    return f"{index:05}_{seed}_{slug(text)}"
+def safe_name(text: str) -> str:
+    """Return `text` as a file name that every common file system takes: NFC, at most 160 bytes, never empty.
+
+    Characters that some file system forbids become `_`; a leading dot, which hides a file, too.
+    """
+    name = _UNSAFE.sub("_", unicodedata.normalize("NFC", text)).strip(" ")
+    name = "_" + name[1:] if name.startswith(".") else name
+    return _cut(name, NAME_BYTES, NAME_BYTES).rstrip(" .") or "untitled"
+
+
+def _cut(text: str, characters: int, size: int) -> str:
+    """Return the beginning of a text within a number of characters and of bytes in UTF-8, whole with combining marks."""
+    end = min(len(text), characters)
+    while len(text[:end].encode()) > size:
+        end -= 1
+    while 0 < end < len(text) and unicodedata.category(text[end])[0] == "M":
+        end -= 1
+    return text[:end]
 
 
 def check_free(paths: Iterable[Path], overwrite: bool) -> None:
@@ -41,6 +65,8 @@ def check_free(paths: Iterable[Path], overwrite: bool) -> None:
     folders: set[Path] = set()
     for path in paths:
         folders.add(path.parent)
+        if (size := len(os.fsencode(path.name))) > FILE_NAME_BYTES:
+            raise UserError(f"the file name {path.name} has {size} bytes; {FILE_NAME_BYTES} are possible", "shorten it")
         if path.is_dir():
             raise UserError(f"{path} is a folder", hint="move it away, or choose another folder with --out")
         if path.exists() and not overwrite:
@@ -57,6 +83,13 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".a
 """Suffixes of photos in folders; of two files with one key the first in this order is read. A file that is named itself may
 have any suffix."""
 
+SIDECAR = ".metadata.json"
+OUTPUT_ENDINGS = (
+    *(f".{name}{end}.png" for name in ("depth", "normal") for end in ("", "-uncertainty")),
+    *(".preview.png", ".sbs.png", ".180_LR.jpg", ".360_TB.jpg"),
+)
+"""Endings of the names of a result's raster files, apart from its image."""
+
 
 def list_photos(names: Iterable[str]) -> list[Path]:
     """Return the photos behind `names`, each once, in the order given; folders and patterns in sorted order.
@@ -68,6 +101,15 @@ def list_photos(names: Iterable[str]) -> list[Path]:
     if not found:
         raise UserError("no photos", "name files, folders or patterns, or pipe paths in with -")
     return list(found)
+
+
+def is_output(path: Path) -> bool:
+    """Return whether a file is a map, preview or stereo image of a result whose sidecar or EXR lies beside it."""
+    ending = next((ending for ending in OUTPUT_ENDINGS if path.name.endswith(ending)), None)
+    if ending is None:
+        return False
+    name = path.name.removesuffix(ending)
+    return path.with_name(name + SIDECAR).is_file() or any(path.parent.glob(f"{escape(name)}.rgb*.exr"))
 
 
 def _with_stdin(names: Iterable[str]) -> Iterable[str]:
@@ -86,7 +128,8 @@ def _expand(name: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        photos = sorted(child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES)
+        children = (child for child in path.iterdir() if not child.name.startswith("."))
+        photos = sorted(child for child in children if child.suffix.lower() in IMAGE_SUFFIXES)
         if not photos:
             raise UserError(f"no photos in folder {path}", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
         return photos

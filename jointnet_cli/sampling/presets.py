@@ -10,6 +10,9 @@ from typing import Annotated, Any, Literal, get_args
 from jointnet_cli.errors import UserError
 from jointnet_cli.params import SAMPLING_PANEL, Param
 
+MAX_STEPS = 1000
+"""Timesteps of the training schedule: there are no more to sample at."""
+
 _Setting = partial(Param, panel=SAMPLING_PANEL, env=True, shown="model's")
 
 
@@ -17,7 +20,7 @@ _Setting = partial(Param, panel=SAMPLING_PANEL, env=True, shown="model's")
 class Sampling:
     """How to denoise. `None` means the default that the model's folder states (`jointnet.json`)."""
 
-    steps: Annotated[int | None, _Setting("Denoising steps.", "N", ge=1)] = None
+    steps: Annotated[int | None, _Setting("Denoising steps.", "N", ge=1, le=MAX_STEPS)] = None
     guidance: Annotated[float | None, _Setting("Classifier-free guidance scale; 1 is off.", "SCALE", ge=0)] = None
     scheduler: Annotated[str | None, _Setting("Sampler, such as `ddim`.", "NAME", complete="scheduler")] = None
     """A name of `jointnet_cli.sampling.schedule.SCHEDULERS`."""
@@ -26,8 +29,8 @@ class Sampling:
     ] = None
 
     def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise UserError("steps must be at least 1")
+        if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
+            raise UserError(f"steps must be between 1 and {MAX_STEPS}, got {self.steps}")
 
     @property
     def complete(self) -> tuple[str, int, float]:

@@ -63,7 +63,7 @@ def test_hints_name_the_remedy(invoke):
 def test_an_output_that_exists_is_refused_before_the_model_is_loaded(invoke):
     Path("outputs").mkdir()
     Path("outputs/00001_1_sea.image.png").touch()
-    ran = invoke("generate", "sea", "--count", "2", "--device", "no-such-device")
+    ran = invoke("generate", "sea", "--count", "2", "--device", "cuda:99")
     assert ran.exit_code == 2
     assert "outputs/00001_1_sea.image.png exists already" in ran.stderr
     assert "hint: add --overwrite" in ran.stderr

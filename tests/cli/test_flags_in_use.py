@@ -170,7 +170,7 @@ def test_convert_says_which_channel_it_took_and_takes_another(invoke) -> None:
 )
 def test_image_commands_refuse_flags_without_an_effect(invoke, arguments: list[str], words: str) -> None:
     Path("known.csv").write_text("0,0,1\n1,1,2\n")
-    ran = invoke("generate", "sea", *arguments, "--device", "no-such-device")
+    ran = invoke("generate", "sea", *arguments, "--device", "cuda:99")
     assert (ran.exit_code, ran.stdout) == (2, "")
     assert words in ran.stderr and "hint: " in ran.stderr
     assert not Path("outputs").exists()

@@ -69,7 +69,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("arguments", "words", "hint"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_is_said_before_a_model_is_loaded(invoke, arguments, words, hint):
-    ran = invoke(*arguments, "--device", "no-such-device")
+    ran = invoke(*arguments, "--device", "cuda:99")
     assert (ran.exit_code, ran.stdout) == (2, "")
     assert words in ran.stderr
     assert hint is None or hint in ran.stderr
@@ -159,7 +159,7 @@ def test_a_plain_plan_names_image_and_prompt(invoke):
 def test_an_ensemble_plans_its_uncertainty(invoke):
     ran = invoke("depth", "a.png", "--ensemble", "3", "--dry-run", "--json")
     files = json.loads(ran.stdout)["files"]
-    assert files["depth_uncertainty"] == "outputs/00000_0_a.depth-uncertainty.png"
+    assert files["depth_uncertainty"] == "outputs/a.depth-uncertainty.png"
 
 
 def stating(name: str, span: float, wrap: bool) -> Path:

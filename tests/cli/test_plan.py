@@ -79,8 +79,8 @@ def test_photos_from_files_folders_patterns_and_stdin_come_once(invoke):
     )
     plan = lines(ran)
     assert [item["source"] for item in plan] == ["a.png", "trip/b.jpg", "trip/c.webp", "x/1.tif", "x/2.tif"]
-    assert [item["seed"] for item in plan] == [5, 6, 7, 8, 9]
-    assert plan[1]["files"]["depth"] == "outputs/00001_6_b.depth.png"
+    assert [item["seed"] for item in plan] == [5] * 5
+    assert plan[1]["files"]["depth"] == "outputs/b.depth.png"
 
 
 def test_a_file_with_brackets_in_its_name_is_no_pattern(invoke):

@@ -72,7 +72,7 @@ def test_images_are_there_before_the_second_layer_is_painted_and_the_record_afte
     ran = invoke("generate", "reef", "--mesh", "glb", "--viewer", "--json")
     files = made(ran)
     (line,) = [line for line in ran.stderr.splitlines() if line.startswith("1/1 reef: ")]
-    phases = r" [\d.]+, ".join(["encode text", "denoise", "decode", "files", "load the model", "second layer", "mesh"])
+    phases = r" [\d.]+, ".join(["encode text", "denoise", "decode", "load the model", "files", "second layer", "mesh"])
     assert re.search(rf"[\d.]+ s \({phases} [\d.]+, viewer [\d.]+\)", line), line
     assert there == ["depth.png", "image.png", "rgbd.exr"]
     record = json.loads(files["metadata"].read_text())

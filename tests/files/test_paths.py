@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.paths import SLUG_LENGTH, check_free, slug, stem
+from jointnet_cli.files.paths import NAME_BYTES, SLUG_LENGTH, check_free, safe_name, slug
 from jointnet_cli.results import expected_files
 from jointnet_cli.scene.exports import EXPORTS, MeshFormat, SceneOptions, StereoLayout
 from jointnet_cli.task_inputs import ImageFile, MapFiles, MaskFiles, RefinedMapFiles
@@ -23,9 +24,14 @@ from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Refine
     [
         ("ocean reef", "ocean-reef"),
         ("  A Red  Hut, on a hill!  ", "a-red-hut-on-a-hill"),
-        ("Café Zürich", "cafe-zurich"),
+        ("Café Zürich", "café-zürich"),
         ("../../etc/passwd", "etc-passwd"),
-        ("海", "untitled"),
+        ("海辺の 家", "海辺の-家"),
+        ("Пляж, ЗАКАТ!", "пляж-закат"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("字" * 60, "字" * 48),
+        ("\U00020000" * 60, "\U00020000" * 36),
+        ("!?", "untitled"),
         ("", "untitled"),
         ("a" * 60, "a" * SLUG_LENGTH),
         ("word " * 20, "-".join(["word"] * 9)),
@@ -38,14 +44,37 @@ def test_slug_examples(text: str, expected: str) -> None:
 
 
 @given(st.text(max_size=200))
-def test_slug_is_a_short_ascii_name(text: str) -> None:
-    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug(text))
-    assert len(slug(text)) <= SLUG_LENGTH
-    assert slug(slug(text)) == slug(text)
+def test_slug_is_a_short_name_in_any_script(text: str) -> None:
+    name = slug(text)
+    assert all(mark == "-" or unicodedata.category(mark)[0] in "LMN" for mark in name)
+    assert 0 < len(name) <= SLUG_LENGTH and len(name.encode()) <= 3 * SLUG_LENGTH
+    assert not name.startswith("-") and not name.endswith("-") and "--" not in name
+    assert slug(name) == name == unicodedata.normalize("NFC", name)
 
 
-def test_stem_sorts_by_index() -> None:
-    assert stem(7, 42, "ocean reef") == "00007_42_ocean-reef"
+@given(st.text(max_size=200))
+def test_safe_names_are_names_of_files_everywhere(text: str) -> None:
+    name = safe_name(text)
+    assert 0 < len(name.encode()) <= NAME_BYTES and safe_name(name) == name
+    assert not set(name) & set('<>:"/\\|?*\0\n') and name[0] not in ". " and name[-1] not in ". "
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("IMG 0012 (kopie)", "IMG 0012 (kopie)"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("海辺の家", "海辺の家"),
+        ("a/b:c?", "a_b_c_"),
+        (".hidden", "_hidden"),
+        ("é" * 200, "é" * 80),
+        ("क" + "\u093f\u0902" * 60, "untitled"),
+        ("...", "_"),
+        ("bad\udcff", "bad_"),
+    ],
+)
+def test_safe_name_examples(text: str, expected: str) -> None:
+    assert safe_name(text) == expected
 
 
 @pytest.mark.parametrize(

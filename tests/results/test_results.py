@@ -30,10 +30,10 @@ FILES = {
         "metadata": "00003_5_ocean-reef.metadata.json",
     },
     "depth": {
-        "depth": "00003_5_my-cat.depth.png",
-        "preview": "00003_5_my-cat.preview.png",
-        "exr": "00003_5_my-cat.rgbd.exr",
-        "metadata": "00003_5_my-cat.metadata.json",
+        "depth": "My Cat.depth.png",
+        "preview": "My Cat.preview.png",
+        "exr": "My Cat.rgbd.exr",
+        "metadata": "My Cat.metadata.json",
     },
     "inpaint": {
         "image": "00003_5_a-palm.image.png",
@@ -120,7 +120,7 @@ def test_uncertainty_is_written_at_its_scale(make_result: MakeResult, tmp_path: 
     spread = np.linspace(0, 0.5, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
     result.uncertainty = {"depth": spread, "normal": np.float32(np.pi) * spread}
     files = written(result, tmp_path, 0)
-    assert files["depth_uncertainty"].name == "00000_5_my-cat.depth-uncertainty.png"
+    assert files["depth_uncertainty"].name == "My Cat.depth-uncertainty.png"
     for name in ("depth", "normal"):
         stored = np.asarray(Image.open(files[f"{name}_uncertainty"])) / 65535
         np.testing.assert_allclose(stored, spread, atol=0.51 / 65535)

@@ -46,9 +46,9 @@ class CompareCommand:
     limit: Annotated[int | None, Param("Ask about so many pairs.", "N", ge=1)] = None
     seed: Annotated[int, Param("Decides the order of the pairs and their sides.", "N", ge=0)] = 0
     quality: Annotated[int, Param("Of JPEG; 100 keeps the pixels as they are (PNG).", "N", ge=1, le=100)] = 100
-    out: Annotated[Path, Param("Folder for the page and its key.", "DIR", panel=OUTPUT_PANEL, flag="--out -o")] = Path(
-        "evaluation/compare"
-    )
+    out: Annotated[
+        Path, Param("Folder for the page and its key.", "DIR", panel=OUTPUT_PANEL, flag="--out -o", out=True)
+    ] = Path("evaluation/compare")
     overwrite: Annotated[bool, Param("Replace a page that exists, and its key.", panel=OUTPUT_PANEL)] = False
     json: Annotated[
         bool, Param("Print one JSON object a line instead of paths.", panel=OUTPUT_PANEL, flag="--json")

@@ -28,8 +28,8 @@ class JudgeCommand:
     held_out: Annotated[str, Param("Worlds of `jointnet prepare worlds --evaluation`.", "DIR", panel=INPUT_PANEL)]
     epochs: Annotated[int, Param("Passes over the training set.", "N", ge=1)] = 8
     limit: Annotated[int | None, Param("Use only the first images of the training set.", "N", ge=1)] = None
-    out: Annotated[Path, Param("Folder of the classifier.", "DIR", panel=OUTPUT_PANEL, flag="--out -o")] = Path(
-        "evaluation/judge"
+    out: Annotated[Path, Param("Folder of the classifier.", "DIR", panel=OUTPUT_PANEL, flag="--out -o", out=True)] = (
+        Path("evaluation/judge")
     )
     quiet: Quiet = False
 

@@ -1,0 +1,99 @@
+"""Names of results: the part that all files of one result share."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from string import Formatter
+
+from jointnet_cli.errors import UserError, closest
+from jointnet_cli.files.paths import safe_name, slug, text_digest
+from jointnet_cli.files.text import encodable
+from jointnet_cli.tasks import Request
+
+FIELDS: dict[str, str] = {
+    "index": "number in the batch, from 0",
+    "seed": "seed",
+    "prompt": "words of the prompt",
+    "image": "name of the input image without its ending",
+    "title": "words of the prompt, or the name of an image without a prompt",
+    "task": "name of the command",
+    "model": "name of the model",
+}
+"""Fields of a template by name, with what they hold."""
+
+PROMPT_TEMPLATE = "{index:05}_{seed}_{title}"
+PHOTO_TEMPLATE = "{image}"
+"""Used by `depth`: adding a photo to a folder does not rename the results of the others."""
+
+
+def check_template(template: str) -> None:
+    """Check a template such as `{prompt}_{seed}`.
+
+    Raises:
+        UserError: an unknown field, or a template that cannot be a file name.
+    """
+    try:
+        parts = list(Formatter().parse(template))
+        named = [field for _, field, _, _ in parts if field is not None]
+        if unknown := next((field for field in named if field not in FIELDS), None):
+            near = closest(unknown, FIELDS)
+            hint = f"did you mean {{{near}}}? " if near else ""
+            raise UserError(f"--name has no field {{{unknown}}}", f"{hint}the fields are {', '.join(FIELDS)}")
+        if "" in named:
+            raise UserError("--name has an empty field {}", f"the fields are {', '.join(FIELDS)}")
+        template.format(**dict.fromkeys(FIELDS, "") | {"index": 0, "seed": 0})
+    except (ValueError, KeyError, IndexError) as fault:
+        raise UserError(f"--name {template!r} cannot be read: {fault}", "such as '{prompt}_{seed}'") from None
+    literal = "".join(text for text, *_ in parts)
+    if "/" in literal or "\\" in literal or "\0" in literal:
+        raise UserError(f"--name {template!r} must be a file name without a folder", "name the folder with --out")
+    if not template.strip(" ."):
+        raise UserError("--name is empty", f"the fields are {', '.join(FIELDS)}")
+
+
+def result_name(request: Request, index: int, template: str | None = None, *, model: str = "") -> str:
+    """Return the name of a result, safe for file systems; `template` is one that `check_template` accepts."""
+    image = request.sources.get("image")
+    by_photo = request.named_after_photo and image is not None
+    values = {
+        "index": index,
+        "seed": request.seed,
+        "prompt": slug(request.prompt),
+        "image": safe_name(image.stem) if image else "untitled",
+        "title": slug(request.title),
+        "task": request.name,
+        "model": slug(model),
+    }
+    return safe_name((template or (PHOTO_TEMPLATE if by_photo else PROMPT_TEMPLATE)).format(**values))
+
+
+def keep_apart(requests: Sequence[Request], names: Sequence[str], owned: Callable[[str, Request], bool]) -> list[str]:
+    """Return names of which no two are equal, also where upper and lower case are the same.
+
+    Of several requests with one name, the one that owns the files of that name keeps it, else the first; the others get a
+    digest of what they are made from, so that a further request does not rename them.
+
+    Args:
+        requests: what is asked for.
+        names: their names.
+        owned: whether files of a name are those of a request.
+    """
+    groups: dict[str, list[int]] = defaultdict(list)
+    for number, name in enumerate(names):
+        groups[name.casefold()].append(number)
+    result = list(names)
+    taken = set(groups)
+    for numbers in (group for group in groups.values() if len(group) > 1):
+        keeper = next((number for number in numbers if owned(names[number], requests[number])), numbers[0])
+        for number in (number for number in numbers if number != keeper):
+            request = requests[number]
+            made_from = [str(request.sources.get("image", "")), request.prompt, str(request.seed)]
+            name = f"{names[number]}-{text_digest(encodable(chr(0).join(made_from)), 6)}"
+            repeat = 2
+            result[number] = name
+            while result[number].casefold() in taken:
+                result[number] = f"{name}-{repeat}"
+                repeat += 1
+            taken.add(result[number].casefold())
+    return result
