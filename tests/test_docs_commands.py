@@ -7,9 +7,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.gallery import write_coyo
 from helpers.pipelines import save_judge
 from PIL import Image
 from typer.testing import CliRunner
@@ -19,17 +21,19 @@ from jointnet_cli.cli import app
 PROJECT = Path(__file__).parents[1]
 PAGES = {path.name: path for path in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]}
 SMALL = [
-    (r"\bdiorama(?![/\w])", "tiny"),
+    (r"(?<!models words )\bdiorama(?![/\w])", "tiny"),
     (r"--width \d+", "--width 96"),
     (r"--height \d+", "--height 32"),
+    (r"(prepare worlds)(?!.*--size)", r"\1 --size 32"),
     (r"--size 128", "--size 32"),
+    (r"(Image.new\(\W+L\W+)128, 128", r"\1 32, 32"),
     (r"(prepare .*)--count \d+", r"\1--count 4"),
     (r"(generate .*)--count \d+", r"\1--count 1"),
     (r" --ensemble \d+", " --ensemble 2"),
     (r" --limit \d+", " --limit 4"),
     (r"--seeds \d+", "--seeds 1"),
     (r"--max-minutes \d+", "--max-minutes 0.01"),
-    (r"evaluate panorama", "evaluate panorama --limit 1"),
+    (r"evaluate panorama", "evaluate panorama --width 96 --limit 1"),
     (r"(evaluate (?:depth|normal|generation|depth-to-image|consistency) )(?!.*--limit)", r"\1--limit 4 "),
 ]
 """Sizes of a page and those of the test."""
@@ -40,6 +44,9 @@ REFUSED = {
     "shards/coco": "no complete shards in shards/coco",
     "checkpoints:runs": "no exported models",
     "votes-*.json": "no file votes-*.json",
+    "prepare --all": "coyo-700m cannot be reached",
+    "prepare --out": "coyo-700m cannot be reached",
+    "depth=midas": "Intel/dpt-hybrid-midas",
 }
 """Commands whose input is not on this machine, and what they say then."""
 ELSEWHERE = (
@@ -94,6 +101,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[str], 
     save_judge(desk / "runs/judge")
     (desk / "runs/mine").mkdir()
     (desk / "runs/mine/model").symlink_to(tiny_folder("whole"))
+    (desk / "coyo").mkdir()
+    write_coyo(desk / "coyo/part.parquet", "'coyo/large.jpg'", 1)
+    Image.new("RGB", (600, 600)).save(desk / "coyo/large.jpg")
     return desk
 
 

@@ -173,10 +173,10 @@ def _choose_recipe(source: Source, columns: dict[str, str], run: PrepareOptions)
         return read_plan(run.out / FOLDER).recipe
     found = table_columns(source)
     if found is None:
-        note(f"{source}: images, without a filter", run.quiet)
+        note(f"{source}: images, no recipe", run.quiet)
         return None
     if missing := missing_columns(prepare_settings(COYO, flags={"columns": columns}), found):
-        note(f"{source}: plain columns, without a filter: no {', '.join(missing)}, which {COYO} needs", run.quiet)
+        note(f"{source}: plain columns, no recipe: {COYO} needs {', '.join(missing)}", run.quiet)
         return None
     note(
         f"{source}: recipe {COYO}, because the table has COYO's columns; --recipe {NO_RECIPE} keeps all rows", run.quiet

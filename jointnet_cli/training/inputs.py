@@ -209,7 +209,7 @@ def _offline_hint(recipe: VaeRecipe | BaseRecipe | JointRecipe, name: str, missi
         changes["train.mixed_precision"] = "no"  # most processors compute bfloat16 several times slower than float32
     prepare = ""
     if "data.shards" in changes and _missing_shards(WORLDS):
-        prepare = f"jointnet prepare --source worlds --count {SAMPLES} --size {SIZE} --out {WORLDS} && "
+        prepare = f"jointnet prepare worlds --count {SAMPLES} --size {SIZE} --out {WORLDS} && "
     if recipe.data.shards == WORLDS:
         changes.pop("data.shards", None)
     settings = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]

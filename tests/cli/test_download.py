@@ -10,9 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import duckdb
 import pytest
-from helpers.gallery import content, gallery, image_bytes, write_table
+from helpers.gallery import content, gallery, image_bytes, write_coyo, write_table
 from helpers.teachers import INVERTED, save_onnx
 from helpers.web import Web, reply
 
@@ -266,26 +265,6 @@ def test_coyo_s_recipe_is_the_paper_s_filter():
     assert (recipe.min_side, recipe.image.size) == (513, 512)
 
 
-def write_coyo(path: Path, web: Web, **changes: object) -> str:
-    """A table with the columns of COYO-700M: the odd images of the gallery have a watermark."""
-    columns = {
-        "id": "number",
-        "url": f"'{web.url('')}' || number",
-        "text": "'words ' || number",
-        "width": 600,
-        "height": 700,
-        "image_phash": "md5(CAST(number AS VARCHAR))",
-        "watermark_score": "(number % 2)::FLOAT",
-        "aesthetic_score_laion_v2": "6.0::FLOAT",
-        **changes,
-    }
-    selected = ", ".join(f'{value} AS "{name}"' for name, value in columns.items() if value is not None)
-    with duckdb.connect() as connection:
-        kind = "FORMAT parquet" if path.suffix == ".parquet" else "HEADER"
-        connection.execute(f"COPY (SELECT {selected} FROM range({COUNT}) AS t(number)) TO '{path}' ({kind})")
-    return str(path)
-
-
 PAPER = {
     "rows read": 11,
     "side_above 512": 11,
@@ -303,7 +282,7 @@ PAPER = {
 )
 def test_a_table_with_the_columns_of_coyo_is_filtered_as_in_the_paper(invoke, web, name, changes):
     Path("coyo").mkdir()
-    write_coyo(Path("coyo", name), web, **changes)
+    write_coyo(Path("coyo", name), f"'{web.url('')}' || number", COUNT, **changes)
     ran = invoke("prepare", "coyo/", "--dry-run", "--json")
     assert json.loads(ran.stdout)["funnel"] == PAPER, ran.stderr
     assert ran.stderr.startswith("coyo/: recipe prepare/coyo, because the table has COYO's columns; ")
@@ -312,18 +291,18 @@ def test_a_table_with_the_columns_of_coyo_is_filtered_as_in_the_paper(invoke, we
 
 
 def test_a_table_without_a_column_of_coyo_is_plain(invoke, web):
-    table = write_coyo(Path("t.parquet"), web, watermark_score=None)
+    table = write_coyo(Path("t.parquet"), f"'{web.url('')}' || number", COUNT, watermark_score=None)
     ran = invoke("prepare", table, "--dry-run", "--json")
     assert json.loads(ran.stdout)["images"] == 11
-    assert ran.stderr == "t.parquet: plain columns, without a filter: no watermark_score, which prepare/coyo needs\n"
+    assert ran.stderr == "t.parquet: plain columns, no recipe: prepare/coyo needs watermark_score\n"
     Path("photos").mkdir()
     Path("photos/a.jpg").touch()
-    assert invoke("prepare", "photos", "--dry-run", "--json").stderr == "photos: images, without a filter\n"
+    assert invoke("prepare", "photos", "--dry-run", "--json").stderr == "photos: images, no recipe\n"
 
 
 def test_a_folder_keeps_the_recipe_that_was_chosen(invoke, web):
     web.answers |= {str(number): reply(image_bytes(number, 600)) for number in range(COUNT)}
-    table = write_coyo(Path("coyo.parquet"), web)
+    table = write_coyo(Path("coyo.parquet"), f"'{web.url('')}' || number", COUNT)
     flags = [table, "--out", "set", "--size", "16", "--allow-private-hosts", "-q", "--json"]
     assert json.loads(invoke("prepare", *flags, "-n", "2").stdout)["written"] == 2
     Path("coyo.parquet").write_bytes(b"")  # it is not read again
@@ -333,7 +312,7 @@ def test_a_folder_keeps_the_recipe_that_was_chosen(invoke, web):
 
 
 def test_a_recipe_states_its_source_and_asks_how_many(invoke, web):
-    write_coyo(Path("coyo.parquet"), web)
+    write_coyo(Path("coyo.parquet"), f"'{web.url('')}' || number", COUNT)
     Path("my.toml").write_text('source = "coyo.parquet"\ncolumns.caption = "text"\nfilter.watermark_below = 0.5\n')
     ran = invoke("prepare", "--recipe", "my.toml", "--out", "set", *SMALL)
     assert (ran.exit_code, ran.stdout) == (2, "") and web.asked.total() == 0

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 from helpers.web import Web, encoded, reply, running
 from PIL import Image
@@ -69,6 +70,26 @@ def write_table(path: Path, web: Web, count: int) -> Path:
         rows.writerow(["id", "url", "text", "score"])
         rows.writerows([number, web.url(str(number)), f"picture {number}", number / 2] for number in range(count))
     return path
+
+
+def write_coyo(path: Path, url: str, count: int, /, **changes: object) -> str:
+    """A parquet or CSV file with the columns of COYO-700M, in SQL of `number`. Odd images have a watermark."""
+    columns = {
+        "id": "number",
+        "url": url,
+        "text": "'words ' || number",
+        "width": 600,
+        "height": 700,
+        "image_phash": "md5(CAST(number AS VARCHAR))",
+        "watermark_score": "(number % 2)::FLOAT",
+        "aesthetic_score_laion_v2": "6.0::FLOAT",
+        **changes,
+    }
+    selected = ", ".join(f'{value} AS "{name}"' for name, value in columns.items() if value is not None)
+    kind = "FORMAT parquet" if path.suffix == ".parquet" else "HEADER"
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY (SELECT {selected} FROM range({count}) AS t(number)) TO '{path}' ({kind})")
+    return str(path)
 
 
 def content(out: Path) -> dict[str, bytes]:

@@ -18,7 +18,7 @@ from jointnet_cli.training.run import train
 from .conftest import Tiny
 
 TRAINING = [name for name in shipped_files() if not name.startswith("prepare/")]
-PREPARE = "jointnet prepare --source worlds --count 128 --size 128 --out shards/worlds"
+PREPARE = "jointnet prepare worlds --count 128 --size 128 --out shards/worlds"
 
 
 def settings_of(hint: str) -> list[str]:
