@@ -33,18 +33,24 @@ def did_you_mean(word: str, valid: Iterable[str]) -> str | None:
     return f"did you mean {near}?" if near else None
 
 
-def validation_message(where: str, details: Mapping[str, Any]) -> str:
-    """Describe one of pydantic's error details in plain words: `steps must be at least 1, got 0`.
+def validation_error(where: str, details: Mapping[str, Any]) -> UserError:
+    """Return one of pydantic's error details in plain words: `steps must be at least 1, got 0`.
 
     Args:
         where: the flag, column or key that holds the value.
         details: an entry of `ValidationError.errors()`.
     """
+    message, expected, got = _validation_message(where, details)
+    return UserError(message, did_you_mean(str(got), expected.replace(" or ", ", ").split(", ")))
+
+
+def _validation_message(where: str, details: Mapping[str, Any]) -> tuple[str, str, Any]:
+    """Return the message, what was expected, and the value."""
     kind, context = details["type"], details.get("ctx", {})
     if kind in ("missing", "missing_argument", "union_tag_not_found"):
-        return f"{where} is missing"
+        return f"{where} is missing", "", None
     if kind in ("value_error", "assertion_error"):
-        return ": ".join(filter(None, (where, str(context["error"]))))
+        return ": ".join(filter(None, (where, str(context["error"])))), "", None
     if "expected" in context or "expected_tags" in context:
         words = str(context.get("expected") or context["expected_tags"]).replace("'", "")
         expected = words if " or " in words else " or ".join(words.rsplit(", ", 1))
@@ -57,7 +63,7 @@ def validation_message(where: str, details: Mapping[str, Any]) -> str:
     if got != got:  # every bound refuses NaN
         expected = "a finite number"
     shown = repr(got)
-    return f"{where} must be {expected}, got {shown if len(shown) < 80 else type(got).__name__}"
+    return f"{where} must be {expected}, got {shown if len(shown) < 80 else type(got).__name__}", expected, got
 
 
 _EXPECTED = {

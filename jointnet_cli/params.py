@@ -13,7 +13,7 @@ from functools import cache, reduce
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_type_hints
 
-from jointnet_cli.errors import UserError, did_you_mean, validation_message
+from jointnet_cli.errors import UserError, did_you_mean, validation_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,7 +162,7 @@ class Parameter:
         try:
             checked = _adapter(self).validate_python(value)
         except ValidationError as error:
-            raise UserError(validation_message(self.name, error.errors()[0])) from None
+            raise validation_error(self.name, error.errors()[0]) from None
         if fault := self.fault(value) or self.fault(checked):
             raise UserError(f"{self.name} {fault}, got {shortened(value)!r}")
         return checked

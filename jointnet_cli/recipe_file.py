@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from jointnet_cli.errors import UserError, did_you_mean, validation_message
+from jointnet_cli.errors import UserError, did_you_mean, validation_error
 from jointnet_cli.files.text import decode_text, to_json
 
 UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
@@ -173,4 +173,4 @@ def refusal(path: str | Path, where: str, fault: Mapping[str, Any], valid: Colle
     if fault["type"] in UNKNOWN_KEY:
         hint = did_you_mean(where.rpartition(".")[2], valid) or f"valid keys: {', '.join(sorted(valid))}"
         return UserError(f"{path}: unknown key {where}", hint=hint)
-    return UserError(f"{path}: {validation_message(where, fault)}")
+    return validation_error(f"{path}: {where}" if where else str(path), fault)

@@ -181,3 +181,9 @@ def test_former_names_of_flags_work_unless_another_flag_has_the_name():
     assert CliRunner().invoke(app, ["--length=3", "--scale", "4"]).exit_code == 0
     assert got == [Renamed(3.0, 4.0)]
     assert "length" not in CliRunner().invoke(app, ["--help"]).output
+
+
+def test_a_choice_that_is_nearly_valid_is_named():
+    with pytest.raises(UserError, match="kind must be a or b, got 'A'") as caught:
+        check(Settings, {"kind": "A"})
+    assert caught.value.hint == "did you mean a?"

@@ -14,7 +14,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from jointnet_cli.cli.console import USER_FAULT, note, run_guarded
 from jointnet_cli.cli.variables import misspelt_variables
-from jointnet_cli.errors import UserError, closest, did_you_mean, validation_message
+from jointnet_cli.errors import UserError, closest, did_you_mean, validation_error
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter, Parameter
@@ -182,7 +182,7 @@ def value_error(fault: Any, name: str, param: Any) -> UserError | None:
         got = details[0]["input"]
         words = " or ".join(filter(None, (", ".join(choices[:-1]), choices[-1])))
         return UserError(f"{name} must be {words}, got {got!r}", did_you_mean(str(got), choices))
-    return UserError(validation_message(name, details[0]))
+    return validation_error(name, details[0])
 
 
 def value_name(param: Parameter) -> str:

@@ -292,7 +292,30 @@ def _read_record(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: architecture {record['architecture']} is not known", hint="install a newer jointnet-cli"
         )
+    _check_types(path, record, _RECORD_TYPES)
+    _check_types(path, record["defaults"], _DEFAULT_TYPES)
     return record
+
+
+_RECORD_TYPES = {
+    "branches": (list, "a list"),
+    "masked_input": (bool, "true or false"),
+    "defaults": (dict, "a table"),
+    "provenance": (dict, "a table"),
+}
+_DEFAULT_TYPES = {
+    "scheduler": (str, "text"),
+    "steps": (int, "a whole number"),
+    "depth_steps": (int, "a whole number"),
+    "guidance": (int | float, "a number"),
+}
+"""Types of values in `jointnet.json`, and their names for users."""
+
+
+def _check_types(path: Path, values: Mapping[str, Any], types: Mapping[str, tuple[Any, str]]) -> None:
+    for key, (kind, expected) in types.items():
+        if key in values and not isinstance(values[key], kind):
+            raise UserError(f"{path}: {key} must be {expected}, got {values[key]!r}", hint=REMEDY)
 
 
 def _require(folder: Path, parts: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,6 +91,20 @@ def test_a_record_of_another_kind_is_refused(copy: Path, content: str) -> None:
     with pytest.raises(UserError, match=r"jointnet\.json") as fault:
         read_folder(copy)
     assert fault.value.hint
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"branches": 3}, "branches must be a list, got 3"),
+        ({"masked_input": "maybe"}, "masked_input must be true or false, got 'maybe'"),
+        ({"defaults": {"steps": "x"}}, "steps must be a whole number, got 'x'"),
+    ],
+)
+def test_values_of_another_type_are_refused(copy: Path, changed: dict[str, Any], message: str) -> None:
+    change(copy / "jointnet.json", **changed)
+    with pytest.raises(UserError, match=message):
+        read_folder(copy)
 
 
 @pytest.mark.parametrize("config", ["unet", "vae"])

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, validation_error
 from jointnet_cli.evaluation.report import Cell, Column, Estimate, Table
 from jointnet_cli.evaluation.study.page import FORMAT
 
@@ -202,9 +202,11 @@ def _read(path: Path, kind: type[Kind], hint: str) -> Kind:
     except FileNotFoundError:
         raise UserError(f"no file {path}", hint) from None
     except (OSError, ValueError) as error:
-        reason = error.errors()[0] if isinstance(error, ValidationError) else None
-        cause = f"{'.'.join(map(str, reason['loc']))}: {reason['msg']}" if reason else str(error)
-        raise UserError(f"{path} cannot be read: {cause}", hint) from error
+        if isinstance(error, ValidationError):
+            fault = error.errors()[0]
+            message = validation_error(f"{path}: {'.'.join(map(str, fault['loc']))}", fault)
+            raise UserError(str(message), hint) from error
+        raise UserError(f"{path} cannot be read: {error}", hint) from error
     if found.format != FORMAT:
         raise UserError(f"{path}: format {found.format} is not known", hint="install a newer jointnet-cli")
     return found
