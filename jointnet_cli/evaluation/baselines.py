@@ -86,8 +86,9 @@ class MeanDepth(Method):
     """The mean disparity of training shards, which does not depend on the image."""
 
     def __init__(self, value: str, settings: MethodSettings) -> None:
-        if not Path(value).exists() or not value:
-            raise UserError(f"mean-depth:{value} names no shards", hint="mean-depth:FOLDER of the training set")
+        if not value:
+            raise UserError("mean-depth needs shards", hint="mean-depth:shards/worlds, or another training set")
+        ShardSet.open(value, 1)  # refuses a folder without shards
         self._shards = value
 
     @cached_property
@@ -241,7 +242,7 @@ class CaptionedImages(FinishedImages):
             if prompt is not None and prompt != caption:
                 raise UserError(
                     f"{path} was made for {prompt!r}, not for caption {caption!r}",
-                    hint="a folder's images belong to the captions in the order of their names",
+                    hint="pass the prompts of these images with --prompts FILE, in the order of the images' names",
                 )
 
 
@@ -252,7 +253,7 @@ class TrueMaps(Method):
 
     def __init__(self, value: str, settings: MethodSettings) -> None:
         if not value:
-            raise UserError("shards needs a folder", hint="shards:FOLDER of `jointnet prepare worlds`")
+            raise UserError("the method shards needs a folder", hint="shards:shards/evaluation, or other shards")
         self._cases = ShardCases(value, "depth")
 
     @cached_property

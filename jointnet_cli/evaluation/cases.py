@@ -263,7 +263,7 @@ class FolderImages:
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise UserError(f"no folder {folder}")
+            raise UserError(f"no folder {folder}", hint="name a folder of images that exists")
         self._folder = folder
         self.paths = [path for path in sorted(folder.rglob("*")) if _is_image(path.relative_to(folder))]
         if not self.paths:

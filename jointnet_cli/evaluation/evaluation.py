@@ -101,6 +101,15 @@ class Evaluation:
         """Where items and table are kept."""
         return self.out or Path("evaluation", self.name)
 
+    def check(self) -> None:
+        """Refuse mistakes in the flags before torch is imported.
+
+        Raises:
+            UserError: input is missing, or `--out` is a file.
+        """
+        if self.folder.is_file():
+            raise UserError(f"--out {self.folder} is a file", hint=f"name a folder: --out {self.folder}-table")
+
     def kinds(self) -> Kinds:
         """Return the kinds of methods of the table."""
         raise NotImplementedError
@@ -150,6 +159,7 @@ class Evaluation:
         Returns:
             The number of items that failed.
         """
+        self.check()
         from jointnet_cli.evaluation.figures import publish, write_columns
         from jointnet_cli.evaluation.methods import expand_checkpoints, parse_methods
         from jointnet_cli.evaluation.report import Table

@@ -116,7 +116,7 @@ def _same(name: str, wanted: str) -> bool:
 def _index(folder: Path, kind: str, suffixes: tuple[str, ...], unmarked: tuple[str, ...]) -> dict[str, Path]:
     """Return the files of a kind by key; of two with one key the one whose suffix comes first."""
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}")
+        raise UserError(f"no folder {folder}", hint="name a folder that exists, as in --method folder:outputs")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         suffix = path.suffix.lower()

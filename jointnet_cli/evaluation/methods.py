@@ -241,7 +241,7 @@ def expand_checkpoints(texts: Sequence[str]) -> tuple[list[str], dict[str, tuple
         run, mark, query = value.partition("?")
         found = {int(path.name): path for path in sorted(Path(run).glob("models/*")) if path.name.isdecimal()}
         if not found:
-            hint = "train it with --set train.export_steps=[0,50,200,1000]"
+            hint = f"jointnet train diorama/base --out {run or 'runs/base'} --set 'train.export_steps=[0,50,200]'"
             raise UserError(f"{run or CHECKPOINTS} has no exported models", hint=hint)
         for step, folder in found.items():
             row = f"{name or Path(run).name} {step}"

@@ -256,7 +256,8 @@ def _load(name: str, source: str, **settings: Any) -> Any:
     except (OSError, ValueError, RuntimeError, TypeError, AttributeError, ImportError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"no {name} in {source}: {reason}", hint="a folder that diffusers saved, or a hub id"
+            f"no {name} in {source}: {reason}",
+            hint="give a folder that diffusers saved, or a hub id while the network works",
         ) from error
 
 

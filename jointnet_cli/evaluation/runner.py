@@ -11,7 +11,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,9 @@ class Runner:
                 try:
                     write_text(paths[number], to_json(make(number), ensure_ascii=False))
                 except MethodUnavailable:
+                    with suppress(OSError):  # a folder without items can be used with other settings
+                        self._place(key).rmdir()
+                        self._place(key).parent.rmdir()
                     raise
                 except (UserError, OSError, RuntimeError) as fault:
                     print(f"error: {key}, item {number}: {fault}", file=sys.stderr, flush=True)
@@ -112,9 +115,9 @@ class Runner:
         return self._folder / "items" / _slug(key)
 
     def _open(self, settings: dict[str, Any]) -> UserError | None:
-        """Claim the folder for these settings, or return the reason why it cannot be claimed."""
+        """Claim the folder for these settings if it holds no items of others, or return the reason why it cannot be claimed."""
         path = self._folder / "settings.json"
-        if not path.exists():
+        if not path.exists() or not (self._folder / "items").exists():
             self._folder.mkdir(parents=True, exist_ok=True)
             write_text(path, to_json(settings, indent=2, ensure_ascii=False) + "\n")
             return None
@@ -128,7 +131,7 @@ class Runner:
         )
         return UserError(
             f"{self._folder} holds items of {first} {former}, not {wanted}",
-            hint="give another --out, or remove that folder",
+            hint=f"pass another folder, such as --out {self._folder}-2, or remove {self._folder}",
         )
 
 

@@ -164,6 +164,19 @@ def fetch_weights(repository: str, snapshot: Path, networks: Sequence[str], file
         _fetch(repository, [f"{folder}/{pattern}" for folder in folders for pattern in kind.patterns], snapshot.name)
 
 
+def fetch_network(repository: str) -> Path:
+    """Return the snapshot folder of a repository that holds one network, with its weights.
+
+    Raises:
+        UserError: as for `fetch_configuration`.
+    """
+    snapshot = fetch_configuration(repository)
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if find_weights(snapshot) is None:
+            fetch_weights(repository, snapshot, (), [name])
+    return snapshot
+
+
 def _fetch(repository: str, patterns: list[str], revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError

@@ -81,7 +81,7 @@ def import_model(model: ModelFolder, folder: Path, origin: Mapping[str, str]) ->
     from safetensors.torch import save_file
 
     if not model.published:
-        raise UserError(f"{model.path} is not in the published layout", hint="it holds no jointnet/config.json")
+        raise UserError(f"{model.path} is not in the published layout", hint="it needs no import: use it as --model")
     _require_free(folder)
     with atomic_folder(folder) as new:
         _copy_base(model, new)
@@ -118,8 +118,9 @@ def export_model(model: ModelFolder, folder: Path) -> None:
             hint=f"the published layout holds {JOINTNET} alone",
         )
     if model.published or len(model.branches) != 2:
-        state = "is in the published layout already" if model.published else f"has the branches {model.branches}"
-        raise UserError(f"{model.path} {state}", hint="the published layout holds RGB and one other branch")
+        state = "is in the published layout already" if model.published else f"has branches {', '.join(model.branches)}"
+        hint = "the published layout holds RGB and one other branch, as `jointnet train diorama/joint-depth` makes them"
+        raise UserError(f"{model.path} {state}", hint=hint)
     _require_free(folder)
     joint = read_tensors(model.path / EXCHANGE)
     with atomic_folder(folder) as new:

@@ -357,15 +357,22 @@ def test_mistakes_are_said(tmp_path: Path, evaluation_shards: Path, tiny_folder:
     out = ("--out", str(tmp_path / "out"))
     shards = ("--shards", str(evaluation_shards), *out)
     for arguments, words in {
-        out: "one ground truth",
-        (*shards, "--middlebury"): "one ground truth",
+        out: "no ground truth: give --shards DIR or --truth DIR or --middlebury",
+        (*shards, "--middlebury"): "more than one ground truth",
         (*shards, "--method", "midass:x"): "did you mean midas?",
         (*shards, "--method", "midas:dpt_beit_large_51"): "no teacher",
         (*shards, "--method", f"jointnet:{tiny_folder('base')}"): "no depth branch",
         (*shards, "--method", f"folder:{tmp_path}/nowhere"): "no folder",
-        (*shards, "--method", "mean-depth:nowhere"): "mean-depth:nowhere names no shards",
+        (*shards, "--method", "mean-depth:nowhere"): "no complete shards in nowhere",
         (*shards, "--method", f"mean-map:{tmp_path}"): "no complete shards",
         ("--truth", str(tmp_path / "nowhere"), *out): "no folder",
     }.items():
         result = evaluate(*arguments)
         assert result.exit_code == 2 and words in result.stderr, result.stderr
+    occupied = tmp_path / "table.csv"
+    occupied.touch()
+    result = evaluate(*shards[:2], "--out", occupied)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"error: --out {occupied} is a file\nhint: name a folder: --out {occupied}-table\n",
+    )

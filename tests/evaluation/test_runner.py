@@ -127,12 +127,14 @@ def test_rows_of_any_name_have_folders_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
-    Runner(tmp_path, {"steps": 2, "sizes": (1, 2)})
+    Runner(tmp_path, {"steps": 9})
+    items = Runner(tmp_path, {"steps": 2, "sizes": (1, 2)})  # the folder holds nothing yet
+    items.run("row", range(1), lambda number: {})
     Runner(tmp_path, {"sizes": [1, 2], "steps": 2})
     with pytest.raises(UserError, match="steps 2, not 3") as fault:
         Runner(tmp_path, {"steps": 3, "sizes": (1, 2)})
     assert "--out" in (fault.value.hint or "")
-    Runner(tmp_path / "prompts", {"prompts": ["a lake"] * 200})
+    Runner(tmp_path / "prompts", {"prompts": ["a lake"] * 200}).run("row", range(1), lambda number: {})
     with pytest.raises(UserError, match=r"holds items of prompts .*, not ") as fault:
         Runner(tmp_path / "prompts", {"prompts": ["a reef"] * 200})
     assert len(str(fault.value).replace(str(tmp_path), "")) < 200
@@ -147,3 +149,4 @@ def test_what_all_items_need_ends_the_run(tmp_path: Path, capsys: pytest.Capture
     with pytest.raises(MethodUnavailable, match="no model") as fault:
         items.run("row", range(3), make)
     assert fault.value.hint == "give one" and items.failed == 0 and not capsys.readouterr().err
+    Runner(tmp_path, {"steps": 3})  # nothing was made, so other settings may use the folder

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.folder import read_json
-from jointnet_cli.model.hub import fetch_configuration, fetch_weights
+from jointnet_cli.model.hub import fetch_network
 from jointnet_cli.model.weights import Kind, find_weights
 
 KINDS = {
@@ -88,14 +88,10 @@ def open_transformers(source: str, modality: str, device: torch.device) -> MapNe
 
 def _fetch(repository: str) -> Path:
     try:
-        snapshot = fetch_configuration(repository)
-        for name in ("model.safetensors", "pytorch_model.bin"):
-            if find_weights(snapshot) is None:
-                fetch_weights(repository, snapshot, (), [name])
+        return fetch_network(repository)
     except UserError as error:
         hint = f"check the network; or copy {repository} to a folder and name that"
         raise UserError(str(error), hint=hint) from error
-    return snapshot
 
 
 def normal_dpt() -> Any:

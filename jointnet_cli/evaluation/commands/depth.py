@@ -35,6 +35,13 @@ COLUMNS = {
 }
 
 
+def make_shards() -> str:
+    """Return the hint how to make held-out worlds."""
+    from jointnet_cli.data.shards.shard_set import EVALUATION_COMMAND
+
+    return f"make held-out worlds: {EVALUATION_COMMAND}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TruthEvaluation(Evaluation):
     """A table of errors against true maps."""
@@ -50,6 +57,20 @@ class TruthEvaluation(Evaluation):
     def cases(self) -> TrueCases:
         """The data."""
         raise NotImplementedError
+
+    @property
+    def sources(self) -> Mapping[str, bool]:
+        """The flags that name a ground truth, and whether each is given."""
+        return {"--shards DIR": self.shards is not None, "--truth DIR": self.truth is not None}
+
+    def check(self) -> None:
+        super().check()
+        if sum(self.sources.values()) > 1:
+            raise UserError("more than one ground truth is given", hint=f"give one of {', '.join(self.sources)}")
+        if not any(self.sources.values()):
+            raise UserError(f"no ground truth: give {' or '.join(self.sources)}", hint=make_shards())
+        if self.truth is not None and not self.truth.is_dir():
+            raise UserError(f"no folder {self.truth}", hint=f"--truth takes images and true maps; or {make_shards()}")
 
     def identity(self, parts: Sequence[TablePart]) -> Mapping[str, Any]:
         return {"truth": self.cases.identity}
@@ -113,12 +134,14 @@ class DepthEvaluation(TruthEvaluation):
         ),
     ] = None
 
+    @property
+    def sources(self) -> Mapping[str, bool]:
+        return {**super().sources, "--middlebury": self.middlebury}
+
     @cached_property
     def cases(self) -> TrueCases:
         from jointnet_cli.evaluation.cases import FolderCases, Middlebury, ShardCases
 
-        if sum((self.shards is not None, self.truth is not None, self.middlebury)) != 1:
-            raise UserError("one ground truth is needed", hint="give --shards DIR, --truth DIR or --middlebury")
         if self.shards is not None:
             return ShardCases(self.shards, "depth")
         return FolderCases(self.truth, "depth", self.depth_kind) if self.truth is not None else Middlebury()

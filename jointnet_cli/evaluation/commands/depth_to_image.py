@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.commands.depth import make_shards
 from jointnet_cli.evaluation.commands.generation import REAL, ImageEvaluation, real_images
 from jointnet_cli.evaluation.evaluation import Made, Row, TablePart
 from jointnet_cli.evaluation.report import Column
@@ -48,11 +49,13 @@ class DepthToImageEvaluation(ImageEvaluation):
     @property
     def given(self) -> ShardCases:
         """The shards whose depth is given."""
-        if self.samples is None:
-            from jointnet_cli.data.shards.shard_set import EVALUATION_COMMAND
-
-            raise UserError("no depth to paint for", hint=f"give --shards DIR, such as those of {EVALUATION_COMMAND}")
+        assert self.samples is not None
         return self.samples
+
+    def check(self) -> None:
+        super().check()
+        if self.shards is None:
+            raise UserError("no depth to paint for: give --shards DIR", hint=make_shards())
 
     def kinds(self) -> Kinds:
         from jointnet_cli.evaluation.methods import parse_method

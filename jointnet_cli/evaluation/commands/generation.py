@@ -78,10 +78,13 @@ class ImageEvaluation(Evaluation):
     @cached_property
     def spaces(self) -> list[FeatureSpace]:
         """The feature networks."""
-        from jointnet_cli.evaluation.metrics.features import EFFLITE, open_features
+        from jointnet_cli.evaluation.metrics.features import EFFLITE, judge_features, open_features
 
-        names = dict.fromkeys([*(self.features or [EFFLITE]), *([str(self.judge)] if self.judge else [])])
-        return [open_features(name, self.settings.device) for name in names]
+        names = dict.fromkeys(self.features or [EFFLITE])
+        spaces = [open_features(name, self.settings.device) for name in names]
+        if self.judge_network and str(self.judge) not in names:
+            spaces.append(judge_features(self.judge_network))
+        return spaces
 
     @cached_property
     def clip_model(self) -> Clip | None:

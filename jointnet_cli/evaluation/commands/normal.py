@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.commands.depth import TruthEvaluation
 from jointnet_cli.evaluation.evaluation import TablePart
 from jointnet_cli.evaluation.report import Column
@@ -43,10 +42,9 @@ class NormalEvaluation(TruthEvaluation):
     def cases(self) -> TrueCases:
         from jointnet_cli.evaluation.cases import FolderCases, ShardCases
 
-        if self.shards is not None and self.truth is None:
+        if self.shards is not None:
             return ShardCases(self.shards, "normal")
-        if self.truth is None or self.shards is not None:
-            raise UserError("one ground truth is needed", hint="give --shards DIR or --truth DIR")
+        assert self.truth is not None
         return FolderCases(self.truth, "normal")
 
     def kinds(self) -> Kinds:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from jointnet_cli.data.shards.shard_set import ShardSet
+from jointnet_cli.data.shards.shard_set import EVALUATION_COMMAND, ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.judge.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN, Labels, label
 from jointnet_cli.files.text import to_json
@@ -143,7 +143,7 @@ class Judge:
         if not weights.is_file():
             raise UserError(
                 f"no classifier in {folder}",
-                hint=f"jointnet evaluate judge --training DIR --held-out DIR --out {folder}",
+                hint=f"jointnet evaluate judge --training shards/worlds --held-out shards/evaluation --out {folder}",
             )
         net = JudgeNet()
         net.load_state_dict(load_file(weights))
@@ -192,7 +192,7 @@ def train_judge(
         UserError: the two sets share worlds.
     """
     if shared := set(training.keys) & set(held_out.keys):
-        raise UserError(f"{len(shared)} worlds are in both sets", hint="hold out shards of other worlds")
+        raise UserError(f"{len(shared)} worlds are in both sets", hint=f"hold out other worlds: {EVALUATION_COMMAND}")
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -21,6 +21,7 @@ from jointnet_cli.evaluation.metrics.features import judge_key
 from jointnet_cli.evaluation.metrics.metric import PerCase, Predictions
 from jointnet_cli.evaluation.report import Cell, Column
 from jointnet_cli.evaluation.runner import Record, Runner
+from jointnet_cli.model.hub import fetch_network, is_hub_id
 
 
 class Clip:
@@ -42,15 +43,19 @@ class Clip:
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
+        hint = "give a folder in transformers' format, or a hub id while the network works; or leave out --clip"
+        if not Path(source).is_dir() and not is_hub_id(source):
+            raise UserError(f"no CLIP model in {source}: no such folder", hint=hint)
         try:
-            self._model = CLIPModel.from_pretrained(source).eval().requires_grad_(False).to(device)
-            self._words = AutoTokenizer.from_pretrained(source)
-            self._resize = CLIPImageProcessor.from_pretrained(source)
+            folder = source if Path(source).is_dir() else fetch_network(source)
+            self._model = CLIPModel.from_pretrained(folder).eval().requires_grad_(False).to(device)
+            self._words = AutoTokenizer.from_pretrained(folder)
+            self._resize = CLIPImageProcessor.from_pretrained(folder)
+        except UserError as fault:
+            raise UserError(str(fault), hint=hint) from fault
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(
-                f"no CLIP model in {source}: {reason}", hint="a folder in transformers' format, or a hub id"
-            ) from error
+            raise UserError(f"no CLIP model in {source}: {reason}", hint=hint) from error
         self.name = Path(source).resolve().name if Path(source).is_dir() else source
         self._device = device
 

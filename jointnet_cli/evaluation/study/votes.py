@@ -91,7 +91,7 @@ def read_key(path: Path) -> Key:
     Raises:
         UserError: it is none, or of another format.
     """
-    key = _read(path, Key, "the key lies beside the page: compare.key.json")
+    key = _read(path, Key, "`jointnet evaluate compare` writes it beside the page; --key names another")
     for pair in key.pairs.values():
         if not {pair.left, pair.right} <= key.methods.keys() or pair.left == pair.right:
             raise UserError(f"{path} names methods that it does not list", hint="take the key as compare wrote it")
@@ -106,7 +106,7 @@ def read_votes(paths: Iterable[Path], key: Key) -> Votes:
     """
     ballots: dict[str, BallotFile] = {}
     for path in paths:
-        ballot = _read(path, BallotFile, "votes are what the page's button saves")
+        ballot = _read(path, BallotFile, "the button of the page saves votes-….json")
         if ballot.page != key.page:
             raise UserError(f"{path} holds votes of another page than the key's", hint="give that page's key")
         if any(vote.pair not in key.pairs or not 0 <= vote.question < len(key.questions) for vote in ballot.votes):
