@@ -133,6 +133,8 @@ class Parameter:
         Every number must be finite. A text matches its pattern, and one that can be `None` is not empty. A path has parts that
         file systems can hold; a place to write to is neither empty nor `-`, which elsewhere is a standard stream.
         """
+        if value is None:
+            return None
         if isinstance(value, list | tuple):
             return next(filter(None, map(self.fault, value)), None)
         if isinstance(value, float) and not math.isfinite(value):

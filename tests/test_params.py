@@ -125,7 +125,7 @@ def test_flags_make_the_dataclass_and_its_tables(run):
     [
         (["--span", "0.5"], "error: --span must be at least 1, got '0.5'\n"),
         (["--span", "361"], "error: --span must be at most 360, got '361'\n"),
-        (["--any", "nan"], "error: --any must be a finite number, got nan\n"),
+        (["--any", "nan"], "error: --any must be a finite number, got 'nan'\n"),
         (["--as", "c"], "error: --as must be a or b, got 'c'\n"),
         (["--side-above", "0"], "error: --side-above must be at least 1, got '0'\n"),
     ],

@@ -14,8 +14,8 @@ import jointnet_cli
 from jointnet_cli.cli.console import RUN_FAILED, progress
 from jointnet_cli.cli.models import facts_as_text
 from jointnet_cli.cli.options import Json, ModelOptions, Quiet
-from jointnet_cli.cli.usage import Command
-from jointnet_cli.cli.variables import misspelt_variables, refused_variables, set_variables
+from jointnet_cli.cli.usage import Command, value_error
+from jointnet_cli.cli.variables import misspelt_variables, set_variables, variable_parameters
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
 
@@ -49,7 +49,7 @@ class DoctorCommand(Command):
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """Parse the flags without the variables whose values are refused."""
-        aside = {name: os.environ.pop(name) for name in refused_variables(ctx)}
+        aside = {name: os.environ.pop(name) for name in _refused_variables(ctx)}
         try:
             return super().parse_args(ctx, args)
         finally:
@@ -59,7 +59,7 @@ class DoctorCommand(Command):
 def doctor(ctx: typer.Context, model: ModelOptions, json_output: Json = False, quiet: Quiet = False) -> None:
     """Show versions, devices, the model, the settings that apply, and problems, ready to paste into a report."""
     with progress("examining", quiet):
-        refused, facts = refused_variables(ctx), _model(model)
+        refused, facts = _refused_variables(ctx), _model(model)
         fault = [f"{facts['model']}: {facts['fault']}"] if "fault" in facts else []
         report = {
             "versions": _versions(),
@@ -71,6 +71,26 @@ def doctor(ctx: typer.Context, model: ModelOptions, json_output: Json = False, q
     print(to_json(report) if json_output else _as_text(report))
     if refused or not facts["loads"]:
         raise typer.Exit(RUN_FAILED)
+
+
+def _refused_variables(ctx: Context) -> dict[str, str]:
+    """Return a message for each variable whose value a flag refuses."""
+    from jointnet_cli.sampling.schedule import check_scheduler
+
+    found: dict[str, str] = {}
+    for param in variable_parameters(ctx.find_root().command):
+        name = str(param.envvar)
+        if not os.environ.get(name) or name in found:
+            continue
+        try:
+            value = param.process_value(ctx, param.value_from_envvar(ctx))
+            if name == "JOINTNET_SCHEDULER":
+                check_scheduler(value)
+        except UserError as fault:
+            found[name] = f"{name}: {fault}"
+        except typer.BadParameter as fault:
+            found[name] = str(value_error(fault, name, param) or f"{name} {fault.message}")
+    return found
 
 
 def _versions() -> Facts:

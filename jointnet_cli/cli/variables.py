@@ -1,4 +1,4 @@
-"""The environment variables `JOINTNET_…`: which there are, which are misspelt, and whose values are refused."""
+"""The environment variables `JOINTNET_…`: which there are, and which are misspelt."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from jointnet_cli.errors import UserError, closest
+from jointnet_cli.errors import closest
 
 if TYPE_CHECKING:
     from typer._click import Context
@@ -27,7 +25,7 @@ def set_variables() -> dict[str, str]:
 
 def misspelt_variables(ctx: Context) -> dict[str, str]:
     """Return a message for each variable that is set and that no command reads."""
-    known = {str(param.envvar) for param in _parameters(ctx.find_root().command)} | OTHERS
+    known = {str(param.envvar) for param in variable_parameters(ctx.find_root().command)} | OTHERS
     found = {}
     for name in sorted(name for name in os.environ if name[:1] in "Jj" and name not in known | DEVELOPERS):
         if name.startswith(PREFIX):
@@ -39,29 +37,8 @@ def misspelt_variables(ctx: Context) -> dict[str, str]:
     return found
 
 
-def refused_variables(ctx: Context) -> dict[str, str]:
-    """Return a message for each variable whose value a flag refuses."""
-    from jointnet_cli.cli.usage import value_error
-    from jointnet_cli.sampling.schedule import check_scheduler
-
-    found: dict[str, str] = {}
-    for param in _parameters(ctx.find_root().command):
-        name = str(param.envvar)
-        if not os.environ.get(name) or name in found:
-            continue
-        try:
-            value = param.process_value(ctx, param.value_from_envvar(ctx))
-            if name == "JOINTNET_SCHEDULER":
-                check_scheduler(value)
-        except UserError as fault:
-            found[name] = f"{name}: {fault}"
-        except typer.BadParameter as fault:
-            found[name] = str(value_error(fault, name, param) or f"{name} {fault.message}")
-    return found
-
-
-def _parameters(command: Any) -> Iterator[Any]:
+def variable_parameters(command: Any) -> Iterator[Any]:
     """Yield the parameters with a variable of a command and of those below it."""
     yield from (param for param in command.params if param.envvar)
     for inner in getattr(command, "commands", {}).values():
-        yield from _parameters(inner)
+        yield from variable_parameters(inner)
