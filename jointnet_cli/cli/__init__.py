@@ -27,7 +27,7 @@ EXAMPLES: dict[Callable[..., None], str] = {
     view: "jointnet view outputs/00000_0_ocean-reef.rgbdn.exr",
     convert: "jointnet convert reef.rgbdn.exr --to exr --as distance --near 1 --far 30",
     prepare: "jointnet prepare worlds --count 20000 --out shards",
-    train: "jointnet train diorama/base --max-minutes 30",
+    train: "jointnet train diorama/joint-depth --set model=diorama/base --max-minutes 30",
     doctor: "jointnet doctor",
 }
 
