@@ -143,8 +143,10 @@ def _stored_names(columns: Sequence[str]) -> dict[str, str]:
 
 
 def _deduplicate(connection: DuckDBPyConnection, columns: dict[str, str], passed: Path) -> dict[str, int]:
-    """Make the table `kept` of the positions that stay, column after column, and count them. `columns` maps what the funnel
-    shows to what is stored."""
+    """Make the table `kept` of the positions that stay, deduplicating by one column after the other, and count them.
+
+    `columns` maps names in the funnel to stored names.
+    """
     # A row without a value gets its position for a hash: it is a duplicate of nothing.
     hashes = "".join(
         f", coalesce(md5_number(nullif(CAST({quoted(stored)} AS VARCHAR), '')), file_row_number::UHUGEINT) AS hash{n}"

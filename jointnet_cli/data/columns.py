@@ -242,7 +242,7 @@ def _inferred(seen: dict[str, Any], *, identifier: bool) -> str:
 
 
 def _integer_type(least: int, greatest: int) -> str:
-    """Larger integers are text: DuckDB writes its 128-bit integers to parquet files as floating-point numbers."""
+    """Return the type of integers in a range. Beyond 64 bits it is text: DuckDB writes 128-bit integers as floating point."""
     if least >= -(2**63) and greatest <= LARGEST["BIGINT"]:
         return "BIGINT"
     return "UBIGINT" if least >= 0 and greatest <= LARGEST["UBIGINT"] else "VARCHAR"

@@ -1,4 +1,4 @@
-"""Which rows of a source are wanted: criteria as data, and the SQL that counts and applies them."""
+"""Criteria that select rows of a source, as data, and the SQL that counts and applies them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def needed_columns(wanted: FilterSettings) -> frozenset[str]:
 
 
 def check_columns(needed: Collection[str], columns: Collection[str], purpose: str) -> None:
-    """Refuse what needs a column that is not there.
+    """Refuse a purpose that needs a missing column.
 
     Raises:
         UserError: with the nearest name and how to map it.

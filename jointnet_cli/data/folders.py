@@ -1,4 +1,4 @@
-"""A folder of images, and a folder of shards, as a table that is filtered like any other."""
+"""Tables of the images in folders and in shards, which are filtered like any other table."""
 
 from __future__ import annotations
 
@@ -117,8 +117,10 @@ def _warn_of_garbled(names: Sequence[str]) -> None:
 
 
 def _record(data: bytes, name: str, *, caption_needed: bool) -> dict[str, Scalar]:
-    """The plain values of a JSON object, which alone can become columns, by names in lower case: SQL's have no case, and no
-    `URL` of a record shall stand for ours."""
+    """Return the plain values of a JSON object, by names in lower case.
+
+    Only plain values can be columns. Names in SQL have no case: a `URL` of the record must not replace the image's.
+    """
     try:
         record: Any = json.loads(data)
     except ValueError as error:

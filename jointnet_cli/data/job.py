@@ -1,4 +1,4 @@
-"""What every process of a preparation is told, and what it counts."""
+"""The job that all processes of a preparation share, and their counts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGES = "images"
 
 @dataclass(frozen=True)
 class PrepareJob:
-    """What every process that works on a set has to know."""
+    """A job that any number of processes work on."""
 
     out: Path
     plan: Plan
@@ -55,7 +55,7 @@ class PrepareJob:
         return self.out / f"{shard_name(number)}.tar"
 
     def missing(self, number: int) -> int:
-        """Number of samples to make for a shard: those never tried, and those whose failure is tried again."""
+        """Return the number of samples to make for a shard: those never tried, and failures that are tried again."""
         wanted, stats = len(self.plan.positions(number, self.limit)), read_stats(self.path(number))
         if not stats:
             return wanted
@@ -66,7 +66,7 @@ class PrepareJob:
 
 @dataclass
 class Tally:
-    """How far a run is."""
+    """Counts of a run."""
 
     total: int = 0
     """Samples to make in this run."""
@@ -87,16 +87,16 @@ class Tally:
 
     @property
     def done(self) -> int:
-        """What was made or failed."""
+        """Number of samples that were made or failed."""
         return self.made.total() + self.failed.total()
 
     @property
     def seconds(self) -> float:
-        """Since the run began."""
+        """Seconds since the run began."""
         return time.monotonic() - self.started
 
     def add(self, other: Tally) -> None:
-        """Count in what another process did."""
+        """Add the counts of another process."""
         self.made += other.made
         self.failed += other.failed
         self.received += other.received

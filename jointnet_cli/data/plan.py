@@ -1,4 +1,4 @@
-"""The plan of a set: which image has which place in which shard. It follows from the source and the filter alone.
+"""The plan of a set assigns every image a place in a shard. It depends on source and filter alone.
 
 A plan of images is the folder `.plan` beside the shards: `rows-00000.parquet` and so on, one row an image in order, and
 `plan.json`, what it was made from and how many rows each criterion left. Every process that works on the set reads the
@@ -30,7 +30,7 @@ WORLDS_FILE = "worlds.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """Which sample has which place in which shard. For rendered worlds it is arithmetic: their rows are their count."""
+    """The assignment of samples to places in shards. For rendered worlds it is arithmetic: `rows` is their count."""
 
     facts: dict[str, Any]
     """All that decides the set."""
@@ -47,7 +47,7 @@ class Plan:
 
     @property
     def is_worlds(self) -> bool:
-        """Whether the samples are rendered worlds: the world at a position has the seed `facts["seed"]` + position."""
+        """Whether the samples are rendered worlds. The world at a position has the seed `facts["seed"]` + position."""
         return self.folder is None
 
     def count(self, limit: int | None = None) -> int:

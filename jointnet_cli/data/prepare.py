@@ -20,7 +20,7 @@ BATCH = 4
 
 
 def prepare(job: PrepareJob, show: Show | None = None) -> Tally:
-    """Make what is missing of this worker's shards. Interrupted, it leaves whole shards only; run again, it goes on.
+    """Make the missing shards of this worker. An interrupted run leaves whole shards only; the next run continues.
 
     Shards that another process holds are left to it.
 

@@ -1,4 +1,4 @@
-"""Before and after a preparation: estimate, `report.json`, contact sheet."""
+"""The estimate before a preparation; `report.json` and contact sheet after it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CELL, COLUMNS, ROWS = 128, 8, 6
 
 
 def write_report(out: Path, plan: Plan, limit: int | None) -> dict[str, Any]:
-    """Sum up the stats of all shards that are complete, whoever wrote them, and write `report.json`."""
+    """Add up the stats of all complete shards of a folder and write `report.json`."""
     statuses: Counter[str] = Counter()
     received = complete = 0
     seconds = 0.0

@@ -1,4 +1,4 @@
-"""One wanted image: what the plan of a download gives to the fetcher, and the fetcher to the shard."""
+"""One row of a plan: an image to fetch, its key, and the columns of its result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ files of this machine."""
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One image that is wanted."""
+    """An image to fetch."""
 
     key: str
     """Nine digits: five of the shard, four of the place in it (img2dataset's layout)."""

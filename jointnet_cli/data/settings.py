@@ -44,7 +44,7 @@ WORLD_DEFAULTS = {"image": {"size": 128}, "shards": {"size": 500}}
 
 @dataclass(frozen=True)
 class Source:
-    """What samples are made from: rendered worlds, or images that tables, folders and shards name.
+    """The origin of samples: rendered worlds, or images of tables, folders and shards.
 
     Raises:
         UserError: worlds together with anything else.
@@ -69,7 +69,7 @@ class Source:
 
     @property
     def is_remote(self) -> bool:
-        """Whether some of it lies on another machine."""
+        """Whether some files lie on another machine."""
         return any(name.startswith(SCHEMES) for name in self.names)
 
     @property
@@ -86,7 +86,7 @@ _Worlds = partial(Param, panel="Worlds")
 
 @dataclass(frozen=True)
 class FilterSettings:
-    """Bounds, all of them strict; `None` asks for nothing. A row without a value for a bound does not pass it."""
+    """Strict bounds; `None` is no bound. A row without a value does not pass a bound."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {**STRICT, "allow_inf_nan": False}
 
@@ -127,7 +127,7 @@ class ImageSettings:
 
 @dataclass(frozen=True)
 class FetchSettings:
-    """How images are fetched. Times are in seconds.
+    """Limits and timeouts of downloads. Times are in seconds.
 
     Memory is bounded by `concurrency` bodies of at most `max_bytes`, and `decoders` images of at most `max_pixels`.
     """
@@ -176,7 +176,7 @@ class FetchSettings:
 
 @dataclass(frozen=True)
 class ShardSettings:
-    """How the images are divided."""
+    """Size of the shards."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
@@ -240,17 +240,17 @@ class PrepareSettings:
 
     @property
     def min_side(self) -> int:
-        """Pixels that the shorter side of an original has at least."""
+        """Least shorter side of an original, in pixels."""
         return 0 if self.filter.side_above is None else self.filter.side_above + 1
 
     @property
     def max_aspect(self) -> float | None:
-        """Longer side of an original over its shorter side, at most."""
+        """Greatest ratio of an original's longer to its shorter side."""
         return self.filter.aspect_below
 
     @property
     def content(self) -> dict[str, Any]:
-        """What decides which images there are and what they are like, not only how fast they are fetched."""
+        """The settings that change the images of a set, without those that change only its speed."""
         image, fetch = self.image, self.fetch
         return {
             "size": image.size,

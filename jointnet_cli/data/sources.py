@@ -14,13 +14,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from jointnet_cli.data.columns import Purpose, groups_of, is_identifier, is_number, spellings, unified
-from jointnet_cli.data.filter import BOUNDED, check_columns, needed_columns
+from jointnet_cli.data.filter import BOUNDED, needed_columns
 from jointnet_cli.data.folders import images_below, images_in_shards, write_index
 from jointnet_cli.data.rows import HIDDEN
 from jointnet_cli.data.settings import FilterSettings, PrepareSettings, Source
 from jointnet_cli.data.source_files import IMAGES, SHARDS, find_files
 from jointnet_cli.data.sql import connect, quoted, without_nan
-from jointnet_cli.errors import UserError, did_you_mean
+from jointnet_cli.errors import UserError, closest, did_you_mean
 from jointnet_cli.files.text import marked_encoding
 
 if TYPE_CHECKING:
@@ -236,6 +236,8 @@ def _check_header(spec: str, kind: str, given: Sequence[str], files: Sequence[st
     if READERS[kind] in (CSV, TSV) and len(given) == 1 and any(mark in given[0] for mark in ",;|\t"):
         header = f"{spec}: lines do not have as many values as the header {given[0]}"
         raise _unclosed(files) or UserError(header, hint=LINES)
+    if READERS[kind] in (CSV, TSV) and given == ["column0"]:  # DuckDB's name where there is no header
+        raise UserError(f"{spec} is empty", hint="the first line names the columns")
     if READERS[kind] is JSON and given == ["json"]:  # DuckDB's name for values that are no objects
         raise UserError(f"{spec}: there are no JSON objects in it", hint="write one JSON object a line")
 
@@ -255,7 +257,9 @@ def _our_names(spec: str, given: Sequence[str], names: Mapping[str, str], wanted
         found = [lower[guess] for guess in guesses if guess in lower]
         if name not in theirs and found:
             theirs[name] = found[0]
-    check_columns(["url"], {*theirs, *given}, "a download")
+    if "url" not in theirs:
+        listed, guess = ", ".join(given), closest("url", given) or "NAME"
+        raise UserError(f"{spec} has no column of addresses; it has {listed}", hint=f"name it: --columns url={guess}")
     # A column that we call otherwise has no second name, and one whose name we gave to another is left out.
     taken, plain = {name.lower() for name in theirs}, {*BOUNDED, *wanted.dedupe}
     rest = (column for column in given if column.lower() not in taken and column not in theirs.values())
@@ -272,7 +276,7 @@ def _as_text(kind: str, files: Sequence[str], source: Source, scratch: Path) -> 
 
 
 def _without_mark(file: Path, copy: Path) -> str:
-    """A table of text as DuckDB reads it: the file, or where it begins with a byte-order mark a copy in UTF-8 without it."""
+    """Return a text table for DuckDB: the file, or a UTF-8 copy without its byte-order mark."""
     with file.open("rb") as stream:
         encoding = marked_encoding(stream.read(4))
     if encoding is None:

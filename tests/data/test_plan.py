@@ -347,7 +347,7 @@ def test_a_source_without_sizes_is_not_bounded_by_size() -> None:
 def test_a_table_without_addresses(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="needs a column url; the source has a, b"):
+    with pytest.raises(UserError, match=r"has no column of addresses; it has a, b$"):
         build_plan(*asked(table, filter=FilterSettings()), tmp_path)
 
 
@@ -436,3 +436,10 @@ def test_a_table_with_damaged_values_is_refused_by_name(tmp_path: Path) -> None:
         build_plan(*asked(table, filter=FilterSettings()), tmp_path)
     assert isinstance(caught.value.__cause__, duckdb.Error)
     assert str(caught.value) == f"{table}: {str(caught.value.__cause__).splitlines()[0]}"
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
+def test_an_empty_table_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match=rf"{name} is empty$"):
+        build_plan(*asked(tmp_path / name, filter=FilterSettings()), tmp_path)

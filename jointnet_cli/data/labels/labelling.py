@@ -74,7 +74,7 @@ def label_shards(
 
 
 def _is_labelled(shard: ShardWriter, teacher: Teacher, replace: bool) -> bool:
-    """Whether a whole shard is labelled by this teacher, as its stats say or, where they say nothing, its samples."""
+    """Return whether a teacher labelled the whole shard, by its stats or, where they do not state it, by its samples."""
     recorded = shard.stats.get("labels", {}).get(teacher.modality, {})
     if recorded.get("hash") == teacher.hash:
         return True
@@ -178,7 +178,7 @@ def label_entries(
 
 
 def map_source(entry: Entry, modality: str) -> str | None:
-    """The hash of the teacher that a sample's map is from: "" for none, as of exact maps; `None` without a map."""
+    """Return the hash of the teacher that made a sample's map: "" for exact maps, `None` without a map."""
     if entry.find(MAP_SUFFIXES[modality]) is None:
         return None
     facts = _record(entry).get(modality)

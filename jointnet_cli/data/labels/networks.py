@@ -1,4 +1,4 @@
-"""Networks that predict a dense map from an image, from transformers' folders and ONNX files, and what those say of them.
+"""Networks that predict a dense map of an image, read from transformers' folders and ONNX files with their settings.
 
 Nothing in a checkpoint is executed: transformers runs its own classes only, pickles are read as tensors only.
 """
@@ -36,7 +36,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class MapNetwork:
-    """A network on its device. What is `None` its files do not say."""
+    """A network on its device. `None` stands for what its files do not state."""
 
     run: Callable[[Tensor], Tensor]
     """Normalised images (B, 3, h, w) on `device` to maps (B, C, h', w'), as the network means them."""
@@ -95,7 +95,7 @@ def _fetch(repository: str) -> Path:
 
 
 def normal_dpt() -> Any:
-    """transformers' class DPT with three channels, as Omnidata's differs from the one for depth in its last layer alone."""
+    """Return transformers' class DPT with three output channels, the only difference of Omnidata's network for normals."""
     from transformers import DPTForDepthEstimation
 
     class NormalDPT(DPTForDepthEstimation):  # type: ignore[misc]

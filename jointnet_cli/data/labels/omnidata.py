@@ -1,4 +1,4 @@
-"""Omnidata's normals from the checkpoint as it was published, `omnidata_dpt_normal_v2.ckpt`.
+"""Normals by Omnidata, from the published checkpoint, `omnidata_dpt_normal_v2.ckpt`.
 
 It is a DPT-hybrid with the parameter names of MiDaS; transformers has the same network under names of its own.
 """

@@ -1,4 +1,4 @@
-"""Which network labels which map: `depth=midas`, `normal=omnidata:FILE`, `depth=onnx:FILE?mean=0.5&std=0.5`.
+"""Parse which network labels which map: `depth=midas`, `normal=omnidata:FILE`, `depth=onnx:FILE?mean=0.5&std=0.5`.
 
 Understood without torch, so that a command can refuse a mistake at once.
 """
@@ -42,7 +42,7 @@ OUR_AXES = "rub"
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """How a network is used; `None` where its own files decide."""
+    """Preprocessing and conventions of a network; `None` takes what its files state."""
 
     size: int | None = None
     """Side in pixels of the square that images are resized to."""

@@ -1,4 +1,4 @@
-"""Teachers: images in, maps in our conventions out. For shards (`labelling.py`) and for training on plain images alike."""
+"""Teachers predict maps in our conventions, for shards (`labelling.py`) and for training on images without maps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHANNELS = {"depth": 1, "normal": 3}
 
 
 class Teacher(Protocol):
-    """Predicts one dense map of images."""
+    """Predict one dense map of each image."""
 
     modality: str
     """`depth` or `normal`."""

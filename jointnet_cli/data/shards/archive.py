@@ -29,7 +29,7 @@ class Member:
 
     @property
     def suffix(self) -> str:
-        """What follows the key: `jpg`, `depth.png`."""
+        """The part of the name after the key: `jpg`, `depth.png`."""
         return split_key(self.info.name)[1]
 
 

@@ -47,7 +47,7 @@ class Sample:
 
 
 def stats_path(shard: Path) -> Path:
-    """Where a shard's completion record lies."""
+    """Return the path of a shard's stats file, which marks it as complete."""
     return shard.with_name(f"{shard.stem}_stats.json")
 
 
@@ -70,7 +70,7 @@ def read_stats(shard: Path) -> dict[str, Any]:
 
 
 def stated_count(stats: Mapping[str, Any]) -> int:
-    """Number of samples that a stats file states; of a download `count` is how many were wanted (img2dataset's meaning)."""
+    """Return the number of samples that a stats file states. Of a download `count` is the number of rows, as in img2dataset."""
     return int(stats.get("successes", stats["count"]))
 
 
@@ -82,7 +82,7 @@ def sample_count(shard: Path) -> int:
 
 @dataclass
 class Faults:
-    """Images and samples of shards that no reader finds whole."""
+    """Counts of images and samples in shards that readers miss or find incomplete."""
 
     overlooked: int = 0
     """Images whose file name has another dot: `a.b.jpg` has the key `a` and the suffix `b.jpg`, as in webdataset."""
@@ -100,7 +100,7 @@ class Faults:
             self.overlooked += sum(name.rpartition(".")[2] in IMAGES for name in others)
 
     def warn(self, source: str | Path) -> None:
-        """Say on stderr what is not read, and why."""
+        """Warn on stderr of what is not read, and why."""
         if self.overlooked:
             print(
                 f"warning: {self.overlooked} images in {source} are not read: the key of a sample ends at the first dot of a "

@@ -1,4 +1,4 @@
-"""Shards wherever they lie: find them, count their samples, read one from any sample on."""
+"""Find shards on this machine and on others, count their samples, and read a shard from any sample on."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def list_shards(source: str | Path, *, evaluation: bool = False) -> list[str]:
 
 
 def count_samples(locations: Sequence[str], progress: Progress | None = None) -> list[Shard]:
-    """Count the samples with an image: as stats files state them, else once, kept in the cache folder.
+    """Count the samples with an image, by stats files or else by reading once; counts are kept in the cache folder.
 
     Raises:
         UserError: a shard cannot be read, or none has a sample.
@@ -177,7 +177,7 @@ def _count(location: str) -> tuple[int, int, int]:
 
 @lru_cache(maxsize=64)
 def _offsets(location: str, changed: int) -> tuple[list[int], Faults]:
-    """Where the samples of a local shard with an image begin, in bytes; `changed` tells versions of a file apart."""
+    """Return the offsets in bytes of a local shard's samples with an image; `changed` tells versions of a file apart."""
     begins, faults = [], Faults()
     with open_tar(location) as tar:
         for key, members in scan(tar):

@@ -113,7 +113,7 @@ def load_latents(
     mirrored: bool = True,
     progress: Progress | None = None,
 ) -> LatentSet:
-    """Latents of a set, encoded on the first call and kept in the folder `.latents` beside each shard.
+    """Return the latents of a set, encoded on the first call and kept in the folder `.latents` beside each shard.
 
     Latents of shards that lie elsewhere are kept in the cache folder.
 

@@ -37,8 +37,10 @@ class ShuffleBlock:
 
 
 def slice_shards(counts: Sequence[int], slots: int) -> list[ShardSlice]:
-    """Shards with these counts of samples as at least `slots` slices, if there are so many samples: a shard is a slice, or
-    with fewer shards than slots as many slices as every shard has to be."""
+    """Divide shards with these counts of samples into at least `slots` slices, if there are so many samples.
+
+    A shard is one slice, or several equal ones where there are fewer shards than slots.
+    """
     pieces = max(-(-slots // len(counts)), 1)
     bounds = [[samples * piece // pieces for piece in range(pieces + 1)] for samples in counts]
     slices = [ShardSlice(n, start, end - start) for n, ends in enumerate(bounds) for start, end in pairwise(ends)]
@@ -47,7 +49,7 @@ def slice_shards(counts: Sequence[int], slots: int) -> list[ShardSlice]:
 
 @dataclass(frozen=True)
 class SampleOrder:
-    """Deals the slices of a set out to slots: a slot gives one sample to every step, at its place in the step.
+    """Assigns the slices of a set to slots. A slot gives one sample to every step, at its place in the step.
 
     The permutations of all slices, one an epoch, follow one another without end; slot l of L takes the slices l, l + L,
     l + 2L, … of them. A slot goes through its slices one by one, so shards may differ in length, and every epoch has every
@@ -56,7 +58,7 @@ class SampleOrder:
 
     slices: Sequence[ShardSlice]
     count: int
-    """Lanes; samples of a step."""
+    """Slots; samples of a step."""
     seed: int
     shuffle: int
     """Samples of a block at most."""

@@ -1,4 +1,4 @@
-"""Files on the web, in S3 and elsewhere, read from front to back however often a connection breaks."""
+"""Remote files (https, S3), read sequentially and resumed when a connection breaks."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def retrying(what: str, attempt: Callable[[], Result]) -> Result:
 
 
 class RemoteFile(io.RawIOBase):
-    """A file at a URL as a stream; a failed read is made again at the place where it failed."""
+    """A file at a URL as a stream; a failed read is repeated at the same position."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -82,7 +82,7 @@ class RemoteFile(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer, from its start; 0 at the end.
+        """Fill a buffer from its start and return the number of bytes; 0 at the end of the file.
 
         Raises:
             UserError: it cannot be read, after several attempts.
@@ -93,7 +93,7 @@ class RemoteFile(io.RawIOBase):
         return len(data)
 
     def close(self) -> None:
-        """Give up the connection, if there is one."""
+        """Close the connection, if there is one."""
         self._drop()
         super().close()
 
@@ -123,7 +123,7 @@ class RemoteFile(io.RawIOBase):
             raise
 
     def _open(self) -> None:
-        """Open the file where the last read ended: by requests for ranges or, where there are none, reading up to there."""
+        """Open the file at the current position: by range requests or, where they are not supported, by reading up to it."""
         system, path = file_system(self._url)
         self._file = system.open(path, block_size=BLOCK if self._ranges else 0, cache_type="none")
         if self._ranges:

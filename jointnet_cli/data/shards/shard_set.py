@@ -1,4 +1,4 @@
-"""The samples of a set of shards, wherever it lies."""
+"""The samples of a set of local or remote shards."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class ShardSet:
 
     @cached_property
     def digest(self) -> str:
-        """A digest that tells the samples from others, wherever they lie."""
+        """A digest of the samples that does not depend on their location."""
         counts = "\n".join(f"{Path(shard.location).name} {shard.count}" for shard in self._counted)
         return text_digest(f"{next(self.raw())['__key__']}\n{counts}")
 
@@ -161,7 +161,7 @@ class ShardSet:
 
     @property
     def origin(self) -> dict[str, str]:
-        """The fact that a table states about worlds with training seeds; nothing about other samples."""
+        """What a table states about worlds with training seeds; empty for other samples."""
         return {"worlds": "training seeds"} if self.has_training_seeds else {}
 
 

@@ -1,4 +1,4 @@
-"""Shards read as a stream by worker processes: the squares of one process's places, a micro-batch at a time."""
+"""Stream the crops of one process from shards by worker processes, a micro-batch at a time."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class PixelBatch:
 
 @dataclass(frozen=True)
 class ShardStream:
-    """What a process reads of a set, from a step on.
+    """The samples that a process reads from a set, from a step on.
 
     The n-th of its slots is read by worker n modulo their number, so that every sample is read by one worker whatever the
     step, and the batches do not depend on the number of workers.
@@ -164,7 +164,7 @@ class ShardStream:
 
 @dataclass(frozen=True)
 class _Fault:
-    """A user's fault on its way out of a worker, from which an exception would come with its traceback as its words."""
+    """A `UserError` as data: an exception from a worker process would arrive with its traceback as its message."""
 
     message: str
     hint: str | None

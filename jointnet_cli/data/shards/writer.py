@@ -21,7 +21,7 @@ from jointnet_cli.files.text import to_json
 
 @contextmanager
 def claim_shard(path: Path) -> Iterator[ShardWriter | None]:
-    """Hold a shard, or yield `None` while another process does. A commit that was killed is finished first."""
+    """Lock a shard, or yield `None` while another process holds it. A killed commit is finished first."""
     with claim(path) as held:
         if held is None:
             yield None
@@ -90,7 +90,7 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> int:
 
 
 def records_path(shard: Path) -> Path:
-    """Where a download records every wanted image of a shard, as img2dataset does."""
+    """Return the path of the parquet file that records every row of a shard, as in img2dataset."""
     return shard.with_suffix(".parquet")
 
 

@@ -1,4 +1,4 @@
-"""The bytes of any image to a training JPEG: recognised, measured, decoded, converted, resized, encoded."""
+"""Convert the bytes of any image to a training JPEG: detect, measure, decode, convert, resize, encode."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class TrainingImage:
 
 
 def sniff(data: bytes | bytearray) -> str:
-    """The format that an image's first bytes tell, by Pillow's name. Raises `FetchError` (`empty`, `not_an_image`)."""
+    """Return Pillow's name of the format that an image's first bytes show. Raises `FetchError` (`empty`, `not_an_image`)."""
     head = bytes(data[:SNIFFED_BYTES])
     if not head:
         raise FetchError(Status.EMPTY, "not one byte")
@@ -189,7 +189,7 @@ def _check_size(width: int, height: int, settings: PrepareSettings) -> None:
 
 
 def content_size(stored: tuple[int, int], settings: PrepareSettings) -> tuple[int, int]:
-    """Width and height that an image stored in a size gets, before it is turned upright and without a border."""
+    """Return the width and height of a resized image, before it is turned upright and without a border."""
     match settings.image.resize:
         case "no":
             return stored
@@ -240,7 +240,7 @@ def _finish(
     space: ColorSpace | None,
     settings: PrepareSettings,
 ) -> Image.Image:
-    """A decoded picture, of which the part from (0, 0) to `extent` is the image, to the size and colours wanted."""
+    """Resize and convert the part of a decoded picture from (0, 0) to `extent`, which is the image."""
     if picture.size != content:
         box = _middle_square(*extent) if settings.image.resize == "center_crop" else (0.0, 0.0, *extent)
         # Hamming's window is as sharp as bicubic where pixels become fewer, at two thirds of its time.

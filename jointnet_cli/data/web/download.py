@@ -53,7 +53,7 @@ async def _gather(job: PrepareJob, numbers: Sequence[int], tally: Tally, show: S
                 shard.close()
 
     async def settle(*, wait: bool) -> None:
-        """Take note of the shards that are written; a write that failed, as on a full disk, ends the run."""
+        """Count the shards that are written; a failed write, as on a full disk, ends the run."""
         for number, future in list(writing.items()):
             if wait or future.done():
                 await asyncio.wrap_future(future)

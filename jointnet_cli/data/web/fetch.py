@@ -1,4 +1,4 @@
-"""Rows to images: many at a time, few at one host, every row to exactly one result, and nothing stops the rest."""
+"""Fetch the images of rows: many at a time, few per host, exactly one result per row; a failure does not stop the rest."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def fetch_rows(rows: Iterable[ImageRow], settings: PrepareSettings) -> Asy
 
 @dataclass
 class _Attempt:
-    """A row on its way: where it is, and what it took so far."""
+    """A row that is being fetched: its current URL, attempts and bytes."""
 
     row: ImageRow
     url: URL | None = None
@@ -174,7 +174,7 @@ class _Fetcher:
 
 
 def _first_url(row: ImageRow) -> URL | None:
-    """Where a row's image is; `None` if it is on this machine. Raises `FetchError` (`bad_url`)."""
+    """Return the URL of a row's image; `None` if it is on this machine. Raises `FetchError` (`bad_url`)."""
     if TAR in row.fields:  # whatever its address: a shard's record names the page that the image came from
         return None
     text = row.url.strip()

@@ -1,4 +1,4 @@
-"""Which addresses may be connected to: those of the public internet.
+"""Allow connections to addresses of the public internet only.
 
 A list of URLs from the web must not make this machine ask its own services or its neighbours'. Addresses are checked
 where a name becomes addresses and once more where a socket is made for one: what is connected to is what was checked,
@@ -69,7 +69,7 @@ def parse_url(text: str) -> URL:
 
 
 class PublicResolver(AbstractResolver):
-    """Names to addresses by the system's resolver, in threads of its own.
+    """Resolve names by the system's resolver, in threads of its own.
 
     Raises `FetchError` (`private_host`) for a name with any address that is neither public nor in one of the `allowed`
     networks.

@@ -1,4 +1,4 @@
-"""One request within limits."""
+"""One HTTP request within limits of time and size."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ async def _read_body(response: aiohttp.ClientResponse, settings: FetchSettings) 
 
 
 class _Body:
-    """A body as it grows: its compression undone, the begin of an image, never longer than the limit."""
+    """A body that is being received: decompressed, checked to begin as an image, never longer than the limit."""
 
     def __init__(self, encoding: str, limit: int) -> None:
         name = encoding.strip().lower()
@@ -218,7 +218,7 @@ _VALUED = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "m
 
 
 def retry_after(value: str | None, now: datetime | None = None) -> float | None:
-    """Seconds to wait by a `Retry-After` header, a number or a date (RFC 9110, 10.2.3); `None` where it says nothing."""
+    """Return the seconds of a `Retry-After` header, a number or a date (RFC 9110, 10.2.3); `None` without a valid one."""
     if value is None:
         return None
     text = value.strip()

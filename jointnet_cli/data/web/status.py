@@ -1,4 +1,4 @@
-"""How the fetch of an image ends: result, status, and the classes of failures."""
+"""Results of fetches: status, failure classes and their groups."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Status(StrEnum):
-    """The end of a row, beside `http_NNN`: an answer with the HTTP code NNN that is neither 200 nor a redirect."""
+    """The status of a fetched row, beside `http_NNN` for an answer with another HTTP code than 200 and redirects."""
 
     SUCCESS = "success"
-    """The image is there."""
+    """The image was fetched and decoded."""
 
     BAD_URL = "bad_url"
     """Neither an http(s) URL that can be read nor the path of a file."""
@@ -46,12 +46,12 @@ class Status(StrEnum):
     TIMEOUT_SLOW = "timeout_slow"
     """The bytes came, but fewer a second than the least rate."""
     BAD_ANSWER = "bad_answer"
-    """The answer is not HTTP, or has headers beyond all measure."""
+    """The answer is not HTTP, or its headers are too long."""
 
     BAD_REDIRECT = "bad_redirect"
     """A redirect to something other than an http(s) URL."""
     REDIRECT_LOOP = "redirect_loop"
-    """A redirect to a URL that was on the way already."""
+    """A redirect to a URL that was requested before."""
     TOO_MANY_REDIRECTS = "too_many_redirects"
     """More redirects than allowed."""
     OPTED_OUT = "opted_out"
@@ -64,7 +64,7 @@ class Status(StrEnum):
     """A body compressed although this was not asked for, in a way that is not known or wrongly."""
 
     EMPTY = "empty"
-    """Not one byte."""
+    """The body has no bytes."""
     NOT_AN_IMAGE = "not_an_image"
     """The bytes do not begin as an image does, whatever the headers say."""
     UNSUPPORTED_FORMAT = "unsupported_format"
@@ -155,7 +155,7 @@ def _is_http(name: str) -> bool:
 
 @dataclass(frozen=True)
 class FetchResult:
-    """How the fetch of a row ended."""
+    """The result of a row."""
 
     row: ImageRow
     status: str
@@ -175,7 +175,7 @@ class FetchResult:
 
 
 class FetchError(Exception):
-    """A row that could not be fetched, or not this time."""
+    """A row could not be fetched, or not in this attempt."""
 
     def __init__(self, status: str, message: str, *, retry_after: float | None = None, received: int = 0) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Captions that say only what an image shows, in a small closed vocabulary."""
+"""Captions that name only what an image shows, in a small closed vocabulary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The colours that captions name, as linear-ish albedo in [0, 1]."""
+"""Sample worlds from tables of frequencies: biomes, objects, light and cameras."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ PALETTE = {
     "green": (0.10, 0.52, 0.14),
     "brown": (0.40, 0.24, 0.12),
 }
+"""Colours that captions name, as albedo in [0, 1], approximately linear."""
 
 TIMES = {"noon": 0.34, "sunset": 0.24, "night": 0.24, "dawn": 0.18}
 

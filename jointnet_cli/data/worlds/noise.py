@@ -37,7 +37,7 @@ def _shaped(spectrum: Tensor, generator: torch.Generator) -> Tensor:
 
 @cache
 def texture(name: str, device: str = "cpu") -> Tensor:
-    """A periodic texture (1, 1, SIDE + 1, SIDE + 1), its first row and column repeated last, unit variance unless told.
+    """Return a periodic texture (1, 1, SIDE + 1, SIDE + 1), its first row and column repeated last, unit variance unless told.
 
     `smooth`: rolling fBm; `rough`: fBm with stronger fine octaves; `detail`: fine grain; `white`: uniform in [0, 1);
     `ridged`: sharp crests, about [-1, 1.5].

@@ -65,7 +65,7 @@ class SolidPart(NamedTuple):
 
 @dataclass
 class ObjectBuilder:
-    """Collects the shapes of one object in its own frame: height 1, base at the origin, front towards -z."""
+    """Collect the shapes of one object in its own frame: height 1, base at the origin, front towards -z."""
 
     rng: random.Random
     colour: Colour

@@ -122,7 +122,7 @@ def pairs(shapes: Primitives, origins: Tensor, directions: Tensor) -> tuple[Tens
 
 
 def intersect(shapes: Primitives, which: Tensor, origin: Tensor, ray: Tensor) -> tuple[Tensor, Tensor]:
-    """Ray parameter (FAR for a miss) and unnormalised world normal of k pairs of one ray and one primitive."""
+    """Return the ray parameter (FAR for a miss) and unnormalised world normal of k pairs of one ray and one primitive."""
     inverse = shapes.inverse.index_select(0, which)
     start, along = _apply(inverse, origin - shapes.centre.index_select(0, which)), _apply(inverse, ray)
     shape = shapes.shape[which]

@@ -96,7 +96,7 @@ def _grounds(world: World, terrain: Terrain, device: str) -> list[float]:
 
 
 class _Scene:
-    """One world built on a device, ready to be looked at."""
+    """One world built on a device, ready to be rendered."""
 
     def __init__(self, world: World, device: str) -> None:
         self.terrain = Terrain(world, device)

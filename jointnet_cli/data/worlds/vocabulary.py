@@ -1,4 +1,4 @@
-"""The words of captions: a small closed vocabulary, for a small text encoder is trained on it."""
+"""The closed vocabulary of captions, kept small for a small text encoder."""
 
 from __future__ import annotations
 
