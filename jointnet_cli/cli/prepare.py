@@ -116,9 +116,6 @@ def _refuse(group: Any, names: tuple[str, ...], only: str, hint: str = "leave it
 
 
 def _prepare(source: Source, options: ImageSourceOptions, flags: Any, run: PrepareOptions) -> None:
-    from jointnet_cli.data.build import build_plan, open_plan
-    from jointnet_cli.data.job import PrepareJob
-    from jointnet_cli.data.plan import open_world_plan, world_plan
     from jointnet_cli.data.web.status import failure_filter
 
     if source.is_worlds and options.count is None:
@@ -127,20 +124,26 @@ def _prepare(source: Source, options: ImageSourceOptions, flags: Any, run: Prepa
     given["columns"] = dict(_pairs(options.columns or []))
     if options.dedupe is not None:
         given.setdefault("filter", {})["dedupe"] = _words(options.dedupe)
-    retry, count = tuple(_words(run.retry_failed or "")), options.count or 0
-    failure_filter(retry)  # check the names before reading the source
+    # Mistakes in flags are reported before anything is imported or read.
+    settings = partial(prepare_settings, overrides=options.overrides or [], flags=given, worlds=source.is_worlds)
+    recipe = None if options.recipe == NO_RECIPE else options.recipe
+    own, retry, count = settings(recipe), tuple(_words(run.retry_failed or "")), options.count or 0
+    failure_filter(retry)
+    worker, cluster = _worker(run.worker), _address(run.cluster)
+
+    from jointnet_cli.data.build import build_plan, open_plan
+    from jointnet_cli.data.job import PrepareJob
+    from jointnet_cli.data.plan import open_world_plan, world_plan
+
     part = partial(
         PrepareJob,
         run.out,
         limit=options.count,
         retry=retry,
-        worker=_worker(run.worker),
+        worker=worker,
         processes=run.workers,
-        cluster=_address(run.cluster),
+        cluster=cluster,
     )
-    settings = partial(prepare_settings, overrides=options.overrides or [], flags=given, worlds=source.is_worlds)
-    recipe = None if options.recipe == NO_RECIPE else options.recipe
-    own = settings(recipe)  # a mistake in flags is reported before the source is read
     if source.is_worlds and run.dry_run:
         print_worlds(part(world_plan(own, count), own), run.json)
         return

@@ -1,4 +1,4 @@
-"""The plan: what passes which bound, once, in the source's order, whatever kind of table it came from."""
+"""The plan of a set: rows that pass every bound, once, in the order of the source, from every kind of table."""
 
 from __future__ import annotations
 
