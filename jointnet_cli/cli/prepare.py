@@ -133,7 +133,7 @@ def _prepare(source: Source, options: ImageSourceOptions, flags: Any, run: Prepa
 
     from jointnet_cli.data.build import build_plan, open_plan
     from jointnet_cli.data.job import PrepareJob
-    from jointnet_cli.data.plan import open_world_plan, world_plan
+    from jointnet_cli.data.plan import FOLDER, open_world_plan, world_plan
 
     part = partial(
         PrepareJob,
@@ -152,14 +152,17 @@ def _prepare(source: Source, options: ImageSourceOptions, flags: Any, run: Prepa
         return
     if options.recipe is None and (recipe := _choose_recipe(source, given["columns"], run)):
         own = settings(recipe)
-    if run.dry_run:
+    if run.dry_run and not (run.out / FOLDER).exists():
         with TemporaryDirectory(prefix="jointnet-") as folder:
             print_estimate(part(build_plan(source, own, Path(folder)), own), run.json)
         return
     with progress(f"filtering {source}", run.quiet):
         plan = open_plan(run.out, source, own, recipe)
-    print_bars("rows", plan.funnel, run.quiet)
     job = part(plan, own)
+    if run.dry_run:
+        print_estimate(job, run.json)
+        return
+    print_bars("rows", plan.funnel, run.quiet)
     if not (options.sources or options.count or options.everything):
         for line in estimate_lines(job):
             note(line, run.quiet)

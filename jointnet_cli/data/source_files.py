@@ -60,7 +60,7 @@ def _files(connection: DuckDBPyConnection, spec: str) -> SourceFiles:
         pattern = spec if _kind(spec) else f"{spec.rstrip('/')}/**/*.parquet"
         return _of_one_kind(spec, remote_files(connection, pattern))
     path = Path(spec)
-    if path.is_dir():
+    if spec and path.is_dir():
         return _folder(path)
     return _of_one_kind(spec, [spec] if path.is_file() else sorted(glob.glob(spec, recursive=True)))  # noqa: PTH207 - a pattern may be absolute
 
