@@ -10,8 +10,8 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from io import TextIOWrapper
+from contextlib import contextmanager
+from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,9 +38,7 @@ def stderr() -> Console:
     """Return a console on stderr; rich drops colour and animation off a terminal and honours `NO_COLOR`."""
     from rich.console import Console
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.on_broken_pipe = lambda: None  # type: ignore[method-assign]  # the run goes on without a reader
-    return console
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def error(message: str, hint: str | None = None) -> None:
@@ -48,17 +46,15 @@ def error(message: str, hint: str | None = None) -> None:
     from rich.text import Text
 
     console = stderr()
-    with suppress(OSError):
-        console.print(Text.assemble(("error: ", "bold red"), message))
-        if hint:
-            console.print(Text.assemble(("hint: ", "bold cyan"), hint))
+    console.print(Text.assemble(("error: ", "bold red"), message))
+    if hint:
+        console.print(Text.assemble(("hint: ", "bold cyan"), hint))
 
 
 def note(message: str, quiet: bool = False) -> None:
     """Print one line about the run on stderr."""
     if not quiet:
-        with suppress(OSError):
-            stderr().print(message, markup=False)
+        stderr().print(message, markup=False)
 
 
 def debugging() -> bool:
@@ -159,18 +155,28 @@ def run_guarded(run: Callable[[], int]) -> int:
     except Exception as fault:
         report_error(fault)
         code = USER_FAULT if isinstance(fault, UserError) else RUN_FAILED
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:  # the interpreter would fail once more on its way out
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    try:
+        sys.stdout.flush()
+    except OSError:  # the interpreter would fail once more on its way out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
 
-def open_streams() -> None:
-    """Open streams that the caller closed (`>&-`), and print whatever a stream cannot encode.
+class _Unfailing(FileIO):
+    """A file whose failed writes are lost in silence: a run does not end because nobody reads its notes."""
 
-    File names that are not UTF-8 are printed as they are, and characters that the encoding lacks as escapes.
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def open_streams() -> None:
+    """Open streams that the caller closed (`>&-`), and let stderr and characters not fail.
+
+    What stderr cannot write is lost. File names that are not UTF-8 are printed as they are, and characters that the
+    encoding of a stream lacks as escapes.
     """
     codecs.register_error("printable", _encode_printable)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
@@ -180,9 +186,10 @@ def open_streams() -> None:
                 os.dup2(null, number)
                 os.close(null)
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123, SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="printable")
+    raw = BufferedWriter(_Unfailing(2, "wb", closefd=False))
+    sys.stderr = TextIOWrapper(raw, encoding=sys.stderr.encoding, errors="printable", line_buffering=True)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="printable")
 
 
 def _encode_printable(fault: UnicodeError) -> tuple[str | bytes, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
@@ -175,7 +177,11 @@ def write_channels(
     # OpenEXR reads the buffer as it lies in memory and ignores strides.
     contiguous = {name: np.ascontiguousarray(plane) for name, plane in channels.items()}
     with atomic_file(path) as temporary, OpenEXR.File(header, contiguous) as file:
-        file.write(str(temporary))
+        try:
+            file.write(str(temporary))
+        except RuntimeError as error:  # the library states the reason only in words
+            code = next((code for code in errno.errorcode if os.strerror(code) in str(error)), errno.EIO)
+            raise OSError(code, os.strerror(code), str(path)) from error
 
 
 def is_exr(path: Path) -> bool:

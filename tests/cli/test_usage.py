@@ -129,6 +129,8 @@ def test_faults_in_the_environment_name_the_variable(invoke, name: str, value: s
         ("--help >/dev/full", 1, "error: No space left on device\n"),
         ("convert a.png 2>&-", 2, ""),
         ("convert a.png 2>/dev/full", 2, ""),
+        ("convert 2>/dev/full", 2, ""),
+        ("generate --prompts - --dry-run <<< sea 2>/dev/full >/dev/full", 1, ""),
         ("generate --prompts - --dry-run <&-", 2, "error: no prompts in stdin\n"),
         ("convert --help | head -c 1", 0, ""),
     ],

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import resource
 import warnings
 from pathlib import Path
 from typing import Any
@@ -441,3 +443,15 @@ def test_a_sphere_is_exactly_twice_as_wide_as_high(folder: Path) -> None:
         assert "wrapmodes" not in file.header()
     with pytest.raises(ValueError, match="twice as wide as high, not 4 x 3"):
         write_channels(folder / "sphere.exr", {"Z": GRID}, {}, sphere=True)
+
+
+def test_a_full_disk_is_an_error_of_the_system(folder: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            write_channels(folder / "full.exr", {"R": np.random.default_rng(0).random((64, 64), np.float32)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(folder / "full.exr"))
+    assert not list(folder.glob("*full*"))
