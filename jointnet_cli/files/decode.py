@@ -190,7 +190,7 @@ def _tiff_raster(data: bytes) -> Raster:
 def _other_format(data: bytes) -> tuple[str, str] | None:
     """Return the name of a format that is not read, with a remedy; `None` if it is unknown."""
     start, brand = data[:16], data[8:12] if data[4:8] == b"ftyp" else b""
-    if brand in _HEIF:
+    if brand in HEIF_BRANDS:
         return "HEIC", "convert it to PNG or JPEG, or install the extra jointnet-cli[heif] (pillow-heif)"
     if brand:
         known = "AVIF, for which this Pillow has no decoder" if brand[:3] == b"avi" else "a video"
@@ -198,7 +198,7 @@ def _other_format(data: bytes) -> tuple[str, str] | None:
     return next((known for magic, *known in _OTHER_FORMATS if magic in start), None)  # type: ignore[return-value]
 
 
-_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 """Brands of HEIF files, most of them HEIC."""
 
 _EXPORT = "export it as PNG, TIFF or JPEG"
@@ -220,12 +220,17 @@ _OTHER_FORMATS = (
 """The bytes by which a format is known, its name and a remedy."""
 
 
-def _pillow_raster(data: bytes) -> Raster:
-    if data[8:12] in _HEIF:
-        with suppress(ImportError):
-            from pillow_heif import register_heif_opener
+def register_heif() -> None:
+    """Let Pillow read HEIC, if the extra `heif` is installed."""
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener
 
-            register_heif_opener()
+        register_heif_opener()
+
+
+def _pillow_raster(data: bytes) -> Raster:
+    if data[8:12] in HEIF_BRANDS:
+        register_heif()
     picture = Image.open(BytesIO(data))
     other = _other_tiles(picture)
     split = [tile.args for tile in picture.tile] == [_GREY_ALPHA]

@@ -67,7 +67,8 @@ def test_a_bare_command_prints_a_short_usage(invoke, path: tuple[str, ...]) -> N
 def test_help_has_no_boxes_and_no_python_types(invoke, path: tuple[str, ...]) -> None:
     ran = invoke(*path, "--help")
     assert ran.exit_code == 0 and ran.stderr == ""
-    assert not [mark for mark in ("<", "None", "`", "{") if mark in ran.stdout]
+    assert not [mark for mark in ("<", "None", "`") if mark in ran.stdout]
+    assert "{" not in ran.stdout.splitlines()[0]
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)

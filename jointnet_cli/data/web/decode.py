@@ -18,7 +18,7 @@ from jointnet_cli.data.web.status import FetchError, Status
 from jointnet_cli.errors import UserError
 from jointnet_cli.files import tiff
 from jointnet_cli.files.color_space import Channels, ColorSpace, find_space, png_chunks
-from jointnet_cli.files.decode import eight_bits, has_deep_colour, read_raster, to_srgb
+from jointnet_cli.files.decode import HEIF_BRANDS, eight_bits, has_deep_colour, read_raster, register_heif, to_srgb
 from jointnet_cli.files.text import to_json
 
 SNIFFED_BYTES = 1024
@@ -44,8 +44,6 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
 _READABLE = frozenset({"JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "JPEG2000", "AVIF", "HEIF"})
 """The formats that are opened where Pillow has a decoder: no scripts (EPS), no containers of other files (PDF, FITS), none
 that is decoded as it is opened, before its pixels are counted (ICO)."""
-
-_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 
 _BITMAP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 """Sizes of the header that follows a BMP's first 14 bytes."""
@@ -114,7 +112,7 @@ def sniff(data: bytes | bytearray) -> str:
         brands = {head[at : at + 4] for at in range(8, min(int.from_bytes(head[:4], "big"), 64), 4)}
         if brands & {b"avif", b"avis"}:
             return "AVIF"
-        if brands & _HEIF_BRANDS:
+        if brands & HEIF_BRANDS:
             return "HEIF"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith((b"<svg", b"<?xml", b"<!--", b"<!doctype svg")) and b"<svg" in text:
@@ -128,6 +126,8 @@ def to_training_image(data: bytes, settings: PrepareSettings) -> TrainingImage:
     A JPEG that is upright, sRGB and of the right size keeps its bytes. Raises `FetchError`.
     """
     kind = sniff(data)
+    if kind == "HEIF":
+        register_heif()
     if kind not in _READABLE or kind not in Image.OPEN:
         raise FetchError(Status.UNSUPPORTED_FORMAT, f"{kind} is not decoded")
     try:
