@@ -14,7 +14,7 @@ from jointnet_cli.convert.conventions import Conventions, axis_words, read_state
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.color import srgb_to_linear
 from jointnet_cli.files.decode import read_raster
-from jointnet_cli.files.exr import PICTURE_LAYERS, Exr, is_exr, read_exr
+from jointnet_cli.files.exr import IMAGE_LAYERS, Exr, is_exr, read_exr
 from jointnet_cli.files.images import read_image, read_text
 from jointnet_cli.files.maps import (
     ARRAY_NAMES,
@@ -79,7 +79,7 @@ def _parts(path: Path, source: SourceOptions, stated: Conventions, exr: Exr | No
         parts = [part for part in PARTS if len(names) > 1 and set(names) & set(ARRAY_NAMES[part])]
         return parts or [_guess(path)]
     there: dict[Part, bool] = {
-        "image": bool(exr.layers("rgb", *PICTURE_LAYERS)),
+        "image": bool(exr.layers("rgb", *IMAGE_LAYERS)),
         "depth": source.channel is not None or bool(exr.depths()),
         "normal": source.normal_layer is not None or bool(exr.layers("xyz", *NORMAL_LAYERS)),
     }
@@ -107,7 +107,7 @@ def _guess(path: Path) -> Part:
 
 def _read_image(path: Path, content: Content, source: SourceOptions, stated: Conventions, exr: Exr | None) -> None:
     if exr is not None:
-        channels = exr.layers("rgb", *PICTURE_LAYERS)[0]
+        channels = exr.layers("rgb", *IMAGE_LAYERS)[0]
         content.used |= set(channels)
         _take_linear(content, exr.stack(channels), "image in linear light")
         return

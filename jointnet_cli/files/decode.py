@@ -149,7 +149,7 @@ def eight_bits(colours: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.u
     return np.asarray(colours if colours.dtype == np.uint8 else np.rint(colours * 255), np.uint8)
 
 
-def open_picture(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
     """Open and decode an image by Pillow, upright, for the texts and XMP that it carries.
 
     Raises `UserError` if the file is missing, damaged, or not an image.

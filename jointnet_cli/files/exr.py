@@ -19,7 +19,7 @@ from jointnet_cli.files.color import srgb_to_linear
 from jointnet_cli.modality import MODALITIES
 from jointnet_cli.projection import Projection
 
-PICTURE_LAYERS = ("", "combined")
+IMAGE_LAYERS = ("", "combined")
 """Names of layers that hold the image, in lower case; "" has none."""
 
 _MAGIC = b"\x76\x2f\x31\x01"
@@ -30,7 +30,7 @@ _DEPTHS = ("disparity", "z", "depth")
 _COLOURS = {"r": 0.0, "g": 0.0, "b": 0.0, "a": 1.0}
 """What channels of these names hold outside of the data window: opaque black. Others hold NaN, which means unknown."""
 
-_PICTURE_PARTS = ("rgba", "rgb", "beauty", "combined", "main", "color", "c", "")
+_IMAGE_PARTS = ("rgba", "rgb", "beauty", "combined", "main", "color", "c", "")
 """Names of parts that hold the image, where several parts have `R`, `G`, `B`."""
 
 
@@ -292,7 +292,7 @@ def _named_channels(parts: list[Any], views: tuple[str, ...]) -> list[tuple[Any,
         return [(parts[0], dict(parts[0].channels))]
     seen = [part for part in parts if part.header.get("view") in (None, *views[:1])]
     pictures = [part for part in seen if {"R", "G", "B"} <= part.channels.keys()]
-    pictures.sort(key=lambda part: part.name().rpartition(".")[-1].lower() not in _PICTURE_PARTS)
+    pictures.sort(key=lambda part: part.name().rpartition(".")[-1].lower() not in _IMAGE_PARTS)
     picture = pictures[0] if pictures else None
     taken: set[str] = set()
     named = []

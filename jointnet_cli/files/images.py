@@ -16,8 +16,8 @@ from PIL.PngImagePlugin import PngInfo
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import atomic_file
 from jointnet_cli.files.color import linear_to_srgb
-from jointnet_cli.files.decode import open_picture, read_raster, to_srgb
-from jointnet_cli.files.exr import PICTURE_LAYERS, is_exr, read_exr
+from jointnet_cli.files.decode import open_image, read_raster, to_srgb
+from jointnet_cli.files.exr import IMAGE_LAYERS, is_exr, read_exr
 from jointnet_cli.files.text import PNG_KEY
 
 _PERCEPTUAL_INTENT = b"\x00"  # the payload of the PNG chunk `sRGB`
@@ -115,16 +115,16 @@ def read_image(path: Path) -> NDArray[np.float32]:
 
 def read_text(path: Path) -> dict[str, str]:
     """Return the text chunks of a PNG, empty if it has none. Raises `UserError` if the file is not an image."""
-    return {key: str(value) for key, value in getattr(open_picture(path), "text", {}).items()}
+    return {key: str(value) for key, value in getattr(open_image(path), "text", {}).items()}
 
 
 def _exr_image(path: Path) -> NDArray[np.float32]:
     exr = read_exr(path)
-    found = exr.layers("rgb", *PICTURE_LAYERS)
+    found = exr.layers("rgb", *IMAGE_LAYERS)
     if not found:
         raise UserError(f"{path} holds no image", hint=f"its channels are {', '.join(exr.channels)}")
     linear = exr.stack(found[0])
-    for *colours, alpha in exr.layers("rgba", *PICTURE_LAYERS):
+    for *colours, alpha in exr.layers("rgba", *IMAGE_LAYERS):
         if tuple(colours) == found[0]:
             linear += 1 - exr.stack([alpha])  # OpenEXR's colours are multiplied by alpha already
     return linear_to_srgb(np.clip(np.nan_to_num(linear), 0, 1))

@@ -57,10 +57,10 @@ def gpano_xmp(view: Projection | Sphere, width: int, height: int, *, heading: fl
 
 def read_gpano(path: Path) -> Projection | Sphere | None:
     """The panorama that a PNG or JPEG says it is; `None` for any other file, and for one that says nothing we can use."""
-    from jointnet_cli.files.decode import open_picture
+    from jointnet_cli.files.decode import open_image
 
     try:
-        picture = open_picture(path)
+        picture = open_image(path)
     except UserError:
         return None
     packet = picture.info.get("xmp") or picture.info.get(PNG_KEY) or ""

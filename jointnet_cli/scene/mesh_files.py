@@ -29,12 +29,12 @@ def write_glb(path: Path, mesh: Meshes, record: Mapping[str, Any] | None = None)
     """Write surfaces as binary glTF, unlit as the light is in the image; `record` goes into the scene's `extras`."""
     from trimesh.exchange.gltf import export_glb
 
-    finish = partial(_as_picture, bool(mesh.metadata.get("wrap")), record)
+    finish = partial(_as_in_image, bool(mesh.metadata.get("wrap")), record)
     with atomic_file(path) as temporary:
         temporary.write_bytes(export_glb(mesh, include_normals=False, tree_postprocessor=finish))
 
 
-def _as_picture(wrap: bool, record: Mapping[str, Any] | None, tree: dict[str, Any]) -> None:
+def _as_in_image(wrap: bool, record: Mapping[str, Any] | None, tree: dict[str, Any]) -> None:
     """Show the texture's own colours, and keep its edges from bleeding into each other where they do not meet."""
     tree["extensionsUsed"] = [*tree.get("extensionsUsed", []), "KHR_materials_unlit"]
     for material in tree.get("materials", []):

@@ -59,8 +59,8 @@ COMMANDS = [
     ),
     Command(
         "generate-sharp",
-        "generate 'a pyramid' --mesh glb --sharpen --skirt --no-layers --max-triangles 900 "
-        f"--known in/known.csv {IMAGES} --out sharp",
+        "generate 'a pyramid' --mesh glb --sharpen --watertight --no-layers --max-triangles 900 "
+        f"--known-distances in/known.csv {IMAGES} --out sharp",
     ),
     Command("depth", "depth in/photo.png in/photos --ensemble 3 --steps 2 --out depth"),
     Command("depth-tiles", "depth in/photo.png --max-side 256 --tile-batch 2 --steps 2 --out tiles"),
@@ -109,15 +109,15 @@ COMMANDS = [
     ),
     Command(
         "convert-tiff",
-        "convert generate/00000_7_a-red-hut.rgbdn.exr --to tiff --what depth --bits 32 --out convert/d",
+        "convert generate/00000_7_a-red-hut.rgbdn.exr --to tiff --content depth --bits 32 --out convert/d",
     ),
     Command(
         "convert-npy",
-        "convert in/distance.npy --what depth --from-as distance --to npy --as disparity --out convert/e",
+        "convert in/distance.npy --content depth --depth-kind distance --to npy --as disparity --out convert/e",
     ),
     Command(
         "convert-jpg",
-        "convert panorama/00000_0_ocean-reef.rgbdn.exr --to jpg --what image --projection equirectangular "
+        "convert panorama/00000_0_ocean-reef.rgbdn.exr --to jpg --content image --projection equirectangular "
         "--crop --out convert/f",
     ),
     # Other families of base models
