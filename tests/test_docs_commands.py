@@ -60,7 +60,7 @@ ELSEWHERE = (
     "python benchmarks/",
     "jointnet evaluate resources",
     *(f"jointnet train diorama/{name}" for name in ("vae", "base", "inpaint", "baselines", "lora-depth")),
-    "python -c \"from jointnet_cli.model.checkpoint",
+    'python -c "from jointnet_cli.model.checkpoint',
 )
 """Other programs; scripts, which tests/test_scripts.py starts; and what takes minutes at any size, such as a stage from
 scratch, which tests/training trains."""

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import claim, write_text
+from jointnet_cli.files.paths import check_free
 from jointnet_cli.files.text import to_json
 from jointnet_cli.processes import TRACKING
 from jointnet_cli.recipe_file import toml_value
@@ -113,15 +114,20 @@ def check_run_folder(out: Path, record: dict[str, Any], resume: bool) -> None:
     """Check that a run folder is new or holds a run with the same settings, apart from those in `FREE`.
 
     Raises:
-        UserError: a setting has changed, or the run is not to be resumed.
+        UserError: it cannot be written to, a setting has changed, or the run is not to be resumed.
     """
     before = out / "recipe.json"
+    check_free([before], overwrite=True)
     if not before.exists():
         return
     if not resume:
         raise UserError(f"{out} holds a run already", hint="pass --resume to continue it, or choose another --out")
-    # Read as a recipe, so that a key that is new since then has its default.
-    old, new = _fixed(to_toml_record(read_record(json.loads(before.read_text())))), _fixed(record)
+    try:  # as a recipe, so that a key that is new since then has its default
+        old = _fixed(to_toml_record(read_record(json.loads(before.read_text()))))
+    except ValueError as error:
+        cause = str(error).splitlines()[0]
+        raise UserError(f"{before} cannot be read: {cause}", hint="choose another --out") from error
+    new = _fixed(record)
     changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     if changed:
         values = [f"{key} = {_toml(old.get(key))}, now {_toml(new.get(key))}" for key in changed[:SHOWN]]

@@ -52,6 +52,19 @@ def test_a_dry_run_says_what_it_found_and_writes_nothing(tiny: Tiny, tmp_path: P
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_folder_that_cannot_hold_the_run_is_refused(tiny: Tiny, tmp_path: Path, dry_run: bool) -> None:
+    (tmp_path / "file").touch()
+    for out in ("file", "file/run"):
+        with pytest.raises(UserError, match="is not a folder"):
+            train(tiny("vae"), out=tmp_path / out, dry_run=dry_run)
+    (tmp_path / "run").mkdir()
+    for content in ("{", "[]", '{"stage": "vae"}'):
+        (tmp_path / "run/recipe.json").write_text(content)
+        with pytest.raises(UserError, match=r"recipe\.json cannot be read"):
+            train(tiny("vae"), out=tmp_path / "run", dry_run=dry_run)
+
+
 @pytest.mark.parametrize("tracker", ["wandb", "trackio"])
 def test_a_tracker_that_is_not_installed(tiny: Tiny, tmp_path: Path, tracker: str) -> None:
     with pytest.raises(UserError, match=tracker) as caught:
