@@ -29,7 +29,7 @@ MISTAKES = {
     "no such photos": (["depth", "*.xyz"], "no file matches *.xyz"),
     "folder without photos": (["depth", "folder"], "no photos in folder folder"),
     "no photos on stdin": (["depth", "-"], "no photos"),
-    "empty source": (["prepare", "", "-n", "4"], "there is no source ''"),
+    "empty source": (["prepare", "", "-n", "4"], "SOURCE must not be empty"),
     "unknown source": (["prepare", "coyo", "-n", "4"], "there is no source 'coyo'"),
     "reserved worlds": (["prepare", "worlds", "-n", "4", "--seed", "1000000000"], "reserved for evaluation"),
     "missing recipe": (["train", "none.toml"], "no recipe none.toml"),
