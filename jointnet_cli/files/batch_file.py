@@ -95,8 +95,8 @@ def _first_line(text: str) -> str:
 
 
 def _table_rows(text: str, place: str, delimiter: str | None) -> Iterator[BatchRow]:
-    """Yield the rows of a table. Without a `delimiter` it is the most frequent one of the header."""
-    header = re.sub(r'"[^"]*"', "", _first_line(text))
+    """Yield the rows of a table. Without a `delimiter` it is the one of Excel's line `sep=;`, or the header's."""
+    header = re.sub(r'"[^"]*"|^sep=', "", _first_line(text))
     reader = csv.reader(
         io.StringIO(text, newline=""),
         delimiter=delimiter or max(",;\t", key=header.count),
@@ -108,7 +108,7 @@ def _table_rows(text: str, place: str, delimiter: str | None) -> Iterator[BatchR
     try:
         for cells in reader:
             where, start = f"{place} line {start}", reader.line_num + 1
-            if not any(cell.strip() for cell in cells):
+            if not any(cell.strip() for cell in cells) or (not names and cells[0] == "sep="):
                 continue
             if not names:
                 names = [_column(name) for name in cells]

@@ -120,7 +120,7 @@ def to_srgb(raster: Raster, name: str) -> NDArray[np.uint8] | NDArray[np.float32
         UserError: samples of no known range; colours that are not converted. `name` is what it calls the image.
     """
     if not raster.has_scale:
-        hint = "convert it to 8 or 16 bits"
+        hint = "convert it to 8 or 16 bits, such as: jointnet convert FILE --to png"
         raise UserError(f"{name} has samples of no known range: signed, 32 bits, or floating point", hint)
     channels = raster.samples.shape[-1]
     stored, alpha = np.split(raster.samples, [channels - (channels % 2 == 0)], axis=-1)
@@ -213,7 +213,7 @@ _OTHER_FORMATS = (
     (b"#?RGBE", "a Radiance HDR image", "convert it to OpenEXR or PNG"),
     (b"v/1\x01", "an OpenEXR file", "convert it first: jointnet convert FILE --to png"),
     (b"\x93NUMPY", "a NumPy array", "convert it first: jointnet convert FILE --to png"),
-    (b"PK\3\4", "a zip archive, or an npz that is not named .npz", "unpack it and name the image"),
+    (b"PK\3\4", "a zip or npz archive", "unpack a zip; convert an npz first: jointnet convert FILE --to png"),
     (b"glTF", "a mesh", "name the image it was made from"),
     (b"FUJIFILMCCD-RAW", "a camera's raw file", _EXPORT),
 )

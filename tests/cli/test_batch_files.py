@@ -30,6 +30,7 @@ TABLES = {
     '{"prompt": "hills", "width": null}\n{"prompt": "lake", "width": 512}\n',
     "items.tsv": "Prompt\tSeed\tWidth\tNegative Prompt\nreef, blue\t7\t256\tfog\nhills\nlake\t\t512\n",
     "semicolons.csv": '\ufeffPROMPT;SEED;WIDTH;"NEGATIVE-PROMPT"\r\nreef, blue;7;256;fog\r\n\r\nhills;;;\r\nlake;;512;\r\n',
+    "excel.csv": "sep=;\nprompt;seed;width\nreef, blue;7;256\nhills\nlake;;512\n",
     "tabs.csv": "\nprompt\tseed\twidth\rreef, blue\t7\t256\rhills\rlake\t\t512\r",
     "items.json": '[{"Prompt": "reef, blue", "seed": 7, "width": 256}, "hills", {"prompt": "lake", "width": 512}]',
     "lines.json": '{"prompt": "reef, blue", "seed": 7, "width": 256}\n"hills"\n{"prompt": "lake", "width": 512}',
