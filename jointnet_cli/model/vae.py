@@ -153,7 +153,8 @@ def decode_canvas(model: JointModel, latents: Tensor, *, wrap: bool = False) -> 
     With `wrap` every convolution sees the left edge beyond the right one: rolled latents give the rolled maps. A canvas too
     large for one piece is decoded in strips, see `apply_in_strips`.
     """
-    return _apply(model, model.decode, latents, latents.shape[-2], latents.shape[-1], wrap)
+    height, width = latents.shape[-2:]
+    return _apply(model, model.decode, latents, height, width, wrap)
 
 
 @torch.inference_mode()
