@@ -100,7 +100,7 @@ class Engine:
         return self._finish(task, job, PERSPECTIVE, timer)
 
     def panorama(self, task: Panorama, progress: PhaseProgress | None = None) -> Result:
-        """A panorama: nothing known, tiles with random offsets and, in the first steps, the whole image (paper 4.2).
+        """Make a panorama: nothing known, tiles at random offsets and, in the first steps, the whole image (paper 4.2).
 
         Raises:
             UserError: sizes, stride or span that do not fit.
@@ -159,7 +159,7 @@ class Engine:
         return self._result(task, made, projection, job, timer)
 
     def refine(self, task: Refine, progress: PhaseProgress | None = None) -> Result:
-        """An image and its maps at a higher resolution: what is refined starts from itself under noise, the rest is known.
+        """Raise the resolution of an image and its maps: what is refined starts from itself under noise, the rest is known.
 
         SDEdit in tiles without the whole image (paper 5.2, A.5).
 
@@ -242,7 +242,10 @@ class Engine:
         layout: Layout,
         timer: Timer,
     ) -> tuple[list[dict[str, Tensor]], Job]:
-        """The ensemble's members, each the maps that are not given, at the layout's size; and the last one's job."""
+        """Return the members of the ensemble and the job of the last one.
+
+        Each member holds the maps that are not given, at the layout's size.
+        """
         given = self._known(known, layout, timer)
         members = []
         for member in range(task.ensemble):

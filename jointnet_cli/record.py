@@ -138,7 +138,10 @@ def _values(thing: object, *names: str) -> dict[str, Any]:
 
 
 def parameters(result: Result) -> str:
-    """The same in the form that image browsers read (as A1111 writes them): prompt, negative prompt, `Steps: …, Seed: …`."""
+    """Return the record in the form that image browsers read, as A1111 writes it.
+
+    Prompt, negative prompt, and `Steps: …, Seed: …` have a line each.
+    """
     task, settings = result.task, result.settings
     height, width = result.image.shape[:2]
     facts = {
@@ -163,7 +166,7 @@ def png_text(result: Result) -> dict[str, str]:
 
 
 def exr_attributes(result: Result) -> dict[str, str]:
-    """The string attributes of an EXR: the standard `software` and `comments`, and `jointnet` (`record` as JSON)."""
+    """Return the string attributes of an EXR: the standard `software` and `comments`, and `jointnet` (`record` as JSON)."""
     return {"software": SOFTWARE, "comments": encodable(parameters(result)), "jointnet": to_json(record(result))}
 
 

@@ -152,7 +152,7 @@ def resize(values: Tensor, size: Size, modality: str) -> Tensor:
 
 
 def upsample(values: Tensor, size: Size, modality: str) -> Tensor:
-    """The same before refinement: RGB by Lanczos, dense maps by the nearest pixel, which invents no values (paper 5.2)."""
+    """Enlarge before refinement: RGB by Lanczos, dense maps by the nearest pixel, which invents no values (paper 5.2)."""
     if values.shape[-2:] == size:
         return values
     if modality == "rgb":

@@ -48,7 +48,10 @@ from jointnet_cli.params import (
 
 
 def option(*names: str, env: str | None = None, panel: str | None = None, **settings: Any) -> Any:
-    """A Typer option in a help panel; `env` is the part of the variable's name after `JOINTNET_`. Numbers are finite."""
+    """Return a Typer option in a help panel.
+
+    `env` is the part of the variable's name after `JOINTNET_`. Numbers are finite.
+    """
     variable = f"JOINTNET_{env}" if env else None
     return typer.Option(*names, envvar=variable, rich_help_panel=panel, callback=_finite, **settings)
 

@@ -73,7 +73,10 @@ class Grid:
         return self.rows.covered[:, None] & self.columns.covered
 
     def smooth(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """An image (h, w, 3) on the new grid (H, W, 3), each pixel as an average over what it covers; black outside."""
+        """Return an image (h, w, 3) on the new grid (H, W, 3).
+
+        Each pixel is the average of what it covers; outside of the image it is black.
+        """
         upright = _averaged(image, self.rows)
         turned = _averaged(upright.swapaxes(0, 1), self.columns).swapaxes(0, 1)
         turned[~self.covered] = 0
@@ -192,7 +195,10 @@ def _line(
 
 
 def _inside(length: int, middle: float, part: float | None, full: int) -> tuple[int, int]:
-    """The first and last of `length` pixels that lie in this part of the `full` ones, around `middle`; `None` is all."""
+    """Return the first and last of the `length` pixels that lie in this part of the `full` ones.
+
+    The part is around `middle`; `None` is all.
+    """
     if part is None:
         return 0, length - 1
     first, last = round(middle - part * full / 2), round(middle + part * full / 2) - 1

@@ -154,7 +154,10 @@ def _beyond(depth: DepthMap, code: Code) -> int:
 
 
 def _samples(plan: OutputPlan, content: Content, target: TargetOptions) -> NDArray[np.float32]:
-    """The numbers of a file that is no EXR: in [0, 1], but for distances in metres and normals in floating point."""
+    """Return the numbers of a file that is no EXR.
+
+    They are in [0, 1], except for distances in metres and normals in floating point.
+    """
     part, code = plan.parts[0], plan.code
     if part == "image":
         assert content.image is not None

@@ -80,7 +80,11 @@ class Cases(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, number: int) -> Case:
-        """Raises UserError: files that cannot be read."""
+        """Refuse files that cannot be read.
+
+        Raises:
+            UserError: such a file.
+        """
         ...
 
 

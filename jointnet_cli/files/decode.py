@@ -284,7 +284,7 @@ def _load_upright(picture: Image.Image) -> int:
 
 
 def _other_tiles(picture: Image.Image) -> list[Any] | None:
-    """The decoder settings of 16-bit colour that give the other byte of each sample; `None` if it is not 16-bit colour.
+    """Return the decoder settings that give the other byte of each 16-bit colour sample; `None` for any other image.
 
     Of 16-bit colour Pillow keeps the high byte of each sample. With the byte order exchanged it keeps the low one. The
     settings start with a raw mode such as `RGB;16B`, alone for PNG, in a tuple for TIFF.
@@ -309,7 +309,7 @@ def _with_key(samples: NDArray[np.uint16], key: object) -> NDArray[np.uint16]:
 
 
 def _eight_bit_samples(picture: Image.Image, data: bytes) -> NDArray[np.uint8]:
-    """The samples of an image of at most 8 bits in the simplest of Pillow's modes `L`, `LA`, `RGB` and `RGBA`."""
+    """Return the samples of an image of at most 8 bits in the simplest mode: `L`, `LA`, `RGB` or `RGBA`."""
     key = picture.info.get("transparency")
     if picture.format == "PNG" and picture.mode == "L" and isinstance(key, int):
         picture.info["transparency"] = key * 255 // (2 ** data[_DEPTH] - 1)  # Pillow scales the samples alone
@@ -326,7 +326,7 @@ def _in_native_order(tile: Any) -> Any:
 
 
 def _stated_maximum(picture: Image.Image, data: bytes) -> int | None:
-    """The number of full scale that an undecoded grey image states; `None` where Pillow gives the file's own numbers."""
+    """Return the full scale that an undecoded grey image states; `None` where Pillow gives the file's own numbers."""
     if picture.mode not in _GREY_MODES and not picture.mode.startswith("I"):
         return None
     if picture.format == "PPM":

@@ -61,7 +61,7 @@ class Exr(NamedTuple):
         return [name for _, name in ranked]
 
     def layers(self, axes: str, *names: str) -> list[tuple[str, ...]]:
-        """The channels, in the order of `axes`, of each layer that is called one of `names`, best first; all in lower case.
+        """Return the channels, in the order of `axes`, of each layer called one of `names`, best first, in lower case.
 
         `ViewLayer.Normal.X` is the channel `X` of the layer `Normal` of `ViewLayer`. Case is ignored; the layer without a name
         is called "". Layers with the fewest dots come first, then the order of `names`, then the alphabet.
@@ -103,7 +103,7 @@ class Exr(NamedTuple):
         }
 
     def _words(self, name: str) -> list[str] | None:
-        """The parts of a name in lower case, without the view that is read; `None` in the name of another view."""
+        """Return the parts of a name in lower case without the view that is read; `None` for a name of another view."""
         words = name.split(".")
         if any(word in self.views[1:] for word in words):
             return None
@@ -281,7 +281,10 @@ def _notes(file: Any) -> tuple[str, ...]:
 
 
 def _views(parts: list[Any]) -> tuple[str, ...]:
-    """The views of a stereo file, the default one first: of the attribute `multiView`, or of the parts' `view`."""
+    """Return the views of a stereo file, the default one first.
+
+    They are those of the attribute `multiView`, or of the parts' `view`.
+    """
     stated = parts[0].header.get("multiView") or [part.header["view"] for part in parts if part.header.get("view")]
     return tuple(dict.fromkeys(map(str, stated)))
 

@@ -136,7 +136,7 @@ def unit_normals(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def bounded_disparity(
     path: Path, values: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], tuple[float, float] | None]:
-    """A file's disparity (H, W) without what is not finite, and its lowest and highest number if they are not in [0, 1].
+    """Return disparity (H, W) that is finite everywhere, and its lowest and highest number if they are not in [0, 1].
 
     Not a number means unknown and becomes the lowest number, which is 0 in [0, 1]; infinite is the end of the range.
     Raises `UserError` if no number is finite.
@@ -311,7 +311,7 @@ def _array_numbers(path: Path, name: str | None) -> DepthNumbers:
 
 
 def normal_channels(exr: Exr, layer: str | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The channels of an EXR's normals, x, y, z, and what had to be decided; `layer` names another layer than the best.
+    """Return the channels x, y, z of an EXR's normals and what had to be decided; `layer` overrides the best layer.
 
     Raises:
         UserError: there are none, or no such layer.

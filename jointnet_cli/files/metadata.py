@@ -56,7 +56,7 @@ def gpano_xmp(view: Projection | Sphere, width: int, height: int, *, heading: fl
 
 
 def read_gpano(path: Path) -> Projection | Sphere | None:
-    """The panorama that a PNG or JPEG says it is; `None` for any other file, and for one that says nothing we can use."""
+    """Return the panorama that a PNG or JPEG states; `None` for any other file and for what cannot be used."""
     from jointnet_cli.files.decode import open_image
 
     try:
@@ -111,7 +111,7 @@ _DISTANCE = {"perspective": "planar Z", "cylindrical": "distance from the vertic
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record that a PNG or EXR of ours carries; empty for any other file, and for one that cannot be read."""
+    """Return the record in a PNG or EXR of this program; empty for any other file and for one that cannot be read."""
     from jointnet_cli.files.exr import is_exr, read_attributes
     from jointnet_cli.files.images import read_text
 

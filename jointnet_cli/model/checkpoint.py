@@ -108,7 +108,7 @@ class JointModel:
         return self.words.unknown(*prompts) if self.words else []
 
     def cut_words(self, *prompts: str) -> list[str]:
-        """The words at the ends of prompts that `encode_text` cuts off, where it cannot encode them in chunks."""
+        """Return the words at the ends of prompts that `encode_text` cuts off, where it cannot encode them in chunks."""
         return [] if self.text.chunked else [word for words in self.text.beyond(self._known(prompts)) for word in words]
 
     def count_cut(self, captions: Sequence[str]) -> int:

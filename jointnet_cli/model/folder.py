@@ -346,7 +346,7 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
 
 
 def describe(name: str, folder: ModelFolder) -> dict[str, Any]:
-    """What a model is, ready for JSON; `parameters` and `hash` are `None` while weights are not on this machine."""
+    """Describe a model for JSON; `parameters` and `hash` are `None` while weights are not on this machine."""
     whole = all(find_weights(place) is not None for place in folder.networks)
     return {
         "model": name,

@@ -70,7 +70,7 @@ class Blur(nn.Module):
 
 
 def trunk(name: str, shift_tolerant: bool) -> tuple[nn.Sequential, tuple[int, ...]]:
-    """The layers of AlexNet or VGG-16 up to the last one that is compared, and the places of the five that are."""
+    """Return the layers of AlexNet or VGG-16 up to the last one compared, and the indices of the five that are."""
     layers = _alexnet(shift_tolerant) if name == "alex" else _vgg16(shift_tolerant)
     taps = [place for place, layer in enumerate(layers) if isinstance(layer, nn.ReLU)]
     if name == "vgg":  # the last of every stage

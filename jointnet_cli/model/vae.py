@@ -202,5 +202,5 @@ def _pad_columns(count: int, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[
 
 
 def _close_column(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
-    """An encoder's halving layer has padded one column of zeros on the right itself: the first column takes its place."""
+    """Replace the zeros that an encoder's halving layer has padded on the right by the first column."""
     return (torch.cat([inputs[0][..., :-1], inputs[0][..., :1]], dim=-1),)

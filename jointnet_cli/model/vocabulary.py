@@ -57,7 +57,7 @@ class Vocabulary:
         return list(dict.fromkeys(piece for piece in pieces if self.read_as(piece) is None and piece[0].isalnum()))
 
     def keep(self, text: str) -> str:
-        """The text as it is read: without what is not in the list, and without marks that then separate nothing."""
+        """Return the text as it is read: without words that are not in the list and marks that then separate nothing."""
         pieces = _pieces(text)
         if self.known.issuperset(pieces):
             return text
@@ -70,7 +70,7 @@ class Vocabulary:
         return " ".join(kept)
 
     def read_as(self, word: str) -> str | None:
-        """The word of the list that a word stands for: itself, else its singular or plural; `None` if there is neither."""
+        """Return the word of the list that a word stands for: itself, its singular or plural; `None` if there is neither."""
         return next((form for form in (word, *_other_numbers(word)) if form in self.known), None)
 
 

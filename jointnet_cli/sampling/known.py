@@ -63,7 +63,7 @@ class Known:
         return torch.cat([self.mask, self.latents * (1 - self.mask)], dim=1)
 
     def blend(self, canvas: Tensor, schedule: Schedule, step: int) -> Tensor:
-        """The canvas before a step with the given region replaced by its own noised content; clean after the last one."""
+        """Return the canvas before a step with the known region replaced by its own noised content; clean after the last."""
         return torch.where(self.mask > 0.5, canvas, schedule.noised(self.latents, self.noise, step))
 
 

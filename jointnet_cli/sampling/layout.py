@@ -145,8 +145,10 @@ def photo_layout(height: int, width: int, folder: ModelFolder, max_side: int | N
 def inpaint_layout(
     height: int, width: int, folder: ModelFolder, max_side: int | None = None, projection: Projection | None = None
 ) -> Layout:
-    """The canvas for a photo, or that for a panorama: its own size in tiles, closed if it is, its longer side `max_side`
-    at most."""
+    """Return the canvas for a photo or a panorama.
+
+    It has the photo's own size in tiles, at most `max_side` on the longer side, and is closed if the photo is.
+    """
     if projection is None:
         return photo_layout(height, width, folder, max_side)
     scale = min(1.0, (max_side or width) / max(height, width))

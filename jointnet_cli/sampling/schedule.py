@@ -45,7 +45,7 @@ class Schedule:
         return len(self.scheduler.timesteps)
 
     def start(self, noise: Tensor, clean: Tensor | None = None) -> Tensor:
-        """The canvas at the first timestep of the run: noise, or clean latents under as much noise as belongs there.
+        """Return the canvas at the first timestep: noise, or clean latents under as much noise as belongs there.
 
         Raises:
             ValueError: the run joins later than the first step and there is nothing to start from.
@@ -154,7 +154,7 @@ def make_schedule(name: str, config: Mapping[str, Any], steps: int, strength: fl
 
 
 def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
-    """A diffusers scheduler on a noise schedule, whose `set_timesteps` gives as many timesteps as it is asked for.
+    """Return a diffusers scheduler whose `set_timesteps` gives as many timesteps as it is asked for.
 
     Raises:
         UserError: unknown name.

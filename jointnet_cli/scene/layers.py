@@ -132,7 +132,7 @@ def dilate(mask: Mask, steps: int, *, wrap: bool = False) -> Mask:
 
 
 def grow_ring(distance: Floats, shown: Mask, cut: float, steps: int, *, wrap: bool = False) -> Mask:
-    """The pixels shown (H, W) and a ring around them of `steps` pixels, where those are not nearer by the factor `cut`."""
+    """Return the pixels shown (H, W) and a ring of `steps` pixels around them, where that is not nearer by `cut`."""
     for _ in range(steps):
         grown = shown.copy()
         for here, beside in _pairs(shown.shape, wrap):
@@ -153,7 +153,7 @@ def extend_background(scene: Scene, mask: Mask, *, cut: float = CUT) -> tuple[Fl
 def background_layer(
     scene: Scene, mask: Mask, image: Floats, disparity: Floats, *, shown: Mask | None = None, cut: float = CUT
 ) -> Layer:
-    """What was painted for the masked foreground, as a surface that lies behind it and joins what lies beside it.
+    """Return what was painted for the masked foreground as a surface behind it that joins what lies beside it.
 
     Its disparity is at most the front's, and at most that of the far side of the mask's border, carried on smoothly into the
     mask. Close to that side painted values pass over into those beyond it. Outside of the mask it is the front.

@@ -25,7 +25,7 @@ _BACK, _DOME = 1.05, 1.1
 
 
 def scene_mesh(scene: Scene, *, max_triangles: int, cut: float = CUT, watertight: bool = False) -> Meshes:
-    """The surfaces of a scene around its viewer at the origin: metres, x right, y up, -z forward, faces to the viewer.
+    """Return the surfaces of a scene around the viewer: metres, x right, y up, -z forward, faces to the viewer.
 
     Its geometries, those without a triangle left out, have `max_triangles` together at most:
 
@@ -69,7 +69,7 @@ def scene_mesh(scene: Scene, *, max_triangles: int, cut: float = CUT, watertight
 
 
 def _joined(front: Layer, behind: Layer, cut: float, ring: int, wrap: bool) -> Layer:
-    """The second layer where it is shown and around it, at infinity elsewhere; plain where its texture is not used."""
+    """Return the second layer where it is shown and around it, infinity elsewhere; plain where its texture is unused."""
     shown = np.ones(front.distance.shape, bool) if behind.shown is None else behind.shown
     distance = np.where(shown, behind.distance, front.distance)
     there = grow_ring(distance, shown, cut, ring, wrap=wrap)
@@ -264,7 +264,7 @@ def _border(sheet: GridMesh) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _split_touching(sheet: GridMesh) -> tuple[GridMesh, NDArray[np.int64]]:
-    """A vertex of its own for every piece that touches others in one vertex alone, and the pieces' numbers (V,), from 0."""
+    """Split vertices in which pieces touch alone; return the mesh and the pieces' numbers (V,), from 0."""
     count = len(sheet.column)
     touched = np.bincount(_border(sheet)[0], minlength=count) > 1
     corners = np.flatnonzero(touched[sheet.faces.ravel()])

@@ -93,7 +93,7 @@ def timestep_weights(scheduler: DDPMScheduler, timestep: Tensor, gamma: float | 
 
 
 def branch_losses(predicted: Tensor, batch: NoisyBatch, unknown: Tensor | None = None) -> Tensor:
-    """The mean squared error of every branch, (N,), and the bound of its variance where the network predicts one.
+    """Return the mean squared error (N,) of every branch, and the bound of its variance where that is predicted.
 
     Args:
         predicted: (B, N, C, h, w), or (B, N, 2C, h, w) with the variance's values after the C channels of the target.
@@ -123,7 +123,7 @@ class LearnedVariance:
     """Of the bound's sum over all timesteps, which a batch samples one of."""
 
     def loss(self, predicted: Tensor, values: Tensor) -> Tensor:
-        """The weighted bound, (B, N, C, h, w). No gradient reaches `predicted`, so that it trains on the noise alone.
+        """Return the weighted bound (B, N, C, h, w); no gradient reaches `predicted`, so that it trains on noise alone.
 
         Args:
             predicted: (B, N, C, h, w) noise or velocity.
@@ -134,7 +134,7 @@ class LearnedVariance:
         return bound
 
     def bits(self, predicted: Tensor, values: Tensor) -> Tensor:
-        """The bound in bits a number: KL(q || p) of the two Gaussians, at timestep 0 the likelihood of 8-bit levels."""
+        """Return the bound in bits per number: KL(q || p) of two Gaussians, at timestep 0 the likelihood of 8-bit levels."""
         step = self._step()
         clean = self._clean_from(predicted)
         mean = step.of_clean * clean + step.of_noisy * self.noisy
@@ -184,7 +184,7 @@ class _Step(NamedTuple):
 
 
 def level_log_likelihood(pixels: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-    """The logarithm of the probability of 8-bit pixels in [-1, 1] under Gaussians; the outer levels take all beyond."""
+    """Return the log probability of 8-bit pixels in [-1, 1] under Gaussians; the outer levels take all beyond."""
     half = 1 / 255
     upper = torch.special.ndtr((pixels + half - mean) / deviation)
     lower = torch.special.ndtr((pixels - half - mean) / deviation)

@@ -136,7 +136,7 @@ class _Muon(torch.optim.Muon):
 
 
 def orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], steps: int) -> Tensor:
-    """A matrix (m, n) with its singular values near one: the quintic Newton-Schulz iteration of Jordan et al., 2024."""
+    """Bring the singular values of a matrix (m, n) near one: the quintic Newton-Schulz iteration of Jordan et al., 2024."""
     a, b, c = coefficients
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix

@@ -153,7 +153,10 @@ def _resized(values: NDArray[np.float32], size: Size, modality: str) -> NDArray[
 
 
 def _crop_conditioning(record: dict[str, Any], stored: Size, scale: float, corner: Size) -> tuple[int, int, int, int]:
-    """What the record says of the original; where that was cropped when the shard was made, the middle was kept too."""
+    """Return what the record says of the original.
+
+    Where that was cropped when the shard was made, the middle was kept, too.
+    """
     found = record.get("original_height"), record.get("original_width")
     original = (int(found[0]), int(found[1])) if found[0] and found[1] else stored
     # The original at the scale at which it covers what was stored, and then at the training size.

@@ -140,8 +140,10 @@ class ShardStream:
             yield from self._usable(block, neighbours)
 
     def _usable(self, block: ShuffleBlock, neighbours: Sequence[Raw]) -> Iterator[tuple[Crop, list[tuple[str, str]]]]:
-        """The samples of a block in its order; in place of an unusable one the next that is usable, so that no place of the
-        run moves."""
+        """Yield the samples of a block in its order.
+
+        An unusable sample is replaced by the next usable one, so that no position of the run moves.
+        """
         ring = [neighbours[index] for index in block.order]
         place = self.shards[block.shard].location
         for first in range(block.done, len(ring)):

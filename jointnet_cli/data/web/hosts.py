@@ -112,7 +112,11 @@ class PublicResolver(AbstractResolver):
         return socket.socket(family, kind, protocol)
 
     def check(self, address: str, host: str) -> None:
-        """Raises `FetchError` (`private_host`) if a host's address may not be connected to."""
+        """Refuse a host whose address may not be connected to.
+
+        Raises:
+            FetchError: `private_host`.
+        """
         if not is_public(address) and not any(ip_address(address) in network for network in self._allowed):
             at = "" if host == address else f" at {address}"
             raise FetchError(Status.PRIVATE_HOST, f"{host}{at} is not on the public internet")

@@ -154,7 +154,7 @@ def angle_to_normals(
 
 
 def wrap_seam(image: NDArray[np.float32], other: NDArray[np.float32], grid: int) -> float:
-    """The step from a closed panorama's last column to the first one of `other`, over the mean step between latent pixels.
+    """Return the step from a panorama's last column to the first of `other`, over the mean step between latent pixels.
 
     A step is the mean absolute difference of two columns; `other` is the panorama itself, or another for control. 1 is no
     seam.

@@ -30,7 +30,7 @@ def spread(last: int, count: int) -> NDArray[np.int64]:
 
 
 def grid(scene: Scene, max_vertices: int = MAX_VERTICES) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows and columns of pixels that become vertices; where the image wraps, the last column is the width."""
+    """Return the rows and columns of pixels that become vertices; where the image wraps, the last column is the width."""
     height, width = scene.front.distance.shape
     shrink = min(1.0, (max_vertices / (height * width)) ** 0.5)
     rows = spread(height - 1, max(2, int(height * shrink)))

@@ -93,7 +93,7 @@ def add_words(tokenizer: CLIPTokenizer, words: Iterable[str], folder: Path) -> C
 
 
 def grow_vocabulary(encoder: CLIPTextModel, size: int) -> CLIPTextModel:
-    """A copy of a text encoder for a vocabulary of `size` tokens; new rows of the table are as at the start of a training."""
+    """Return a copy of a text encoder for `size` tokens; new rows of the table are as at the start of a training."""
     grown = CLIPTextModel(CLIPTextConfig.from_dict({**encoder.config.to_dict(), "vocab_size": size}))
     state = encoder.state_dict()
     for name, value in grown.state_dict().items():
@@ -154,7 +154,7 @@ def build_unet(settings: Unet, channels: int, size: int, text_width: int) -> UNe
 
 
 def build_schedule(noise: Noise) -> dict[str, Any]:
-    """The configuration of Stable Diffusion's noise schedule, with the recipe's prediction type and terminal SNR."""
+    """Return the configuration of Stable Diffusion's noise schedule with the recipe's prediction type and terminal SNR."""
     return dict(
         DDIMScheduler(
             beta_start=0.00085,
