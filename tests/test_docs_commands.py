@@ -34,6 +34,7 @@ SMALL = [
     (r" --limit \d+", " --limit 4"),
     (r"--seeds \d+", "--seeds 1"),
     (r"--max-minutes \d+", "--max-minutes 0.01"),
+    (r"^(jointnet train .*)", r"\1 --set preview_prompts=[] --set train.batch_size=2"),
     (r"evaluate panorama", "evaluate panorama --width 96 --limit 1"),
     (r"(evaluate (?:depth|normal|generation|depth-to-image|consistency) )(?!.*--limit)", r"\1--limit 4 "),
 ]
