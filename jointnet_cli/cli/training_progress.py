@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.cli.console import note, stderr
@@ -73,12 +73,12 @@ class TrainingProgress:
         self._bar.update(self._task, completed=progress, description=words, detail=self._detail)
 
     def finish(self) -> None:
-        """Print the last step of the run, where no bar has shown it."""
-        if self._bar is None and self._last and not self._json:
+        """Print the last step that was logged."""
+        if self._last and not self._json:
             losses = [f"{name} {value:.4g}" for name, value in _losses(self._last)]
             speed, minutes = self._last["samples_per_second"], self._last["minutes"]
             parts = [f"step {self._last['step']:,}", *losses, f"{speed:.3g} samples/s", f"{minutes:.3g} min"]
-            self._note(f"{self._stage}: {', '.join(parts)}")
+            note(f"{self._stage}: {', '.join(parts)}", self._quiet)
 
     def _show_phase(self, phase: str, done: int, total: int) -> None:
         if self._bar is not None and self._task is not None:
@@ -97,25 +97,25 @@ class TrainingProgress:
 
 @contextmanager
 def training_progress(stage: str, batch: int, *, as_json: bool, quiet: bool) -> Iterator[TrainingProgress]:
-    """Show a training while entered; the bar disappears afterwards."""
+    """Show a training while entered; a line about the last step takes the place of the bar."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.table import Column
 
     console = stderr()
-    if quiet or not console.is_terminal:
-        shown = TrainingProgress(stage, batch, as_json=as_json, quiet=quiet, bar=None)
-        try:
-            yield shown
-        finally:
-            shown.finish()
-        return
     columns = (
-        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
         BarColumn(12),
         TaskProgressColumn(),
-        TextColumn("{task.fields[detail]}", markup=False),
+        TextColumn("{task.fields[detail]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
-        yield TrainingProgress(stage, batch, as_json=as_json, quiet=quiet, bar=bar)
+    show_bar = console.is_terminal and not quiet
+    bar = Progress(*columns, console=console, transient=True, redirect_stdout=False) if show_bar else None
+    shown = TrainingProgress(stage, batch, as_json=as_json, quiet=quiet, bar=bar)
+    try:
+        with bar or nullcontext():
+            yield shown
+    finally:
+        shown.finish()
 
 
 def _losses(record: Mapping[str, Any]) -> list[tuple[str, float]]:

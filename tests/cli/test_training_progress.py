@@ -63,3 +63,13 @@ def test_a_terminal_has_a_bar(capsys: pytest.CaptureFixture[str], terminal: None
     for words in ("joint  step 4", "100%", "loss 0.75", "rgb 0.25", "depth 0.5", "samples/s", "0:00 left"):
         assert words in said.err
     assert "gradient_norm" not in said.err
+
+
+def test_a_narrow_terminal_has_one_line_and_the_last_step_stays(
+    capsys: pytest.CaptureFixture[str], terminal: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    run()
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].endswith("joint: step 4, loss 0.75, rgb 0.25, depth 0.5, 12.3 samples/s, 0.5 min")
+    assert said.count("\x1b[1A") == 1, "only the removal of the bar goes up, by its one line"
