@@ -20,6 +20,8 @@ from jointnet_cli.names import keep_apart, result_name
 from jointnet_cli.progress import PHASES, Timer
 from jointnet_cli.record import is_record_of, read_sidecar
 from jointnet_cli.results import Result, ResultFiles
+from jointnet_cli.sampling.memory import Estimate, estimate, gigabytes, guess_device, require_memory
+from jointnet_cli.sampling.presets import resolve
 from jointnet_cli.scene.exports import SceneOptions
 from jointnet_cli.tasks import Depth, Request
 
@@ -36,6 +38,8 @@ class Item:
     """Running number in the batch."""
     request: Request
     """What is asked for, without the contents of its files."""
+    outline: Callable[[], Request]
+    """Returns the request with the sizes of its files, from their headers."""
     load: Callable[[], Request]
     """Returns the request with the contents of its files; it runs only when the item's turn has come."""
     independent: bool = False
@@ -94,10 +98,17 @@ def run_batch(items: Sequence[Item], model: ModelOptions, output: ResultOptions,
     if not work:
         return
     if output.dry_run:
-        for item, files in work:
-            _print_plan(item, files.paths, _size(item, folder), output)
+
+        def plan(item: Item, files: ResultFiles) -> None:
+            needs = _needs(item, folder, model, scene)
+            if not isinstance(item.request, Depth):  # photos may be many
+                item.load()
+            _print_plan(item, files.paths, *needs, output)
+
+        faults = _run_each(work, plan)
+        exit_with(faults, len(work))
         return
-    _check_inputs(items, folder)
+    _check_inputs(items, folder, model, scene)
 
     started = time.monotonic()
     with phase_progress(model.model, output.quiet) as show, (loading := Timer(show)).phase("load"):
@@ -105,15 +116,22 @@ def run_batch(items: Sequence[Item], model: ModelOptions, output: ResultOptions,
 
         engine = Engine.open(model.model, base=model.base, device=model.device, dtype=model.dtype, folder=folder)
     said: set[str] = set()
-    faults = for_each(
+    faults = _run_each(
+        work, lambda item, files: _make(engine, item, files, len(items), model, output, scene, said, loading.seconds)
+    )
+    note(f"{len(items) - len(faults)} of {len(items)} done in {time.monotonic() - started:.1f} s", output.quiet)
+    exit_with(faults, len(items))
+
+
+def _run_each(work: Sequence[tuple[Item, ResultFiles]], do: Callable[[Item, ResultFiles], None]) -> list[Exception]:
+    """Do something with one item after the other; return the faults of items' own inputs, which do not stop the others."""
+    return for_each(
         work,
-        lambda one: _make(engine, *one, len(items), output, scene, said, loading.seconds),
+        lambda one: do(*one),
         label=lambda one: f"item {one[0].index} ({one[0].request.sources.get('image') or one[0].request.prompt}): ",
         # Where only prompts and seeds differ, what the model refuses once it refuses always.
         stops=lambda fault, one: isinstance(fault, UserError) and not one[0].independent,
     )
-    note(f"{len(items) - len(faults)} of {len(items)} done in {time.monotonic() - started:.1f} s", output.quiet)
-    exit_with(faults, len(items))
 
 
 def _check_schedulers(items: Sequence[Item]) -> None:
@@ -145,29 +163,59 @@ def _check_scene(items: Sequence[Item], folder: ModelFolder, scene: SceneOptions
             )
 
 
-def _check_inputs(items: Sequence[Item], folder: ModelFolder) -> None:
-    """Refuse before a model is loaded: sizes, and inputs that all items share."""
+def _check_inputs(items: Sequence[Item], folder: ModelFolder, model: ModelOptions, scene: SceneOptions) -> None:
+    """Refuse before a model is loaded: sizes and memory, and inputs that all items share."""
     for item in items:
-        if not item.request.sources or (item is items[0] and not item.independent):
-            _size(item, folder)
+        if not item.request.sources or not item.independent or len(items) == 1:
+            _needs(item, folder, model, scene)
+    if items[0].request.sources and not items[0].independent:
+        items[0].load().layout(folder)
 
 
-def _size(item: Item, folder: ModelFolder) -> dict[str, int]:
-    """Return pixels of the result, checked against the model; nothing for photos, which would all have to be read."""
-    if isinstance(item.request, Depth):
-        return {}
-    height, width = item.load().size(folder)
-    return {"width": width, "height": height}
+def _needs(
+    item: Item, folder: ModelFolder, model: ModelOptions, scene: SceneOptions
+) -> tuple[dict[str, int], Estimate]:
+    """Return the pixels of the result, and what it takes to make it.
+
+    Raises:
+        UserError: a size that the model refuses, or more memory than this machine has.
+    """
+    request = item.outline()
+    height, width = request.size(folder)
+    device = guess_device(model.device)
+    sampling = resolve(request.sampling, folder.defaults, request.name)
+    _, steps, guidance = sampling.complete
+    exports = scene.of_result(panorama=request.is_panorama)
+    needed = estimate(
+        folder,
+        request.layout(folder),
+        (height, width),
+        device=device,
+        half=model.dtype != "float32" if device == "cuda" else model.dtype in ("float16", "bfloat16"),
+        steps=steps,
+        guided=guidance != 1,
+        members=getattr(request, "ensemble", 1),
+        tile_batch=sampling.tile_batch,
+        scene=bool(exports.files("")),
+    )
+    require_memory(needed, f"a result of {width} x {height} pixels", "ask for fewer pixels")
+    return {"width": width, "height": height}, needed
 
 
-def _print_plan(item: Item, files: dict[str, Path], size: dict[str, int], output: ResultOptions) -> None:
+def _print_plan(
+    item: Item, files: dict[str, Path], size: dict[str, int], needed: Estimate, output: ResultOptions
+) -> None:
     names = {key: str(path) for key, path in files.items()}
     if output.json:
-        print(to_json({**item.record(), **size, "files": names}, ensure_ascii=False))
+        seconds = None if needed.seconds is None else round(needed.seconds, 1)
+        estimated = {"bytes": needed.bytes, "gpu_bytes": needed.device_bytes, "seconds": seconds}
+        print(to_json({**item.record(), **size, "estimate": estimated, "files": names}, ensure_ascii=False))
         return
-    pixels = f", {' x '.join(map(str, size.values()))} pixels" if size else ""
+    pixels = f", {' x '.join(map(str, size.values()))} pixels"
+    memory = gigabytes(needed.bytes) + (f" and {gigabytes(needed.device_bytes)} on the GPU" * bool(needed.device_bytes))
+    duration = "" if needed.seconds is None else f", {needed.seconds:.0f} s"
     about = ": ".join(filter(None, [str(item.request.sources.get("image", "")), item.request.prompt]))
-    print(f"{item.index:05}: {about}, seed {item.request.seed}{pixels}")
+    print(f"{item.index:05}: {about}, seed {item.request.seed}{pixels}; estimate: {memory}{duration}")
     print(*(f"  {name}" for name in names.values()), sep="\n")
 
 
@@ -176,6 +224,7 @@ def _make(
     item: Item,
     files: ResultFiles,
     count: int,
+    model: ModelOptions,
     output: ResultOptions,
     options: SceneOptions,
     said: set[str],
@@ -187,6 +236,7 @@ def _make(
     """
     title = f"{item.index + 1}/{count} {item.request.title}"
     with phase_progress(title, output.quiet) as show:
+        _needs(item, engine.folder, model, options)
         task = item.load()
         _say_ignored_words(engine, task, output.quiet, said)
         result = engine.run(task, show)

@@ -56,7 +56,10 @@ def _predict(
     if left_out := len(named) - len(found):
         note(f"left out: {left_out} maps and previews of earlier runs", output.quiet)
     requests = [replace(request, source=photo) for photo in found]
-    items = [Item(index, own, partial(inputs.load, own), independent=True) for index, own in enumerate(requests)]
+    items = [
+        Item(index, own, partial(inputs.outline, own), partial(inputs.load, own), independent=True)
+        for index, own in enumerate(requests)
+    ]
     run_batch(items, model, output, scene)
 
 
@@ -83,7 +86,7 @@ def list_items(request: Request, batch: BatchOptions, inputs: InputReader) -> li
             seed = own.seed + (repeat if "seed" in row.values else len(items))
             one = _resolve(replace(own, seed=seed))  # type: ignore[type-var]
             require_files(one.sources, row.place)
-            items.append(Item(len(items), one, partial(inputs.load, one), independent))
+            items.append(Item(len(items), one, partial(inputs.outline, one), partial(inputs.load, one), independent))
     return items
 
 

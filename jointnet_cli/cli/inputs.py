@@ -70,6 +70,28 @@ class InputReader:
             masks.setdefault(RGB, 0 * arrays["image"][..., 0])
         return replace(request, **arrays)  # type: ignore[type-var]
 
+    def outline(self, request: R) -> R:
+        """Return the request with arrays of the right sizes and no contents, from the headers of its files.
+
+        Raises:
+            UserError: a file that is missing, or whose header is damaged.
+        """
+        import numpy as np
+
+        from jointnet_cli.files.maps import header_size
+
+        def blank(size: tuple[int, int], *channels: int) -> NDArray[np.float32]:
+            return np.broadcast_to(np.float32(0), (*size, *channels))  # one number in memory
+
+        arrays: dict[str, Any] = {}
+        if image := request.sources.get("image"):
+            arrays["image"] = blank(header_size(image, "image"), 3)
+        if (files := request.files) is not None:
+            arrays["maps"] = {
+                name: blank(header_size(path, name, files.channel_of(name))) for name, path in files.paths.items()
+            }
+        return replace(request, **arrays)  # type: ignore[type-var]
+
     def _maps(self, files: MapFiles) -> dict[str, NDArray[np.float32]]:
         """Return the maps that are given, by modality."""
         _ = files.settings  # refuses what has no effect

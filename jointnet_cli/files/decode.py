@@ -160,6 +160,19 @@ def open_image(path: Path) -> Image.Image:
         return picture
 
 
+def raster_size(path: Path) -> tuple[int, int]:
+    """Read height and width of an image from its header, upright.
+
+    Raises:
+        UserError: the file is missing, its header is damaged, or it has more pixels than Pillow decodes.
+    """
+    with _user_errors(str(path)), Image.open(path) as image:
+        turned = 1
+        with suppress(Exception):  # damaged tags leave the pixels whole
+            turned = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return (image.width, image.height) if turned >= 5 else (image.height, image.width)
+
+
 def has_deep_colour(picture: Image.Image) -> bool:
     """Return whether an opened, undecoded image has 16 bits a colour sample, which Pillow alone reduces to 8."""
     return _other_tiles(picture) is not None
@@ -178,7 +191,10 @@ def _user_errors(name: str) -> Iterator[None]:
         raise UserError(
             f"{name} is not an image", hint="PNG, JPEG, WebP, AVIF, JPEG 2000, TIFF and OpenEXR are read"
         ) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise UserError(f"{name} has more than {limit:,} pixels, which is the limit", hint="resize it") from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{name} cannot be read: {error}") from error
 
 

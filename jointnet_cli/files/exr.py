@@ -236,6 +236,14 @@ def read_attributes(path: Path) -> dict[str, Any]:
         return _attributes(file)
 
 
+def exr_size(path: Path) -> tuple[int, int]:
+    """Read height and width of the display window from the header. Raises `UserError` as `read_exr` does."""
+    with _opened(path, header_only=True) as file:
+        first, last = _window(file.parts[0], "displayWindow")
+        height, width = last - first + 1
+        return int(height), int(width)
+
+
 @contextmanager
 def _opened(path: Path, *, header_only: bool = False) -> Iterator[Any]:
     import OpenEXR

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.decode import read_raster, read_samples
-from jointnet_cli.files.exr import Exr, is_exr, read_exr
+from jointnet_cli.files.decode import raster_size, read_raster, read_samples
+from jointnet_cli.files.exr import Exr, exr_size, is_exr, read_exr
 from jointnet_cli.files.orientation import turned_components
 from jointnet_cli.modality import NEAR_QUANTILE, SKY_LENGTH, DepthKind
 
@@ -71,6 +71,24 @@ def read_map(path: Path, modality: str, kind: DepthKind = "auto", channel: str |
         UserError: a file that cannot be read, or that holds no such map; a `channel` that it does not have.
     """
     return _read_normal(path, channel) if modality == "normal" else _read_depth(path, kind, channel)
+
+
+def header_size(path: Path, part: str = "depth", name: str | None = None) -> tuple[int, int]:
+    """Read height and width of an image or a map without its pixels, as far as its format allows.
+
+    Args:
+        path: the file.
+        part, name: of a NumPy file, as for `read_array`.
+
+    Raises:
+        UserError: the file is missing, or its header is damaged.
+    """
+    if is_exr(path):
+        return exr_size(path)
+    if not is_array(path):
+        return raster_size(path)
+    height, width = (*read_array(path, part, name).shape, 1, 1)[:2]
+    return height, width
 
 
 def read_mask(path: Path) -> NDArray[np.float32]:

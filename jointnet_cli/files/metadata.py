@@ -116,9 +116,13 @@ def read_record(path: Path) -> dict[str, Any]:
     from jointnet_cli.files.images import read_text
 
     try:
-        text = read_attributes(path) if is_exr(path) else read_text(path)
+        with path.open("rb") as stream:
+            is_png = stream.read(4) == b"\x89PNG"
+        if not is_png and not is_exr(path):
+            return {}
+        text = read_text(path) if is_png else read_attributes(path)
         stated = json.loads(text.get("jointnet", "{}"))
-    except (UserError, ValueError):
+    except (UserError, OSError, ValueError):
         return {}
     return stated if isinstance(stated, dict) else {}
 

@@ -1,0 +1,213 @@
+"""Estimates of memory and seconds before a model is loaded, and the memory that this machine has. No torch."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.model.folder import ModelFolder, read_json
+from jointnet_cli.model.weights import count_parameters, find_weights
+from jointnet_cli.sampling.layout import Layout
+
+_PROCESS = 600 * 10**6
+"""Bytes of a process that has imported torch and diffusers, without a model."""
+
+_PIXEL = 40
+"""Bytes per pixel and channel of a result: float32 arrays, their resized and quantized copies."""
+
+SCENE_PIXEL = 250
+"""Bytes per pixel of a scene with two layers and its mesh."""
+
+_COPIES = 6
+"""Feature maps of the widest size that a decoder holds at once."""
+
+_FEATURES = 30
+"""Feature maps of a UNet's first width that one pass holds at once, per latent pixel: skips and temporary tensors."""
+
+_TILE_AREA = {"cpu": 4096}
+_TILE_AREA_ELSEWHERE = 65536
+_DECODER_AREA = 8192
+_DECODER_COLUMNS = 60
+"""Latent pixels of one decoded strip, and its least columns; see `jointnet_cli.model.vae`."""
+
+_OPERATIONS = 0.25
+"""Multiplications per parameter and latent pixel of a UNet, of which most run at lower resolutions."""
+
+_SPEED = {"cpu": 1e10, "cuda": 2e13, "mps": 2e12}
+"""Multiplications per second of one CPU core, a GPU, and Apple's GPU: orders of magnitude."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one result needs."""
+
+    bytes: int
+    """Memory of the process; with a GPU without what lies there."""
+    device_bytes: int
+    """Memory of the GPU."""
+    seconds: float | None
+    """`None` where the model's weights are not on this machine."""
+
+
+def estimate(
+    folder: ModelFolder,
+    layout: Layout,
+    size: tuple[int, int],
+    *,
+    device: str,
+    half: bool,
+    steps: int,
+    guided: bool,
+    members: int = 1,
+    tile_batch: int | None = None,
+    scene: bool = False,
+) -> Estimate:
+    """Estimate one result.
+
+    Args:
+        folder: of the model.
+        layout: its canvas, in latent pixels.
+        size: height and width of the result in pixels.
+        device: `cpu`, `cuda` or `mps`.
+        half: whether the network computes in 16 bits.
+        steps: denoising steps.
+        guided: whether the network also runs on the negative prompt.
+        members: predictions that are merged.
+        tile_batch: tiles at once; `None` decides by the device.
+        scene: whether a mesh or another export is made.
+    """
+    branches, number = len(folder.branches), 2 if half else 4
+    weights = sum(
+        path.stat().st_size for place in folder.networks if (found := find_weights(place)) for path in found.files
+    )
+    area = layout.height * layout.width
+    whole = layout.single or layout.whole_image_until > 0
+    tile = area if layout.single else min(area, layout.window[0] * layout.window[1])
+    at_once = tile * (tile_batch or max(1, _TILE_AREA.get(device, _TILE_AREA_ELSEWHERE) // tile))
+    tiles = 1 if layout.single else math.ceil(layout.height / layout.stride) * math.ceil(layout.width / layout.stride)
+    passed = max(min(at_once, tiles * tile), area if whole else 0) * branches * (2 if guided else 1)
+    unet = read_json(folder.path / "unet" / "config.json", "block_out_channels")
+    network = passed * unet["block_out_channels"][0] * number * _FEATURES
+    decoder = 0
+    if folder.family.has_vae:
+        vae = read_json(folder.base / "vae" / "config.json", "block_out_channels")
+        strip = area * branches if area <= _DECODER_AREA else max(_DECODER_AREA, _DECODER_COLUMNS * layout.height)
+        decoder = strip * folder.factor**2 * vae["block_out_channels"][0] * number * _COPIES
+    pixels = size[0] * size[1]
+    arrays = pixels * (3 + 2 * (branches - 1)) * _PIXEL + members * area * folder.factor**2 * 4 * branches
+    arrays += pixels * SCENE_PIXEL if scene else 0
+    computing = weights + max(network, decoder) + area * branches * 64
+    on_gpu = device == "cuda"
+    seen = tiles * tile + (area if whole and not layout.single else 0)
+    return Estimate(
+        _PROCESS + arrays + (weights if on_gpu else computing),
+        computing if on_gpu else 0,
+        _seconds(folder, seen, area, device, steps * (1 + guided) * members),
+    )
+
+
+def _seconds(folder: ModelFolder, seen: int, area: int, device: str, passes: int) -> float | None:
+    """Return the seconds of denoising, where a pass sees a number of latent pixels, and of decoding the canvas."""
+    networks = [(folder.path / place, seen * passes) for place in folder.backbones.values()]
+    if folder.family.has_vae:
+        # Half of an autoencoder decodes. Strips overlap, and are decoded twice.
+        pixels = area * folder.factor**2 * len(folder.branches) * (6 if area > _DECODER_AREA else 1)
+        networks.append((folder.base / "vae", pixels // 2))
+    operations = 0.0
+    for place, positions in networks:
+        weights = find_weights(place)
+        if weights is None or weights.files[0].suffix != ".safetensors":  # others would have to be read whole
+            return None
+        operations += sum(map(count_parameters, weights.files)) * positions * _OPERATIONS
+    cores = len(os.sched_getaffinity(0)) if device == "cpu" and hasattr(os, "sched_getaffinity") else 1
+    return operations / (_SPEED[device] * cores)
+
+
+def require_memory(needed: Estimate, what: str, hint: str) -> None:
+    """Refuse what this machine cannot hold.
+
+    Raises:
+        UserError: the estimate exceeds the memory of the machine, of its control group, or of its GPU.
+    """
+    limit, on_gpu = memory_limit(), gpu_memory() if needed.device_bytes else None
+    if limit is not None and needed.bytes > limit:
+        raise UserError(
+            f"{what} needs about {gigabytes(needed.bytes)} of memory; the limit here is {gigabytes(limit)}", hint
+        )
+    if on_gpu is not None and needed.device_bytes > on_gpu:
+        raise UserError(
+            f"{what} needs about {gigabytes(needed.device_bytes)} on the GPU, which has {gigabytes(on_gpu)}", hint
+        )
+
+
+def memory_limit(root: Path = Path("/")) -> int | None:
+    """Return the bytes of memory that this process can have: of the machine, its control groups and its resource limits.
+
+    `root` holds `proc` and `sys`; `None` where nothing is known.
+    """
+    limits = [_cgroup_limit(root)]
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        limits += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemTotal:")]
+    except OSError:
+        if root == Path("/") and "SC_PHYS_PAGES" in os.sysconf_names:
+            limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    if (own := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+        limits.append(own)
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _cgroup_limit(root: Path) -> int | None:
+    """Return the least limit of the control groups of this process, versions 1 and 2."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    limits = []
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        mount, name = (
+            ("sys/fs/cgroup", "memory.max") if not controllers else ("sys/fs/cgroup/memory", "memory.limit_in_bytes")
+        )
+        # In a container the group may be the root of what is mounted.
+        parts = Path(group.strip("/")).parts
+        for depth in range(len(parts) + 1):
+            try:
+                text = (root / mount).joinpath(*parts[:depth], name).read_text().strip()
+            except OSError:
+                continue
+            if text.isdigit():
+                limits.append(int(text))
+    return min(limits, default=None)
+
+
+def gpu_memory() -> int | None:
+    """Return the bytes of the largest NVIDIA GPU; `None` if `nvidia-smi` does not tell."""
+    if (program := which("nvidia-smi")) is None:
+        return None
+    command = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout
+        return max(int(line) for line in told.split()) * 2**20
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+
+
+def guess_device(name: str | None) -> str:
+    """Return the kind of device that a run uses, as far as can be told without torch."""
+    if name is not None:
+        return name.partition(":")[0]
+    return "cuda" if Path("/dev/nvidia0").exists() and which("nvidia-smi") else "cpu"
+
+
+def gigabytes(size: int) -> str:
+    """Return `25.3 GB`."""
+    return f"{size / 1e9:.1f} GB" if size < 1e12 else f"{size / 1e12:,.1f} TB"

@@ -1,0 +1,89 @@
+"""Requests that a machine cannot fulfil, and a disk that is full."""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def _no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where a model would be loaded."""
+    monkeypatch.setitem(sys.modules, "jointnet_cli.engine", None)
+
+
+def huge_png(path: str, width: int, height: int) -> None:
+    """Write a PNG whose header states a size; its pixels are never decoded."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = (header, b"IDAT" + zlib.compress(b""), b"IEND")
+    data = b"".join(struct.pack(">I", len(each) - 4) + each + struct.pack(">I", zlib.crc32(each)) for each in chunks)
+    Path(path).write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", "sea", "--width", "100000", "--height", "100000"],
+        ["panorama", "sea", "--width", "1600000", "--height", "1024"],
+        ["refine", "photo.png", "--scale", "100"],
+        ["depth", "photo.png", "--ensemble", "100000000"],
+        ["depth", "huge.png"],
+        ["inpaint", "huge.png", "a hut", "--mask", "huge.png"],
+        ["view", "small.png", "--depth", "wide.npy", "--no-viewer", "--mesh", "glb"],
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_what_does_not_fit_is_refused_before_a_model_is_loaded(invoke, arguments, more):
+    Image.new("RGB", (8, 8)).save("small.png")
+    huge_png("photo.png", 12000, 12000)
+    np.lib.format.open_memmap("wide.npy", "w+", np.float32, (200_000, 200_000))  # sparse: takes no space on the disk
+    huge_png("huge.png", 200_000, 200_000)
+    ran = invoke(*arguments, *more)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    (line, *hint) = ran.stderr.splitlines()
+    assert line.startswith("error: ") and len(hint) <= 1
+    assert "GB" in line or "TB" in line or "pixels" in line
+
+
+def test_a_plan_shows_bytes_and_seconds(invoke):
+    ran = invoke("generate", "sea", "--dry-run")
+    assert "128 x 128 pixels; estimate: 0.7 GB, " in ran.stdout
+    (line,) = map(json.loads, invoke("generate", "sea", "--dry-run", "--json").stdout.splitlines())
+    assert line["estimate"]["bytes"] > 5e8 and line["estimate"]["gpu_bytes"] == 0 and line["estimate"]["seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seed", "99999999999999999999"], "--seed"),
+        (["--guidance", "inf"], "--guidance"),
+        (["--guidance", "nan"], "--guidance"),
+        (["--steps", "100000"], "--steps"),
+        (["--device", "gpu"], "cuda, a GPU by number"),
+        (["--device", ""], "must not be empty"),
+        (["--scheduler", ""], "must not be empty"),
+        (["--out", ""], "must name a file or folder"),
+        (["--out", "-"], "must name a file or folder"),
+        (["--out", "a" * 300], "255 bytes"),
+        (["--name", "x" * 99 + "{seed}", "--orbit", "y" * 200 + ".mp4"], "shorten it"),
+    ],
+)
+def test_values_are_refused_before_a_model_is_loaded(invoke, flags, message):
+    ran = invoke("generate", "sea", *flags)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert message in " ".join(ran.stderr.replace("│", " ").split())
+    assert not Path("outputs").exists()
+
+
+def test_columns_are_refused_alike(invoke):
+    for column, value in (("steps", 100000), ("seed", 10**20), ("guidance", "inf"), ("depth", "a" * 300)):
+        Path("rows.jsonl").write_text(json.dumps({"prompt": "sea", column: value}))
+        ran = invoke("generate", "--prompts", "rows.jsonl")
+        assert ran.exit_code == 2 and f"rows.jsonl line 1: {column}" in ran.stderr

@@ -1,0 +1,91 @@
+"""Estimates of memory, and the limits that a machine states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jointnet_cli.errors import UserError
+from jointnet_cli.model.folder import EMBEDDED, read_folder
+from jointnet_cli.sampling.layout import single_tile, tiled
+from jointnet_cli.sampling.memory import Estimate, estimate, gigabytes, memory_limit, require_memory
+
+FOLDER = read_folder(EMBEDDED)
+
+
+def needed(side: int, **changes: object) -> Estimate:
+    settings = {"device": "cpu", "half": False, "steps": 1, "guided": True, **changes}
+    return estimate(FOLDER, single_tile(side // 8, side // 8), (side, side), **settings)  # type: ignore[arg-type]
+
+
+def test_estimates_are_near_what_was_measured() -> None:
+    # Highest resident size of `generate --steps 1` with the embedded model.
+    assert needed(128).bytes == pytest.approx(0.62e9, rel=0.2)
+    assert needed(1024).bytes == pytest.approx(1.68e9, rel=0.2)
+
+
+def test_more_pixels_members_and_exports_need_more() -> None:
+    assert needed(100_000).bytes > 1e12
+    assert needed(1024, half=True).bytes < needed(1024).bytes
+    assert needed(1024, members=50).bytes > needed(1024).bytes + 1e8
+    assert needed(1024, scene=True).bytes > needed(1024).bytes + 1e8
+    assert needed(1024, device="cuda", half=True).device_bytes > 0 == needed(1024).device_bytes
+    assert needed(1024, guided=False).seconds < needed(1024).seconds < needed(1024, steps=20).seconds  # type: ignore[operator]
+
+
+def test_tiles_bound_the_network() -> None:
+    wide = tiled(16, 8192, 16)
+    settings = {"device": "cpu", "half": False, "steps": 1, "guided": True}
+    whole = estimate(FOLDER, wide, (128, 65536), **settings)  # type: ignore[arg-type]
+    plain = estimate(FOLDER, tiled(16, 8192, 16, wrap=True), (128, 65536), tile_batch=1, **settings)  # type: ignore[arg-type]
+    assert whole.bytes == plain.bytes, "the whole image takes part in both"
+
+
+def tree(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, None),
+        ({"proc/meminfo": "MemTotal: 1000 kB\nMemFree: 1 kB\n"}, 1_024_000),
+        (
+            {
+                "proc/meminfo": "MemTotal: 1000 kB\n",
+                "proc/self/cgroup": "0::/a/b\n",
+                "sys/fs/cgroup/a/memory.max": "500000\n",
+                "sys/fs/cgroup/a/b/memory.max": "max\n",
+            },
+            500_000,
+        ),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "400000\n"}, 400_000),
+        (
+            {
+                "proc/self/cgroup": "5:cpu,cpuacct:/x\n4:memory:/x\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+                "sys/fs/cgroup/memory/x/memory.limit_in_bytes": "300000\n",
+            },
+            300_000,
+        ),
+    ],
+)
+def test_the_limit_is_the_least_that_holds(tmp_path: Path, files: dict[str, str], expected: int | None) -> None:
+    assert memory_limit(tree(tmp_path, files)) == expected
+
+
+def test_what_does_not_fit_is_refused_with_both_numbers() -> None:
+    limit = memory_limit()
+    assert limit is not None
+    require_memory(Estimate(limit, 0, None), "this", "")
+    with pytest.raises(UserError) as caught:
+        require_memory(Estimate(limit + 1, 0, None), "an image", "fewer pixels")
+    assert (
+        str(caught.value)
+        == f"an image needs about {gigabytes(limit + 1)} of memory; the limit here is {gigabytes(limit)}"
+    )
+    assert caught.value.hint == "fewer pixels"
