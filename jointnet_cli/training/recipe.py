@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
@@ -307,11 +306,6 @@ class JointRecipe(_Recipe):
 
 Recipe = Annotated[VaeRecipe | BaseRecipe | JointRecipe, Field(discriminator="stage")]
 _ADAPTER: TypeAdapter[VaeRecipe | BaseRecipe | JointRecipe] = TypeAdapter(Recipe)
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """Return the training recipes that come with the package, by name such as `diorama/base`."""
-    return {name: path for name, path in shipped_files().items() if not name.startswith("prepare/")}
 
 
 def load_recipe(

@@ -16,7 +16,6 @@ from jointnet_cli.training.recipe import (
     JointRecipe,
     VaeRecipe,
     load_recipe,
-    shipped_recipes,
     to_toml_record,
 )
 
@@ -55,6 +54,7 @@ def refusal(name: str, *overrides: str, match: str = r"mine\.toml(: | is not a v
     return caught.value
 
 
+TRAINING = {name: path for name, path in shipped_files().items() if not name.startswith("prepare/")}
 SHIPPED = {
     *("depth", "normal", "depth-normal", "finetune", "inpaint", "lora-depth", "sdxl-depth", "if-depth"),
     *("baselines/direct-extend", "baselines/controlnet-direct-extend"),
@@ -65,20 +65,20 @@ SHIPPED = {
 
 
 def test_what_is_shipped() -> None:
-    assert shipped_recipes().keys() == SHIPPED
+    assert TRAINING.keys() == SHIPPED
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize("name", TRAINING)
 def test_every_shipped_recipe_loads(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.description and len(recipe.description) < 128
-    assert load_recipe(str(shipped_recipes()[name])) == recipe
+    assert load_recipe(str(TRAINING[name])) == recipe
     assert type(recipe).model_validate(to_toml_record(recipe)) == recipe
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize("name", TRAINING)
 def test_every_shipped_recipe_says_how_it_is_run(name: str) -> None:
-    head = shipped_recipes()[name].read_text(encoding="utf-8").partition("stage =")[0]
+    head = TRAINING[name].read_text(encoding="utf-8").partition("stage =")[0]
     assert all(line.startswith("# ") for line in head.splitlines())
     assert f"train {name} " in head and "--out runs/" in head
 
@@ -102,7 +102,7 @@ def test_a_step_has_the_papers_samples(name: str) -> None:
 
 
 def test_second_stages_start_where_the_first_ended() -> None:
-    first = shipped_recipes()["depth"].read_text(encoding="utf-8")
+    first = TRAINING["depth"].read_text(encoding="utf-8")
     for name in ("finetune", "inpaint"):
         assert f"--out {paper(name).model.removesuffix('/model')}\n" in first
     assert paper("inpaint").masked_input and not paper("finetune").masked_input
