@@ -262,8 +262,8 @@ class Trainer:
             self.clock, samples = load_clock(folder)
             if samples != self.sampler.total:
                 raise UserError(
-                    f"train.batch_size x train.accumulation x processes was {samples}, now {self.sampler.total}",
-                    hint=f"keep the product at {samples} to continue the run, or choose another --out",
+                    f"the run's steps had {samples} samples each, now they would have {self.sampler.total}",
+                    hint="keep train.batch_size x train.accumulation x processes as it was",
                 )
             self.processes.load_state(str(folder))
             self._saved_step = newest

@@ -81,7 +81,7 @@ def test_a_process_leaves_the_others_when_the_model_is_there(tmp_path: Path) -> 
 
 def test_a_run_goes_on_in_another_division(tiny: Tiny, whole: Path, tmp_path: Path) -> None:
     train(tiny("vae", *SMALL, "train.max_steps=2"), out=tmp_path)
-    with pytest.raises(UserError, match="was 4, now 8") as caught:
+    with pytest.raises(UserError, match="4 samples each, now they would have 8") as caught:
         train(tiny("vae", *SMALL, "train.accumulation=2"), out=tmp_path)
     assert caught.value.hint is not None and "train.batch_size" in caught.value.hint
     train(tiny("vae", *SMALL, *SPLIT), out=tmp_path)

@@ -105,8 +105,8 @@ def test_a_line_of_the_log_by_hand(tmp_path: Path, clock: SimpleNamespace) -> No
     said: list[dict[str, Any]] = []
     Trainer(Slow(train, clock, seconds=1.25), tmp_path, said.append).fit()
     hand = ByHand(train)
-    assert said == log_of(tmp_path) and [line["step"] for line in said] == [2, 4, 6]
-    for line, minutes, progress in zip(said, (0.042, 0.083, 0.125), (0.2857, 0.5714, 0.8571), strict=True):
+    assert said == log_of(tmp_path) and [line["step"] for line in said] == [2, 4, 6, 7]
+    for line, minutes, progress in zip(said, (0.042, 0.083, 0.125, 0.146), (0.2857, 0.5714, 0.8571, 1), strict=True):
         step = line["step"] - 1
         assert list(line) == [
             *("step", "minutes", "progress", "samples_per_second", "learning_rate"),
