@@ -153,7 +153,7 @@ def test_plans(invoke, arguments, expected):
 
 def test_a_plain_plan_names_image_and_prompt(invoke):
     ran = invoke("inpaint", "a.png", "a palm", "--mask", "white.png", "--dry-run")
-    assert ran.stdout.splitlines()[0] == "00000: a.png: a palm, seed 0, 40 x 24 pixels"
+    assert ran.stdout.startswith("00000: a.png: a palm, seed 0, 40 x 24 pixels; ")
 
 
 def test_an_ensemble_plans_its_uncertainty(invoke):
