@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 RUN_FAILED = 1
 USER_FAULT = 2
 INTERRUPTED = 130
-FATAL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE})
-"""The disk is full or read-only, or nobody reads stdout any more."""
+FATAL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EPIPE})
+"""The disk or a quota is full, the disk is read-only, or nobody reads stdout any more."""
 
 T = TypeVar("T")
 

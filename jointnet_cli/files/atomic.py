@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -19,13 +20,28 @@ def atomic_file(path: Path) -> Iterator[Path]:
     The temporary name starts with a dot and keeps the suffix, because writers choose the format by it. The body creates
     the file, so that it gets the permissions any new file gets. There is no fsync: this guards against an interrupted
     program, not against a power cut.
+
+    Raises:
+        OSError: the disk is full, also where a library says so by another exception; with the name of `path`.
     """
     temporary = path.with_name(f".{path.stem}.{uuid4().hex[:8]}{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)
+    except Exception as fault:
+        if (code := _storage_fault(fault)) is not None:
+            raise OSError(code, os.strerror(code), str(path)) from fault
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _storage_fault(fault: Exception) -> int | None:
+    """Return the error number of an exception that means a full or read-only disk; libraries in C++ raise no `OSError`."""
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+    if isinstance(fault, OSError) and fault.errno is not None:
+        return fault.errno if fault.errno in codes else None
+    return next((code for code in codes if os.strerror(code).lower() in str(fault).lower()), None)
 
 
 def write_text(path: Path, text: str) -> None:

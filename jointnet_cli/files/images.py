@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,10 @@ def write_jpeg(path: Path, image: NDArray[np.float32], xmp: str | None = None, c
     given: dict[str, Any] = {
         name: data for name, text in segments.items() if text and len(data := text.encode()) <= _SEGMENT
     }
+    encoded = BytesIO()  # in memory, because Pillow's encoder does not say that the disk is full
+    Image.fromarray(_quantize(image, np.uint8)).save(encoded, "JPEG", quality=95, subsampling=0, **given)
     with atomic_file(path) as temporary:
-        Image.fromarray(_quantize(image, np.uint8)).save(temporary, quality=95, subsampling=0, **given)
+        temporary.write_bytes(encoded.getbuffer())
 
 
 def write_normal_png(path: Path, normal: NDArray[np.float32], text: Mapping[str, str] | None = None) -> None:

@@ -133,6 +133,6 @@ def _write_ply(path: Path, vertices: NDArray[np.void], faces: NDArray[np.void] |
         header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
     with atomic_file(path) as temporary, temporary.open("wb") as file:
         file.write("\n".join([*header, "end_header\n"]).encode())
-        vertices.tofile(file)
+        file.write(vertices.tobytes())  # `tofile` does not say that the disk is full
         if faces is not None:
-            faces.tofile(file)
+            file.write(faces.tobytes())
