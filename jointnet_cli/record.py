@@ -81,14 +81,19 @@ def read_sidecar(path: Path) -> dict[str, Any] | None:
 
 def is_record_of(content: Mapping[str, Any], task: Request) -> bool:
     """Return whether a record is of a request: the same task, prompt, seed and input image."""
-    stated = content.get("request")
-    asked = stated if isinstance(stated, dict) else {}
-    sources = asked.get("sources")
-    path = asked.get("source") or (sources.get("image") if isinstance(sources, dict) else None)
     image = task.sources.get("image")
-    same_image = path is None if image is None else path is not None and Path(path).resolve() == image.resolve()
+    same_image = recorded_image(content) == (None if image is None else image.resolve())
     made = [content.get(name) for name in ("task", "prompt", "seed")]
     return same_image and made == [task.name, encodable(task.prompt), task.seed]
+
+
+def recorded_image(content: Mapping[str, Any]) -> Path | None:
+    """Return the absolute path of the input image that a record states; a relative one is below the working directory."""
+    request = content.get("request")
+    asked = request if isinstance(request, dict) else {}
+    sources = asked.get("sources")
+    path = asked.get("source") or (sources.get("image") if isinstance(sources, dict) else None)
+    return Path(path).resolve() if isinstance(path, str) else None
 
 
 def command(result: Result) -> str:

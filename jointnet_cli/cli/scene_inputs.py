@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from jointnet_cli.cli.console import note
 from jointnet_cli.cli.inputs import projection_of, recorded_depth, require_files, require_one_size
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.paths import OUTPUT_ENDINGS, SIDECAR
+from jointnet_cli.files.paths import OUTPUT_ENDINGS, SIDECAR, safe_name
 from jointnet_cli.modality import DepthKind
 from jointnet_cli.projection import Projection
+from jointnet_cli.record import read_sidecar, recorded_image
 from jointnet_cli.scene.exports import SceneOptions
 from jointnet_cli.task_inputs import ViewOptions
 
@@ -46,8 +48,10 @@ class SceneFiles:
         return self.record.get("prompt") or self.stem
 
 
-def find_scene(path: Path, depth: Path | None = None) -> SceneFiles:
-    """Find the files behind a name: an EXR, an image whose depth is beside it or given, or a result's `.metadata.json`.
+def find_scene(path: Path, depth: Path | None = None, out: Path = Path("outputs")) -> SceneFiles:
+    """Find the files behind a name: an EXR, an image whose depth is given, or a result's `.metadata.json`.
+
+    Depth that is not given is beside the image, or it is what `jointnet depth` made of the image in the folder `out`.
 
     Raises:
         UserError: no such file, a mesh, or an image without depth.
@@ -69,11 +73,27 @@ def find_scene(path: Path, depth: Path | None = None) -> SceneFiles:
         stem = stem.removesuffix(end)
     if depth is None and not is_exr(path):
         depth = path.with_name(f"{stem}.depth.png")
+        if not depth.is_file() and (made := _predicted(path, out)) is not None:
+            return SceneFiles(stem, path, *made)
         if not depth.is_file():
-            raise UserError(
-                f"{path} has no {depth.name} beside it", f"give --depth FILE, or run: jointnet depth {path}"
-            )
+            folder = [] if out == Path("outputs") else ["--out", str(out)]
+            lines = (shlex.join(["jointnet", verb, str(path), *folder]) for verb in ("depth", "view"))
+            message = f"{path} has no {depth.name} beside it, and {out} holds no depth of it"
+            raise UserError(message, f"give --depth FILE, or run: {' && '.join(lines)}")
     return SceneFiles(stem, path, depth or path, read_record(path) or read_record(depth or path))
+
+
+def _predicted(photo: Path, out: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the depth map of a photo in a folder of results, and its record; `None` if no record names the photo."""
+    likely = out / f"{safe_name(photo.stem)}{SIDECAR}"
+    for sidecar in dict.fromkeys([likely, *sorted(out.glob(f"*{SIDECAR}"))]):
+        record = read_sidecar(sidecar)
+        if record is None or record.get("task") != "depth" or recorded_image(record) != photo.resolve():
+            continue
+        depth = sidecar.with_name(str(record["files"].get("depth")))
+        if depth.is_file():
+            return depth, record
+    return None
 
 
 def scene_projection(files: SceneFiles, view: ViewOptions) -> Projection:

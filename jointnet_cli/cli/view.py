@@ -50,6 +50,7 @@ class SceneMapFile:
 def view(
     paths: Paths,
     *,
+    context: typer.Context,
     files: SceneMapFile,
     browse: Open = False,
     projection: ViewOptions,
@@ -72,11 +73,16 @@ def view(
         raise UserError(f"--depth belongs to one image, not to {len(paths)}", "name one image at a time")
     if scene.known_distances and len(paths) > 1:
         raise UserError("--known-distances holds the distances of one image", "name one image at a time")
+    if not scene.layers:
+        for name in ("model", "base", "device", "dtype"):
+            source = context.get_parameter_source(name)
+            if source is not None and source.name == "COMMANDLINE":
+                raise UserError(f"--{name} has no effect: no second layer is painted", "add --layers, or leave it out")
     paint = _painter(model) if scene.layers and not output.dry_run else None
     taken: dict[str, Path] = {}
 
     def make(path: Path) -> None:
-        found = find_scene(path, files.depth)
+        found = find_scene(path, files.depth, output.out)
         if (other := taken.setdefault(found.stem, path)) != path:
             raise UserError(f"its files would have the names of those of {other}", "give one of them another --out")
         _make(path, found, projection, scene, files, output, browse, paint)

@@ -152,6 +152,18 @@ def test_a_record_says_which_end_is_near_and_what_it_means(invoke: Callable[...,
     assert shown["layers"][0]["low"] == pytest.approx(expected["layers"][0]["low"], rel=1e-4)
 
 
+def test_the_depth_of_a_photo_is_found_by_its_record(invoke: Callable[..., Result]) -> None:
+    Path("made").mkdir()
+    Path("0_reef.depth.png").rename("made/x.depth.png")
+    record = {**RECORD, "task": "depth", "request": {"source": "photo.jpg"}, "files": {"depth": "x.depth.png"}}
+    Path("made/x.metadata.json").write_text(json.dumps(record))
+    ran = invoke(Path("photo.jpg").resolve(), "--out", "made")
+    assert ran.exit_code == 0 and ran.stdout.splitlines() == ["made/photo.view.html"], ran.stderr
+    assert "made/x.depth.png" in ran.stderr
+    Path("made/x.metadata.json").write_text(json.dumps({**record, "request": {"source": "other/photo.jpg"}}))
+    assert invoke("photo.jpg", "--out", "made", "--overwrite").exit_code == 2
+
+
 @pytest.mark.parametrize("to", ["exr", "png"])
 def test_a_sphere_is_refused(invoke: Callable[..., Result], to: str) -> None:
     converted("0_reef.rgbd.exr", "--to", to, "--projection", "equirectangular")
@@ -173,7 +185,13 @@ def test_a_wall_has_one_distance(invoke: Callable[..., Result]) -> None:
     ("arguments", "words"),
     [
         (["none.png"], "no file none.png"),
-        (["photo.jpg"], "photo.jpg has no photo.depth.png beside it"),
+        (["photo.jpg"], "photo.jpg has no photo.depth.png beside it, and outputs holds no depth of it"),
+        (
+            ["photo.jpg", "--out", "a b"],
+            "run: jointnet depth photo.jpg --out 'a b' && jointnet view photo.jpg --out 'a b'",
+        ),
+        (["0_reef.rgbd.exr", "--model", "diorama"], "--model has no effect"),
+        (["0_reef.rgbd.exr", "--dtype", "float32"], "--dtype has no effect"),
         (["a.glb"], "a.glb is a mesh"),
         (["0_reef.depth.png"], "is a map, not the image"),
         (["bad.metadata.json"], "is not the record of a result"),
