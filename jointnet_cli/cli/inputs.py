@@ -76,20 +76,19 @@ class InputReader:
         Raises:
             UserError: a file that is missing, or whose header is damaged.
         """
-        import numpy as np
 
-        from jointnet_cli.files.maps import header_size
+        def blank(path: Path, part: str, name: str | None, *channels: int) -> NDArray[np.float32]:
+            import numpy as np
 
-        def blank(size: tuple[int, int], *channels: int) -> NDArray[np.float32]:
-            return np.broadcast_to(np.float32(0), (*size, *channels))  # one number in memory
+            from jointnet_cli.files.maps import header_size
+
+            return np.broadcast_to(np.float32(0), (*header_size(path, part, name), *channels))  # one number in memory
 
         arrays: dict[str, Any] = {}
         if image := request.sources.get("image"):
-            arrays["image"] = blank(header_size(image, "image"), 3)
+            arrays["image"] = blank(image, "image", None, 3)
         if (files := request.files) is not None:
-            arrays["maps"] = {
-                name: blank(header_size(path, name, files.channel_of(name))) for name, path in files.paths.items()
-            }
+            arrays["maps"] = {name: blank(path, name, files.channel_of(name)) for name, path in files.paths.items()}
         return replace(request, **arrays)  # type: ignore[type-var]
 
     def _maps(self, files: MapFiles) -> dict[str, NDArray[np.float32]]:
