@@ -157,7 +157,9 @@ def _prepare(source: Source, options: ImageSourceOptions, flags: Any, run: Prepa
             print_estimate(part(build_plan(source, own, Path(folder)), own), run.json)
         return
     with progress(f"filtering {source}", run.quiet):
-        plan = open_plan(run.out, source, own, recipe)
+        plan = open_plan(
+            run.out, source, own, str(Path(recipe).absolute()) if recipe and Path(recipe).is_file() else recipe
+        )
     job = part(plan, own)
     if run.dry_run:
         print_estimate(job, run.json)
@@ -176,7 +178,10 @@ def _choose_recipe(source: Source, columns: dict[str, str], run: PrepareOptions)
     from jointnet_cli.data.sources import missing_columns, table_columns
 
     if (run.out / FOLDER).exists():
-        return read_plan(run.out / FOLDER).recipe
+        recipe = read_plan(run.out / FOLDER).recipe
+        if recipe:
+            note(f"{source}: recipe {recipe}, with which {run.out} was made", run.quiet)
+        return recipe
     found = table_columns(source)
     if found is None:
         note(f"{source}: images, no recipe", run.quiet)

@@ -306,7 +306,11 @@ def test_a_folder_keeps_the_recipe_that_was_chosen(invoke, web):
     flags = [table, "--out", "set", "--size", "16", "--allow-private-hosts", "-q", "--json"]
     assert json.loads(invoke("prepare", *flags, "-n", "2").stdout)["written"] == 2
     Path("coyo.parquet").write_bytes(b"")  # it is not read again
-    assert json.loads(invoke("prepare", *flags, "--dry-run").stdout)["images"] == 6
+    ran = invoke("prepare", *[flag for flag in flags if flag != "-q"], "--dry-run")
+    assert (json.loads(ran.stdout)["images"], ran.stderr) == (
+        6,
+        "coyo.parquet: recipe prepare/coyo, with which set was made\n",
+    )
     again = json.loads(invoke("prepare", *flags).stdout)
     assert (again["written"], again["skipped"]) == (4, 2)
     assert "was made with columns.caption = text, now None" in invoke("prepare", *flags, "--recipe", "none").stderr
