@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from accelerate.state import AcceleratorState
 from helpers.gallery import write_coyo
 from helpers.pipelines import save_judge
 from PIL import Image
@@ -132,6 +133,7 @@ def test_the_commands_of_a_page(page: str, desk: Path, tmp_path: Path, monkeypat
         if line.startswith(ELSEWHERE) or line == "jointnet train diorama/joint":
             continue
         code, said = run(line)
+        AcceleratorState._reset_state()  # a process of its own has none
         if reason := next((said for part, said in REFUSED.items() if part in line), None):
             assert code == 2 and reason in said, line
         else:
