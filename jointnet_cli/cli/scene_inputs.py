@@ -96,6 +96,13 @@ def _predicted(photo: Path, out: Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
+def had_layer(files: SceneFiles) -> bool:
+    """Return whether the sidecar beside an image says that a second layer was painted for its scene."""
+    record = read_sidecar(files.image.with_name(files.stem + SIDECAR)) or {}
+    timings = record.get("timings")
+    return isinstance(timings, dict) and "layer" in timings
+
+
 def scene_projection(files: SceneFiles, view: ViewOptions) -> Projection:
     """Return the projection by flags, else by the files.
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jointnet_cli.cli.console import exit_with, for_each, print_result, progress
+from jointnet_cli.cli.console import exit_with, for_each, note, print_result, progress
 from jointnet_cli.cli.options import ModelOptions, OutputOptions, option
-from jointnet_cli.cli.scene_inputs import SceneFiles, find_scene, read_scene, scene_projection
+from jointnet_cli.cli.scene_inputs import SceneFiles, find_scene, had_layer, read_scene, scene_projection
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import check_free
 from jointnet_cli.modality import DepthKind
@@ -90,8 +90,8 @@ def view(
     exit_with(for_each(paths, make, label=lambda path: f"{path}: " if len(paths) > 1 else ""), len(paths))
 
 
-def _painter(options: ModelOptions) -> Callable[[Scene], Scene]:
-    """Return what gives a scene its second layer.
+def _painter(options: ModelOptions) -> Callable[[Scene, int], Scene]:
+    """Return what gives a scene its second layer, from a seed.
 
     Raises:
         UserError: no such model, or one without depth.
@@ -106,7 +106,7 @@ def _painter(options: ModelOptions) -> Callable[[Scene], Scene]:
 
         return Engine.open(options.model, base=options.base, device=options.device, dtype=options.dtype, folder=folder)
 
-    return lambda scene: engine().add_layer(scene, seed=0)
+    return lambda scene, seed: engine().add_layer(scene, seed=seed)
 
 
 def _make(
@@ -117,7 +117,7 @@ def _make(
     given: SceneMapFile,
     output: OutputOptions,
     browse: bool,
-    paint: Callable[[Scene], Scene] | None,
+    paint: Callable[[Scene, int], Scene] | None,
 ) -> None:
     """Write what is wanted of one image, and print the paths."""
     names = {key: output.out / name for key, name in scene.files(files.stem).items()}
@@ -131,7 +131,13 @@ def _make(
     if not output.dry_run:
         with progress(files.title, output.quiet):
             made = read_scene(files, seen, scene, given.depth_kind, given.channel, quiet=output.quiet)
-            made = paint(made) if paint else made
+            if paint:
+                made = paint(made, int(files.record.get("seed", 0)))
+            elif had_layer(files):
+                note(
+                    f"{path} had a second layer, which its files do not hold: add --layers to paint it again",
+                    output.quiet,
+                )
             output.out.mkdir(parents=True, exist_ok=True)
             record = files.record if output.metadata and files.record else None
             write_exports(made, names, scene, title=files.title, record=record)

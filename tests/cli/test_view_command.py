@@ -152,6 +152,14 @@ def test_a_record_says_which_end_is_near_and_what_it_means(invoke: Callable[...,
     assert shown["layers"][0]["low"] == pytest.approx(expected["layers"][0]["low"], rel=1e-4)
 
 
+def test_a_second_layer_that_is_lost_is_noted(invoke: Callable[..., Result]) -> None:
+    assert "second layer" not in invoke("0_reef.rgbd.exr").stderr
+    record = json.loads(Path("0_reef.metadata.json").read_text())
+    Path("0_reef.metadata.json").write_text(json.dumps({**record, "timings": {"denoise": 1.0, "layer": 2.0}}))
+    for name in ("0_reef.rgbd.exr", "0_reef.image.png", "0_reef.metadata.json"):
+        assert "add --layers to paint it again" in invoke(name, "--overwrite").stderr
+
+
 def test_the_depth_of_a_photo_is_found_by_its_record(invoke: Callable[..., Result]) -> None:
     Path("made").mkdir()
     Path("0_reef.depth.png").rename("made/x.depth.png")
