@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -57,6 +57,9 @@ SEED = Param(
     le=2**64 - 1,
     env=True,
     panel=PROMPT_PANEL,
+)
+_PHOTO_SEED = replace(
+    SEED, help="Seed of every photo. The same photo gives the same bytes, whatever other photos there are."
 )
 _MAX_SIDE = _Pixels(
     "Longer side to work at, in tiles where needed; the result has the photo's size in any case.",
@@ -175,7 +178,7 @@ class Depth(Request):
     max_side: Annotated[int | None, _MAX_SIDE] = None
     """Longer side at which the model works, pixels; `None` takes about the model's own area. Larger ones are tiled."""
     prompt: Annotated[str, Param("What the photos show, if known.", "TEXT", panel=PROMPT_PANEL, shown=False)] = ""
-    seed: Annotated[int, SEED] = 0
+    seed: Annotated[int, _PHOTO_SEED] = 0
     sampling: Sampling = field(default_factory=Sampling)
     image: Array = _LATER
     """(H, W, 3) sRGB in [0, 1], any size."""

@@ -124,6 +124,8 @@ def _with_stdin(names: Iterable[str]) -> Iterable[str]:
 
 def _expand(name: str) -> list[Path]:
     path = Path(name)
+    if any(len(os.fsencode(part)) > 255 for part in path.parts):
+        raise UserError(f"no file {name[:40]}…", "a name of a file has at most 255 bytes")
     # A file whose own name holds brackets is that file, not a pattern.
     if path.is_file():
         return [path]

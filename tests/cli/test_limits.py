@@ -82,6 +82,11 @@ def test_values_are_refused_before_a_model_is_loaded(invoke, flags, message):
     assert not Path("outputs").exists()
 
 
+def test_photos_of_impossible_names_are_refused(invoke):
+    ran = invoke("depth", "x" * 300 + ".png")
+    assert ran.exit_code == 2 and "at most 255 bytes" in ran.stderr
+
+
 def test_columns_are_refused_alike(invoke):
     for column, value in (("steps", 100000), ("seed", 10**20), ("guidance", "inf"), ("depth", "a" * 300)):
         Path("rows.jsonl").write_text(json.dumps({"prompt": "sea", column: value}))
