@@ -30,11 +30,11 @@ _COPIES = 6
 _FEATURES = 30
 """Feature maps of a UNet's first width that one pass holds at once, per latent pixel: skips and temporary tensors."""
 
-_TILE_AREA = {"cpu": 4096}
-_TILE_AREA_ELSEWHERE = 65536
+_TILE_AREA = 4096
 _DECODER_AREA = 8192
 _DECODER_COLUMNS = 60
-"""Latent pixels of one decoded strip, and its least columns; see `jointnet_cli.model.vae`."""
+"""Latent pixels of one batch of tiles and of one decoded strip, and the strip's least columns: `jointnet_cli.sampling.tiles`,
+`jointnet_cli.model.vae`."""
 
 _OPERATIONS = 0.25
 """Multiplications per parameter and latent pixel of a UNet, of which most run at lower resolutions."""
@@ -50,7 +50,7 @@ class Estimate:
     bytes: int
     """Memory of the process; with a GPU without what lies there."""
     device_bytes: int
-    """Memory of the GPU."""
+    """Memory of the GPU, at the smallest batch of tiles."""
     seconds: float | None
     """`None` where the model's weights are not on this machine."""
 
@@ -89,7 +89,8 @@ def estimate(
     area = layout.height * layout.width
     whole = layout.single or layout.whole_image_until > 0
     tile = area if layout.single else min(area, layout.window[0] * layout.window[1])
-    at_once = tile * (tile_batch or max(1, _TILE_AREA.get(device, _TILE_AREA_ELSEWHERE) // tile))
+    # A batch that does not fit into a GPU is halved, down to one tile.
+    at_once = tile * (1 if device == "cuda" else tile_batch or max(1, _TILE_AREA // tile))
     tiles = 1 if layout.single else math.ceil(layout.height / layout.stride) * math.ceil(layout.width / layout.stride)
     passed = max(min(at_once, tiles * tile), area if whole else 0) * branches * (2 if guided else 1)
     unet = read_json(folder.path / "unet" / "config.json", "block_out_channels")
