@@ -20,7 +20,7 @@ from jointnet_cli.names import keep_apart, result_name
 from jointnet_cli.progress import PHASES, Timer
 from jointnet_cli.record import is_record_of, read_sidecar
 from jointnet_cli.results import Result, ResultFiles
-from jointnet_cli.sampling.memory import Estimate, estimate, gigabytes, guess_device, require_memory
+from jointnet_cli.sampling.memory import ResourceEstimate, estimate, gigabytes, guess_device, require_memory
 from jointnet_cli.sampling.presets import resolve
 from jointnet_cli.scene.exports import SceneOptions
 from jointnet_cli.tasks import Depth, Request
@@ -174,7 +174,7 @@ def _check_inputs(items: Sequence[Item], folder: ModelFolder, model: ModelOption
 
 def _needs(
     item: Item, folder: ModelFolder, model: ModelOptions, scene: SceneOptions
-) -> tuple[dict[str, int], Estimate]:
+) -> tuple[dict[str, int], ResourceEstimate]:
     """Return the pixels of the result, and what it takes to make it.
 
     Raises:
@@ -203,7 +203,7 @@ def _needs(
 
 
 def _print_plan(
-    item: Item, files: dict[str, Path], size: dict[str, int], needed: Estimate, output: ResultOptions
+    item: Item, files: dict[str, Path], size: dict[str, int], needed: ResourceEstimate, output: ResultOptions
 ) -> None:
     names = {key: str(path) for key, path in files.items()}
     if output.json:

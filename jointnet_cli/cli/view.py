@@ -19,7 +19,7 @@ from jointnet_cli.files.paths import check_free
 from jointnet_cli.modality import DepthKind
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.params import INPUT_PANEL, OUTPUT_PANEL, Param
-from jointnet_cli.sampling.memory import SCENE_PIXEL, Estimate, require_memory
+from jointnet_cli.sampling.memory import SCENE_PIXEL, ResourceEstimate, require_memory
 from jointnet_cli.scene.exports import SceneOptions, write_exports
 from jointnet_cli.task_inputs import CHANNEL, DEPTH_KIND, ViewOptions
 
@@ -125,7 +125,7 @@ def _make(
     from jointnet_cli.files.maps import header_size
 
     height, width = max((header_size(each) for each in {files.image, files.depth}), key=math.prod)
-    needed = Estimate(height * width * SCENE_PIXEL, 0, None)
+    needed = ResourceEstimate(height * width * SCENE_PIXEL, 0, None)
     require_memory(needed, f"a scene of {width} x {height} pixels", "resize the image and its depth")
     seen = scene_projection(files, projection)
     if not output.dry_run:

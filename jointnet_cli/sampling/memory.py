@@ -44,7 +44,7 @@ _SPEED = {"cpu": 1e10, "cuda": 2e13, "mps": 2e12}
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ResourceEstimate:
     """What one result needs."""
 
     bytes: int
@@ -67,8 +67,8 @@ def estimate(
     members: int = 1,
     tile_batch: int | None = None,
     scene: bool = False,
-) -> Estimate:
-    """Estimate one result.
+) -> ResourceEstimate:
+    """ResourceEstimate one result.
 
     Args:
         folder: of the model.
@@ -106,7 +106,7 @@ def estimate(
     computing = weights + max(network, decoder) + area * branches * 64
     on_gpu = device == "cuda"
     seen = tiles * tile + (area if whole and not layout.single else 0)
-    return Estimate(
+    return ResourceEstimate(
         _PROCESS + arrays + (weights if on_gpu else computing),
         computing if on_gpu else 0,
         _seconds(folder, seen, area, device, steps * (1 + guided) * members),
@@ -130,7 +130,7 @@ def _seconds(folder: ModelFolder, seen: int, area: int, device: str, passes: int
     return operations / (_SPEED[device] * cores)
 
 
-def require_memory(needed: Estimate, what: str, hint: str) -> None:
+def require_memory(needed: ResourceEstimate, what: str, hint: str) -> None:
     """Refuse what this machine cannot hold.
 
     Raises:

@@ -9,12 +9,12 @@ import pytest
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.folder import EMBEDDED, read_folder
 from jointnet_cli.sampling.layout import single_tile, tiled
-from jointnet_cli.sampling.memory import Estimate, estimate, gigabytes, memory_limit, require_memory
+from jointnet_cli.sampling.memory import ResourceEstimate, estimate, gigabytes, memory_limit, require_memory
 
 FOLDER = read_folder(EMBEDDED)
 
 
-def needed(side: int, **changes: object) -> Estimate:
+def needed(side: int, **changes: object) -> ResourceEstimate:
     settings = {"device": "cpu", "half": False, "steps": 1, "guided": True, **changes}
     return estimate(FOLDER, single_tile(side // 8, side // 8), (side, side), **settings)  # type: ignore[arg-type]
 
@@ -81,9 +81,9 @@ def test_the_limit_is_the_least_that_holds(tmp_path: Path, files: dict[str, str]
 def test_what_does_not_fit_is_refused_with_both_numbers() -> None:
     limit = memory_limit()
     assert limit is not None
-    require_memory(Estimate(limit, 0, None), "this", "")
+    require_memory(ResourceEstimate(limit, 0, None), "this", "")
     with pytest.raises(UserError) as caught:
-        require_memory(Estimate(limit + 1, 0, None), "an image", "fewer pixels")
+        require_memory(ResourceEstimate(limit + 1, 0, None), "an image", "fewer pixels")
     assert (
         str(caught.value)
         == f"an image needs about {gigabytes(limit + 1)} of memory; the limit here is {gigabytes(limit)}"
