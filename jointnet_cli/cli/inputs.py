@@ -74,7 +74,7 @@ class InputReader:
         """Return the request with arrays of the right sizes and no contents, from the headers of its files.
 
         Raises:
-            UserError: a file that is missing, or whose header is damaged.
+            UserError: a file that is missing, or whose header is damaged; a setting for a file that is not given.
         """
 
         def blank(path: Path, part: str, name: str | None, *channels: int) -> NDArray[np.float32]:
@@ -88,6 +88,7 @@ class InputReader:
         if image := request.sources.get("image"):
             arrays["image"] = blank(image, "image", None, 3)
         if (files := request.files) is not None:
+            _ = files.settings  # refuses what has no effect
             arrays["maps"] = {name: blank(path, name, files.channel_of(name)) for name, path in files.paths.items()}
         return replace(request, **arrays)  # type: ignore[type-var]
 
