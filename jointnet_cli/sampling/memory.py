@@ -68,7 +68,7 @@ def estimate(
     tile_batch: int | None = None,
     scene: bool = False,
 ) -> ResourceEstimate:
-    """ResourceEstimate one result.
+    """Estimate one result.
 
     Args:
         folder: of the model.
