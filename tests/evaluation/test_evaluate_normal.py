@@ -137,7 +137,7 @@ def test_a_folder_of_normals_and_what_is_assumed_of_depth(tmp_path: Path) -> Non
 def test_mistakes_are_said(tmp_path: Path, evaluation_shards: Path, tiny_folder: Callable[[str], Path]) -> None:
     shards = ("--shards", str(evaluation_shards), "--out", str(tmp_path / "out"))
     for arguments, words in {
-        (): "one ground truth",
+        (): "no ground truth",
         (*shards, "--method", f"jointnet:{tiny_folder('masked')}"): "no normal branch",
         (*shards, "--method", "constant"): "unknown method kind 'constant'",
         (*shards, "--method", "from-depth:nowhere"): "nowhere",

@@ -50,10 +50,10 @@ def test_a_method_overrides_settings() -> None:
     assert found.sampling == Sampling(steps=4, guidance=3.0, scheduler="ddim")
     assert (found.ensemble, found.strength) == (2, 0.5)
     assert settings.override("") == settings
-    with pytest.raises(UserError, match="steps '0': "):
+    with pytest.raises(UserError, match="steps must be at least 1, got '0'"):
         settings.override("steps=0")
     with pytest.raises(UserError, match="unknown setting 'step'") as fault:
         settings.override("step=4")
     assert fault.value.hint == "did you mean steps?"
-    with pytest.raises(UserError, match="steps 'many': "):
+    with pytest.raises(UserError, match="steps must be a whole number, got 'many'"):
         settings.override("steps=many")
