@@ -145,4 +145,4 @@ def test_mistakes_are_said(tmp_path: Path, evaluation_shards: Path, tiny_folder:
         result = evaluate(*arguments)
         assert result.exit_code == 2 and words in result.stderr, result.stderr
     bare = tables.evaluate("normal")
-    assert "one ground truth" in bare.stderr, "a command with defaults for all runs without words too"
+    assert "no ground truth" in bare.stderr, "a command with defaults for all runs without words too"
