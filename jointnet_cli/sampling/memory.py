@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from shutil import which
 
@@ -83,9 +84,7 @@ def estimate(
         scene: whether a mesh or another export is made.
     """
     branches, number = len(folder.branches), 2 if half else 4
-    weights = sum(
-        path.stat().st_size for place in folder.networks if (found := find_weights(place)) for path in found.files
-    )
+    weights = sum(map(_weight_bytes, folder.networks))
     area = layout.height * layout.width
     whole = layout.single or layout.whole_image_until > 0
     tile = area if layout.single else min(area, layout.window[0] * layout.window[1])
@@ -93,13 +92,11 @@ def estimate(
     at_once = tile * (1 if device == "cuda" else tile_batch or max(1, _TILE_AREA // tile))
     tiles = 1 if layout.single else math.ceil(layout.height / layout.stride) * math.ceil(layout.width / layout.stride)
     passed = max(min(at_once, tiles * tile), area if whole else 0) * branches * (2 if guided else 1)
-    unet = read_json(folder.path / "unet" / "config.json", "block_out_channels")
-    network = passed * unet["block_out_channels"][0] * number * _FEATURES
+    network = passed * _first_width(folder.path / "unet") * number * _FEATURES
     decoder = 0
     if folder.family.has_vae:
-        vae = read_json(folder.base / "vae" / "config.json", "block_out_channels")
         strip = area * branches if area <= _DECODER_AREA else max(_DECODER_AREA, _DECODER_COLUMNS * layout.height)
-        decoder = strip * folder.factor**2 * vae["block_out_channels"][0] * number * _COPIES
+        decoder = strip * folder.factor**2 * _first_width(folder.base / "vae") * number * _COPIES
     pixels = size[0] * size[1]
     arrays = pixels * (3 + 2 * (branches - 1)) * _PIXEL + members * area * folder.factor**2 * 4 * branches
     arrays += pixels * SCENE_PIXEL if scene else 0
@@ -122,12 +119,36 @@ def _seconds(folder: ModelFolder, seen: int, area: int, device: str, passes: int
         networks.append((folder.base / "vae", pixels // 2))
     operations = 0.0
     for place, positions in networks:
-        weights = find_weights(place)
-        if weights is None or weights.files[0].suffix != ".safetensors":  # others would have to be read whole
+        if (parameters := _parameters(place)) is None:
             return None
-        operations += sum(map(count_parameters, weights.files)) * positions * _OPERATIONS
+        operations += parameters * positions * _OPERATIONS
     cores = len(os.sched_getaffinity(0)) if device == "cpu" and hasattr(os, "sched_getaffinity") else 1
     return operations / (_SPEED[device] * cores)
+
+
+# A batch asks the same of one model and one machine for every item.
+
+
+@cache
+def _weight_bytes(place: Path) -> int:
+    """Return the bytes of a network's weights; 0 where they are not on this machine."""
+    found = find_weights(place)
+    return sum(path.stat().st_size for path in found.files) if found else 0
+
+
+@cache
+def _parameters(place: Path) -> int | None:
+    """Return the parameters of a network; `None` where only reading its weights whole would tell."""
+    found = find_weights(place)
+    if found is None or found.files[0].suffix != ".safetensors":
+        return None
+    return sum(map(count_parameters, found.files))
+
+
+@cache
+def _first_width(place: Path) -> int:
+    """Return the channels of a network's first level."""
+    return int(read_json(place / "config.json", "block_out_channels")["block_out_channels"][0])
 
 
 def require_memory(needed: ResourceEstimate, what: str, hint: str) -> None:
@@ -147,6 +168,7 @@ def require_memory(needed: ResourceEstimate, what: str, hint: str) -> None:
         )
 
 
+@cache
 def memory_limit(root: Path = Path("/")) -> int | None:
     """Return the bytes of memory that this process can have: of the machine, its control groups and its resource limits.
 
@@ -190,6 +212,7 @@ def _cgroup_limit(root: Path) -> int | None:
     return min(limits, default=None)
 
 
+@cache
 def gpu_memory() -> int | None:
     """Return the bytes of the largest NVIDIA GPU; `None` if `nvidia-smi` does not tell."""
     if (program := which("nvidia-smi")) is None:
