@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
+from jointnet_cli.cli import app
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.commands.resources import measure
+from jointnet_cli.evaluation.commands.resources import measure, quick_commands
 
 pytestmark = pytest.mark.slow
 
@@ -27,3 +30,10 @@ def test_a_command_by_phases(tiny_folder: Callable[[str], Path], tmp_path: Path)
 def test_a_failure_is_passed_on() -> None:
     with pytest.raises(UserError, match=r"(?s)doctor --no-such-flag failed: .*has no flag --no-such-flag"):
         measure(["doctor", "--no-such-flag"])
+
+
+def test_every_command_is_accepted(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "0.image.png")
+    commands = quick_commands(str(tmp_path), "diorama", 256)
+    for name in ("generate", "depth", "panorama", "prepare"):
+        assert CliRunner().invoke(app, [*commands[name], "--dry-run"]).exit_code == 0, name

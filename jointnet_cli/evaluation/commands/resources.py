@@ -69,16 +69,7 @@ class ResourcesCommand:
         """
         report = {}
         with tempfile.TemporaryDirectory() as folder, watch("commands") as progress:
-            made = ["--out", folder, "--model", self.model, "--json", "--quiet"]
-            image, shards = str(Path(folder, "*.image.png")), str(Path(folder, "shards"))
-            commands = {
-                "help": ["--help"],
-                "doctor": ["doctor", "--model", self.model],
-                "generate": ["generate", PROMPT, *made],
-                "depth": ["depth", image, *made],
-                "panorama": ["panorama", "ocean reef", "--width", str(self.width), *made],
-                "prepare": ["prepare", "--count", "32", "--workers", "1", "--out", shards, "--quiet"],
-            }
+            commands = quick_commands(folder, self.model, self.width)
             for number, (name, arguments) in enumerate(commands.items()):
                 usage = measure(arguments)
                 report[name] = {
@@ -92,6 +83,20 @@ class ResourcesCommand:
         machine = f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads"
         print(to_json({"machine": machine, "model": self.model, "commands": report}, indent=2))
         return 0
+
+
+def quick_commands(folder: str, model: str, width: int) -> dict[str, list[str]]:
+    """Return the arguments of every command that is measured, by its name. They write into a folder."""
+    made = ["--out", folder, "--model", model, "--json", "--quiet"]
+    image, shards = str(Path(folder, "*.image.png")), str(Path(folder, "shards"))
+    return {
+        "help": ["--help"],
+        "doctor": ["doctor", "--model", model],
+        "generate": ["generate", PROMPT, *made],
+        "depth": ["depth", image, *made],
+        "panorama": ["panorama", "ocean reef", "--width", str(width), *made],
+        "prepare": ["prepare", "worlds", "--count", "32", "--workers", "1", "--out", shards, "--quiet"],
+    }
 
 
 @dataclass(frozen=True)
