@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from string import Formatter
@@ -55,7 +56,6 @@ def check_template(template: str) -> None:
 def result_name(request: Request, index: int, template: str | None = None, *, model: str = "") -> str:
     """Return the name of a result, safe for file systems; `template` is one that `check_template` accepts."""
     image = request.sources.get("image")
-    by_photo = request.named_after_photo and image is not None
     values = {
         "index": index,
         "seed": request.seed,
@@ -65,7 +65,18 @@ def result_name(request: Request, index: int, template: str | None = None, *, mo
         "task": request.name,
         "model": slug(model),
     }
-    return safe_name((template or (PHOTO_TEMPLATE if by_photo else PROMPT_TEMPLATE)).format(**values))
+    return safe_name((template or _default_template(request)).format(**values))
+
+
+def _default_template(request: Request) -> str:
+    by_photo = request.named_after_photo and "image" in request.sources
+    return PHOTO_TEMPLATE if by_photo else PROMPT_TEMPLATE
+
+
+def are_distinct(request: Request, rows: int, template: str | None = None) -> bool:
+    """Return whether the names of a batch need no comparison: they begin with the index, or in a single row with the seed."""
+    begin = re.match(r"\{(index|seed)(:0?\d*)?\}(?![\d{])", template or _default_template(request))
+    return begin is not None and (begin[1] == "index" or rows == 1)
 
 
 def keep_apart(requests: Sequence[Request], names: Sequence[str], owned: Callable[[str, Request], bool]) -> list[str]:

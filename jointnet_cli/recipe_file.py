@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -71,8 +72,8 @@ def require_command(command: str, name: str, values: Mapping[str, Any]) -> None:
     owner = "train" if TRAINING & values.keys() else "prepare"
     if values and owner != command:
         purpose = f": {values['description']}" if values.get("description") else ""
-        flag = "" if owner == "train" else "--recipe "
-        hint = f"jointnet {owner} {flag}{name} --dry-run"
+        show = shlex.join(["jointnet", "recipe", "show", name])
+        hint = f"{show} prints it; jointnet recipe list shows the recipes of `jointnet {command}`"
         raise UserError(f"{name} is a recipe of `jointnet {owner}`{purpose}", hint=hint)
 
 

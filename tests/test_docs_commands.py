@@ -81,28 +81,16 @@ def commands(page: Path) -> list[str]:
 
 @pytest.fixture(scope="session")
 def desk(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[str], Path]) -> Path:
-    """What a user has: photos, masks, maps, results, a few worlds, and a tiny model by the name of the embedded one."""
+    """What a user has: a few worlds, a table of images, trained models, and a tiny model by the name of the embedded one."""
     desk = tmp_path_factory.mktemp("desk")
     (desk / "tiny").symlink_to(tiny_folder("whole"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(desk)
         for line in (
-            "jointnet generate reef --steps 1 --out made",
             "jointnet prepare worlds --count 4 --size 32 --out shards/worlds",
             "jointnet prepare worlds --count 4 --size 32 --evaluation --out shards/evaluation",
         ):
             run(line)
-    for name in ("reef.rgbdn.exr", "photo.exr", "map.exr"):
-        shutil.copy(desk / "made/00000_0_reef.rgbdn.exr", desk / name)
-    shutil.copy(desk / "made/00000_0_reef.depth.png", desk / "beach.depth.png")
-    (desk / "holiday").mkdir()
-    with Image.open(desk / "made/00000_0_reef.image.png") as image:
-        for name in ("photo.jpg", "holiday/hills.jpg", "beach.png"):
-            image.save(desk / name)
-    shutil.rmtree(desk / "made")
-    mask = Image.new("L", (32, 32))
-    mask.paste(255, (8, 8, 20, 20))
-    mask.save(desk / "mask.png")
     save_judge(desk / "runs/judge")
     (desk / "runs/mine").mkdir()
     (desk / "runs/mine/model").symlink_to(tiny_folder("whole"))

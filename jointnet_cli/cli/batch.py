@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.cli.console import exit_with, for_each, note, phase_progress, print_result, stderr
-from jointnet_cli.cli.inputs import require_files
+from jointnet_cli.cli.inputs import InputReader, require_files
 from jointnet_cli.cli.options import ModelOptions, ResultOptions
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import SIDECAR, check_free
 from jointnet_cli.files.text import to_json
 from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.model.hub import find_model
-from jointnet_cli.names import keep_apart, result_name
+from jointnet_cli.names import are_distinct, keep_apart, result_name
 from jointnet_cli.progress import PHASES, Timer
 from jointnet_cli.record import is_record_of, read_sidecar
 from jointnet_cli.results import Result, ResultFiles
@@ -38,12 +38,17 @@ class Item:
     """Running number in the batch."""
     request: Request
     """What is asked for, without the contents of its files."""
-    outline: Callable[[], Request]
-    """Returns the request with the sizes of its files, from their headers."""
-    load: Callable[[], Request]
-    """Returns the request with the contents of its files; it runs only when the item's turn has come."""
+    inputs: InputReader
     independent: bool = False
     """Whether its inputs are its own, so that its fault says nothing of the other items."""
+
+    def outline(self) -> Request:
+        """Return the request with the sizes of its files, from their headers."""
+        return self.inputs.outline(self.request)
+
+    def load(self) -> Request:
+        """Return the request with the contents of its files."""
+        return self.inputs.load(self.request)
 
     def record(self) -> dict[str, Any]:
         """Return the head of its JSON line."""
@@ -52,33 +57,60 @@ class Item:
         return {"prompt": self.request.prompt, "seed": self.request.seed, **source}
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Items that are made when they are iterated over: a batch may have millions."""
+
+    first: Sequence[Item]
+    """The first item of every row."""
+    count: int = 1
+    """Items of a row, which differ in nothing but their seeds."""
+
+    def __len__(self) -> int:
+        return len(self.first) * self.count
+
+    def __iter__(self) -> Iterator[Item]:
+        for item in self.first:
+            for repeat in range(self.count):
+                request = replace(item.request, seed=item.request.seed + repeat)  # type: ignore[type-var]
+                yield replace(item, index=item.index + repeat, request=request)
+
+
 def plan_files(
-    items: Sequence[Item], folder: ModelFolder, model: str, output: ResultOptions, scene: SceneOptions
-) -> list[ResultFiles]:
-    """Return the files that each result will be; no two results share a name."""
+    batch: Batch, folder: ModelFolder, model: str, output: ResultOptions, scene: SceneOptions
+) -> Callable[[Item], ResultFiles]:
+    """Return the function that plans the files of an item; no two results share a name."""
     maps = folder.branches[1:]
+
+    def own_name(item: Item) -> str:
+        return result_name(item.request, item.index, output.name, model=model)
 
     def owned(name: str, request: Request) -> bool:
         made = read_sidecar(output.out / f"{name}{SIDECAR}")
         return made is not None and is_record_of(made, request)
 
-    requests = [item.request for item in items]
-    names = [result_name(item.request, item.index, output.name, model=model) for item in items]
-    return [
-        ResultFiles.plan(
+    renamed: dict[int, str] = {}
+    if not are_distinct(batch.first[0].request, len(batch.first), output.name):
+        items = list(batch)
+        names = keep_apart([item.request for item in items], [own_name(item) for item in items], owned)
+        renamed = {item.index: name for item, name in zip(items, names, strict=True)}
+
+    def plan(item: Item) -> ResultFiles:
+        request = item.request
+        return ResultFiles.plan(
             output.out,
             request.name,
-            name,
+            renamed.get(item.index) or own_name(item),
             maps,
             uncertain=maps if request.is_uncertain else [],
             scene=scene.of_result(panorama=request.is_panorama),
             metadata=output.metadata,
         )
-        for request, name in zip(requests, keep_apart(requests, names, owned), strict=True)
-    ]
+
+    return plan
 
 
-def run_batch(items: Sequence[Item], model: ModelOptions, output: ResultOptions, scene: SceneOptions) -> None:
+def run_batch(batch: Batch, model: ModelOptions, output: ResultOptions, scene: SceneOptions) -> None:
     """Make every item and print its files, or with `--dry-run` print the plan. A failed item does not stop the rest.
 
     Raises:
@@ -87,28 +119,30 @@ def run_batch(items: Sequence[Item], model: ModelOptions, output: ResultOptions,
         typer.Exit: code 1 if items failed, 2 if every one failed by inputs of its own.
     """
     folder = find_model(model.model, model.base, weights=not output.dry_run)
-    _check_schedulers(items)
-    _check_scene(items, folder, scene)
-    work = list(zip(items, plan_files(items, folder, model.model, output, scene), strict=True))
+    _check_schedulers(batch.first)
+    _check_scene(batch, folder, scene)
+    files_of = plan_files(batch, folder, model.model, output, scene)
+    replaces = output.overwrite or output.skip_existing
     if output.skip_existing:
-        work = [(item, files) for item, files in work if not files.complete(item.request)]
-        note(f"{len(items) - len(work)} of {len(items)} exist already", output.quiet)
-        items = [item for item, _ in work]
-    check_free((path for _, files in work for path in files.all), output.overwrite or output.skip_existing)
-    if not work:
+        missing = Batch([item for item in batch if not files_of(item).complete(item.request)])
+        note(f"{len(batch) - len(missing)} of {len(batch)} exist already", output.quiet)
+        batch = missing
+    if not batch:
         return
     if output.dry_run:
 
-        def plan(item: Item, files: ResultFiles) -> None:
+        def plan(item: Item) -> None:
+            files = files_of(item)
+            check_free(files.all, replaces)
             needs = _needs(item, folder, model, scene)
             if not isinstance(item.request, Depth):  # photos may be many
                 item.load()
             _print_plan(item, files.paths, *needs, output)
 
-        faults = _run_each(work, plan)
-        exit_with(faults, len(work))
+        exit_with(_run_each(batch, plan), len(batch))
         return
-    _check_inputs(items, folder, model, scene)
+    check_free((path for item in batch for path in files_of(item).all), replaces)
+    _check_inputs(batch.first, folder, model, scene)
 
     started = time.monotonic()
     with phase_progress(model.model, output.quiet) as show, (loading := Timer(show)).phase("load"):
@@ -117,20 +151,21 @@ def run_batch(items: Sequence[Item], model: ModelOptions, output: ResultOptions,
         engine = Engine.open(model.model, base=model.base, device=model.device, dtype=model.dtype, folder=folder)
     said: set[str] = set()
     faults = _run_each(
-        work, lambda item, files: _make(engine, item, files, len(items), model, output, scene, said, loading.seconds)
+        batch,
+        lambda item: _make(engine, item, files_of(item), len(batch), model, output, scene, said, loading.seconds),
     )
-    note(f"{len(items) - len(faults)} of {len(items)} done in {time.monotonic() - started:.1f} s", output.quiet)
-    exit_with(faults, len(items))
+    note(f"{len(batch) - len(faults)} of {len(batch)} done in {time.monotonic() - started:.1f} s", output.quiet)
+    exit_with(faults, len(batch))
 
 
-def _run_each(work: Sequence[tuple[Item, ResultFiles]], do: Callable[[Item, ResultFiles], None]) -> list[Exception]:
+def _run_each(items: Iterable[Item], do: Callable[[Item], None]) -> list[Exception]:
     """Do something with one item after the other; return the faults of items' own inputs, which do not stop the others."""
     return for_each(
-        work,
-        lambda one: do(*one),
-        label=lambda one: f"item {one[0].index} ({one[0].request.sources.get('image') or one[0].request.prompt}): ",
+        items,
+        do,
+        label=lambda item: f"item {item.index} ({item.request.sources.get('image') or item.request.prompt}): ",
         # Where only prompts and seeds differ, what the model refuses once it refuses always.
-        stops=lambda fault, one: isinstance(fault, UserError) and not one[0].independent,
+        stops=lambda fault, item: isinstance(fault, UserError) and not item.independent,
     )
 
 
@@ -143,13 +178,13 @@ def _check_schedulers(items: Sequence[Item]) -> None:
             check_scheduler(name)
 
 
-def _check_scene(items: Sequence[Item], folder: ModelFolder, scene: SceneOptions) -> None:
+def _check_scene(batch: Batch, folder: ModelFolder, scene: SceneOptions) -> None:
     """Refuse exports without a depth branch, and known distances of one image for several results.
 
     Raises:
         UserError: these.
     """
-    scene.refuse_unused([scene.of_result(panorama=item.request.is_panorama) for item in items])
+    scene.refuse_unused([scene.of_result(panorama=item.request.is_panorama) for item in batch.first])
     if scene.files("") and "depth" not in folder.branches:
         raise UserError(
             "the model has no depth branch, which meshes, viewers, stereo images and clips need",
@@ -157,17 +192,35 @@ def _check_scene(items: Sequence[Item], folder: ModelFolder, scene: SceneOptions
         )
     if scene.known_distances:
         require_files({"known_distances": scene.known_distances}, "--known-distances")
-        if len(items) > 1:
+        if len(batch) > 1:
             raise UserError(
-                "--known-distances holds the distances of one image", f"make one result at a time, not {len(items)}"
+                "--known-distances holds the distances of one image", f"make one result at a time, not {len(batch)}"
             )
 
 
 def _check_inputs(items: Sequence[Item], folder: ModelFolder, model: ModelOptions, scene: SceneOptions) -> None:
-    """Refuse before a model is loaded: sizes and memory, and inputs that all items share."""
+    """Refuse before a model is loaded: sizes and memory, inputs that all items share, and a batch without a usable input.
+
+    Raises:
+        UserError: an input of all items.
+        typer.Exit: code 2, with a line for every item, if the inputs of each are its own and all are refused.
+    """
+
+    def check(item: Item) -> None:
+        _needs(item, folder, model, scene)
+
+    def is_usable(item: Item) -> bool:
+        try:
+            check(item)
+        except UserError:
+            return False
+        return True
+
     for item in items:
-        if not item.request.sources or not item.independent or len(items) == 1:
-            _needs(item, folder, model, scene)
+        if not (item.request.sources and item.independent):
+            check(item)
+    if all(item.independent for item in items) and not any(map(is_usable, items)):
+        exit_with(_run_each(items, check), len(items))
     if items[0].request.sources and not items[0].independent:
         items[0].load().layout(folder)
 
@@ -252,8 +305,9 @@ def _make(
             files.write_scene(result, _add_layer(engine, scene, result) if options.layers else scene)
         files.write_record(result)
     if not stderr().is_terminal:
-        phases = ", ".join(f"{PHASES[phase]} {seconds:.1f}" for phase, seconds in result.timings.items())
-        note(f"{title}: {sum(result.timings.values()):.1f} s ({phases})", output.quiet)
+        timings = result.timings
+        phases = ", ".join(f"{PHASES[phase]} {timings[phase]:.1f}" for phase in PHASES if phase in timings)
+        note(f"{title}: {sum(timings.values()):.1f} s ({phases})", output.quiet)
     names = {key: str(path) for key, path in files.paths.items()}
     line = {**item.record(), "seconds": round(result.seconds, 3), "files": names}
     print_result(line, files.paths.values(), output.json)

@@ -90,7 +90,7 @@ def report_error(fault: BaseException, prefix: str = "") -> None:
 
 
 def for_each(
-    things: Sequence[T],
+    things: Iterable[T],
     work: Callable[[T], None],
     *,
     label: Callable[[T], str],

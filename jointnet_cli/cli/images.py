@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from itertools import count
 from typing import Annotated, TypeVar
 
 import typer
 
-from jointnet_cli.cli.batch import Item, run_batch
+from jointnet_cli.cli.batch import Batch, Item, run_batch
 from jointnet_cli.cli.console import note
 from jointnet_cli.cli.inputs import InputReader, projection_of, require_files, stated_panorama
 from jointnet_cli.cli.options import BatchOptions, ModelOptions, ResultOptions
@@ -56,18 +56,15 @@ def _predict(
     if left_out := len(named) - len(found):
         note(f"left out: {left_out} maps and previews of earlier runs", output.quiet)
     requests = [replace(request, source=photo) for photo in found]
-    items = [
-        Item(index, own, partial(inputs.outline, own), partial(inputs.load, own), independent=True)
-        for index, own in enumerate(requests)
-    ]
-    run_batch(items, model, output, scene)
+    items = [Item(index, own, inputs, independent=True) for index, own in enumerate(requests)]
+    run_batch(Batch(items), model, output, scene)
 
 
 _predict.__name__, _predict.__doc__ = Depth.name, Depth.__doc__
 
 
-def list_items(request: Request, batch: BatchOptions, inputs: InputReader) -> list[Item]:
-    """Return an item for every row of the batch file, or for the flags alone, `--count` times.
+def list_items(request: Request, batch: BatchOptions, inputs: InputReader) -> Batch:
+    """Return the items of every row of the batch file, or of the flags alone: `--count` a row.
 
     Item n has seed + n, and in a row with a seed of its own repeat k has that seed + k.
 
@@ -78,16 +75,13 @@ def list_items(request: Request, batch: BatchOptions, inputs: InputReader) -> li
     if request.prompt and all("prompt" in row.values for row in rows):
         raise UserError("a prompt and --prompts were both given", "leave one of them out")
     items: list[Item] = []
-    for row in rows:
+    for index, row in zip(count(step=batch.count), rows, strict=False):
         own = row.override(request)
-        own = replace(own, prompt=_prompt(own, row.place))  # type: ignore[type-var]
-        independent = bool(row.values.keys() - {"prompt", "seed"})
-        for repeat in range(batch.count):
-            seed = own.seed + (repeat if "seed" in row.values else len(items))
-            one = _resolve(replace(own, seed=seed))  # type: ignore[type-var]
-            require_files(one.sources, row.place)
-            items.append(Item(len(items), one, partial(inputs.outline, one), partial(inputs.load, one), independent))
-    return items
+        seed = own.seed if "seed" in row.values else own.seed + index
+        own = _resolve(replace(own, prompt=_prompt(own, row.place), seed=seed))  # type: ignore[type-var]
+        require_files(own.sources, row.place)
+        items.append(Item(index, own, inputs, independent=bool(row.values.keys() - {"prompt", "seed"})))
+    return Batch(items, batch.count)
 
 
 def _prompt(request: Request, place: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, replace
 from functools import partial, reduce
 from pathlib import Path
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 NO_RECIPE = "none"
 IMAGE_SOURCES = "tables, images and shards as a source"
+WORLDS_ONLY = "rendered worlds"
 
 
 def prepare(
@@ -99,7 +101,9 @@ def _refuse_unused(
         _refuse(options, ("columns", "dedupe", "everything"), IMAGE_SOURCES)
         _refuse(run, ("retry_failed",), IMAGE_SOURCES)
     if not source.is_worlds:
-        _refuse(settings, ("worlds",), "rendered worlds", "leave it out, or name the source: jointnet prepare worlds")
+        hint = "leave it out, or name the source: jointnet prepare worlds"
+        _refuse(settings, ("worlds",), WORLDS_ONLY, hint)
+        _refuse(run, ("workers",), WORLDS_ONLY, "leave it out; --worker I/N divides the shards among commands")
     if alone:
         _refuse(options, ("recipe", "overrides"), "shards that are made")
         _refuse(run, ("worker", "cluster"), "shards that are made")
@@ -110,8 +114,9 @@ def _refuse_unused(
 def _refuse(group: Any, names: tuple[str, ...], only: str, hint: str = "leave it out") -> None:
     kind: Any = type(group)
     for parameter in params(kind):
-        path = ".".join(parameter.path)
-        if path.startswith(names) and reduce(getattr, parameter.path, group) not in (parameter.default, []):
+        path, value = ".".join(parameter.path), reduce(getattr, parameter.path, group)
+        by_variable = os.environ.get(parameter.variable or "") == str(value)  # which is for all commands
+        if path.startswith(names) and value not in (parameter.default, []) and not by_variable:
             raise UserError(f"{parameter.flags[0].partition('/')[0]} applies only to {only}", hint)
 
 

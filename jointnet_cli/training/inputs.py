@@ -12,7 +12,7 @@ from jointnet_cli.data.labels.specs import parse_spec
 from jointnet_cli.data.shards.index import list_shards
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.folder import EMBEDDED, JOINTNET, RGB, ModelFolder, read_folder
+from jointnet_cli.model.folder import EMBEDDED, JOINTNET, RGB, ModelFolder, is_published, read_folder
 from jointnet_cli.model.hub import (
     DIORAMA,
     DIORAMA_BASE,
@@ -146,7 +146,8 @@ def missing_inputs(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> Iterator[Mis
     vae, model = _names(recipe)
     if vae and not (vae_folder(vae) / "config.json").is_file():
         yield Missing("vae" if isinstance(recipe, BaseRecipe) else "start", f"no trained VAE in {vae}")
-    if model and (missing := _missing_model(model, "model" if isinstance(recipe, JointRecipe) else "start")):
+    joint = isinstance(recipe, JointRecipe)
+    if model and (missing := _missing_model(model, "model" if joint else "start") or _missing_base(model, recipe)):
         yield missing
     for modality, teacher in recipe.data.label.items():
         try:
@@ -192,6 +193,18 @@ def _missing_model(name: str, key: str) -> Missing | None:
     except UserError as fault:
         return Missing(key, str(fault))
     return None
+
+
+def _missing_base(name: str, recipe: VaeRecipe | BaseRecipe | JointRecipe) -> Missing | None:
+    """Return the base of a model in the published layout where it is missing; another model replaces both."""
+    folder, base = local_folder(name), recipe.base if isinstance(recipe, JointRecipe) else None
+    if folder is None or not is_published(folder):
+        return None
+    if base is None:
+        return Missing(
+            "model", f"{name} is in the published layout, which holds no base model: --set base=NAME names it"
+        )
+    return _missing_model(base, "model")
 
 
 def _offline_hint(recipe: VaeRecipe | BaseRecipe | JointRecipe, name: str, missing: list[Missing]) -> str:

@@ -361,6 +361,15 @@ def test_worlds_are_a_word_and_their_folder_a_path(invoke, table):
     assert "--source" not in invoke("prepare", "--help").stdout
 
 
+def test_processes_of_worlds_are_no_processes_of_images(invoke, tmp_path):
+    Path("table.csv").write_text("url\nhttps://example.org/a.jpg\n")
+    for source in (["table.csv"], []):
+        ran = invoke("prepare", *source, "--workers", "2", "--dry-run")
+        assert (ran.exit_code, ran.stdout) == (2, "")
+        assert ran.stderr.startswith("error: --workers applies only to rendered worlds\nhint: leave it out;")
+    assert invoke("prepare", "table.csv", "--dry-run", JOINTNET_WORKERS="2").exit_code == 0
+
+
 @pytest.mark.parametrize("flags", [["--count", "0"], ["--count", "-1"], ["--workers", "0"], ["--size", "7"]])
 def test_numbers_of_worlds_out_of_range(invoke, flags):
     ran = invoke("prepare", "worlds", "--count", "2", *flags)

@@ -92,3 +92,22 @@ def test_columns_are_refused_alike(invoke):
         Path("rows.jsonl").write_text(json.dumps({"prompt": "sea", column: value}))
         ran = invoke("generate", "--prompts", "rows.jsonl")
         assert ran.exit_code == 2 and f"rows.jsonl line 1: {column}" in ran.stderr
+
+
+def test_photos_of_which_none_can_be_read_are_refused_before_a_model_is_loaded(invoke):
+    for name in ("a.png", "b.jpg"):
+        Path(name).write_bytes(b"no picture")
+    ran = invoke("depth", "a.png", "b.jpg")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert [line for line in ran.stderr.splitlines() if line.startswith("error")] == [
+        "error: item 0 (a.png): a.png is not an image",
+        "error: item 1 (b.jpg): b.jpg is not an image",
+    ]
+
+
+@pytest.mark.parametrize("flags", [[], ["--name", "{seed}_{prompt}", "--json"]])
+def test_a_long_plan_streams(start, flags):
+    with start("generate", "sea", "--count", "10000000", "--dry-run", *flags) as process:
+        assert "sea" in process.stdout.readline()
+        process.stdout.close()
+        assert (process.wait(30), process.stderr.read()) == (1, "")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.names import FIELDS, check_template, keep_apart, result_name
+from jointnet_cli.names import FIELDS, are_distinct, check_template, keep_apart, result_name
 from jointnet_cli.task_inputs import ImageFile
 from jointnet_cli.tasks import Depth, Generate, Refine, Request
 
@@ -85,3 +85,22 @@ def test_equal_names_are_kept_apart_also_without_regard_to_case() -> None:
 def test_repeats_of_one_request_are_counted() -> None:
     names = keep_apart([REEF, REEF, REEF], ["x", "x", "x"], lambda name, request: False)
     assert names[0] == "x" and names[2] == f"{names[1]}-2"
+
+
+@pytest.mark.parametrize(
+    ("template", "one_row", "rows"),
+    [
+        (None, True, True),
+        ("{index}", True, True),
+        ("{index:03}-{seed}", True, True),
+        ("{seed}_{prompt}", True, False),
+        ("{index}{prompt}", False, False),
+        ("{index}0", False, False),
+        ("{index:.0e}_{seed}", False, False),
+        ("{prompt}_{index}", False, False),
+    ],
+)
+def test_names_that_begin_with_a_number_need_no_comparison(template: str | None, one_row: bool, rows: bool) -> None:
+    assert (are_distinct(REEF, 1, template), are_distinct(REEF, 2, template)) == (one_row, rows)
+    (photo,) = photos("sea.png")
+    assert are_distinct(photo, 2, template) == (rows and template is not None)

@@ -11,6 +11,8 @@ import torch
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import shipped_files
 from jointnet_cli.model.folder import EMBEDDED
+from jointnet_cli.model.hub import find_model
+from jointnet_cli.model.published import export_model
 from jointnet_cli.training.inputs import find_inputs, missing_inputs
 from jointnet_cli.training.recipe import JointRecipe, load_recipe
 from jointnet_cli.training.run import train
@@ -105,3 +107,19 @@ def test_a_dry_run_compares_the_network_to_start_from(tiny: Tiny, base_run: Path
 def test_the_embedded_vae_has_a_name(workspace: Path) -> None:
     inputs = find_inputs(load_recipe("diorama/base", ["vae=diorama"]))
     assert inputs.vae == EMBEDDED / "vae" and inputs.model is None
+
+
+@pytest.mark.parametrize(
+    ("base", "words"), [(None, "holds no base model: --set base=NAME"), ("no/such-model", "no/such-model comes from")]
+)
+def test_a_published_model_without_its_base_leads_to_a_command_that_works_offline(
+    joint_run: Path, tmp_path: Path, base: str | None, words: str
+) -> None:
+    export_model(find_model(str(joint_run / "model")), tmp_path / "published")
+    overrides = [f"model={tmp_path / 'published'}", *([f"base={base}"] if base else [])]
+    recipe = load_recipe("diorama/joint-depth", overrides)
+    assert any(words in missing.description for missing in missing_inputs(recipe))
+    if base is None:  # the other is looked for on the hub
+        with pytest.raises(UserError, match=words) as caught:
+            find_inputs(recipe, "diorama/joint-depth")
+        find_inputs(load_recipe("diorama/joint-depth", [*overrides, *settings_of(caught.value.hint or "")]))

@@ -174,7 +174,9 @@ def test_a_file_named_like_a_shipped_recipe_does_not_hide_it(tmp_path: Path, mon
 
 def test_a_recipe_of_prepare_says_what_it_is_for(tmp_path: Path) -> None:
     fault = refusal("prepare/coyo", match="jointnet prepare")
-    assert "COYO-700M" in str(fault) and fault.hint == "jointnet prepare --recipe prepare/coyo --dry-run"
+    assert "COYO-700M" in str(fault) and fault.hint == (
+        "jointnet recipe show prepare/coyo prints it; jointnet recipe list shows the recipes of `jointnet train`"
+    )
     mine = tmp_path / "web.toml"
     mine.write_text("[image]\nsize = 64\n")
     assert str(refusal(str(mine), match="jointnet prepare")) == f"{mine} is a recipe of `jointnet prepare`"
