@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
+import platform
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from uuid import uuid4
+
+_TEMPORARY = re.compile(r"\..*\.([0-9a-f]{4})-([0-9a-f]{1,8})-[0-9a-f]{4}(\.[^.]*)?", re.DOTALL)
+"""Temporary names: their machine and process in hexadecimal. `FILE_NAME_BYTES` leaves room for them."""
 
 
 @contextmanager
@@ -24,7 +31,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the disk is full, also where a library says so by another exception; with the name of `path`.
     """
-    temporary = path.with_name(f".{path.stem}.{uuid4().hex[:8]}{path.suffix}")
+    temporary = _temporary(path, path.stem, path.suffix)
     try:
         yield temporary
         temporary.replace(path)
@@ -54,13 +61,52 @@ def write_text(path: Path, text: str) -> None:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new empty folder beside `path`; on success it becomes `path`, on any exception it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    temporary = _temporary(path, path.name)
     temporary.mkdir()
     try:
         yield temporary
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path, stem: str, suffix: str = "") -> Path:
+    """Return a temporary name beside `path`, after what killed processes left there has been removed."""
+    _remove_left(path.parent.absolute())
+    return path.with_name(f".{stem}.{_machine()}-{os.getpid():x}-{uuid4().hex[:4]}{suffix}")
+
+
+@cache
+def _remove_left(folder: Path) -> None:
+    """Remove temporary files and folders whose process, on this machine, has ended. A process does it once a folder."""
+    with suppress(OSError):
+        for name in os.listdir(folder):  # noqa: PTH208
+            owner = _TEMPORARY.fullmatch(name)
+            if owner and owner[1] == _machine() and not _runs(int(owner[2], 16)):
+                left = folder / name
+                with suppress(OSError):
+                    shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+
+
+@cache
+def _machine() -> str:
+    """Return four hexadecimal digits for what makes a process number unique: machine and namespace of processes."""
+    facts = [platform.node()]
+    with suppress(OSError):
+        facts.append(Path("/etc/machine-id").read_text(encoding="utf-8"))
+    with suppress(OSError):
+        facts.append(os.readlink("/proc/self/ns/pid"))  # noqa: PTH115
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:4]
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 @contextmanager

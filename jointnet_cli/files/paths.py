@@ -19,8 +19,8 @@ SLUG_LENGTH = 48
 """Characters of a slug at most; also at most three times as many bytes."""
 NAME_BYTES = 160
 """Bytes of the part of a file name that a user's text decides: endings and a temporary prefix fit into 255 with it."""
-FILE_NAME_BYTES = 255 - len("..01234567")
-"""Bytes of a file name at most: common file systems hold 255, of which the temporary name of `atomic_file` takes ten."""
+FILE_NAME_BYTES = 255 - len("..0123-01234567-0123")
+"""Bytes of a file name at most: common file systems hold 255, which the temporary name of `atomic_file` fits into."""
 
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
 

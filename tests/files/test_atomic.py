@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -116,6 +117,30 @@ def test_the_file_gets_the_permissions_of_any_new_file(tmp_path: Path) -> None:
     plain.touch()
     write_text(tmp_path / "atomic.txt", "text")
     assert (tmp_path / "atomic.txt").stat().st_mode == plain.stat().st_mode
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    (running := subprocess.Popen(["sleep", "60"])).kill()
+    living = atomic_file(tmp_path / "living.png")
+    with living as temporary:
+        temporary.touch()
+        _, owner, _ = temporary.name.removeprefix(".living.").split("-")
+        machine = temporary.name.split(".")[2].split("-")[0]
+        dead = f"{machine}-{running.pid:x}-0123"
+        assert int(owner, 16) == os.getpid()
+        running.wait()
+        folder = tmp_path / "other"
+        (folder / f".model.{dead}/unet").mkdir(parents=True)
+        kept = [
+            f".a.{machine}-{os.getpid():x}-0123.png",
+            f".a.dead-{running.pid:x}-0123.png",
+            ".a.png",
+            "a.0123-1-0123.png",
+        ]
+        for name in (f".a b.rgbd.{dead}.png", *kept):
+            (folder / name).touch()
+        write_text(folder / "new.txt", "new")
+        assert sorted(path.name for path in folder.iterdir()) == sorted([*kept, "new.txt"])
 
 
 def test_text_is_utf8_with_unix_line_ends(tmp_path: Path) -> None:
