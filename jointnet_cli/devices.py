@@ -1,12 +1,84 @@
-"""Choose the device and the precision by name."""
+"""Choose the device and the precision by name. Only what returns a device or a dtype imports torch."""
 
 from __future__ import annotations
 
-import torch
+import ctypes
+import platform
+import re
+import sys
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
+from typing import TYPE_CHECKING
 
 from jointnet_cli.errors import UserError, closest
+from jointnet_cli.params import MODEL_PANEL, Param
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float32", "float16", "bfloat16")
+DEVICE = Param(
+    "`cpu`, `cuda`, `cuda:1`, `mps`.",
+    "DEVICE",
+    shown="the fastest",
+    env=True,
+    panel=MODEL_PANEL,
+    pattern=r"cpu|mps|cuda(:[0-9]{1,3})?",
+    expected="cpu, cuda, a GPU by number such as cuda:1, or mps",
+)
+"""The flag that names a device."""
+
+
+def require_device(name: str | None) -> None:
+    """Refuse a device that this machine does not have, as far as can be told without torch.
+
+    Raises:
+        UserError: it says what is missing.
+    """
+    kind, _, number = (name or "").partition(":")
+    if kind == "mps" and (sys.platform, platform.machine()) != ("darwin", "arm64"):
+        raise _unusable(name, "only Macs with Apple silicon have it")
+    if kind != "cuda":
+        return
+    built = _built_for()
+    if not built:
+        raise _unusable(name, "this PyTorch is built for the CPU alone")
+    if "hip" in built:  # AMD's GPUs, which PyTorch calls cuda, too
+        return
+    count = count_gpus()
+    if count is not None and int(number or 0) >= count:
+        raise _unusable(name, f"there are {count} GPUs, from cuda:0" if count else "no NVIDIA GPU or driver is found")
+
+
+def _built_for() -> set[str]:
+    """Return which of `cuda` and `hip` the installed PyTorch is built for, as its `version.py` states."""
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return {"cuda"}
+    text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+    return set(re.findall(r"""^(cuda|hip)\b.*=\s*['"]""", text, re.MULTILINE))
+
+
+@cache
+def count_gpus() -> int | None:
+    """Return the number of GPUs that NVIDIA's driver gives to this process; `None` on a system other than Linux."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        count = ctypes.c_int(0)
+        return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
+    except (OSError, AttributeError):
+        return 0
+
+
+def guess_device(name: str | None) -> str:
+    """Return the kind of device that a run uses, as far as can be told without torch."""
+    if name is not None:
+        return name.partition(":")[0]
+    return "cuda" if Path("/dev/nvidia0").exists() and which("nvidia-smi") else "cpu"
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -15,16 +87,23 @@ def choose_device(name: str | None) -> torch.device:
     Raises:
         UserError: torch does not know the device or cannot use it.
     """
+    import torch
+
     if name is None:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    require_device(name)
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"device {name} cannot be used: {str(error).splitlines()[0]}", hint="--device cpu") from error
+        raise _unusable(name, str(error).splitlines()[0]) from error
     return device
+
+
+def _unusable(name: str | None, reason: str) -> UserError:
+    return UserError(f"device {name} cannot be used: {reason}", hint="--device cpu")
 
 
 def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
@@ -33,8 +112,11 @@ def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
     Raises:
         UserError: the name is unknown.
     """
+    import torch
+
     if name is None:
         return torch.float16 if device.type == "cuda" else torch.float32
     if name not in DTYPES:
         raise UserError(f"unknown dtype {name}", hint=f"--dtype {closest(name, DTYPES) or 'float32'}")
-    return DTYPES[name]
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype

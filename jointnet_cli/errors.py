@@ -60,10 +60,12 @@ def _validation_message(where: str, details: Mapping[str, Any]) -> tuple[str, st
         unlisted = details["msg"].removeprefix("Input should be ").split(", ")[0]
         expected = _EXPECTED[kind].format_map(bound) if kind in _EXPECTED else unlisted
         got = details["input"]
-    if got != got:  # every bound refuses NaN
+    if got != got or str(got).strip(" +-").lower() == "nan":  # every bound refuses NaN
         expected = "a finite number"
     shown = repr(got)
-    return f"{where} must be {expected}, got {shown if len(shown) < 80 else type(got).__name__}", expected, got
+    if len(shown) >= 80:
+        shown = repr(f"{got[:40]}…") if isinstance(got, str) else type(got).__name__
+    return f"{where} must be {expected}, got {shown}", expected, got
 
 
 _EXPECTED = {

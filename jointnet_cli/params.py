@@ -6,7 +6,7 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from enum import Enum
 from functools import cache, reduce
@@ -64,6 +64,8 @@ class Param:
     """Names that the flag had in earlier versions, separated by blanks. They still work and are not shown."""
     argument: bool = False
     """Whether it is an argument of the command in place of a flag."""
+    hidden: bool = False
+    """Whether the help page leaves it out."""
     complete: Literal["model", "recipe", "scheduler"] | None = None
     """What a shell completes the value with."""
 
@@ -105,6 +107,12 @@ class Parameter:
         return self.path[-1]
 
     @property
+    def is_path(self) -> bool:
+        """Whether it names a file or folder, or several."""
+        kinds = (self.kind, *get_args(self.kind))
+        return any(isinstance(kind, type) and issubclass(kind, PurePath) for kind in kinds)
+
+    @property
     def flags(self) -> list[str]:
         """Names of the flag, the principal one first; a switch has `--name/--no-name`."""
         if self.param.flag is not None:
@@ -130,8 +138,8 @@ class Parameter:
     def fault(self, value: Any) -> str | None:
         """Return what a value must be, where its type and its bounds do not tell that it is wrong.
 
-        Every number must be finite. A text matches its pattern, and one that can be `None` is not empty. A path has parts that
-        file systems can hold; a place to write to is neither empty nor `-`, which elsewhere is a standard stream.
+        Every number must be finite. A text matches its pattern, and one that can be `None` is not empty. A path is not empty
+        and has parts that file systems can hold; a place to write to is not `-`, which elsewhere is a standard stream.
         """
         if value is None:
             return None
@@ -139,10 +147,13 @@ class Parameter:
             return next(filter(None, map(self.fault, value)), None)
         if isinstance(value, float) and not math.isfinite(value):
             return "must be a finite number"
-        if self.param.out and str(value) in ("", "-"):
-            return "must name a file or folder"
-        if isinstance(value, PurePath) or self.param.out:
-            sizes = [len(os.fsencode(part)) for part in PurePath(value).parts]
+        if self.is_path:
+            if str(value) == "" or (self.param.out and str(value) == "-"):
+                return "must name a file or folder"
+            try:
+                sizes = [len(os.fsencode(part)) for part in PurePath(value).parts]
+            except UnicodeEncodeError:
+                return "must be text in UTF-8"
             if max(sizes, default=0) > NAME_BYTES or sum(sizes) > PATH_BYTES:
                 return f"must have names of at most {NAME_BYTES} bytes"
             return "must have no NUL character" if "\0" in str(value) else None
@@ -198,11 +209,11 @@ def _described(kind: Any) -> tuple[Parameter, ...]:
     return tuple(found)
 
 
-def check(kind: type, values: Mapping[str, Any]) -> dict[Names, Any]:
-    """Convert and check values by field name, as the flags of a dataclass do; return them by path.
+def columns(kind: type, names: Iterable[str]) -> dict[str, Parameter]:
+    """Return the described fields of a dataclass by the names that are asked for, present or former ones.
 
     Raises:
-        UserError: an unknown name, or a value that the flag would refuse.
+        UserError: an unknown name.
     """
     known = {parameter.name: parameter for parameter in params(kind)}
     former = {
@@ -210,10 +221,22 @@ def check(kind: type, values: Mapping[str, Any]) -> dict[Names, Any]:
         for parameter in known.values()
         for old in parameter.param.former.split()
     }
-    values = {former.get(name, name): value for name, value in values.items()}
-    if unknown := next((name for name in values if name not in known), None):
-        hint = did_you_mean(unknown, known) or f"known are {', '.join(sorted(known))}"
-        raise UserError(f"unknown column {unknown}", hint)
+    found = {}
+    for name in names:
+        if former.get(name, name) not in known:
+            hint = did_you_mean(name, known) or f"known are {', '.join(sorted(known))}"
+            raise UserError(f"unknown column {name}", hint)
+        found[name] = known[former.get(name, name)]
+    return found
+
+
+def check(kind: type, values: Mapping[str, Any]) -> dict[Names, Any]:
+    """Convert and check values by field name, as the flags of a dataclass do; return them by path.
+
+    Raises:
+        UserError: an unknown name, or a value that the flag would refuse.
+    """
+    known = columns(kind, values)
     return {known[name].path: known[name].check(value) for name, value in values.items()}
 
 

@@ -47,14 +47,16 @@ Target = Literal["both", "image", "depth", "normal"]
 _Pixels = partial(Param, metavar="PIXELS", ge=1)
 _Tile = partial(Param, panel=SAMPLING_PANEL, shown="the method's")
 
-_DRAWN = Param("What to draw.", "PROMPT", argument=True, shown=False)
-_SHOWN = Param("What the image shows.", "TEXT", panel=PROMPT_PANEL, shown=False)
-_NEGATIVE = Param("What to steer away from.", "TEXT", panel=PROMPT_PANEL, shown=False)
+_Words = partial(Param, shown=False, pattern="[^\0\ud800-\udfff]*", expected="text in UTF-8 without NUL")
+_DRAWN = _Words("What to draw.", "PROMPT", argument=True)
+_SHOWN = _Words("What the image shows.", "TEXT", panel=PROMPT_PANEL)
+_NEGATIVE = _Words("What to steer away from.", "TEXT", panel=PROMPT_PANEL)
+MAX_SEED = 2**64 - 1
 SEED = Param(
     "Seed of the first item; item n of a batch uses seed + n. The same command gives the same bytes.",
     "N",
     ge=0,
-    le=2**64 - 1,
+    le=MAX_SEED,
     env=True,
     panel=PROMPT_PANEL,
 )
@@ -177,7 +179,7 @@ class Depth(Request):
     """How many predictions, aligned in scale and shift, the median is taken of."""
     max_side: Annotated[int | None, _MAX_SIDE] = None
     """Longer side at which the model works, pixels; `None` takes about the model's own area. Larger ones are tiled."""
-    prompt: Annotated[str, Param("What the photos show, if known.", "TEXT", panel=PROMPT_PANEL, shown=False)] = ""
+    prompt: Annotated[str, replace(_SHOWN, help="What the photos show, if known.")] = ""
     seed: Annotated[int, _PHOTO_SEED] = 0
     sampling: Sampling = field(default_factory=Sampling)
     image: Array = _LATER

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jointnet_cli.cli.console import exit_with, for_each, note, phase_progress, print_result, stderr
 from jointnet_cli.cli.inputs import InputReader, require_files
 from jointnet_cli.cli.options import ModelOptions, ResultOptions
+from jointnet_cli.devices import guess_device, require_device
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import SIDECAR, check_free
 from jointnet_cli.files.text import to_json
@@ -20,7 +21,7 @@ from jointnet_cli.names import are_distinct, keep_apart, result_name
 from jointnet_cli.progress import PHASES, Timer
 from jointnet_cli.record import is_record_of, read_sidecar
 from jointnet_cli.results import Result, ResultFiles
-from jointnet_cli.sampling.memory import ResourceEstimate, estimate, gigabytes, guess_device, require_memory
+from jointnet_cli.sampling.memory import ResourceEstimate, estimate, gigabytes, require_memory
 from jointnet_cli.sampling.presets import resolve
 from jointnet_cli.scene.exports import SceneOptions
 from jointnet_cli.tasks import Depth, Request
@@ -28,6 +29,10 @@ from jointnet_cli.tasks import Depth, Request
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
     from jointnet_cli.scene.scene import Scene
+
+
+PORTION = 1000
+"""Items that are checked and named at once, so that a long batch begins without delay and in little memory."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,7 @@ def run_batch(batch: Batch, model: ModelOptions, output: ResultOptions, scene: S
     _check_inputs(batch.first, folder, model, scene)
 
     started = time.monotonic()
+    require_device(model.device)
     with phase_progress(model.model, output.quiet) as show, (loading := Timer(show)).phase("load"):
         from jointnet_cli.engine import Engine
 

@@ -30,6 +30,10 @@ USER_FAULT = 2
 INTERRUPTED = 130
 FATAL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EPIPE})
 """The disk or a quota is full, the disk is read-only, or nobody reads stdout any more."""
+_NAMING_ERRNOS = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM}
+)
+"""A name leads to no file, or to one that must not be used."""
 
 T = TypeVar("T")
 
@@ -89,6 +93,11 @@ def report_error(fault: BaseException, prefix: str = "") -> None:
         error(f"{prefix}unexpected {type(fault).__name__}{detail}", "JOINTNET_DEBUG=1 shows where it happened")
 
 
+def _is_users(fault: Exception) -> bool:
+    """Return whether a fault lies in what the user asked for."""
+    return isinstance(fault, UserError) or (isinstance(fault, OSError) and fault.errno in _NAMING_ERRNOS)
+
+
 def for_each(
     things: Iterable[T],
     work: Callable[[T], None],
@@ -126,7 +135,7 @@ def exit_with(faults: Sequence[Exception], count: int) -> None:
         typer.Exit: 1 if some failed, 2 if all failed by mistakes of the user.
     """
     if faults:
-        unusable = [fault for fault in faults if isinstance(fault, UserError)]
+        unusable = [fault for fault in faults if _is_users(fault)]
         raise typer.Exit(USER_FAULT if len(unusable) == count else RUN_FAILED)
 
 
@@ -154,7 +163,7 @@ def run_guarded(run: Callable[[], int]) -> int:
         code = RUN_FAILED
     except Exception as fault:
         report_error(fault)
-        code = USER_FAULT if isinstance(fault, UserError) else RUN_FAILED
+        code = USER_FAULT if _is_users(fault) else RUN_FAILED
     try:
         sys.stdout.flush()
     except OSError:  # the interpreter would fail once more on its way out

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from jointnet_cli.cli.console import exit_with, for_each, note, print_result
 from jointnet_cli.cli.options import OutputOptions
 from jointnet_cli.convert.content import Content, SourceOptions, TargetOptions, kind_of
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import IMAGE_SUFFIXES, check_free, list_photos
-from jointnet_cli.params import command_line
+from jointnet_cli.params import Param, command_line
 from jointnet_cli.projection import Projection
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ MODEL_FILES = ("jointnet.json", "model_index.json", "unet", "jointnet")
 
 Files = Annotated[
     list[str],
-    typer.Argument(metavar="IN", help="Files, folders or patterns; `-` reads paths from stdin.", show_default=False),
+    Param("Files, folders or patterns; `-` reads paths from stdin.", "IN", shown=False, argument=True),
 ]
 
 

@@ -6,14 +6,14 @@ import os
 import platform
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import jointnet_cli
 from jointnet_cli.cli.console import RUN_FAILED, progress
 from jointnet_cli.cli.models import facts_as_text
-from jointnet_cli.cli.options import Json, ModelOptions, Quiet
+from jointnet_cli.cli.options import JSON, QUIET, ModelOptions
 from jointnet_cli.cli.usage import Command, value_error
 from jointnet_cli.cli.variables import misspelt_variables, set_variables, variable_parameters
 from jointnet_cli.errors import UserError
@@ -56,7 +56,12 @@ class DoctorCommand(Command):
             os.environ.update(aside)
 
 
-def doctor(ctx: typer.Context, model: ModelOptions, json_output: Json = False, quiet: Quiet = False) -> None:
+def doctor(
+    ctx: typer.Context,
+    model: ModelOptions,
+    json_output: Annotated[bool, JSON] = False,
+    quiet: Annotated[bool, QUIET] = False,
+) -> None:
     """Show versions, devices, the model, the settings that apply, and problems, ready to paste into a report."""
     with progress("examining", quiet):
         refused, facts = _refused_variables(ctx), _model(model)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -20,7 +19,6 @@ from jointnet_cli.evaluation.commands.judge import JudgeCommand, PromptsCommand
 from jointnet_cli.evaluation.commands.normal import NormalEvaluation
 from jointnet_cli.evaluation.commands.panorama import PanoramaEvaluation
 from jointnet_cli.evaluation.commands.resources import ResourcesCommand
-from jointnet_cli.evaluation.evaluation import Evaluation
 
 COMMANDS: tuple[Any, ...] = (
     DepthEvaluation,
@@ -37,9 +35,6 @@ COMMANDS: tuple[Any, ...] = (
     TallyCommand,
 )
 
-FormerName = Annotated[list[str] | None, typer.Option("--row", "--rows", hidden=True)]
-"""The former name of `--method`."""
-
 
 def _command(kind: Any) -> Callable[..., None]:
     """Return the function of a command."""
@@ -48,15 +43,9 @@ def _command(kind: Any) -> Callable[..., None]:
         if evaluation.run(lambda title: progress(title, evaluation.quiet)):
             raise typer.Exit(RUN_FAILED)
 
-    def run_table(evaluation: Any, row: list[str] | None = None) -> None:
-        run(replace(evaluation, methods=[*(evaluation.methods or []), *(row or [])] or None))
-
-    command: Callable[..., None] = run
-    types = {"evaluation": kind, "return": None}
-    if issubclass(kind, Evaluation):
-        command, types = run_table, {**types, "row": FormerName}
-    command.__annotations__, command.__doc__, command.__name__ = types, kind.__doc__, kind.name
-    return command
+    run.__annotations__ = {"evaluation": kind, "return": None}
+    run.__doc__, run.__name__ = kind.__doc__, kind.name
+    return run
 
 
 evaluate = command_group(

@@ -7,8 +7,6 @@ from dataclasses import replace
 from itertools import count
 from typing import Annotated, TypeVar
 
-import typer
-
 from jointnet_cli.cli.batch import Batch, Item, run_batch
 from jointnet_cli.cli.console import note
 from jointnet_cli.cli.inputs import InputReader, projection_of, require_files, stated_panorama
@@ -17,16 +15,16 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.files.batch_file import BatchRow, read_rows
 from jointnet_cli.files.paths import is_output, list_photos
 from jointnet_cli.modality import MODALITIES
-from jointnet_cli.params import params
+from jointnet_cli.params import Param, params
 from jointnet_cli.projection import closes
 from jointnet_cli.scene.exports import SceneOptions
-from jointnet_cli.tasks import Depth, Panorama, Request
+from jointnet_cli.tasks import MAX_SEED, Depth, Panorama, Request
 
 R = TypeVar("R", bound=Request)
 
 Photos = Annotated[
     list[str],
-    typer.Argument(metavar="PHOTO", help="Files, folders or patterns; `-` reads paths from stdin.", show_default=False),
+    Param("Files, folders or patterns; `-` reads paths from stdin.", "PHOTO", shown=False, argument=True),
 ]
 
 
@@ -66,10 +64,9 @@ _predict.__name__, _predict.__doc__ = Depth.name, Depth.__doc__
 def list_items(request: Request, batch: BatchOptions, inputs: InputReader) -> Batch:
     """Return the items of every row of the batch file, or of the flags alone: `--count` a row.
 
-    Item n has seed + n, and in a row with a seed of its own repeat k has that seed + k.
-
     Raises:
-        UserError: a prompt that is missing or given twice; a row that cannot be read; an input that is missing.
+        UserError: a prompt that is missing or given twice; a row that cannot be read; an input that is missing; a seed that
+            is too large.
     """
     rows = [BatchRow("", {})] if batch.prompts is None else read_rows(batch.prompts)
     if request.prompt and all("prompt" in row.values for row in rows):
@@ -78,6 +75,8 @@ def list_items(request: Request, batch: BatchOptions, inputs: InputReader) -> Ba
     for index, row in zip(count(step=batch.count), rows, strict=False):
         own = row.override(request)
         seed = own.seed if "seed" in row.values else own.seed + index
+        if (last := seed + batch.count - 1) > MAX_SEED:
+            raise UserError(f"the last seed would be {last}; {MAX_SEED} is the largest", "begin with a smaller --seed")
         own = _resolve(replace(own, prompt=_prompt(own, row.place), seed=seed))  # type: ignore[type-var]
         require_files(own.sources, row.place)
         items.append(Item(index, own, inputs, independent=bool(row.values.keys() - {"prompt", "seed"})))

@@ -6,37 +6,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
-
-from jointnet_cli.cli import completion
 from jointnet_cli.cli.console import progress, report_error
-from jointnet_cli.cli.options import Quiet, command_group, option
+from jointnet_cli.cli.options import QUIET, command_group
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
+from jointnet_cli.params import Param
 
 Base = Annotated[
     str | None,
-    option(
-        "--base",
-        env="BASE",
-        metavar="DIR|HUB",
-        help="Base of a checkpoint in the published layout.",
-        show_default=False,
-        autocompletion=completion.models,
-    ),
+    Param("Base of a checkpoint in the published layout.", "DIR|HUB", shown=False, env=True, complete="model"),
 ]
 Modality = Annotated[
     Literal["depth", "normal"],
-    option("--modality", help="What the second branch of a checkpoint in the published layout denoises."),
+    Param("What the second branch of a checkpoint in the published layout denoises."),
 ]
-AsJson = Annotated[bool, option("--json", help="Print one JSON object a line.")]
+AsJson = Annotated[bool, Param("Print one JSON object a line.", flag="--json")]
 Model = Annotated[
     str,
-    typer.Argument(
-        metavar="MODEL",
-        help="`diorama`, a model's folder or zip, or its name on the hub.",
-        show_default=False,
-        autocompletion=completion.models,
+    Param(
+        "`diorama`, a model's folder or zip, or its name on the hub.",
+        "MODEL",
+        shown=False,
+        complete="model",
+        argument=True,
     ),
 ]
 
@@ -102,17 +94,15 @@ def words(model: Model, base: Base = None, json_output: AsJson = False) -> None:
 
 
 def import_(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A folder, a zip or a name on the hub.", show_default=False)
-    ],
+    model: Annotated[str, Param("A folder, a zip or a name on the hub.", "MODEL", shown=False, argument=True)],
     base: Base = None,
     modality: Modality = "depth",
     out: Annotated[
         Path | None,
-        option("--out", "-o", metavar="DIR", help="The folder to make.", show_default="among the models, by its name"),
+        Param("The folder to make.", "DIR", flag="--out -o", out=True, shown="among the models, by its name"),
     ] = None,
     json_output: AsJson = False,
-    quiet: Quiet = False,
+    quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Turn a checkpoint in the published layout into a model folder that needs no `--base`, and print the folder."""
     from jointnet_cli.model.hub import find_model, models_dir
@@ -127,9 +117,9 @@ def import_(
 
 def export(
     model: Model,
-    out: Annotated[Path, option("--out", "-o", metavar="DIR", help="The folder to make.", show_default=False)],
+    out: Annotated[Path, Param("The folder to make.", "DIR", flag="--out -o", out=True, shown=False)],
     json_output: AsJson = False,
-    quiet: Quiet = False,
+    quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Write a model of two branches in the published layout, without its base, and print the folder."""
     from jointnet_cli.model.hub import find_model

@@ -8,36 +8,23 @@ from __future__ import annotations
 import functools
 import inspect
 import keyword
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, is_dataclass
 from functools import partial, reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
-from typer.models import ArgumentInfo, OptionInfo
 
 from jointnet_cli.cli.completion import COMPLETIONS
 from jointnet_cli.cli.usage import Command, CommandGroup
+from jointnet_cli.devices import DEVICE
 from jointnet_cli.errors import UserError
 from jointnet_cli.names import FIELDS, PHOTO_TEMPLATE, PROMPT_TEMPLATE, check_template
 from jointnet_cli.params import (
-    INPUT_PANEL as INPUT_PANEL,
-)
-from jointnet_cli.params import (
-    MODEL_PANEL as MODEL_PANEL,
-)
-from jointnet_cli.params import (
-    OUTPUT_PANEL as OUTPUT_PANEL,
-)
-from jointnet_cli.params import (
-    PROMPT_PANEL as PROMPT_PANEL,
-)
-from jointnet_cli.params import (
-    SAMPLING_PANEL as SAMPLING_PANEL,
-)
-from jointnet_cli.params import (
+    MODEL_PANEL,
+    OUTPUT_PANEL,
+    PROMPT_PANEL,
     Names,
     Param,
     Parameter,
@@ -46,60 +33,6 @@ from jointnet_cli.params import (
     shortened,
 )
 
-
-def option(*names: str, env: str | None = None, panel: str | None = None, **settings: Any) -> Any:
-    """Return a Typer option in a help panel.
-
-    `env` is the part of the variable's name after `JOINTNET_`. Numbers are finite.
-    """
-    variable = f"JOINTNET_{env}" if env else None
-    return typer.Option(*names, envvar=variable, rich_help_panel=panel, callback=_finite, **settings)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise typer.BadParameter(f"must be a finite number, got {value}")
-    return value
-
-
-DepthKind = Annotated[
-    Literal["auto", "disparity", "distance"],
-    option(
-        "--depth-kind",
-        panel=INPUT_PANEL,
-        help="What the depth file's numbers are: disparity (near is large) or distance (near is small).",
-    ),
-]
-Json = Annotated[bool, option("--json", panel=OUTPUT_PANEL, help="Print one JSON object a line instead of paths.")]
-Quiet = Annotated[
-    bool, option("--quiet", "-q", env="QUIET", panel=OUTPUT_PANEL, help="No progress on stderr; errors still show.")
-]
-Device = Annotated[
-    str | None,
-    option(
-        "--device",
-        env="DEVICE",
-        panel=MODEL_PANEL,
-        metavar="DEVICE",
-        help="`cpu`, `cuda`, `cuda:1`, `mps`.",
-        show_default="the fastest",
-    ),
-]
-Dtype = Annotated[
-    Literal["float32", "float16", "bfloat16"] | None,
-    option("--dtype", env="DTYPE", panel=MODEL_PANEL, help="Precision.", show_default="fits the device"),
-]
-DryRun = Annotated[
-    bool, option("--dry-run", panel=OUTPUT_PANEL, help="Print the plan and stop; load no model and write no files.")
-]
-
-
-Ensemble = Annotated[
-    int,
-    option("--ensemble", env="ENSEMBLE", min=1, metavar="N", help="Take the median of this many aligned predictions."),
-]
-
-DEVICE, DEVICES = r"cpu|mps|cuda(:[0-9]{1,3})?", "cpu, cuda, a GPU by number such as cuda:1, or mps"
 _Model = partial(Param, panel=MODEL_PANEL, env=True)
 _Output = partial(Param, panel=OUTPUT_PANEL)
 JSON = _Output("Print one JSON object a line instead of paths.", flag="--json")
@@ -124,10 +57,7 @@ class ModelOptions:
         str | None,
         _Model("Base of a checkpoint in the published layout.", "DIR|HUB", shown=False, complete="model"),
     ] = None
-    device: Annotated[
-        str | None,
-        _Model("`cpu`, `cuda`, `cuda:1`, `mps`.", "DEVICE", shown="the fastest", pattern=DEVICE, expected=DEVICES),
-    ] = None
+    device: Annotated[str | None, DEVICE] = None
     dtype: Annotated[
         Literal["float32", "float16", "bfloat16"] | None, _Model("Precision.", shown="fits the device")
     ] = None
@@ -145,7 +75,7 @@ class BatchOptions:
             panel=PROMPT_PANEL,
         ),
     ] = None
-    count: Annotated[int, Param("Results per prompt.", "N", ge=1, panel=PROMPT_PANEL, flag="--count -n")] = 1
+    count: Annotated[int, Param("Results per prompt.", "N", ge=1, le=10**9, panel=PROMPT_PANEL, flag="--count -n")] = 1
 
 
 @dataclass(frozen=True)
@@ -192,8 +122,8 @@ class ResultOptions(OutputOptions):
 def expand_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Return `command` with every dataclass parameter replaced by flags, one for each field with a `Param`.
 
-    The command receives the dataclass whole, made from the flags. Fields of dataclasses inside it become flags, too.
-    A default of the parameter has the defaults of the flags.
+    The command receives the dataclass whole, made from the flags. Fields of dataclasses inside it become flags, too, and so
+    does a parameter that has a `Param` itself. A default of the parameter has the defaults of the flags.
     Two groups may hold the same table: its flags occur once. No two other flags may have one name.
     """
     hints = get_type_hints(command, include_extras=True)
@@ -207,7 +137,7 @@ def expand_flags(command: Callable[..., None]) -> Callable[..., None]:
             flags |= {flag.name: flag for flag in described.values() if flag.name not in flags}
         else:
             own.append(name)
-            flags[name] = parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+            flags[name] = _keyword(name, _annotated(name, hints[name]), parameter.default)
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
@@ -245,13 +175,8 @@ def command_group(name: str, help: str, commands: Mapping[str, tuple[Callable[..
 
 
 def _flags_of(group: type, preset: Any) -> dict[Names, inspect.Parameter]:
-    """Return the flags of a dataclass by the path of their field. Fields may carry Typer's annotations, too."""
-    hints = get_type_hints(group, include_extras=True)
-    described: dict[Names, inspect.Parameter] = {
-        (field.name,): _keyword(field.name, hints[field.name], field.default)
-        for field in fields(group)
-        if any(isinstance(part, OptionInfo | ArgumentInfo) for part in getattr(hints[field.name], "__metadata__", ()))
-    }
+    """Return the flags of a dataclass by the path of their field."""
+    described: dict[Names, inspect.Parameter] = {}
     for parameter in params(group):
         default = parameter.default if preset is inspect.Parameter.empty else reduce(getattr, parameter.path, preset)
         flag = parameter.flags[0].partition("/")[0].lstrip("-").replace("-", "_")
@@ -265,6 +190,12 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
+def _annotated(name: str, hint: Any) -> Any:
+    """Return the annotation of a command's own parameter as Typer describes it; that of a context stays."""
+    param = next((mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Param)), None)
+    return hint if param is None else _annotation(Parameter((name,), hint.__origin__, MISSING, param))
+
+
 def _annotation(parameter: Parameter) -> Any:
     """Return the parameter as Typer describes it. Its values are checked as those of batch columns are."""
     param = parameter.param
@@ -275,7 +206,8 @@ def _annotation(parameter: Parameter) -> Any:
         return value
 
     def to_path(text: str) -> Path:
-        return Path(check(text))
+        check(text)
+        return Path(text)
 
     settings: dict[str, Any] = {
         "help": param.help,
@@ -288,8 +220,8 @@ def _annotation(parameter: Parameter) -> Any:
         "callback": check,
         "autocompletion": COMPLETIONS[param.complete] if param.complete else None,
         # Typer's own conversion makes the current folder of an empty text.
-        **({"parser": to_path} if param.out else {}),
+        **({"parser": to_path} if parameter.is_path else {}),
     }
     if param.argument:
         return Annotated[parameter.kind, typer.Argument(**settings)]
-    return Annotated[parameter.kind, typer.Option(*parameter.flags, **settings)]
+    return Annotated[parameter.kind, typer.Option(*parameter.flags, hidden=param.hidden, **settings)]

@@ -22,6 +22,7 @@ from jointnet_cli.cli.prepare_output import (
     print_worlds,
 )
 from jointnet_cli.data.settings import COYO, Source, prepare_settings
+from jointnet_cli.devices import require_device
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
 from jointnet_cli.params import params
@@ -45,8 +46,9 @@ def prepare(
     Shards are webdataset tar files; their paths are printed. Run the same command again to continue an interrupted run.
     Without a SOURCE it reads COYO-700M from the hub, filtered as in the paper.
     """
-    labels.specs()
-    if not labels.label:
+    if labels.specs():
+        require_device(labels.device)
+    else:
         _refuse(labels, ("relabel", "label_batch"), "--label")
     options, source = _resolve(options)
     alone = _is_labelling(source, run, labels)

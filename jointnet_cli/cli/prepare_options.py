@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass, make_dataclass
+from dataclasses import dataclass, fields, is_dataclass, make_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-import typer
-
-from jointnet_cli.cli.options import DryRun, Json, Quiet
+from jointnet_cli.cli.options import DRY_RUN, JSON, QUIET
 from jointnet_cli.data.settings import PrepareSettings
+from jointnet_cli.devices import DEVICE
 from jointnet_cli.params import Param
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class ImageSourceOptions:
             shown="COYO-700M from the hub, or the recipe's",
         ),
     ] = None
-    source: Annotated[str | None, typer.Option("--source", hidden=True)] = None
+    source: Annotated[str | None, Param("", hidden=True)] = None
     """The former flag for a source."""
     count: Annotated[
         int | None, Param("Number of images.", "N", ge=1, flag="--count -n", shown="all; worlds need it")
@@ -99,9 +98,9 @@ class PrepareOptions:
             "ray[=ADDRESS]",
         ),
     ] = None
-    json: Json = False
-    quiet: Quiet = False
-    dry_run: DryRun = False
+    json: Annotated[bool, JSON] = False
+    quiet: Annotated[bool, QUIET] = False
+    dry_run: Annotated[bool, DRY_RUN] = False
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ class LabelOptions:
     label_batch: Annotated[int, _Labels("Images that a teacher gets at once.", "N", ge=1)] = 16
     device: Annotated[
         str | None,
-        _Labels("Where teachers compute: `cpu`, `cuda`, `cuda:1`, `mps`.", "DEVICE", env=True, shown="the fastest"),
+        replace(DEVICE, help="Where teachers compute: `cpu`, `cuda`, `cuda:1`, `mps`.", panel="Labels"),
     ] = None
 
     def specs(self) -> list[TeacherSpec]:

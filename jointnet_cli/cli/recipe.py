@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jointnet_cli.cli.completion import recipes
 from jointnet_cli.cli.console import USER_FAULT, note, report_error
-from jointnet_cli.cli.options import Quiet, command_group, option
+from jointnet_cli.cli.options import QUIET, command_group
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
+from jointnet_cli.params import Param
 
 if TYPE_CHECKING:
     from jointnet_cli.data.settings import PrepareSettings
@@ -26,21 +26,16 @@ PREPARE = "prepare"
 
 Name = Annotated[
     str,
-    typer.Argument(
-        metavar="NAME",
-        help="A shipped recipe such as `depth`, or a TOML file.",
-        show_default=False,
-        autocompletion=recipes,
-    ),
+    Param("A shipped recipe such as `depth`, or a TOML file.", "NAME", shown=False, complete="recipe", argument=True),
 ]
 Overrides = Annotated[
     list[str] | None,
-    option("--set", metavar="KEY=VALUE", help="Replace a setting, as in `train.max_steps=500`. Repeatable."),
+    Param("Replace a setting, as in `train.max_steps=500`. Repeatable.", "KEY=VALUE", flag="--set"),
 ]
 
 
 def list_(
-    json_output: Annotated[bool, option("--json", help="Print one JSON object a line.")] = False,
+    json_output: Annotated[bool, Param("Print one JSON object a line.", flag="--json")] = False,
 ) -> None:
     """List the recipes that come with the package, of `jointnet train` and of `jointnet prepare`."""
     from jointnet_cli.files.paths import shipped_files
@@ -60,7 +55,7 @@ def list_(
 
 def show(
     name: Name,
-    resolved: Annotated[bool, option("--resolved", help="All settings, with their defaults.")] = False,
+    resolved: Annotated[bool, Param("All settings, with their defaults.", flag="--resolved")] = False,
     overrides: Overrides = None,
 ) -> None:
     """Print a recipe: the file as it is, or with `--resolved` or `--set` its settings alone, as TOML too."""
@@ -82,13 +77,14 @@ def copy(
     name: Name,
     file: Annotated[
         str | None,
-        typer.Argument(
-            metavar="FILE",
-            help="The copy, or a folder for it: one that exists, or a name that ends with `/`.",
-            show_default="here, by its last name",
+        Param(
+            "The copy, or a folder for it: one that exists, or a name that ends with `/`.",
+            "FILE",
+            shown="here, by its last name",
+            argument=True,
         ),
     ] = None,
-    overwrite: Annotated[bool, option("--overwrite", help="Replace a file that exists.")] = False,
+    overwrite: Annotated[bool, Param("Replace a file that exists.", flag="--overwrite")] = False,
 ) -> None:
     """Write a copy of a recipe to change, and print its path."""
     from jointnet_cli.files.atomic import atomic_file
@@ -108,12 +104,10 @@ def copy(
 def check(
     files: Annotated[
         list[str],
-        typer.Argument(
-            metavar="FILE", help="TOML files, or shipped recipes.", show_default=False, autocompletion=recipes
-        ),
+        Param("TOML files, or shipped recipes.", "FILE", shown=False, complete="recipe", argument=True),
     ],
     overrides: Overrides = None,
-    quiet: Quiet = False,
+    quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Check recipes and print the names of the valid ones. Inputs that are missing on this machine are only noted."""
     faults = 0

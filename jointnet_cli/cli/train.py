@@ -11,28 +11,27 @@ from typing import Annotated, Any
 
 import typer
 
-from jointnet_cli.cli.completion import recipes
 from jointnet_cli.cli.console import INTERRUPTED, RUN_FAILED, note, report_error
-from jointnet_cli.cli.options import Quiet, option
+from jointnet_cli.cli.options import QUIET
 from jointnet_cli.cli.training_progress import training_progress
 from jointnet_cli.files.text import to_json
+from jointnet_cli.params import Param
 
 TERMINATED = 143
 """128 and the number of SIGTERM."""
 Recipe = Annotated[
     str,
-    typer.Argument(
-        metavar="RECIPE",
-        help="A TOML file, or a shipped recipe such as `diorama/base`.",
-        show_default=False,
-        autocompletion=recipes,
+    Param(
+        "A TOML file, or a shipped recipe such as `diorama/base`.",
+        "RECIPE",
+        shown=False,
+        complete="recipe",
+        argument=True,
     ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    option(
-        "--set", metavar="KEY=VALUE", help="Replace a setting of the recipe, as in `train.max_minutes=10`. Repeatable."
-    ),
+    Param("Replace a setting of the recipe, as in `train.max_minutes=10`. Repeatable.", "KEY=VALUE", flag="--set"),
 ]
 
 
@@ -42,29 +41,26 @@ class RunOptions:
 
     out: Annotated[
         Path | None,
-        option(
-            "--out", "-o", metavar="DIR", help="Folder of the run.", show_default="runs/ and the recipe's last name"
-        ),
+        Param("Folder of the run.", "DIR", flag="--out -o", out=True, shown="runs/ and the recipe's last name"),
     ] = None
     resume: Annotated[
         bool,
-        option(
-            "--resume/--no-resume",
-            help="Continue the run that the folder holds from its last checkpoint; start one if it holds none. "
+        Param(
+            "Continue the run that the folder holds from its last checkpoint; start one if it holds none. "
             "`--no-resume` refuses a folder that holds a run.",
         ),
     ] = True
     max_minutes: Annotated[
         float | None,
-        option("--max-minutes", metavar="MINUTES", help="Time budget; replaces the recipe's.", show_default="recipe's"),
+        Param("Time budget; replaces the recipe's.", "MINUTES", shown="recipe's"),
     ] = None
-    json: Annotated[bool, option("--json", help="Print every log record as one JSON object a line.")] = False
-    quiet: Quiet = False
+    json: Annotated[bool, Param("Print every log record as one JSON object a line.", flag="--json")] = False
+    quiet: Annotated[bool, QUIET] = False
     dry_run: Annotated[
         bool,
-        option(
-            "--dry-run",
-            help="Check the recipe, data, memory and disk, print the recipe with all its defaults and stop.",
+        Param(
+            "Check the recipe, data, memory and disk, print the recipe with all its defaults and stop.",
+            flag="--dry-run",
         ),
     ] = False
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jointnet_cli.cli.console import exit_with, for_each, note, print_result, progress
-from jointnet_cli.cli.options import ModelOptions, OutputOptions, option
+from jointnet_cli.cli.options import ModelOptions, OutputOptions
 from jointnet_cli.cli.scene_inputs import SceneFiles, find_scene, had_layer, read_scene, scene_projection
+from jointnet_cli.devices import require_device
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import check_free
 from jointnet_cli.modality import DepthKind
@@ -29,11 +30,9 @@ if TYPE_CHECKING:
 
 Paths = Annotated[
     list[Path],
-    typer.Argument(
-        metavar="PATH", help="Results (EXR, image, `.metadata.json`), or an image with --depth.", show_default=False
-    ),
+    Param("Results (EXR, image, `.metadata.json`), or an image with --depth.", "PATH", shown=False, argument=True),
 ]
-Open = Annotated[bool, option("--open", panel=OUTPUT_PANEL, help="Show each page in the browser.")]
+Open = Annotated[bool, Param("Show each page in the browser.", panel=OUTPUT_PANEL, flag="--open")]
 
 
 @dataclass(frozen=True)
@@ -99,6 +98,7 @@ def _painter(options: ModelOptions) -> Callable[[Scene, int], Scene]:
     folder = find_model(options.model, options.base)
     if "depth" not in folder.branches:
         raise UserError(f"{options.model} has no depth, which --layers needs", "choose another --model")
+    require_device(options.device)
 
     @cache
     def engine() -> Engine:

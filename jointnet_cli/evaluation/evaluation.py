@@ -77,7 +77,12 @@ class Evaluation:
 
     methods: Annotated[
         list[str] | None,
-        Param("A method, which is a row of the table. Repeatable.", "[NAME=]KIND[:VALUE]", flag="--method"),
+        Param(
+            "A method, which is a row of the table. Repeatable.",
+            "[NAME=]KIND[:VALUE]",
+            flag="--method",
+            former="--row --rows",
+        ),
     ] = None
     limit: Annotated[int | None, Param("Use only the first items.", "N", ge=1)] = None
     resamples: Annotated[int, Param("Resamples that the 95 % intervals are taken of.", "N", ge=1)] = 1000

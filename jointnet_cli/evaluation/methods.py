@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl
 
+from jointnet_cli.devices import DEVICE, require_device
 from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.files.paths import text_digest
 from jointnet_cli.params import MODEL_PANEL, Param, params
@@ -73,10 +74,7 @@ class MethodSettings:
             complete="model",
         ),
     ] = None
-    device: Annotated[
-        str | None,
-        Param("`cpu`, `cuda`, `cuda:1`, `mps`.", "DEVICE", shown="the fastest", env=True, panel=MODEL_PANEL),
-    ] = None
+    device: Annotated[str | None, DEVICE] = None
     dtype: Annotated[
         Literal["float32", "float16", "bfloat16"] | None,
         Param("Precision.", shown="fits the device", env=True, panel=MODEL_PANEL),
@@ -85,6 +83,9 @@ class MethodSettings:
     ensemble: int = 1
     strength: float = 0.4
     refine_from: str = "midas:dpt_beit_large_512"
+
+    def __post_init__(self) -> None:
+        require_device(self.device)
 
     def override(self, query: str) -> Self:
         """Return these settings with `steps=4&guidance=2` and the like in them.

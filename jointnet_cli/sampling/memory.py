@@ -225,13 +225,6 @@ def gpu_memory() -> int | None:
         return None
 
 
-def guess_device(name: str | None) -> str:
-    """Return the kind of device that a run uses, as far as can be told without torch."""
-    if name is not None:
-        return name.partition(":")[0]
-    return "cuda" if Path("/dev/nvidia0").exists() and which("nvidia-smi") else "cpu"
-
-
 def gigabytes(size: int) -> str:
     """Return `25.3 GB`."""
     return f"{size / 1e9:.1f} GB" if size < 1e12 else f"{size / 1e12:,.1f} TB"

@@ -75,17 +75,29 @@ def test_text_that_is_not_utf8_is_refused(invoke, data):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("items.csv", "prompt,seed,seed\nsea,1,2\n", "items.csv: the column seed occurs twice"),
+        ("items.csv", "prompt,seed,seed\nsea,1,2\n", "items.csv line 1: the column seed occurs twice"),
         ("items.csv", "prompt,negative-prompt,negative_prompt\nsea,a,b\n", "the column negative_prompt occurs twice"),
         ("items.csv", 'prompt,seed\n"sea,1\nreef,2\n', "items.csv line 2: a double quote is not closed"),
         ("items.csv", 'prompt,seed\nhut,1\n"sea" side,1\n', "items.csv line 3: text follows a closing double quote"),
         ("items.csv", 'prompt,seed\nhut,1\n"sea\nside,1\n', "items.csv line 3: a double quote is not closed"),
         ("items.json", '["sea",\n"reef"', "items.json line 2: not JSON"),
+        ("items.csv", "\nprompt,sede\nsea,\nreef,3\n", "items.csv line 2: unknown column sede"),
+        ("items.csv", "prompt,,seed\nsea,x,3\n", "items.csv line 1: column 2 has no name"),
+        ("items.csv", f"prompt\n{'x' * 200_000}\n", "items.csv line 2: a cell is too long"),
+        ("items.csv", f"prompt,seed\nsea,{'9' * 5000}\n", f"seed must be a whole number, got '{'9' * 40}…'"),
+        ("items.csv", "prompt,guidance\nsea,nan\n", "items.csv line 2: guidance must be a finite number, got 'nan'"),
+        ("items.csv", "sea\n", "no prompts in items.csv\nhint: the first line of a table names its columns"),
+        ("items.json", " ", "no prompts in items.json"),
+        ("items.json", "[" * 100_000, "items.json: not JSON that can be read"),
+        ("items.json", '[{"seed": ' + "9" * 5000 + "}]", "items.json: not JSON that can be read"),
+        ("items.json", '[{"prompt": "sea", "prompt": "reef"}]', "items.json item 1: prompt occurs twice"),
+        ("items.ndjson", '{"prompt": "sea", "seed": -1}', "items.ndjson line 1: seed must be at least 0"),
+        ("items.jsonl", '{"prompt": "se\\u0000a"}', "items.jsonl line 1: prompt must be text in UTF-8 without NUL"),
         ("items.json", '["sea", 3]', "items.json item 2: not a JSON object"),
         ("items.json", '[{"prompt": "sea", "Prompt": "reef"}]', "items.json item 1: prompt occurs twice"),
         ("items.json", '["sea", {"steps": 0}]', "items.json item 2: steps must be at least 1, got 0"),
         ("items.xlsx", "PK", "items.xlsx is not a text file"),
-        ("items.jsonl", '{"prompt": "sea \\ud83d"}\n', "items.jsonl line 1: prompt holds half of a surrogate pair"),
+        ("items.jsonl", '{"prompt": "sea \\ud83d"}\n', "items.jsonl line 1: prompt must be text in UTF-8 without NUL"),
         (
             "items.jsonl",
             '{"prompt": "sea", "seed": 18446744073709551616}\n',
@@ -127,7 +139,7 @@ def test_inputs_may_differ_by_row(invoke):
 
 
 MISTAKES = {
-    "unknown column": ("items.csv", "prompt,stepz\nsea,3\n", "items.csv line 2: unknown column stepz", "mean steps?"),
+    "unknown column": ("items.csv", "prompt,stepz\nsea,3\n", "items.csv line 1: unknown column stepz", "mean steps?"),
     "no number": (
         "items.csv",
         "prompt,steps\nsea,3\nlake,many\n",
@@ -152,7 +164,7 @@ MISTAKES = {
     "too many cells": ("items.csv", "prompt\nsea, blue\n", "items.csv line 2: more cells", "double quotes"),
     "no JSON": ("items.jsonl", '{"prompt": "sea"}\n{"prompt"', "items.jsonl line 2: not JSON", None),
     "no object": ("items.jsonl", '["sea"]', "items.jsonl line 1: not a JSON object", "write {"),
-    "header alone": ("items.csv", "prompt,seed\n", "no prompts in items.csv", "one prompt a line"),
+    "header alone": ("items.csv", "prompt,seed\n", "no prompts in items.csv", "first line of a table"),
     "not of one item": ("items.csv", "prompt,out\nsea,here\n", "unknown column out", None),
 }
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from jointnet_cli.cli.options import expand_flags
 from jointnet_cli.cli.usage import Command
 from jointnet_cli.errors import UserError
+from jointnet_cli.params import Param
 
 
 def run(command: Callable[[], None], **environment: str):
@@ -79,21 +80,26 @@ def test_no_color_is_honoured_where_colour_is_forced(invoke):
 
 @dataclass(frozen=True)
 class Paint:
-    colour: Annotated[str, typer.Option("--colour", help="Which.")]
-    layers: Annotated[int, typer.Option("--layers", envvar="LAYERS")] = 1
+    colour: Annotated[str, Param("Which.")]
+    layers: Annotated[int, Param("How many.", env=True)] = 1
 
 
 def test_a_group_arrives_whole_and_its_fields_are_flags():
     received: list[tuple[Path, Paint, bool]] = []
 
-    def command(wall: Path, paint: Paint, *, dry: Annotated[bool, typer.Option("--dry")] = False) -> None:
+    def command(
+        wall: Annotated[Path, Param("Which.", argument=True)],
+        paint: Paint,
+        *,
+        dry: Annotated[bool, Param("Whether.", flag="--dry")] = False,
+    ) -> None:
         """Paint."""
         received.append((wall, paint, dry))
 
     app = typer.Typer()
     app.command()(expand_flags(command))
     runner = CliRunner()
-    assert runner.invoke(app, ["north", "--colour", "red"], env={"LAYERS": "2"}).exit_code == 0
+    assert runner.invoke(app, ["north", "--colour", "red"], env={"JOINTNET_LAYERS": "2"}).exit_code == 0
     assert runner.invoke(app, ["south", "--colour", "blue", "--layers", "3", "--dry"]).exit_code == 0
     assert received == [(Path("north"), Paint("red", 2), False), (Path("south"), Paint("blue", 3), True)]
     assert runner.invoke(app, ["north"]).exit_code == 2

@@ -63,11 +63,14 @@ def test_a_plan_shows_bytes_and_seconds(invoke):
     ("flags", "message"),
     [
         (["--seed", "99999999999999999999"], "--seed"),
+        (["--seed", str(2**64 - 1), "--count", "2"], f"the last seed would be {2**64}"),
+        (["--count", "9" * 30], "--count must be at most 1000000000"),
         (["--guidance", "inf"], "--guidance"),
-        (["--guidance", "nan"], "--guidance"),
+        (["--guidance", "nan"], "--guidance must be a finite number, got 'nan'"),
         (["--steps", "100000"], "--steps"),
         (["--device", "gpu"], "cuda, a GPU by number"),
         (["--device", ""], "must not be empty"),
+        (["--device", "cuda:99"], "device cuda:99 cannot be used"),
         (["--scheduler", ""], "must not be empty"),
         (["--out", ""], "must name a file or folder"),
         (["--out", "-"], "must name a file or folder"),
@@ -111,3 +114,48 @@ def test_a_long_plan_streams(start, flags):
         assert "sea" in process.stdout.readline()
         process.stdout.close()
         assert (process.wait(30), process.stderr.read()) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "command", [["train", "diorama/base"], ["models", "export", "diorama"], ["models", "import", "diorama"]]
+)
+def test_no_command_writes_to_an_empty_name_or_a_stream(invoke, command):
+    for name in ("", "-"):
+        ran = invoke(*command, "--out", name)
+        assert (ran.exit_code, ran.stdout) == (2, "")
+        assert ran.stderr.startswith(f"error: --out must name a file or folder, got {name!r}\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["prepare", "worlds", "--count", "3", "--label", "depth=midas"],
+        ["evaluate", "autoencoder", "--shards", "worlds"],
+        ["evaluate", "depth", "--shards", "worlds"],
+        ["view", "photo.png", "--layers"],
+    ],
+)
+def test_every_command_refuses_a_device_that_is_not_there_before_it_imports_torch(invoke, command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    ran = invoke(*command, "--device", "cuda:99")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("error: device cuda:99 cannot be used: ") and "hint: --device cpu" in ran.stderr
+    assert invoke(*command, "--device", "gpu").stderr.startswith("error: --device must be cpu, cuda, a GPU by number")
+
+
+def test_a_device_is_no_file_of_prompts_or_depth(invoke):
+    for flags in (["--prompts", "/dev/zero"], ["sea", "--depth", "/dev/zero"]):
+        ran = invoke("generate", *flags)
+        assert ran.exit_code == 2 and "/dev/zero" in ran.stderr
+
+
+def test_names_that_lead_nowhere_are_mistakes(invoke):
+    Path("file").touch()
+    for name in ("x" * 300, "file/x"):
+        ran = invoke("generate", "--prompts", name)
+        assert ran.exit_code == 2 and ran.stderr.startswith("error: ") and name in ran.stderr
+
+
+def test_a_prompt_is_text(invoke):
+    ran = invoke("generate", "sea \udcff", "--dry-run")
+    assert (ran.exit_code, ran.stdout) == (2, "") and "PROMPT must be text in UTF-8" in ran.stderr
