@@ -138,13 +138,14 @@ class Parameter:
     def fault(self, value: Any) -> str | None:
         """Return what a value must be, where its type and its bounds do not tell that it is wrong.
 
-        Every number must be finite. A text matches its pattern, and one that can be `None` is not empty. A path is not empty
-        and has parts that file systems can hold; a place to write to is not `-`, which elsewhere is a standard stream.
+        Every number must be finite. A text matches its pattern; one that can be `None`, or is one of several, is not empty.
+        A path is not empty and has parts that file systems can hold; a place to write to is not `-`, which elsewhere is a
+        standard stream.
         """
         if value is None:
             return None
         if isinstance(value, list | tuple):
-            return next(filter(None, map(self.fault, value)), None)
+            return "must not be empty" if "" in value else next(filter(None, map(self.fault, value)), None)
         if isinstance(value, float) and not math.isfinite(value):
             return "must be a finite number"
         if self.is_path:

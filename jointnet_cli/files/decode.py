@@ -84,10 +84,8 @@ def read_raster(source: Path | bytes, name: str | None = None) -> Raster:
             try:
                 return _pillow_raster(data)
             except (UnidentifiedImageError, OSError) as error:
-                if (known := _other_format(data)) is None:
-                    raise
-                form, remedy = known
-                raise UserError(f"{name} is {form}, which is not read", remedy) from error
+                _refuse_other_format(name, data, error)
+                raise
         if not tiff.pillow_reads(data):
             return _tiff_raster(data)
         try:
@@ -166,11 +164,23 @@ def raster_size(path: Path) -> tuple[int, int]:
     Raises:
         UserError: the file is missing, its header is damaged, or it has more pixels than Pillow decodes.
     """
-    with _user_errors(str(path)), Image.open(path) as image:
-        turned = 1
-        with suppress(Exception):  # damaged tags leave the pixels whole
-            turned = int(image.getexif().get(ExifTags.Base.Orientation, 1))
-        return (image.width, image.height) if turned >= 5 else (image.height, image.width)
+    with _user_errors(str(path)):
+        with path.open("rb") as stream:
+            start = stream.read(32)
+        if start[8:12] in HEIF_BRANDS:
+            register_heif()
+        try:
+            with Image.open(path) as image:
+                turned = 1
+                with suppress(Exception):  # damaged tags leave the pixels whole
+                    turned = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+                width, height = image.size
+        except UnidentifiedImageError as error:
+            if not tiff.is_tiff(start):
+                _refuse_other_format(str(path), start, error)
+                raise
+            width, height, turned = tiff.page_size(path)
+        return (width, height) if turned >= 5 else (height, width)
 
 
 def has_deep_colour(picture: Image.Image) -> bool:
@@ -201,6 +211,12 @@ def _user_errors(name: str) -> Iterator[None]:
 def _tiff_raster(data: bytes) -> Raster:
     samples, profile, orientation, maximum = tiff.read_page(data)
     return Raster(samples, profile, orientation=orientation, maximum=maximum)
+
+
+def _refuse_other_format(name: str, data: bytes, error: Exception) -> None:
+    if known := _other_format(data):
+        form, remedy = known
+        raise UserError(f"{name} is {form}, which is not read", remedy) from error
 
 
 def _other_format(data: bytes) -> tuple[str, str] | None:

@@ -269,12 +269,17 @@ def read_array(path: Path, part: str, name: str | None = None) -> NDArray[Any]:
             values = arrays
         else:
             chosen = name or _array_of(part, arrays.files)
+            if not arrays.files:
+                raise UserError(f"{path} holds no arrays")
             if chosen not in arrays.files:
                 message = (
                     f"{path} has no array {name}" if name else f"{path} holds several arrays, and none is named {part}"
                 )
                 raise UserError(message, f"pass --channel NAME; its arrays are {', '.join(arrays.files)}")
-            values = arrays[chosen]
+            if not isinstance(values := arrays[chosen], np.ndarray):  # the bytes of another file
+                raise UserError(f"{path} holds {chosen}, which is no array")
+    if not values.size:
+        raise UserError(f"{path} holds no numbers: its array has the shape {values.shape}")
     while values.ndim > 3 and values.shape[0] == 1:
         values = values[0, ...]
     if values.ndim == 3 and values.shape[-1] != 3:
@@ -320,7 +325,8 @@ def _array_numbers(path: Path, name: str | None) -> DepthNumbers:
     values = read_array(path, "depth", name)
     if values.ndim != 2 or values.dtype.kind not in "fui":
         raise UserError(
-            f"{path} holds no depth: its array is {values.dtype} of shape {values.shape}", "depth has the shape (H, W)"
+            f"{path} holds no depth: its array is {values.dtype} of shape {values.shape}",
+            "depth is an array of real numbers of shape (H, W)",
         )
     named = name or _array_of("depth", array_names(path))
     with np.errstate(over="ignore"):  # beyond float32 lies infinity

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,10 +44,10 @@ def pillow_reads(data: bytes) -> bool:
     return bool(plain and page.photometric == 5)  # CMYK, which Pillow reduces to 8 bits
 
 
-def page_size(data: bytes) -> tuple[int, int]:
-    """Return the width and height of the first page, as stored."""
-    page = _first_page(data)
-    return page.imagewidth, page.imagelength
+def page_size(source: bytes | Path) -> tuple[int, int, int]:
+    """Return the width and height of the first page, as stored, and its orientation."""
+    page = _first_page(source)
+    return page.imagewidth, page.imagelength, _orientation(page)
 
 
 def read_page(data: bytes) -> tuple[NDArray[Any], bytes | None, int, int]:
@@ -72,24 +73,33 @@ def read_page(data: bytes) -> tuple[NDArray[Any], bytes | None, int, int]:
         raise ValueError(f"compression {getattr(page.compression, 'name', page.compression)}: {error}") from error
     separate = page.planarconfig == 2 and page.samplesperpixel > 1
     values = np.moveaxis(values, 0, -1) if separate else values.reshape(*values.shape[:2], -1)
+    if values.dtype.kind not in "buif":
+        raise ValueError(f"numbers of type {values.dtype} are not read")
     if values.dtype.kind != "u" or values.dtype.itemsize > 2:
         if page.photometric == WHITE_IS_ZERO:
             raise ValueError(f"white is 0 in numbers of {page.bitspersample} bits, which have no known range")
         samples = values[..., :colours].astype(np.float32)
     else:
         samples = _full_scale(values, page, colours)
-    tag = page.tags.get("Orientation")
-    orientation = int(tag.value) if tag is not None else 1
+    orientation = _orientation(page)
     return turned(samples, orientation), page.iccprofile, orientation, 2**page.bitspersample - 1
 
 
-def _first_page(data: bytes) -> TiffPage:
+def _orientation(page: TiffPage) -> int:
+    tag = page.tags.get("Orientation")
+    return int(tag.value) if tag is not None else 1
+
+
+def _first_page(source: bytes | Path) -> TiffPage:
     """Return the first page, undecoded."""
     import tifffile
 
     try:
-        with tifffile.TiffFile(BytesIO(data)) as file:
-            return file.pages.first
+        with tifffile.TiffFile(BytesIO(source) if isinstance(source, bytes) else source) as file:
+            page = file.pages.first
+            if not page.imagewidth * page.imagelength:
+                raise ValueError("no pixels")
+            return page
     except Exception as error:  # tifffile raises exceptions of many types for damaged files
         raise ValueError("the TIFF is damaged") from error
 

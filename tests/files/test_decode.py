@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.decode import has_deep_colour, read_samples
+from jointnet_cli.files.decode import has_deep_colour, raster_size, read_samples
 from jointnet_cli.files.images import read_image
 
 COLOUR = arrays.arrays(np.uint16, st.tuples(st.integers(1, 4), st.integers(1, 4), st.sampled_from([3, 4])))
@@ -118,13 +118,15 @@ def test_as_many_channels_as_the_picture_has(folder: Path, mode: str, channels: 
 )
 def test_formats_that_are_not_read_are_refused_by_name(folder: Path, start: bytes, name: str) -> None:
     (folder / "other").write_bytes(start + bytes(64))
-    with pytest.raises(UserError, match=rf"other {name}") as caught:
-        read_samples(folder / "other")
-    assert caught.value.hint or "TIFF" in name
+    for read in (read_samples, raster_size):
+        with pytest.raises(UserError, match=rf"other {name}") as caught:
+            read(folder / "other")
+        assert caught.value.hint or "TIFF" in name
 
 
 def test_heic_is_read_with_its_extra(folder: Path) -> None:
     heif = pytest.importorskip("pillow_heif")
     image = Image.new("RGB", (16, 16), (200, 30, 60))
     heif.from_pillow(image).save(folder / "a.heic", quality=100)
+    assert raster_size(folder / "a.heic") == (16, 16)
     assert np.abs(read_samples(folder / "a.heic")[0, 0] * 255 - (200, 30, 60)).max() < 4

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -380,6 +381,10 @@ def test_where_a_normal_map_is_transparent_there_is_none(folder: Path) -> None:
         ("words.npy", "depth", "is not a NumPy file of numbers"),
         ("volume.npy", "depth", r"shape \(2, 2, 3\)"),
         ("nothing.npy", "depth", "no finite numbers"),
+        ("empty.npz", "depth", r"holds no numbers: its array has the shape \(0, 3\)"),
+        ("text.npz", "depth", "holds words.txt, which is no array"),
+        ("none.npz", "depth", "holds no arrays"),
+        ("complex.npy", "depth", r"its array is complex64 of shape \(2, 2\)"),
     ],
 )
 def test_what_is_no_map_is_a_users_mistake(folder: Path, name: str, modality: str, words: str) -> None:
@@ -390,6 +395,11 @@ def test_what_is_no_map_is_a_users_mistake(folder: Path, name: str, modality: st
     (folder / "words.npy").write_text("words")
     np.save(folder / "volume.npy", np.zeros((2, 2, 3)))
     np.save(folder / "nothing.npy", np.full((2, 2), np.nan))
+    np.savez(folder / "empty.npz", depth=np.zeros((0, 3)))
+    np.savez(folder / "none.npz")
+    np.save(folder / "complex.npy", np.zeros((2, 2), np.complex64))
+    with zipfile.ZipFile(folder / "text.npz", "w") as archive:
+        archive.writestr("words.txt", "words")
     with pytest.raises(UserError, match=words):
         read_map(folder / name, modality)
 

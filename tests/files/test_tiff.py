@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.decode import read_raster, read_samples
+from jointnet_cli.files.decode import raster_size, read_raster, read_samples
 from jointnet_cli.files.images import read_image
 from jointnet_cli.files.maps import depth_numbers
 
@@ -105,6 +105,7 @@ def test_numbers_without_a_range_come_as_they_are(
         pytest.skip("tifffile needs another package to write the predictor of floating point")
     path = written(tmp_path, values, byteorder=order, **packing)
     assert np.array_equal(read_samples(path)[..., 0], values.astype(np.float32))
+    assert raster_size(path) == (2, 3)
     with pytest.raises(UserError, match="samples of no known range"):
         read_image(path)
 
@@ -187,6 +188,22 @@ def test_a_compression_that_is_not_at_hand_is_refused_by_name(tmp_path: Path) ->
     path.write_bytes(data)
     with pytest.raises(UserError, match="cannot be read: compression LZW"):
         read_samples(path)
+
+
+def test_the_header_of_what_only_tifffile_reads_is_turned_upright(tmp_path: Path) -> None:
+    for orientation, size in ((1, (2, 3)), (6, (3, 2))):
+        tags = [("Orientation", "H", 1, orientation, True)]
+        path = written(tmp_path, np.zeros((2, 3)), bigtiff=True, byteorder=">", extratags=tags)
+        assert raster_size(path) == read_samples(path).shape[:2] == size
+
+
+def test_complex_numbers_and_tiffs_without_pixels_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="numbers of type complex64 are not read"):
+        read_samples(written(tmp_path, np.zeros((2, 3), np.complex64)))
+    (tmp_path / "raw.dng").write_bytes(b"II*\0\x08\0\0\0" + bytes(50))
+    for read in (read_samples, raster_size):
+        with pytest.raises(UserError, match="the TIFF is damaged"):
+            read(tmp_path / "raw.dng")
 
 
 def test_a_damaged_tiff_is_refused(tmp_path: Path) -> None:

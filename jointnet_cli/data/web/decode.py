@@ -132,7 +132,7 @@ def to_training_image(data: bytes, settings: PrepareSettings) -> TrainingImage:
         raise FetchError(Status.UNSUPPORTED_FORMAT, f"{kind} is not decoded")
     try:
         if kind == "TIFF" and not tiff.pillow_reads(data):
-            _check_size(*tiff.page_size(data), settings)
+            _check_size(*tiff.page_size(data)[:2], settings)
             return _convert(_decode(data), data, settings)
         with Image.open(BytesIO(data), formats=[kind]) as picture:
             return _convert(picture, data, settings)
