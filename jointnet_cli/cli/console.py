@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.text import to_json
+from jointnet_cli.files.text import escaped, escaped_line, escaped_streams, print_paths, to_json, unescaped
 from jointnet_cli.progress import PHASES, PhaseProgress, Progress
 
 if TYPE_CHECKING:
@@ -39,10 +39,19 @@ T = TypeVar("T")
 
 
 def stderr() -> Console:
-    """Return a console on stderr; rich drops colour and animation off a terminal and honours `NO_COLOR`."""
-    from rich.console import Console
+    """Return a console on stderr; rich drops colour and animation off a terminal and honours `NO_COLOR`.
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    It escapes the texts of everything that it shows, before it lays them out.
+    """
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class EscapingConsole(Console):
+        def render(self, *args: Any, **options: Any) -> Iterable[Segment]:
+            for text, style, control in super().render(*args, **options):
+                yield Segment(text if control else escaped(text), style, control)
+
+    return EscapingConsole(file=unescaped(sys.stderr), highlight=False, soft_wrap=True)
 
 
 def error(message: str, hint: str | None = None) -> None:
@@ -50,15 +59,15 @@ def error(message: str, hint: str | None = None) -> None:
     from rich.text import Text
 
     console = stderr()
-    console.print(Text.assemble(("error: ", "bold red"), message))
+    console.print(Text.assemble(("error: ", "bold red"), escaped_line(message)))
     if hint:
-        console.print(Text.assemble(("hint: ", "bold cyan"), hint))
+        console.print(Text.assemble(("hint: ", "bold cyan"), escaped_line(hint)))
 
 
 def note(message: str, quiet: bool = False) -> None:
     """Print one line about the run on stderr."""
     if not quiet:
-        stderr().print(message, markup=False)
+        stderr().print(escaped_line(message), markup=False)
 
 
 def debugging() -> bool:
@@ -144,9 +153,10 @@ def print_result(line: Mapping[str, Any], paths: Iterable[Path], as_json: bool) 
     if as_json:
         print(to_json(line, ensure_ascii=False), flush=True)
     else:
-        print(*paths, sep="\n", flush=True)
+        print_paths(*paths)
 
 
+@escaped_streams()
 def run_guarded(run: Callable[[], int]) -> int:
     """Return the exit code of a run, with every exception reported as one line on stderr.
 
@@ -184,8 +194,8 @@ class _Unfailing(FileIO):
 def open_streams() -> None:
     """Open streams that the caller closed (`>&-`), and let stderr and characters not fail.
 
-    What stderr cannot write is lost. File names that are not UTF-8 are printed as they are, and characters that the
-    encoding of a stream lacks as escapes.
+    What stderr cannot write is lost. `print_paths` can print file names that are not UTF-8, and characters that the
+    encoding of a stream lacks become escapes.
     """
     codecs.register_error("printable", _encode_printable)
     for number, name in enumerate(("stdin", "stdout", "stderr")):

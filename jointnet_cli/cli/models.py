@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from jointnet_cli.cli.console import progress, report_error
 from jointnet_cli.cli.options import QUIET, command_group
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.text import to_json
+from jointnet_cli.files.text import print_paths, to_json
 from jointnet_cli.params import Param
 
 Base = Annotated[
@@ -131,7 +131,10 @@ def export(
 
 
 def _print_folder(folder: Path, json_output: bool) -> None:
-    print(to_json({"path": str(folder)}) if json_output else folder)
+    if json_output:
+        print(to_json({"path": str(folder)}))
+    else:
+        print_paths(folder)
 
 
 def facts_as_text(facts: Facts) -> dict[str, str]:

@@ -24,7 +24,7 @@ from jointnet_cli.cli.prepare_output import (
 from jointnet_cli.data.settings import COYO, Source, prepare_settings
 from jointnet_cli.devices import require_device
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.text import to_json
+from jointnet_cli.files.text import print_paths, to_json
 from jointnet_cli.params import params
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ def _run(job: PrepareJob, run: PrepareOptions) -> None:
     if run.json:
         print(to_json({**facts, "shards": [str(shard) for shard in shards]}))
     else:
-        print(*shards, sep="\n")
+        print_paths(*shards)
     note_busy(tally, run.quiet)
     if tally.done and not made and not job.retry:
         raise typer.Exit(RUN_FAILED)
@@ -270,7 +270,7 @@ def _label(run: PrepareOptions, labels: LabelOptions, alone: bool) -> None:
         facts = {"labelled": tally.made, "failed": tally.failed, "seconds": round(tally.seconds, 3)}
         print(to_json({**facts, "shards": [str(shard) for shard in tally.written]}))
     elif alone:
-        print(*paths, sep="\n")
+        print_paths(*paths)
     made = ", ".join(f"{count} {name}" for name, count in tally.made.items()) or "no"
     note(f"{made} maps made, {len(tally.skipped)} shards had theirs, {tally.failed.total()} failed", run.quiet)
     for example in tally.examples:

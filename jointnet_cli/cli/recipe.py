@@ -13,7 +13,7 @@ import typer
 from jointnet_cli.cli.console import USER_FAULT, note, report_error
 from jointnet_cli.cli.options import QUIET, command_group
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.text import to_json
+from jointnet_cli.files.text import print_paths, to_json
 from jointnet_cli.params import Param
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def copy(
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(target) as temporary:
         temporary.write_bytes(path.read_bytes())
-    print(target)
+    print_paths(target)
 
 
 def check(

@@ -14,7 +14,7 @@ import typer
 from jointnet_cli.cli.console import INTERRUPTED, RUN_FAILED, note, report_error
 from jointnet_cli.cli.options import QUIET
 from jointnet_cli.cli.training_progress import training_progress
-from jointnet_cli.files.text import to_json
+from jointnet_cli.files.text import print_paths, to_json
 from jointnet_cli.params import Param
 
 TERMINATED = 143
@@ -111,7 +111,8 @@ def train(recipe: Recipe, *, overrides: Overrides = None, run: RunOptions) -> No
     if run.json:
         print(to_json({"model": str(folder), **({"recipe": plan} if plan else {})}))
     else:
-        print(*_lines(plan), folder, sep="\n")
+        print(*_lines(plan), sep="\n", end="\n" * bool(plan))
+        print_paths(folder)
 
 
 def _speaks() -> bool:

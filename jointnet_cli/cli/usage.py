@@ -15,6 +15,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from jointnet_cli.cli.console import USER_FAULT, note, run_guarded
 from jointnet_cli.cli.variables import misspelt_variables
 from jointnet_cli.errors import UserError, closest, did_you_mean, validation_error
+from jointnet_cli.files.text import escaped_streams
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter, Parameter
@@ -100,7 +101,10 @@ def _main(
     **settings: Any,
 ) -> Any:
     if f"_{prog_name}_COMPLETE".replace("-", "_").upper() in os.environ:
-        return complete(args, prog_name, standalone_mode=standalone_mode, **settings)  # prints completions, and exits
+        with escaped_streams():
+            return complete(
+                args, prog_name, standalone_mode=standalone_mode, **settings
+            )  # prints completions, and exits
 
     def run() -> int:
         try:

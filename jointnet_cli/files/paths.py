@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.text import decode_text
+from jointnet_cli.files.text import UNPRINTABLE, decode_text
 
 SLUG_LENGTH = 48
 """Characters of a slug at most; also at most three times as many bytes."""
@@ -22,7 +22,7 @@ NAME_BYTES = 160
 FILE_NAME_BYTES = 255 - len("..0123-01234567-0123")
 """Bytes of a file name at most: common file systems hold 255, which the temporary name of `atomic_file` fits into."""
 
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
+_UNSAFE = re.compile(rf'{UNPRINTABLE.pattern}|[\t\n<>:"/\\|?*]')
 
 
 def slug(text: str) -> str:

@@ -1,11 +1,15 @@
-"""Text files in any Unicode encoding, and strict JSON."""
+"""Text files in any Unicode encoding, strict JSON, and text that a terminal cannot obey."""
 
 from __future__ import annotations
 
 import codecs
 import json
 import math
-from collections.abc import Callable, Mapping
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from jointnet_cli.errors import UserError
@@ -73,3 +77,67 @@ PNG_KEY = "XML:com.adobe.xmp"
 def encodable(text: str) -> str:
     """Return the text without what UTF-8 cannot hold: file names that are not UTF-8 reach Python as lone surrogates."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufff9-\ufffb\ud800-\udfff]"
+)
+"""Controls of terminals (C0 without tab and line feed, DEL, C1), of the direction and the lines of text, and lone surrogates."""
+
+
+def escaped(text: str) -> str:
+    r"""Return text with every control character and lone surrogate as `\uXXXX`; tabs and line feeds stay.
+
+    In JSON and in TOML this is an escape for the same character: what is printed parses to the same strings.
+    """
+    return UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def escaped_line(text: str) -> str:
+    r"""Return text as `escaped` does and line feeds as `\n`, so that a name with one does not look like two lines."""
+    return escaped(text).replace("\n", "\\n")
+
+
+class _EscapedStream:
+    """A text stream of which everything that is written goes through `escaped`."""
+
+    def __init__(self, stream: Any) -> None:
+        self.rich_proxied_file = stream
+        """The stream itself; the name is rich's, whose consoles write their colours there."""
+
+    def write(self, text: str) -> int:
+        self.rich_proxied_file.write(escaped(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rich_proxied_file, name)
+
+
+@contextmanager
+def escaped_streams() -> Iterator[None]:
+    """Escape everything that is printed on stdout and stderr: names and texts from outside may control a terminal."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _EscapedStream(sys.stdout), _EscapedStream(sys.stderr)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def unescaped(stream: Any) -> Any:
+    """Return the stream behind the proxies of `escaped_streams` and of rich."""
+    while (behind := getattr(stream, "rich_proxied_file", None)) is not None:
+        stream = behind
+    return stream
+
+
+def print_paths(*paths: Path | str) -> None:
+    """Print paths on stdout, one a line: for a terminal escaped, else the bytes that the file system has, for a pipe."""
+    if sys.stdout.isatty():
+        print(*(escaped_line(str(path)) for path in paths), sep="\n", flush=True)
+    else:
+        print(*paths, sep="\n", file=unescaped(sys.stdout), flush=True)

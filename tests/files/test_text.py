@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import json
 import math
+import sys
 import tomllib
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jointnet_cli
-from jointnet_cli.files.text import finite, to_json
+from jointnet_cli.files.text import escaped, escaped_line, escaped_streams, finite, print_paths, to_json
 from jointnet_cli.recipe_file import to_toml
 
 NUMBERS = st.floats() | st.integers() | st.booleans() | st.none() | st.text(max_size=5)
@@ -64,3 +66,33 @@ def test_toml_has_its_own_words_for_what_is_not_finite() -> None:
     values = {"a": math.inf, "b": [1.5, -math.inf], "c": "é"}
     assert tomllib.loads(to_toml(values)) == values
     assert math.isnan(tomllib.loads(to_toml({"a": math.nan}))["a"])
+
+
+HOSTILE = "a\x1b[31m\x9b\x07\x7f\r\u202e\u2067\u200f\u2028\udcff\tb\n"
+
+
+def test_text_cannot_control_a_terminal() -> None:
+    assert escaped("Größe 大 👩‍💻\t\n") == "Größe 大 👩‍💻\t\n"
+    shown = "a\\u001b[31m\\u009b\\u0007\\u007f\\u000d\\u202e\\u2067\\u200f\\u2028\\udcff\tb"
+    assert escaped(HOSTILE) == f"{shown}\n"
+    assert escaped_line(HOSTILE) == f"{shown}\\n"
+
+
+def test_printed_json_parses_to_the_same_strings(capsys: pytest.CaptureFixture[str]) -> None:
+    with escaped_streams():
+        print(to_json({HOSTILE: [HOSTILE]}, ensure_ascii=False, indent=1))
+        print(HOSTILE, end="", file=sys.stderr)
+    printed = capsys.readouterr()
+    assert escaped(printed.out) == printed.out and json.loads(printed.out) == {HOSTILE: [HOSTILE]}
+    assert printed.err == escaped(HOSTILE)
+
+
+def test_paths_are_bytes_for_a_pipe_and_escaped_for_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path("a\x1b\n\udcff ö.png")
+    for terminal, shown in ((False, b"a\x1b\n\xff \xc3\xb6.png\n"), (True, "a\\u001b\\n\\udcff ö.png\n".encode())):
+        stream = TextIOWrapper(BytesIO(), encoding="utf-8", errors="surrogateescape")
+        stream.isatty = lambda terminal=terminal: terminal  # type: ignore[method-assign]
+        monkeypatch.setattr(sys, "stdout", stream)
+        with escaped_streams():
+            print_paths(path)
+        assert stream.buffer.getvalue() == shown  # type: ignore[attr-defined]

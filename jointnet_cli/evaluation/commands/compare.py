@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from jointnet_cli.evaluation.evaluation import Json, Quiet
-from jointnet_cli.files.text import to_json
+from jointnet_cli.files.text import print_paths, to_json
 from jointnet_cli.params import OUTPUT_PANEL, Param
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class CompareCommand:
             counts = {"pairs": len(pairs), "items": len(groups), "matched_by": rule}
             print(to_json({"page": str(page), "key": str(key), **counts}))
         else:
-            print(page, key, sep="\n")
+            print_paths(page, key)
         return 0
 
     def _note(self, message: str) -> None:
