@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from jointnet_cli.data.filter import conditions, verdict
 from jointnet_cli.data.plan import FOLDER, WORLDS_FILE, Plan, image_facts, part_name, read_plan, require_equal
-from jointnet_cli.data.rows import RESULTS, SHARD_DIGITS
+from jointnet_cli.data.rows import RESULTS, SHARD_DIGITS, TAR
 from jointnet_cli.data.settings import FilterSettings, PrepareSettings, Source
 from jointnet_cli.data.sources import SourceTable, open_table, unreadable
 from jointnet_cli.data.sql import connect, literal, quoted
@@ -27,6 +27,9 @@ BLOCK = 250_000
 
 ROW_GROUP = 20_480
 """Rows of the plan that are read at least to get one shard's."""
+
+HOST = "lower(rtrim(regexp_extract(url, '(?i)^\\s*https?://(?:[^/?#]*@)?(\\[[^]]*]|[^/:?#]*)', 1), '.'))"
+"""SQL of the host that a row's address names; empty for files."""
 
 
 def open_plan(out: Path, source: Source, settings: PrepareSettings, recipe: str | None = None) -> Plan:
@@ -89,7 +92,7 @@ def build_plan(source: Source, settings: PrepareSettings, folder: Path, recipe: 
                     f"{rows} images do not fit into {10**SHARD_DIGITS} shards of {settings.shards.size}",
                     hint="choose a larger --shard-size",
                 )
-            parts = _number(connection, scratch / "passed.parquet", folder)
+            parts = _number(connection, scratch / "passed.parquet", folder, from_tars=TAR in table.columns)
         finally:
             connection.close()
     facts = image_facts(source, settings)
@@ -106,7 +109,7 @@ def _sift(
 
     checks = conditions(wanted, table.columns)
     # A table from elsewhere must not reach into this disk.
-    address = "regexp_matches(url, '^https?://')" if table.web_only else "url <> ''"
+    address = "regexp_matches(url, '(?i)^https?://')" if table.web_only else "url <> ''"
     passing = " AND ".join(f"({check})" for check in [*checks.values(), address])
     kept = ", ".join(f"{quoted(name)} AS {quoted(stored)}" for name, stored in _stored_names(table.columns).items())
     try:
@@ -165,22 +168,33 @@ def _deduplicate(connection: DuckDBPyConnection, columns: dict[str, str], passed
     return funnel
 
 
-def _number(connection: DuckDBPyConnection, passed: Path, folder: Path) -> list[int]:
+def _number(connection: DuckDBPyConnection, passed: Path, folder: Path, *, from_tars: bool) -> list[int]:
     """Write the rows that stay, numbered in their order, and return the first number of every part.
 
-    A part is a block of positions, so that what has to be sorted at a time does not grow with the rows.
+    A part is a block of positions, so that what has to be sorted at a time does not grow with the rows. In a block the rows
+    of every host are spread evenly and keep their order, so that no host is asked for many images in a row. Images in tar
+    files are read, not asked for: they stay in the order in which they lie.
     """
     connection.execute("CREATE TABLE ordered AS SELECT position FROM kept ORDER BY position")
+    source = f"read_parquet({literal(str(passed))}, file_row_number = true)"
+    host = "''" if from_tars else HOST
     total = connection.execute(f"SELECT count(*) FROM {literal(str(passed))}").fetchall()[0][0]
     firsts: list[int] = []
     number = 0
     for start in range(0, total, BLOCK):
         inside = f">= {start} AND {{0}} < {start + BLOCK}"
+        numbers = f"file_row_number {inside.format('file_row_number')}"
+        # Of n rows of the h-th of H hosts the first has the place h/H/n, and each other one follows at a distance of 1/n.
         written = connection.execute(
-            f"COPY (SELECT {number} + row_number() OVER (ORDER BY file_row_number) - 1 AS number, * EXCLUDE (file_row_number) "
-            f"FROM read_parquet({literal(str(passed))}, file_row_number = true) "
-            f"WHERE file_row_number {inside.format('file_row_number')} AND file_row_number IN "
-            f"(SELECT position FROM ordered WHERE position {inside.format('position')}) ORDER BY number) "
+            f"COPY (WITH listed AS (SELECT file_row_number AS position, {host} AS host FROM {source} WHERE {numbers} "
+            f"AND file_row_number IN (SELECT position FROM ordered WHERE position {inside.format('position')})), "
+            "hosts AS (SELECT host, count(*) AS count, (row_number() OVER (ORDER BY min(position)) - 1) / count(*) OVER () "
+            "AS begin FROM listed GROUP BY host), "
+            "places AS (SELECT position, (row_number() OVER (PARTITION BY host ORDER BY position) - 1 + begin) / count "
+            "AS place FROM listed JOIN hosts USING (host)) "
+            f"SELECT {number} + row_number() OVER (ORDER BY places.place, places.position) - 1 AS number, "
+            f"passed.* EXCLUDE (file_row_number) FROM {source} AS passed "
+            f"JOIN places ON passed.file_row_number = places.position WHERE {numbers} ORDER BY number) "
             f"TO {literal(str(folder / part_name(len(firsts))))} "
             f"(FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {ROW_GROUP})"
         ).fetchall()

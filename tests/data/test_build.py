@@ -6,9 +6,11 @@ import json
 import os
 import random
 import re
+import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from jointnet_cli.data import build, sql
 from jointnet_cli.data.build import build_plan, open_plan
 from jointnet_cli.data.filter import conditions
 from jointnet_cli.data.plan import Plan, image_facts
+from jointnet_cli.data.rows import OFFSET
 from jointnet_cli.data.settings import FilterSettings, ImageSettings, PrepareSettings, ShardSettings, Source
 from jointnet_cli.data.sources import SourceTable
 from jointnet_cli.errors import UserError
@@ -443,3 +446,37 @@ def test_an_empty_table_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     with pytest.raises(UserError, match=rf"{name} is empty$"):
         build_plan(*asked(tmp_path / name, filter=FilterSettings()), tmp_path)
+
+
+def test_hosts_are_spread_evenly_and_keep_their_order(tmp_path: Path) -> None:
+    hosts = [
+        "a.example",
+        "A.example:80",
+        "user@a.example.",
+        *["a.example"] * 5,
+        "b.example",
+        "c.example",
+        "b.example",
+        "[::1]",
+    ]
+    urls = [f"http://{host}/{number}" for number, host in enumerate(hosts)]
+    urls += ["photos/1.jpg"]
+    (tmp_path / "t.csv").write_text("\n".join(["url,text", *(f"{url},words" for url in urls)]))
+    plan = open_plan(tmp_path / "out", Source((str(tmp_path / "t.csv"),)), settings_of(20))
+    found = [row.url.rpartition("/")[2] for row in plan.read(0)]
+    assert found == ["0", "8", "1", "2", "3", "9", "4", "10", "11", "5", "6", "1.jpg", "7"]
+
+
+def test_images_of_tar_files_stay_in_their_order(tmp_path: Path) -> None:
+    members = {
+        f"{n:03}.{end}": data
+        for n in range(4)
+        for end, data in (("jpg", b"x"), ("json", b'{"url": "http://%d/"}' % (n // 2)))
+    }
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, BytesIO(data))
+    plan = open_plan(tmp_path / "out", Source((str(tmp_path / "a.tar"),)), settings_of(columns={}))
+    assert [row.fields[OFFSET] for row in plan.read(0)] == sorted(row.fields[OFFSET] for row in plan.read(0))

@@ -70,7 +70,7 @@ def test_captions_of_several_json_types_are_text(tmp_path: Path) -> None:
         '"\\ufeffq"',
     ]
     lines = [f'{{"url": "{url}", "caption": {value}}}' for url, value in zip(urls(11), values, strict=True)]
-    found = [row.caption for row in rows_of(write_jsonl(tmp_path / "t.jsonl", [*lines, '{"url": "http://b"}']))]
+    found = [row.caption for row in rows_of(write_jsonl(tmp_path / "t.jsonl", [*lines, '{"url": "http://a/b"}']))]
     assert found == ["a red boat", "42", "true", "1.5", "", "null", "007", "2020-01-01", " x ", "True", "q", ""]
 
 
@@ -194,7 +194,7 @@ def test_integers_and_fractions_in_several_files(tmp_path: Path, first: str) -> 
         "http://b/0": {SCORE: 5.4, "id": 7},
         "http://b/2": {SCORE: 6.2, "id": 7},
     }
-    assert [row.url for row in rows_of(folder)][-1] == "http://c"
+    assert {row.url for row in rows_of(folder)} >= {"http://a/0", "http://c"}
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
