@@ -108,7 +108,7 @@ def estimate(rows: int, settings: PrepareSettings) -> DownloadEstimate:
     """Return what `rows` wanted images will take."""
     images = round(rows * SUCCESS_RATE)
     pixels = settings.image.size**2
-    rate = min(settings.fetch.concurrency / SECONDS_PER_ANSWER, settings.fetch.decoder_threads * IMAGES_PER_CORE)
+    rate = min(settings.fetch.concurrency / SECONDS_PER_ANSWER, settings.fetch.decoder_count * IMAGES_PER_CORE)
     return DownloadEstimate(
         shards=-(-rows // settings.shards.size),
         images=images,

@@ -129,32 +129,46 @@ class ImageSettings:
 class FetchSettings:
     """Limits and timeouts of downloads. Times are in seconds.
 
-    Memory is bounded by `concurrency` bodies of at most `max_bytes`, and `decoders` images of at most `max_pixels`.
+    Memory is bounded by twice `concurrency` bodies of at most `max_bytes`, and `decoders` processes of at most `decode_bytes`.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     max_bytes: Annotated[int, Ge(1)] = 32 * 1024**2
+    """Of a body."""
+    max_wire_bytes: Annotated[int | None, Ge(1)] = None
+    """Of all that comes for one image: redirects, headers, body, its encoding in chunks and trailers together. `None` is
+    1 MiB and 1.25 times `max_bytes`."""
     max_pixels: Annotated[int, Ge(1), Le(LARGEST_PIXELS)] = 64_000_000
 
     concurrency: Annotated[int, _Download("Requests at a time.", "N", ge=1, shown="recipe's, else 128")] = 128
-    """Rows in work at a time: from the request until the result is taken."""
+    """Rows in work at a time: from the request until the result is taken. A request that lasts longer than `rate_grace`
+    gives its place to another row; as many again may last longer."""
     per_host: Annotated[int, _Download("Of these, at one host.", "N", ge=1, shown="recipe's, else 8")] = 8
     """Of these, at one host."""
     decoders: Annotated[int | None, Ge(1)] = None
-    """Threads that decode and encode; `None` takes one a core."""
+    """Processes that decode and encode; `None` takes one a core."""
+    decode_timeout: Annotated[float, Gt(0)] = 30.0
+    """Processor time of one image."""
+    decode_bytes: Annotated[int, Ge(1)] = 4 * 1024**3
+    """Memory that decoding one image may take (Linux)."""
+    request_timeout: Annotated[float, Gt(0)] = 300.0
+    """Of the requests for one image, from the host's name to the last byte, redirects together."""
     connect_timeout: Annotated[float, Gt(0)] = 10.0
     """From the host's name to the connection."""
     stall_timeout: Annotated[float, Gt(0)] = 20.0
     """Without a byte, and for the headers as a whole."""
     min_rate: Annotated[int, Ge(0)] = 2048
-    """Bytes a second, on average since the body's begin, once `stall_timeout` has passed."""
+    """Bytes a second, on average since the body's first byte, once `rate_grace` has passed."""
+    rate_grace: Annotated[float, Gt(0)] = 10.0
     retries: Annotated[int, Ge(0)] = 2
     """Further attempts after a failure that may be transient."""
     retry_delay: Annotated[float, Ge(0)] = 1.0
     """Before the first further attempt; doubled before each one after it, with jitter."""
     max_retry_delay: Annotated[float, Ge(0)] = 60.0
     """A host that asks to wait longer is not asked again."""
+    host_pauses: Annotated[int, Ge(0)] = 4
+    """Times in a row that a host may ask to be left alone (429, or 503 with `Retry-After`); then it is not asked again."""
     max_redirects: Annotated[int, Ge(0)] = 5
 
     allow_private_hosts: Annotated[
@@ -169,9 +183,14 @@ class FetchSettings:
     user_agent: str = f"Mozilla/5.0 (compatible; {ROBOT}/{__version__})"
 
     @property
-    def decoder_threads(self) -> int:
+    def decoder_count(self) -> int:
         """`decoders`, or the number of cores."""
         return self.decoders or os.cpu_count() or 1
+
+    @property
+    def wire_bytes(self) -> int:
+        """`max_wire_bytes`, or what it is by default."""
+        return self.max_wire_bytes or 1024**2 + self.max_bytes + self.max_bytes // 4
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ LIMITS = (
     "max_pixels",
     "stall_timeout",
     "min_rate",
+    "rate_grace",
     "retry_delay",
     "max_retry_delay",
     "max_redirects",

@@ -21,6 +21,7 @@ SETTINGS = PrepareSettings(
         connect_timeout=10,
         stall_timeout=1,
         min_rate=300,
+        rate_grace=0.8,
         retry_delay=0.02,
         max_retry_delay=2,
         max_redirects=3,
@@ -33,15 +34,15 @@ SETTINGS = PrepareSettings(
 UNRESOLVABLE = f"http://{'a.' * 130}invalid/"
 """Longer than any name of a host: the resolver says no without asking the network."""
 
+CHUNKED = head(Transfer_Encoding="chunked")
+
+LAST_CHUNK = b"%x\r\n" % len(JPEG) + JPEG + b"\r\n0\r\n"
+
 ANSWERS: dict[str, tuple[Answer, str]] = {
     "good": (reply(JPEG), "success"),
     "404": (reply(b"no", 404), "http_404"),
     "403": (reply(code=403), "http_403"),
     "204": (raw(head(204)), "http_204"),
-    "429-for-ever": (reply(code=429), "http_429"),
-    "429-an-hour": (reply(code=429, Retry_After="3600"), "http_429"),
-    "429-a-moment": (bad_web.heals(reply(code=429, Retry_After="1"), reply(JPEG)), "success"),
-    "429-a-date": (bad_web.heals(reply(code=429, Retry_After="Tue, 01 Feb 2000 00:00:00 GMT"), reply(JPEG)), "success"),
     "500-heals": (bad_web.heals(reply(code=500), reply(JPEG), after=2), "success"),
     "503": (reply(code=503), "http_503"),
     "999": (reply(code=999), "http_999"),
@@ -55,6 +56,11 @@ ANSWERS: dict[str, tuple[Answer, str]] = {
     "length-too-short": (raw(head(length=500) + JPEG), "bad_answer"),
     "no-length": (raw(head() + JPEG), "success"),
     "chunks": (raw(head(Transfer_Encoding="chunked") + b"%x\r\n" % len(JPEG) + JPEG + b"\r\n0\r\n\r\n"), "success"),
+    "chunk-extensions": (
+        bad_web.flood(CHUNKED + b"3\r\n\xff\xd8\xff\r\n", b"20;" + b"x" * 4000 + b"\r\n" + bytes(32) + b"\r\n"),
+        "too_large",
+    ),
+    "trailers": (bad_web.flood(CHUNKED + LAST_CHUNK, b"X: " + b"y" * 4000 + b"\r\n"), "truncated"),
     "empty": (reply(b""), "empty"),
     "html-as-jpeg": (reply(b"<!doctype html><html><body>gone</body></html>"), "not_an_image"),
     "endless-html": (bad_web.endless(b"<html>", b"<p>" * 1000), "not_an_image"),
@@ -81,6 +87,9 @@ ANSWERS: dict[str, tuple[Answer, str]] = {
     "chain-4": (redirect("good"), "success"),
     "redirect-nowhere": (reply(code=302), "http_302"),
     "redirect-to-a-file": (redirect("file:///etc/passwd"), "bad_redirect"),
+    "redirect-to-ftp": (redirect("ftp://127.0.0.1/a.jpg"), "bad_redirect"),
+    "redirect-to-data": (redirect("data:image/png;base64,AAAA"), "bad_redirect"),
+    "redirect-to-a-unix-socket": (redirect("http+unix://%2Frun%2Fdocker.sock/images"), "bad_redirect"),
     "redirect-to-nonsense": (redirect("http://[::1"), "bad_redirect"),
     "redirect-to-this-machine": (redirect("http://127.0.0.2/"), "private_host"),
     "redirect-to-its-ipv6": (redirect("http://[::1]/"), "private_host"),

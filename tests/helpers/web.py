@@ -22,7 +22,7 @@ SIDE = 48
 
 
 class Web:
-    """Answers by path, on 127.0.0.1, in a thread of its own."""
+    """Answers by path, on 127.0.0.1 and other addresses of this machine, in a thread of its own."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
@@ -31,8 +31,8 @@ class Web:
         """The header lines of the last request of each path."""
         self.port = 0
 
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}/{path}"
+    def url(self, path: str, host: str = "127.0.0.1") -> str:
+        return f"http://{host}:{self.port}/{path}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -49,17 +49,19 @@ class Web:
 
 
 @contextlib.contextmanager
-def running(web: Web) -> Iterator[Web]:
-    """Serve until the block ends."""
+def running(web: Web, *others: str) -> Iterator[Web]:
+    """Serve on 127.0.0.1 and these addresses until the block ends."""
     ready, stop = threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
 
     async def run() -> None:
         server = await asyncio.start_server(web.serve, "127.0.0.1", 0)
         web.port = server.sockets[0].getsockname()[1]
+        servers = [server, *[await asyncio.start_server(web.serve, other, web.port) for other in others]]
         ready.set()
         await stop.wait()
-        server.close()
+        for server in servers:
+            server.close()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
         await asyncio.sleep(0)
@@ -138,10 +140,15 @@ def stall(first: bytes = b"") -> Answer:
 
 
 def endless(first: bytes, chunk: bytes = bytes(65536)) -> Answer:
-    """Never done."""
+    """A body that is never done."""
+    return flood(head() + first, chunk)
+
+
+def flood(first: bytes, chunk: bytes) -> Answer:
+    """Some bytes, then others for ever."""
 
     async def answer(writer: asyncio.StreamWriter, number: int) -> None:
-        writer.write(head() + first)
+        writer.write(first)
         while True:
             writer.write(chunk)
             await writer.drain()

@@ -140,6 +140,8 @@ def to_training_image(data: bytes, settings: PrepareSettings) -> TrainingImage:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise FetchError(Status.TOO_MANY_PIXELS, str(error)) from error
+    except MemoryError as error:
+        raise FetchError(Status.DECODE_MEMORY, f"{kind}: more than {settings.fetch.decode_bytes} bytes") from error
     except Exception as error:  # a damaged file makes Pillow's decoders raise whatever their parsing stumbles over
         raise FetchError(Status.DAMAGED_IMAGE, f"{kind}: {error or type(error).__name__}") from error
 

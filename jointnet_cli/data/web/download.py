@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 WRITERS = 2
 """Shards that are written at once, beside the fetching."""
 
+OPEN_SHARDS = 128
+"""Shards that wait for rows at once, each with two open files; fewer where descriptors are few."""
+
 
 def download_shards(job: PrepareJob, numbers: Sequence[int], tally: Tally, show: Show) -> None:
     """Fetch and write what is missing of these shards. Those that another process holds are left to it."""
@@ -36,13 +39,18 @@ def download_shards(job: PrepareJob, numbers: Sequence[int], tally: Tally, show:
 
 async def _gather(job: PrepareJob, numbers: Sequence[int], tally: Tally, show: Show) -> None:
     from jointnet_cli.data.web.fetch import fetch_rows
+    from jointnet_cli.data.web.http import spare_descriptors
 
     held: dict[int, DownloadedShard] = {}
     writing: dict[int, Future[object]] = {}
     writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
 
-    def rows() -> Iterator[ImageRow]:
+    most = min(OPEN_SHARDS, spare_descriptors() // 8 + 1)
+
+    def rows() -> Iterator[ImageRow | None]:
         for number in filter(job.missing, numbers):
+            while len(held) - sum(future.done() for future in writing.values()) >= most:
+                yield None
             shard = DownloadedShard.begin(job, number)
             if shard is None:
                 tally.busy.append(job.path(number))

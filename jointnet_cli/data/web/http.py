@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import resource
 import stat
 import zlib
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -18,7 +20,9 @@ from yarl import URL
 from jointnet_cli.data.settings import ROBOT, FetchSettings
 from jointnet_cli.data.web.decode import SNIFFED_BYTES, sniff
 from jointnet_cli.data.web.hosts import EVERYWHERE, PublicResolver, parse_url
+from jointnet_cli.data.web.robots import forbidding_directive
 from jointnet_cli.data.web.status import FetchError, Status, http_status
+from jointnet_cli.data.web.wire import ALLOWANCE, Allowance, MeteredConnector
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -28,7 +32,7 @@ DNS_MEMORY = 300
 """Seconds for which a host's checked addresses are used again."""
 
 KEEP_ALIVE = 2.0
-"""Seconds an idle connection stays open: of a list of many hosts, few see a second request, and files are counted."""
+"""Seconds an idle connection stays open. Only where another row waits for its host is one left open at all."""
 
 _GZIP_OR_ZLIB = 47
 """zlib's window bits that tell the two apart by their headers."""
@@ -50,13 +54,42 @@ _FAULTS: tuple[tuple[type[BaseException], Status], ...] = (
 _FAULT_TYPES = tuple(kind for kind, _ in _FAULTS)
 
 
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+def exhausted(error: BaseException | None) -> bool:
+    """Return whether a failure comes from this machine having no descriptors or memory left, at any level of its causes."""
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _EXHAUSTED):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+MOST_DESCRIPTORS = 65_536
+
+RESERVE = 64
+"""Descriptors for other uses than connections: libraries, shards that are written."""
+
+
+def spare_descriptors() -> int:
+    """Raise this process's limit of descriptors as far as is allowed; return how many of them are free, but for a reserve."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = most
+    limit = MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+    return max(limit - len(list(Path("/dev/fd").iterdir())) - RESERVE, 0)
+
+
 @asynccontextmanager
 async def open_client(settings: FetchSettings) -> AsyncIterator[aiohttp.ClientSession]:
     """Open one set of connections, to public hosts and the networks that the settings allow."""
     resolver = PublicResolver(EVERYWHERE if settings.allow_private_hosts else settings.allowed_networks)
-    connector = aiohttp.TCPConnector(
+    connector = MeteredConnector(
+        check=resolver.check,
         resolver=resolver,
-        socket_factory=resolver.open_socket,
         limit=0,  # the fetcher counts
         ttl_dns_cache=DNS_MEMORY,
         keepalive_timeout=KEEP_ALIVE,
@@ -82,18 +115,54 @@ async def open_client(settings: FetchSettings) -> AsyncIterator[aiohttp.ClientSe
         await resolver.close()
 
 
-async def get(client: aiohttp.ClientSession, url: URL, settings: FetchSettings) -> bytes | URL:
-    """Return the bytes at a URL, or the URL that the answer redirects to. Raises `FetchError`."""
+class Limits:
+    """What is left for the requests of one image, redirects together, and the bytes of bodies that came."""
+
+    def __init__(self, settings: FetchSettings) -> None:
+        self.wire = Allowance(settings.wire_bytes)
+        self.seconds = settings.request_timeout
+        self.received = 0
+
+
+async def get(
+    client: aiohttp.ClientSession, url: URL, settings: FetchSettings, limits: Limits, *, keep: bool = False
+) -> bytes | URL:
+    """Return the bytes at a URL, or the URL that the answer redirects to.
+
+    Args:
+        client: from `open_client`.
+        url: from `parse_url`.
+        settings: timeouts and limits of one request.
+        limits: what this and later requests for the same image may take; it is used up.
+        keep: leave the connection open for another request.
+
+    Raises:
+        FetchError: there are none.
+    """
+    clock = asyncio.get_running_loop().time
+    begin = clock()
+    ALLOWANCE.set(limits.wire)
     try:
-        async with asyncio.timeout(settings.connect_timeout + settings.stall_timeout):
-            response = await client.get(url, allow_redirects=False)
-        async with response:
-            return await _answer(response, settings)
+        async with asyncio.timeout(limits.seconds) as whole:
+            async with asyncio.timeout(settings.connect_timeout + settings.stall_timeout):
+                headers = {} if keep else {"Connection": "close"}
+                response = await client.get(url, headers=headers, allow_redirects=False)
+            async with response:
+                return await _answer(response, settings, limits)
     except _FAULT_TYPES as error:
-        raise _classified(error) from error
+        if whole.expired():
+            slow = f"not complete within {settings.request_timeout:g} s"
+            raise FetchError(Status.TIMEOUT_SLOW, slow) from error
+        if limits.wire.bytes < 0:
+            large = f"more than {settings.wire_bytes} bytes on the wire"
+            raise FetchError(Status.TOO_LARGE, large) from error
+        status = next(status for kind, status in _FAULTS if isinstance(error, kind))
+        raise FetchError(status, str(error) or type(error).__name__) from error
+    finally:
+        limits.seconds -= clock() - begin
 
 
-async def _answer(response: aiohttp.ClientResponse, settings: FetchSettings) -> bytes | URL:
+async def _answer(response: aiohttp.ClientResponse, settings: FetchSettings, limits: Limits) -> bytes | URL:
     location = response.headers.get("Location")
     if response.status in REDIRECTS and location:
         return _redirect(response.url, location)
@@ -104,29 +173,35 @@ async def _answer(response: aiohttp.ClientResponse, settings: FetchSettings) -> 
     forbidden = forbidding_directive(response.headers.getall("X-Robots-Tag", []), ROBOT, settings.opt_out)
     if forbidden:
         raise FetchError(Status.OPTED_OUT, f"X-Robots-Tag: {forbidden}")
-    return await _read_body(response, settings)
+    return await _read_body(response, settings, limits)
 
 
-async def _read_body(response: aiohttp.ClientResponse, settings: FetchSettings) -> bytes:
+async def _read_body(response: aiohttp.ClientResponse, settings: FetchSettings, limits: Limits) -> bytes:
+    """Receive a body. Every chunk moves the time by which the next one has to come on, so that the least rate is kept."""
     clock = asyncio.get_running_loop().time
     announced = response.content_length
     if announced is not None and announced > settings.max_bytes:
         raise FetchError(Status.TOO_LARGE, f"{announced} bytes announced, {settings.max_bytes} allowed")
     decoded = _Body(response.headers.get("Content-Encoding", ""), settings.max_bytes)
-    received, begin = 0, clock()
+    received, begin, last = 0, None, clock()
     try:
-        async for chunk in response.content.iter_any():
-            received += len(chunk)
-            decoded.add(chunk)
-            seconds = clock() - begin
-            if seconds > settings.stall_timeout and received < settings.min_rate * seconds:
-                raise FetchError(Status.TIMEOUT_SLOW, f"{received} bytes in {seconds:.0f} s")
+        async with asyncio.timeout(None) as least_rate:
+            async for chunk in response.content.iter_any():
+                last = clock()
+                begin = last if begin is None else begin
+                received += len(chunk)
+                if settings.min_rate:
+                    least_rate.reschedule(begin + max(settings.rate_grace, received / settings.min_rate))
+                decoded.add(chunk)
         return decoded.finish()
-    except FetchError as error:
-        error.received = received
-        raise
-    except (aiohttp.ClientError, OSError) as error:
-        raise _classified(error, received) from error
+    except TimeoutError as error:
+        if not least_rate.expired():
+            raise
+        if clock() - last >= settings.rate_grace:
+            raise FetchError(Status.TIMEOUT_STALL, f"silent for {settings.rate_grace:g} s") from error
+        raise FetchError(Status.TIMEOUT_SLOW, f"less than {settings.min_rate} bytes a second") from error
+    finally:
+        limits.received += received
 
 
 class _Body:
@@ -208,15 +283,6 @@ def _redirect(source: URL, location: str) -> URL:
         raise FetchError(Status.BAD_REDIRECT, f"{location[:200]!r}: {error}") from error
 
 
-def _classified(error: BaseException, received: int = 0) -> FetchError:
-    status = next(status for kind, status in _FAULTS if isinstance(error, kind))
-    return FetchError(status, str(error) or type(error).__name__, received=received)
-
-
-_VALUED = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
-"""Directives of `X-Robots-Tag` with a value after a colon: what precedes any other colon is a robot's name."""
-
-
 def retry_after(value: str | None, now: datetime | None = None) -> float | None:
     """Return the seconds of a `Retry-After` header, a number or a date (RFC 9110, 10.2.3); `None` without a valid one."""
     if value is None:
@@ -231,22 +297,3 @@ def retry_after(value: str | None, now: datetime | None = None) -> float | None:
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)
     return max((date - (now or datetime.now(UTC))).total_seconds(), 0.0)
-
-
-def forbidding_directive(values: Iterable[str], robot: str, directives: Iterable[str]) -> str | None:
-    """Return the first of `directives` that the values of `X-Robots-Tag` set for `robot`; `None` if there is none.
-
-    A value such as `noai, noimageai` is for every robot, `somebot: noindex, noai` for the one it names, `*: noai` again
-    for every one. `none` means noindex as well.
-    """
-    forbidden = {directive.lower() for directive in directives}
-    for value in values:
-        addressed = True
-        for item in value.lower().split(","):
-            name, colon, rest = (part.strip() for part in item.partition(":"))
-            if colon and name not in _VALUED:
-                addressed, name = name in ("*", robot.lower()), rest
-            name = "noindex" if name == "none" else name
-            if addressed and name in forbidden:
-                return name
-    return None

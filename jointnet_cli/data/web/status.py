@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -44,10 +45,12 @@ class Status(StrEnum):
     TIMEOUT_STALL = "timeout_stall"
     """The host fell silent, or its headers took too long."""
     TIMEOUT_SLOW = "timeout_slow"
-    """The bytes came, but fewer a second than the least rate."""
+    """The bytes came, but fewer a second than the least rate, or for longer than a request may take."""
     BAD_ANSWER = "bad_answer"
     """The answer is not HTTP, or its headers are too long."""
 
+    HOST_BUSY = "host_busy"
+    """Not asked, because the host answered 429, or 503 with `Retry-After`, again and again or for too long."""
     BAD_REDIRECT = "bad_redirect"
     """A redirect to something other than an http(s) URL."""
     REDIRECT_LOOP = "redirect_loop"
@@ -59,7 +62,7 @@ class Status(StrEnum):
     TRUNCATED = "truncated"
     """The body ended before the length it announced."""
     TOO_LARGE = "too_large"
-    """More bytes than allowed, as they came or decompressed."""
+    """More bytes than allowed: on the wire, of the body, or decompressed."""
     BAD_ENCODING = "bad_encoding"
     """A body compressed although this was not asked for, in a way that is not known or wrongly."""
 
@@ -71,6 +74,10 @@ class Status(StrEnum):
     """An image of a kind that cannot be decoded here: SVG, JPEG XL, HEIC, icons, 32 bits a sample."""
     DAMAGED_IMAGE = "damaged_image"
     """It begins as an image does but cannot be decoded to its end."""
+    DECODE_TIMEOUT = "decode_timeout"
+    """Decoding took longer than allowed."""
+    DECODE_MEMORY = "decode_memory"
+    """Decoding took more memory than allowed."""
     TOO_MANY_PIXELS = "too_many_pixels"
     """More pixels than allowed, by the image's header: it was not decoded."""
     TOO_SMALL = "too_small"
@@ -98,6 +105,8 @@ GROUPS: dict[str, frozenset[str]] = {
             Status.NOT_AN_IMAGE,
             Status.UNSUPPORTED_FORMAT,
             Status.DAMAGED_IMAGE,
+            Status.DECODE_TIMEOUT,
+            Status.DECODE_MEMORY,
             Status.TOO_MANY_PIXELS,
             Status.TOO_SMALL,
             Status.BAD_ASPECT,
@@ -114,11 +123,13 @@ GROUPS: dict[str, frozenset[str]] = {
             Status.CONNECT_FAILED,
             Status.CONNECTION_RESET,
             Status.TRUNCATED,
+            Status.HOST_BUSY,
             *map(http_status, (408, 425, 429, 500, 502, 503, 504, *range(520, 528))),
         }
     ),
 }
-"""Names for sets of failures. `transient` is what may go well a moment later: a run tries it again by itself."""
+"""Names for sets of failures. `transient` is what may go well a moment later: a run tries it again by itself, unless the host
+asked for more time than the run has."""
 
 
 def is_transient(status: str) -> bool:
@@ -177,10 +188,12 @@ class FetchResult:
 class FetchError(Exception):
     """A row could not be fetched, or not in this attempt."""
 
-    def __init__(self, status: str, message: str, *, retry_after: float | None = None, received: int = 0) -> None:
-        super().__init__(message)
+    def __init__(self, status: str, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(_ADDRESSES.sub("", message))
         self.status = str(status)
         self.retry_after = retry_after
         """Seconds that the host asked to wait."""
-        self.received = received
-        """Bytes of a body that came nevertheless."""
+
+
+_ADDRESSES = re.compile(r" at 0x[0-9a-fA-F]+")
+"""Of objects in the messages of libraries (`<_io.BytesIO object at 0x7f…>`): they differ from run to run."""
