@@ -47,7 +47,7 @@ class RunOptions:
         bool,
         Param(
             "Continue the run that the folder holds from its last checkpoint; start one if it holds none. "
-            "`--no-resume` refuses a folder that holds a run.",
+            "`--no-resume` starts at step 0 where all checkpoints are damaged, and refuses a folder that holds any other run.",
         ),
     ] = True
     max_minutes: Annotated[

@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +35,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     temporary = _temporary(path, path.stem, path.suffix)
     try:
         yield temporary
+        follow_umask(temporary)
         temporary.replace(path)
     except Exception as fault:
         if (code := _storage_fault(fault)) is not None:
@@ -51,6 +53,25 @@ def _storage_fault(fault: Exception) -> int | None:
     return next((code for code in codes if os.strerror(code).lower() in str(fault).lower()), None)
 
 
+def follow_umask(path: Path) -> None:
+    """Give a file, or every file of a folder, the permissions of a new file; safetensors creates files with mode 0600."""
+    mode = 0o666 & ~_umask()
+    for file in path.rglob("*") if path.is_dir() else (path,):
+        if file.is_file() and not file.is_symlink() and stat.S_IMODE(file.stat().st_mode) != mode:
+            with suppress(OSError):  # some file systems have no permissions
+                file.chmod(mode)
+
+
+def _umask() -> int:
+    try:  # to ask the system for it is to change it, also for other threads
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.partition("Umask:")[2].split()[0], 8)
+    except (OSError, ValueError, IndexError):
+        mask = os.umask(0o077)
+        os.umask(mask)
+        return mask
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 with `\\n` line ends, atomically."""
     with atomic_file(path) as temporary:
@@ -65,6 +86,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        follow_umask(temporary)
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

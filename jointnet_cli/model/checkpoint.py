@@ -31,6 +31,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.atomic import follow_umask
 from jointnet_cli.model.adapters import LoraJointNet
 from jointnet_cli.model.baselines import ControlNetDirectExtend, DirectExtend
 from jointnet_cli.model.branch import Conditioning
@@ -300,6 +301,7 @@ def save_model(
         architecture=model.joint.architecture,
         rank=model.joint.rank if isinstance(model.joint, LoraJointNet) else None,
     )
+    follow_umask(folder)
 
 
 def _index(text: TextEncoders, scheduler: str) -> dict[str, Any]:

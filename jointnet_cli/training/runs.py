@@ -18,6 +18,7 @@ from jointnet_cli.files.paths import check_free
 from jointnet_cli.files.text import to_json
 from jointnet_cli.processes import TRACKING
 from jointnet_cli.recipe_file import toml_value
+from jointnet_cli.training.checkpoints import Checkpoints, set_aside
 from jointnet_cli.training.recipe import Train, read_record, to_toml_record
 
 if TYPE_CHECKING:
@@ -50,10 +51,18 @@ class RunLog:
         self._accelerator, self._log = accelerator, log
 
     def open(self, step: int, settings: dict[str, Any]) -> None:
-        """Continue after a step; drop the lines of later steps, which a killed process left behind."""
+        """Continue after a step; drop the lines of later steps, which a killed process left behind.
+
+        Where a line before them is damaged, the log as it was is kept under another name.
+        """
         if self._accelerator.is_main_process and self._path.is_file():
-            lines = self._path.read_text().splitlines(keepends=True)
-            write_text(self._path, "".join(line for line in lines if _step_of(line) <= step))
+            lines = self._path.read_bytes().splitlines(keepends=True)
+            steps = [_step_of(line) for line in lines]
+            if None in steps[:-1]:  # a kill cuts only the last line
+                path = set_aside(self._path)
+                self._log({"warning": f"a line of {self._path} is damaged; the log as it was is kept as {path.name}"})
+            kept = [line for line, number in zip(lines, steps, strict=True) if number is not None and number <= step]
+            write_text(self._path, b"".join(kept).decode())
         if self._accelerator.log_with:
             name = self._path.parent.resolve().name
             options: dict[str, Any] = {"tensorboard": {"purge_step": step + 1}}
@@ -64,6 +73,11 @@ class RunLog:
                 for key, value in _leaves(settings)
             }
             self._accelerator.init_trackers(name, plain, init_kwargs=options)
+
+    def restart(self) -> None:
+        """Keep the log of an earlier run in this folder under another name."""
+        if self._path.is_file():
+            set_aside(self._path)
 
     def write(self, line: dict[str, Any]) -> None:
         """Add the record of a step."""
@@ -88,12 +102,12 @@ class RunLog:
         return {"id": kept.read_text(), "resume": "allow", "name": name, "dir": str(kept.parent)}
 
 
-def _step_of(line: str) -> float:
-    """Return the step of a line; infinity for a line that was cut off."""
+def _step_of(line: bytes) -> float | None:
+    """Return the step of a line; `None` for a line that was cut off or damaged."""
     try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
+        return float(json.loads(line.decode())["step"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 FREE = {
@@ -113,20 +127,29 @@ SHOWN = 3
 def check_run_folder(out: Path, record: dict[str, Any], resume: bool) -> None:
     """Check that a run folder is new or holds a run with the same settings, apart from those in `FREE`.
 
+    Without `resume` it must be new, or hold checkpoints none of which is intact.
+
     Raises:
         UserError: it cannot be written to, a setting has changed, or the run is not to be resumed.
     """
     before = out / "recipe.json"
     check_free([before], overwrite=True)
+    if not resume:
+        checkpoints = Checkpoints(out / "state", 1)
+        steps = checkpoints.steps()
+        if checkpoints.newest() is not None or (before.exists() and not steps):
+            raise UserError(f"{out} holds a run already", hint="pass --resume to continue it, or choose another --out")
+        return
     if not before.exists():
         return
-    if not resume:
-        raise UserError(f"{out} holds a run already", hint="pass --resume to continue it, or choose another --out")
     try:  # as a recipe, so that a key that is new since then has its default
-        old = _fixed(to_toml_record(read_record(json.loads(before.read_text()))))
-    except ValueError as error:
+        old = _fixed(to_toml_record(read_record(json.loads(before.read_bytes()))))
+    except (ValueError, RecursionError) as error:
         cause = str(error).splitlines()[0]
-        raise UserError(f"{before} cannot be read: {cause}", hint="choose another --out") from error
+        raise UserError(
+            f"{before} is damaged: {cause}",
+            hint="remove it to continue the run with the settings of this command, or choose another --out",
+        ) from error
     new = _fixed(record)
     changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     if changed:

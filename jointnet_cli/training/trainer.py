@@ -102,12 +102,15 @@ class Trainer:
         Ctrl-C and SIGTERM save, then raise `KeyboardInterrupt` or `Terminated`.
 
         Raises:
-            UserError: the checkpoint is of steps of another size.
+            UserError: the checkpoint is of steps of another size, or there are checkpoints and none can be used.
             RunFailed: the loss is no longer finite, or the memory is exhausted.
         """
         train = self.stage.settings
         if resume:
             self._resume()
+        elif self.processes.is_main_process:
+            self.checkpoints.restart()
+            self.run_log.restart()
         self.run_log.open(self.clock.step, self.record)
         batches = self.stage.batches(self.sampler, self.clock.step)
         # Processes have to stop at the same step: each holds its signals back, and they agree after every step.
@@ -256,7 +259,8 @@ class Trainer:
         return Path(folder, f"average{part}.safetensors")
 
     def _resume(self) -> None:
-        newest = broadcast_object_list([self.checkpoints.newest() if self.processes.is_main_process else None])[0]
+        warn = lambda words: self.log({"warning": words})  # noqa: E731
+        newest = broadcast_object_list([self.checkpoints.resume(warn) if self.processes.is_main_process else None])[0]
         if newest is not None:
             folder = self.checkpoints.path(newest)
             self.clock, samples = load_clock(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -187,6 +188,46 @@ def test_a_damaged_newest_checkpoint_costs_only_its_steps(tiny: Tiny, joint_run:
     assert_same_end(joint_run, tmp_path)
 
 
+def test_a_run_without_an_intact_checkpoint_begins_again_only_when_asked(
+    tiny: Tiny, vae_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(vae_run, run)
+    manifest = run / f"state/{VAE_STEPS:09}/manifest.json"
+    manifest.write_bytes(b"")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=rf"no checkpoint of .* is intact: {VAE_STEPS:09} \(manifest.json is damaged\)"):
+        train(tiny("vae"), out=run)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    train(tiny("vae"), out=run, resume=False)
+    assert_same_end(vae_run, run)
+    assert (run / f"state/{manifest.parent.name}.aside-1/manifest.json").read_bytes() == b""
+    assert (run / "log.jsonl.aside-1").read_bytes() == (vae_run / "log.jsonl").read_bytes()
+
+
+def test_a_damaged_line_of_the_log_is_kept_aside(tiny: Tiny, vae_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(vae_run, run)
+    first, *further = (run / "log.jsonl").read_bytes().splitlines(keepends=True)
+    damaged = b"\xff" + first + b"".join(further)
+    (run / "log.jsonl").write_bytes(damaged)
+    seen: list[dict[str, Any]] = []
+    train(tiny("vae"), out=run, log=seen.append)
+    assert [line["warning"] for line in seen if "warning" in line] == [
+        f"a line of {run}/log.jsonl is damaged; the log as it was is kept as log.jsonl.aside-1"
+    ]
+    assert (run / "log.jsonl.aside-1").read_bytes() == damaged
+    assert (run / "log.jsonl").read_bytes() == b"".join(further)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"stage": 1}', "\0", "[" * 100_000])
+def test_a_damaged_record_of_a_run_says_how_to_go_on(tiny: Tiny, tmp_path: Path, content: str) -> None:
+    (tmp_path / "recipe.json").write_text(content)
+    with pytest.raises(UserError, match=f"^{tmp_path}/recipe.json is damaged: ") as caught:
+        train(tiny("vae"), out=tmp_path)
+    assert caught.value.hint is not None and caught.value.hint.startswith("remove it to continue the run")
+
+
 def test_a_run_may_be_given_a_larger_budget(tiny: Tiny, tmp_path: Path) -> None:
     train(tiny("vae", "train.max_steps=2"), out=tmp_path)
     seen: list[dict[str, Any]] = []
@@ -247,6 +288,12 @@ def test_a_refusal_leaves_no_folder(tiny: Tiny, tmp_path: Path) -> None:
         assert (tmp_path / "a/b").is_dir()
         raise UserError("nowhere")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_files_of_a_run_have_the_permissions_of_new_files(vae_run: Path, joint_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "new").touch()
+    files = [path for run in (vae_run, joint_run) for path in run.rglob("*") if path.is_file()]
+    assert {oct(path.stat().st_mode) for path in files} == {oct((tmp_path / "new").stat().st_mode)}
 
 
 def test_a_run_is_not_overwritten(tiny: Tiny, vae_run: Path) -> None:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from jointnet_cli.data.shards.shard_set import EVALUATION_COMMAND, ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.judge.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN, Labels, label
+from jointnet_cli.files.atomic import follow_umask
 from jointnet_cli.files.text import to_json
 from jointnet_cli.progress import Progress
 
@@ -131,6 +132,7 @@ class Judge:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(self.net.state_dict(), folder / "attributes.safetensors")
         (folder / "attributes.json").write_text(to_json(self.facts, indent=2) + "\n")
+        follow_umask(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Judge:

@@ -17,6 +17,7 @@ from jointnet_cli.data.shards.latents import load_pixels
 from jointnet_cli.data.shards.order import order
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.atomic import follow_umask
 from jointnet_cli.files.text import to_json
 from jointnet_cli.model.checkpoint import load_network
 from jointnet_cli.model.folder import RGB, pixels_per_latent
@@ -214,6 +215,7 @@ class VaeStage:
         if self.earlier is not None:
             record["earlier"] = self.earlier
         (folder / FACTS).write_text(to_json(record, indent=2))
+        follow_umask(folder)
 
     def _round_trip(self, pictures: Tensor) -> Tensor:
         vae = self.network.vae
