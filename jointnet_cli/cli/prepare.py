@@ -16,7 +16,7 @@ from jointnet_cli.cli.prepare_options import ImageSourceOptions, LabelOptions, P
 from jointnet_cli.cli.prepare_output import (
     estimate_lines,
     live,
-    note_busy,
+    note_left,
     print_bars,
     print_estimate,
     print_worlds,
@@ -206,7 +206,7 @@ def _run(job: PrepareJob, run: PrepareOptions) -> None:
     """Make the shards and report.
 
     Raises:
-        typer.Exit: code 1 if images were fetched and none succeeded; a retry may heal nothing.
+        typer.Exit: code 1 if images were fetched and none succeeded (a retry may heal nothing), or a shard is damaged.
     """
     from jointnet_cli.data.prepare import prepare
     from jointnet_cli.data.report import REPORT, write_contact_sheet, write_report
@@ -235,8 +235,8 @@ def _run(job: PrepareJob, run: PrepareOptions) -> None:
         print(to_json({**facts, "shards": [str(shard) for shard in shards]}))
     else:
         print_paths(*shards)
-    note_busy(tally, run.quiet)
-    if tally.done and not made and not job.retry:
+    note_left(tally, run.quiet)
+    if tally.damaged or (tally.done and not made and not job.retry):
         raise typer.Exit(RUN_FAILED)
 
 
@@ -256,7 +256,7 @@ def _label(run: PrepareOptions, labels: LabelOptions, alone: bool) -> None:
     """Add maps to every complete shard of the folder; `alone` it prints the shards.
 
     Raises:
-        typer.Exit: code 1 if some map could not be made.
+        typer.Exit: code 1 if some map could not be made, or a shard is damaged.
     """
     from jointnet_cli.data.labels.labelling import label_shards
     from jointnet_cli.data.labels.teachers import open_teacher
@@ -275,8 +275,8 @@ def _label(run: PrepareOptions, labels: LabelOptions, alone: bool) -> None:
     note(f"{made} maps made, {len(tally.skipped)} shards had theirs, {tally.failed.total()} failed", run.quiet)
     for example in tally.examples:
         note(f"  {example}", run.quiet)
-    note_busy(tally, run.quiet)
-    if tally.failed:
+    note_left(tally, run.quiet)
+    if tally.failed or tally.damaged:
         raise typer.Exit(RUN_FAILED)
 
 

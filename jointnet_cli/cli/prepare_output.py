@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from jointnet_cli.cli.console import note, stderr
+from jointnet_cli.cli.console import note, report_error, stderr
 from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:
@@ -57,10 +57,12 @@ def estimate_lines(job: PrepareJob) -> list[str]:
     ]
 
 
-def note_busy(tally: Tally, quiet: bool) -> None:
-    """Say on stderr how many shards are left to other processes."""
+def note_left(tally: Tally, quiet: bool) -> None:
+    """Say on stderr which shards were left as they were: those of other processes, and damaged ones."""
     if tally.busy:
         note(f"{len(tally.busy)} shards are being written by another process", quiet)
+    for fault in tally.damaged:
+        report_error(fault)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from jointnet_cli.data.rows import shard_name
 from jointnet_cli.data.settings import PrepareSettings
 from jointnet_cli.data.shards.format import read_stats
 from jointnet_cli.data.web.status import failure_filter
+from jointnet_cli.errors import UserError
 
 IMAGES = "images"
 """What a preparation makes, in `Tally.made`; labelling counts maps by their modality."""
@@ -81,6 +82,8 @@ class Tally:
     """Shards that had everything before."""
     busy: list[Path] = field(default_factory=list)
     """Shards that another process holds."""
+    damaged: list[UserError] = field(default_factory=list)
+    """Faults of shards that were left as they were."""
     examples: list[str] = field(default_factory=list)
     """The first failures, in words."""
     started: float = field(default_factory=time.monotonic)
@@ -103,6 +106,7 @@ class Tally:
         self.written += other.written
         self.skipped += other.skipped
         self.busy += other.busy
+        self.damaged += other.damaged
         self.examples += other.examples
 
 

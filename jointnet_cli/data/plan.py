@@ -7,16 +7,17 @@ same plan, whenever it joins.
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jointnet_cli.data.rows import ImageRow, row_key
 from jointnet_cli.data.settings import PrepareSettings, Source
-from jointnet_cli.data.sql import literal, plan_cursor
+from jointnet_cli.data.shards.format import read_record
+from jointnet_cli.data.sql import literal, plan_cursor, readable
 from jointnet_cli.data.worlds.grammar import TILTED
 from jointnet_cli.data.worlds.world import EVALUATION_SEEDS
 from jointnet_cli.errors import UserError
@@ -71,12 +72,20 @@ class Plan:
         files = ", ".join(literal(f"{self.folder}/{part_name(index)}") for index in range(first, last))
         return f"SELECT * FROM read_parquet([{files}]) WHERE number >= {positions.start} AND number < {positions.stop}"
 
+    def readable(self) -> AbstractContextManager[None]:
+        """Turn the faults of reading the plan's files into `UserError` while entered."""
+        return readable(self.folder or Path(), _REMAKE)
+
     def read(self, shard: int, limit: int | None = None) -> list[ImageRow]:
         """Return the images of a shard, in order."""
-        cursor = plan_cursor().execute(f"{self.select(shard, limit)} ORDER BY number")
-        names = [column[0] for column in cursor.description or []]
+        with self.readable():
+            cursor = plan_cursor().execute(f"{self.select(shard, limit)} ORDER BY number")
+            names = [column[0] for column in cursor.description or []]
+            found = cursor.fetchall()
+        if len(found) != len(self.positions(shard, limit)):
+            raise UserError(f"{self.folder} is damaged: it lacks rows of shard {shard}", hint=_REMAKE)
         rows = []
-        for values in cursor.fetchall():
+        for values in found:
             fields = dict(zip(names, values, strict=True))
             place = fields.pop("number") - shard * self.shard_size
             url, caption = fields.pop("url"), fields.pop("caption") or ""
@@ -85,10 +94,28 @@ class Plan:
 
 
 def read_plan(folder: Path) -> Plan:
-    """Read the plan in `folder`."""
-    record = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    """Read the plan in `folder`.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    record = read_record(folder / "plan.json", _check_plan, _REMAKE)
     facts, parts = record["facts"], tuple(record["parts"])
     return Plan(facts, record["rows"], facts["shard_size"], record["funnel"], folder, parts, record.get("recipe"))
+
+
+_REMAKE = f"move the folder {FOLDER} away and give the command that made the set again; finished shards stay"
+
+
+def _check_plan(record: dict[str, Any]) -> None:
+    facts, parts, rows = record["facts"], record["parts"], record["rows"]
+    numbers = [*parts, rows, *record["funnel"].values()]
+    if not all(isinstance(number, int) and number >= 0 for number in numbers) or parts != sorted(parts):
+        raise ValueError("parts, rows or funnel are not counts")
+    if not isinstance(facts["shard_size"], int) or facts["shard_size"] < 1:
+        raise ValueError("shard_size is not a positive number")
+    if not isinstance(record.get("recipe"), str | None):
+        raise ValueError("recipe is not a name")
 
 
 def open_world_plan(out: Path, settings: PrepareSettings, count: int) -> Plan:
@@ -102,7 +129,11 @@ def open_world_plan(out: Path, settings: PrepareSettings, count: int) -> Plan:
         raise UserError(f"{out} holds images of a table, a folder or shards", hint="choose another --out for worlds")
     out.mkdir(parents=True, exist_ok=True)
     make_once(marker, lambda: write_text(marker, to_json(plan.facts)))
-    made = {"tilted": 0.0, **json.loads(marker.read_text(encoding="utf-8"))}  # older sets have no tilted cameras
+    remedy = "remove it; the same command makes it again"
+    made = {
+        "tilted": 0.0,
+        **read_record(marker, lambda facts: facts["seed"], remedy),
+    }  # older sets have no tilted cameras
     require_equal(out, made, plan.facts, marker)
     return plan
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from jointnet_cli.errors import UserError
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -46,6 +50,22 @@ def connect(path: Path | None = None, threads: int | None = None) -> DuckDBPyCon
     connection.execute("SET enable_progress_bar = false")
     connection.execute("SET TimeZone = 'UTC'")  # the text of a date must not depend on the machine
     return connection
+
+
+@contextmanager
+def readable(place: Path, remedy: str, kind: type[UserError] = UserError) -> Iterator[None]:
+    """Turn DuckDB's faults into one that names a file that this program wrote, and the way out.
+
+    Raises:
+        UserError: of the given kind; the file is missing or damaged.
+    """
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.IOException, duckdb.InvalidInputException, duckdb.BinderException, duckdb.ConversionException,
+            duckdb.SerializationException, duckdb.InternalException) as error:  # fmt: skip
+        raise kind(f"{place} is missing or damaged: {str(error).splitlines()[0]}", hint=remedy) from error
 
 
 @cache

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jointnet_cli.data.job import Tally
 from jointnet_cli.data.labels.teachers import Teacher
-from jointnet_cli.data.shards.archive import Entry
+from jointnet_cli.data.shards.archive import DamagedShard, Entry
 from jointnet_cli.data.shards.format import IMAGES, MAP_SUFFIXES, encode_depth, encode_normal, sample_count
 from jointnet_cli.data.shards.writer import ShardWriter, claim_shard
 from jointnet_cli.errors import UserError
@@ -40,7 +40,7 @@ def label_shards(
 
     A shard is rewritten whole; members that are no label keep their order and bytes. A shard that the same teacher labelled
     in the same way is skipped, so that a run that was cut off goes on. A sample that cannot be labelled stays without the
-    map and is counted; a shard without a single map stays as it was.
+    map and is counted; a shard without a single map stays as it was, and so does a damaged one.
 
     Args:
         shards: tar files with their stats files.
@@ -61,13 +61,17 @@ def label_shards(
                 progress(before + inside, sum(counts))
 
         with claim_shard(path) as shard:
-            if shard is None:
-                tally.busy.append(path)
-            # Read only now: another process may have finished it meanwhile.
-            elif todo := [teacher for teacher in teachers if not _is_labelled(shard, teacher, replace)]:
-                _label_shard(shard, todo, batch, tally, advance)
-            else:
-                tally.skipped.append(path)
+            try:
+                if shard is None:
+                    tally.busy.append(path)
+                # Read only now: another process may have finished it meanwhile.
+                elif todo := [teacher for teacher in teachers if not _is_labelled(shard, teacher, replace)]:
+                    shard.require_sound()
+                    _label_shard(shard, todo, batch, tally, advance)
+                else:
+                    tally.skipped.append(path)
+            except DamagedShard as fault:
+                tally.damaged.append(fault)
         done += count
         advance(count)
     return tally

@@ -11,13 +11,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
 
 _METADATA = re.compile("__[^/]*__($|/)")
-"""Names of metadata, which webdataset passes over."""
+
+
+class DamagedShard(UserError):
+    """A tar file that is damaged; others may be sound."""
 
 
 @dataclass
@@ -85,7 +88,7 @@ def read_entries(shard: Path) -> Iterator[Entry]:
     """Stream the samples of a shard.
 
     Raises:
-        UserError: the tar file is damaged.
+        DamagedShard: the tar file is damaged.
     """
     entry: Entry | None = None
     with open_tar(shard) as tar:
@@ -101,32 +104,50 @@ def read_entries(shard: Path) -> Iterator[Entry]:
         yield entry
 
 
+class StrictTarInfo(tarfile.TarInfo):
+    """A header that must be whole; `tarfile` takes a damaged one for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Parse a header.
+
+        Raises:
+            tarfile.ReadError: it is damaged or cut off.
+        """
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+            cut = isinstance(error, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]
+            raise tarfile.ReadError("it ends inside a header" if cut else f"damaged header: {error}") from error
+
+
 @contextmanager
 def open_tar(path: Path | str) -> Iterator[tarfile.TarFile]:
     """Open a plain tar file for reading.
 
     Raises:
-        UserError: it is no tar file or damaged, also where that shows only later.
+        DamagedShard: it is no tar file or damaged, also where that shows only later.
     """
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:", tarinfo=StrictTarInfo) as tar:
             yield tar
     except tarfile.TarError as error:
-        raise UserError(f"{path} is damaged, or not a plain tar file: {error}") from error
+        raise DamagedShard(f"{path} is damaged, or not a plain tar file: {error}") from error
 
 
 def headers(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """Yield the headers of a tar file, without an index of them in memory.
 
     Raises:
-        tarfile.ReadError: the file ends inside a header, which `tarfile` takes for the end of the archive.
+        tarfile.ReadError: something other than zeros follows the end of the archive: its middle was overwritten.
     """
     for info in tar:
         tar.members = []  # type: ignore[attr-defined]
         yield info
-    file: Any = tar.fileobj
-    if 0 < file.seek(0, io.SEEK_END) - tar.offset < tarfile.BLOCKSIZE:
-        raise tarfile.ReadError("it ends inside a header")
+    file: Any = tar.fileobj  # it stands behind the end marker
+    while rest := file.read(2**20):
+        if rest.strip(b"\0"):
+            raise tarfile.ReadError("data follow its end marker")
 
 
 def write_entry(tar: tarfile.TarFile, entry: Entry) -> None:
@@ -137,6 +158,11 @@ def write_entry(tar: tarfile.TarFile, entry: Entry) -> None:
             continue
         member.info.size = len(member.content)
         tar.addfile(member.info, io.BytesIO(member.content))
+
+
+def is_metadata(name: str) -> bool:
+    """Return whether a member is metadata, which webdataset passes over."""
+    return _METADATA.match(name) is not None
 
 
 def split_key(name: str) -> tuple[str, str]:
@@ -155,7 +181,7 @@ def scan(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]
     for info in headers(tar):
         key, suffix = split_key(info.name)
         hidden = key.endswith("/") or not key
-        if not info.isreg() or hidden or "." not in info.name.rpartition("/")[2] or _METADATA.match(info.name):
+        if not info.isreg() or hidden or "." not in info.name.rpartition("/")[2] or is_metadata(info.name):
             continue
         if key != current and members:
             yield current, members

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.data.shards.archive import Entry, new_entry
+from jointnet_cli.data.shards.archive import DamagedShard, Entry, new_entry
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.orientation import SIDEWAYS, turned, turned_vectors
+from jointnet_cli.files.paths import file_digest
 from jointnet_cli.files.text import read_text, to_json
 from jointnet_cli.modality import MODALITIES, RGB
 
@@ -62,11 +64,78 @@ def complete_shards(folder: Path) -> list[Path]:
 
 
 def read_stats(shard: Path) -> dict[str, Any]:
-    """Return the content of a shard's stats file; empty where the shard is not complete."""
+    """Return the content of a shard's stats file; empty where the shard is not complete.
+
+    Raises:
+        UserError: it is damaged.
+    """
     if not is_complete(shard):
         return {}
-    stats: dict[str, Any] = json.loads(stats_path(shard).read_text(encoding="utf-8"))
-    return stats
+    return read_record(stats_path(shard), _check_stats, repair_hint(shard))
+
+
+def repair_hint(path: Path) -> str:
+    """Return the command that makes what is damaged in a file's folder again."""
+    return f"jointnet prepare --repair {shlex.quote(str(path.parent))}"
+
+
+def _check_stats(stats: dict[str, Any]) -> None:
+    counts = [stated_count(stats), *stats.get("status_dict", {}).values()]
+    if min(counts) < 0 or not all(isinstance(count, int) for count in counts):
+        raise ValueError("a count is not a whole number from 0 on")
+    for key, kind in {"labels": dict, "received": int, "duration": int | float, "sha256": str}.items():
+        if key in stats and not isinstance(stats[key], kind):
+            raise ValueError(f"{key} has another type")
+    if not all(isinstance(label, dict) for label in stats.get("labels", {}).values()):
+        raise ValueError("labels has another type")
+
+
+def read_record(path: Path, check: Callable[[dict[str, Any]], object], remedy: str) -> dict[str, Any]:
+    """Read a JSON object that this program wrote.
+
+    Args:
+        path: the file.
+        check: raises for content that cannot be used; called with the object.
+        remedy: the way out, as a hint.
+
+    Raises:
+        UserError: the file is missing or damaged.
+        OSError: it cannot be read.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+        if not isinstance(record, dict):
+            raise ValueError("it is not a JSON object")
+        check(record)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing", hint=remedy) from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        cause = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise UserError(f"{path} is damaged: {cause}", hint=remedy) from error
+    return record
+
+
+def require_recorded_hash(shard: Path, key: str = "sha256", path: Path | None = None) -> None:
+    """Compare the SHA-256 of a shard, or of the file at `path`, with the one in the shard's stats, if they state one.
+
+    Raises:
+        DamagedShard: they differ, or the file is missing.
+    """
+    path, recorded = path or shard, read_stats(shard).get(key)
+    if recorded is None:
+        return
+    if not path.is_file():
+        raise damaged_shard(path, "it is missing")
+    if file_digest(path) != recorded:
+        raise damaged_shard(path, f"its SHA-256 differs from {stats_path(shard).name}")
+
+
+def damaged_shard(shard: Path, cause: str) -> DamagedShard:
+    """Return the fault of a damaged shard, with the way out."""
+    return DamagedShard(
+        f"{shard} is damaged: {cause}",
+        hint=f"restore it, or make it again: {repair_hint(shard)}",
+    )
 
 
 def stated_count(stats: Mapping[str, Any]) -> int:

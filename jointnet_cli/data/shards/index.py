@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jointnet_cli.data.shards.archive import open_tar, scan
+from jointnet_cli.data.shards.archive import StrictTarInfo, headers, is_metadata, open_tar, scan
 from jointnet_cli.data.shards.format import IMAGES, Faults, complete_shards, sample_count, stated_count, stats_path
 from jointnet_cli.data.shards.remote import BLOCK, RemoteFile, file_system, is_url, retrying
 from jointnet_cli.errors import UserError
@@ -117,13 +117,19 @@ def read_samples(location: str, start: int = 0) -> Iterator[Raw]:
 
 def _all_samples(location: str, begin: int = 0) -> Iterator[Raw]:
     """Stream the samples of a shard, those without an image too, from a byte on where one begins."""
-    from webdataset.tariterators import group_by_keys, tar_file_iterator
+    from webdataset.tariterators import group_by_keys
+
+    def members(tar: tarfile.TarFile) -> Iterator[dict[str, Any]]:
+        for info in headers(tar):
+            if info.isreg() and not is_metadata(info.name) and (file := tar.extractfile(info)):
+                yield {"__url__": location, "fname": info.name, "data": file.read()}
 
     try:
         with _open(location) as stream:
             if begin:
                 stream.seek(begin)
-            yield from group_by_keys({"__url__": location, **member} for member in tar_file_iterator(stream))
+            with tarfile.open(fileobj=stream, mode="r|*", tarinfo=StrictTarInfo) as tar:
+                yield from group_by_keys(members(tar))
     except (tarfile.TarError, ValueError, EOFError) as error:
         raise UserError(f"{location} is damaged: {str(error.args[0]) if error.args else error}") from error
     except OSError as error:
@@ -142,16 +148,16 @@ class _Counts:
         if self._known is None:
             self._known = self._load()
         name, state = location if is_url(location) else str(Path(location).resolve()), state_of(location)
-        if name not in self._known or self._known[name][0] != state or len(self._known[name]) != 4:
+        if not _is_count_of(self._known.get(name), state):
             self._known[name] = [state, *_count(location)]
             self._save()
         _, count, overlooked, scattered = self._known[name]
-        return int(count), int(overlooked), int(scattered)
+        return count, overlooked, scattered
 
     def _load(self) -> dict[str, list[Any]]:
         try:
             known = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return known if isinstance(known, dict) else {}
 
@@ -161,6 +167,11 @@ class _Counts:
             write_text(self._path, to_json(self._known))
         except OSError:  # without a cache folder it is counted again the next time
             return
+
+
+def _is_count_of(entry: Any, state: str) -> bool:
+    whole = isinstance(entry, list) and len(entry) == 4 and entry[0] == state
+    return whole and all(isinstance(number, int) for number in entry[1:])
 
 
 def _count(location: str) -> tuple[int, int, int]:

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from jointnet_cli.data.shards.format import unpack
-from jointnet_cli.data.shards.index import Raw, read_samples, state_of
+from jointnet_cli.data.shards.format import require_recorded_hash, sample_count
+from jointnet_cli.data.shards.index import Raw, Shard, read_samples, state_of, too_few_samples
 from jointnet_cli.data.shards.remote import is_url
 from jointnet_cli.data.shards.samples import MISSING_MAPS_HINT, UnusableSample, decode_sample
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import atomic_file
-from jointnet_cli.files.paths import cache_home, text_digest
+from jointnet_cli.files.paths import cache_home, file_digest, text_digest
 from jointnet_cli.files.text import to_json
 from jointnet_cli.progress import Progress
 from jointnet_cli.tensors import flip
 
 ENCODE_BATCH = 32
 
-CAPTIONS = "captions"
+CAPTIONS, CONTENT, SHARD, STATE = "captions", "sha256", "shard_sha256", "shard_state"
+"""Facts of a cache: captions, the hash of captions and latents, the hash of the shard that they were made of, and the size
+and times of that file."""
+
+FACTS = "facts"
+"""The key of the facts in the metadata, as JSON: of several keys safetensors writes the order at random."""
 
 Encode = Callable[[Tensor], Tensor]
 
@@ -159,35 +165,91 @@ def shard_latents(
 ) -> tuple[dict[str, Tensor], list[str], list[Replaced]]:
     """Return the latents of one shard, its captions, and the unusable samples; encode only what the cache lacks.
 
-    A cache older than the shard is not used. Latents of a shard with unusable samples are not kept: which samples stand in
-    depends on the modalities.
+    A cache that is damaged, or of other content of the shard, is made again. Latents of a shard with unusable samples are not
+    kept: which samples stand in depends on the modalities.
+
+    Raises:
+        UserError: the shard cannot be read, is damaged or has fewer samples than stated, or none can be used.
     """
-    changed = 0 if is_url(location) else Path(location).stat().st_mtime
-    current = cached.exists() and cached.stat().st_mtime >= changed
-    stored, captions = _read_cache(cached) if current else ({}, None)
+    stored, captions = _read_cache(cached, location)
     missing = [(name, side) for name, side in wanted if _entry(name, side) not in stored]
     if missing:
+        origin = _require_sound(location)
         samples = ((location, raw) for raw in read_samples(location))
         pixels = _pixels(samples, sorted({name for name, _ in missing}))
         if pixels.replaced and missing != wanted:  # the same samples have to stand in for every modality
             samples, missing = ((location, raw) for raw in read_samples(location)), wanted
             pixels = _pixels(samples, sorted({name for name, _ in wanted}))
         captions = pixels.captions
+        _require_count(location, len(captions))
         for name, side in missing:
             encoded = [encode(batch) for batch in _map_batches(pixels.maps[name], name, side)]
             stored[_entry(name, side)] = torch.cat(encoded).half().contiguous()
         if pixels.replaced:
             return stored, captions, pixels.replaced
         cached.parent.mkdir(parents=True, exist_ok=True)
+        facts = {**origin, CAPTIONS: captions, CONTENT: _digest(stored, captions)}
         with atomic_file(cached) as partial:
-            save_file(stored, partial, metadata={CAPTIONS: to_json(captions)})
-    return stored, captions or [unpack(raw, ()).caption for raw in read_samples(location)], []
+            save_file(stored, partial, metadata={FACTS: to_json(facts)})
+    return stored, captions, []
 
 
-def _read_cache(cached: Path) -> tuple[dict[str, Tensor], list[str] | None]:
-    with safe_open(cached, "pt") as file:
-        captions = (file.metadata() or {}).get(CAPTIONS)
-        return {name: file.get_tensor(name) for name in file.keys()}, captions and json.loads(captions)  # noqa: SIM118
+def _read_cache(cached: Path, location: str) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the latents and captions of a cache; nothing if it is missing, damaged, or of other content of the shard."""
+    try:
+        with safe_open(cached, "pt") as file:
+            facts = json.loads((file.metadata() or {})[FACTS])
+            if _is_origin(facts, location):
+                stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                if facts[CONTENT] == _digest(stored, facts[CAPTIONS]):
+                    return stored, facts[CAPTIONS]
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        pass
+    return {}, []
+
+
+def _is_origin(facts: Mapping[str, str], location: str) -> bool:
+    """Return whether a cache was made of the shard as it is now. The name of a remote shard's cache states that already.
+
+    A shard is hashed again only where the file system states a change since then; `cp -p` keeps the date and maybe the size,
+    but not the time of the last change of the inode.
+    """
+    if is_url(location) or facts[STATE] == _file_state(Path(location)):
+        return True
+    return facts[SHARD] == file_digest(Path(location))
+
+
+def _require_sound(location: str) -> dict[str, str]:
+    """Return what identifies a local shard in the cache.
+
+    Raises:
+        UserError: its SHA-256 is not the recorded one.
+    """
+    if is_url(location):
+        return {}
+    path = Path(location)
+    state = _file_state(path)
+    require_recorded_hash(path)
+    return {STATE: state, SHARD: file_digest(path)}
+
+
+def _file_state(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+
+
+def _require_count(location: str, found: int) -> None:
+    if not is_url(location) and found < (stated := sample_count(Path(location))):
+        raise too_few_samples(Shard(location, stated), found)
+
+
+def _digest(stored: Mapping[str, Tensor], captions: list[str]) -> str:
+    """Return the SHA-256 of a cache's content: safetensors has no checksum."""
+    digest = hashlib.sha256(to_json(captions).encode())
+    for name in sorted(stored):
+        digest.update(f"{name} {tuple(stored[name].shape)} ".encode())
+        digest.update(stored[name].contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _map_batches(maps: Tensor, modality: str, mirrored: bool) -> Iterator[Tensor]:

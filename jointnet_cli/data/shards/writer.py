@@ -13,9 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from jointnet_cli.data.shards.archive import Entry, read_entries, write_entry
-from jointnet_cli.data.shards.format import Sample, is_complete, pack, read_stats, sample_count, stats_path
+from jointnet_cli.data.shards.format import (
+    Sample,
+    damaged_shard,
+    is_complete,
+    pack,
+    read_stats,
+    require_recorded_hash,
+    sample_count,
+    stats_path,
+)
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import claim
+from jointnet_cli.files.paths import file_digest
 from jointnet_cli.files.text import to_json
 
 
@@ -54,9 +64,30 @@ class ShardWriter:
         """Content of the stats file; empty where the shard is not complete."""
         return read_stats(self.path)
 
+    def require_sound(self) -> None:
+        """Compare the files of the shard, if it is complete, with their recorded SHA-256.
+
+        Raises:
+            DamagedShard: one differs.
+        """
+        if is_complete(self.path):
+            require_recorded_hash(self.path)
+            require_recorded_hash(self.path, "records_sha256", records_path(self.path))
+
     def entries(self) -> Iterator[Entry]:
-        """Stream the samples of the shard; none where it is not complete."""
-        return read_entries(self.path) if is_complete(self.path) else iter(())
+        """Stream the samples of the shard; none where it is not complete.
+
+        Raises:
+            DamagedShard: it cannot be read to its end, or has fewer samples than recorded.
+        """
+        if not is_complete(self.path):
+            return
+        found = 0
+        for entry in read_entries(self.path):
+            found += 1
+            yield entry
+        if found < self.count:
+            raise damaged_shard(self.path, f"it has {found} samples rather than {self.count}")
 
     def write(self, entries: Iterable[Entry]) -> int:
         """Write the new tar beside the old one and return its number of samples."""
@@ -68,7 +99,10 @@ class ShardWriter:
         return count
 
     def commit(self, stats: dict[str, Any]) -> None:
-        """Put what was written in place, with its stats."""
+        """Put what was written in place, with its stats and the SHA-256 of every file."""
+        for key, path in {"sha256": self.path, "records_sha256": records_path(self.path)}.items():
+            if (new := _pending(path)).exists():
+                stats = {**stats, key: file_digest(new)}
         written = _pending(self.path.with_suffix(".json"))
         written.write_text(to_json(stats, indent=1), encoding="utf-8")
         written.replace(_pending(stats_path(self.path)))

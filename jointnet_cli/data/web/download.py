@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from jointnet_cli.data.job import IMAGES, Again, PrepareJob, Show, Tally
 from jointnet_cli.data.rows import HIDDEN, RESULTS, SUCCESS, ImageRow, shard_name, shard_of
-from jointnet_cli.data.shards.archive import Entry, new_entry
+from jointnet_cli.data.shards.archive import DamagedShard, Entry, new_entry
+from jointnet_cli.data.shards.format import repair_hint
 from jointnet_cli.data.shards.writer import ShardWriter, claim_shard, records_path
-from jointnet_cli.data.sql import literal, plan_cursor
+from jointnet_cli.data.sql import literal, plan_cursor, readable
 from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:
@@ -51,7 +52,11 @@ async def _gather(job: PrepareJob, numbers: Sequence[int], tally: Tally, show: S
         for number in filter(job.missing, numbers):
             while len(held) - sum(future.done() for future in writing.values()) >= most:
                 yield None
-            shard = DownloadedShard.begin(job, number)
+            try:
+                shard = DownloadedShard.begin(job, number)
+            except DamagedShard as fault:
+                tally.damaged.append(fault)
+                continue
             if shard is None:
                 tally.busy.append(job.path(number))
             elif shard.rows:
@@ -64,9 +69,12 @@ async def _gather(job: PrepareJob, numbers: Sequence[int], tally: Tally, show: S
         """Count the shards that are written; a failed write, as on a full disk, ends the run."""
         for number, future in list(writing.items()):
             if wait or future.done():
-                await asyncio.wrap_future(future)
+                try:
+                    await asyncio.wrap_future(future)
+                    tally.written.append(job.path(number))
+                except DamagedShard as fault:
+                    tally.damaged.append(fault)
                 del writing[number], held[number]
-                tally.written.append(job.path(number))
 
     try:
         async with contextlib.aclosing(fetch_rows(rows(), job.settings)) as results:
@@ -118,14 +126,19 @@ class DownloadedShard:
             shard = held.enter_context(claim_shard(job.path(number)))
             if shard is None:
                 return None
+            shard.require_sound()
             begun = cls(job, number, shard, held)
             begun._held = held.pop_all()
             return begun
 
     def _take_over(self, again: Again) -> None:
         """Keep the results of an earlier run, except for the failures that are tried again."""
-        names, path = ", ".join(RESULTS), literal(str(records_path(self._shard.path)))
-        found = plan_cursor().execute(f"SELECT {names} FROM {path}").fetchall()
+        names, path = ", ".join(RESULTS), records_path(self._shard.path)
+        with readable(path, repair_hint(path), DamagedShard):
+            found = plan_cursor().execute(f"SELECT {names} FROM {literal(str(path))}").fetchall()
+        if len(found) != self._earlier["count"]:
+            words = f"{path} has {len(found)} records rather than {self._earlier['count']}"
+            raise DamagedShard(words, hint=repair_hint(path))
         records = (dict(zip(RESULTS, values, strict=True)) for values in found)
         self._records = {record["key"]: record for record in records if not again(record["status"])}
         if self._limit is not None:  # a set that is asked for with fewer images than before keeps what it has

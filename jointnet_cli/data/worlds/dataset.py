@@ -10,6 +10,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from jointnet_cli.data.job import IMAGES, PrepareJob, Show, Tally
+from jointnet_cli.data.shards.archive import DamagedShard
 from jointnet_cli.data.shards.format import pack
 from jointnet_cli.data.shards.writer import claim_shard
 
@@ -23,7 +24,9 @@ def render_shards(job: PrepareJob, numbers: Sequence[int], tally: Tally, show: S
     """Render the worlds that shards lack. Those that another process holds are left to it."""
     missing = list(filter(job.missing, numbers))
     for number, count in _render_all(job, missing):
-        if count is None:
+        if isinstance(count, DamagedShard):
+            tally.damaged.append(count)
+        elif count is None:
             tally.busy.append(job.path(number))
         else:
             tally.made[IMAGES] += count
@@ -31,7 +34,7 @@ def render_shards(job: PrepareJob, numbers: Sequence[int], tally: Tally, show: S
         show(tally)
 
 
-def _render_all(job: PrepareJob, numbers: list[int]) -> Iterator[tuple[int, int | None]]:
+def _render_all(job: PrepareJob, numbers: list[int]) -> Iterator[tuple[int, int | DamagedShard | None]]:
     workers = min(job.processes or os.cpu_count() or 1, len(numbers))
     if workers <= 1:
         for number in numbers:
@@ -42,7 +45,7 @@ def _render_all(job: PrepareJob, numbers: list[int]) -> Iterator[tuple[int, int 
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
         # A few at a time: a pool that is handed thousands of jobs at once can lock itself up on its own pipe.
         waiting = iter(numbers)
-        running: dict[Future[int | None], int] = {}
+        running: dict[Future[int | DamagedShard | None], int] = {}
 
         def submit(count: int) -> None:
             running.update((pool.submit(render_shard, job, number), number) for number in islice(waiting, count))
@@ -70,12 +73,23 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
 
 
-def render_shard(job: PrepareJob, number: int) -> int | None:
-    """Render the worlds that a shard lacks and return their number; `None` if another process holds the shard."""
+def render_shard(job: PrepareJob, number: int) -> int | DamagedShard | None:
+    """Render the worlds that a shard lacks and return their number, or its fault if what it has is damaged.
+
+    `None` means that another process holds the shard.
+    """
+    try:
+        return _render_shard(job, number)
+    except DamagedShard as fault:
+        return fault
+
+
+def _render_shard(job: PrepareJob, number: int) -> int | None:
     positions = job.plan.positions(number, job.limit)
     with claim_shard(job.path(number)) as shard:
         if shard is None:
             return None
+        shard.require_sound()
         missing = positions[shard.count :]  # a set that grows keeps what it has
         if missing:
             seed, tilted = job.plan.facts["seed"], job.plan.facts["tilted"]

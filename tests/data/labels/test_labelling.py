@@ -26,6 +26,7 @@ from jointnet_cli.data.shards.latents import load_pixels
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.shards.writer import claim_shard, write_shard
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.paths import file_digest
 
 COUNT = 7
 
@@ -119,7 +120,8 @@ def test_the_stats_keep_what_they_said(shard: Path, inverting: Teacher) -> None:
     stats_path(shard).write_text(json.dumps(stats(shard) | {"successes": COUNT}))
     label_shards([shard], [inverting])
     labels = {"depth": {"teacher": inverting.name, "hash": inverting.hash, "labelled": COUNT, "failed": {}}}
-    assert stats(shard) == {"count": COUNT, "shard": shard.name, "successes": COUNT, "labels": labels}
+    facts = {"count": COUNT, "shard": shard.name, "successes": COUNT, "sha256": file_digest(shard), "labels": labels}
+    assert stats(shard) == facts
 
 
 def test_what_is_labelled_is_left_alone(shard: Path, inverting: Teacher, facing: Teacher) -> None:
@@ -261,20 +263,24 @@ def test_progress_counts_samples_over_all_shards(tmp_path: Path, inverting: Teac
     assert seen[-1] == (2 * COUNT, 2 * COUNT) and seen == sorted(seen)
 
 
+OLD_STATS = json.dumps({"count": COUNT, "shard": "00000.tar"})
+"""Of a version that recorded no hashes, and could be killed between tar and stats."""
+
+
 def test_a_kill_between_tar_and_stats_is_mended(shard: Path, inverting: Teacher) -> None:
-    before = stats_path(shard).read_text()
+    stats_path(shard).write_text(OLD_STATS)
     label_shards([shard], [inverting])
     whole, tar = stats(shard), shard.read_bytes()
-    stats_path(shard).write_text(before)
+    assert whole.pop("sha256") == file_digest(shard)
+    stats_path(shard).write_text(OLD_STATS)
     assert label_shards([shard], [inverting]).skipped == [shard]
     assert stats(shard) == whole and shard.read_bytes() == tar
 
 
 def test_a_kill_before_the_stats_does_not_make_failures_of_a_shard_forgotten(shard: Path) -> None:
-    before = stats_path(shard).read_text()
     label_shards([shard], [Moody()])
     whole, tar = stats(shard), shard.read_bytes()
-    stats_path(shard).write_text(before)
+    stats_path(shard).write_text(OLD_STATS)
     tally = label_shards([shard], [Moody()])
     assert not tally.made["depth"] and tally.failed.total() == 2
     assert stats(shard) == whole and shard.read_bytes() == tar
@@ -313,6 +319,50 @@ def test_killed_and_started_again_it_ends_like_a_run_that_was_not(tmp_path: Path
         assert shard.read_bytes() == (whole / shard.name).read_bytes()
         assert stats(shard) == stats(whole / shard.name)
     assert not list(tmp_path.glob(".*"))
+
+
+def halved(shard: Path) -> bytes:
+    """Damage a header in the middle of a shard, where `tarfile` sees the end of the archive, and return its bytes."""
+    data = bytearray(shard.read_bytes())
+    with tarfile.open(shard) as tar:
+        info = tar.getmembers()[len(tar.getmembers()) // 2]
+    data[info.offset + 3] ^= 1
+    shard.write_bytes(data)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+def test_a_damaged_shard_stays_and_the_others_are_labelled(shard: Path, inverting: Teacher, hashed: bool) -> None:
+    other = shard.with_name("00001.tar")
+    write_shard(other, [make_sample(1)])
+    damaged = halved(shard)
+    if not hashed:
+        stats_path(shard).write_text(OLD_STATS)
+    before = stats(shard)
+    tally = label_shards([shard, other], [inverting], replace=True)
+    assert tally.written == [other] and len(tally.damaged) == 1
+    assert str(tally.damaged[0]).startswith(f"{shard} is damaged")
+    assert shard.read_bytes() == damaged and stats(shard) == before
+    assert sorted(path.name for path in shard.parent.iterdir()) == [
+        "00000.tar", "00000_stats.json", "00001.tar", "00001_stats.json"
+    ]  # fmt: skip
+
+
+def test_a_shard_with_fewer_samples_than_recorded_stays(shard: Path, inverting: Teacher) -> None:
+    stats_path(shard).write_text('{"count": 8}')
+    tar = shard.read_bytes()
+    tally = label_shards([shard], [inverting])
+    assert [str(fault) for fault in tally.damaged] == [f"{shard} is damaged: it has 7 samples rather than 8"]
+    assert shard.read_bytes() == tar and stats(shard) == {"count": 8}
+
+
+def test_a_flipped_bit_of_an_image_is_not_labelled_over(shard: Path, inverting: Teacher) -> None:
+    tar = bytearray(shard.read_bytes())
+    tar[tar.index(b"IDAT") + 10] ^= 1
+    shard.write_bytes(tar)
+    tally = label_shards([shard], [inverting])
+    assert [str(fault) for fault in tally.damaged] == [f"{shard} is damaged: its SHA-256 differs from 00000_stats.json"]
+    assert shard.read_bytes() == bytes(tar)
 
 
 def test_an_interrupted_run_leaves_the_shard_as_it_was(shard: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointnet_cli.data.shards.format import Sample
+from jointnet_cli.data.shards.format import Sample, stats_path
 from jointnet_cli.data.shards.latents import load_latents, load_pixels
 from jointnet_cli.data.shards.order import order
 from jointnet_cli.data.shards.samples import sample_map
@@ -154,14 +156,76 @@ def test_latents_are_encoded_once(shards: Path) -> None:
     assert torch.equal(first.latents, again.latents) and first.captions == again.captions
 
 
-def test_what_is_encoded_needs_no_pictures_any_more(shards: Path) -> None:
-    first = load_latents(ShardSet.open(shards), ["rgb"], Encoder(), "vae")
-    for shard in shards.glob("*.tar"):
-        seconds = shard.stat().st_mtime
-        shard.write_bytes(b"")
-        os.utime(shard, (seconds, seconds))
-    again = load_latents(ShardSet.open(shards), ["rgb"], Encoder(), "vae")
-    assert again.captions == first.captions and torch.equal(again.latents, first.latents)
+def copy_shard(shard: Path, folder: Path) -> None:
+    """What `cp -p` does with a shard and its record."""
+    for path in (shard, stats_path(shard)):
+        shutil.copy2(path, folder / path.name)
+
+
+@pytest.mark.parametrize("record", [True, False], ids=["with its record", "alone"])
+def test_an_older_shard_that_is_copied_back_is_encoded_again(shards: Path, tmp_path: Path, record: bool) -> None:
+    """The copy keeps date and size."""
+    older, shard = tmp_path / "older", shards / "00000.tar"
+    older.mkdir()
+    copy_shard(shard, older)
+    before = load_latents(ShardSet.open(shards), ["rgb"], Encoder(), "a", mirrored=False)
+    write_shard(shard, [make_sample(number) for number in (13, 14, 15)])
+    assert shard.stat().st_size == (older / shard.name).stat().st_size
+    changed = load_latents(ShardSet.open(shards), ["rgb"], Encoder(), "a", mirrored=False)
+    assert changed.captions[:3] == ["scene 13", "scene 14", "scene 15"]
+    shutil.copy2(older / shard.name, shard)
+    if record:
+        copy_shard(older / shard.name, shards)
+    else:
+        stats_path(shard).write_text('{"count": 3}')
+    after = load_latents(ShardSet.open(shards), ["rgb"], Encoder(), "a", mirrored=False)
+    assert after.captions == before.captions and torch.equal(after.latents, before.latents)
+
+
+def test_latents_of_a_set_that_moved_are_kept(shards: Path, tmp_path: Path) -> None:
+    load_latents(ShardSet.open(shards), ["rgb"], Encoder(), "a")
+    moved = tmp_path / "moved"
+    shutil.copytree(shards, moved, ignore=shutil.ignore_patterns("moved"))
+    encoder = Encoder()
+    load_latents(ShardSet.open(moved), ["rgb"], encoder, "a")
+    assert encoder.maps == 0
+
+
+CACHE_DAMAGES = {
+    "empty": lambda data: b"",
+    "cut": lambda data: data[:-9],
+    "a bit of a value": lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:],
+    "a caption": lambda data: data.replace(b"scene 1", b"scene 7"),
+    "no metadata": lambda data: save({"rgb": torch.zeros(3, 3, 4, 4)}),
+    "a header that is not JSON": lambda data: data[:8] + b"x" + data[9:],
+}
+
+
+@pytest.mark.parametrize("damage", CACHE_DAMAGES)
+def test_a_damaged_cache_is_made_again(shards: Path, damage: str) -> None:
+    before = load_latents(ShardSet.open(shards), ["rgb"], Encoder(), "a", mirrored=False)
+    cache = shards / ".latents/00000-a.safetensors"
+    whole = cache.read_bytes()
+    cache.write_bytes(CACHE_DAMAGES[damage](whole))
+    encoder = Encoder()
+    after = load_latents(ShardSet.open(shards), ["rgb"], encoder, "a", mirrored=False)
+    assert encoder.maps == 3 and cache.read_bytes() == whole
+    assert after.captions == before.captions and torch.equal(after.latents, before.latents)
+
+
+def test_a_damaged_shard_is_not_encoded(shards: Path) -> None:
+    shard = shards / "00001.tar"
+    data = bytearray(shard.read_bytes())
+    data[data.index(b"scene 4")] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(UserError, match=f"^{shard} is damaged: its SHA-256 differs from 00001_stats.json$"):
+        load_latents(ShardSet.open(shards), ["rgb"], Encoder(), "a")
+
+
+def test_a_shard_with_fewer_samples_than_recorded_is_not_encoded(shards: Path) -> None:
+    stats_path(shards / "00001.tar").write_text('{"count": 4}')
+    with pytest.raises(UserError, match="00001.tar has 3 samples with an image rather than 4"):
+        load_latents(ShardSet.open(shards), ["rgb"], Encoder(), "a")
 
 
 def test_only_a_further_modality_is_encoded(shards: Path) -> None:
