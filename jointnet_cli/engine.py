@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from jointnet_cli.progress import PhaseProgress, Timer
 from jointnet_cli.projection import Projection
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.known import Region, encode_region
-from jointnet_cli.sampling.layout import Layout, photo_layout
+from jointnet_cli.sampling.layout import Layout, Tile, photo_layout, tiling_of
 from jointnet_cli.sampling.loop import BeforeStep, Job, sample
 from jointnet_cli.sampling.presets import Sampling, resolve
 from jointnet_cli.sampling.syncdiffusion import SyncDiffusion
@@ -38,6 +38,15 @@ PERSPECTIVE = Projection("perspective", NOMINAL_FOV)
 
 _LAYER_STRENGTH = 0.6
 """Strength of the inpainting behind the foreground of a scene."""
+
+
+class _Decoded(NamedTuple):
+    """A canvas that is denoised and decoded."""
+
+    maps: dict[str, Tensor]
+    """Physical arrays of all branches, each with a leading axis of one, on the CPU."""
+    tiles: list[list[Tile]]
+    """Of every step."""
 
 
 @dataclass
@@ -130,7 +139,7 @@ class Engine:
             maps[name] = to_array(resize(values, size, name))
             if task.ensemble > 1:
                 uncertainty[name] = to_array(resize(spread, size, "depth"))
-        return Result(task, task.image, maps, PERSPECTIVE, self._settings(job), timer, uncertainty)
+        return Result(task, task.image, maps, PERSPECTIVE, self._settings(job, timer), timer, uncertainty)
 
     def inpaint(self, task: Inpaint, progress: PhaseProgress | None = None) -> Result:
         """Return a part of an image and of its maps made anew, each within its own mask (paper 4.1, A.3).
@@ -152,7 +161,7 @@ class Engine:
                 given[name] = encode_region(self.model, small, unknown, wrap=projection.wrap)
         start = {name: region.latents for name, region in given.items()}
         job = self._job(task, layout, given=given, start=start, strength=task.strength)
-        made = self._run(job, timer, wrap=projection.wrap)
+        made = self._run(job, timer, wrap=projection.wrap).maps
         for name, value in values.items():
             repainted = resize(made[name], size, name)
             made[name] = torch.where(masks[name] > 0.5, repainted, value)
@@ -172,14 +181,15 @@ class Engine:
         projection = task.projection or PERSPECTIVE
         size, layout = task.size(self.folder), task.layout(self.folder)
         timer = Timer(progress)
-        values = self._complete(task, photo_layout(*image_size(task.image), self.folder), timer)
+        model_size = photo_layout(*image_size(task.image), self.folder, tiling_of(task, self.folder))
+        values = self._complete(task, model_size, timer)
         start = {
             name: self._encode(upsample(value, self._pixels(layout), name), name, timer, wrap=projection.wrap)
             for name, value in values.items()
         }
         given = {name: Region.whole(latents) for name, latents in start.items() if name not in refined}
         job = self._job(task, layout, given=given, start=start, strength=task.strength)
-        made = self._run(job, timer, wrap=projection.wrap)
+        made = self._run(job, timer, wrap=projection.wrap).maps
         for name, value in values.items():
             made[name] = resize(made[name], size, name) if name in refined else upsample(value, size, name)
         return self._result(task, made, projection, job, timer)
@@ -250,7 +260,7 @@ class Engine:
         members = []
         for member in range(task.ensemble):
             job = self._job(replace(task, seed=task.seed + member), layout, given=given)
-            made = self._run(job, timer.share(member, task.ensemble), wrap=layout.wrap)
+            made = self._run(job, timer.share(member, task.ensemble), wrap=layout.wrap).maps
             members.append({name: values for name, values in made.items() if name not in given})
         return members, job
 
@@ -263,7 +273,7 @@ class Engine:
         before_step: BeforeStep | None = None,
     ) -> Result:
         made = self._run(job, timer, wrap=projection.wrap, before_step=before_step)
-        return self._result(task, made, projection, job, timer)
+        return replace(self._result(task, made.maps, projection, job, timer), tiles=made.tiles)
 
     def _run(
         self,
@@ -272,17 +282,19 @@ class Engine:
         *,
         wrap: bool = False,
         before_step: BeforeStep | None = None,
-    ) -> dict[str, Tensor]:
-        """Return physical arrays of all branches, each with a leading axis of one, on the CPU."""
-        latents = sample(self.model, job, before_step=before_step, timer=timer)
+    ) -> _Decoded:
+        """Denoise and decode a canvas, and count the evaluations."""
+        sampled = sample(self.model, job, before_step=before_step, timer=timer)
+        timer.count("evaluations", sampled.evaluations)
         with timer.phase("decode"):
-            maps = decode_canvas(self.model, latents, wrap=wrap)
-            return {name: from_map(maps[i : i + 1], name).cpu() for i, name in enumerate(self.model.joint.names)}
+            maps = decode_canvas(self.model, sampled.latents, wrap=wrap)
+            arrays = {name: from_map(maps[i : i + 1], name).cpu() for i, name in enumerate(self.model.joint.names)}
+        return _Decoded(arrays, sampled.tiles)
 
     def _result(self, task: Request, made: dict[str, Tensor], projection: Projection, job: Job, timer: Timer) -> Result:
         arrays = {name: to_array(value) for name, value in made.items()}
         image = arrays.pop(RGB)
-        return Result(task, image, arrays, projection, self._settings(job), timer)
+        return Result(task, image, arrays, projection, self._settings(job, timer), timer)
 
     def _job(self, task: Request, layout: Layout, **more: Any) -> Job:
         return Job(
@@ -294,8 +306,9 @@ class Engine:
             **more,
         )
 
-    def _settings(self, job: Job) -> dict[str, Any]:
-        scheduler, steps, guidance = job.sampling.complete
+    def _settings(self, job: Job, timer: Timer) -> dict[str, Any]:
+        sampling = asdict(job.sampling)
+        del sampling["tile_batch"]
         unknown = self.model.unknown_words(job.prompt, job.negative_prompt)
         cut = self.model.cut_words(job.prompt, job.negative_prompt)
         return {
@@ -303,10 +316,9 @@ class Engine:
             **({} if self.base is None else {"base": self.base}),
             "model_hash": self.hash,
             "branches": self.model.joint.names,
-            "scheduler": scheduler,
-            "steps": steps,
+            **sampling,
             "strength": job.strength,
-            "guidance": guidance,
+            "evaluations": round(timer.counts["evaluations"], 1),
             "width": job.layout.width * self.model.factor,
             "height": job.layout.height * self.model.factor,
             "layout": asdict(job.layout),

@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from enum import Enum
 from functools import cache, reduce
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from jointnet_cli.errors import UserError, did_you_mean, validation_error
 
@@ -132,7 +132,9 @@ class Parameter:
             return []
         if isinstance(value, bool):
             return [on if value else off]
-        values = value if isinstance(value, list | tuple) else [value]
+        if isinstance(value, tuple):
+            return [on, *map(text_of, value)]
+        values = value if isinstance(value, list) else [value]
         return [word for item in values for word in (on, text_of(item))]
 
     def fault(self, value: Any) -> str | None:
@@ -173,6 +175,8 @@ class Parameter:
         """
         from pydantic import ValidationError
 
+        if isinstance(value, str) and any(get_origin(kind) is tuple for kind in (self.kind, *get_args(self.kind))):
+            value = value.split()
         try:
             checked = _adapter(self).validate_python(value)
         except ValidationError as error:

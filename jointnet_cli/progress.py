@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 Progress = Callable[[int, int], None]
 """Called with the amount done and the total amount."""
@@ -34,6 +35,12 @@ class Timer:
     report: PhaseProgress | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     """By phase, in the order in which they first ended."""
+    counts: dict[str, float] = field(default_factory=dict)
+    """Amounts that do not depend on the machine, such as `evaluations` of the network."""
+
+    def count(self, name: str, amount: float) -> None:
+        """Add to an amount."""
+        self.counts[name] = self.counts.get(name, 0) + amount
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Progress]:
@@ -53,7 +60,11 @@ class Timer:
 
     def share(self, number: int, count: int) -> Timer:
         """Return the timer of one of several equal runs: it adds to the same seconds, and its progress is a share of all."""
-        return Timer(lambda name, done, total: self._tell(name, number * total + done, count * total), self.seconds)
+        report = partial(self._tell_share, number, count)
+        return Timer(report, self.seconds, self.counts)
+
+    def _tell_share(self, number: int, count: int, name: str, done: int, total: int) -> None:
+        self._tell(name, number * total + done, count * total)
 
     def _tell(self, name: str, done: int, total: int) -> None:
         if self.report is not None:

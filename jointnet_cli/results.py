@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from jointnet_cli.sampling.layout import Tile
     from jointnet_cli.scene.scene import Scene
 
 
@@ -45,6 +46,8 @@ class Result:
     uncertainty: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     """Of an ensemble, by map, (H, W): the members' standard deviation in disparity, or for normals their RMS angle to the
     mean in radians."""
+    tiles: list[list[Tile]] = field(default_factory=list)
+    """Of `generate` and `panorama`, the tiles of every step, in latent pixels."""
 
     @property
     def timings(self) -> dict[str, float]:

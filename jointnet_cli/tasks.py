@@ -24,6 +24,7 @@ from jointnet_cli.sampling.layout import (
     panorama_layout,
     photo_layout,
     refine_layout,
+    tiling_of,
 )
 from jointnet_cli.sampling.presets import Method, Sampling
 from jointnet_cli.task_inputs import ImageFile, MapFiles, MaskFiles, RefinedMapFiles, ViewOptions
@@ -204,7 +205,7 @@ class Depth(Request):
         return self.prompt if self.source is None else self.source.stem
 
     def layout(self, folder: ModelFolder) -> Layout:
-        return photo_layout(*self.size(folder), folder, self.max_side)
+        return photo_layout(*self.size(folder), folder, tiling_of(self, folder), self.max_side)
 
     def size(self, folder: ModelFolder) -> tuple[int, int]:
         return image_size(self.image)
@@ -251,7 +252,7 @@ class Inpaint(Request):
         return _image(self.photo) | self.files.paths | masks
 
     def layout(self, folder: ModelFolder) -> Layout:
-        return inpaint_layout(*self.size(folder), folder, self.max_side, self.projection)
+        return inpaint_layout(*self.size(folder), folder, tiling_of(self, folder), self.max_side, self.projection)
 
     def size(self, folder: ModelFolder) -> tuple[int, int]:
         return image_size(self.image)
@@ -300,7 +301,8 @@ class Refine(Request):
 
     def layout(self, folder: ModelFolder) -> Layout:
         sides = nearest_sides(*self.size(folder), folder)
-        return refine_layout(*sides, folder.window, wrap=self.projection is not None and self.projection.wrap)
+        wrap = self.projection is not None and self.projection.wrap
+        return refine_layout(*sides, folder.window, tiling_of(self, folder), wrap=wrap)
 
     def size(self, folder: ModelFolder) -> tuple[int, int]:
         height, width = (max(1, round(side * self.scale)) for side in image_size(self.image))
@@ -337,7 +339,7 @@ class Panorama(Request):
             panel=SAMPLING_PANEL,
         ),
     ] = "jointnet"
-    """Decides what the next four are when they are `None`; see `jointnet_cli.sampling.presets.TILINGS`."""
+    """Decides what the next four are when they are `None`: the preset's tiling, or one of `presets.BASELINES`."""
     stride: Annotated[int | None, _Tile("Step between tiles.", "PIXELS", ge=1)] = None
     taper: Annotated[
         int | None, _Tile("Width over which a tile fades out towards its left and right side.", "PIXELS", ge=0)

@@ -23,7 +23,7 @@ from jointnet_cli.model.checkpoint import JointModel, load_model
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.sampling.known import Known
 from jointnet_cli.sampling.layout import Layout, single_tile
-from jointnet_cli.sampling.loop import GuidedDenoiser, denoise
+from jointnet_cli.sampling.loop import GuidedDenoiser, denoise, place_tiles
 from jointnet_cli.sampling.schedule import make_schedule
 
 STEPS, GUIDANCE, PROMPT, SEED = 8, 7.5, "the ocean", 7
@@ -55,7 +55,7 @@ class Golden:
         yield "forward.noise", self.forward("finetune")
         yield "forward_masked.noise", self.forward("inpaint")
         window, width = self.entries["pano.latents"].shape[-2:]
-        tiles = partial(Layout, window, width, (window, window), random_offset=False)
+        tiles = partial(Layout, window, width, (window, window), offsets="none")
         paper = partial(tiles, stride=window // 2, whole_image_until=0.4, taper=window // 8)
         final = self.denoised("generate.latents", single_tile(*self.entries["generate.latents"].shape[-2:]))
         yield "generate.final", final
@@ -108,8 +108,8 @@ class Golden:
         texts = model.encode_text([PROMPT, ""])
         denoiser = GuidedDenoiser(model.joint, texts, GUIDANCE, schedule, masked_input)
         start = schedule.start(noise, known.latents if known else None)
-        generator = torch.Generator()  # for offsets, of which there are none
-        return denoise(denoiser, start, layout, known, generator=generator).flatten(0, 1)[None]
+        tiles = place_tiles(layout, schedule, torch.Generator())  # random numbers for offsets, of which there are none
+        return denoise(denoiser, start, layout, tiles, known).flatten(0, 1)[None]
 
     @staticmethod
     def sampled(model: JointModel, picture: Tensor, generator: torch.Generator) -> Tensor:

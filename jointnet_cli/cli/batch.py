@@ -243,7 +243,6 @@ def _needs(
     height, width = request.size(folder)
     device = guess_device(model.device)
     sampling = resolve(request.sampling, folder.defaults, request.name)
-    _, steps, guidance = sampling.complete
     exports = scene.of_result(panorama=request.is_panorama)
     needed = estimate(
         folder,
@@ -251,10 +250,9 @@ def _needs(
         (height, width),
         device=device,
         half=model.dtype != "float32" if device == "cuda" else model.dtype in ("float16", "bfloat16"),
-        steps=steps,
-        guided=guidance != 1,
+        sampling=sampling,
+        strength=getattr(request, "strength", 1.0),
         members=getattr(request, "ensemble", 1),
-        tile_batch=sampling.tile_batch,
         scene=bool(exports.files("")),
     )
     require_memory(needed, f"a result of {width} x {height} pixels", "ask for fewer pixels")

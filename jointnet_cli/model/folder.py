@@ -40,8 +40,8 @@ EMBEDDED = Path(__file__).parent / "diorama"
 
 FORMAT = 1
 
-FALLBACK = {"scheduler": "ddim", "steps": 50, "guidance": 7.5}
-"""Sampling defaults of a model whose folder states none: the paper's."""
+FALLBACK = {"preset": "paper", "guidance": 7.5}
+"""Sampling defaults of a model whose folder states none."""
 
 EXCHANGE = "exchange.safetensors"
 
@@ -69,7 +69,7 @@ class ModelFolder:
     multiple: int
     """Latent sides have to be multiples of this."""
     defaults: dict[str, Any]
-    """Sampling defaults: `scheduler`, `steps`, `guidance`, and `depth_steps` where the model has its own."""
+    """Sampling defaults: `preset`, `guidance`, and `scheduler`, `steps`, `depth_steps` where the model has its own."""
     provenance: dict[str, Any] = field(default_factory=dict)
     published: bool = False
     """Whether the branches are in the published JointNet layout, `unet/` and `jointnet/`."""
@@ -304,6 +304,7 @@ _RECORD_TYPES = {
     "provenance": (dict, "a table"),
 }
 _DEFAULT_TYPES = {
+    "preset": (str, "text"),
     "scheduler": (str, "text"),
     "steps": (int, "a whole number"),
     "depth_steps": (int, "a whole number"),

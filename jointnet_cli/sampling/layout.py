@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.projection import Projection
-from jointnet_cli.sampling.presets import TILINGS, Tiling
+from jointnet_cli.sampling.presets import BASELINES, Offsets, Tiling, resolve
 
 if TYPE_CHECKING:
-    from jointnet_cli.tasks import Generate, Panorama
+    from jointnet_cli.tasks import Generate, Panorama, Request
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,19 @@ class Layout:
     """Height and width of a tile."""
     stride: int
     """Distance between tiles, in both directions."""
+    last_stride: int | None = None
+    """The same in the last steps; `None` changes nothing there."""
+    last_steps: float = 0.0
+    """Fraction of the steps, at their end, that have `last_stride`."""
     wrap: bool = False
     """Whether the canvas closes left to right."""
-    random_offset: bool = True
+    offsets: Offsets = "random"
+    """How tiles shift from step to step, see `Tiling`."""
     whole_image_until: float = 0.0
     """Fraction of the steps in which the whole canvas is one more tile."""
     whole_image_weight: float = 5.0
+    whole_image_only_until: float = 0.0
+    """Fraction of the steps in which it is the only one."""
     taper: int = 0
     """Width of the linear decay of weights towards a tile's sides, along x."""
 
@@ -55,23 +63,64 @@ class Layout:
         return self.height <= self.window[0] and self.width <= self.window[1] and not self.wrap
 
     def at(self, step: int, steps: int, draw: tuple[int, int]) -> list[Tile]:
-        """Return the tiles of one step. `draw` are two large random numbers that the step's offsets are made of."""
+        """Return the tiles of one step.
+
+        `draw` are two large random numbers that offsets are made of: of the step, or of the whole run if offsets are even.
+        """
         if self.single:
             return [Tile(0, 0, self.height, self.width, taper=False)]
-        high, wide = min(self.window[0], self.height), min(self.window[1], self.width)
-        offsets = [value % self.stride if self.random_offset else 0 for value in draw]
-        tops = _starts(self.height, high, self.stride, offsets[0])
-        lefts = (
-            [(offsets[1] + left) % self.width for left in range(0, self.width, self.stride)]
-            if self.wrap
-            else _starts(self.width, wide, self.stride, offsets[1])
-        )
-        tiles = [Tile(top, left, high, wide) for top in tops for left in lefts]
-        if step <= int(self.whole_image_until * steps) and self.whole_image_until > 0:
+        tiles = []
+        if not self._whole_image_only(step, steps):
+            high, wide = min(self.window[0], self.height), min(self.window[1], self.width)
+            stride = self.stride_at(step, steps)
+            down, left = self._offset(step, draw[0], 3, stride), self._offset(step, draw[1], 2, stride)
+            tops = _starts(self.height, high, stride, down)
+            lefts = (
+                [(left + start) % self.width for start in range(0, self.width, stride)]
+                if self.wrap
+                else _starts(self.width, wide, stride, left)
+            )
+            tiles = [Tile(top, left, high, wide) for top in tops for left in lefts]
+        if self.has_whole_image(step, steps):
             # A closed canvas has no edge of its own: the whole image is cut open somewhere else at every step.
-            left = draw[1] % self.width if self.wrap and self.random_offset else 0
+            left = self._offset(step, draw[1], 2, self.width) if self.wrap else 0
             tiles.append(Tile(0, left, self.height, self.width, self.whole_image_weight, taper=False))
         return tiles
+
+    def _offset(self, step: int, draw: int, base: int, length: int) -> int:
+        """Return how far the tiles of a step are shifted along one axis, less than `length`."""
+        if self.offsets == "none":
+            return 0
+        return (draw + (int(radical_inverse(step, base) * length) if self.offsets == "even" else 0)) % length
+
+    def stride_at(self, step: int, steps: int) -> int:
+        """Return the distance between tiles at a step."""
+        last = self.last_stride is not None and step >= steps - math.ceil(self.last_steps * steps)
+        return self.last_stride if last and self.last_stride is not None else self.stride
+
+    def has_whole_image(self, step: int, steps: int) -> bool:
+        """Whether the whole canvas is a tile at a step."""
+        return self.whole_image_until > 0 and step <= int(self.whole_image_until * steps)
+
+    def evaluations(self, tiles: Sequence[Tile]) -> float:
+        """Return the area of tiles in windows: what they cost a network."""
+        return sum(tile.height * tile.width for tile in tiles) / self._window_area
+
+    def expected_evaluations(self, step: int, steps: int) -> float:
+        """Return about what `evaluations` says of a step's tiles, without making them."""
+        whole = self.height * self.width / self._window_area
+        if self.single or self._whole_image_only(step, steps):
+            return whole
+        stride = self.stride_at(step, steps)
+        rows = 1 if self.height <= self.window[0] else math.ceil(self.height / stride)
+        return rows * math.ceil(self.width / stride) + whole * self.has_whole_image(step, steps)
+
+    @property
+    def _window_area(self) -> int:
+        return min(self.window[0], self.height) * min(self.window[1], self.width)
+
+    def _whole_image_only(self, step: int, steps: int) -> bool:
+        return step < int(self.whole_image_only_until * steps)
 
 
 def single_tile(height: int, width: int) -> Layout:
@@ -79,24 +128,28 @@ def single_tile(height: int, width: int) -> Layout:
     return Layout(height, width, (height, width), min(height, width))
 
 
-def tiled(height: int, width: int, window: int, plan: Tiling = TILINGS["jointnet"], *, wrap: bool = False) -> Layout:
+def tiled(height: int, width: int, window: int, tiling: Tiling, *, wrap: bool = False) -> Layout:
     """Return a canvas of any size in square tiles of the model's size; one tile where one is enough."""
+    last = tiling.last_tiles_per_window
     return Layout(
         height,
         width,
         (window, window),
-        max(1, window // plan.tiles_per_window),
+        max(1, window // tiling.tiles_per_window),
+        None if last is None else max(1, window // last),
+        tiling.last_steps,
         wrap=wrap,
-        random_offset=plan.random_offset,
-        whole_image_until=plan.whole_image_until,
-        whole_image_weight=plan.whole_image_weight,
-        taper=window // 8 if plan.tapered else 0,
+        offsets=tiling.offsets,
+        whole_image_until=tiling.whole_image_until,
+        whole_image_weight=tiling.whole_image_weight,
+        whole_image_only_until=tiling.whole_image_only_until,
+        taper=int(tiling.taper * window),
     )
 
 
-def refine_layout(height: int, width: int, window: int, *, wrap: bool = False) -> Layout:
-    """Return a canvas whose content is there already: the paper's tiles without the whole image (paper 5.2)."""
-    return tiled(height, width, window, replace(TILINGS["jointnet"], whole_image_until=0.0), wrap=wrap)
+def refine_layout(height: int, width: int, window: int, tiling: Tiling, *, wrap: bool = False) -> Layout:
+    """Return a canvas whose content is there already: tiles without the whole image (paper 5.2)."""
+    return tiled(height, width, window, replace(tiling, whole_image_until=0, whole_image_only_until=0), wrap=wrap)
 
 
 def generate_layout(task: Generate, folder: ModelFolder) -> Layout:
@@ -114,7 +167,7 @@ def generate_layout(task: Generate, folder: ModelFolder) -> Layout:
         elif height is not None:
             width = max(unit, unit * round(height * wide / high / unit))
         else:
-            return photo_layout(high, wide, folder)
+            return photo_layout(high, wide, folder, tiling_of(task, folder))
     rows = folder.latent_side(height or folder.size, "height")
     return single_tile(rows, folder.latent_side(width or folder.size, "width"))
 
@@ -126,7 +179,7 @@ def nearest_sides(height: float, width: float, folder: ModelFolder) -> tuple[int
     return rows, columns
 
 
-def photo_layout(height: int, width: int, folder: ModelFolder, max_side: int | None = None) -> Layout:
+def photo_layout(height: int, width: int, folder: ModelFolder, tiling: Tiling, max_side: int | None = None) -> Layout:
     """Return the canvas for a photo of a size in pixels, in its shape as nearly as even latent sides allow.
 
     It has about the model's own area and is one tile. With `max_side` its longer side is that, but never longer than the
@@ -139,20 +192,25 @@ def photo_layout(height: int, width: int, folder: ModelFolder, max_side: int | N
     rows, columns = nearest_sides(height * scale, width * scale, folder)
     if rows * columns <= 1.5 * side**2:
         return single_tile(rows, columns)
-    return tiled(rows, columns, side)
+    return tiled(rows, columns, side, tiling)
 
 
 def inpaint_layout(
-    height: int, width: int, folder: ModelFolder, max_side: int | None = None, projection: Projection | None = None
+    height: int,
+    width: int,
+    folder: ModelFolder,
+    tiling: Tiling,
+    max_side: int | None = None,
+    projection: Projection | None = None,
 ) -> Layout:
     """Return the canvas for a photo or a panorama.
 
     It has the photo's own size in tiles, at most `max_side` on the longer side, and is closed if the photo is.
     """
     if projection is None:
-        return photo_layout(height, width, folder, max_side)
+        return photo_layout(height, width, folder, tiling, max_side)
     scale = min(1.0, (max_side or width) / max(height, width))
-    return tiled(*nearest_sides(height * scale, width * scale, folder), folder.window, wrap=projection.wrap)
+    return tiled(*nearest_sides(height * scale, width * scale, folder), folder.window, tiling, wrap=projection.wrap)
 
 
 def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:
@@ -174,9 +232,9 @@ def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:
                 flag = f"--{name.replace('_', '-')}"
                 raise UserError(f"{flag} has no effect: the method direct has no tiles", hint="leave it out")
         return single_tile(height, width)
-    layout = tiled(height, width, window, TILINGS[task.method], wrap=task.wraps)
+    layout = tiled(height, width, window, BASELINES.get(task.method) or tiling_of(task, folder), wrap=task.wraps)
     if task.stride is not None:
-        layout = replace(layout, stride=folder.latent_side(task.stride, "stride"))
+        layout = replace(layout, stride=folder.latent_side(task.stride, "stride"), last_stride=None)
     if layout.stride > window:
         raise UserError(
             f"stride {task.stride} leaves gaps between tiles of {folder.size}", hint=f"--stride {folder.size // 2}"
@@ -187,7 +245,8 @@ def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:
             raise UserError(f"taper {task.taper} is not a multiple of {folder.factor}", hint=f"--taper {nearest}")
         layout = replace(layout, taper=task.taper // folder.factor)
     if task.whole_image_until is not None:
-        layout = replace(layout, whole_image_until=task.whole_image_until)
+        only = min(layout.whole_image_only_until, task.whole_image_until)
+        layout = replace(layout, whole_image_until=task.whole_image_until, whole_image_only_until=only)
     if task.whole_image_weight is not None:
         if layout.whole_image_until == 0:
             raise UserError(
@@ -196,6 +255,21 @@ def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:
             )
         layout = replace(layout, whole_image_weight=task.whole_image_weight)
     return layout
+
+
+def tiling_of(task: Request, folder: ModelFolder) -> Tiling:
+    """Return how a task's canvas is tiled, by its preset."""
+    return resolve(task.sampling, folder.defaults, task.name).tiling
+
+
+def radical_inverse(number: int, base: int) -> float:
+    """Return the element `number` of van der Corput's sequence: in [0, 1), each as far from the others as can be."""
+    inverse, scale = 0.0, 1.0
+    while number:
+        number, digit = divmod(number, base)
+        scale /= base
+        inverse += digit * scale
+    return inverse
 
 
 def _starts(length: int, window: int, stride: int, offset: int) -> list[int]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import mul
 from typing import Protocol
 
 import torch
@@ -17,7 +18,7 @@ from jointnet_cli.model.joint import JointDenoiser
 from jointnet_cli.progress import Progress, Timer
 from jointnet_cli.sampling.known import Known, Region
 from jointnet_cli.sampling.layout import Layout, Tile
-from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.sampling.presets import MAX_STEPS, Resolved, is_guided
 from jointnet_cli.sampling.schedule import Schedule, make_schedule
 from jointnet_cli.sampling.tiles import TileBatch, merge
 
@@ -30,14 +31,25 @@ class Job:
     negative_prompt: str = ""
     seed: int
     layout: Layout
-    sampling: Sampling
-    """Complete settings, from `resolve`."""
+    sampling: Resolved
     given: Mapping[str, Region] = field(default_factory=dict)
     """Known region by branch; nothing is known of a branch that is missing."""
     start: Mapping[str, Tensor] = field(default_factory=dict)
     """Clean latents (C, H, W) by branch that SDEdit starts from; of all branches if `strength` is less than 1."""
     strength: float = 1.0
     """Fraction of the steps that are run."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A denoised canvas."""
+
+    latents: Tensor
+    """(N, C, H, W) clean latents, one row per branch."""
+    tiles: list[list[Tile]]
+    """Those of every step that was run."""
+    evaluations: float
+    """Passes of one window through all branches: with guidance two a tile, and the whole image for its area."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,12 @@ class GuidedDenoiser:
     schedule: Schedule
     masked_input: Tensor | None = None
     """(N, 1 + C, H, W) known regions, for a network with masked input."""
+    interval: tuple[int, int] = (0, MAX_STEPS)
+    """Least and greatest timestep with guidance (Kynkäänniemi et al., 2024)."""
+
+    def passes(self, step: int) -> int:
+        """Return how often the network sees a tile at a step: two times with guidance."""
+        return 1 + is_guided(self.guidance, self.interval, float(self.schedule.timestep(step)))
 
     def inputs(self, canvas: Tensor, step: int) -> Tensor:
         """Return what the network reads of a canvas (N, C, H, W) at a step: (N, C [+ 1 + C masked input], H, W)."""
@@ -64,7 +82,7 @@ class GuidedDenoiser:
         With guidance, one batch holds all negatives, then all positives. A learned variance is dropped: no scheduler here
         reads it.
         """
-        channels, count, guided = self.network.channels, len(tiles), self.guidance != 1
+        channels, count, guided = self.network.channels, len(tiles), self.passes(step) == 2
         items = torch.cat([tiles, tiles]) if guided else tiles
         conditioning = self.texts.rows([1] * count + [0] * count if guided else [0] * count)
         latents, masked = items[:, :, :channels], items[:, :, channels:]
@@ -91,7 +109,7 @@ def sample(
     *,
     before_step: BeforeStep | None = None,
     timer: Timer | None = None,
-) -> Tensor:
+) -> Sampled:
     """Denoise a job's canvas.
 
     All random numbers are drawn on the CPU from one generator: noise, then tile offsets. The same job gives the same latents.
@@ -102,37 +120,45 @@ def sample(
         before_step: changes the canvas before each step.
         timer: receives the seconds and the progress of `text` and `denoise`.
 
-    Returns:
-        (N, C, H, W) clean latents, one row per branch.
-
     Raises:
         UserError: the seed does not fit into 64 bits.
     """
     if not 0 <= job.seed < 2**64:
         raise UserError(f"seed {job.seed} does not fit into 64 bits", hint=f"choose between 0 and {2**64 - 1}")
-    scheduler, steps, guidance = job.sampling.complete
-    timer = timer or Timer()
+    settings, timer = job.sampling, timer or Timer()
     with timer.phase("text"):
         # Without guidance the negative prompt is not read, so its length must not change the prompt's chunks.
-        texts = model.encode_text([job.prompt, "" if guidance == 1 else job.negative_prompt])
+        texts = model.encode_text([job.prompt, "" if settings.guidance == 1 else job.negative_prompt])
     generator = torch.Generator().manual_seed(job.seed)
     shape = (len(model.joint.names), model.joint.channels, job.layout.height, job.layout.width)
     noise = torch.randn(shape, generator=generator).to(texts.text)
-    schedule = make_schedule(scheduler, model.scheduler, steps, job.strength)
+    schedule = make_schedule(settings.scheduler, model.scheduler, settings.steps, job.strength, settings.spacing)
     clean = torch.stack([job.start[name] for name in model.joint.names]).to(noise) if job.start else None
     known = _known(model, job, noise)
     masked_input = known.masked_input if known is not None and model.joint.has_masked_input else None
+    denoiser = GuidedDenoiser(model.joint, texts, settings.guidance, schedule, masked_input, settings.guidance_interval)
+    tiles = place_tiles(job.layout, schedule, generator)
     with timer.phase("denoise") as progress:
-        return denoise(
-            GuidedDenoiser(model.joint, texts, guidance, schedule, masked_input),
+        latents = denoise(
+            denoiser,
             schedule.start(noise, clean),
             job.layout,
+            tiles,
             known,
-            generator=generator,
-            tile_batch=TileBatch(job.sampling.tile_batch),
+            tile_batch=TileBatch(settings.tile_batch),
             before_step=before_step,
             progress=progress,
         )
+    passes = map(denoiser.passes, range(schedule.begin, schedule.steps))
+    return Sampled(latents, tiles, sum(map(mul, passes, map(job.layout.evaluations, tiles))))
+
+
+def place_tiles(layout: Layout, schedule: Schedule, generator: Generator) -> list[list[Tile]]:
+    """Return the tiles of every step of a run. Every step draws two random numbers, tiled or not."""
+    steps = range(schedule.begin, schedule.steps)
+    draws = [tuple(torch.randint(1 << 30, (2,), generator=generator).tolist()) for _ in steps]
+    shift = draws[0] if layout.offsets == "even" and draws else None
+    return [layout.at(step, schedule.steps, shift or draw) for step, draw in zip(steps, draws, strict=True)]
 
 
 def _known(model: JointModel, job: Job, noise: Tensor) -> Known | None:
@@ -148,9 +174,9 @@ def denoise(
     denoiser: GuidedDenoiser,
     canvas: Tensor,
     layout: Layout,
+    tiles: Sequence[list[Tile]],
     known: Known | None = None,
     *,
-    generator: Generator,
     tile_batch: TileBatch | None = None,
     before_step: BeforeStep | None = None,
     progress: Progress | None = None,
@@ -160,9 +186,9 @@ def denoise(
     Args:
         denoiser: predicts the noise or the velocity of tiles.
         canvas: (N, C, H, W) latents of the N branches at the run's first timestep, from `Schedule.start`.
-        layout: the tiles.
+        layout: of the canvas.
+        tiles: of every step that is run, from `place_tiles`.
         known: content to put back after every step.
-        generator: draws the tile offsets, on the CPU.
         tile_batch: how many tiles go through the network at once; `None` takes all of a step.
         before_step: changes the canvas before each step.
         progress: called with the steps done and their number.
@@ -171,21 +197,14 @@ def denoise(
         (N, C, H, W) clean latents.
     """
     schedule = denoiser.schedule
-    for step in range(schedule.begin, schedule.steps):
-        tiles = layout.at(step, schedule.steps, draw_offsets(generator))
+    for step, placed in enumerate(tiles, schedule.begin):
         if before_step is not None:
-            canvas = before_step(denoiser, canvas, step, tiles)
+            canvas = before_step(denoiser, canvas, step, placed)
         inputs = denoiser.inputs(canvas, step)
-        prediction = merge(inputs, tiles, layout, partial(denoiser, step), tile_batch)
+        prediction = merge(inputs, placed, layout, partial(denoiser, step), tile_batch)
         canvas = schedule.step(prediction, canvas, step)
         if known is not None:
             canvas = known.blend(canvas, schedule, step + 1)
         if progress:
             progress(step + 1 - schedule.begin, schedule.steps - schedule.begin)
     return canvas
-
-
-def draw_offsets(generator: Generator) -> tuple[int, int]:
-    """Draw the two random numbers of a step that `Layout.at` makes its offsets of. Every step draws them, tiled or not."""
-    vertical, horizontal = torch.randint(1 << 30, (2,), generator=generator).tolist()
-    return vertical, horizontal

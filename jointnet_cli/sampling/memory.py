@@ -6,6 +6,7 @@ import math
 import os
 import resource
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.model.folder import ModelFolder, read_json
 from jointnet_cli.model.weights import count_parameters, find_weights
 from jointnet_cli.sampling.layout import Layout
+from jointnet_cli.sampling.presets import MAX_STEPS, Resolved, is_guided
 
 _PROCESS = 600 * 10**6
 """Bytes of a process that has imported torch and diffusers, without a model."""
@@ -63,10 +65,9 @@ def estimate(
     *,
     device: str,
     half: bool,
-    steps: int,
-    guided: bool,
+    sampling: Resolved,
+    strength: float = 1.0,
     members: int = 1,
-    tile_batch: int | None = None,
     scene: bool = False,
 ) -> ResourceEstimate:
     """Estimate one result.
@@ -77,10 +78,9 @@ def estimate(
         size: height and width of the result in pixels.
         device: `cpu`, `cuda` or `mps`.
         half: whether the network computes in 16 bits.
-        steps: denoising steps.
-        guided: whether the network also runs on the negative prompt.
+        sampling: how it is denoised.
+        strength: fraction of the steps that are run.
         members: predictions that are merged.
-        tile_batch: tiles at once; `None` decides by the device.
         scene: whether a mesh or another export is made.
     """
     branches, number = len(folder.branches), 2 if half else 4
@@ -89,9 +89,9 @@ def estimate(
     whole = layout.single or layout.whole_image_until > 0
     tile = area if layout.single else min(area, layout.window[0] * layout.window[1])
     # A batch that does not fit into a GPU is halved, down to one tile.
-    at_once = tile * (1 if device == "cuda" else tile_batch or max(1, _TILE_AREA // tile))
+    at_once = tile * (1 if device == "cuda" else sampling.tile_batch or max(1, _TILE_AREA // tile))
     tiles = 1 if layout.single else math.ceil(layout.height / layout.stride) * math.ceil(layout.width / layout.stride)
-    passed = max(min(at_once, tiles * tile), area if whole else 0) * branches * (2 if guided else 1)
+    passed = max(min(at_once, tiles * tile), area if whole else 0) * branches * (2 if sampling.guidance != 1 else 1)
     network = passed * _first_width(folder.path / "unet") * number * _FEATURES
     decoder = 0
     if folder.family.has_vae:
@@ -102,17 +102,25 @@ def estimate(
     arrays += pixels * SCENE_PIXEL if scene else 0
     computing = weights + max(network, decoder) + area * branches * 64
     on_gpu = device == "cuda"
-    seen = tiles * tile + (area if whole and not layout.single else 0)
+    seen = tile * members * sum(_evaluations(layout, sampling, strength))
     return ResourceEstimate(
         _PROCESS + arrays + (weights if on_gpu else computing),
         computing if on_gpu else 0,
-        _seconds(folder, seen, area, device, steps * (1 + guided) * members),
+        _seconds(folder, seen, area, device),
     )
 
 
-def _seconds(folder: ModelFolder, seen: int, area: int, device: str, passes: int) -> float | None:
-    """Return the seconds of denoising, where a pass sees a number of latent pixels, and of decoding the canvas."""
-    networks = [(folder.path / place, seen * passes) for place in folder.backbones.values()]
+def _evaluations(layout: Layout, sampling: Resolved, strength: float) -> Iterator[float]:
+    """Yield about how many tiles each step passes through the network, with guidance twice."""
+    for step in range(sampling.steps - min(sampling.steps, round(strength * sampling.steps)), sampling.steps):
+        timestep = MAX_STEPS * (1 - step / sampling.steps)
+        tiles = layout.expected_evaluations(step, sampling.steps)
+        yield tiles * (1 + is_guided(sampling.guidance, sampling.guidance_interval, timestep))
+
+
+def _seconds(folder: ModelFolder, seen: float, area: int, device: str) -> float | None:
+    """Return the seconds of passing latent pixels through the network, and of decoding the canvas."""
+    networks: list[tuple[Path, float]] = [(folder.path / place, seen) for place in folder.backbones.values()]
     if folder.family.has_vae:
         # Half of an autoencoder decodes. Strips overlap, and are decoded twice.
         pixels = area * folder.factor**2 * len(folder.branches) * (6 if area > _DECODER_AREA else 1)

@@ -1,9 +1,9 @@
-"""Named settings of sampling as data."""
+"""Named settings of sampling as data: presets, and how each method tiles."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Annotated, Any, Literal, get_args
 
@@ -13,17 +13,48 @@ from jointnet_cli.params import SAMPLING_PANEL, Param
 MAX_STEPS = 1000
 """Timesteps of the training schedule: there are no more to sample at."""
 
-_Setting = partial(Param, panel=SAMPLING_PANEL, env=True, shown="model's")
+PresetName = Literal["paper", "balanced", "fast"]
+Spacing = Literal["leading", "trailing", "linspace"]
+Offsets = Literal["none", "random", "even"]
+Method = Literal["jointnet", "multidiffusion", "syncdiffusion", "direct"]
+
+METHODS: tuple[str, ...] = get_args(Method)
+
+_Setting = partial(Param, panel=SAMPLING_PANEL, env=True, shown="the preset's")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How to denoise. `None` means the default that the model's folder states (`jointnet.json`)."""
+    """How to denoise. `None` means the preset's value, or the one that the model's folder states (`jointnet.json`)."""
 
+    preset: Annotated[
+        PresetName | None,
+        Param(
+            "Quality against time: the paper's settings, equal quality in fewer evaluations, or a stated loss.",
+            panel=SAMPLING_PANEL,
+            env=True,
+            shown="model's",
+        ),
+    ] = None
+    """A name of `PRESETS`, whose values hold where nothing else is asked for."""
     steps: Annotated[int | None, _Setting("Denoising steps.", "N", ge=1, le=MAX_STEPS)] = None
-    guidance: Annotated[float | None, _Setting("Classifier-free guidance scale; 1 is off.", "SCALE", ge=0)] = None
+    guidance: Annotated[
+        float | None, _Setting("Classifier-free guidance scale; 1 is off.", "SCALE", ge=0, shown="model's")
+    ] = None
+    guidance_interval: Annotated[
+        tuple[int, int] | None,
+        _Setting(
+            "Timesteps, of 1000, between which guidance is applied; elsewhere one pass takes the place of two.",
+            "LOW HIGH",
+            ge=0,
+            le=MAX_STEPS,
+        ),
+    ] = None
+    """Least and greatest guided timestep (Kynkäänniemi et al., 2024)."""
     scheduler: Annotated[str | None, _Setting("Sampler, such as `ddim`.", "NAME", complete="scheduler")] = None
     """A name of `jointnet_cli.sampling.schedule.SCHEDULERS`."""
+    spacing: Annotated[Spacing | None, _Setting("How timesteps are spaced.")] = None
+    """`None` leaves what the base model's scheduler states."""
     tile_batch: Annotated[
         int | None, _Setting("Tiles that go through the network at once.", "N", ge=1, shown="automatic")
     ] = None
@@ -31,54 +62,132 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
             raise UserError(f"steps must be between 1 and {MAX_STEPS}, got {self.steps}")
-
-    @property
-    def complete(self) -> tuple[str, int, float]:
-        """Scheduler, steps and guidance of settings from `resolve`.
-
-        Raises:
-            ValueError: one of them is `None`.
-        """
-        if self.scheduler is None or self.steps is None or self.guidance is None:
-            raise ValueError("sampling settings are incomplete")
-        return self.scheduler, self.steps, self.guidance
-
-
-def resolve(asked: Sampling, defaults: Mapping[str, Any], task: str) -> Sampling:
-    """Fill settings that were not asked for.
-
-    Args:
-        asked: what the user gave.
-        defaults: of the model's folder: `scheduler`, `steps`, `guidance`, and `depth_steps` where it has its own.
-        task: name of the task. `depth` runs without guidance and in `depth_steps`.
-    """
-    own = {"guidance": 1.0, "steps": defaults.get("depth_steps", defaults["steps"])} if task == "depth" else {}
-    usual = {name: defaults[name] for name in ("scheduler", "steps", "guidance")} | own
-    return replace(asked, **{name: value for name, value in usual.items() if getattr(asked, name) is None})
-
-
-Method = Literal["jointnet", "multidiffusion", "syncdiffusion", "direct"]
-
-METHODS: tuple[str, ...] = get_args(Method)
+        if self.guidance_interval is not None and self.guidance_interval[0] > self.guidance_interval[1]:
+            low, high = self.guidance_interval
+            raise UserError(f"the guidance interval {low} {high} is empty", hint=f"--guidance-interval {high} {low}")
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a method of the paper's Table 3 tiles, for a window of any size."""
+    """How a canvas is tiled, for a window of any size."""
 
     tiles_per_window: int
     """Tiles that begin within one window: the stride is the window divided by it."""
-    tapered: bool = False
-    """Whether weights fall off over an eighth of a window."""
-    random_offset: bool = False
+    last_tiles_per_window: int | None = None
+    """The same in the last steps; `None` changes nothing there."""
+    last_steps: float = 0.0
+    """Fraction of the steps, at their end, that are tiled so; at least one step unless it is 0."""
+    taper: float = 0.0
+    """Fraction of a window over which weights fall off towards each side."""
+    offsets: Offsets = "none"
+    """How tiles shift from step to step: not at all, by random numbers, or by a low-discrepancy sequence."""
     whole_image_until: float = 0.0
+    """Fraction of the steps in which the whole canvas is one more tile."""
     whole_image_weight: float = 5.0
+    whole_image_only_until: float = 0.0
+    """Fraction of the steps in which it is the only one."""
 
 
-TILINGS: dict[Method, Tiling] = {
-    "jointnet": Tiling(2, tapered=True, random_offset=True, whole_image_until=0.4),
+BASELINES: dict[Method, Tiling] = {
     "multidiffusion": Tiling(8),
     "syncdiffusion": Tiling(4),
     "direct": Tiling(1),
 }
-"""Strides of 32, 8 and 16 latent pixels at Stable Diffusion's window of 64; `direct` sees the canvas as one tile."""
+"""Strides of 8 and 16 latent pixels at Stable Diffusion's window of 64; `direct` sees the canvas as one tile."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a name of `--preset` stands for. `None` leaves a value to the model's folder."""
+
+    scheduler: str
+    steps: int
+    tiling: Tiling
+    spacing: Spacing | None = None
+    guidance_interval: tuple[int, int] = (0, MAX_STEPS)
+
+
+PRESETS: dict[PresetName, Preset] = {
+    "paper": Preset("ddim", 50, Tiling(2, taper=1 / 8, offsets="random", whole_image_until=0.4)),
+    "balanced": Preset(
+        "dpm++",
+        12,
+        Tiling(
+            1,
+            last_tiles_per_window=2,
+            last_steps=1 / 6,
+            taper=1 / 2,
+            offsets="even",
+            whole_image_until=0.4,
+            whole_image_only_until=1 / 6,
+        ),
+        spacing="trailing",
+    ),
+    "fast": Preset(
+        "unipc",
+        8,
+        Tiling(
+            1,
+            last_tiles_per_window=2,
+            last_steps=1 / 4,
+            taper=1 / 2,
+            offsets="even",
+            whole_image_until=0.4,
+            whole_image_only_until=1 / 4,
+        ),
+        spacing="trailing",
+        guidance_interval=(250, MAX_STEPS),
+    ),
+}
+"""Measured by `jointnet evaluate speed`; figures in docs/results.md."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Settings of sampling that are complete."""
+
+    preset: PresetName
+    scheduler: str
+    steps: int
+    guidance: float
+    guidance_interval: tuple[int, int] = (0, MAX_STEPS)
+    spacing: Spacing | None = None
+    """`None` leaves what the base model's scheduler states."""
+    tile_batch: int | None = None
+
+    @property
+    def tiling(self) -> Tiling:
+        """How a canvas larger than a window is tiled."""
+        return PRESETS[self.preset].tiling
+
+
+def is_guided(guidance: float, interval: tuple[int, int], timestep: float) -> bool:
+    """Whether the network also runs on the negative prompt at a timestep."""
+    return guidance != 1 and interval[0] <= timestep <= interval[1]
+
+
+def resolve(asked: Sampling, defaults: Mapping[str, Any], task: str) -> Resolved:
+    """Fill settings that were not asked for.
+
+    What is asked for comes first, then the preset that is asked for, then what the model's folder states, then its preset.
+
+    Args:
+        asked: what the user gave.
+        defaults: of the model's folder: `preset`, `guidance`, and where it has its own `scheduler`, `steps`, `depth_steps`.
+        task: name of the task. `depth` runs without guidance, and in `depth_steps` under every preset.
+
+    Raises:
+        UserError: the folder states a preset that is not known.
+    """
+    preset: PresetName = asked.preset or defaults["preset"]
+    if preset not in PRESETS:
+        raise UserError(
+            f"the model's folder states an unknown preset {preset}", f"choose one: --preset {next(iter(PRESETS))}"
+        )
+    usual = asdict(PRESETS[preset]) | {"guidance": defaults["guidance"]} | ({} if asked.preset else dict(defaults))
+    if task == "depth":
+        usual |= {"guidance": 1.0, "steps": defaults.get("depth_steps", usual["steps"])}
+    names = [field.name for field in fields(Resolved) if field.name != "preset"]
+    settings: dict[str, Any] = {name: usual[name] for name in names if name in usual}
+    settings |= {name: value for name in names if (value := getattr(asked, name)) is not None}
+    return Resolved(preset=preset, **settings)

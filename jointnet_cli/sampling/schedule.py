@@ -132,7 +132,9 @@ def check_scheduler(name: str) -> str:
     return name
 
 
-def make_schedule(name: str, config: Mapping[str, Any], steps: int, strength: float = 1.0) -> Schedule:
+def make_schedule(
+    name: str, config: Mapping[str, Any], steps: int, strength: float = 1.0, spacing: str | None = None
+) -> Schedule:
     """Return the steps of a run on a base model's noise schedule.
 
     Args:
@@ -140,11 +142,12 @@ def make_schedule(name: str, config: Mapping[str, Any], steps: int, strength: fl
         config: the base model's scheduler configuration (betas, prediction type, timestep spacing).
         steps: number of denoising steps, at least 1.
         strength: fraction of the steps, from the clean end, that are run (SDEdit, Meng et al., 2021).
+        spacing: `leading`, `trailing` or `linspace` (Lin et al., 2024) in place of the configuration's.
 
     Raises:
         UserError: unknown name, a number of steps that the schedule does not have, or a strength outside of [0, 1].
     """
-    scheduler = make_scheduler(name, config)
+    scheduler = make_scheduler(name, config if spacing is None else {**config, "timestep_spacing": spacing})
     if not 1 <= steps <= scheduler.config.num_train_timesteps:
         raise UserError(f"{steps} steps: choose between 1 and {scheduler.config.num_train_timesteps}")
     if not 0 <= strength <= 1:

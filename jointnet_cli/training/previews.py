@@ -18,14 +18,14 @@ from jointnet_cli.modality import MODALITIES
 from jointnet_cli.model.checkpoint import JointModel
 from jointnet_cli.sampling.layout import single_tile
 from jointnet_cli.sampling.loop import Job, sample
-from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.sampling.presets import Resolved
 from jointnet_cli.tensors import from_map
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-PREVIEW_SAMPLING = Sampling(scheduler="ddim", steps=20, guidance=3.0)
+PREVIEW_SAMPLING = Resolved(preset="paper", scheduler="ddim", steps=20, guidance=3.0)
 COLUMNS = 6
 
 MARGIN = 96
@@ -106,7 +106,7 @@ def sample_prompts(model: JointModel, prompts: Sequence[str]) -> Pictures | None
 def _maps(model: JointModel, prompt: str, seed: int) -> Tensor:
     """Return (N, 3, H, W) maps of all branches."""
     job = Job(prompt=prompt, seed=seed, layout=single_tile(model.window, model.window), sampling=PREVIEW_SAMPLING)
-    return model.decode(sample(model, job)).cpu()
+    return model.decode(sample(model, job).latents).cpu()
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from jointnet_cli.recipe_file import (
     require_command,
     telling_fault,
 )
+from jointnet_cli.sampling.presets import PresetName
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 """Decay of one of Adam's averages."""
@@ -201,8 +202,10 @@ class Masks(RecipeTable):
 class Inference(RecipeTable):
     """What the trained model's folder states as the default way to sample from it."""
 
-    scheduler: str = "ddim"
-    steps: int = Field(50, ge=1)
+    preset: PresetName | None = None
+    scheduler: str | None = None
+    steps: int | None = Field(None, ge=1)
+    """`None` means the preset's, as for `scheduler`."""
     guidance: float = Field(7.5, ge=1)
     depth_steps: int | None = Field(None, ge=1)
     """Steps of `depth`; `None` means `steps`."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.sampling.layout import photo_layout
-from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.sampling.presets import PRESETS, Sampling
 from jointnet_cli.tasks import Depth
 from jointnet_cli.tensors import align_members
 
@@ -83,7 +83,7 @@ def test_a_large_photo_is_tiled_when_asked(engines: Engines) -> None:
     result = engine.depth(task)
     check(result, 48, 96, ["depth"])
     assert (result.settings["height"], result.settings["width"]) == (48, 96)
-    assert not photo_layout(48, 96, engine.folder, 96).single
+    assert not photo_layout(48, 96, engine.folder, PRESETS["paper"].tiling, 96).single
     small = engine.depth(replace(task, max_side=None))
     assert small.settings["width"] < 96
     assert not np.allclose(result.maps["depth"], small.maps["depth"], atol=1e-3)

@@ -35,7 +35,7 @@ def test_settings_say_what_was_resolved(engines: Engines) -> None:
 
 def test_the_folder_s_defaults_are_taken(engines: Engines) -> None:
     engine = engines("depth")
-    defaults = {"scheduler": "dpm++", "steps": 3, "guidance": 2.5, "depth_steps": 2}
+    defaults = {"preset": "paper", "scheduler": "dpm++", "steps": 3, "guidance": 2.5, "depth_steps": 2}
     engine = replace(engine, folder=replace(engine.folder, defaults=defaults))
     made = engine.generate(Generate(prompt="sea", seed=3)).settings
     assert [made[key] for key in ("scheduler", "steps", "guidance")] == ["dpm++", 3, 2.5]

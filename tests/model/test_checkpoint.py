@@ -21,7 +21,7 @@ from jointnet_cli.model.checkpoint import JointModel, load_model, save_model
 from jointnet_cli.model.folder import read_folder
 from jointnet_cli.sampling.layout import single_tile
 from jointnet_cli.sampling.loop import Job, sample
-from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.sampling.presets import Resolved
 
 Folders = Callable[[str], Path]
 Models = Callable[[str], JointModel]
@@ -150,9 +150,9 @@ def test_diffusers_pipeline_gives_the_same_latents(
         negative_prompt="a lake",
         seed=3,
         layout=single_tile(12, 20),
-        sampling=Sampling(scheduler="ddim", steps=3, guidance=3.0),
+        sampling=Resolved(preset="paper", scheduler="ddim", steps=3, guidance=3.0),
     )
-    latents = sample(model, job)
+    latents = sample(model, job).latents
     assert torch.allclose(latents, expected, atol=1e-4 * float(expected.abs().max()))
     with torch.inference_mode():
         decoded = pipeline.vae.decode(expected / pipeline.vae.config.scaling_factor).sample

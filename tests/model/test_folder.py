@@ -42,7 +42,7 @@ def test_facts(tiny_folder: Folders) -> None:
 
 def test_stated_defaults_replace_the_paper_s(copy: Path) -> None:
     change(copy / "jointnet.json", defaults={"steps": 12, "depth_steps": 4})
-    assert read_folder(copy).defaults == {"scheduler": "ddim", "steps": 12, "guidance": 7.5, "depth_steps": 4}
+    assert read_folder(copy).defaults == {"preset": "paper", "steps": 12, "guidance": 7.5, "depth_steps": 4}
 
 
 def test_without_a_record_it_is_a_base_model(copy: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -22,13 +22,16 @@ from jointnet_cli.sampling.layout import (
     inpaint_layout,
     panorama_layout,
     photo_layout,
+    radical_inverse,
     refine_layout,
     single_tile,
     tiled,
 )
-from jointnet_cli.sampling.presets import TILINGS
+from jointnet_cli.sampling.presets import BASELINES, PRESETS, Offsets, Tiling
 from jointnet_cli.tasks import Generate, Panorama
 
+PAPER = PRESETS["paper"].tiling
+BAND = Layout(8, 40, (8, 8), 4, wrap=True)
 SIDES = st.integers(1, 4000)
 DRAWS = st.tuples(st.integers(0, 2**30 - 1), st.integers(0, 2**30 - 1))
 
@@ -42,7 +45,7 @@ def layouts(draw: st.DrawFn) -> Layout:
         window,
         draw(st.integers(1, min(window))),
         wrap=draw(st.booleans()),
-        random_offset=draw(st.booleans()),
+        offsets=draw(st.sampled_from(get_args(Offsets))),
         taper=draw(st.integers(0, 4)),
     )
 
@@ -82,8 +85,9 @@ def test_tiles_are_windows_within_the_canvas(layout: Layout, draw: tuple[int, in
 @settings(max_examples=40, deadline=None)
 @given(layouts(), DRAWS, st.integers(1, 200))
 def test_tiles_depend_on_the_draw_alone(layout: Layout, draw: tuple[int, int], step: int) -> None:
+    layout = replace(layout, offsets="random") if layout.offsets == "even" else layout
     assert layout.at(step, 200, draw) == layout.at(0, 200, draw)
-    fixed = replace(layout, random_offset=False)
+    fixed = replace(layout, offsets="none")
     assert fixed.at(0, 10, draw) == fixed.at(0, 10, (0, 0))
     again = draw[0] + layout.stride, draw[1] + layout.stride
     assert layout.at(0, 10, draw) == layout.at(0, 10, again)
@@ -131,7 +135,7 @@ def test_the_whole_image_takes_part_in_the_first_steps(steps: int, until: float,
 def test_a_closed_whole_image_is_cut_open_anywhere() -> None:
     layout = Layout(8, 24, (8, 8), 4, wrap=True, whole_image_until=0.4)
     assert {layout.at(0, 10, (0, draw))[-1].left for draw in range(24)} == set(range(24))
-    assert replace(layout, random_offset=False).at(0, 10, (0, 5))[-1].left == 0
+    assert replace(layout, offsets="none").at(0, 10, (0, 5))[-1].left == 0
 
 
 def test_only_the_whole_image_is_untapered_and_weighs_more() -> None:
@@ -147,7 +151,7 @@ def test_generate_takes_the_model_s_size_or_that_asked_for(folder: ModelFolder) 
 def test_a_panorama_takes_square_tiles_and_half_of_one_as_stride(folder: ModelFolder) -> None:
     layout = panorama_layout(Panorama(prompt="", seed=0, width=128), folder)
     assert layout == Layout(16, 64, (16, 16), 8, wrap=True, whole_image_until=0.4, whole_image_weight=5.0, taper=2)
-    assert layout.random_offset
+    assert layout.offsets == "random"
     asked = Panorama(
         prompt="",
         seed=0,
@@ -172,13 +176,13 @@ def test_the_paper_s_strides(folder: ModelFolder, method: Any, stride: int) -> N
     """Table 3: latent pixels at Stable Diffusion's window of 64."""
     layout = panorama_layout(Panorama(prompt="", seed=0, width=512, method=method), replace(folder, window=64))
     assert (layout.window, layout.stride) == ((64, 64), stride)
-    assert layout == tiled(64, 256, 64, TILINGS[method], wrap=True)
+    assert layout == tiled(64, 256, 64, BASELINES.get(method, PAPER), wrap=True)
 
 
 @pytest.mark.parametrize("method", ["multidiffusion", "syncdiffusion"])
 def test_rivals_tile_plainly(folder: ModelFolder, method: Any) -> None:
     layout = panorama_layout(Panorama(prompt="", seed=0, width=128, method=method), folder)
-    assert (layout.random_offset, layout.taper, layout.whole_image_until) == (False, 0, 0.0)
+    assert (layout.offsets, layout.taper, layout.whole_image_until) == ("none", 0, 0.0)
     assert layout.wrap
     assert layout.at(0, 10, (1, 1)) == layout.at(3, 10, (2, 2))
     asked = Panorama(prompt="", seed=0, width=128, method=method, stride=16, taper=4)
@@ -195,9 +199,9 @@ def test_direct_is_one_tile(folder: ModelFolder) -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.integers(2, 60), st.integers(2, 60), st.booleans())
 def test_refinement_sees_no_whole_image(height: int, width: int, wrap: bool) -> None:
-    layout = refine_layout(height, width, 16, wrap=wrap)
-    assert layout == replace(tiled(height, width, 16, wrap=wrap), whole_image_until=0.0)
-    assert (layout.stride, layout.taper, layout.random_offset) == (8, 2, True)
+    layout = refine_layout(height, width, 16, PAPER, wrap=wrap)
+    assert layout == replace(tiled(height, width, 16, PAPER, wrap=wrap), whole_image_until=0.0)
+    assert (layout.stride, layout.taper, layout.offsets) == (8, 2, "random")
     for step in range(3):
         assert all(
             (tile.height, tile.width) == (min(16, height), min(16, width)) for tile in layout.at(step, 9, (5, 5))
@@ -208,7 +212,7 @@ def test_refinement_sees_no_whole_image(height: int, width: int, wrap: bool) -> 
 @settings(max_examples=30, deadline=None)
 @given(SIDES, SIDES)
 def test_a_photo_takes_the_model_s_area_in_its_own_shape(folder: ModelFolder, height: int, width: int) -> None:
-    layout = photo_layout(height, width, folder)
+    layout = photo_layout(height, width, folder, PAPER)
     assert layout.height % 2 == layout.width % 2 == 0
     scale = 16 / (height * width) ** 0.5
     for side, pixels in ((layout.height, height), (layout.width, width)):
@@ -222,22 +226,22 @@ def test_a_photo_takes_the_model_s_area_in_its_own_shape(folder: ModelFolder, he
 def test_max_side_is_the_longer_side_within_the_photo_s_and_the_model_s(
     folder: ModelFolder, height: int, width: int, max_side: int
 ) -> None:
-    layout, own = photo_layout(height, width, folder, max_side), photo_layout(height, width, folder)
+    layout, own = photo_layout(height, width, folder, PAPER, max_side), photo_layout(height, width, folder, PAPER)
     longer = max(layout.height, layout.width)
     assert longer >= max(own.height, own.width)
     if longer > max(own.height, own.width):
         assert abs(2 * longer - min(max_side, max(height, width))) <= 2
     if layout.height * layout.width > 1.5 * 16 * 16:
-        assert layout == tiled(layout.height, layout.width, 16)
+        assert layout == tiled(layout.height, layout.width, 16, PAPER)
     else:
         assert layout == single_tile(layout.height, layout.width)
 
 
 def test_a_large_photo_is_tiled_and_a_small_one_is_not_enlarged(folder: ModelFolder) -> None:
-    assert photo_layout(300, 400, folder, 200) == tiled(76, 100, 16)
-    assert photo_layout(300, 400, folder, 4000) == tiled(150, 200, 16)
-    assert photo_layout(300, 400, folder, 10) == photo_layout(300, 400, folder) == single_tile(14, 18)
-    assert photo_layout(8, 8, folder, 4000) == single_tile(16, 16)
+    assert photo_layout(300, 400, folder, PAPER, 200) == tiled(76, 100, 16, PAPER)
+    assert photo_layout(300, 400, folder, PAPER, 4000) == tiled(150, 200, 16, PAPER)
+    assert photo_layout(300, 400, folder, PAPER, 10) == photo_layout(300, 400, folder, PAPER) == single_tile(14, 18)
+    assert photo_layout(8, 8, folder, PAPER, 4000) == single_tile(16, 16)
 
 
 @pytest.mark.parametrize("multiple", [1, 2, 4, 8])
@@ -245,14 +249,14 @@ def test_canvases_are_what_the_network_can_work_on(folder: ModelFolder, multiple
     """DeepFloyd-IF's branches take multiples only."""
     strict = replace(folder, multiple=multiple)
     for height, width, max_side in ((24, 40, None), (33, 47, None), (7, 90, None), (300, 201, 200)):
-        layout = photo_layout(height, width, strict, max_side)
+        layout = photo_layout(height, width, strict, PAPER, max_side)
         assert layout.height % multiple == layout.width % multiple == 0
 
 
 def test_given_maps_say_the_size_unless_it_is_asked_for(folder: ModelFolder) -> None:
     maps = {"depth": np.zeros((100, 400), np.float32)}
     task = Generate(prompt="", seed=0, maps=maps)
-    assert generate_layout(task, folder) == photo_layout(100, 400, folder) == single_tile(8, 32)
+    assert generate_layout(task, folder) == photo_layout(100, 400, folder, PAPER) == single_tile(8, 32)
     assert generate_layout(replace(task, width=50, height=20), folder) == single_tile(10, 25)
     assert generate_layout(replace(task, width=48), folder) == single_tile(6, 24)
     assert generate_layout(replace(task, height=12), folder) == single_tile(6, 24)
@@ -298,7 +302,9 @@ def test_sizes_that_cannot_be(folder: ModelFolder) -> None:
 
 def test_a_photo_in_need_of_paint_is_laid_out_as_for_depth(folder: ModelFolder) -> None:
     for height, width, max_side in ((30, 40, None), (300, 400, 200)):
-        assert inpaint_layout(height, width, folder, max_side) == photo_layout(height, width, folder, max_side)
+        assert inpaint_layout(height, width, folder, PAPER, max_side) == photo_layout(
+            height, width, folder, PAPER, max_side
+        )
 
 
 @pytest.mark.parametrize("wrap", [False, True])
@@ -311,12 +317,12 @@ def test_a_panorama_in_need_of_paint_keeps_its_size(folder: ModelFolder, wrap: b
         ((200, 64), 100, (50, 16)),
         ((200, 64), None, (32, 10)),
     ]:
-        layout = inpaint_layout(*size, folder, max_side, projection)
-        assert layout == tiled(*canvas, folder.window, wrap=wrap), (size, max_side)
+        layout = inpaint_layout(*size, folder, PAPER, max_side, projection)
+        assert layout == tiled(*canvas, folder.window, PAPER, wrap=wrap), (size, max_side)
 
 
 def test_tiles_without_a_random_offset_begin_at_the_corner() -> None:
-    layout = Layout(4, 12, (4, 4), 3, wrap=True, random_offset=False)
+    layout = Layout(4, 12, (4, 4), 3, wrap=True, offsets="none")
     assert [(tile.top, tile.left) for tile in layout.at(0, 10, (7, 8))] == [(0, 0), (0, 3), (0, 6), (0, 9)]
 
 
@@ -325,28 +331,28 @@ def test_a_single_tile_is_its_own_window() -> None:
 
 
 def test_canvases_are_open_unless_it_is_said(folder: ModelFolder) -> None:
-    assert not tiled(16, 40, 16).wrap and not refine_layout(16, 40, 16).wrap
+    assert not tiled(16, 40, 16, PAPER).wrap and not refine_layout(16, 40, 16, PAPER).wrap
 
 
 def test_a_plan_decides_the_weight_of_the_whole_image_and_a_stride_of_at_least_one() -> None:
-    layout = tiled(2, 9, 2, replace(TILINGS["jointnet"], whole_image_weight=3.0, tiles_per_window=4))
+    layout = tiled(2, 9, 2, replace(PAPER, whole_image_weight=3.0, tiles_per_window=4))
     assert (layout.whole_image_weight, layout.stride) == (3.0, 1)
 
 
 def test_a_taper_is_a_whole_number_of_latent_pixels(folder: ModelFolder) -> None:
-    taper = tiled(64, 128, 20).taper
+    taper = tiled(64, 128, 20, PAPER).taper
     assert (taper, type(taper)) == (2, int)
 
 
 def test_the_largest_canvas_of_one_tile(folder: ModelFolder) -> None:
     """One and a half of the model's areas: 16 x 24 latent pixels."""
-    assert photo_layout(32, 48, folder, 48) == single_tile(16, 24)
-    assert photo_layout(32, 52, folder, 52) == tiled(16, 26, 16)
+    assert photo_layout(32, 48, folder, PAPER, 48) == single_tile(16, 24)
+    assert photo_layout(32, 52, folder, PAPER, 52) == tiled(16, 26, 16, PAPER)
 
 
 def test_the_smallest_panorama_and_the_widest_stride(folder: ModelFolder) -> None:
     smallest = Panorama(prompt="", seed=0, width=32, height=32, span=0.5, wrap=False)
-    assert panorama_layout(smallest, folder) == tiled(16, 16, 16)
+    assert panorama_layout(smallest, folder) == tiled(16, 16, 16, PAPER)
     assert panorama_layout(replace(smallest, width=64, stride=32), folder).stride == 16
 
 
@@ -363,3 +369,47 @@ def test_what_is_said_of_panoramas_that_cannot_be(folder: ModelFolder) -> None:
         with pytest.raises(UserError) as fault:
             panorama_layout(Panorama(**{"prompt": "", "seed": 0, "width": 128, **asked}), folder)
         assert (str(fault.value), fault.value.hint) == (message, hint)
+
+
+def test_radical_inverses() -> None:
+    assert [radical_inverse(number, 2) for number in range(5)] == [0, 1 / 2, 1 / 4, 3 / 4, 1 / 8]
+    assert [round(27 * radical_inverse(number, 3)) for number in range(4)] == [0, 9, 18, 3]
+
+
+def test_even_offsets_fill_the_stride() -> None:
+    layout = replace(BAND, offsets="even", whole_image_until=0)
+    lefts = [layout.at(step, 8, (0, 3))[0].left % layout.stride for step in range(4)]
+    assert sorted(lefts) == [0, 1, 2, 3] and lefts[0] == 3
+
+
+def test_the_last_steps_may_have_a_stride_of_their_own() -> None:
+    layout = tiled(8, 48, 8, Tiling(1, last_tiles_per_window=2, last_steps=1 / 6), wrap=True)
+    assert [len(layout.at(step, 12, (0, 0))) for step in range(12)] == [6] * 10 + [12] * 2
+    assert [len(layout.at(step, 1, (0, 0))) for step in range(1)] == [12]
+
+
+def test_the_whole_image_may_come_alone_at_first() -> None:
+    tiling = Tiling(2, whole_image_until=0.4, whole_image_only_until=1 / 6)
+    layout = tiled(8, 48, 8, tiling, wrap=True)
+    assert [len(layout.at(step, 12, (0, 0))) for step in range(6)] == [1, 1, 13, 13, 13, 12]
+    assert len(layout.at(0, 1, (0, 0))) == 13
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@settings(max_examples=30, deadline=None)
+@given(step=st.integers(0, 11), draws=st.tuples(st.integers(0, 2**30), st.integers(0, 2**30)), wrap=st.booleans())
+def test_tiles_of_presets_cover_the_canvas(name: Any, step: int, draws: tuple[int, int], wrap: bool) -> None:
+    layout = tiled(20, 52, 8, PRESETS[name].tiling, wrap=wrap)
+    covered = np.zeros((20, 52), bool)
+    for tile in layout.at(step, 12, draws):
+        columns = [column % 52 for column in range(tile.left, tile.left + tile.width)]
+        covered[tile.top : tile.top + tile.height, columns] = True
+    assert covered.all()
+
+
+def test_the_expected_cost_of_a_step_is_that_of_its_tiles_on_a_closed_canvas() -> None:
+    for preset in PRESETS.values():
+        layout = tiled(8, 48, 8, preset.tiling, wrap=True)
+        for step in range(preset.steps):
+            tiles = layout.at(step, preset.steps, (5, 7))
+            assert layout.evaluations(tiles) == layout.expected_evaluations(step, preset.steps)

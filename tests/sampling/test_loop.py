@@ -16,9 +16,10 @@ from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel
 from jointnet_cli.progress import Timer
 from jointnet_cli.sampling.known import Known, Region
-from jointnet_cli.sampling.layout import Layout, Tile, single_tile
-from jointnet_cli.sampling.loop import GuidedDenoiser, Job, denoise, draw_offsets, sample
-from jointnet_cli.sampling.presets import Sampling, resolve
+from jointnet_cli.sampling.layout import Layout, single_tile, tiled
+from jointnet_cli.sampling.loop import GuidedDenoiser, Job, denoise, place_tiles
+from jointnet_cli.sampling.loop import sample as sample_job
+from jointnet_cli.sampling.presets import PRESETS, Resolved, Sampling, resolve
 from jointnet_cli.sampling.schedule import SCHEDULERS, Schedule, make_schedule
 
 Models = Callable[[str], JointModel]
@@ -44,10 +45,21 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 def job(**changes: Any) -> Job:
     settings: dict[str, Any] = {"scheduler": "ddim", "steps": 3, "guidance": 3.0}
     settings |= {
-        name: changes.pop(name) for name in ("scheduler", "steps", "guidance", "tile_batch") if name in changes
+        name: changes.pop(name)
+        for name in ("scheduler", "steps", "guidance", "guidance_interval", "tile_batch")
+        if name in changes
     }
-    defaults = {"prompt": "ocean reef", "seed": 1, "layout": single_tile(8, 10), "sampling": Sampling(**settings)}
+    defaults = {
+        "prompt": "ocean reef",
+        "seed": 1,
+        "layout": single_tile(8, 10),
+        "sampling": Resolved(preset="paper", **settings),
+    }
     return Job(**{**defaults, **changes})
+
+
+def sample(model: JointModel, asked: Job, **more: Any) -> Tensor:
+    return sample_job(model, asked, **more).latents
 
 
 def inputs(model: JointModel, asked: Job) -> list[tuple[Tensor, ...]]:
@@ -98,30 +110,24 @@ def test_tile_offsets_come_from_the_seed(tiny_model: Models) -> None:
         texts = model.encode_text(["sea", ""])
 
     def made(seed: int, layout: Layout) -> Tensor:
-        denoiser = GuidedDenoiser(model.joint, texts, 1, make_schedule("ddim", VELOCITY, 2))
-        return denoise(denoiser, draw(2, 5, 8, 40), layout, generator=Generator().manual_seed(seed))
+        schedule = make_schedule("ddim", VELOCITY, 2)
+        tiles = place_tiles(layout, schedule, Generator().manual_seed(seed))
+        return denoise(GuidedDenoiser(model.joint, texts, 1, schedule), draw(2, 5, 8, 40), layout, tiles)
 
     assert torch.equal(made(1, BAND), made(1, BAND))
     assert not torch.allclose(made(1, BAND), made(2, BAND), atol=1e-4)
-    fixed = replace(BAND, random_offset=False)
+    fixed = replace(BAND, offsets="none")
     assert torch.equal(made(1, fixed), made(2, fixed))
 
 
-def test_tile_offsets_are_two_numbers_of_thirty_bits_a_step(tiny_model: Models) -> None:
-    model, drawn = tiny_model("depth"), []
-
-    class Noted(Layout):
-        def at(self, step: int, steps: int, offset: tuple[int, int]) -> list[Tile]:
-            drawn.append(list(offset))
-            return super().at(step, steps, offset)
-
-    layout = Noted(8, 40, (8, 8), 4)
-    with torch.inference_mode():
-        denoiser = GuidedDenoiser(model.joint, model.encode_text(["sea"]), 1, make_schedule("ddim", VELOCITY, 3))
-    denoise(denoiser, draw(2, 5, 8, 40), layout, generator=Generator().manual_seed(5))
-    generator = Generator().manual_seed(5)
-    assert drawn == [torch.randint(2**30, (2,), generator=generator).tolist() for _ in range(3)]
-    assert draw_offsets(Generator().manual_seed(5)) == tuple(drawn[0])
+def test_tile_offsets_are_two_numbers_of_thirty_bits_a_step() -> None:
+    schedule, generator = make_schedule("ddim", VELOCITY, 3), Generator().manual_seed(5)
+    draws = [tuple(torch.randint(2**30, (2,), generator=generator).tolist()) for _ in range(3)]
+    placed = place_tiles(BAND, schedule, Generator().manual_seed(5))
+    assert placed == [BAND.at(step, 3, draw) for step, draw in enumerate(draws)]
+    even = replace(BAND, offsets="even")
+    placed = place_tiles(even, schedule, Generator().manual_seed(5))
+    assert placed == [even.at(step, 3, draws[0]) for step in range(3)]
 
 
 def test_tile_batches_change_nothing(tiny_model: Models) -> None:
@@ -279,8 +285,8 @@ class Oracle(nn.Module):
 
 
 def follow(oracle: Oracle, start: Tensor, schedule: Schedule, known: Known | None = None) -> Tensor:
-    denoiser = GuidedDenoiser(oracle, Conditioning(torch.zeros(2, 1, 1)), 1, schedule)
-    return denoise(denoiser, start, single_tile(6, 7), known, generator=Generator())
+    denoiser, tile = GuidedDenoiser(oracle, Conditioning(torch.zeros(2, 1, 1)), 1, schedule), single_tile(6, 7)
+    return denoise(denoiser, start, tile, place_tiles(tile, schedule, Generator()), known)
 
 
 @CONFIGS
@@ -438,24 +444,57 @@ def test_known_regions_are_noised_with_the_canvas_s_own_noise(tiny_model: Models
 
 
 def test_settings_that_were_not_asked_for_are_the_model_s() -> None:
-    defaults = {"scheduler": "unipc", "steps": 10, "guidance": 3.0}
-    assert resolve(Sampling(), defaults, "generate") == Sampling(**defaults)
-    assert resolve(Sampling(steps=2, tile_batch=4), defaults, "panorama") == Sampling(
-        **{**defaults, "steps": 2}, tile_batch=4
+    stated = {"scheduler": "unipc", "steps": 10, "guidance": 3.0}
+    defaults = {"preset": "paper", **stated}
+    assert resolve(Sampling(), defaults, "generate") == Resolved(preset="paper", **stated)
+    assert resolve(Sampling(steps=2, tile_batch=4), defaults, "panorama") == Resolved(
+        preset="paper", **{**stated, "steps": 2}, tile_batch=4
     )
-    assert resolve(Sampling(), defaults, "depth") == Sampling(**{**defaults, "guidance": 1.0})
+    assert resolve(Sampling(), defaults, "depth") == Resolved(preset="paper", **{**stated, "guidance": 1.0})
     assert resolve(Sampling(), {**defaults, "depth_steps": 1}, "depth").steps == 1
     assert resolve(Sampling(), {**defaults, "depth_steps": 1}, "generate").steps == 10
-    assert resolve(Sampling(steps=4, guidance=2.0), {**defaults, "depth_steps": 1}, "depth").complete == (
-        "unipc",
-        4,
-        2.0,
-    )
-    with pytest.raises(ValueError, match="incomplete"):
-        _ = Sampling(steps=4, scheduler="ddim").complete
+    asked = resolve(Sampling(steps=4, guidance=2.0), {**defaults, "depth_steps": 1}, "depth")
+    assert (asked.scheduler, asked.steps, asked.guidance) == ("unipc", 4, 2.0)
 
 
-TILED = Layout(16, 32, (16, 16), 8, wrap=True, random_offset=True)
+def test_a_preset_comes_before_the_model_s_settings_and_after_what_is_asked_for() -> None:
+    defaults = {"preset": "paper", "scheduler": "euler", "steps": 10, "guidance": 3.0, "depth_steps": 1}
+    fast = PRESETS["fast"]
+    found = resolve(Sampling(preset="fast", steps=6), defaults, "panorama")
+    assert found == Resolved("fast", fast.scheduler, 6, 3.0, fast.guidance_interval, fast.spacing)
+    assert found.tiling == fast.tiling
+    assert resolve(Sampling(preset="fast"), defaults, "depth").steps == 1
+    for name, preset in PRESETS.items():
+        found = resolve(Sampling(), {"preset": name, "guidance": 7.5}, "generate")
+        assert (found.preset, found.scheduler, found.steps) == (name, preset.scheduler, preset.steps)
+    with pytest.raises(UserError, match="unknown preset best"):
+        resolve(Sampling(), {"preset": "best", "guidance": 7.5}, "generate")
+    with pytest.raises(UserError, match="guidance interval 800 200 is empty"):
+        Sampling(guidance_interval=(800, 200))
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"), [((0, 1000), [2, 2, 2]), ((400, 1000), [2, 2, 1]), ((0, 0), [1, 1, 1])]
+)
+def test_guidance_is_applied_within_its_interval(
+    tiny_model: Models, interval: tuple[int, int], expected: list[int]
+) -> None:
+    """Timesteps 999, 666 and 333. Elsewhere the network sees the prompt alone, in the same positions of its text."""
+    model, asked = tiny_model("depth"), job(guidance_interval=interval)
+    assert batches(model, asked) == expected
+    assert sample_job(model, asked).evaluations == sum(expected)
+    if interval == (0, 0):
+        torch.testing.assert_close(sample(model, asked), sample(model, job(guidance=1.0)))
+
+
+@pytest.mark.parametrize(("name", "expected"), [("paper", 1452), ("balanced", 204), ("fast", 120)])
+def test_the_evaluations_of_a_panorama_six_windows_wide(tiny_model: Models, name: Any, expected: int) -> None:
+    model, settings = tiny_model("depth"), resolve(Sampling(), {"preset": name, "guidance": 3.0}, "panorama")
+    layout = tiled(4, 24, 4, settings.tiling, wrap=True)
+    assert sample_job(model, replace(job(layout=layout), sampling=settings)).evaluations == expected
+
+
+TILED = Layout(16, 32, (16, 16), 8, wrap=True, offsets="random")
 
 
 @pytest.mark.parametrize("variant", ["depth", "masked"])
@@ -485,15 +524,14 @@ def test_all_of_a_job_reaches_the_denoising(tiny_model: Models, variant: str, ch
     schedule = make_schedule("euler", model.scheduler, 4, asked.strength)
     nothing = Region.nothing(noise[0])
     regions = Known.of([nothing, Region(known[1], mask) if asked.given else nothing], noise)
-    assert asked.sampling.guidance is not None
     expected = denoise(
         GuidedDenoiser(
             model.joint, texts, asked.sampling.guidance, schedule, regions.masked_input if variant == "masked" else None
         ),
         schedule.start(noise, clean if asked.start else None),
         TILED,
+        place_tiles(TILED, schedule, generator),
         regions if asked.given or variant == "masked" else None,
-        generator=generator,
     )
     torch.testing.assert_close(sample(model, asked), expected, rtol=1e-4, atol=1e-5)
 

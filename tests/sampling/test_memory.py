@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,14 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.model.folder import EMBEDDED, read_folder
 from jointnet_cli.sampling.layout import single_tile, tiled
 from jointnet_cli.sampling.memory import ResourceEstimate, estimate, gigabytes, memory_limit, require_memory
+from jointnet_cli.sampling.presets import PRESETS, Resolved
 
 FOLDER = read_folder(EMBEDDED)
+HOW = Resolved(preset="paper", scheduler="ddim", steps=1, guidance=3)
 
 
 def needed(side: int, **changes: object) -> ResourceEstimate:
-    settings = {"device": "cpu", "half": False, "steps": 1, "guided": True, **changes}
+    settings = {"device": "cpu", "half": False, "sampling": HOW, **changes}
     return estimate(FOLDER, single_tile(side // 8, side // 8), (side, side), **settings)  # type: ignore[arg-type]
 
 
@@ -31,14 +34,18 @@ def test_more_pixels_members_and_exports_need_more() -> None:
     assert needed(1024, members=50).bytes > needed(1024).bytes + 1e8
     assert needed(1024, scene=True).bytes > needed(1024).bytes + 1e8
     assert needed(1024, device="cuda", half=True).device_bytes > 0 == needed(1024).device_bytes
-    assert needed(1024, guided=False).seconds < needed(1024).seconds < needed(1024, steps=20).seconds  # type: ignore[operator]
+    assert (
+        needed(1024, sampling=replace(HOW, guidance=1)).seconds
+        < needed(1024).seconds
+        < needed(1024, sampling=replace(HOW, steps=20)).seconds
+    )  # type: ignore[operator]
 
 
 def test_tiles_bound_the_network() -> None:
-    wide = tiled(16, 8192, 16)
-    settings = {"device": "cpu", "half": False, "steps": 1, "guided": True}
-    whole = estimate(FOLDER, wide, (128, 65536), **settings)  # type: ignore[arg-type]
-    plain = estimate(FOLDER, tiled(16, 8192, 16, wrap=True), (128, 65536), tile_batch=1, **settings)  # type: ignore[arg-type]
+    wide = tiled(16, 8192, 16, PRESETS["paper"].tiling)
+    settings = {"device": "cpu", "half": False}
+    whole = estimate(FOLDER, wide, (128, 65536), sampling=HOW, **settings)  # type: ignore[arg-type]
+    plain = estimate(FOLDER, replace(wide, wrap=True), (128, 65536), sampling=replace(HOW, tile_batch=1), **settings)  # type: ignore[arg-type]
     assert whole.bytes == plain.bytes, "the whole image takes part in both"
 
 

@@ -16,13 +16,13 @@ from jointnet_cli.model.checkpoint import JointModel
 from jointnet_cli.sampling.known import Known, Region
 from jointnet_cli.sampling.layout import Layout, Tile, tiled
 from jointnet_cli.sampling.loop import GuidedDenoiser, Job, sample
-from jointnet_cli.sampling.presets import TILINGS, Sampling
+from jointnet_cli.sampling.presets import BASELINES, Resolved
 from jointnet_cli.sampling.schedule import SCHEDULERS, make_schedule
 from jointnet_cli.sampling.syncdiffusion import DECAY, WEIGHT, SyncDiffusion, perceptual_distance
 from jointnet_cli.sampling.tiles import crop
 
 Models = Callable[[str], JointModel]
-BAND = Layout(16, 32, (16, 16), 8, wrap=True, random_offset=False)
+BAND = Layout(16, 32, (16, 16), 8, wrap=True, offsets="none")
 EPSILON: dict[str, Any] = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -151,14 +151,14 @@ def test_a_synchronized_job(tiny_model: Models, variant: str) -> None:
     job = Job(
         prompt="sea",
         seed=1,
-        layout=tiled(16, 20, 16, TILINGS["syncdiffusion"], wrap=True),
-        sampling=Sampling(scheduler="ddim", steps=1, guidance=1.0),
+        layout=tiled(16, 20, 16, BASELINES["syncdiffusion"], wrap=True),
+        sampling=Resolved(preset="paper", scheduler="ddim", steps=1, guidance=1.0),
     )
     model = tiny_model(variant)
-    made = sample(model, job, before_step=SyncDiffusion(model))
+    made = sample(model, job, before_step=SyncDiffusion(model)).latents
     assert torch.isfinite(made).all()
-    assert torch.equal(made, sample(model, job, before_step=SyncDiffusion(model)))
-    assert not torch.allclose(made, sample(model, job), atol=1e-3)
+    assert torch.equal(made, sample(model, job, before_step=SyncDiffusion(model)).latents)
+    assert not torch.allclose(made, sample(model, job).latents, atol=1e-3)
     assert all(parameter.grad is None for parameter in (*model.joint.parameters(), *model.vae.parameters()))
 
 

@@ -15,8 +15,6 @@ from jointnet_cli.evaluation.report import Column
 from jointnet_cli.evaluation.runner import Record
 from jointnet_cli.model.perceptual import Perceptual
 from jointnet_cli.results import Result
-from jointnet_cli.sampling.layout import Layout
-from jointnet_cli.sampling.loop import draw_offsets
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
@@ -59,19 +57,9 @@ def seam_ratios(
 
 
 def last_tile_borders(engine: Engine, result: Result) -> list[int]:
-    """Return the pixel columns where tiles of the last denoising step began or ended.
-
-    Offsets are not recorded, but they follow from the seed: `sample` draws the noise, then the offsets of each step.
-    """
-    layout = Layout(**result.settings["layout"])
-    joint = engine.model.joint
-    generator = torch.Generator().manual_seed(result.task.seed)
-    torch.randn((len(joint.names), joint.channels, layout.height, layout.width), generator=generator)
-    steps = result.settings["steps"]
-    for _ in range(steps):
-        offsets = draw_offsets(generator)
-    sides = {side for tile in layout.at(steps - 1, steps, offsets) for side in (tile.left, tile.left + tile.width)}
-    columns = {side % layout.width * engine.model.factor for side in sides}
+    """Return the pixel columns where tiles of the last denoising step began or ended."""
+    sides = {side for tile in result.tiles[-1] for side in (tile.left, tile.left + tile.width)}
+    columns = {side * engine.model.factor % result.image.shape[1] for side in sides}
     return sorted(columns - {0})  # the wrap is measured by itself
 
 
