@@ -175,7 +175,7 @@ class Parameter:
         """
         from pydantic import ValidationError
 
-        if isinstance(value, str) and any(get_origin(kind) is tuple for kind in (self.kind, *get_args(self.kind))):
+        if isinstance(value, str) and _several(self.kind):
             value = value.split()
         try:
             checked = _adapter(self).validate_python(value)
@@ -297,4 +297,12 @@ def _adapter(parameter: Parameter) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
 
     described: Any = Annotated[parameter.kind, parameter.param]
+    if several := _several(parameter.kind):  # the bounds are those of each value
+        described = tuple[tuple(Annotated[kind, parameter.param] for kind in get_args(several))]  # type: ignore[misc]
+        described = described | None if type(None) in get_args(parameter.kind) else described
     return TypeAdapter(described)
+
+
+def _several(kind: Any) -> Any:
+    """Return the type of a flag that takes several values, `None` for any other."""
+    return next((each for each in (kind, *get_args(kind)) if get_origin(each) is tuple), None)

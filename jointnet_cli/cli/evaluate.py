@@ -19,6 +19,7 @@ from jointnet_cli.evaluation.commands.judge import JudgeCommand, PromptsCommand
 from jointnet_cli.evaluation.commands.normal import NormalEvaluation
 from jointnet_cli.evaluation.commands.panorama import PanoramaEvaluation
 from jointnet_cli.evaluation.commands.resources import ResourcesCommand
+from jointnet_cli.evaluation.commands.speed import SpeedEvaluation
 
 COMMANDS: tuple[Any, ...] = (
     DepthEvaluation,
@@ -26,6 +27,7 @@ COMMANDS: tuple[Any, ...] = (
     GenerationEvaluation,
     DepthToImageEvaluation,
     PanoramaEvaluation,
+    SpeedEvaluation,
     ConsistencyEvaluation,
     AutoencoderCommand,
     ResourcesCommand,

@@ -30,6 +30,7 @@ from jointnet_cli.evaluation.runner import needed_by_all
 from jointnet_cli.model.folder import RGB
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.results import Result
+from jointnet_cli.sampling.presets import resolve
 from jointnet_cli.tasks import Depth, Generate, Refine
 from jointnet_cli.tensors import from_map, relative_disparity, resize, to_array, to_map, to_tensor
 
@@ -56,7 +57,13 @@ class JointMethod(Method):
 
     @cached_property
     def identity(self) -> str:
-        return f"{self.folder.weights_hash()} {self.settings.sampling} {self.settings.dtype}"
+        return f"{self.folder.weights_hash()} {self.sampling} {self.settings.dtype}"
+
+    @property
+    def sampling(self) -> str:
+        """All that decides how it samples."""
+        how = resolve(self.settings.sampling, self.folder.defaults, "panorama")
+        return f"{self.settings.sampling} {how} {how.tiles}"
 
     @property
     def place(self) -> str:
@@ -88,7 +95,7 @@ class PredictDepth(JointMethod):
     @cached_property
     def identity(self) -> str:
         how = self.settings
-        return f"{self.folder.weights_hash()} ensemble {how.ensemble} {how.sampling} {how.dtype}"
+        return f"{self.folder.weights_hash()} ensemble {how.ensemble} {self.sampling} {how.dtype}"
 
     def predict(self, case: Case) -> Prediction:
         how = self.settings
@@ -228,7 +235,7 @@ class GenerateSample(GenerateImage):
 
     @cached_property
     def identity(self) -> str:
-        return f"{self.folder.weights_hash()} {self.settings.sampling} {self.place}"
+        return f"{self.folder.weights_hash()} {self.sampling} {self.place}"
 
     def predict(self, case: Case) -> Prediction:
         result = self.generate(case)

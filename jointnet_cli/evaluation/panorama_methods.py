@@ -46,7 +46,7 @@ class DrawPanorama(JointMethod):
 
     @cached_property
     def identity(self) -> str:
-        return f"{self.folder.weights_hash()} {self.settings.sampling} {self.place}"
+        return f"{self.folder.weights_hash()} {self.sampling} {self.place}"
 
     def predict(self, case: Case) -> Prediction:
         result = self.engine.panorama(self.task(case.prompt, case.seed, self.settings.sampling))
@@ -86,6 +86,7 @@ class MeasurePanorama(DrawPanorama):
         ratios = panorama_seams(engine, result)
         measured = {
             "seconds": result.seconds,
+            "evaluations": result.settings["evaluations"],
             "stride": None if self._tiling == "direct" else result.settings["layout"]["stride"],
             "seams": {
                 modality: {PLACES[place]: each["to_mean"] for place, each in places.items() if place in PLACES}

@@ -19,10 +19,15 @@ class Estimate:
     """Items that were measured."""
 
 
+_RUN_FACTS = (
+    *("model", "model_hash", "preset", "scheduler", "steps", "spacing", "strength", "guidance", "guidance_interval"),
+    *("tiling", "evaluations", "width", "height", "dtype"),
+)
+
+
 def run_facts(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a result that a measured number must be stated with."""
-    names = ("model", "model_hash", "scheduler", "steps", "strength", "guidance", "width", "height", "dtype")
-    return {name: settings[name] for name in names}
+    return {name: settings[name] for name in _RUN_FACTS}
 
 
 ARROWS = {"higher": " ↑", "lower": " ↓", None: ""}

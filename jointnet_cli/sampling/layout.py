@@ -259,7 +259,7 @@ def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:
 
 def tiling_of(task: Request, folder: ModelFolder) -> Tiling:
     """Return how a task's canvas is tiled, by its preset."""
-    return resolve(task.sampling, folder.defaults, task.name).tiling
+    return resolve(task.sampling, folder.defaults, task.name).tiles
 
 
 def radical_inverse(number: int, base: int) -> float:

@@ -55,6 +55,9 @@ class Sampling:
     """A name of `jointnet_cli.sampling.schedule.SCHEDULERS`."""
     spacing: Annotated[Spacing | None, _Setting("How timesteps are spaced.")] = None
     """`None` leaves what the base model's scheduler states."""
+    tiling: Annotated[PresetName | None, _Setting("Tiles of this preset, where the canvas is larger than a tile.")] = (
+        None
+    )
     tile_batch: Annotated[
         int | None, _Setting("Tiles that go through the network at once.", "N", ge=1, shown="automatic")
     ] = None
@@ -102,7 +105,7 @@ class Preset:
 
     scheduler: str
     steps: int
-    tiling: Tiling
+    tiles: Tiling
     spacing: Spacing | None = None
     guidance_interval: tuple[int, int] = (0, MAX_STEPS)
 
@@ -153,12 +156,14 @@ class Resolved:
     guidance_interval: tuple[int, int] = (0, MAX_STEPS)
     spacing: Spacing | None = None
     """`None` leaves what the base model's scheduler states."""
+    tiling: PresetName | None = None
+    """The preset whose tiles are taken; `None` is `preset`."""
     tile_batch: int | None = None
 
     @property
-    def tiling(self) -> Tiling:
+    def tiles(self) -> Tiling:
         """How a canvas larger than a window is tiled."""
-        return PRESETS[self.preset].tiling
+        return PRESETS[self.tiling or self.preset].tiles
 
 
 def is_guided(guidance: float, interval: tuple[int, int], timestep: float) -> bool:

@@ -83,7 +83,7 @@ def test_a_large_photo_is_tiled_when_asked(engines: Engines) -> None:
     result = engine.depth(task)
     check(result, 48, 96, ["depth"])
     assert (result.settings["height"], result.settings["width"]) == (48, 96)
-    assert not photo_layout(48, 96, engine.folder, PRESETS["paper"].tiling, 96).single
+    assert not photo_layout(48, 96, engine.folder, PRESETS["paper"].tiles, 96).single
     small = engine.depth(replace(task, max_side=None))
     assert small.settings["width"] < 96
     assert not np.allclose(result.maps["depth"], small.maps["depth"], atol=1e-3)

@@ -30,7 +30,7 @@ from jointnet_cli.sampling.layout import (
 from jointnet_cli.sampling.presets import BASELINES, PRESETS, Offsets, Tiling
 from jointnet_cli.tasks import Generate, Panorama
 
-PAPER = PRESETS["paper"].tiling
+PAPER = PRESETS["paper"].tiles
 BAND = Layout(8, 40, (8, 8), 4, wrap=True)
 SIDES = st.integers(1, 4000)
 DRAWS = st.tuples(st.integers(0, 2**30 - 1), st.integers(0, 2**30 - 1))
@@ -399,7 +399,7 @@ def test_the_whole_image_may_come_alone_at_first() -> None:
 @settings(max_examples=30, deadline=None)
 @given(step=st.integers(0, 11), draws=st.tuples(st.integers(0, 2**30), st.integers(0, 2**30)), wrap=st.booleans())
 def test_tiles_of_presets_cover_the_canvas(name: Any, step: int, draws: tuple[int, int], wrap: bool) -> None:
-    layout = tiled(20, 52, 8, PRESETS[name].tiling, wrap=wrap)
+    layout = tiled(20, 52, 8, PRESETS[name].tiles, wrap=wrap)
     covered = np.zeros((20, 52), bool)
     for tile in layout.at(step, 12, draws):
         columns = [column % 52 for column in range(tile.left, tile.left + tile.width)]
@@ -409,7 +409,7 @@ def test_tiles_of_presets_cover_the_canvas(name: Any, step: int, draws: tuple[in
 
 def test_the_expected_cost_of_a_step_is_that_of_its_tiles_on_a_closed_canvas() -> None:
     for preset in PRESETS.values():
-        layout = tiled(8, 48, 8, preset.tiling, wrap=True)
+        layout = tiled(8, 48, 8, preset.tiles, wrap=True)
         for step in range(preset.steps):
             tiles = layout.at(step, preset.steps, (5, 7))
             assert layout.evaluations(tiles) == layout.expected_evaluations(step, preset.steps)

@@ -462,7 +462,7 @@ def test_a_preset_comes_before_the_model_s_settings_and_after_what_is_asked_for(
     fast = PRESETS["fast"]
     found = resolve(Sampling(preset="fast", steps=6), defaults, "panorama")
     assert found == Resolved("fast", fast.scheduler, 6, 3.0, fast.guidance_interval, fast.spacing)
-    assert found.tiling == fast.tiling
+    assert found.tiles == fast.tiles
     assert resolve(Sampling(preset="fast"), defaults, "depth").steps == 1
     for name, preset in PRESETS.items():
         found = resolve(Sampling(), {"preset": name, "guidance": 7.5}, "generate")
@@ -490,7 +490,7 @@ def test_guidance_is_applied_within_its_interval(
 @pytest.mark.parametrize(("name", "expected"), [("paper", 1452), ("balanced", 204), ("fast", 120)])
 def test_the_evaluations_of_a_panorama_six_windows_wide(tiny_model: Models, name: Any, expected: int) -> None:
     model, settings = tiny_model("depth"), resolve(Sampling(), {"preset": name, "guidance": 3.0}, "panorama")
-    layout = tiled(4, 24, 4, settings.tiling, wrap=True)
+    layout = tiled(4, 24, 4, settings.tiles, wrap=True)
     assert sample_job(model, replace(job(layout=layout), sampling=settings)).evaluations == expected
 
 

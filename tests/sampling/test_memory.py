@@ -42,7 +42,7 @@ def test_more_pixels_members_and_exports_need_more() -> None:
 
 
 def test_tiles_bound_the_network() -> None:
-    wide = tiled(16, 8192, 16, PRESETS["paper"].tiling)
+    wide = tiled(16, 8192, 16, PRESETS["paper"].tiles)
     settings = {"device": "cpu", "half": False}
     whole = estimate(FOLDER, wide, (128, 65536), sampling=HOW, **settings)  # type: ignore[arg-type]
     plain = estimate(FOLDER, replace(wide, wrap=True), (128, 65536), sampling=replace(HOW, tile_batch=1), **settings)  # type: ignore[arg-type]

@@ -224,7 +224,7 @@ def test_the_ramp_is_taken_at_pixel_centres(taper: int, width: int, expected: li
 
 
 def test_the_weights_of_stable_diffusion_s_window() -> None:
-    layout = tiled(64, 128, 64, PRESETS["paper"].tiling)
+    layout = tiled(64, 128, 64, PRESETS["paper"].tiles)
     weights = tile_weights(Tile(0, 0, 64, 64), layout.taper)
     assert layout.taper == 8
     assert weights[0, :9].tolist() == [0.0625, 0.1875, 0.3125, 0.4375, 0.5625, 0.6875, 0.8125, 0.9375, 1.0]

@@ -224,7 +224,7 @@ def test_a_damaged_shard_is_not_encoded(shards: Path) -> None:
 
 def test_a_shard_with_fewer_samples_than_recorded_is_not_encoded(shards: Path) -> None:
     stats_path(shards / "00001.tar").write_text('{"count": 4}')
-    with pytest.raises(UserError, match="00001.tar has 3 samples with an image rather than 4"):
+    with pytest.raises(UserError, match=r"00001\.tar has 3 samples with an image rather than 4"):
         load_latents(ShardSet.open(shards), ["rgb"], Encoder(), "a")
 
 
