@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jointnet_cli.errors import UserError, did_you_mean, validation_error
-from jointnet_cli.files.text import decode_text, to_json
+from jointnet_cli.files.text import decode_text, read_bytes, to_json
 
 UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 """Pydantic's types of the fault in models and in dataclasses."""
@@ -93,7 +93,7 @@ def read_values(
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = tomllib.loads(decode_text(path.read_bytes()))
+            values = tomllib.loads(decode_text(read_bytes(path)))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: not a valid TOML file: {error}") from error
     for override in overrides:

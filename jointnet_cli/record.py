@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jointnet_cli import __version__
 from jointnet_cli.files.metadata import convention
-from jointnet_cli.files.text import encodable, to_json
+from jointnet_cli.files.text import encodable, load_json, to_json
 from jointnet_cli.modality import MODALITIES
 from jointnet_cli.params import params, text_of
 from jointnet_cli.projection import Projection
@@ -73,7 +72,7 @@ def describe(result: Result, files: Mapping[str, Path]) -> dict[str, Any]:
 def read_sidecar(path: Path) -> dict[str, Any] | None:
     """Return the record in a sidecar; `None` if there is no file, or it is not a whole record."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) and isinstance(content.get("files"), dict) else None

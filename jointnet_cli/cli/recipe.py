@@ -13,7 +13,7 @@ import typer
 from jointnet_cli.cli.console import USER_FAULT, note, report_error
 from jointnet_cli.cli.options import QUIET, command_group
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.text import print_paths, to_json
+from jointnet_cli.files.text import decode_text, print_paths, read_bytes, to_json
 from jointnet_cli.params import Param
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def show(
             values = recipe.model_dump(mode="json", exclude_unset=not resolved)
         print(to_toml(values), end="")
     else:
-        print(path.read_text(encoding="utf-8"), end="")
+        print(decode_text(read_bytes(path)), end="")
 
 
 def copy(
@@ -97,7 +97,7 @@ def copy(
         raise UserError(f"{target} exists already", hint="pass --overwrite to replace it, or name another FILE")
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(target) as temporary:
-        temporary.write_bytes(path.read_bytes())
+        temporary.write_bytes(read_bytes(path))
     print_paths(target)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from jointnet_cli.cli.console import note
 from jointnet_cli.cli.inputs import projection_of, recorded_depth, require_files, require_one_size
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import OUTPUT_ENDINGS, SIDECAR, safe_name
+from jointnet_cli.files.text import load_json
 from jointnet_cli.modality import DepthKind
 from jointnet_cli.projection import Projection
 from jointnet_cli.record import read_sidecar, recorded_image
@@ -159,7 +159,7 @@ def read_scene(
 
 def _of_result(sidecar: Path, depth: Path | None) -> SceneFiles:
     try:
-        record = json.loads(sidecar.read_text(encoding="utf-8"))
+        record = load_json(sidecar)
         names = {key: sidecar.with_name(name) for key, name in record["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{sidecar} is not the record of a result", "name the image or the EXR") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.files.exr import is_exr, read_attributes
 from jointnet_cli.files.maps import is_array
 from jointnet_cli.files.metadata import read_gpano, read_record
+from jointnet_cli.files.text import decode_text, from_json, read_bytes
 from jointnet_cli.projection import Projection, Sphere
 from jointnet_cli.scene.scene import DepthScale
 
@@ -189,14 +189,14 @@ def _comment(path: Path) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return decode_text(read_bytes(path))
     except (OSError, ValueError):
         return ""
 
 
 def _json(text: str) -> dict[str, Any]:
     try:
-        return _mapping(json.loads(text))
+        return _mapping(from_json(text))
     except ValueError:
         return {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +13,7 @@ from jointnet_cli.data.shards.archive import open_tar, scan
 from jointnet_cli.data.shards.format import Faults, record_caption
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import IMAGE_SUFFIXES
-from jointnet_cli.files.text import decode_text, to_json
+from jointnet_cli.files.text import decode_text, from_json, read_bytes, to_json
 
 SOURCE_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 
@@ -49,10 +48,10 @@ def images_below(places: Iterable[Path]) -> Iterator[dict[str, Scalar]]:
                 continue
             text, record = path.with_suffix(".txt"), path.with_suffix(".json")
             fields = (
-                _record(record.read_bytes(), str(record), caption_needed=not text.is_file()) if record.is_file() else {}
+                _record(read_bytes(record), str(record), caption_needed=not text.is_file()) if record.is_file() else {}
             )
             caption = (
-                _text(text.read_bytes(), str(text), garbled) if text.is_file() else record_caption(fields, str(record))
+                _text(read_bytes(text), str(text), garbled) if text.is_file() else record_caption(fields, str(record))
             )
             yield {**fields, "url": str(path.resolve()), "caption": caption}
     _warn_of_garbled(garbled)
@@ -122,7 +121,7 @@ def _record(data: bytes, name: str, *, caption_needed: bool) -> dict[str, Scalar
     Only plain values can be columns. Names in SQL have no case: a `URL` of the record must not replace the image's.
     """
     try:
-        record: Any = json.loads(data)
+        record: Any = from_json(data)
     except ValueError as error:
         raise UserError(f"{name}: not valid JSON: {error}") from error
     if not isinstance(record, dict):

@@ -21,7 +21,7 @@ from jointnet_cli.data.settings import FilterSettings, PrepareSettings, Source
 from jointnet_cli.data.source_files import IMAGES, SHARDS, find_files
 from jointnet_cli.data.sql import connect, quoted, without_nan
 from jointnet_cli.errors import UserError, closest, did_you_mean
-from jointnet_cli.files.text import marked_encoding
+from jointnet_cli.files.text import marked_encoding, open_regular
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -277,7 +277,7 @@ def _as_text(kind: str, files: Sequence[str], source: Source, scratch: Path) -> 
 
 def _without_mark(file: Path, copy: Path) -> str:
     """Return a text table for DuckDB: the file, or a UTF-8 copy without its byte-order mark."""
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         encoding = marked_encoding(stream.read(4))
     if encoding is None:
         return str(file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.judge.labels import Labels, label, labels_of_caption, labels_of_prompt
 from jointnet_cli.evaluation.judge.prompts import fixed_prompts
 from jointnet_cli.files.batch_file import read_rows
-from jointnet_cli.files.text import decode_text
+from jointnet_cli.files.text import MOST_TABLE, from_json, load_json
 
 CAPTION_COLUMNS = ("prompt", "caption", "text")
 """Names of the column with the captions of a table, the first choice first."""
@@ -35,7 +34,7 @@ def fixed_captions() -> list[Caption]:
 
 def shard_caption(raw: Mapping[str, Any]) -> Caption:
     """Return the caption of an undecoded sample of shards, with labels if it is a world."""
-    record = json.loads(raw.get("json", b"{}"))
+    record = from_json(raw.get("json", b"{}"))
     text = sample_caption(raw, record)
     return Caption(text, labels_of_caption(text, label(record["scene"], text)) if "scene" in record else None)
 
@@ -77,7 +76,7 @@ def read_coco(path: Path) -> list[Caption]:
         UserError: the file cannot be read or holds no captions.
     """
     try:
-        content = json.loads(decode_text(path.read_bytes()))
+        content = load_json(path, MOST_TABLE)
     except FileNotFoundError as error:
         raise UserError(f"no file {path}") from error
     except (OSError, ValueError) as error:

@@ -21,7 +21,9 @@ from jointnet_cli.evaluation.folders import files_digest
 from jointnet_cli.evaluation.joint_methods import GenerateImage, GenerateWithBase, PaintForDepth, ReconstructImage
 from jointnet_cli.evaluation.methods import Kinds, Method, MethodSettings, Prediction
 from jointnet_cli.evaluation.runner import needed_by_all
+from jointnet_cli.model.config import known_files
 from jointnet_cli.model.text import ClipEncoder
+from jointnet_cli.model.weights import KINDS
 from jointnet_cli.sampling.schedule import make_scheduler
 from jointnet_cli.tensors import resize, to_tensor
 
@@ -251,14 +253,29 @@ def _load(name: str, source: str, **settings: Any) -> Any:
 
     for library in (diffusers, transformers):  # their loading bars
         library.utils.logging.disable_progress_bar()
+    kind = getattr(diffusers, name)
     try:
-        return getattr(diffusers, name).from_pretrained(source, **settings)
+        with known_files(
+            _folder(kind, source), None if issubclass(kind, diffusers.DiffusionPipeline) else kind
+        ) as known:
+            return kind.from_pretrained(known, **settings)
     except (OSError, ValueError, RuntimeError, TypeError, AttributeError, ImportError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"no {name} in {source}: {reason}",
             hint="give a folder that diffusers saved, or a hub id while the network works",
         ) from error
+
+
+def _folder(kind: Any, source: str) -> Path:
+    """Return the folder of a pipeline or network, fetched from the hub where there is none of that name."""
+    if Path(source).is_dir():
+        return Path(source)
+    if hasattr(kind, "download"):
+        return Path(kind.download(source))
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(source, allow_patterns=["config.json", *KINDS[0].patterns, *KINDS[2].patterns]))
 
 
 GENERATION: Kinds = {

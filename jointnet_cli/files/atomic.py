@@ -15,18 +15,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
+
+from jointnet_cli.errors import UserError
 
 _TEMPORARY = re.compile(r"\..*\.([0-9a-f]{4})-([0-9a-f]{1,8})-[0-9a-f]{4}(\.[^.]*)?", re.DOTALL)
 """Temporary names: their machine and process in hexadecimal. `FILE_NAME_BYTES` leaves room for them."""
+
+
+def open_new(path: Path) -> BinaryIO:
+    """Create a file for writing in place of what has its name. A link is removed, not followed."""
+    path.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o666), "wb")
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on success it takes the place of `path`, on any exception it is removed.
 
-    The temporary name starts with a dot and keeps the suffix, because writers choose the format by it. The body creates
-    the file, so that it gets the permissions any new file gets. There is no fsync: this guards against an interrupted
+    The temporary name starts with a dot and keeps the suffix, because writers choose the format by it. The file
+    is there, empty and new, with the permissions that any new file gets. There is no fsync: this guards against an interrupted
     program, not against a power cut.
 
     Raises:
@@ -34,6 +44,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     temporary = _temporary(path, path.stem, path.suffix)
     try:
+        open_new(temporary).close()
         yield temporary
         follow_umask(temporary)
         temporary.replace(path)
@@ -137,9 +148,17 @@ def claim(path: Path) -> Iterator[Path | None]:
 
     The caller renames the temporary file when it is whole; one that is still there at the end is removed. The name is
     always the same and its lock dies with its holder, so that the next process takes over what a killed one left.
+
+    Raises:
+        UserError: the name is a symbolic link.
     """
     partial = claim_path(path)
-    descriptor = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as fault:
+        if fault.errno != errno.ELOOP:
+            raise
+        raise UserError(f"{partial} is a symbolic link, which is not followed", hint="remove it") from fault
     try:
         yield partial if _locked(descriptor) and _is(partial, descriptor) else None
     finally:
@@ -157,6 +176,15 @@ def make_once(path: Path, make: Callable[[], object]) -> None:
                 time.sleep(0.1)
             elif not path.exists():
                 make()
+
+
+def remove_left(folder: Path) -> None:
+    """Remove the temporary folders that killed processes left in a folder where `make_once` makes folders atomically."""
+    for left in folder.glob(".*.????????"):
+        if left.is_dir() and not left.is_symlink():
+            with claim(left.with_name(left.name[1:-9])) as held:
+                if held:
+                    shutil.rmtree(left, ignore_errors=True)
 
 
 def claim_path(path: Path) -> Path:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.text import PNG_KEY
+from jointnet_cli.files.text import PNG_KEY, from_json
 from jointnet_cli.modality import MODALITIES
 from jointnet_cli.projection import Projection, Sphere
 
@@ -121,7 +120,7 @@ def read_record(path: Path) -> dict[str, Any]:
         if not is_png and not is_exr(path):
             return {}
         text = read_text(path) if is_png else read_attributes(path)
-        stated = json.loads(text.get("jointnet", "{}"))
+        stated = from_json(text.get("jointnet", "{}"))
     except (UserError, OSError, ValueError):
         return {}
     return stated if isinstance(stated, dict) else {}

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.text import UNPRINTABLE, decode_text
+from jointnet_cli.files.text import UNPRINTABLE, decode_text, open_regular
 
 SLUG_LENGTH = 48
 """Characters of a slug at most; also at most three times as many bytes."""
@@ -151,7 +151,7 @@ def cache_home() -> Path:
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file's bytes in hexadecimal."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import json
 import math
+import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from jointnet_cli.errors import UserError
 
@@ -70,6 +73,74 @@ def read_text(data: bytes, name: str) -> str:
         raise UserError(f"{name} is not UTF-8 text", hint="save it as UTF-8") from error
 
 
+MOST_BYTES = 64 * 2**20
+"""Bytes that a JSON, TOML or text file may have: several times the largest tokenizer."""
+
+MOST_TABLE = 2**30
+"""Bytes of a list of prompts or captions that the command line names."""
+
+
+def open_regular(path: Path | str) -> BinaryIO:
+    """Open a regular file, or a link to one, for reading bytes.
+
+    Raises:
+        UserError: a pipe, socket or device, which may never end.
+        OSError: it cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise UserError(f"{path} is not a regular file")
+
+
+def read_bytes(path: Path | str, most: int = MOST_BYTES) -> bytes:
+    """Return the bytes of a regular file that is read whole.
+
+    Raises:
+        UserError: no regular file, or one with more than `most` bytes.
+        OSError: it cannot be read.
+    """
+    with open_regular(path) as file:
+        return read_stream(file, str(path), most)
+
+
+def read_stream(stream: BinaryIO, name: str, most: int = MOST_BYTES) -> bytes:
+    """Return what is left of a stream.
+
+    Raises:
+        UserError: more than `most` bytes.
+    """
+    data = stream.read(most + 1)
+    if len(data) > most:
+        raise UserError(f"{name} has more than {most // 2**20} MiB")
+    return data
+
+
+def load_json(path: Path | str, most: int = MOST_BYTES) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        ValueError: as `from_json`.
+        UserError, OSError: as `read_bytes`.
+    """
+    return from_json(read_bytes(path, most))
+
+
+def from_json(data: bytes | str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: no JSON, no text, or lists nested too deeply.
+    """
+    try:
+        return json.loads(decode_text(data) if isinstance(data, bytes) else data)
+    except RecursionError as error:
+        raise ValueError("lists or objects are nested too deeply") from error
+
+
 PNG_KEY = "XML:com.adobe.xmp"
 """The keyword of the iTXt chunk in which a PNG holds XMP."""
 
@@ -82,7 +153,7 @@ def encodable(text: str) -> str:
 UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufff9-\ufffb\ud800-\udfff]"
 )
-"""Controls of terminals (C0 without tab and line feed, DEL, C1), of the direction and the lines of text, and lone surrogates."""
+"""Controls of terminals (C0 without tab and line feed, DEL, C1), of direction and lines of text, and lone surrogates."""
 
 
 def escaped(text: str) -> str:

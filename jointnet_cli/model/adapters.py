@@ -12,6 +12,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.model.config import read_json
 from jointnet_cli.model.folder import (
     LORA,
     RANK,
@@ -19,7 +20,6 @@ from jointnet_cli.model.folder import (
     ModelFolder,
     adapter_config_file,
     adapters_file,
-    read_json,
     write_json,
 )
 from jointnet_cli.model.joint import JointNet

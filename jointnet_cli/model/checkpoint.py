@@ -13,7 +13,6 @@ all modalities, and `control.safetensors` holds what a ControlNet adds to it.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -26,7 +25,6 @@ import transformers
 from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from huggingface_hub import save_torch_state_dict
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -35,16 +33,15 @@ from jointnet_cli.files.atomic import follow_umask
 from jointnet_cli.model.adapters import LoraJointNet
 from jointnet_cli.model.baselines import ControlNetDirectExtend, DirectExtend
 from jointnet_cli.model.branch import Conditioning
+from jointnet_cli.model.config import REMEDY, known_files, read_json
 from jointnet_cli.model.family import Family
 from jointnet_cli.model.folder import (
     EXCHANGE,
     RANK,
-    REMEDY,
     RGB,
     ModelFolder,
     branch_folder,
     pixels_per_latent,
-    read_json,
     write_json,
     write_record,
 )
@@ -179,7 +176,9 @@ def load_model(
                 provenance=folder.provenance,
                 words=Vocabulary.read(folder.tokenizer),
             )
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # of a configuration or weights that the libraries do not expect
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"the model in {folder.path} cannot be loaded: {cause}", hint=REMEDY) from error
 
@@ -213,7 +212,7 @@ def _fill(wanted: dict[str, Tensor], found: dict[str, Tensor], file: str) -> Non
 
 def _load_vae(folder: ModelFolder, dtype: torch.dtype, weights: bool) -> AutoencoderKL:
     path = folder.base / "vae"
-    upcast = folder.family.upcasts_vae and AutoencoderKL.load_config(path).get("force_upcast", True)
+    upcast = folder.family.upcasts_vae and read_json(path / "config.json").get("force_upcast", True)
     dtype = torch.float32 if upcast and dtype == torch.float16 else dtype
     return load_network(AutoencoderKL, path, dtype, weights=weights)
 
@@ -224,6 +223,8 @@ def _load_text(folder: ModelFolder, dtype: torch.dtype, weights: bool) -> TextEn
         for name, kind in folder.family.encoders.items()
     }
     tokenizers = {name: _load_tokenizer(kind, folder.base / name) for name, kind in folder.family.tokenizers.items()}
+    for (name, tokenizer), encoder in zip(tokenizers.items(), encoders.values(), strict=True):
+        _check_tokenizer(tokenizer, encoder, folder.base / name)
     kind = TEXT_ENCODERS[folder.family.name]
     return kind(**tokenizers, **encoders, **kind.options(read_json(folder.base / "model_index.json"), folder.size))
 
@@ -235,7 +236,21 @@ def _load_tokenizer(kind: str, folder: Path) -> Any:
         and not find_spec("sentencepiece")
     ):
         raise UserError(f"the tokenizer in {folder} needs sentencepiece", hint="pip install sentencepiece protobuf")
-    return getattr(transformers, kind).from_pretrained(folder)
+    with known_files(folder) as known:
+        return getattr(transformers, kind).from_pretrained(known)
+
+
+def _check_tokenizer(tokenizer: Any, encoder: Any, folder: Path) -> None:
+    """Cut a tokenizer's length to what its encoder reads.
+
+    Raises:
+        ValueError: it has tokens that the encoder does not know.
+    """
+    if max(tokenizer.get_vocab().values()) >= encoder.config.vocab_size:
+        raise ValueError(f"{folder} has tokens beyond the text encoder's {encoder.config.vocab_size}")
+    longest = getattr(encoder.config, "max_position_embeddings", None)
+    if longest is not None and tokenizer.model_max_length > longest:
+        tokenizer.model_max_length = longest
 
 
 def load_network(kind: Any, folder: Path, dtype: torch.dtype = torch.float32, *, weights: bool = True) -> Any:
@@ -247,23 +262,24 @@ def load_network(kind: Any, folder: Path, dtype: torch.dtype = torch.float32, *,
         OSError, ValueError: no weights, or incomplete ones.
     """
     if not weights:
-        with torch.device("meta"):
+        with known_files(folder, kind) as known, torch.device("meta"):
             if issubclass(kind, ModelMixin):
-                return kind.from_config(kind.load_config(folder)).to(dtype).eval()
-            return kind(kind.config_class.from_pretrained(folder)).to(dtype).eval()
+                return kind.from_config(kind.load_config(known)).to(dtype).eval()
+            return kind(kind.config_class.from_pretrained(known)).to(dtype).eval()
     found = find_weights(folder)
     if found is None:
         raise OSError(f"{folder} holds no weights")
     options: dict[str, Any] = {"torch_dtype" if issubclass(kind, ModelMixin) else "dtype": dtype}
     if not found.kind.safetensors and not issubclass(kind, ModelMixin):
         options["weights_only"] = True  # diffusers never reads a pickle in another way
-    network, report = kind.from_pretrained(
-        folder,
-        use_safetensors=found.kind.safetensors,
-        variant=found.kind.variant,
-        output_loading_info=True,
-        **options,
-    )
+    with known_files(folder, kind) as known:
+        network, report = kind.from_pretrained(
+            known,
+            use_safetensors=found.kind.safetensors,
+            variant=found.kind.variant,
+            output_loading_info=True,
+            **options,
+        )
     if report["missing_keys"]:
         raise ValueError(f"{folder} lacks {', '.join(sorted(report['missing_keys'])[:3])} …")
     return network.eval()

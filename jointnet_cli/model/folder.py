@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
 from jointnet_cli.modality import RGB as RGB
+from jointnet_cli.model.config import REMEDY, check_files, read_json
 from jointnet_cli.model.family import Family, find_family
 from jointnet_cli.model.weights import count_parameters, find_weights, weights_hash
 
@@ -46,8 +46,6 @@ FALLBACK = {"preset": "paper", "guidance": 7.5}
 EXCHANGE = "exchange.safetensors"
 
 CONTROL = "control.safetensors"
-
-REMEDY = "the folder is incomplete or damaged: copy or export the whole model again"
 
 
 @dataclass(frozen=True)
@@ -145,6 +143,7 @@ def read_folder(path: Path) -> ModelFolder:
         raise UserError(
             f"no model in {path}", hint="a model folder holds model_index.json, unet/, text_encoder/, scheduler/ …"
         )
+    check_files(path)
     family = find_family(read_json(path / "model_index.json", "_class_name"), str(path))
     record = _read_record(path)
     unet, factor = _read_unet(path / "unet"), 1
@@ -165,9 +164,11 @@ def read_folder(path: Path) -> ModelFolder:
         architecture=record["architecture"],
         rank=record.get("rank"),
     )
-    _require(path, [f"{name}/config.json" for name in (*folder.backbones.values(), *family.networks)])
-    _require(path, [f"{name}/tokenizer_config.json" for name in family.tokenizers])
-    _require(path, ["scheduler/scheduler_config.json"])
+    stating = [f"{name}/config.json" for name in (*folder.backbones.values(), *family.networks)]
+    stating += [f"{name}/tokenizer_config.json" for name in family.tokenizers]
+    for file in [*stating, "scheduler/scheduler_config.json"]:
+        _require(path, [file])
+        read_json(path / file)
     if folder.architecture == LORA:
         _require(path, [adapter_config_file(name) for name in folder.branches[1:]])
     return folder
@@ -223,6 +224,7 @@ def read_published(path: Path, base: ModelFolder, modality: str) -> ModelFolder:
     Raises:
         UserError: the folder is incomplete, or its branches differ in their channels.
     """
+    check_files(path)
     config = _read_unet(path / "unet")
     if _read_unet(path / "jointnet")["in_channels"] != config["in_channels"]:
         raise UserError(f"the branches in {path} differ in their channels", hint="this layout is not supported")
@@ -328,22 +330,6 @@ def _require(folder: Path, parts: Sequence[str]) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file for people and programs."""
     path.write_text(to_json(content, indent=2), encoding="utf-8")
-
-
-def read_json(path: Path, *keys: str) -> dict[str, Any]:
-    """Return a JSON file that has these keys.
-
-    Raises:
-        UserError: it cannot be read, or lacks one.
-    """
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}", hint=REMEDY) from error
-    for key in keys:
-        if not isinstance(content, dict) or content.get(key) is None:
-            raise UserError(f"{path} does not say {key}", hint=REMEDY)
-    return content
 
 
 def describe(name: str, folder: ModelFolder) -> dict[str, Any]:

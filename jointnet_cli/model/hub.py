@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import stat
+import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from jointnet_cli.errors import UserError, did_you_mean
-from jointnet_cli.files.atomic import atomic_folder
+from jointnet_cli.files.atomic import atomic_folder, make_once, remove_left
 from jointnet_cli.files.paths import cache_home, text_digest
+from jointnet_cli.files.text import open_regular
+from jointnet_cli.model.config import REMEDY, SUFFIXES, check_files
 from jointnet_cli.model.folder import (
     EMBEDDED,
-    REMEDY,
     ModelFolder,
     base_of,
     is_published,
@@ -177,6 +180,7 @@ def fetch_network(repository: str) -> Path:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if find_weights(snapshot) is None:
             fetch_weights(repository, snapshot, (), [name])
+    check_files(snapshot)
     return snapshot
 
 
@@ -198,30 +202,60 @@ def _fetch(repository: str, patterns: list[str], revision: str | None = None) ->
         raise UserError(f"{repository} is no folder and cannot be fetched from the hub", hint=mirror or hint) from error
 
 
-SUFFIXES = {".json", ".txt", ".model", ".safetensors", ".bin"}
-"""Files that models are made of; others are left in the archive."""
-
 LIMIT = 64 * 2**30
 """Bytes that an archive may unpack to: more than any model here has."""
+
+RATIO = 20
+"""Bytes that a byte of an archive may unpack to; weights hardly shrink."""
+
+SMALL = 256 * 2**20
+"""Bytes that any archive may unpack to."""
+
+MOST_FILES = 10_000
+"""Files in an archive at most."""
 
 
 def unpack(archive: Path) -> Path:
     """Return the folder in the cache that holds a zip file's model; it is unpacked once.
 
     Raises:
-        UserError: no zip file, or one with entries that lead out of its folder, links, or too much in it.
+        UserError: no zip file, or one with entries that lead out of its folder, links, or more in it than a model has or than
+            the disk has room for.
     """
     state = archive.stat()
     name = f"{archive.resolve()} {state.st_size} {state.st_mtime_ns}"
     folder = cache_home() / "archives" / f"{archive.stem}-{text_digest(name)}"
     if not folder.is_dir():
-        try:
-            with zipfile.ZipFile(archive) as content, atomic_folder(folder) as new:
-                for entry in _trusted(content, archive):
-                    _extract(content, entry, new)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-            raise UserError(f"{archive} cannot be unpacked: {error}", hint="copy or download it again") from error
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_left(folder.parent)
+        make_once(folder, lambda: _unpack(archive, folder))
     return _root(folder, archive)
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    try:
+        with open_regular(archive) as file, zipfile.ZipFile(file) as content:
+            entries = _trusted(content, archive)
+            size, free = sum(entry.file_size for entry in entries), shutil.disk_usage(folder.parent).free
+            if size > free:
+                hint = "make room, or set XDG_CACHE_HOME to a folder on another disk"
+                raise UserError(
+                    f"{archive} unpacks to {_size(size)}; {folder.parent} has {_size(free)} free", hint=hint
+                )
+            print(f"unpacking {archive} to {folder}: {_size(size)}", file=sys.stderr)
+            with atomic_folder(folder) as new:
+                for entry in entries:
+                    _extract(content, entry, new)
+    except UserError:
+        raise
+    except Exception as error:  # of a damaged archive, from any of the decompressors
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        raise UserError(f"{archive} cannot be unpacked: {error}", hint="copy or download it again") from error
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def _trusted(content: zipfile.ZipFile, archive: Path) -> list[zipfile.ZipInfo]:
@@ -239,13 +273,20 @@ def _trusted(content: zipfile.ZipFile, archive: Path) -> list[zipfile.ZipInfo]:
         if PurePosixPath(entry.filename).suffix in SUFFIXES
         and not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(entry.filename).parts)
     ]
-    if sum(entry.file_size for entry in kept) > LIMIT:
-        raise UserError(f"{archive} is refused: it unpacks to more than {LIMIT // 2**30} GiB")
+    size, packed = sum(entry.file_size for entry in kept), archive.stat().st_size
+    by_hand = "if you trust it, unpack it yourself and name the folder"
+    if len(kept) > MOST_FILES:
+        raise UserError(f"{archive} is refused: it has {len(kept)} files, more than {MOST_FILES}", hint=by_hand)
+    if size > LIMIT:
+        raise UserError(f"{archive} is refused: it unpacks to more than {LIMIT // 2**30} GiB", hint=by_hand)
+    if size > max(SMALL, RATIO * packed):
+        message = f"{archive} is refused: it has {_size(packed)} and unpacks to {_size(size)}, which weights do not"
+        raise UserError(message, hint=by_hand)
     return kept
 
 
 def _extract(content: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> None:
-    # The reader stops at the entry's stated size, which `LIMIT` was compared with.
+    # The reader stops at the entry's stated size, which the limits were compared with.
     target = folder.joinpath(*PurePosixPath(entry.filename).parts)
     target.parent.mkdir(parents=True, exist_ok=True)
     with content.open(entry) as source, target.open("wb") as sink:

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from jointnet_cli import __version__
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import atomic_folder
+from jointnet_cli.model.config import read_json
 from jointnet_cli.model.folder import (
     EXCHANGE,
     JOINTNET,
     ModelFolder,
     branch_folder,
-    read_json,
     write_json,
     write_record,
 )
@@ -57,13 +57,15 @@ def read_branches(model: ModelFolder) -> tuple[dict[str, UNet2DConditionModel], 
         UserError: weights that are missing, damaged or more than tensors.
         RuntimeError: weights that do not fit the configuration.
     """
+    import torch
     from diffusers import UNet2DConditionModel
 
     unets, joint = {}, {}
     for name in model.branches:
         own, exchanged = _split(model, name)
-        unet = UNet2DConditionModel.from_config(_base_config(_config(model, name)))
-        unet.load_state_dict(own)
+        with torch.device("meta"):  # no memory for what the configuration states and the file lacks
+            unet = UNet2DConditionModel.from_config(_base_config(_config(model, name)))
+        unet.load_state_dict({key: value.float() for key, value in own.items()}, assign=True)
         unets[name] = unet
         joint.update(exchanged)
     return unets, joint

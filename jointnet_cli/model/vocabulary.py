@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jointnet_cli.files.atomic import write_text
+from jointnet_cli.files.text import decode_text, read_bytes
 
 FILE = "words.txt"
 """Beside the tokenizer's files, one word or mark a line; a model without it knows all words."""
@@ -40,7 +41,7 @@ class Vocabulary:
     def read(cls, folder: Path) -> Vocabulary | None:
         """Return the list in a tokenizer's folder, if there is one."""
         path = folder / FILE
-        return cls(frozenset(path.read_text(encoding="utf-8").split())) if path.is_file() else None
+        return cls(frozenset(decode_text(read_bytes(path)).split())) if path.is_file() else None
 
     def write(self, folder: Path) -> None:
         """Write the list into a tokenizer's folder."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import pickle
 import struct
@@ -12,9 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.text import from_json, open_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+MOST_HEADER = 100_000_000
+"""Bytes of a safetensors file's header at most, as in safetensors itself."""
 
 
 def weights_hash(*folders: str | Path) -> str:
@@ -24,7 +28,7 @@ def weights_hash(*folders: str | Path) -> str:
         files = [path for suffix in ("safetensors", "bin") for path in Path(folder).rglob(f"*.{suffix}")]
         for path in sorted(files):
             digest.update(path.relative_to(folder).as_posix().encode())
-            with path.open("rb") as stream:
+            with open_regular(path) as stream:
                 while block := stream.read(1 << 20):
                     digest.update(block)
     return digest.hexdigest()[:12]
@@ -90,9 +94,9 @@ def count_parameters(path: Path) -> int:
     """Return numbers in a file of weights; of a safetensors file only the header is read."""
     if path.suffix != ".safetensors":
         return sum(tensor.numel() for tensor in _unpickle(path, "meta").values())
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
+        header = from_json(stream.read(min(length, MOST_HEADER)))
     return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from shutil import which
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.folder import ModelFolder, read_json
+from jointnet_cli.model.config import read_json
+from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.model.weights import count_parameters, find_weights
 from jointnet_cli.sampling.layout import Layout
 from jointnet_cli.sampling.presets import MAX_STEPS, Resolved, is_guided

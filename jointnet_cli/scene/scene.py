@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.text import decode_text
+from jointnet_cli.files.text import decode_text, read_bytes
 from jointnet_cli.projection import Projection
 from jointnet_cli.scene.edges import sharpen_edges
 
@@ -188,7 +188,7 @@ def read_known_distances(path: Path) -> NDArray[np.float64]:
         UserError: a file that cannot be read, is empty, or has another line.
     """
     try:
-        lines = decode_text(path.read_bytes()).splitlines()
+        lines = decode_text(read_bytes(path)).splitlines()
     except (OSError, UnicodeDecodeError) as fault:
         raise UserError(
             f"{path} cannot be read: {fault}", "a text file with a line x,y,distance for each point"

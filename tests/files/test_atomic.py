@@ -13,7 +13,10 @@ from helpers.scenes import mesh_of
 
 from jointnet_cli.convert.content import Content, DepthMap, TargetOptions
 from jointnet_cli.convert.write import plan_files, write_plan
-from jointnet_cli.files.atomic import atomic_file, write_text
+from jointnet_cli.data.shards.format import Sample, pack, sample_count
+from jointnet_cli.data.shards.writer import claim_shard, write_shard
+from jointnet_cli.errors import UserError
+from jointnet_cli.files.atomic import atomic_file, claim, claim_path, open_new, write_text
 from jointnet_cli.files.exr import write_channels, write_exr
 from jointnet_cli.files.images import write_deep_png, write_grey_png, write_jpeg, write_normal_png, write_png
 from jointnet_cli.projection import Projection
@@ -146,3 +149,35 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
 def test_text_is_utf8_with_unix_line_ends(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "é\n")
     assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xa9\n"
+
+
+def test_temporary_names_follow_no_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    shard = tmp_path / "00000.tar"
+    sample = Sample("000000000000", np.zeros((8, 8, 3), np.uint8), "a hut", None, None, {})
+    for name in (".00000.tar.new", ".00000.json.new", ".00000.jsonl", ".00000.parquet.new"):
+        (tmp_path / name).symlink_to(victim)
+    assert write_shard(shard, [sample]) == 1
+    assert not shard.is_symlink() and victim.read_text() == "precious"
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).symlink_to(victim)
+        with open_new(tmp_path / name) as file:
+            file.write(b"new")
+    assert (tmp_path / "b.txt").read_text() == "new" and victim.read_text() == "precious"
+    claim_path(shard).symlink_to(victim)
+    with pytest.raises(UserError, match=r"\.00000\.tar\.writing is a symbolic link"), claim(shard):
+        pass
+
+
+def test_a_link_that_appears_while_a_shard_is_claimed_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    sample = Sample("000000000000", np.zeros((8, 8, 3), np.uint8), "a hut", None, None, {})
+    with claim_shard(tmp_path / "00000.tar") as shard:
+        assert shard is not None
+        for name in (".00000.tar.new", ".00000.json.new"):
+            (tmp_path / name).symlink_to(victim)
+        assert shard.write([pack(sample)]) == 1
+        shard.commit({"count": 1})
+    assert victim.read_text() == "precious" and sample_count(tmp_path / "00000.tar") == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import stat
 import subprocess
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.atomic import claim
 from jointnet_cli.model import hub
 from jointnet_cli.model.folder import describe
 from jointnet_cli.model.hub import find_model, list_models
@@ -174,3 +177,56 @@ def test_finding_a_model_imports_nothing_heavy(tiny_folder: Folders, published: 
         cwd=Path(__file__).parents[2],
     )
     assert ran.stdout == "set()\n"
+
+
+def test_zip_bombs_are_refused(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = pack(tmp_path / "model.zip", published)
+    size = packed.stat().st_size
+    with zipfile.ZipFile(packed, "a", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("unet/a.bin", bytes(30 * size))
+        opened.writestr("inner.zip", bytes(30 * size))  # is not unpacked
+    monkeypatch.setattr(hub, "SMALL", 1000)
+    with pytest.raises(UserError, match=r"refused: it has .* and unpacks to .* MB") as fault:
+        find_model(str(packed))
+    assert fault.value.hint and "unpack it yourself" in fault.value.hint
+    monkeypatch.setattr(hub, "MOST_FILES", 3)
+    with pytest.raises(UserError, match=r"refused: it has \d+ files, more than 3"):
+        find_model(str(packed))
+    assert not hub.cache_home().joinpath("archives").exists() or not list(hub.cache_home().glob("archives/model-*"))
+
+
+def test_an_archive_must_fit_on_the_disk(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = pack(tmp_path / "full.zip", published)
+    monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: hub.shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(UserError, match=r"full\.zip unpacks to .* MB; .* has 0\.0 MB free") as fault:
+        find_model(str(packed))
+    assert fault.value.hint and "XDG_CACHE_HOME" in fault.value.hint
+    assert not list(hub.cache_home().glob("archives/full-*"))
+
+
+def test_what_killed_processes_left_of_an_archive_is_removed(
+    tiny_folder: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed, home = pack(tmp_path / "again.zip", tiny_folder("depth")), hub.cache_home() / "archives"
+    for left in (home / ".dead-0123.89abcdef", home / ".living-0123.89abcdef"):
+        (left / "unet").mkdir(parents=True)
+    with claim(home / "living-0123"):
+        find_model(str(packed))
+    assert re.fullmatch(rf"unpacking {packed} to {home}/again-\w+: \d+\.\d MB\n", capsys.readouterr().err)
+    assert not (home / ".dead-0123.89abcdef").exists() and (home / ".living-0123.89abcdef").exists()
+    assert not list(home.glob(".again*"))
+    find_model(str(packed))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_damaged_entry_is_named(published: Path, tmp_path: Path) -> None:
+    packed = pack(tmp_path / "model.zip", published)
+    data = bytearray(packed.read_bytes())
+    data[60:400] = bytes(340)
+    packed.write_bytes(data)
+    with pytest.raises(UserError, match=r"model\.zip cannot be unpacked"):
+        find_model(str(packed))
+    packed.unlink()
+    os.mkfifo(packed)
+    with pytest.raises(UserError, match="no model"):
+        find_model(str(packed))

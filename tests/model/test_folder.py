@@ -98,7 +98,8 @@ def test_a_record_of_another_kind_is_refused(copy: Path, content: str) -> None:
     [
         ({"branches": 3}, "branches must be a list, got 3"),
         ({"masked_input": "maybe"}, "masked_input must be true or false, got 'maybe'"),
-        ({"defaults": {"steps": "x"}}, "steps must be a whole number, got 'x'"),
+        ({"defaults": {"steps": "x"}}, "steps must be from 1 to 65536, got 'x'"),
+        ({"defaults": {"steps": 5.5}}, "steps must be a whole number, got 5.5"),
     ],
 )
 def test_values_of_another_type_are_refused(copy: Path, changed: dict[str, Any], message: str) -> None:

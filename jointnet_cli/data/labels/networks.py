@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import json
 import pickle
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.folder import read_json
+from jointnet_cli.files.text import from_json, open_regular
+from jointnet_cli.model.config import known_files, read_json
 from jointnet_cli.model.hub import fetch_network
 from jointnet_cli.model.weights import Kind, find_weights
 
@@ -71,7 +71,8 @@ def open_transformers(source: str, modality: str, device: torch.device) -> MapNe
     weights = find_weights(folder)
     if weights is None:
         raise UserError(f"no weights in {folder}", hint="it needs model.safetensors or pytorch_model.bin")
-    model, missing = _load(folder, config["model_type"], modality, weights.kind)
+    with known_files(folder) as known:
+        model, missing = _load(folder, known, config["model_type"], modality, weights.kind)
     model.to(device)
     mean, std, size = _preprocessing(folder, config)
 
@@ -108,19 +109,21 @@ def normal_dpt() -> Any:
     return NormalDPT
 
 
-def _load(folder: Path, model_type: str, modality: str, weights: Kind) -> tuple[nn.Module, tuple[str, ...]]:
-    """Return the model, and the names of the weights that its files lack."""
+def _load(
+    folder: Path, known: Path, model_type: str, modality: str, weights: Kind
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return the model of a folder, whose `known_files` are read, and the names of the weights that its files lack."""
     from transformers import MODEL_FOR_DEPTH_ESTIMATION_MAPPING, AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(known, local_files_only=True, trust_remote_code=False)
         if modality == "normal" and model_type != "dpt":
             raise UserError(f"{folder} is a {model_type}: for normals only DPT is known", hint="or give onnx:FILE")
         if type(config) not in MODEL_FOR_DEPTH_ESTIMATION_MAPPING:
             raise UserError(f"{folder} is a {model_type}, which predicts no depth", hint="or give onnx:FILE")
         kind = normal_dpt() if modality == "normal" else MODEL_FOR_DEPTH_ESTIMATION_MAPPING[type(config)]
         model, loading = kind.from_pretrained(
-            folder,
+            known,
             config=config,
             dtype=torch.float32,
             local_files_only=True,
@@ -218,7 +221,7 @@ def _numbers(facts: dict[str, str], name: str) -> tuple[float, ...] | None:
     if name not in facts:
         return None
     try:
-        values = json.loads(f"[{facts[name].strip().strip('[]()')}]")
+        values = from_json(f"[{facts[name].strip().strip('[]()')}]")
         numbers = tuple(float(value) for value in values)
     except (ValueError, TypeError):
         return None
@@ -229,7 +232,7 @@ def digest(paths: Iterable[Path]) -> str:
     """Return SHA-256 over files."""
     total = hashlib.sha256()
     for path in paths:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()
 

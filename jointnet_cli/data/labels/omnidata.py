@@ -15,6 +15,7 @@ from torch import Tensor
 
 from jointnet_cli.data.labels.networks import MapNetwork, digest, normal_dpt
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.text import open_regular
 
 LAYERS = 12
 
@@ -60,12 +61,10 @@ def load_omnidata(path: Path, config: Any) -> torch.nn.Module:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with open_regular(path) as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        hint = (
-            "if you trust it, keep its tensors alone: "
-            "torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'omnidata.ckpt')"
-        )
+        hint = "give a file of tensors alone, an .onnx of the network, or a folder with it in transformers' format"
         raise UserError(f"{path} is damaged or holds more than tensors", hint=hint) from error
     tensors = content.get("state_dict", content) if isinstance(content, dict) else {}
     # The published file is a training module's, of which the network is the part `model`.

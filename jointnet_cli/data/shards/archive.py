@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import json
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.text import to_json
+from jointnet_cli.files.text import from_json, open_regular, to_json
 
 _METADATA = re.compile("__[^/]*__($|/)")
 
@@ -69,7 +68,7 @@ class Entry:
         Raises:
             ValueError: it is no JSON object.
         """
-        record = json.loads(self.find("json") or b"{}")
+        record = from_json(self.find("json") or b"{}")
         if not isinstance(record, dict):
             raise ValueError("the record is no JSON object")
         return record
@@ -129,7 +128,7 @@ def open_tar(path: Path | str) -> Iterator[tarfile.TarFile]:
         DamagedShard: it is no tar file or damaged, also where that shows only later.
     """
     try:
-        with tarfile.open(path, "r:", tarinfo=StrictTarInfo) as tar:
+        with open_regular(path) as file, tarfile.open(path, "r:", file, tarinfo=StrictTarInfo) as tar:
             yield tar
     except tarfile.TarError as error:
         raise DamagedShard(f"{path} is damaged, or not a plain tar file: {error}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import shlex
 import sys
 from collections import Counter
@@ -19,7 +18,7 @@ from jointnet_cli.data.shards.archive import DamagedShard, Entry, new_entry
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.orientation import SIDEWAYS, turned, turned_vectors
 from jointnet_cli.files.paths import file_digest
-from jointnet_cli.files.text import read_text, to_json
+from jointnet_cli.files.text import from_json, load_json, read_text, to_json
 from jointnet_cli.modality import MODALITIES, RGB
 
 IMAGES = ("png", "jpg", "jpeg", "webp")
@@ -103,13 +102,13 @@ def read_record(path: Path, check: Callable[[dict[str, Any]], object], remedy: s
         OSError: it cannot be read.
     """
     try:
-        record = json.loads(path.read_bytes())
+        record = load_json(path)
         if not isinstance(record, dict):
             raise ValueError("it is not a JSON object")
         check(record)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing", hint=remedy) from error
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         cause = f"{error} is missing" if isinstance(error, KeyError) else error
         raise UserError(f"{path} is damaged: {cause}", hint=remedy) from error
     return record
@@ -251,7 +250,7 @@ def sample_caption(raw: Mapping[str, Any], record: Mapping[str, Any]) -> str:
 
 def _record(data: bytes, key: str) -> dict[str, Any]:
     try:
-        record = json.loads(data)
+        record = from_json(data)
     except ValueError as error:
         raise UserError(f"the record of sample {key} is not JSON: {error}") from error
     if not isinstance(record, dict):

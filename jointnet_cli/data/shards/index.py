@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from jointnet_cli.data.shards.remote import BLOCK, RemoteFile, file_system, is_u
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import write_text
 from jointnet_cli.files.paths import cache_home
-from jointnet_cli.files.text import to_json
+from jointnet_cli.files.text import from_json, load_json, open_regular, to_json
 from jointnet_cli.progress import Progress
 
 Raw = dict[str, Any]
@@ -156,8 +155,8 @@ class _Counts:
 
     def _load(self) -> dict[str, list[Any]]:
         try:
-            known = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            known = load_json(self._path)
+        except (OSError, ValueError):
             return {}
         return known if isinstance(known, dict) else {}
 
@@ -201,7 +200,7 @@ def _offsets(location: str, changed: int) -> tuple[list[int], Faults]:
 def _open(location: str) -> BinaryIO:
     if is_url(location):
         return io.BufferedReader(RemoteFile(location), BLOCK)
-    return Path(location).open("rb")
+    return open_regular(location)
 
 
 def _has_image(sample: Collection[str]) -> bool:
@@ -256,7 +255,7 @@ def _read_all(system: Any, paths: Sequence[str]) -> dict[str, bytes]:
 
 def _stated_count(content: bytes) -> int | None:
     try:
-        return stated_count(json.loads(content))
+        return stated_count(from_json(content))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

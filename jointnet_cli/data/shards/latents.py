@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import atomic_file
 from jointnet_cli.files.paths import cache_home, file_digest, text_digest
-from jointnet_cli.files.text import to_json
+from jointnet_cli.files.text import from_json, to_json
 from jointnet_cli.progress import Progress
 from jointnet_cli.tensors import flip
 
@@ -198,7 +197,7 @@ def _read_cache(cached: Path, location: str) -> tuple[dict[str, Tensor], list[st
     """Return the latents and captions of a cache; nothing if it is missing, damaged, or of other content of the shard."""
     try:
         with safe_open(cached, "pt") as file:
-            facts = json.loads((file.metadata() or {})[FACTS])
+            facts = from_json((file.metadata() or {})[FACTS])
             if _is_origin(facts, location):
                 stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 if facts[CONTENT] == _digest(stored, facts[CAPTIONS]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from jointnet_cli.data.shards.index import Raw, Shard, count_samples, list_shard
 from jointnet_cli.data.worlds.world import EVALUATION_SEEDS
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import text_digest
+from jointnet_cli.files.text import from_json
 from jointnet_cli.progress import Progress
 
 EVALUATION_COMMAND = "jointnet prepare worlds --evaluation --count 512 --out shards/evaluation"
@@ -169,7 +169,7 @@ def _begins_with_training_seed(location: str) -> bool:
     """Return whether the first sample of a shard is such a world. The worlds of one shard have consecutive seeds."""
     try:
         first = next(read_samples(location), {})
-        record = json.loads(first.get("json", b"{}"))
+        record = from_json(first.get("json", b"{}"))
         return "scene" in record and int(record["seed"]) < EVALUATION_SEEDS
     except (ValueError, TypeError, KeyError):  # no record of a world
         return False

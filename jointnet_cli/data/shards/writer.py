@@ -24,7 +24,7 @@ from jointnet_cli.data.shards.format import (
     stats_path,
 )
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.atomic import claim
+from jointnet_cli.files.atomic import claim, open_new
 from jointnet_cli.files.paths import file_digest
 from jointnet_cli.files.text import to_json
 
@@ -92,7 +92,7 @@ class ShardWriter:
     def write(self, entries: Iterable[Entry]) -> int:
         """Write the new tar beside the old one and return its number of samples."""
         count = 0
-        with tarfile.open(_pending(self.path), "w") as tar:
+        with open_new(_pending(self.path)) as file, tarfile.open(fileobj=file, mode="w") as tar:
             for entry in entries:
                 write_entry(tar, entry)
                 count += 1
@@ -104,7 +104,8 @@ class ShardWriter:
             if (new := _pending(path)).exists():
                 stats = {**stats, key: file_digest(new)}
         written = _pending(self.path.with_suffix(".json"))
-        written.write_text(to_json(stats, indent=1), encoding="utf-8")
+        with open_new(written) as file:
+            file.write(to_json(stats, indent=1).encode())
         written.replace(_pending(stats_path(self.path)))
         _roll_forward(self.path)
 

@@ -21,6 +21,7 @@ from jointnet_cli.data.shards.archive import DamagedShard, Entry, new_entry
 from jointnet_cli.data.shards.format import repair_hint
 from jointnet_cli.data.shards.writer import ShardWriter, claim_shard, records_path
 from jointnet_cli.data.sql import literal, plan_cursor, readable
+from jointnet_cli.files.atomic import open_new
 from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:
@@ -179,9 +180,10 @@ class DownloadedShard:
         types = ", ".join(f"{name}: '{kind}'" for name, kind in RESULTS.items())
         start = self._plan.positions(self._number, self._limit).start
         results = self._shard.results
-        with results.open("w", encoding="utf-8") as file:
+        with open_new(results) as file:
             for key in sorted(self._records):
-                file.write(to_json(self._records[key]) + "\n")
+                file.write((to_json(self._records[key]) + "\n").encode())
+        open_new(self._shard.records).close()
         left_out = ", ".join(map(literal, ["number", *sorted(HIDDEN)]))
         planned = self._plan.select(self._number, self._limit)
         plan_cursor().execute(

@@ -5,7 +5,6 @@ It is trained on images of training worlds. Its accuracy on held-out worlds is s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -22,7 +21,7 @@ from jointnet_cli.data.shards.shard_set import EVALUATION_COMMAND, ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.judge.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN, Labels, label
 from jointnet_cli.files.atomic import follow_umask
-from jointnet_cli.files.text import to_json
+from jointnet_cli.files.text import load_json, to_json
 from jointnet_cli.progress import Progress
 
 SIZE = 64
@@ -149,7 +148,7 @@ class Judge:
             )
         net = JudgeNet()
         net.load_state_dict(load_file(weights))
-        return cls(net.eval(), json.loads((folder / "attributes.json").read_text()))
+        return cls(net.eval(), load_json(folder / "attributes.json"))
 
 
 def shrink(images: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from jointnet_cli.evaluation.metrics.features import judge_key
 from jointnet_cli.evaluation.metrics.metric import PerCase, Predictions
 from jointnet_cli.evaluation.report import Cell, Column
 from jointnet_cli.evaluation.runner import Record, Runner
+from jointnet_cli.model.config import known_files
 from jointnet_cli.model.hub import fetch_network, is_hub_id
 
 
@@ -48,9 +49,12 @@ class Clip:
             raise UserError(f"no CLIP model in {source}: no such folder", hint=hint)
         try:
             folder = source if Path(source).is_dir() else fetch_network(source)
-            self._model = CLIPModel.from_pretrained(folder).eval().requires_grad_(False).to(device)
-            self._words = AutoTokenizer.from_pretrained(folder)
-            self._resize = CLIPImageProcessor.from_pretrained(folder)
+            with known_files(Path(folder), CLIPModel) as known:
+                self._model = (
+                    CLIPModel.from_pretrained(known, weights_only=True).eval().requires_grad_(False).to(device)
+                )
+                self._words = AutoTokenizer.from_pretrained(known)
+                self._resize = CLIPImageProcessor.from_pretrained(known)
         except UserError as fault:
             raise UserError(str(fault), hint=hint) from fault
         except (OSError, ValueError, RuntimeError, KeyError) as error:

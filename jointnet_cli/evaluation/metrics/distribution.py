@@ -150,6 +150,6 @@ class Distribution:
         records = runner.run(key, predictions.records, see, f"{predictions.name}, {space.name}")
         if not records:
             return np.empty((0, 1), np.float32), None
-        rows = np.stack([np.load(runner.path(key, number, ".npy")) for number in records])
+        rows = np.stack([np.load(runner.path(key, number, ".npy"), allow_pickle=False) for number in records])
         width = next(iter(records.values()))["features"]
         return rows[:, :width], rows[:, width:] if space.score else None

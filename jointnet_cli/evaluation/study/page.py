@@ -6,7 +6,6 @@ The page names images by digests only. The key, a file of its own, states the me
 from __future__ import annotations
 
 import io
-import json
 import random
 from base64 import b64encode
 from collections import Counter, defaultdict
@@ -26,7 +25,7 @@ from jointnet_cli.files.images import read_image
 from jointnet_cli.files.maps import read_map, relative_disparity
 from jointnet_cli.files.metadata import read_record
 from jointnet_cli.files.paths import IMAGE_SUFFIXES, file_digest, text_digest
-from jointnet_cli.files.text import read_text, to_json
+from jointnet_cli.files.text import load_json, read_bytes, read_text, to_json
 from jointnet_cli.progress import Progress
 
 PAGE, KEY = "compare.html", "compare.key.json"
@@ -310,14 +309,14 @@ def _sample(folder: Path, name: str, image: Path, maps: Mapping[str, Path]) -> S
     caption = folder / f"{name}.txt"
     prompt = record.get("prompt")
     if prompt is None:
-        prompt = read_text(caption.read_bytes(), str(caption)) if caption.is_file() else ""
+        prompt = read_text(read_bytes(caption), str(caption)) if caption.is_file() else ""
     seed = record.get("seed")
     return StudySample(name, image, dict(maps), " ".join(str(prompt).split()), seed if isinstance(seed, int) else 0)
 
 
 def _sidecar(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = load_json(path)
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

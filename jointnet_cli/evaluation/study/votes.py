@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from jointnet_cli.errors import UserError, validation_error
 from jointnet_cli.evaluation.report import Cell, Column, Estimate, Table
 from jointnet_cli.evaluation.study.page import FORMAT
+from jointnet_cli.files.text import load_json
 
 Ties = Literal["half", "drop"]
 
@@ -198,7 +198,7 @@ Kind = TypeVar("Kind", BallotFile, Key)
 
 def _read(path: Path, kind: type[Kind], hint: str) -> Kind:
     try:
-        found = kind.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        found = kind.model_validate(load_json(path))
     except FileNotFoundError:
         raise UserError(f"no file {path}", hint) from None
     except (OSError, ValueError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -18,7 +17,7 @@ from jointnet_cli.data.shards.order import order
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import follow_umask
-from jointnet_cli.files.text import to_json
+from jointnet_cli.files.text import load_json, to_json
 from jointnet_cli.model.checkpoint import load_network
 from jointnet_cli.model.folder import RGB, pixels_per_latent
 from jointnet_cli.tensors import flip
@@ -55,7 +54,7 @@ def open_distance(settings: Vae) -> nn.Module | None:
 def read_facts(folder: Path) -> dict[str, Any]:
     """Return how a VAE was trained, as its export wrote it; empty for a VAE from elsewhere."""
     path = folder / FACTS
-    facts: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    facts: dict[str, Any] = load_json(path) if path.is_file() else {}
     return facts
 
 
