@@ -12,6 +12,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -80,7 +81,7 @@ MOST_TABLE = 2**30
 """Bytes of a list of prompts or captions that the command line names."""
 
 
-def open_regular(path: Path | str) -> BinaryIO:
+def open_regular(path: Path | str) -> BufferedReader:
     """Open a regular file, or a link to one, for reading bytes.
 
     Raises:
@@ -192,7 +193,7 @@ class _EscapedStream:
 def escaped_streams() -> Iterator[None]:
     """Escape everything that is printed on stdout and stderr: names and texts from outside may control a terminal."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _EscapedStream(sys.stdout), _EscapedStream(sys.stderr)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = _EscapedStream(sys.stdout), _EscapedStream(sys.stderr)
     try:
         yield
     finally:
