@@ -79,24 +79,27 @@ def are_distinct(request: Request, rows: int, template: str | None = None) -> bo
     return begin is not None and (begin[1] == "index" or rows == 1)
 
 
-def keep_apart(requests: Sequence[Request], names: Sequence[str], owned: Callable[[str, Request], bool]) -> list[str]:
+def keep_apart(
+    requests: Sequence[Request], names: Sequence[str], owned: Callable[[str, Request], bool | None]
+) -> list[str]:
     """Return names of which no two are equal, also where upper and lower case are the same.
 
-    Of several requests with one name, the one that owns the files of that name keeps it, else the first; the others get a
-    digest of what they are made from, so that a further request does not rename them.
+    Of several requests with one name, the one that owns the files of that name keeps it, else the first that may have it;
+    the others get a digest of what they are made from, so that a further request does not rename them.
 
     Args:
         requests: what is asked for.
         names: their names.
-        owned: whether files of a name are those of a request.
+        owned: whether files of a name are those of a request; `False` if it may not have the name.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     for number, name in enumerate(names):
         groups[name.casefold()].append(number)
     result = list(names)
     taken = set(groups)
-    for numbers in (group for group in groups.values() if len(group) > 1):
-        keeper = next((number for number in numbers if owned(names[number], requests[number])), numbers[0])
+    for numbers in groups.values():
+        states = {number: owned(names[number], requests[number]) for number in numbers}
+        keeper = next((number for state in (True, None) for number in numbers if states[number] is state), None)
         for number in (number for number in numbers if number != keeper):
             request = requests[number]
             made_from = [str(request.sources.get("image", "")), request.prompt, str(request.seed)]

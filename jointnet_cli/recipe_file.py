@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from jointnet_cli.errors import UserError, did_you_mean, validation_error
+from jointnet_cli.errors import UserError, closest, did_you_mean, validation_error
 from jointnet_cli.files.text import decode_text, read_bytes, to_json
 
 UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
@@ -40,18 +40,15 @@ def find_recipe(name: str, shipped: Mapping[str, Path]) -> Path:
         return shipped[name]
     if path.is_file():
         return path
-    if path.is_dir():
-        raise UserError(
-            f"no recipe {name}: it is a folder", hint="name a TOML file, or a recipe of `jointnet recipe list`"
-        )
     key = name.removesuffix(".toml").removeprefix("recipes/")
     if key in shipped and name.startswith("recipes/") and not Path("recipes").is_dir():
         return shipped[key]
-    if (last := path.name.removesuffix(".toml")) in shipped or key in shipped:
-        shipped_name = key if key in shipped else last
-        raise UserError(f"no recipe {name}: there is no such file", hint=f"the shipped recipe is called {shipped_name}")
-    hint = did_you_mean(key, shipped) or f"shipped recipes: {', '.join(shipped)}"
-    raise UserError(f"no recipe {name}", hint=hint)
+    last = path.name.removesuffix(".toml")
+    near = next((each for each in (key, last) if each in shipped), None) or closest(key, shipped)
+    same = [each for each in shipped if each.rpartition("/")[2] == last]
+    hint = f"did you mean {near or same[0]}?" if near or same else "jointnet recipe list shows the shipped recipes"
+    reason = ": it is a folder" if path.is_dir() else ": there is no such file" if looks_like_file else ""
+    raise UserError(f"no recipe {name}{reason}", hint=hint)
 
 
 TRAINING = {"stage", "data", "train"}

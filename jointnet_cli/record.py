@@ -80,10 +80,14 @@ def read_sidecar(path: Path) -> dict[str, Any] | None:
 
 def is_record_of(content: Mapping[str, Any], task: Request) -> bool:
     """Return whether a record is of a request: the same task, prompt, seed and input image."""
-    image = task.sources.get("image")
-    same_image = recorded_image(content) == (None if image is None else image.resolve())
     made = [content.get(name) for name in ("task", "prompt", "seed")]
-    return same_image and made == [task.name, encodable(task.prompt), task.seed]
+    return is_of_image(content, task) and made == [task.name, encodable(task.prompt), task.seed]
+
+
+def is_of_image(content: Mapping[str, Any], task: Request) -> bool:
+    """Return whether a record and a request have the same input image, or none."""
+    image = task.sources.get("image")
+    return recorded_image(content) == (None if image is None else image.resolve())
 
 
 def recorded_image(content: Mapping[str, Any]) -> Path | None:

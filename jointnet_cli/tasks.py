@@ -314,7 +314,7 @@ class Panorama(Request):
     """Make a panorama together with its depth from a prompt.
 
     The image is drawn by overlapping tiles that share their noise; a full circle joins at its seam. Writes the
-    image, a 16-bit disparity PNG, an EXR, the textured mesh of the surroundings and a JSON record per result.
+    image, its depth and normals as PNG and EXR, a textured mesh, an interactive viewer and a JSON record per result.
     """
 
     name = "panorama"

@@ -19,7 +19,7 @@ from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.names import are_distinct, keep_apart, result_name
 from jointnet_cli.progress import PHASES, Timer
-from jointnet_cli.record import is_record_of, read_sidecar
+from jointnet_cli.record import is_of_image, is_record_of, read_sidecar
 from jointnet_cli.results import Result, ResultFiles
 from jointnet_cli.sampling.memory import ResourceEstimate, estimate, gigabytes, require_memory
 from jointnet_cli.sampling.presets import resolve
@@ -90,9 +90,12 @@ def plan_files(
     def own_name(item: Item) -> str:
         return result_name(item.request, item.index, output.name, model=model)
 
-    def owned(name: str, request: Request) -> bool:
+    def owned(name: str, request: Request) -> bool | None:
         made = read_sidecar(output.out / f"{name}{SIDECAR}")
-        return made is not None and is_record_of(made, request)
+        if made is None:
+            return None
+        foreign = output.skip_existing and not is_of_image(made, request)
+        return True if is_record_of(made, request) else False if foreign else None
 
     renamed: dict[int, str] = {}
     if not are_distinct(batch.first[0].request, len(batch.first), output.name):
@@ -126,11 +129,11 @@ def run_batch(batch: Batch, model: ModelOptions, output: ResultOptions, scene: S
     folder = find_model(model.model, model.base, weights=not output.dry_run)
     _check_schedulers(batch.first)
     _check_scene(batch, folder, scene)
-    files_of = plan_files(batch, folder, model.model, output, scene)
+    files_of, total = plan_files(batch, folder, model.model, output, scene), len(batch)
     replaces = output.overwrite or output.skip_existing
     if output.skip_existing:
         missing = Batch([item for item in batch if not files_of(item).complete(item.request)])
-        note(f"{len(batch) - len(missing)} of {len(batch)} exist already", output.quiet)
+        note(f"{total - len(missing)} of {total} exist already", output.quiet)
         batch = missing
     if not batch:
         return
@@ -158,7 +161,7 @@ def run_batch(batch: Batch, model: ModelOptions, output: ResultOptions, scene: S
     said: set[str] = set()
     faults = _run_each(
         batch,
-        lambda item: _make(engine, item, files_of(item), len(batch), model, output, scene, said, loading.seconds),
+        lambda item: _make(engine, item, files_of(item), total, model, output, scene, said, loading.seconds),
     )
     note(f"{len(batch) - len(faults)} of {len(batch)} done in {time.monotonic() - started:.1f} s", output.quiet)
     exit_with(faults, len(batch))

@@ -50,17 +50,19 @@ def estimate_lines(job: PrepareJob) -> list[str]:
 
     rows = job.plan.count(job.limit)
     expected = estimate(rows, job.settings)
-    size = decimal(expected.bytes)
+    size, minutes = decimal(expected.bytes), 60 * expected.hours
+    duration = f"{expected.hours:.1f} hours" if minutes >= 60 else f"{minutes:.0f} minutes"
+    duration = duration if minutes >= 1 else "less than a minute"
     return [
         f"{rows:,} images in {expected.shards:,} shards of {job.plan.shard_size:,}",
-        f"about {expected.images:,} images, {size}, {expected.hours:.1f} hours, if {expected.assuming}",
+        f"about {expected.images:,} images, {size}, {duration}, if {expected.assuming}",
     ]
 
 
 def note_left(tally: Tally, quiet: bool) -> None:
     """Say on stderr which shards were left as they were: those of other processes, and damaged ones."""
     if tally.busy:
-        note(f"{len(tally.busy)} shards are being written by another process", quiet)
+        note(f"shards left to other processes, which write them: {len(tally.busy)}", quiet)
     for fault in tally.damaged:
         report_error(fault)
 

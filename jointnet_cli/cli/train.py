@@ -105,6 +105,8 @@ def train(recipe: Recipe, *, overrides: Overrides = None, run: RunOptions) -> No
         from jointnet_cli.processes import leave
 
         leave()
+        if not shown.last:
+            note(f"{out} is trained already; a larger train.max_steps or --max-minutes continues it", run.quiet)
     if not _speaks():
         return
     plan = to_toml_record(settings) if run.dry_run else {}
@@ -144,4 +146,4 @@ def _lines(settings: dict[str, Any], table: str = "") -> Iterator[str]:
         if isinstance(value, dict):
             yield from _lines(value, f"{table}{key}.")
         else:
-            yield f"{table}{key}={toml_value(value)}"
+            yield f"# {table}{key} is not set" if value is None else f"{table}{key}={toml_value(value)}"

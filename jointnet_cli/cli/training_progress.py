@@ -38,7 +38,7 @@ class TrainingProgress:
     def __init__(self, stage: str, batch: int, *, as_json: bool, quiet: bool, bar: Progress | None) -> None:
         self._stage, self._batch, self._json, self._quiet, self._bar = stage, batch, as_json, quiet, bar
         self._task = bar.add_task(stage, total=1.0, detail="") if bar else None
-        self._last: dict[str, Any] = {}
+        self.last: dict[str, Any] = {}
         self._begun: tuple[float, int, float] | None = None
         self._updated = 0.0
         self._detail = ""
@@ -51,7 +51,9 @@ class TrainingProgress:
         if phase:
             self._show_phase(PHASES[phase], record[phase], record["shards"])
         elif "step" in record:
-            self._last = record
+            self.last = record
+        elif "resumed" in record and not self._json:
+            self._note(f"{self._stage}: resumed at step {record['resumed']:,}, {record['minutes']:.3g} min")
         elif not self._json:
             self._note("  ".join(f"{key} {_short(value)}" for key, value in record.items()))
 
@@ -74,10 +76,10 @@ class TrainingProgress:
 
     def finish(self) -> None:
         """Print the last step that was logged."""
-        if self._last and not self._json:
-            losses = [f"{name} {value:.4g}" for name, value in _losses(self._last)]
-            speed, minutes = self._last["samples_per_second"], self._last["minutes"]
-            parts = [f"step {self._last['step']:,}", *losses, f"{speed:.3g} samples/s", f"{minutes:.3g} min"]
+        if self.last and not self._json:
+            losses = [f"{name} {value:.4g}" for name, value in _losses(self.last)]
+            speed, minutes = self.last["samples_per_second"], self.last["minutes"]
+            parts = [f"step {self.last['step']:,}", *losses, f"{speed:.3g} samples/s", f"{minutes:.3g} min"]
             note(f"{self._stage}: {', '.join(parts)}", self._quiet)
 
     def _show_phase(self, phase: str, done: int, total: int) -> None:

@@ -23,6 +23,7 @@ from jointnet_cli.data.worlds.world import EVALUATION_SEEDS
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import make_once, write_text
 from jointnet_cli.files.text import to_json
+from jointnet_cli.params import params
 
 FOLDER = ".plan"
 
@@ -179,12 +180,16 @@ def require_equal(out: Path, made: Mapping[str, Any], asked: Mapping[str, Any], 
         UserError: they differ; `record` is the file that states the former.
     """
     for name, before, now in _changes(made, asked):
-        flag = _FLAGS.get(name.removeprefix("image."))
-        hint = f"choose another --out, or {f'{flag} {before}' if flag else f'ask for what {record} says'}"
-        raise UserError(f"{out} was made with {name} = {before}, now {now}", hint)
+        remedy = f"ask for what {record} says"
+        if flag := _flag(name):
+            remedy = f"leave {flag} out" if before is None else f"{flag} {before}"
+        raise UserError(f"{out} was made with {name} = {before}, now {now}", f"choose another --out, or {remedy}")
 
 
-_FLAGS = {"seed": "--seed", "size": "--size", "shard_size": "--shard-size", "tilted": "--tilted"}
+def _flag(fact: str) -> str | None:
+    """Return the flag that decides a fact: `size`, `shard_size`, `filter.side_above`."""
+    paths = {(*table, *fact.replace("shard_size", "shards.size").split(".")) for table in ((), ("image",), ("worlds",))}
+    return next((parameter.flags[0] for parameter in params(PrepareSettings) if parameter.path in paths), None)
 
 
 def _changes(made: Mapping[str, Any], asked: Mapping[str, Any], table: str = "") -> Iterator[tuple[str, Any, Any]]:

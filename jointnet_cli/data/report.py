@@ -114,5 +114,5 @@ def estimate(rows: int, settings: PrepareSettings) -> DownloadEstimate:
         images=images,
         bytes=round(images * pixels * BYTES_PER_PIXEL),
         hours=rows / rate / 3600,
-        assuming=f"{SUCCESS_RATE:.0%} of the images succeeded, {BYTES_PER_PIXEL} bytes a pixel, {rate:.0f} images/s",
+        assuming=f"{SUCCESS_RATE:.0%} of the images succeed, {BYTES_PER_PIXEL} bytes a pixel, {rate:.0f} images/s",
     )

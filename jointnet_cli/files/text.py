@@ -210,6 +210,6 @@ def unescaped(stream: Any) -> Any:
 def print_paths(*paths: Path | str) -> None:
     """Print paths on stdout, one a line: for a terminal escaped, else the bytes that the file system has, for a pipe."""
     if sys.stdout.isatty():
-        print(*(escaped_line(str(path)) for path in paths), sep="\n", flush=True)
+        print("".join(f"{escaped_line(str(path))}\n" for path in paths), end="", flush=True)
     else:
-        print(*paths, sep="\n", file=unescaped(sys.stdout), flush=True)
+        print("".join(f"{path}\n" for path in paths), end="", file=unescaped(sys.stdout), flush=True)

@@ -39,7 +39,8 @@ class Sampling:
     """A name of `PRESETS`, whose values hold where nothing else is asked for."""
     steps: Annotated[int | None, _Setting("Denoising steps.", "N", ge=1, le=MAX_STEPS)] = None
     guidance: Annotated[
-        float | None, _Setting("Classifier-free guidance scale; 1 is off.", "SCALE", ge=0, shown="model's")
+        float | None,
+        _Setting("Classifier-free guidance scale; 1 is off.", "SCALE", ge=0, shown="model's; depth: 1"),
     ] = None
     guidance_interval: Annotated[
         tuple[int, int] | None,

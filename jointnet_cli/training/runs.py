@@ -163,7 +163,7 @@ def check_run_folder(out: Path, record: dict[str, Any], resume: bool) -> None:
 
 def _fixed(record: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that must not change between the pieces of a run, by their keys such as `train.seed`."""
-    free = {f"{table}.{key}" for table, keys in FREE.items() for key in keys}
+    free = {"description", *(f"{table}.{key}" for table, keys in FREE.items() for key in keys)}
     return {key: value for key, value in _leaves(record) if key not in free}
 
 

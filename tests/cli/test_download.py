@@ -324,7 +324,7 @@ def test_a_recipe_states_its_source_and_asks_how_many(invoke, web):
     lines = ran.stderr.splitlines()
     assert lines[1].split()[:3] == ["watermark_below", "0.5", "6"]
     assert lines[-4] == "6 images in 2 shards of 4"
-    assert lines[-3].startswith("about 4 images, 307 bytes, 0.0 hours, if 70% of the images succeeded")
+    assert lines[-3].startswith("about 4 images, 307 bytes, less than a minute, if 70% of the images succeed")
     assert lines[-2:] == [
         "error: coyo.parquet: 6 images would be downloaded",
         "hint: say how many: --count N, or --all",

@@ -93,6 +93,7 @@ def test_a_training_plan_shows_every_setting_and_where_the_model_will_lie(invoke
         "train", "mine.toml", "--max-minutes", "3", "--set", "train.ema=0.5", "--dry-run"
     ).stdout.splitlines()
     assert {"train.max_minutes=3.0", "train.ema=0.5", "train.batch_size=1", 'data.shards="here"'} <= set(shown)
+    assert "# data.limit is not set" in shown  # which `--set` has no value for
     assert shown[-1] == "runs/mine/model"
     *checks, plan = map(
         json.loads, invoke("train", "mine.toml", "--dry-run", "--json", "--out", "there").stdout.splitlines()

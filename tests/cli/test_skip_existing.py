@@ -59,6 +59,24 @@ def test_a_photo_that_is_added_changes_nothing_else(invoke):
     assert ran.exit_code == 2 and "a.depth.png was made by an earlier run" in ran.stderr
 
 
+def test_a_photo_of_the_same_name_from_another_folder_is_made_beside_it(invoke):
+    photo("b/sea.png", 20)
+    photo("a/sea.png", 10)
+    command = ["depth", "--skip-existing", "--json"]
+    (first,) = lines(invoke(*command, "b/sea.png"))
+    assert Path(first["files"]["depth"]).name == "sea.depth.png"
+    ran = invoke(*command, "a/sea.png")
+    (second,) = lines(ran)
+    assert Path(second["files"]["depth"]).name.startswith("sea-")
+    ran = invoke(*command, "a", "b")
+    assert lines(ran) == [] and "2 of 2 exist already" in ran.stderr
+    Path(second["files"]["depth"]).unlink()
+    ran = invoke(*command, "b", "a")
+    assert lines(ran)[0]["files"] == second["files"]
+    assert "2/2 sea: " in ran.stderr
+    assert "sea.depth.png exists already" in invoke("depth", "a/sea.png").stderr
+
+
 def test_only_missing_and_incomplete_results_are_made(invoke):
     command = ["generate", "--prompts", "-", "--skip-existing", "--json"]
     prompts = "reef\nlake\nhut\nsea\n"

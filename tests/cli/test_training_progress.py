@@ -26,6 +26,7 @@ def run(as_json: bool = False, quiet: bool = False) -> None:
     with training_progress("joint", 8, as_json=as_json, quiet=quiet) as shown:
         shown.log({"encoded": 1, "shards": 2})
         shown.log({"encoded": 2, "shards": 2})
+        shown.log({"resumed": 1200, "minutes": 0.251})
         shown.log({"warning": "some captions are cut"})
         for step in range(1, 5):
             shown.step(step, step / 4, LOSSES)
@@ -39,6 +40,7 @@ def test_off_a_terminal_every_stage_is_a_line(capsys: pytest.CaptureFixture[str]
     assert said.out == ""
     assert said.err.splitlines() == [
         "joint: encode shards, 2 of 2",
+        "joint: resumed at step 1,200, 0.251 min",
         "warning some captions are cut",
         "joint: step 4, loss 0.75, rgb 0.25, depth 0.5, 12.3 samples/s, 0.5 min",
     ]
@@ -47,7 +49,7 @@ def test_off_a_terminal_every_stage_is_a_line(capsys: pytest.CaptureFixture[str]
 def test_json_prints_every_record_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     run(as_json=True)
     said = capsys.readouterr()
-    assert [json.loads(line).get("step") for line in said.out.splitlines()] == [None, None, None, 2, 4]
+    assert [json.loads(line).get("step") for line in said.out.splitlines()] == [None, None, None, None, 2, 4]
     assert said.err == ""
 
 
@@ -59,7 +61,7 @@ def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str], terminal: None)
 def test_a_terminal_has_a_bar(capsys: pytest.CaptureFixture[str], terminal: None) -> None:
     run(as_json=True)
     said = capsys.readouterr()
-    assert len(said.out.splitlines()) == 5, "the bar does not swallow stdout"
+    assert len(said.out.splitlines()) == 6, "the bar does not swallow stdout"
     for words in ("joint  step 4", "100%", "loss 0.75", "rgb 0.25", "depth 0.5", "samples/s", "0:00 left"):
         assert words in said.err
     assert "gradient_norm" not in said.err

@@ -385,7 +385,12 @@ def test_a_folder_keeps_to_one_set(tmp_path: Path) -> None:
     for words, change in changes.items():
         with pytest.raises(UserError, match=f"^{out} was made with {words}$") as caught:
             open_plan(out, source, replace(settings, **change))
-        asked_for = {"shard_size": "--shard-size 50", "image.size": "--size 16"}.get(words.partition(" ")[0])
+        hints = {
+            "shard_size": "--shard-size 50",
+            "image.size": "--size 16",
+            "filter.aesthetic_above": "leave --aesthetic-above out",
+        }
+        asked_for = hints.get(words.partition(" ")[0])
         assert (
             caught.value.hint == f"choose another --out, or {asked_for or f'ask for what {out}/.plan/plan.json says'}"
         )

@@ -71,19 +71,19 @@ def photos(*paths: str) -> list[Depth]:
 
 def test_equal_names_are_kept_apart_also_without_regard_to_case() -> None:
     requests = photos("a/Sea.png", "b/sea.png", "c/SEA.jpg", "d/lake.png")
-    names = keep_apart(requests, ["Sea", "sea", "SEA", "lake"], lambda name, request: False)
+    names = keep_apart(requests, ["Sea", "sea", "SEA", "lake"], lambda name, request: None)
     assert names[0] == "Sea" and names[3] == "lake"
     assert len({name.casefold() for name in names}) == 4
     assert names[1].startswith("sea-") and names[2].startswith("SEA-")
     # A further photo, in whatever place, leaves the names of the others alone.
     more = keep_apart(
-        photos("0/sea.png", "a/Sea.png", "b/sea.png"), ["sea", "Sea", "sea"], lambda name, _: name == "Sea"
+        photos("0/sea.png", "a/Sea.png", "b/sea.png"), ["sea", "Sea", "sea"], lambda name, _: name == "Sea" or None
     )
     assert more[1:] == names[:2] and more[0].startswith("sea-")
 
 
 def test_repeats_of_one_request_are_counted() -> None:
-    names = keep_apart([REEF, REEF, REEF], ["x", "x", "x"], lambda name, request: False)
+    names = keep_apart([REEF, REEF, REEF], ["x", "x", "x"], lambda name, request: None)
     assert names[0] == "x" and names[2] == f"{names[1]}-2"
 
 

@@ -74,9 +74,11 @@ def test_two_processes(whole: Path, tmp_path: Path) -> None:
 def test_a_process_leaves_the_others_when_the_model_is_there(tmp_path: Path) -> None:
     settings = [*TRAIN, *TINY["vae"], "train.max_steps=1"]
     words = [word for setting in settings for word in ("--set", setting)]
-    ran = CliRunner().invoke(app, ["train", "diorama/vae", *words, "--out", str(tmp_path)])
-    assert ran.exit_code == 0 and ran.stdout.splitlines() == [str(tmp_path / "model")], ran.stderr
-    assert not distributed.is_initialized()
+    for done in (False, True):
+        ran = CliRunner().invoke(app, ["train", "diorama/vae", *words, "--out", str(tmp_path)])
+        assert ran.exit_code == 0 and ran.stdout.splitlines() == [str(tmp_path / "model")], ran.stderr
+        assert (f"{tmp_path} is trained already; a larger train.max_steps" in ran.stderr) == done
+        assert not distributed.is_initialized()
 
 
 def test_a_run_goes_on_in_another_division(tiny: Tiny, whole: Path, tmp_path: Path) -> None:

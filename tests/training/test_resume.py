@@ -20,8 +20,9 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.training.checkpoints import Checkpoints
 from jointnet_cli.training.interruptions import RunFailed
 from jointnet_cli.training.optimizers import MuonWithAdamW
+from jointnet_cli.training.recipe import to_toml_record
 from jointnet_cli.training.run import train
-from jointnet_cli.training.runs import run_folder
+from jointnet_cli.training.runs import check_run_folder, run_folder
 from jointnet_cli.training.stages.base import BaseStage
 from jointnet_cli.training.trainer import Trainer
 
@@ -252,6 +253,10 @@ def test_a_changed_setting_names_its_key_and_both_values(tiny: Tiny, vae_run: Pa
     assert str(caught.value) == f"{vae_run} holds a run with other settings: {words}"
     assert caught.value.hint is not None and "--out" in caught.value.hint
     assert {path: path.stat().st_mtime_ns for path in vae_run.rglob("*")} == before
+
+
+def test_another_description_is_no_other_setting(tiny: Tiny, vae_run: Path) -> None:
+    check_run_folder(vae_run, to_toml_record(tiny("vae", "description=in other words")), resume=True)
 
 
 def test_many_changed_settings_are_counted(tiny: Tiny, vae_run: Path) -> None:
