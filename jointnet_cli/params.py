@@ -138,16 +138,18 @@ class Parameter:
         return [word for item in values for word in (on, text_of(item))]
 
     def fault(self, value: Any) -> str | None:
-        """Return what a value must be, where its type and its bounds do not tell that it is wrong.
+        """Return what a value must be and which it is, where its type and its bounds do not tell that it is wrong.
 
-        Every number must be finite. A text matches its pattern; one that can be `None`, or is one of several, is not empty.
-        A path is not empty and has parts that file systems can hold; a place to write to is not `-`, which elsewhere is a
+        Every number must be finite. A text matches its pattern; it is not empty, unless its default is or its pattern says
+        that it may be. A path has parts that file systems can hold; a place to write to is not `-`, which elsewhere is a
         standard stream.
         """
-        if value is None:
-            return None
         if isinstance(value, list | tuple):
-            return "must not be empty" if "" in value else next(filter(None, map(self.fault, value)), None)
+            return next(filter(None, map(self.fault, value)), None)
+        text, needed = str(value), None if value is None else self._needed(value)
+        return needed and f"{needed}, got {f'{text[:40]}…' if len(text) > 60 else text!r}"
+
+    def _needed(self, value: Any) -> str | None:
         if isinstance(value, float) and not math.isfinite(value):
             return "must be a finite number"
         if self.is_path:
@@ -161,9 +163,10 @@ class Parameter:
                 return f"must have names of at most {NAME_BYTES} bytes"
             return "must have no NUL character" if "\0" in str(value) else None
         if isinstance(value, str) and not isinstance(value, Enum):
-            if value == "" and type(None) in get_args(self.kind):
+            pattern = self.param.pattern
+            if value == "" and self.default != "" and not (pattern and re.fullmatch(pattern, "")):
                 return "must not be empty"
-            if self.param.pattern and not re.fullmatch(self.param.pattern, value):
+            if pattern and not re.fullmatch(pattern, value):
                 return f"must be {self.param.expected}"
         return None
 
@@ -182,7 +185,7 @@ class Parameter:
         except ValidationError as error:
             raise validation_error(self.name, error.errors()[0]) from None
         if fault := self.fault(value) or self.fault(checked):
-            raise UserError(f"{self.name} {fault}, got {shortened(value)!r}")
+            raise UserError(f"{self.name} {fault}")
         return checked
 
 
@@ -280,11 +283,6 @@ def command_line(command: str, arguments: Sequence[str], *groups: Any) -> str:
     dashed = any(argument.startswith("-") for argument in arguments)
     line = [*words, "--", *arguments] if dashed else [*arguments, *words]
     return shlex.join(["jointnet", *command.split(), *line])
-
-
-def shortened(value: Any) -> Any:
-    """Return a value for a message: a long text is cut."""
-    return f"{value[:40]}…" if isinstance(value, str) and len(value) > 60 else value
 
 
 def text_of(value: Any) -> str:

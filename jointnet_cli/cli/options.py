@@ -30,7 +30,6 @@ from jointnet_cli.params import (
     Parameter,
     make,
     params,
-    shortened,
 )
 
 _Model = partial(Param, panel=MODEL_PANEL, env=True)
@@ -137,7 +136,7 @@ def expand_flags(command: Callable[..., None]) -> Callable[..., None]:
             flags |= {flag.name: flag for flag in described.values() if flag.name not in flags}
         else:
             own.append(name)
-            flags[name] = _keyword(name, _annotated(name, hints[name]), parameter.default)
+            flags[name] = _keyword(name, _annotated(parameter, hints[name]), parameter.default)
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
@@ -190,10 +189,10 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _annotated(name: str, hint: Any) -> Any:
+def _annotated(own: inspect.Parameter, hint: Any) -> Any:
     """Return the annotation of a command's own parameter as Typer describes it; that of a context stays."""
     param = next((mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Param)), None)
-    return hint if param is None else _annotation(Parameter((name,), hint.__origin__, MISSING, param))
+    return hint if param is None else _annotation(Parameter((own.name,), hint.__origin__, own.default, param))
 
 
 def _annotation(parameter: Parameter) -> Any:
@@ -202,7 +201,7 @@ def _annotation(parameter: Parameter) -> Any:
 
     def check(value: Any) -> Any:
         if fault := parameter.fault(value):
-            raise typer.BadParameter(f"{fault}, got {shortened(str(value))!r}")
+            raise typer.BadParameter(fault)
         return value
 
     def to_path(text: str) -> Path:

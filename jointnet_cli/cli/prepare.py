@@ -24,6 +24,7 @@ from jointnet_cli.cli.prepare_output import (
 from jointnet_cli.data.settings import COYO, Source, prepare_settings
 from jointnet_cli.devices import require_device
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.paths import check_folder
 from jointnet_cli.files.text import print_paths, to_json
 from jointnet_cli.params import params
 
@@ -46,6 +47,7 @@ def prepare(
     Shards are webdataset tar files; their paths are printed. Run the same command again to continue an interrupted run.
     Without a SOURCE it reads COYO-700M from the hub, filtered as in the paper.
     """
+    check_folder(run.out)
     if labels.specs():
         require_device(labels.device)
     else:

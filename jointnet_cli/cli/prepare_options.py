@@ -71,6 +71,7 @@ class ImageSourceOptions:
             "COLUMN,…",
             panel="Filter",
             shown="recipe's, else url",
+            pattern=".*",
         ),
     ] = None
 

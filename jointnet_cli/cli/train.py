@@ -14,6 +14,7 @@ import typer
 from jointnet_cli.cli.console import INTERRUPTED, RUN_FAILED, note, report_error
 from jointnet_cli.cli.options import QUIET
 from jointnet_cli.cli.training_progress import training_progress
+from jointnet_cli.files.paths import check_folder
 from jointnet_cli.files.text import print_paths, to_json
 from jointnet_cli.params import Param
 
@@ -74,13 +75,14 @@ def train(recipe: Recipe, *, overrides: Overrides = None, run: RunOptions) -> No
     """
     from jointnet_cli.training.recipe import load_recipe, to_toml_record
 
+    out = run.out or Path("runs", Path(recipe).stem)
+    check_folder(out)
     budget = {} if run.max_minutes is None else {"train": {"max_minutes": run.max_minutes}}
     settings = load_recipe(recipe, overrides or [], budget)
 
     from jointnet_cli.training.interruptions import RunFailed, Terminated
     from jointnet_cli.training.run import train as run_recipe
 
-    out = run.out or Path("runs", Path(recipe).stem)
     batch = settings.train.batch_size * settings.train.accumulation * int(os.environ.get("WORLD_SIZE", "1"))
     try:
         with training_progress(settings.stage, batch, as_json=run.json, quiet=run.quiet or not _speaks()) as shown:

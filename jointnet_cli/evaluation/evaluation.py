@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.methods import MethodSettings
+from jointnet_cli.files.paths import check_folder
 from jointnet_cli.params import OUTPUT_PANEL, Param
 
 if TYPE_CHECKING:
@@ -110,10 +111,9 @@ class Evaluation:
         """Refuse mistakes in the flags before torch is imported.
 
         Raises:
-            UserError: input is missing, or `--out` is a file.
+            UserError: input is missing, or `--out` is no folder.
         """
-        if self.folder.is_file():
-            raise UserError(f"--out {self.folder} is a file", hint=f"name a folder: --out {self.folder}-table")
+        check_folder(self.folder)
 
     def kinds(self) -> Kinds:
         """Return the kinds of methods of the table."""

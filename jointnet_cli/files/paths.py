@@ -72,11 +72,17 @@ def check_free(paths: Iterable[Path], overwrite: bool) -> None:
         if path.exists() and not overwrite:
             raise UserError(f"{path} exists already", hint="add --overwrite, or choose another folder with --out")
     for folder in folders:
-        existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-        if not existing.is_dir():
-            raise UserError(f"{existing} is not a folder", hint="choose another folder with --out")
-        if not os.access(existing, os.W_OK | os.X_OK):
-            raise UserError(f"{existing} cannot be written to", hint="choose another folder with --out")
+        check_folder(folder)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise `UserError` where a folder cannot be made or written into. Nothing is created."""
+    hint = "choose another folder with --out"
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if os.path.lexists(parent))
+    if not existing.is_dir():
+        raise UserError(f"{existing} is not a folder", hint)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"{existing} cannot be written to", hint)
 
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".heic")

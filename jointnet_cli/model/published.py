@@ -8,6 +8,7 @@ VAE, text encoder, tokenizer and scheduler are the base model's and lie elsewher
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from jointnet_cli import __version__
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import atomic_folder
+from jointnet_cli.files.paths import check_folder
 from jointnet_cli.model.config import read_json
 from jointnet_cli.model.folder import (
     EXCHANGE,
@@ -80,11 +82,11 @@ def import_model(model: ModelFolder, folder: Path, origin: Mapping[str, str]) ->
     Raises:
         UserError: not in the published layout, something is there already, or weights are missing or damaged.
     """
-    from safetensors.torch import save_file
-
     if not model.published:
         raise UserError(f"{model.path} is not in the published layout", hint="it needs no import: use it as --model")
     _require_free(folder)
+    from safetensors.torch import save_file
+
     with atomic_folder(folder) as new:
         _copy_base(model, new)
         joint: dict[str, Tensor] = {}
@@ -112,8 +114,6 @@ def export_model(model: ModelFolder, folder: Path) -> None:
     Raises:
         UserError: another architecture, not two branches, something is there already, or weights are missing or damaged.
     """
-    from safetensors.torch import save_file
-
     if model.architecture != JOINTNET:
         raise UserError(
             f"{model.path} has the architecture {model.architecture}",
@@ -124,6 +124,8 @@ def export_model(model: ModelFolder, folder: Path) -> None:
         hint = "the published layout holds RGB and one other branch, as `jointnet train diorama/joint-depth` makes them"
         raise UserError(f"{model.path} {state}", hint=hint)
     _require_free(folder)
+    from safetensors.torch import save_file
+
     joint = read_tensors(model.path / EXCHANGE)
     with atomic_folder(folder) as new:
         for (name, place), target in zip(model.backbones.items(), ("unet", "jointnet"), strict=True):
@@ -185,5 +187,6 @@ def _copy_base(model: ModelFolder, folder: Path) -> None:
 
 
 def _require_free(folder: Path) -> None:
-    if folder.exists():
+    if os.path.lexists(folder):
         raise UserError(f"{folder} exists already", hint="choose another --out, or remove it first")
+    check_folder(folder)

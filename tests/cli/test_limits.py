@@ -117,6 +117,24 @@ def test_a_long_plan_streams(start, flags):
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "diorama/base"],
+        ["prepare", "worlds", "--count", "2"],
+        ["evaluate", "depth", "--shards", "worlds"],
+        ["generate", "sea"],
+    ],
+)
+def test_no_command_writes_into_a_file(invoke, command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    Path("file").touch()
+    for name in ("file", "file/x", "/dev/null"):
+        ran = invoke(*command, "--out", name)
+        assert (ran.exit_code, ran.stdout) == (2, "")
+        assert ran.stderr.startswith("error: ") and "Error" not in ran.stderr and name.removesuffix("/x") in ran.stderr
+
+
+@pytest.mark.parametrize(
     "command", [["train", "diorama/base"], ["models", "export", "diorama"], ["models", "import", "diorama"]]
 )
 def test_no_command_writes_to_an_empty_name_or_a_stream(invoke, command):
@@ -159,3 +177,22 @@ def test_names_that_lead_nowhere_are_mistakes(invoke):
 def test_a_prompt_is_text(invoke):
     ran = invoke("generate", "sea \udcff", "--dry-run")
     assert (ran.exit_code, ran.stdout) == (2, "") and "PROMPT must be text in UTF-8" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", ""], "RECIPE must not be empty, got ''"),
+        (["train", "diorama/base", "--set", "train.seed=1", "--set", ""], "--set must not be empty, got ''"),
+        (["generate", "sea", "--model", ""], "--model must not be empty, got ''"),
+        (["models", "show", ""], "MODEL must not be empty, got ''"),
+        (["convert", "", "--to", "png"], "IN must not be empty, got ''"),
+        (["depth", ""], "PHOTO must not be empty, got ''"),
+        (["view", ""], "PATH must name a file or folder, got ''"),
+        (["recipe", "copy", ""], "NAME must not be empty, got ''"),
+        (["evaluate", "depth", "--truth", ""], "--truth must name a file or folder, got ''"),
+    ],
+)
+def test_empty_names_are_refused(invoke, arguments, message):
+    ran = invoke(*arguments)
+    assert (ran.exit_code, ran.stdout) == (2, "") and ran.stderr.startswith(f"error: {message}\n")

@@ -374,5 +374,5 @@ def test_mistakes_are_said(tmp_path: Path, evaluation_shards: Path, tiny_folder:
     result = evaluate(*shards[:2], "--out", occupied)
     assert (result.exit_code, result.stderr) == (
         2,
-        f"error: --out {occupied} is a file\nhint: name a folder: --out {occupied}-table\n",
+        f"error: {occupied} is not a folder\nhint: choose another folder with --out\n",
     )
