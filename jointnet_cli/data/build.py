@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from jointnet_cli.data.filter import conditions, verdict
 from jointnet_cli.data.plan import FOLDER, WORLDS_FILE, Plan, image_facts, part_name, read_plan, require_equal
-from jointnet_cli.data.rows import RESULTS, SHARD_DIGITS, TAR
+from jointnet_cli.data.rows import RESULTS, SHARD_DIGITS, TAR, local_path
 from jointnet_cli.data.settings import FilterSettings, PrepareSettings, Source
 from jointnet_cli.data.sources import SourceTable, open_table, unreadable
 from jointnet_cli.data.sql import connect, literal, quoted
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import make_once
+from jointnet_cli.files.paths import is_below
 from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:
@@ -82,7 +84,9 @@ def build_plan(source: Source, settings: PrepareSettings, folder: Path, recipe: 
         connection.execute(f"SET temp_directory = {literal(str(scratch / 'spill'))}")
         try:
             table = open_table(connection, source, settings.columns, scratch, settings.filter)
+            outside = _let_tables_name_files(connection, table, settings.fetch.roots)
             funnel = _sift(connection, table, source, settings.filter, scratch / "passed.parquet")
+            _warn_of_outside(source, outside)
             stored = _stored_names(table.columns)
             unique = {column: stored[column] for column in settings.filter.dedupe}
             funnel |= _deduplicate(connection, unique, scratch / "passed.parquet")
@@ -101,6 +105,38 @@ def build_plan(source: Source, settings: PrepareSettings, folder: Path, recipe: 
     return read_plan(folder)
 
 
+def _let_tables_name_files(connection: DuckDBPyConnection, table: SourceTable, roots: Iterable[str]) -> set[str]:
+    """Make the function `may_name` in SQL: whether an address names no file outside of the roots of a table.
+
+    Returns:
+        The least of the addresses that it has refused, as it goes.
+    """
+    outside: set[str] = set()
+    allowed = [*(table.roots or ()), *(Path(root).resolve() for root in roots)]
+
+    def may_name(address: str) -> bool:
+        path = local_path(address)
+        if path is None or is_below(path, allowed):
+            return True
+        least = min(outside | {address})
+        outside.clear()
+        outside.add(least)
+        return False
+
+    connection.create_function("may_name", may_name, ["VARCHAR"], "BOOLEAN")
+    return outside
+
+
+def _warn_of_outside(source: Source, outside: set[str]) -> None:
+    for address in outside:
+        folder = str(Path(local_path(address) or ".").parent)
+        print(
+            f"warning: {source} names files outside of its folder and of this one, such as {address!r}: they are left out\n"
+            f"hint: if you trust it: --set 'fetch.roots=[{to_json(folder)}]'",
+            file=sys.stderr,
+        )
+
+
 def _sift(
     connection: DuckDBPyConnection, table: SourceTable, source: Source, wanted: FilterSettings, passed: Path
 ) -> dict[str, int]:
@@ -109,7 +145,10 @@ def _sift(
 
     checks = conditions(wanted, table.columns)
     # A table from elsewhere must not reach into this disk.
-    address = "regexp_matches(url, '(?i)^https?://')" if table.web_only else "url <> ''"
+    web = "regexp_matches(url, '(?i)^https?://')"
+    address = web if table.web_only else "url <> ''"
+    if table.roots is not None:
+        address = f"{address} AND CASE WHEN {web} THEN true ELSE may_name(url) END"
     passing = " AND ".join(f"({check})" for check in [*checks.values(), address])
     kept = ", ".join(f"{quoted(name)} AS {quoted(stored)}" for name, stored in _stored_names(table.columns).items())
     try:

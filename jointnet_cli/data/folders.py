@@ -12,7 +12,7 @@ from jointnet_cli.data.rows import HIDDEN, OFFSET, RESULTS, SIZE, TAR
 from jointnet_cli.data.shards.archive import open_tar, scan
 from jointnet_cli.data.shards.format import Faults, record_caption
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.paths import IMAGE_SUFFIXES
+from jointnet_cli.files.paths import IMAGE_SUFFIXES, is_below
 from jointnet_cli.files.text import decode_text, from_json, read_bytes, to_json
 
 SOURCE_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
@@ -41,20 +41,35 @@ def write_index(entries: Iterable[dict[str, Scalar]], path: Path) -> None:
 def images_below(places: Iterable[Path]) -> Iterator[dict[str, Scalar]]:
     """Yield images, and every image below folders in the order of its path, captioned by the `.txt` or `.json` beside it."""
     garbled: list[str] = []
+    outside: list[Path] = []
+    places = list(places)
+    roots = [(place if place.is_dir() else place.parent).resolve() for place in places]
+
+    def usable(path: Path) -> bool:
+        """Return whether a file is there, and note one that is a link out of the folders that were named."""
+        if not path.is_file():
+            return False
+        if not (inside := is_below(path, roots)):
+            outside.append(path)
+        return inside
+
     for place in places:
         for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
             hidden = any(part.startswith(".") for part in path.relative_to(place).parts)
-            if path.suffix.lower() not in SOURCE_SUFFIXES or hidden:
+            if path.suffix.lower() not in SOURCE_SUFFIXES or hidden or not (path == place or usable(path)):
                 continue
             text, record = path.with_suffix(".txt"), path.with_suffix(".json")
-            fields = (
-                _record(read_bytes(record), str(record), caption_needed=not text.is_file()) if record.is_file() else {}
-            )
-            caption = (
-                _text(read_bytes(text), str(text), garbled) if text.is_file() else record_caption(fields, str(record))
-            )
+            has_text = usable(text)
+            fields = _record(read_bytes(record), str(record), caption_needed=not has_text) if usable(record) else {}
+            caption = _text(read_bytes(text), str(text), garbled) if has_text else record_caption(fields, str(record))
             yield {**fields, "url": str(path.resolve()), "caption": caption}
     _warn_of_garbled(garbled)
+    if outside:
+        print(
+            f"warning: {len(outside)} files are links out of the folders that were named, such as {outside[0]}: they are "
+            "left out\nhint: copy the files, or name the folder where they lie",
+            file=sys.stderr,
+        )
 
 
 def images_in_shards(shards: Iterable[Path]) -> Iterator[dict[str, Scalar]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 SHARD_DIGITS = 5
 
@@ -42,6 +44,17 @@ class ImageRow:
     caption: str
     fields: dict[str, Any] = field(default_factory=dict)
     """Further columns of the source that go into the record: id, image_phash, scores and so on."""
+
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
+
+
+def local_path(address: str) -> str | None:
+    """Return the path of an address that names a file of this machine; `None` for one on the web."""
+    text = address.strip()
+    if text.lower().startswith("file:"):
+        return unquote(urlsplit(text).path)
+    return None if _SCHEME.match(text) else address
 
 
 def row_key(shard: int, place: int) -> str:

@@ -177,6 +177,8 @@ class FetchSettings:
     ] = False
     allowed_networks: tuple[str, ...] = ()
     """Networks that are allowed although they are not public, such as `10.1.0.0/16`."""
+    roots: tuple[str, ...] = ()
+    """Folders in which a table may name files, beside its own and the working directory."""
     verify_certificates: bool = True
     opt_out: tuple[str, ...] = OPT_OUT
     """Directives of `X-Robots-Tag` that are honoured."""

@@ -62,6 +62,8 @@ class SourceTable:
     columns: tuple[str, ...]
     web_only: bool
     """Whether its addresses have to be web addresses."""
+    roots: tuple[Path, ...] | None = None
+    """Folders in which files have to lie that its addresses name; `None` for an index of files that the user named."""
 
 
 def table_columns(source: Source) -> list[str] | None:
@@ -164,7 +166,10 @@ def open_table(
         text = ", ".join(f"nullif(ltrim({column}, chr(65279)), '')" for column in columns)  # without a byte-order mark
         selected[name] = f"coalesce({text}, '')" if text else "''"
     listed = ", ".join(f"{column} AS {quoted(name)}" for name, column in selected.items())
-    return SourceTable(f"(SELECT {listed} FROM {relation})", tuple(selected), source.is_remote)
+    roots = (
+        None if is_index or source.is_remote else (Path.cwd(), *(Path(file).parent.resolve() for file in found.files))
+    )
+    return SourceTable(f"(SELECT {listed} FROM {relation})", tuple(selected), source.is_remote, roots)
 
 
 def _as_number(connection: DuckDBPyConnection, spec: str, name: str, column: str, relation: str) -> str:

@@ -150,6 +150,15 @@ def _expand(name: str) -> list[Path]:
     raise UserError(f"no file {path}")
 
 
+def is_below(path: Path | str, roots: Iterable[Path]) -> bool:
+    """Return whether a file lies, behind all links, in one of some folders, which have no links in their own paths."""
+    try:
+        place = Path(path).resolve()
+    except (OSError, ValueError, RuntimeError):  # a NUL in it, a link to itself
+        return False
+    return any(place.is_relative_to(root) for root in roots)
+
+
 def cache_home() -> Path:
     """Return `$XDG_CACHE_HOME/jointnet`, by default `~/.cache/jointnet`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jointnet"

@@ -193,7 +193,8 @@ class _EscapedStream:
 def escaped_streams() -> Iterator[None]:
     """Escape everything that is printed on stdout and stderr: names and texts from outside may control a terminal."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _EscapedStream(sys.stdout), _EscapedStream(sys.stderr)
+    proxies: tuple[Any, Any] = _EscapedStream(sys.stdout), _EscapedStream(sys.stderr)
+    sys.stdout, sys.stderr = proxies
     try:
         yield
     finally:

@@ -22,9 +22,11 @@ from jointnet_cli.data import build, sql
 from jointnet_cli.data.build import build_plan, open_plan
 from jointnet_cli.data.filter import conditions
 from jointnet_cli.data.plan import Plan, image_facts
-from jointnet_cli.data.rows import OFFSET
+from jointnet_cli.data.rows import OFFSET, ImageRow, local_path
 from jointnet_cli.data.settings import FilterSettings, ImageSettings, PrepareSettings, ShardSettings, Source
 from jointnet_cli.data.sources import SourceTable
+from jointnet_cli.data.web.fetch import _first_url
+from jointnet_cli.data.web.status import FetchError
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import claim
 
@@ -485,3 +487,51 @@ def test_images_of_tar_files_stay_in_their_order(tmp_path: Path) -> None:
             tar.addfile(info, BytesIO(data))
     plan = open_plan(tmp_path / "out", Source((str(tmp_path / "a.tar"),)), settings_of(columns={}))
     assert [row.fields[OFFSET] for row in plan.read(0)] == sorted(row.fields[OFFSET] for row in plan.read(0))
+
+
+def test_a_table_names_files_below_its_own_folder_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables, here, elsewhere = tmp_path / "tables", tmp_path / "here", tmp_path / "elsewhere"
+    for folder in (tables, here, elsewhere):
+        folder.mkdir()
+        (folder / "a.png").touch()
+    (tables / "link.png").symlink_to(elsewhere / "a.png")
+    monkeypatch.chdir(here)
+    inside = ["http://a/1.png", "HTTPS://b/2.png", "a.png", str(tables / "a.png"), f"file://{tables}/a.png"]
+    outside = [
+        *("/etc/passwd", "file:///etc/passwd", "FILE:/etc/passwd", "file:%2Fetc%2Fpasswd", "../elsewhere/a.png"),
+        *(str(tables / "../elsewhere/a.png"), str(tables / "link.png"), f"file://{tables}/%2e%2e/elsewhere/a.png"),
+    ]
+    table = tables / "t.csv"
+    table.write_text("\n".join(["url", *inside, *outside]))
+    unbounded = FilterSettings(dedupe=())
+    plan = build_plan(*asked(table, filter=unbounded), tmp_path)
+    assert [row.url for row in plan.read(0)] == inside
+    assert "names files outside of its folder and of this one, such as '../elsewhere/a.png'" in capsys.readouterr().err
+    source, settings = asked(table, filter=unbounded)
+    trusting = replace(settings, fetch=replace(settings.fetch, roots=(str(elsewhere),)))
+    (tmp_path / "more").mkdir()
+    plan = build_plan(source, trusting, tmp_path / "more")
+    assert [row.url for row in plan.read(0)] == [*inside, *outside[4:]]
+
+
+def test_what_is_fetched_from_this_machine_is_what_tables_are_asked_about() -> None:
+    for address in (
+        "a.png",
+        "/a",
+        " /a",
+        "file:a",
+        "FILE:///a",
+        " file:/a",
+        "http://a",
+        "C:a",
+        "ftp://a",
+        "x:1",
+        "é:a",
+    ):
+        try:
+            is_local = _first_url(ImageRow("0", address, "")) is None
+        except FetchError:
+            is_local = False
+        assert is_local == (local_path(address) is not None), address

@@ -13,6 +13,7 @@ from helpers.gallery import SETTINGS, content, image_bytes, settings_of
 from helpers.shards import read_shards
 
 from jointnet_cli.data.build import build_plan, open_plan
+from jointnet_cli.data.folders import images_below
 from jointnet_cli.data.job import PrepareJob
 from jointnet_cli.data.plan import FOLDER, Plan, read_plan
 from jointnet_cli.data.prepare import prepare
@@ -232,3 +233,25 @@ def test_folders_that_are_no_source(tmp_path: Path, make: str) -> None:
         (source / "a.tar").write_bytes(b"nothing" * 200)
     with pytest.raises(UserError, match="source"):
         sift(source, tmp_path / "out")
+
+
+def test_links_out_of_a_folder_are_not_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, secret = tmp_path / "folder", tmp_path / "secret.txt"
+    secret.write_text("password")
+    (tmp_path / "secret.json").write_text('{"caption": "password"}')
+    (tmp_path / "secret.png").touch()
+    folder.mkdir()
+    for name in ("a.png", "b.png", "real.png"):
+        (folder / name).touch()
+    (folder / "a.txt").symlink_to(secret)
+    (folder / "b.json").symlink_to("../secret.json")
+    (folder / "c.png").symlink_to("../secret.png")
+    (folder / "d.png").symlink_to("real.png")
+    found = list(images_below([folder]))
+    names = ["a.png", "b.png", "real.png", "real.png"]
+    assert [(Path(str(row["url"])).name, row["caption"]) for row in found] == [(name, "") for name in names]
+    told = capsys.readouterr().err
+    assert told.startswith(f"warning: 3 files are links out of the folders that were named, such as {folder}/a.txt: ")
+    assert next(row["caption"] for row in images_below([folder, tmp_path]) if "a.png" in str(row["url"])) == "password"
+    (folder / "e.png").symlink_to("../secret.png")
+    assert len(list(images_below([folder / "e.png"]))) == 1  # the user named it

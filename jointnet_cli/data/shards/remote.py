@@ -19,6 +19,9 @@ ATTEMPTS = 5
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds between attempts; doubled each time."""
 
+SCHEMES = frozenset({"https", "http", "s3", "gs", "az", "abfs", "hf", "file"})
+"""What shards are read by. fsspec knows further ones, some of which run commands on other machines or chain places."""
+
 Result = TypeVar("Result")
 
 
@@ -33,11 +36,14 @@ def file_system(url: str) -> tuple[Any, str]:
     Raises:
         UserError: a scheme that nothing here reads.
     """
-    from fsspec.core import url_to_fs
+    import fsspec
 
+    scheme = url.partition("://")[0]
+    if scheme not in SCHEMES:
+        raise UserError(f"{url}: shards are not read by {scheme}", hint="shards are local files, https:// or s3://")
     try:
-        system: tuple[Any, str] = url_to_fs(url, **_options(url))
-        return system
+        system: Any = fsspec.filesystem(scheme, **_options(url))
+        return system, str(system._strip_protocol(url))
     except ImportError as error:
         missing = "s3fs" if url.startswith("s3://") else str(error)
         raise UserError(f"{url}: {missing} is not installed", hint=f"pip install {missing}") from error

@@ -117,7 +117,9 @@ def sniff(data: bytes | bytearray) -> str:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith((b"<svg", b"<?xml", b"<!--", b"<!doctype svg")) and b"<svg" in text:
         return "SVG"
-    raise FetchError(Status.NOT_AN_IMAGE, f"begins with {head[:24]!r}")
+    # Not the bytes themselves: a record is published, and a file of this machine may be named by mistake.
+    page = text.startswith((b"<!doctype html", b"<html", b"<head", b"<body"))
+    raise FetchError(Status.NOT_AN_IMAGE, "an HTML page" if page else "no image format that is known")
 
 
 def to_training_image(data: bytes, settings: PrepareSettings) -> TrainingImage:

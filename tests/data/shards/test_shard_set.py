@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from helpers.shard_web import ShardWeb, serving
 
 import jointnet_cli.data.shards.index as shard_files
 import jointnet_cli.data.shards.remote as remote_file
-from jointnet_cli.data.shards.archive import read_entries
+from jointnet_cli.data.shards.archive import open_tar, read_entries
 from jointnet_cli.data.shards.format import Sample, stats_path
 from jointnet_cli.data.shards.index import Shard, count_samples, list_shards, read_samples
 from jointnet_cli.data.shards.shard_set import ShardSet
@@ -235,3 +237,32 @@ def test_a_folder_elsewhere(folder: Path) -> None:
     stats_path(folder / "00000.tar").unlink()
     places = list_shards(f"file://{folder}/")
     assert [place.rpartition("/")[2] for place in places] == ["00001.tar"] and keys(places[0]) == ["010", "011", "012"]
+
+
+def test_names_of_shards_run_no_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sample = Sample("000000000000", np.zeros((8, 8, 3), np.uint8), "a hut", None, None, {})
+    write_shard(tmp_path / "00000.tar", [sample])
+    for name in ("pipe:touch PWNED; cat 00000", "http:00000", "file:00000", "gs:00000", "$(touch PWNED)"):
+        shutil.copy("00000.tar", f"{name}.tar")
+        shutil.copy("00000_stats.json", f"{name}_stats.json")
+        for place in (f"{name}.tar", str(tmp_path / f"{name}.tar")):
+            assert [raw["__key__"] for raw in ShardSet.open(place).raw()] == ["000000000000"]
+    assert len(ShardSet.open(".")) == 6
+    for place in ("pipe:touch PWNED; cat http://00000.tar", "pipe:touch PWNED://{a,b}.tar", "ssh://h/00000.tar"):
+        with pytest.raises(UserError, match=r"shards are not read by (pipe|ssh)") as fault:
+            len(ShardSet.open(place))
+        assert fault.value.hint == "shards are local files, https:// or s3://"
+    assert not Path("PWNED").exists()
+
+
+def test_shards_are_regular_files(tmp_path: Path) -> None:
+    for number, make in enumerate((os.mkfifo, lambda path: path.symlink_to("/dev/zero"))):
+        shard = tmp_path / f"{number}.tar"
+        make(shard)
+        with pytest.raises(UserError, match="no complete shards"):
+            len(ShardSet.open(shard))
+        with pytest.raises(UserError, match="is not a regular file"):
+            next(read_samples(str(shard)))
+        with pytest.raises(UserError, match="is not a regular file"), open_tar(shard):
+            pass
