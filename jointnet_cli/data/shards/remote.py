@@ -14,6 +14,9 @@ from jointnet_cli.errors import UserError
 BLOCK = 4 * 1024**2
 """Bytes of one request where a server answers for ranges: no connection is held between the steps of a training."""
 
+REQUEST_SECONDS, REQUEST_BYTES = 300.0, 64 * 1024**2
+"""Limits of one request, or of one read of a file: seconds, and bytes on the wire beside those that are asked for."""
+
 ATTEMPTS = 5
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -80,6 +83,7 @@ class RemoteFile(io.RawIOBase):
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._allowance: Any = None
         self._file: Any = None
         self._position = 0
         self._ranges = True
@@ -111,6 +115,7 @@ class RemoteFile(io.RawIOBase):
 
     def _read(self, size: int) -> bytes:
         try:
+            self._allow(size)
             if self._file is None:
                 self._open()
             data: bytes = self._file.read(size)
@@ -131,23 +136,60 @@ class RemoteFile(io.RawIOBase):
     def _open(self) -> None:
         """Open the file at the current position: by range requests or, where they are not supported, by reading up to it."""
         system, path = file_system(self._url)
-        self._file = system.open(path, block_size=BLOCK if self._ranges else 0, cache_type="none")
+        options = {"middlewares": [self._limited]} if _is_http(self._url) else {}
+        self._file = system.open(path, block_size=BLOCK if self._ranges else 0, cache_type="none", **options)
         if self._ranges:
             self._file.seek(self._position)
             return
         passed = 0
         while passed < self._position:
+            self._allow(BLOCK)
             data = self._file.read(min(BLOCK, self._position - passed))
             if not data:
                 raise OSError(f"ended at byte {passed}")
             passed += len(data)
 
+    async def _limited(self, request: Any, handler: Any) -> Any:
+        """Let all requests for this file share one allowance, which every read renews: a stream may last for a training."""
+        from jointnet_cli.data.web.wire import ALLOWANCE
+
+        ALLOWANCE.set(self._allowance)
+        return await handler(request)
+
+    def _allow(self, size: int) -> None:
+        if not _is_http(self._url):
+            return
+        fresh = _allowance()
+        fresh.bytes += size
+        if self._allowance is None:
+            self._allowance = fresh
+        self._allowance.bytes, self._allowance.until = fresh.bytes, fresh.until
+
+
+def _is_http(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def _allowance() -> Any:
+    from jointnet_cli.data.web.wire import Allowance
+
+    return Allowance(REQUEST_BYTES, time.monotonic() + REQUEST_SECONDS)
+
+
+async def _open_client(**options: Any) -> Any:
+    """Open the client of a file system, whose requests have limits."""
+    import aiohttp
+
+    from jointnet_cli.data.web.wire import MeteredConnector
+
+    return aiohttp.ClientSession(connector=MeteredConnector(_allowance), **options)
+
 
 def _options(url: str) -> dict[str, Any]:
-    if not url.startswith(("http://", "https://")):
+    if not _is_http(url):
         return {}
     import aiohttp
 
-    # A stream may take as long as the training; only silence is a fault.
+    # A stream may take as long as the training; silence is a fault, and so is a request beyond its allowance.
     patience = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
-    return {"client_kwargs": {"timeout": patience, "trust_env": True}}
+    return {"get_client": _open_client, "client_kwargs": {"timeout": patience, "trust_env": True}}

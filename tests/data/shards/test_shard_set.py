@@ -8,12 +8,14 @@ import os
 import shutil
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.shard_web import ShardWeb, serving
+from helpers.web import Answer, Web, drip, flood, head, heals, raw, redirect, running
 
 import jointnet_cli.data.shards.index as shard_files
 import jointnet_cli.data.shards.remote as remote_file
@@ -179,6 +181,34 @@ def test_a_connection_that_breaks_off(web: ShardWeb) -> None:
     web.breaks = 2
     assert keys(f"{web.url}/00000.tar") == [f"{number:03}" for number in range(5)]
     assert web.breaks < 0
+
+
+FLOOD = flood(head(Transfer_Encoding="chunked"), b"1;" + b"x" * 4000 + b"\r\n\xff\r\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "limits", "message"),
+    [
+        (FLOOD, {"REQUEST_BYTES": 100_000}, "more bytes on the wire than allowed"),
+        (FLOOD, {"REQUEST_SECONDS": 0.1, "REQUEST_BYTES": 10**12}, "the answer took longer than allowed"),
+        (drip(head(length=1000), b"x" * 1000, 0.02), {"REQUEST_SECONDS": 0.1}, "the answer took longer than allowed"),
+        (redirect("file:///etc/passwd"), {}, "cannot be read: file:///etc/passwd"),
+    ],
+)
+def test_requests_have_limits(
+    answer: Answer, limits: dict[str, float], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_file, "ATTEMPTS", 1)
+    for name, value in limits.items():
+        monkeypatch.setattr(remote_file, name, value)
+    with running(Web()) as web:
+        web.answers["a.tar"] = heals(raw(head(length=10**6), close=False), answer)  # HEAD, then GET
+        web.answers["a_stats.json"] = answer
+        begin = time.monotonic()
+        for read in (lambda url: remote_file.RemoteFile(url).read(4096), lambda url: count_samples([url])):
+            with pytest.raises(UserError, match=message):
+                read(web.url("a.tar"))
+        assert time.monotonic() - begin < 3
 
 
 def test_what_is_not_there_and_what_stays_broken(web: ShardWeb) -> None:
