@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial, reduce
 from pathlib import Path
@@ -47,6 +48,9 @@ def prepare(
     Shards are webdataset tar files; their paths are printed. Run the same command again to continue an interrupted run.
     Without a SOURCE it reads COYO-700M from the hub, filtered as in the paper.
     """
+    if run.verify or run.repair:
+        _check_sets(options, settings, run, labels)
+        return
     check_folder(run.out)
     if labels.specs():
         require_device(labels.device)
@@ -61,6 +65,24 @@ def prepare(
         _print_labels(run, labels)
     elif labels.label and not run.dry_run:
         _label(run, labels, alone)
+
+
+def _check_sets(options: ImageSourceOptions, flags: Any, run: PrepareOptions, labels: LabelOptions) -> None:
+    """Check or repair the folders that stand in the place of a source, by default that of `--out`.
+
+    Raises:
+        typer.Exit: code 1 if one has faults.
+    """
+    from jointnet_cli.cli.prepare_verify import repair_set, verify_set
+
+    if labels.label or run.dry_run:
+        flag, mode = "--label" if labels.label else "--dry-run", "--repair" if run.repair else "--verify"
+        raise UserError(f"{mode} and {flag} exclude each other", hint="leave one of them out")
+    work: Callable[..., bool] = partial(repair_set, flags=_given(asdict(flags))) if run.repair else verify_set
+    folders = map(Path, options.sources or [str(run.out)])
+    sound = [work(folder, as_json=run.json, quiet=run.quiet) for folder in folders]
+    if not all(sound):
+        raise typer.Exit(RUN_FAILED)
 
 
 def _resolve(options: ImageSourceOptions) -> tuple[ImageSourceOptions, Source]:

@@ -99,6 +99,22 @@ class PrepareOptions:
             "ray[=ADDRESS]",
         ),
     ] = None
+    verify: Annotated[
+        bool,
+        _Work(
+            "Check the set in SOURCE, a folder of shards: hashes, counts, members and records. Prints one line a fault.",
+            flag="--verify",
+            shown=False,
+        ),
+    ] = False
+    repair: Annotated[
+        bool,
+        _Work(
+            "Check the set in SOURCE and make again what is damaged or missing: records from shards, shards from the plan.",
+            flag="--repair",
+            shown=False,
+        ),
+    ] = False
     json: Annotated[bool, JSON] = False
     quiet: Annotated[bool, QUIET] = False
     dry_run: Annotated[bool, DRY_RUN] = False

@@ -30,6 +30,8 @@ class PrepareJob:
     """Only the first images of the plan."""
     retry: tuple[str, ...] = ()
     """Classes of failures to try again in shards that are complete."""
+    numbers: tuple[int, ...] | None = None
+    """Only these shards."""
     worker: tuple[int, int] = (1, 1)
     """I and N: this is worker I of N, counted from 1."""
     processes: int | None = None
@@ -41,7 +43,7 @@ class PrepareJob:
     def shards(self) -> Sequence[int]:
         """Numbers of the shards of this worker."""
         index, count = self.worker
-        return self.plan.shards(self.limit)[index - 1 :: count]
+        return (self.numbers or self.plan.shards(self.limit))[index - 1 :: count]
 
     def again(self) -> Again:
         """Return whether a status is tried again.

@@ -77,6 +77,20 @@ class Plan:
         """Turn the faults of reading the plan's files into `UserError` while entered."""
         return readable(self.folder or Path(), _REMAKE)
 
+    def require_rows(self) -> None:
+        """Check that the files of the plan can be opened and hold its rows.
+
+        Raises:
+            UserError: they cannot, or do not.
+        """
+        files = ", ".join(literal(f"{self.folder}/{part_name(index)}") for index in range(len(self.parts)))
+        with self.readable():
+            (found,) = (
+                plan_cursor().execute(f"SELECT count(*) FROM read_parquet([{files}])").fetchall()[0] if files else (0,)
+            )
+        if found != self.rows:
+            raise UserError(f"{self.folder} is damaged: it has {found} rows rather than {self.rows}", hint=_REMAKE)
+
     def read(self, shard: int, limit: int | None = None) -> list[ImageRow]:
         """Return the images of a shard, in order."""
         with self.readable():
@@ -130,13 +144,27 @@ def open_world_plan(out: Path, settings: PrepareSettings, count: int) -> Plan:
         raise UserError(f"{out} holds images of a table, a folder or shards", hint="choose another --out for worlds")
     out.mkdir(parents=True, exist_ok=True)
     make_once(marker, lambda: write_text(marker, to_json(plan.facts)))
-    remedy = "remove it; the same command makes it again"
-    made = {
-        "tilted": 0.0,
-        **read_record(marker, lambda facts: facts["seed"], remedy),
-    }  # older sets have no tilted cameras
-    require_equal(out, made, plan.facts, marker)
+    require_equal(out, read_world_facts(marker), plan.facts, marker)
     return plan
+
+
+def read_world_facts(marker: Path) -> dict[str, Any]:
+    """Return what decided a set of rendered worlds.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    remedy = "move it away and give the command that made the set again"
+    return {"tilted": 0.0, **read_record(marker, _check_worlds, remedy)}  # older sets have no tilted cameras
+
+
+def _check_worlds(facts: dict[str, Any]) -> None:
+    if not all(
+        isinstance(facts[name], int) and facts[name] >= (name != "seed") for name in ("seed", "size", "shard_size")
+    ):
+        raise ValueError("seed, size or shard_size is not a number")
+    if not isinstance(facts.get("tilted", 0), int | float):
+        raise ValueError("tilted is not a number")
 
 
 def world_plan(settings: PrepareSettings, count: int) -> Plan:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -81,6 +82,14 @@ def _umask() -> int:
         mask = os.umask(0o077)
         os.umask(mask)
         return mask
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file or folder to `NAME.aside-1`, or the next free number, and return its new path."""
+    kept = next(
+        kept for number in count(1) if not os.path.lexists(kept := path.with_name(f"{path.name}.aside-{number}"))
+    )
+    return path.rename(kept)
 
 
 def write_text(path: Path, text: str) -> None:

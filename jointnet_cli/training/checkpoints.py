@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.atomic import follow_umask
+from jointnet_cli.files.atomic import follow_umask, set_aside
 from jointnet_cli.files.paths import file_digest
 from jointnet_cli.files.text import to_json
 
@@ -268,14 +267,6 @@ def _contents(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _listed(faults: Mapping[int, str]) -> str:
     return ", ".join(f"{step:09} ({fault})" for step, fault in faults.items())
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a file or folder to `NAME.aside-1`, or the next free number, and return its new path."""
-    kept = next(
-        kept for number in count(1) if not os.path.lexists(kept := path.with_name(f"{path.name}.aside-{number}"))
-    )
-    return path.rename(kept)
 
 
 STEPS = "steps"

@@ -13,12 +13,12 @@ from uuid import uuid4
 from accelerate import Accelerator
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.atomic import claim, write_text
+from jointnet_cli.files.atomic import claim, set_aside, write_text
 from jointnet_cli.files.paths import check_free
 from jointnet_cli.files.text import to_json
 from jointnet_cli.processes import TRACKING
 from jointnet_cli.recipe_file import toml_value
-from jointnet_cli.training.checkpoints import Checkpoints, set_aside
+from jointnet_cli.training.checkpoints import Checkpoints
 from jointnet_cli.training.recipe import Train, read_record, to_toml_record
 
 if TYPE_CHECKING:

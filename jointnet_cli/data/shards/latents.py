@@ -247,7 +247,7 @@ def _digest(stored: Mapping[str, Tensor], captions: list[str]) -> str:
     digest = hashlib.sha256(to_json(captions).encode())
     for name in sorted(stored):
         digest.update(f"{name} {tuple(stored[name].shape)} ".encode())
-        digest.update(stored[name].contiguous().view(torch.uint8).numpy().data)
+        digest.update(stored[name].reshape(-1).contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

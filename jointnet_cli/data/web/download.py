@@ -9,7 +9,7 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from heapq import merge
@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Any, Self
 from jointnet_cli.data.job import IMAGES, Again, PrepareJob, Show, Tally
 from jointnet_cli.data.rows import HIDDEN, RESULTS, SUCCESS, ImageRow, shard_name, shard_of
 from jointnet_cli.data.shards.archive import DamagedShard, Entry, new_entry
-from jointnet_cli.data.shards.format import repair_hint
+from jointnet_cli.data.shards.format import damaged_shard, repair_hint
 from jointnet_cli.data.shards.writer import ShardWriter, claim_shard, records_path
 from jointnet_cli.data.sql import literal, plan_cursor, readable
-from jointnet_cli.files.atomic import open_new
 from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from jointnet_cli.data.plan import Plan
     from jointnet_cli.data.web.status import FetchResult
 
 WRITERS = 2
@@ -134,14 +136,11 @@ class DownloadedShard:
 
     def _take_over(self, again: Again) -> None:
         """Keep the results of an earlier run, except for the failures that are tried again."""
-        names, path = ", ".join(RESULTS), records_path(self._shard.path)
-        with readable(path, repair_hint(path), DamagedShard):
-            found = plan_cursor().execute(f"SELECT {names} FROM {literal(str(path))}").fetchall()
+        found = read_records(self._shard.path)
         if len(found) != self._earlier["count"]:
-            words = f"{path} has {len(found)} records rather than {self._earlier['count']}"
-            raise DamagedShard(words, hint=repair_hint(path))
-        records = (dict(zip(RESULTS, values, strict=True)) for values in found)
-        self._records = {record["key"]: record for record in records if not again(record["status"])}
+            path = records_path(self._shard.path)
+            raise damaged_shard(path, f"it has {len(found)} records rather than {self._earlier['count']}")
+        self._records = {key: record for key, record in found.items() if not again(record["status"])}
         if self._limit is not None:  # a set that is asked for with fewer images than before keeps what it has
             self._limit = max(self._limit, self._plan.positions(self._number).start + self._earlier["count"])
 
@@ -160,7 +159,7 @@ class DownloadedShard:
         """Write the files of the shard and release it."""
         try:
             self._shard.write(merge(self._shard.entries(), self._fresh(), key=lambda entry: entry.key))
-            self._write_records()
+            write_records(self._plan, self._number, self._shard, self._records, self._limit)
             self._shard.commit(self._stats())
         finally:
             self.close()
@@ -175,43 +174,73 @@ class DownloadedShard:
             self._spool.seek(offset)
             yield _entry(self._planned[key], self._records[key], self._spool.read(size))
 
-    def _write_records(self) -> None:
-        """Join the results to the plan's columns, whose types stay as they are in the source."""
-        types = ", ".join(f"{name}: '{kind}'" for name, kind in RESULTS.items())
-        start = self._plan.positions(self._number, self._limit).start
-        results = self._shard.results
-        with open_new(results) as file:
-            for key in sorted(self._records):
-                file.write((to_json(self._records[key]) + "\n").encode())
-        open_new(self._shard.records).close()
-        left_out = ", ".join(map(literal, ["number", *sorted(HIDDEN)]))
-        planned = self._plan.select(self._number, self._limit)
-        plan_cursor().execute(
-            f"COPY (SELECT planned.* EXCLUDE (number), result.* "
-            f"FROM (SELECT number, COLUMNS(lambda name: name NOT IN ({left_out})) FROM ({planned})) AS planned "
-            f"JOIN read_json({literal(str(results))}, format = 'newline_delimited', columns = {{{types}}}) AS result "
-            f"ON result.key = printf('{shard_name(self._number)}%04d', planned.number - {start}) "
-            f"ORDER BY result.key) TO {literal(str(self._shard.records))} (FORMAT parquet, COMPRESSION zstd)"
-        )
-
     def _stats(self) -> dict[str, Any]:
         ended = time.time()
-        statuses = Counter(record["status"] for record in self._records.values())
         stats = {
-            "count": len(self._records),
-            "successes": statuses[SUCCESS],
-            "failed_to_download": len(self._records) - statuses[SUCCESS],
-            "failed_to_resize": 0,
+            **status_counts(self._records),
             "duration": round(ended - self._started + self._earlier.get("duration", 0), 3),
             "start_time": self._started,
             "end_time": ended,
-            "status_dict": dict(sorted(statuses.items())),
             "received": self._received + self._earlier.get("received", 0),
             "shard": self._shard.path.name,
         }
         # New samples have no maps yet: without this entry the shard is looked at again when it is labelled.
         labels = {} if self._spooled else self._earlier.get("labels", {})
         return {**stats, "labels": labels} if labels else stats
+
+
+def status_counts(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a shard's stats state of its records."""
+    statuses = Counter(record["status"] for record in records.values())
+    return {
+        "count": len(records),
+        "successes": statuses[SUCCESS],
+        "failed_to_download": len(records) - statuses[SUCCESS],
+        "failed_to_resize": 0,
+        "status_dict": dict(sorted(statuses.items())),
+    }
+
+
+def write_records(
+    plan: Plan, number: int, shard: ShardWriter, records: Mapping[str, Mapping[str, Any]], limit: int | None = None
+) -> None:
+    """Write the parquet file of a shard beside the old one.
+
+    Results are joined to the plan's columns, whose types stay as they are in the source.
+
+    Args:
+        plan: the plan of the set.
+        number: the shard's.
+        shard: claimed.
+        records: the columns `RESULTS` by key.
+        limit: as in `Plan.positions`.
+    """
+    types = ", ".join(f"{name}: '{kind}'" for name, kind in RESULTS.items())
+    start = plan.positions(number, limit).start
+    with open_new(shard.results) as file:
+        for key in sorted(records):
+            file.write((to_json(records[key]) + "\n").encode())
+    open_new(shard.records).close()
+    left_out = ", ".join(map(literal, ["number", *sorted(HIDDEN)]))
+    plan_cursor().execute(
+        f"COPY (SELECT planned.* EXCLUDE (number), result.* "
+        f"FROM (SELECT number, COLUMNS(lambda name: name NOT IN ({left_out})) FROM ({plan.select(number, limit)})) AS planned "
+        f"JOIN read_json({literal(str(shard.results))}, format = 'newline_delimited', columns = {{{types}}}) AS result "
+        f"ON result.key = printf('{shard_name(number)}%04d', planned.number - {start}) "
+        f"ORDER BY result.key) TO {literal(str(shard.records))} (FORMAT parquet, COMPRESSION zstd)"
+    )
+
+
+def read_records(shard: Path, columns: Collection[str] = RESULTS) -> dict[str, dict[str, Any]]:
+    """Return columns of a shard's parquet file, the first of which is the key, by key.
+
+    Raises:
+        DamagedShard: it is missing or damaged.
+    """
+    names, path = ", ".join(columns), records_path(shard)
+    with readable(path, repair_hint(path), DamagedShard):
+        found = plan_cursor().execute(f"SELECT {names} FROM {literal(str(path))}").fetchall()
+    return {values[0]: dict(zip(columns, values, strict=True)) for values in found}
 
 
 def _entry(row: ImageRow, record: dict[str, Any], image: bytes) -> Entry:

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +229,23 @@ def test_a_tar_file_that_ends_inside_a_header_is_damaged(folder: Path) -> None:
         with pytest.raises(
             UserError, match=r"00000\.tar is damaged, or not a plain tar file: it ends inside a header$"
         ):
+            read()
+
+
+@pytest.mark.parametrize("damage", [lambda header: b"x" + header[1:], lambda header: bytes(512)], ids=["bit", "zeros"])
+@pytest.mark.parametrize("stats", [True, False])
+def test_a_damaged_header_does_not_end_a_shard(folder: Path, damage: Callable[[bytes], bytes], stats: bool) -> None:
+    """`tarfile` takes both for the end of the archive."""
+    shard = folder / "00000.tar"
+    with tarfile.open(shard) as tar:
+        place = tar.getmembers()[len(tar.getmembers()) // 2].offset
+    data = shard.read_bytes()
+    shard.write_bytes(data[:place] + damage(data[place : place + 512]) + data[place + 512 :])
+    if not stats:
+        stats_path(shard).unlink()
+    for read in (lambda: list(read_entries(shard)), lambda: list(read_samples(str(shard))),
+                 lambda: list(ShardSet.open(shard).raw()), lambda: list(ShardSet.open(f"file://{shard}").raw())):  # fmt: skip
+        with pytest.raises(UserError, match=r"00000\.tar is damaged"):
             read()
 
 

@@ -203,6 +203,29 @@ def test_only_the_failed_are_tried_again(whole: Path, copy: Path, table: Path, w
     assert run(copy, table, retry=("5xx",)).total == 1
 
 
+@pytest.mark.usefixtures("healing")
+@pytest.mark.parametrize("file", ["00001.tar", "00001.parquet"])
+def test_a_damaged_shard_is_not_rewritten(copy: Path, table: Path, file: str) -> None:
+    data = bytearray((copy / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / file).write_bytes(data)
+    before = {path.name: path.read_bytes() for path in copy.glob("0*")}
+    tally = run(copy, table, retry=("4xx",))
+    assert [str(fault) for fault in tally.damaged] == [
+        f"{copy}/{file} is damaged: its SHA-256 differs from 00001_stats.json"
+    ]
+    assert {path.name: path.read_bytes() for path in copy.glob("0*")} == before
+    assert tally.done == 0
+
+
+def test_records_that_differ_from_the_stats_are_not_rewritten(copy: Path, table: Path) -> None:
+    stats = json.loads(stats_path(copy / "00001.tar").read_text())
+    stats_path(copy / "00001.tar").write_text(json.dumps(stats | {"count": 4}))
+    tally = run(copy, table, retry=("4xx",))
+    (fault,) = tally.damaged
+    assert str(fault) == f"{copy}/00001.parquet is damaged: it has 5 records rather than 4"
+
+
 def test_samples_kept_and_samples_retried_lie_in_the_order_of_their_keys(
     whole: Path, table: Path, tmp_path: Path, web: Web
 ) -> None:

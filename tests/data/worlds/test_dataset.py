@@ -138,6 +138,19 @@ def test_a_set_grows_by_a_larger_count(rendered: Tally, tmp_path: Path, shard_si
         assert [path.read_bytes() for path in grown] == [path.read_bytes() for path in rendered.written]
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_damaged_shard_does_not_grow_and_the_others_are_made(tmp_path: Path, processes: int) -> None:
+    render(tmp_path, shard_size=2, count=3)
+    shard = tmp_path / "00001.tar"
+    data = bytearray(shard.read_bytes())
+    data[700] ^= 1
+    shard.write_bytes(data)
+    job = replace(world_job(tmp_path, COUNT, SIZE, 2), processes=processes)
+    tally = prepare(job)
+    assert [str(fault) for fault in tally.damaged] == [f"{shard} is damaged: its SHA-256 differs from 00001_stats.json"]
+    assert shard.read_bytes() == bytes(data) and tally.written == [tmp_path / "00002.tar"]
+
+
 def test_two_runs_at_once_make_one_set(rendered: Tally, tmp_path: Path) -> None:
     with ThreadPoolExecutor() as threads:
         tallies = list(threads.map(lambda _: render(tmp_path), range(2)))
