@@ -2,51 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import jointnet_cli
 from jointnet_cli.cli.console import open_streams, silence_libraries
-from jointnet_cli.cli.convert import convert
-from jointnet_cli.cli.doctor import DoctorCommand, doctor
-from jointnet_cli.cli.evaluate import evaluate
-from jointnet_cli.cli.images import image_command
-from jointnet_cli.cli.models import models
-from jointnet_cli.cli.options import expand_flags
-from jointnet_cli.cli.prepare import prepare
-from jointnet_cli.cli.recipe import recipe
-from jointnet_cli.cli.train import train
-from jointnet_cli.cli.usage import Command, CommandGroup
-from jointnet_cli.cli.view import view
-from jointnet_cli.tasks import TASKS
+from jointnet_cli.cli.usage import CommandGroup, Unloaded
 
-EXAMPLES: dict[Callable[..., None], str] = {
-    **{image_command(task): task.example for task in TASKS.values()},
-    view: "jointnet view outputs/00000_0_ocean-reef.rgbdn.exr",
-    convert: "jointnet convert reef.rgbdn.exr --to exr --as distance --near 1 --far 30",
-    prepare: "jointnet prepare worlds --count 20000 --out shards",
-    train: "jointnet train diorama/joint-depth --set model=diorama/base --max-minutes 30",
-    doctor: "jointnet doctor",
+if TYPE_CHECKING:
+    from typer._click import Context
+
+COMMANDS = {
+    "generate": ("images", "Make an image together with its depth (and normals) from a prompt."),
+    "depth": ("images", "Predict the depth (and normals) of photos."),
+    "panorama": ("images", "Make a panorama together with its depth from a prompt."),
+    "inpaint": ("images", "Repaint a part of an image together with its depth (and normals)."),
+    "refine": ("images", "Raise the resolution of an image together with its depth (and normals), tile by tile."),
+    "view": ("view", "Turn images with depth into navigable 3D scenes."),
+    "convert": ("convert", "Convert images and maps between conventions and formats."),
+    "prepare": (
+        "prepare",
+        "Write training shards: image, caption and record of every sample, with depth and normals where available.",
+    ),
+    "train": ("train", "Train a model as a recipe describes, and print its folder."),
+    "doctor": (
+        "doctor",
+        "Show versions, devices, the model, the settings that apply, and problems, ready to paste into a report.",
+    ),
+    "models": ("models", "List, show, import and export models; print the words that a model knows."),
+    "recipe": ("recipe", "List, show, copy and check recipes."),
+    "evaluate": ("evaluate", "Measure models: the paper's tables, with intervals."),
 }
+"""By name the module that holds the command, which is imported when it is called, and what it does."""
+
+
+class Root(CommandGroup):
+    """All commands."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = {name: Unloaded(summary) for name, (_, summary) in COMMANDS.items()}  # type: ignore[misc]
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Any:
+        """Return a command; its module is imported now."""
+        if isinstance(self.commands.get(cmd_name), Unloaded):
+            group = typer.main.get_group(import_module(f"jointnet_cli.cli.{COMMANDS[cmd_name][0]}").app)
+            self.commands[cmd_name] = group if group.name == cmd_name else group.commands[cmd_name]
+        return super().get_command(ctx, cmd_name)
+
 
 app = typer.Typer(
     name="jointnet",
     help="RGB and geometry from one diffusion model: images with depth, depth of photos, RGBD panoramas.",
-    cls=CommandGroup,
+    cls=Root,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for _command, _example in EXAMPLES.items():
-    _kind = DoctorCommand if _command is doctor else Command
-    app.command(cls=_kind, epilog=f"Example: {_example}", no_args_is_help=_command not in (doctor, prepare))(
-        expand_flags(_command)
-    )
-app.add_typer(models)
-app.add_typer(recipe)
-app.add_typer(evaluate)
 
 
 def _print_version(wanted: bool) -> None:

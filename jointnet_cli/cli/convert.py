@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from jointnet_cli.cli.console import exit_with, for_each, note, print_result
-from jointnet_cli.cli.options import OutputOptions
+from jointnet_cli.cli.options import OutputOptions, command_app
 from jointnet_cli.convert.content import Content, SourceOptions, TargetOptions, kind_of
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import IMAGE_SUFFIXES, check_free, list_photos
@@ -164,3 +164,6 @@ def _written(plan: OutputPlan) -> str:
     if "projection" in plan.record:
         words.append(f"{plan.record['projection']['kind']} {plan.record['projection']['span']:g} degrees")
     return ", ".join(words)
+
+
+app = command_app({"convert": (convert, "jointnet convert reef.rgbdn.exr --to exr --as distance --near 1 --far 30")})

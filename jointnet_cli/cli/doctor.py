@@ -13,7 +13,7 @@ import typer
 import jointnet_cli
 from jointnet_cli.cli.console import RUN_FAILED, progress
 from jointnet_cli.cli.models import facts_as_text
-from jointnet_cli.cli.options import JSON, QUIET, ModelOptions
+from jointnet_cli.cli.options import JSON, QUIET, ModelOptions, command_app
 from jointnet_cli.cli.usage import Command, value_error
 from jointnet_cli.cli.variables import misspelt_variables, set_variables, variable_parameters
 from jointnet_cli.errors import UserError
@@ -218,3 +218,6 @@ def _limited(lines: list[str], most: int) -> list[str]:
 
 def _size(amount: int) -> str:
     return f"{amount / GIB:.1f} GiB"
+
+
+app = command_app({"doctor": (doctor, "jointnet doctor")}, cls=DoctorCommand, runs_bare=True)

@@ -50,7 +50,7 @@ def _command(kind: Any) -> Callable[..., None]:
     return run
 
 
-evaluate = command_group(
+app = command_group(
     "evaluate",
     "Measure models: the paper's tables, with intervals.",
     {kind.name: (_command(kind), kind.example) for kind in COMMANDS},

@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 from jointnet_cli.cli.batch import Batch, Item, run_batch
 from jointnet_cli.cli.console import note
 from jointnet_cli.cli.inputs import InputReader, projection_of, require_files, stated_panorama
-from jointnet_cli.cli.options import BatchOptions, ModelOptions, ResultOptions
+from jointnet_cli.cli.options import BatchOptions, ModelOptions, ResultOptions, command_app
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.batch_file import BatchRow, read_rows
 from jointnet_cli.files.paths import is_output, list_photos
@@ -18,7 +18,7 @@ from jointnet_cli.modality import MODALITIES
 from jointnet_cli.params import Param, params
 from jointnet_cli.projection import closes
 from jointnet_cli.scene.exports import SceneOptions
-from jointnet_cli.tasks import MAX_SEED, Depth, Panorama, Request
+from jointnet_cli.tasks import MAX_SEED, TASKS, Depth, Panorama, Request
 
 R = TypeVar("R", bound=Request)
 
@@ -111,3 +111,6 @@ def _resolve(request: R) -> R:
     for path in shown:
         stated_panorama(path)  # refuses a sphere
     return request
+
+
+app = command_app({name: (image_command(task), task.example) for name, task in TASKS.items()})

@@ -164,4 +164,4 @@ EXAMPLES: dict[str, tuple[Callable[..., None], str]] = {
     "export": (export, "jointnet models export runs/joint-depth/model --out published"),
 }
 
-models = command_group("models", "List, show, import and export models; print the words that a model knows.", EXAMPLES)
+app = command_group("models", "List, show, import and export models; print the words that a model knows.", EXAMPLES)

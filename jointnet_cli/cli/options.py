@@ -159,6 +159,21 @@ def expand_flags(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def command_app(
+    commands: Mapping[str, tuple[Callable[..., None], str]],
+    *,
+    cls: type[Command] = Command,
+    runs_bare: bool = False,
+) -> typer.Typer:
+    """Return commands of `jointnet`, each with an example of its use; without words they print their usage or, with
+    `runs_bare`, run.
+    """
+    app = typer.Typer(cls=CommandGroup)
+    for word, (command, example) in commands.items():
+        app.command(word, cls=cls, epilog=f"Example: {example}", no_args_is_help=not runs_bare)(expand_flags(command))
+    return app
+
+
 def command_group(name: str, help: str, commands: Mapping[str, tuple[Callable[..., None], str]]) -> typer.Typer:
     """Return the commands of `jointnet NAME`, each with an example of its use; the first example is also the group's.
 

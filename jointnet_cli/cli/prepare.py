@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jointnet_cli.cli.console import RUN_FAILED, note, progress
+from jointnet_cli.cli.options import command_app
 from jointnet_cli.cli.prepare_options import ImageSourceOptions, LabelOptions, PrepareOptions, SettingFlags
 from jointnet_cli.cli.prepare_output import (
     estimate_lines,
@@ -340,3 +341,6 @@ def _address(text: str | None) -> str | None:
     if engine != "ray":
         raise UserError(f"--cluster {text}: only Ray is known", hint="--cluster ray, or --cluster ray=HOST:6379")
     return address or "local"
+
+
+app = command_app({"prepare": (prepare, "jointnet prepare worlds --count 20000 --out shards")}, runs_bare=True)

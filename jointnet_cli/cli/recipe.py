@@ -169,4 +169,4 @@ EXAMPLES: dict[str, tuple[Callable[..., None], str]] = {
     "check": (check, "jointnet recipe check mine.toml --set data.shards=shards/mine"),
 }
 
-recipe = command_group("recipe", "List, show, copy and check recipes.", EXAMPLES)
+app = command_group("recipe", "List, show, copy and check recipes.", EXAMPLES)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from jointnet_cli.cli.console import INTERRUPTED, RUN_FAILED, note, report_error
-from jointnet_cli.cli.options import QUIET
+from jointnet_cli.cli.options import QUIET, command_app
 from jointnet_cli.cli.training_progress import training_progress
 from jointnet_cli.files.paths import check_folder
 from jointnet_cli.files.text import print_paths, to_json
@@ -149,3 +149,6 @@ def _lines(settings: dict[str, Any], table: str = "") -> Iterator[str]:
             yield from _lines(value, f"{table}{key}.")
         else:
             yield f"# {table}{key} is not set" if value is None else f"{table}{key}={toml_value(value)}"
+
+
+app = command_app({"train": (train, "jointnet train diorama/joint-depth --set model=diorama/base --max-minutes 30")})

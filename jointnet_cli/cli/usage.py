@@ -7,6 +7,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
@@ -59,6 +60,13 @@ class Command(TyperCommand):
     def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Write the help page."""
         _format_help(self, ctx, formatter)
+
+
+@dataclass(frozen=True)
+class Unloaded:
+    """A command in the list of a group, whose module is not imported yet."""
+
+    help: str
 
 
 class CommandGroup(TyperGroup):

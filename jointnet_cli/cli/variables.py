@@ -25,9 +25,12 @@ def set_variables() -> dict[str, str]:
 
 def misspelt_variables(ctx: Context) -> dict[str, str]:
     """Return a message for each variable that is set and that no command reads."""
+    names = {name for name in os.environ if name[:1] in "Jj"} - OTHERS - DEVELOPERS
+    if not names:
+        return {}  # without an import of every command
     known = {str(param.envvar) for param in variable_parameters(ctx.find_root().command)} | OTHERS
     found = {}
-    for name in sorted(name for name in os.environ if name[:1] in "Jj" and name not in known | DEVELOPERS):
+    for name in sorted(names - known):
         if name.startswith(PREFIX):
             word = closest(name.removeprefix(PREFIX), [other.removeprefix(PREFIX) for other in known])
             near = word and PREFIX + word
@@ -40,5 +43,5 @@ def misspelt_variables(ctx: Context) -> dict[str, str]:
 def variable_parameters(command: Any) -> Iterator[Any]:
     """Yield the parameters with a variable of a command and of those below it."""
     yield from (param for param in command.params if param.envvar)
-    for inner in getattr(command, "commands", {}).values():
-        yield from variable_parameters(inner)
+    for name in getattr(command, "commands", ()):
+        yield from variable_parameters(command.get_command(None, name))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jointnet_cli.cli.console import exit_with, for_each, note, print_result, progress
-from jointnet_cli.cli.options import ModelOptions, OutputOptions
+from jointnet_cli.cli.options import ModelOptions, OutputOptions, command_app
 from jointnet_cli.cli.scene_inputs import SceneFiles, find_scene, had_layer, read_scene, scene_projection
 from jointnet_cli.devices import require_device
 from jointnet_cli.errors import UserError
@@ -147,3 +147,6 @@ def _make(
         import webbrowser
 
         webbrowser.open(names["viewer"].resolve().as_uri())
+
+
+app = command_app({"view": (view, "jointnet view outputs/00000_0_ocean-reef.rgbdn.exr")})

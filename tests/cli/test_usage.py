@@ -14,7 +14,7 @@ import pytest
 import typer
 from typer.core import TyperOption
 
-from jointnet_cli.cli import app
+from jointnet_cli.cli import COMMANDS, app
 from jointnet_cli.cli.usage import value_name
 
 PROJECT = Path(__file__).parents[2]
@@ -31,8 +31,8 @@ OTHER_VALUES = {"--method", "--prompts", "--model"}
 def commands(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     command = command or typer.main.get_command(app)
     yield path, command
-    for name, inner in getattr(command, "commands", {}).items():
-        yield from commands(inner, (*path, name))
+    for name in getattr(command, "commands", ()):
+        yield from commands(command.get_command(None, name), (*path, name))
 
 
 ALL = dict(commands())
@@ -51,6 +51,20 @@ def test_a_flag_means_the_same_in_every_command() -> None:
     other = {flag for flag, found in texts.items() if len(found) > 1 and flag.startswith("--")}
     assert other - OTHER_VALUES <= SAME_IN_OTHER_WORDS
     assert {flag for flag, found in values.items() if len(found) > 1 and flag.startswith("--")} <= OTHER_VALUES
+
+
+def test_the_list_of_commands_says_what_each_says_itself() -> None:
+    for name, (_, summary) in COMMANDS.items():
+        assert summary == ALL[(name,)].help.partition("\n\n")[0].replace("\n", " ").replace("`", ""), name
+
+
+def test_help_imports_no_command() -> None:
+    code = "import sys; from jointnet_cli.cli import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = {name for name in ran.stdout.split() if name.startswith("jointnet_cli.")}
+    needed = ("cli", "cli.console", "cli.usage", "cli.variables", "errors", "files", "files.text", "progress")
+    assert imported == {f"jointnet_cli.{name}" for name in needed}
+    assert not {"numpy", "pydantic", "rich.markdown", "jinja2"} & set(ran.stdout.split())
 
 
 @pytest.mark.parametrize("path", WITH_ARGUMENTS, ids=" ".join)

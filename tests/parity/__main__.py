@@ -108,9 +108,9 @@ def _help_pages() -> list[list[str]]:
 
     from jointnet_cli.cli import app
 
-    commands = typer.main.get_command(app).commands
-    pages = [[], *([name] for name in sorted(commands))]
-    return pages + [[group, name] for group in GROUPS for name in sorted(commands[group].commands)]
+    root = typer.main.get_command(app)
+    pages = [[], *([name] for name in sorted(root.commands))]
+    return pages + [[group, name] for group in GROUPS for name in sorted(root.get_command(None, group).commands)]
 
 
 def _report(known: Recording, found: Recording) -> int:

@@ -21,6 +21,7 @@ from jointnet_cli.data.shards.archive import DamagedShard, Entry, new_entry
 from jointnet_cli.data.shards.format import damaged_shard, repair_hint
 from jointnet_cli.data.shards.writer import ShardWriter, claim_shard, records_path
 from jointnet_cli.data.sql import literal, plan_cursor, readable
+from jointnet_cli.files.atomic import open_new
 from jointnet_cli.files.text import to_json
 
 if TYPE_CHECKING:

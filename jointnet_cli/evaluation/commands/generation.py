@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from jointnet_cli.evaluation.runner import Runner
 
 _Network = partial(Param, panel="Feature networks")
+JudgeFolder = Annotated[
+    Path | None,
+    _Network("Classifier of worlds: FD-Judge, and whether images show what their captions say.", "DIR", shown=False),
+]
 SHOWN = 24
 """Images of every method on the sheet."""
 REAL = "real images"
@@ -47,12 +51,7 @@ class ImageEvaluation(Evaluation):
             shown="efflite",
         ),
     ] = None
-    judge: Annotated[
-        Path | None,
-        _Network(
-            "Classifier of worlds: FD-Judge, and whether images show what their captions say.", "DIR", shown=False
-        ),
-    ] = None
+    judge: JudgeFolder = None
     clip: Annotated[str | None, _Network("CLIP model: similarity of image and caption.", "DIR|HUB", shown=False)] = None
     splits: Annotated[int, _Network("Parts that an Inception Score is a mean of.", "N", ge=1)] = 1
 

@@ -34,6 +34,13 @@ Prompts = Annotated[
         panel=PROMPT_PANEL,
     ),
 ]
+PerceptualName = Annotated[
+    str,
+    Param(
+        "Network that compares crops: `st-lpips-alex`, `st-lpips-vgg`, `lpips-alex`, `lpips-vgg`; FILE holds its weights.",
+        "NAME[:FILE]",
+    ),
+]
 SHOWN = 6
 """Panoramas of every method on the sheet, of the first prompts."""
 SHOWN_WIDTH = 480
@@ -83,13 +90,7 @@ class PanoramaEvaluation(Evaluation):
 
     prompts: Prompts = None
     seeds: Annotated[int, Param("Panoramas of every prompt, from seed 0 on.", "N", ge=1, panel=PROMPT_PANEL)] = 20
-    perceptual: Annotated[
-        str,
-        Param(
-            "Network that compares crops: `st-lpips-alex`, `st-lpips-vgg`, `lpips-alex`, `lpips-vgg`; FILE holds its weights.",
-            "NAME[:FILE]",
-        ),
-    ] = "st-lpips-alex"
+    perceptual: PerceptualName = "st-lpips-alex"
     width: Annotated[int | None, Param("Width.", "PIXELS", ge=1, shown="four times the height", panel=VIEW_PANEL)] = (
         None
     )

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from jointnet_cli.evaluation.commands.depth import DepthEvaluation, Shards
-from jointnet_cli.evaluation.commands.generation import GenerationEvaluation
-from jointnet_cli.evaluation.commands.panorama import SEAMS, PanoramaEvaluation, Prompts
+from jointnet_cli.evaluation.commands.generation import GenerationEvaluation, JudgeFolder
+from jointnet_cli.evaluation.commands.panorama import SEAMS, PanoramaEvaluation, PerceptualName, Prompts
 from jointnet_cli.evaluation.evaluation import Evaluation, Made, Row, TablePart
 from jointnet_cli.evaluation.report import Column
 from jointnet_cli.params import PROMPT_PANEL, VIEW_PANEL, Param
@@ -51,14 +50,14 @@ class SpeedEvaluation(Evaluation):
     )
 
     shards: Shards = None
-    judge: Annotated[Path | None, Param("Classifier of worlds.", "DIR", shown=False)] = None
+    judge: JudgeFolder = None
     prompts: Prompts = None
     seeds: Annotated[int, Param("Panoramas of every prompt, from seed 0 on.", "N", ge=1, panel=PROMPT_PANEL)] = 4
     images: Annotated[
         int, Param("Single images, and with shards as many depth maps; 0 makes none.", "N", ge=0, panel=PROMPT_PANEL)
     ] = 512
-    perceptual: Annotated[str, Param("Network that compares images.", "NAME[:FILE]")] = "st-lpips-alex"
-    width: Annotated[int, Param("Width of the panoramas.", "PIXELS", ge=1, panel=VIEW_PANEL)] = 768
+    perceptual: PerceptualName = "st-lpips-alex"
+    width: Annotated[int, Param("Width.", "PIXELS", ge=1, panel=VIEW_PANEL)] = 768
 
     @cached_property
     def panoramas(self) -> PanoramaEvaluation:
