@@ -152,7 +152,7 @@ class Parameter:
     def _needed(self, value: Any) -> str | None:
         if isinstance(value, float) and not math.isfinite(value):
             return "must be a finite number"
-        if self.is_path:
+        if self.is_path or self.param.out:
             if str(value) == "" or (self.param.out and str(value) == "-"):
                 return "must name a file or folder"
             try:

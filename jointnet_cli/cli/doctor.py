@@ -210,7 +210,8 @@ def _as_text(report: Facts) -> str:
 
 
 def _limited(lines: list[str], most: int) -> list[str]:
-    """Return at most so many lines, the last of which counts those that are left out."""
+    """Return at most so many lines, the last of which counts those that are left out; values do not begin new ones."""
+    lines = [line.replace("\n", "\\n") for line in lines]
     if len(lines) <= most:
         return lines or ["  none"]
     return [*lines[: most - 1], f"  … and {len(lines) - most + 1} more (all with --json)"]

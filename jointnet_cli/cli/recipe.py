@@ -80,6 +80,7 @@ def copy(
         Param(
             "The copy, or a folder for it: one that exists, or a name that ends with `/`.",
             "FILE",
+            out=True,
             shown="here, by its last name",
             argument=True,
         ),
@@ -88,11 +89,13 @@ def copy(
 ) -> None:
     """Write a copy of a recipe to change, and print its path."""
     from jointnet_cli.files.atomic import atomic_file
+    from jointnet_cli.files.paths import check_folder
 
     path = _find(name)
     target = Path(file or path.name)
     if target.is_dir() or (file or "").endswith(("/", os.sep)):
         target = target / path.name
+    check_folder(target.parent, "name another FILE")
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists already", hint="pass --overwrite to replace it, or name another FILE")
     target.parent.mkdir(parents=True, exist_ok=True)

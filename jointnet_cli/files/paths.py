@@ -75,9 +75,8 @@ def check_free(paths: Iterable[Path], overwrite: bool) -> None:
         check_folder(folder)
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, hint: str = "choose another folder with --out") -> None:
     """Raise `UserError` where a folder cannot be made or written into. Nothing is created."""
-    hint = "choose another folder with --out"
     existing = next(parent for parent in (folder, *folder.absolute().parents) if os.path.lexists(parent))
     if not existing.is_dir():
         raise UserError(f"{existing} is not a folder", hint)

@@ -262,8 +262,9 @@ def _trusted(content: zipfile.ZipFile, archive: Path) -> list[zipfile.ZipInfo]:
     """Return the files of a model in an archive, none of which leads out of it."""
     entries = [entry for entry in content.infolist() if not entry.is_dir()]
     for entry in entries:
+        entry.filename = entry.filename.replace("\\", "/")  # of archives that Windows made
         path = PurePosixPath(entry.filename)
-        if path.is_absolute() or ".." in path.parts or "\\" in entry.filename or ":" in entry.filename:
+        if path.is_absolute() or ".." in path.parts or ":" in entry.filename:
             raise UserError(f"{archive} is refused: its entry {entry.filename} leads out of its folder")
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise UserError(f"{archive} is refused: its entry {entry.filename} is a link")

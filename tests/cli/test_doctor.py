@@ -94,7 +94,7 @@ def test_the_text_has_at_most_60_lines(examine, tmp_path):
     for number in range(40):
         (tmp_path / f"models/{number}").mkdir(parents=True)
         (tmp_path / f"models/{number}/model_index.json").write_text("")
-    wrong = {f"JOINTNET_VARIABLE_{number}": "1" for number in range(40)}
+    wrong = {f"JOINTNET_VARIABLE_{number}": "1\n" * 9 for number in range(40)}
     shown = examine(**wrong).stdout
     assert shown.startswith("versions\n  python ")
     assert "\n  loads          no\n" in shown and "more (all with --json)" in shown

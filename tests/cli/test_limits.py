@@ -190,6 +190,8 @@ def test_a_prompt_is_text(invoke):
         (["depth", ""], "PHOTO must not be empty, got ''"),
         (["view", ""], "PATH must name a file or folder, got ''"),
         (["recipe", "copy", ""], "NAME must not be empty, got ''"),
+        (["recipe", "copy", "depth", "-"], "FILE must name a file or folder, got '-'"),
+        (["recipe", "copy", "depth", __file__ + "/x/"], f"{__file__} is not a folder"),
         (["evaluate", "depth", "--truth", ""], "--truth must name a file or folder, got ''"),
     ],
 )

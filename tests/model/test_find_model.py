@@ -106,6 +106,28 @@ def test_too_large_a_zip_file_is_refused(published: Path, tmp_path: Path, monkey
     assert not list((tmp_path / "cache").rglob("*.json"))
 
 
+def test_a_zip_file_of_windows_opens(tiny_folder: Folders, published: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as packed:
+        for path in (path for path in published.rglob("*") if path.is_file()):
+            packed.writestr("release\\" + str(path.relative_to(published)).replace("/", "\\"), path.read_bytes())
+    base = str(tiny_folder("depth"))
+    found = find_model(str(tmp_path / "model.zip"), base)
+    assert found.weights_hash() == find_model(str(published), base).weights_hash()
+
+
+def test_damaged_data_in_a_zip_file_is_refused(tmp_path: Path) -> None:
+    for kind in (zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2):
+        path = tmp_path / f"{kind}.zip"
+        with zipfile.ZipFile(path, "w", kind) as packed:
+            packed.writestr("model_index.json", '{"a": 1}' * 100)
+        data = bytearray(path.read_bytes())
+        data[46:60] = b"\xff" * 14
+        path.write_bytes(data)
+        with pytest.raises(UserError, match="cannot be unpacked"):
+            find_model(str(path))
+        assert not list((tmp_path / "cache").rglob(".*"))
+
+
 def test_what_is_no_zip_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.zip").write_bytes(b"PK, or not")
     with pytest.raises(UserError, match="cannot be unpacked") as fault:
