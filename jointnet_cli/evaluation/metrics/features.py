@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,7 +150,8 @@ def open_inception(device: torch.device, weights: Path | None = None) -> Feature
         ) from error
     try:
         place = None if weights is None else str(weights)
-        network = FeatureExtractorInceptionV3("inception-v3-compat", LAYERS, feature_extractor_weights_path=place)
+        with tensors_only():
+            network = FeatureExtractorInceptionV3("inception-v3-compat", LAYERS, feature_extractor_weights_path=place)
     except (URLError, OSError) as error:
         hint = f"give a copy of {RELEASE}: --features inception:FILE; or --features efflite"
         raise UserError("the weights of Inception v3 cannot be fetched", hint=hint) from error
@@ -164,8 +167,23 @@ def open_inception(device: torch.device, weights: Path | None = None) -> Feature
     return FeatureSpace(INCEPTION, RELEASE if weights is None else file_digest(weights)[:12], run)
 
 
+@contextmanager
+def tensors_only() -> Iterator[None]:
+    """Let `torch.load` read tensors alone, also where a library asks for all that a pickle may do."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
 def _require_tensors(weights: Path) -> None:
-    """Refuse a file that holds more than tensors, because torch-fidelity unpickles it whatever it holds."""
+    """Refuse a file that holds more than tensors, in our own words."""
     try:
         torch.load(weights, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +22,7 @@ from jointnet_cli.evaluation.judge.classifier import Judge, accuracy, load_label
 from jointnet_cli.evaluation.judge.labels import UNKNOWN
 from jointnet_cli.evaluation.metrics.captions import QUESTIONS, Clip, count_correct
 from jointnet_cli.evaluation.metrics.distribution import RealFeatures, inception_score
-from jointnet_cli.evaluation.metrics.features import open_features
+from jointnet_cli.evaluation.metrics.features import open_features, tensors_only
 from jointnet_cli.files.images import read_image
 
 
@@ -224,3 +225,10 @@ def test_counted_answers_are_the_judge_s_accuracy(tmp_path: Path, evaluation_sha
     assert not count_correct(found, worlds.answers).asked[:, 1].any()
     assert accuracy(found, worlds.answers)["time"] is None
     assert share_estimate(np.zeros(3, int), np.zeros(3, int), resamples=20) is None
+
+
+def test_libraries_read_tensors_alone(tmp_path: Path) -> None:
+    torch.save({"a": Path("x")}, tmp_path / "w.pth")
+    with tensors_only(), pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / "w.pth", weights_only=False)
+    assert torch.load(tmp_path / "w.pth", weights_only=False) == {"a": Path("x")}
