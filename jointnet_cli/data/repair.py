@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -21,6 +20,7 @@ from jointnet_cli.data.verify import ShardCheck
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import set_aside
 from jointnet_cli.files.paths import file_digest
+from jointnet_cli.files.text import load_json
 from jointnet_cli.recipe_file import merge
 
 
@@ -128,6 +128,6 @@ def _settings(plan: Plan, flags: Mapping[str, Any]) -> PrepareSettings:
 
 def _limit(folder: Path) -> int | None:
     """Return how many images of the plan were asked for the last time; `None` if that is not known."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return int(json.loads((folder / REPORT).read_bytes())["images"]["wanted"])
+    with contextlib.suppress(UserError, OSError, ValueError, KeyError, TypeError):
+        return int(load_json(folder / REPORT)["images"]["wanted"])
     return None

@@ -114,12 +114,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 def _temporary(path: Path, stem: str, suffix: str = "") -> Path:
     """Return a temporary name beside `path`, after what killed processes left there has been removed."""
-    _remove_left(path.parent.absolute())
+    remove_left(path.parent.absolute())
     return path.with_name(f".{stem}.{_machine()}-{os.getpid():x}-{uuid4().hex[:4]}{suffix}")
 
 
 @cache
-def _remove_left(folder: Path) -> None:
+def remove_left(folder: Path) -> None:
     """Remove temporary files and folders whose process, on this machine, has ended. A process does it once a folder."""
     with suppress(OSError):
         for name in os.listdir(folder):  # noqa: PTH208
@@ -185,15 +185,6 @@ def make_once(path: Path, make: Callable[[], object]) -> None:
                 time.sleep(0.1)
             elif not path.exists():
                 make()
-
-
-def remove_left(folder: Path) -> None:
-    """Remove the temporary folders that killed processes left in a folder where `make_once` makes folders atomically."""
-    for left in folder.glob(".*.????????"):
-        if left.is_dir() and not left.is_symlink():
-            with claim(left.with_name(left.name[1:-9])) as held:
-                if held:
-                    shutil.rmtree(left, ignore_errors=True)
 
 
 def claim_path(path: Path) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.atomic import claim
+from jointnet_cli.files.atomic import atomic_folder
 from jointnet_cli.model import hub
 from jointnet_cli.model.folder import describe
 from jointnet_cli.model.hub import find_model, list_models
@@ -230,12 +230,16 @@ def test_what_killed_processes_left_of_an_archive_is_removed(
     tiny_folder: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     packed, home = pack(tmp_path / "again.zip", tiny_folder("depth")), hub.cache_home() / "archives"
-    for left in (home / ".dead-0123.89abcdef", home / ".living-0123.89abcdef"):
-        (left / "unet").mkdir(parents=True)
-    with claim(home / "living-0123"):
+    home.mkdir(parents=True)
+    code = "import sys, os; from pathlib import Path; from jointnet_cli.files.atomic import atomic_folder\n"
+    code += "with atomic_folder(Path(sys.argv[1])) as new: (new / 'unet').mkdir(); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code, str(home / "dead")], check=False)
+    (left,) = home.iterdir()
+    with atomic_folder(home / "living") as living:
         find_model(str(packed))
+        assert living.exists()
     assert re.fullmatch(rf"unpacking {packed} to {home}/again-\w+: \d+\.\d MB\n", capsys.readouterr().err)
-    assert not (home / ".dead-0123.89abcdef").exists() and (home / ".living-0123.89abcdef").exists()
+    assert not left.exists()
     assert not list(home.glob(".again*"))
     find_model(str(packed))
     assert capsys.readouterr().err == ""

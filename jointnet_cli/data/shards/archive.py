@@ -22,6 +22,10 @@ class DamagedShard(UserError):
     """A tar file that is damaged; others may be sound."""
 
 
+MOST_BYTES = 2**30
+"""Bytes of a member at most: it is read whole."""
+
+
 @dataclass
 class Member:
     """An entry of a tar; `content` is `None` for entries that are not files."""
@@ -138,10 +142,13 @@ def headers(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """Yield the headers of a tar file, without an index of them in memory.
 
     Raises:
-        tarfile.ReadError: something other than zeros follows the end of the archive: its middle was overwritten.
+        tarfile.ReadError: a member is sparse or has more than `MOST_BYTES`; or something other than zeros follows the end of
+            the archive: its middle was overwritten.
     """
     for info in tar:
         tar.members = []  # type: ignore[attr-defined]
+        if info.issparse() or info.size > MOST_BYTES:  # memory for the zeros of a file that has few bytes
+            raise tarfile.ReadError(f"{info.name} is sparse, or has more than {MOST_BYTES // 2**30} GiB")
         yield info
     file: Any = tar.fileobj  # it stands behind the end marker
     while rest := file.read(2**20):

@@ -313,3 +313,16 @@ def test_shards_are_regular_files(tmp_path: Path) -> None:
             next(read_samples(str(shard)))
         with pytest.raises(UserError, match="is not a regular file"), open_tar(shard):
             pass
+
+
+def test_members_that_fill_the_memory_are_refused(tmp_path: Path) -> None:
+    huge = tarfile.TarInfo("a.png")
+    huge.size = 2**40
+    sparse = tarfile.TarInfo("a.png")
+    sparse.type, sparse.pax_headers = tarfile.REGTYPE, {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(2**40)}
+    for number, info in enumerate((huge, sparse)):
+        shard = tmp_path / f"{number}.tar"
+        shard.write_bytes(info.tobuf(tarfile.PAX_FORMAT) + bytes(4096))
+        for read in (lambda shard: list(read_samples(str(shard))), lambda shard: list(read_entries(shard))):
+            with pytest.raises(UserError, match=r"is damaged.*a\.png is sparse, or has more than 1 GiB"):
+                read(shard)
