@@ -28,6 +28,9 @@ STALLED = 10.0
 """So many times `decode_timeout` may pass on the clock, for example on a busy machine, before a process is taken for stuck."""
 
 
+KEPT = 2
+"""Idle processes that wait for the next `Decoders` of this program."""
+
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     # Keep freed memory for the next image: pages that are mapped anew for each one cost a tenth of the time.
@@ -65,11 +68,13 @@ class Decoders:
                 _IDLE.append(worker)
 
     def close(self) -> None:
-        """End the processes that are decoding; idle ones wait for the next call."""
+        """End the processes that are decoding, and idle ones but for a few."""
         with self._lock:
             self._closed = True
             for worker in self._working:
                 worker.process.kill()  # its thread notices and closes the connection
+        while len(_IDLE) > KEPT:
+            _IDLE.pop().end()
 
 
 class _Decoder:
@@ -126,7 +131,7 @@ class _Decoder:
 
 
 _IDLE: list[_Decoder] = []
-"""Processes without work, for the next `Decoders` of this program."""
+"""Processes without work."""
 
 
 def _idle() -> _Decoder | None:

@@ -54,7 +54,9 @@ async def _gather(job: PrepareJob, numbers: Sequence[int], tally: Tally, show: S
 
     def rows() -> Iterator[ImageRow | None]:
         for number in filter(job.missing, numbers):
-            while len(held) - sum(future.done() for future in writing.values()) >= most:
+            while (count := len(held) - sum(future.done() for future in writing.values())) and (
+                count >= most or not spare_descriptors()
+            ):
                 yield None
             try:
                 shard = DownloadedShard.begin(job, number)

@@ -23,7 +23,17 @@ from jointnet_cli.data.settings import FetchSettings, PrepareSettings
 from jointnet_cli.data.web.decode import TrainingImage
 from jointnet_cli.data.web.decoders import Decoders
 from jointnet_cli.data.web.hosts import host_name, parse_url
-from jointnet_cli.data.web.http import Limits, exhausted, get, open_client, read_file, read_member, spare_descriptors
+from jointnet_cli.data.web.http import (
+    EXHAUSTED_PATIENCE,
+    EXHAUSTED_PAUSE,
+    Limits,
+    exhausted,
+    get,
+    open_client,
+    read_file,
+    read_member,
+    spare_descriptors,
+)
 from jointnet_cli.data.web.status import FetchError, FetchResult, Status, http_status, is_transient
 
 READ_AHEAD = 32
@@ -31,10 +41,6 @@ READ_AHEAD = 32
 
 REMEMBERED_HOSTS = 10_000
 """Hosts whose pauses are remembered while none of their rows is in work."""
-
-EXHAUSTED_PAUSE, EXHAUSTED_PATIENCE = 0.25, 120.0
-"""Seconds before a row is tried again that failed because this machine has no descriptors or memory left, and after which the
-run ends if no row gets further."""
 
 _LONGEST_MESSAGE = 300
 

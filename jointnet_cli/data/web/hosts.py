@@ -47,7 +47,8 @@ own because that of `ipaddress` differs between versions of Python."""
 
 EVERYWHERE = ("0.0.0.0/0", "::/0")
 
-RESOLVER_THREADS = 32
+RESOLVER_THREADS = 128
+"""As many as rows in work by default: a look-up whose name server is silent cannot be interrupted."""
 
 _NUMBERS = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+)){0,3}", re.IGNORECASE)
 

@@ -54,7 +54,11 @@ _FAULTS: tuple[tuple[type[BaseException], Status], ...] = (
 _FAULT_TYPES = tuple(kind for kind, _ in _FAULTS)
 
 
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+EXHAUSTED_PAUSE, EXHAUSTED_PATIENCE = 0.25, 120.0
+"""Seconds before something is tried again that failed because this machine has no descriptors or memory left, and after which
+the run ends if nothing gets further."""
+
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN})
 
 
 def exhausted(error: BaseException | None) -> bool:
