@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := PASSIVE
 export GOMP_SPINCOUNT := 0
 
-.PHONY: help demo test coverage mutants lint docs diorama diorama-forever diorama-forever-status clean
+.PHONY: help demo test fuzz coverage mutants lint docs diorama diorama-forever diorama-forever-status clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -23,6 +23,14 @@ test: $(VENV)/.installed-dev ## Run the tests.
 coverage: export OMP_NUM_THREADS := 1
 coverage: $(VENV)/.installed-dev ## Run the tests and report the covered lines.
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --cov=jointnet_cli --cov-report=term:skip-covered
+
+# Damaged files at every entrance, at random, until the minutes are over or one raises what nobody meant.
+fuzz: export OMP_NUM_THREADS := 1
+fuzz: export FUZZ_EXAMPLES := 300
+fuzz: MINUTES = 10
+fuzz: $(VENV)/.installed-dev ## Read damaged files of every kind for MINUTES.
+	end=$$(($$(date +%s) + 60 * $(MINUTES))); \
+	while [ $$(date +%s) -lt $$end ]; do $(BIN)/pytest -q -n auto -W ignore --show-capture=no tests/fuzz || exit 1; done
 
 # Mutation tests (docs/reliability.md); a stopped run continues: make mutants MODULES="jointnet_cli/sampling/tiles.py"
 mutants: export OMP_NUM_THREADS := 1

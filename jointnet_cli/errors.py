@@ -1,9 +1,15 @@
-"""The error type of users' mistakes, messages of validation errors, and hints at the nearest valid word."""
+"""The error type of users' mistakes, faults of foreign files, messages of validation errors, and the nearest valid word."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import errno
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+FATAL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EPIPE})
+"""The disk or a quota is full, the disk is read-only, or nobody reads stdout any more."""
 
 
 class UserError(Exception):
@@ -15,6 +21,51 @@ class UserError(Exception):
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+
+
+@contextmanager
+def reading(name: object, hint: str | None = None, *, cause: str = "") -> Iterator[None]:
+    """Turn whatever a parser raises for foreign data into a `UserError`, such as `a.exr cannot be read: it is cut off`.
+
+    Parsers raise exceptions of any type for damaged files. A full disk (`FATAL_ERRNOS`), Ctrl-C and a `UserError` pass.
+
+    Args:
+        name: what is read, for the message: a path, or words such as `the record in a.png`.
+        hint: the remedy.
+        cause: why it cannot be read, where the exception's own words would mislead.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except FileNotFoundError as fault:
+        raise UserError(f"{name} does not exist") from fault
+    except IsADirectoryError as fault:
+        raise UserError(f"{name} is a folder, not a file") from fault
+    except Exception as fault:
+        if isinstance(fault, OSError) and fault.errno in FATAL_ERRNOS:
+            raise
+        raise UserError(f"{name} cannot be read: {cause or _cause(fault)}", hint) from fault
+
+
+_CAUSES: tuple[tuple[type[Exception], str], ...] = (
+    (MemoryError, "it needs more memory than there is"),
+    (RecursionError, "it is nested too deeply"),
+    (EOFError, "it is cut off"),
+    (struct.error, "it is cut off or damaged"),
+    (UnicodeError, "its text is not in the expected encoding"),
+    (LookupError, "a part is missing or damaged"),
+    (TypeError, "a part is of the wrong type"),
+    (AttributeError, "a part is of the wrong type"),
+    (OverflowError, "it holds a number that is too large"),
+)
+
+
+def _cause(fault: Exception) -> str:
+    """Return why foreign data cannot be read, in one line: plain words where those of the exception name no cause."""
+    plain = next((words for kind, words in _CAUSES if isinstance(fault, kind)), "")
+    stated = " ".join(str(getattr(fault, "strerror", None) or fault).split())[:200]
+    return plain or stated or "it is damaged"
 
 
 def closest(word: str, valid: Iterable[str], *, cutoff: float = 0.6) -> str | None:

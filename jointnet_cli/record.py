@@ -73,7 +73,7 @@ def read_sidecar(path: Path) -> dict[str, Any] | None:
     """Return the record in a sidecar; `None` if there is no file, or it is not a whole record."""
     try:
         content = load_json(path)
-    except (OSError, ValueError):
+    except Exception:  # what cannot be used counts as not stated
         return None
     return content if isinstance(content, dict) and isinstance(content.get("files"), dict) else None
 
@@ -96,7 +96,10 @@ def recorded_image(content: Mapping[str, Any]) -> Path | None:
     asked = request if isinstance(request, dict) else {}
     sources = asked.get("sources")
     path = asked.get("source") or (sources.get("image") if isinstance(sources, dict) else None)
-    return Path(path).resolve() if isinstance(path, str) else None
+    try:
+        return Path(path).resolve() if isinstance(path, str) else None
+    except (OSError, ValueError):  # no name that a file can have
+        return None
 
 
 def command(result: Result) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import FATAL_ERRNOS, UserError
 from jointnet_cli.files.text import escaped, escaped_line, escaped_streams, print_paths, to_json, unescaped
 from jointnet_cli.progress import PHASES, PhaseProgress, Progress
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 RUN_FAILED = 1
 USER_FAULT = 2
 INTERRUPTED = 130
-FATAL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EPIPE})
-"""The disk or a quota is full, the disk is read-only, or nobody reads stdout any more."""
 _NAMING_ERRNOS = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM}
 )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.cli.console import note
 from jointnet_cli.cli.inputs import projection_of, recorded_depth, require_files, require_one_size
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files.paths import OUTPUT_ENDINGS, SIDECAR, safe_name
 from jointnet_cli.files.text import load_json
 from jointnet_cli.modality import DepthKind
@@ -45,7 +46,13 @@ class SceneFiles:
     @property
     def title(self) -> str:
         """Return its prompt, or its name."""
-        return self.record.get("prompt") or self.stem
+        return str(self.record.get("prompt") or self.stem)
+
+    @property
+    def seed(self) -> int:
+        """Return its seed, 0 where no record states one."""
+        seed = self.record.get("seed")
+        return seed if isinstance(seed, int) and 0 <= seed < 2**63 else 0
 
 
 def find_scene(path: Path, depth: Path | None = None, out: Path = Path("outputs")) -> SceneFiles:
@@ -90,9 +97,10 @@ def _predicted(photo: Path, out: Path) -> tuple[Path, dict[str, Any]] | None:
         record = read_sidecar(sidecar)
         if record is None or record.get("task") != "depth" or recorded_image(record) != photo.resolve():
             continue
-        depth = sidecar.with_name(str(record["files"].get("depth")))
-        if depth.is_file():
-            return depth, record
+        with suppress(ValueError):  # the record names no file
+            depth = sidecar.with_name(str(record["files"].get("depth")))
+            if depth.is_file():
+                return depth, record
     return None
 
 
@@ -109,7 +117,11 @@ def scene_projection(files: SceneFiles, view: ViewOptions) -> Projection:
     Raises:
         UserError: contradicting flags, or files that show a sphere.
     """
-    return projection_of(view, files.image, files.depth) or _perspective(files.record)
+    from jointnet_cli.convert.conventions import stated_view
+
+    stated = stated_view(files.record)
+    perspective = stated if isinstance(stated, Projection) and stated.kind == "perspective" else VIEW
+    return projection_of(view, files.image, files.depth) or perspective
 
 
 def read_scene(
@@ -158,23 +170,17 @@ def read_scene(
 
 
 def _of_result(sidecar: Path, depth: Path | None) -> SceneFiles:
-    try:
+    with reading(sidecar, "name the image or the EXR", cause="it is not the record of a result"):
         record = load_json(sidecar)
         names = {key: sidecar.with_name(name) for key, name in record["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{sidecar} is not the record of a result", "name the image or the EXR") from None
-    exr = names.get("exr")
-    image = exr if exr and exr.is_file() else names.get("image")
+        exr = names.get("exr")
+        image = exr if exr and exr.is_file() else names.get("image")
     depth = depth or (image if image == exr else names.get("depth"))
     if image is None or depth is None:
         raise UserError(f"{sidecar} names no image with depth", "name the image, and give --depth FILE")
-    require_files({"image": image, "depth": depth}, str(sidecar))
+    with reading(sidecar):
+        require_files({"image": image, "depth": depth}, str(sidecar))
     return SceneFiles(sidecar.name.removesuffix(SIDECAR), image, depth, record)
-
-
-def _perspective(record: Mapping[str, Any]) -> Projection:
-    stated = record.get("projection", {})
-    return Projection("perspective", float(stated["span"])) if stated.get("kind") == "perspective" else VIEW
 
 
 def _metres(path: Path, kind: DepthKind, channel: str | None) -> tuple[NDArray[np.float32], str] | None:

@@ -132,7 +132,7 @@ def _make(
         with progress(files.title, output.quiet):
             made = read_scene(files, seen, scene, given.depth_kind, given.channel, quiet=output.quiet)
             if paint:
-                made = paint(made, int(files.record.get("seed", 0)))
+                made = paint(made, files.seed)
             elif had_layer(files):
                 note(
                     f"{path} had a second layer, which its files do not hold: add --layers to paint it again",

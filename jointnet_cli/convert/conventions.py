@@ -15,7 +15,7 @@ from jointnet_cli.files.exr import is_exr, read_attributes
 from jointnet_cli.files.maps import is_array
 from jointnet_cli.files.metadata import read_gpano, read_record
 from jointnet_cli.files.text import decode_text, from_json, read_bytes
-from jointnet_cli.projection import Projection, Sphere
+from jointnet_cli.projection import FULL_CIRCLE, Projection, Sphere
 from jointnet_cli.scene.scene import DepthScale
 
 AXES: dict[tuple[str, Axis], str] = {
@@ -33,6 +33,9 @@ SPACE = {
     "opengl": "camera: x right, y up, z towards the viewer",
     "directx": "camera: x right, y down, z towards the viewer",
 }
+
+_LARGEST = 1e9
+"""Largest number in a record: pixels, metres, degrees."""
 
 _PART_IN_NAME = re.compile(r"\.(image|depth|normal)(?:\.|$)")
 
@@ -61,21 +64,15 @@ def record_of(path: Path) -> dict[str, Any]:
 
 def read_stated(path: Path, record: Mapping[str, Any]) -> Conventions:
     """Return the conventions that a record and the file's name state. Forms that JointNet does not write are ignored."""
-    depth, normal, view = (
-        _mapping(value)
-        for value in (
-            _mapping(record.get("maps")).get("depth"),
-            _mapping(record.get("maps")).get("normal"),
-            record.get("projection"),
-        )
-    )
+    maps = _mapping(record.get("maps"))
+    depth, normal = _mapping(maps.get("depth")), _mapping(maps.get("normal"))
     named = _PART_IN_NAME.search(path.name.removesuffix(path.suffix))
     quantity = str(depth.get("quantity", ""))
     spoken = [*PLANAR_OR_RADIAL.items(), *((axis, words) for (_, axis), words in AXES.items())]
     axis = next((axis for axis, words in spoken if words == depth.get("distance")), None)
-    scale, shift = _number(depth, "scale"), _number(depth, "shift")
+    scale, shift = _number(depth, "scale") or 0.0, _number(depth, "shift")
     black, white = _number(depth, "black"), _number(depth, "white")
-    covered = _mapping(view.get("covered"))
+    covered = _mapping(_mapping(record.get("projection")).get("covered"))
     across, upright = _number(covered, "horizontal"), _number(covered, "vertical")
     word = record.get("part") or (named and named.group(1))
     part: Part | None = next((part for part in PARTS if part == word), None)
@@ -83,10 +80,12 @@ def read_stated(path: Path, record: Mapping[str, Any]) -> Conventions:
         part=part,
         quantity="disparity" if "disparity" in quantity else "distance" if "distance" in quantity else None,
         axis=axis,
-        scale=DepthScale(scale, shift, str(depth.get("origin", "given"))) if scale and shift is not None else None,
+        scale=DepthScale(scale, shift, str(depth.get("origin", "given")))
+        if scale > 0 and shift is not None and shift >= 0
+        else None,
         code=Code(black, white) if black is not None and white is not None and black != white else None,
         down=normal.get("space") == SPACE["directx"],
-        view=_view(view),
+        view=stated_view(record),
         coverage=Coverage(across, upright) if across and upright else None,
     )
 
@@ -151,14 +150,18 @@ def view_record(view: View, width: int, coverage: Coverage | None) -> dict[str, 
     return facts
 
 
-def _view(stated: Mapping[str, Any]) -> View | None:
+def stated_view(record: Mapping[str, Any]) -> View | None:
+    """Return the projection that a record states; `None` for none, and for one that cannot be."""
+    stated = _mapping(record.get("projection"))
     kind, span = stated.get("kind"), _number(stated, "span")
     if kind == "equirectangular":
         pixels = [_number(stated, name) for name in ("full_width", "left", "top")]
-        return Sphere(*(int(value or 0) for value in pixels)) if pixels[0] else None
-    if kind not in ("perspective", "cylindrical") or not span:
-        return None
-    return Projection(kind, span, bool(stated.get("wrap")))
+        return Sphere(*(int(value or 0) for value in pixels)) if (pixels[0] or 0) >= 2 else None
+    if span is not None and kind == "perspective" and 0 < span < 180:
+        return Projection("perspective", span, bool(stated.get("wrap")))
+    if span is not None and kind == "cylindrical" and 0 < span <= FULL_CIRCLE:
+        return Projection("cylindrical", span, bool(stated.get("wrap")))
+    return None
 
 
 def _sidecar(path: Path) -> dict[str, Any]:
@@ -182,7 +185,7 @@ def _comment(path: Path) -> str:
                 return str(file.pages.first.description)
         with Image.open(path) as picture:
             comment = picture.info.get("comment") or ""
-    except Exception:  # decoders raise exceptions of many types for damaged files
+    except Exception:  # what cannot be used counts as not stated
         return ""
     return comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)
 
@@ -206,5 +209,8 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _number(stated: Mapping[str, Any], name: str) -> float | None:
+    """Return a number that is not out of all proportion; `None` for anything else."""
     value = stated.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST:
+        return float(value)
+    return None

@@ -11,7 +11,7 @@ from typing import Any
 from jointnet_cli.data.rows import HIDDEN, OFFSET, RESULTS, SIZE, TAR
 from jointnet_cli.data.shards.archive import open_tar, scan
 from jointnet_cli.data.shards.format import Faults, record_caption
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files.paths import IMAGE_SUFFIXES, is_below
 from jointnet_cli.files.text import decode_text, from_json, read_bytes, to_json
 
@@ -135,10 +135,8 @@ def _record(data: bytes, name: str, *, caption_needed: bool) -> dict[str, Scalar
 
     Only plain values can be columns. Names in SQL have no case: a `URL` of the record must not replace the image's.
     """
-    try:
+    with reading(name, "mend it, or remove it"):
         record: Any = from_json(data)
-    except ValueError as error:
-        raise UserError(f"{name}: not valid JSON: {error}") from error
     if not isinstance(record, dict):
         raise UserError(f"{name}: not a JSON object")
     if caption_needed:

@@ -41,9 +41,15 @@ def without_nan(value: str) -> str:
 
 
 def connect(path: Path | None = None, threads: int | None = None) -> DuckDBPyConnection:
-    """Return a database in memory or in a file, within `MEMORY_LIMIT`."""
+    """Return a database in memory or in a file, within `MEMORY_LIMIT`.
+
+    Raises:
+        UserError: the path has a `?`, behind which DuckDB expects settings.
+    """
     import duckdb
 
+    if path and "?" in str(path):
+        raise UserError(f"no table can be made below a folder with ? in its name: {path}", "name another folder")
     connection = duckdb.connect(str(path) if path else ":memory:")
     connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
     connection.execute(f"SET threads = {threads or min(os.cpu_count() or 1, THREADS)}")

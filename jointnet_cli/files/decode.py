@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files import tiff
 from jointnet_cli.files.color_space import find_space, png_chunks
 
@@ -78,7 +78,7 @@ def read_raster(source: Path | bytes, name: str | None = None) -> Raster:
         UserError: missing, damaged, of a kind that is not read, or not an image.
     """
     name = name or str(source)
-    with _user_errors(name):
+    with _decoding(name):
         data = source.read_bytes() if isinstance(source, Path) else source
         if not tiff.is_tiff(data):
             try:
@@ -152,7 +152,7 @@ def open_image(path: Path) -> Image.Image:
 
     Raises `UserError` if the file is missing, damaged, or not an image.
     """
-    with _user_errors(str(path)):
+    with _decoding(str(path)):
         picture = Image.open(BytesIO(path.read_bytes()))
         _load_upright(picture)
         return picture
@@ -164,7 +164,7 @@ def raster_size(path: Path) -> tuple[int, int]:
     Raises:
         UserError: the file is missing, its header is damaged, or it has more pixels than Pillow decodes.
     """
-    with _user_errors(str(path)):
+    with _decoding(str(path)):
         with path.open("rb") as stream:
             start = stream.read(32)
         if start[8:12] in HEIF_BRANDS:
@@ -189,23 +189,18 @@ def has_deep_colour(picture: Image.Image) -> bool:
 
 
 @contextmanager
-def _user_errors(name: str) -> Iterator[None]:
-    """Turn what decoders raise into the user's error."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise UserError(f"{name} does not exist") from error
-    except IsADirectoryError as error:
-        raise UserError(f"{name} is a folder, not an image") from error
-    except UnidentifiedImageError as error:
-        raise UserError(
-            f"{name} is not an image", hint="PNG, JPEG, WebP, AVIF, JPEG 2000, TIFF and OpenEXR are read"
-        ) from error
-    except Image.DecompressionBombError as error:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise UserError(f"{name} has more than {limit:,} pixels, which is the limit", hint="resize it") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{name} cannot be read: {error}") from error
+def _decoding(name: str) -> Iterator[None]:
+    """Turn whatever decoders raise into the user's error."""
+    with reading(name):
+        try:
+            yield
+        except UnidentifiedImageError as error:
+            raise UserError(
+                f"{name} is not an image", hint="PNG, JPEG, WebP, AVIF, JPEG 2000, TIFF and OpenEXR are read"
+            ) from error
+        except Image.DecompressionBombError as error:
+            limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+            raise UserError(f"{name} has more than {limit:,} pixels, which is the limit", hint="resize it") from error
 
 
 def _tiff_raster(data: bytes) -> Raster:

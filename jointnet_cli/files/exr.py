@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.errors import UserError, did_you_mean
+from jointnet_cli.errors import UserError, did_you_mean, reading
 from jointnet_cli.files.atomic import atomic_file
 from jointnet_cli.files.color import srgb_to_linear
 from jointnet_cli.modality import MODALITIES
@@ -248,7 +248,7 @@ def exr_size(path: Path) -> tuple[int, int]:
 def _opened(path: Path, *, header_only: bool = False) -> Iterator[Any]:
     import OpenEXR
 
-    try:
+    with reading(path):
         if not is_exr(path):  # asked here, because the library prints its own complaint to stderr
             raise UserError(f"{path} is not an OpenEXR file")
         with redirect_stdout(StringIO()) as said:  # the library drops a damaged part, and says so on stdout
@@ -257,8 +257,6 @@ def _opened(path: Path, *, header_only: bool = False) -> Iterator[Any]:
             raise UserError(f"{path} cannot be read: {words}")
         with opened as file:
             yield file
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
 
 
 def _attributes(file: Any) -> dict[str, Any]:

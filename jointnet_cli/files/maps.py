@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files.decode import raster_size, read_raster, read_samples
 from jointnet_cli.files.exr import Exr, exr_size, is_exr, read_exr
 from jointnet_cli.files.orientation import turned_components
@@ -310,15 +308,11 @@ def _array_of(part: str, names: Sequence[str]) -> str | None:
 @contextmanager
 def _open_arrays(path: Path) -> Iterator[Any]:
     """Open a NumPy file without reading its arrays. Raises `UserError` if it holds anything but arrays of numbers."""
-    try:
+    hint = "save an array of numbers with numpy.save or numpy.savez"
+    with reading(path, hint, cause="it is not a NumPy file of numbers, or it is damaged"):
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
         with loaded if isinstance(loaded, np.lib.npyio.NpzFile) else nullcontext(loaded) as arrays:
             yield arrays
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        hint = "save an array of numbers with numpy.save or numpy.savez"
-        raise UserError(f"{path} is not a NumPy file of numbers, or it is damaged", hint) from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
 
 
 def _array_numbers(path: Path, name: str | None) -> DepthNumbers:

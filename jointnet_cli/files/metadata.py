@@ -16,6 +16,9 @@ _NAMESPACE = "http://ns.google.com/photos/1.0/panorama/"
 
 _PIXELS = re.compile(r"-?\d+(?:\.\d+)?")
 
+_MOST_PIXELS = 10_000_000
+"""Pixels of a side; a field beyond is damaged."""
+
 
 def gpano_xmp(view: Projection | Sphere, width: int, height: int, *, heading: float = 0.0) -> str:
     """Return the XMP packet of a panorama of that size in pixels: its projection, and where it lies in the full one.
@@ -74,7 +77,7 @@ def parse_gpano(packet: str, width: int, height: int) -> Projection | Sphere | N
     fields = _fields(packet)
     full, cropped = (_number(fields, name) for name in ("FullPanoWidthPixels", "CroppedAreaImageWidthPixels"))
     kind = fields.get("ProjectionType", "").lower()
-    if not full or not cropped:
+    if not full or not cropped or min(full, cropped) < 1:
         return None
     shrink = width / cropped
     if kind == "cylindrical":
@@ -91,7 +94,7 @@ def _fields(packet: str) -> dict[str, str]:
     try:
         # The packet's own wrapper may state an encoding that the text no longer has.
         root = ElementTree.fromstring(re.sub(r"<\?.*?\?>", "", packet, flags=re.DOTALL).strip().strip("\0"))
-    except ElementTree.ParseError:
+    except Exception:  # a parser raises exceptions of many types for damage
         return {}
     prefix = f"{{{_NAMESPACE}}}"
     stated: dict[str, str] = {}
@@ -103,7 +106,8 @@ def _fields(packet: str) -> dict[str, str]:
 
 def _number(fields: dict[str, str], name: str) -> float | None:
     text = fields.get(name, "")
-    return float(text) if _PIXELS.fullmatch(text) else None
+    number = float(text) if _PIXELS.fullmatch(text) else None
+    return number if number is not None and abs(number) <= _MOST_PIXELS else None
 
 
 _DISTANCE = {"perspective": "planar Z", "cylindrical": "distance from the vertical axis"}
@@ -121,7 +125,7 @@ def read_record(path: Path) -> dict[str, Any]:
             return {}
         text = read_text(path) if is_png else read_attributes(path)
         stated = from_json(text.get("jointnet", "{}"))
-    except (UserError, OSError, ValueError):
+    except Exception:  # what cannot be used counts as not stated
         return {}
     return stated if isinstance(stated, dict) else {}
 

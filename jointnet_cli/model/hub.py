@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -13,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from jointnet_cli.errors import UserError, did_you_mean
+from jointnet_cli.errors import UserError, did_you_mean, reading
 from jointnet_cli.files.atomic import atomic_folder, make_once, remove_left
 from jointnet_cli.files.paths import cache_home, text_digest
 from jointnet_cli.files.text import open_regular
@@ -49,24 +48,25 @@ def find_model(name: str, base: str | None = None, *, modality: str = "depth", w
         UserError: no such model, one of an unknown format, or a part that is missing.
     """
     path, repositories = _locate(name)
-    if not is_published(path):
-        model = read_folder(path)
-        if name == DIORAMA_BASE:
-            model = base_of(model)
-    elif base is None:
-        hint = (
-            "--base with the model that it was trained from: a folder, a zip file or a hub id; jointnet models list shows "
-            "those on this machine"
-        )
-        raise UserError(f"{name} is in the published layout, which holds no base model", hint=hint)
-    else:
-        base_path, base_repositories = _locate(base)
-        repositories = {**repositories, **base_repositories}
-        model = read_published(path, read_folder(base_path), modality)
-    model = replace(model, repositories=repositories)
-    if weights:
-        require_weights(model)
-    return model
+    with reading(f"the model {name}", REMEDY):
+        if not is_published(path):
+            model = read_folder(path)
+            if name == DIORAMA_BASE:
+                model = base_of(model)
+        elif base is None:
+            hint = (
+                "--base with the model that it was trained from: a folder, a zip file or a hub id; jointnet models list "
+                "shows those on this machine"
+            )
+            raise UserError(f"{name} is in the published layout, which holds no base model", hint=hint)
+        else:
+            base_path, base_repositories = _locate(base)
+            repositories = {**repositories, **base_repositories}
+            model = read_published(path, read_folder(base_path), modality)
+        model = replace(model, repositories=repositories)
+        if weights:
+            require_weights(model)
+        return model
 
 
 def require_weights(model: ModelFolder) -> None:
@@ -233,25 +233,20 @@ def unpack(archive: Path) -> Path:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    try:
-        with open_regular(archive) as file, zipfile.ZipFile(file) as content:
-            entries = _trusted(content, archive)
-            size, free = sum(entry.file_size for entry in entries), shutil.disk_usage(folder.parent).free
-            if size > free:
-                hint = "make room, or set XDG_CACHE_HOME to a folder on another disk"
-                raise UserError(
-                    f"{archive} unpacks to {_size(size)}; {folder.parent} has {_size(free)} free", hint=hint
-                )
-            print(f"unpacking {archive} to {folder}: {_size(size)}", file=sys.stderr)
-            with atomic_folder(folder) as new:
-                for entry in entries:
-                    _extract(content, entry, new)
-    except UserError:
-        raise
-    except Exception as error:  # of a damaged archive, from any of the decompressors
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise
-        raise UserError(f"{archive} cannot be unpacked: {error}", hint="copy or download it again") from error
+    with (
+        atomic_folder(folder) as new,
+        reading(archive, "copy or download it again"),
+        open_regular(archive) as file,
+        zipfile.ZipFile(file) as content,
+    ):
+        entries = _trusted(content, archive)
+        size, free = sum(entry.file_size for entry in entries), shutil.disk_usage(folder.parent).free
+        if size > free:
+            hint = "make room, or set XDG_CACHE_HOME to a folder on another disk"
+            raise UserError(f"{archive} unpacks to {_size(size)}; {folder.parent} has {_size(free)} free", hint)
+        print(f"unpacking {archive} to {folder}: {_size(size)}", file=sys.stderr)
+        for entry in entries:
+            _extract(content, entry, new)
 
 
 def _size(count: int) -> str:

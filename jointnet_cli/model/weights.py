@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-import pickle
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files.text import from_json, open_regular
 
 if TYPE_CHECKING:
@@ -79,14 +78,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         UserError: the file is damaged, or a pickle that asks for anything but tensors.
     """
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        try:
+        with reading(path, "copy or download it again"):
             tensors: dict[str, Tensor] = load_file(path)
             return tensors
-        except SafetensorError as error:
-            raise UserError(f"{path} is damaged: {error}", hint="copy or download it again") from error
     return _unpickle(path, "cpu")
 
 
@@ -94,19 +90,17 @@ def count_parameters(path: Path) -> int:
     """Return numbers in a file of weights; of a safetensors file only the header is read."""
     if path.suffix != ".safetensors":
         return sum(tensor.numel() for tensor in _unpickle(path, "meta").values())
-    with open_regular(path) as stream:
+    with reading(path, "copy or download it again"), open_regular(path) as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         header = from_json(stream.read(min(length, MOST_HEADER)))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
 
 
 def _unpickle(path: Path, device: str) -> dict[str, Tensor]:
     import torch
 
-    try:
+    with reading(path, "use a safetensors file", cause="it is damaged or holds more than tensors"):
         tensors = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise UserError(f"{path} is damaged or holds more than tensors", hint="use a safetensors file") from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
         raise UserError(f"{path} holds more than tensors", hint="use a safetensors file")
     return tensors

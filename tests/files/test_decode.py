@@ -112,7 +112,7 @@ def test_as_many_channels_as_the_picture_has(folder: Path, mode: str, channels: 
         (b"<svg xmlns=", "is an SVG drawing"),
         (b"\x93NUMPY", "is a NumPy array"),
         (b"v/1\x01", "is an OpenEXR file"),
-        (b"II*\0\0\0\0\0", "cannot be read: the TIFF is damaged"),
+        (b"II*\0\0\0\0\0", "cannot be read: a part is missing or damaged"),
         (b"words", "is not an image"),
     ],
 )
@@ -121,7 +121,7 @@ def test_formats_that_are_not_read_are_refused_by_name(folder: Path, start: byte
     for read in (read_samples, raster_size):
         with pytest.raises(UserError, match=rf"other {name}") as caught:
             read(folder / "other")
-        assert caught.value.hint or "TIFF" in name
+        assert caught.value.hint or "damaged" in name or "TIFF" in name
 
 
 def test_heic_is_read_with_its_extra(folder: Path) -> None:
