@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Annotated, TypeVar
 
-from jointnet_cli.cli.batch import Batch, Item, run_batch
+from jointnet_cli.cli.batch import Item, ItemBatch, run_batch
 from jointnet_cli.cli.console import note
 from jointnet_cli.cli.inputs import InputReader, projection_of, require_files, stated_panorama
 from jointnet_cli.cli.options import BatchOptions, ModelOptions, ResultOptions, command_app
@@ -55,13 +55,13 @@ def _predict(
         note(f"left out: {left_out} maps and previews of earlier runs", output.quiet)
     requests = [replace(request, source=photo) for photo in found]
     items = [Item(index, own, inputs, independent=True) for index, own in enumerate(requests)]
-    run_batch(Batch(items), model, output, scene)
+    run_batch(ItemBatch(items), model, output, scene)
 
 
 _predict.__name__, _predict.__doc__ = Depth.name, Depth.__doc__
 
 
-def list_items(request: Request, batch: BatchOptions, inputs: InputReader) -> Batch:
+def list_items(request: Request, batch: BatchOptions, inputs: InputReader) -> ItemBatch:
     """Return the items of every row of the batch file, or of the flags alone: `--count` a row.
 
     Raises:
@@ -80,7 +80,7 @@ def list_items(request: Request, batch: BatchOptions, inputs: InputReader) -> Ba
         own = _resolve(replace(own, prompt=_prompt(own, row.place), seed=seed))  # type: ignore[type-var]
         require_files(own.sources, row.place)
         items.append(Item(index, own, inputs, independent=bool(row.values.keys() - {"prompt", "seed"})))
-    return Batch(items, batch.count)
+    return ItemBatch(items, batch.count)
 
 
 def _prompt(request: Request, place: str) -> str:

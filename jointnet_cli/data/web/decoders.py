@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import os
 import resource
 import signal
@@ -23,6 +22,7 @@ from pathlib import Path
 from jointnet_cli.data.settings import PrepareSettings
 from jointnet_cli.data.web.decode import TrainingImage, to_training_image
 from jointnet_cli.data.web.status import FetchError, Status
+from jointnet_cli.files.text import from_json, to_json
 
 STALLED = 10.0
 """So many times `decode_timeout` may pass on the clock, for example on a busy machine, before a process is taken for stuck."""
@@ -105,7 +105,7 @@ class _Decoder:
             if not self._connection.poll(STALLED * seconds + STALLED):
                 self.end()
                 raise FetchError(Status.DECODE_TIMEOUT, f"more than {seconds:g} s")
-            answer = json.loads(self._connection.recv_bytes())
+            answer = from_json(self._connection.recv_bytes())
             if "status" in answer:
                 raise FetchError(**answer)
             return TrainingImage(self._connection.recv_bytes(), **answer)
@@ -169,7 +169,7 @@ def serve(descriptor: int) -> None:
             except FetchError as error:
                 answer = {"status": error.status, "message": str(error)}
             signal.setitimer(signal.ITIMER_PROF, 0)
-            connection.send_bytes(json.dumps(answer).encode())
+            connection.send_bytes(to_json(answer).encode())
             if image is not None:
                 connection.send_bytes(image.jpeg)
 
