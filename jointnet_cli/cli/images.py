@@ -53,6 +53,7 @@ def _predict(
         raise UserError(f"{named[0]} was made by an earlier run", "name the photo that it was made from")
     if left_out := len(named) - len(found):
         note(f"left out: {left_out} maps and previews of earlier runs", output.quiet)
+    _check_seeds(request, request.ensemble)
     requests = [replace(request, source=photo) for photo in found]
     items = [Item(index, own, inputs, independent=True) for index, own in enumerate(requests)]
     run_batch(ItemBatch(items), model, output, scene)
@@ -75,12 +76,19 @@ def list_items(request: Request, batch: BatchOptions, inputs: InputReader) -> It
     for index, row in zip(count(step=batch.count), rows, strict=False):
         own = row.override(request)
         seed = own.seed if "seed" in row.values else own.seed + index
-        if (last := seed + batch.count - 1) > MAX_SEED:
-            raise UserError(f"the last seed would be {last}; {MAX_SEED} is the largest", "begin with a smaller --seed")
         own = _resolve(replace(own, prompt=_prompt(own, row.place), seed=seed))  # type: ignore[type-var]
+        _check_seeds(own, batch.count)
         require_files(own.sources, row.place)
         items.append(Item(index, own, inputs, independent=bool(row.values.keys() - {"prompt", "seed"})))
     return ItemBatch(items, batch.count)
+
+
+def _check_seeds(request: Request, count: int) -> None:
+    """Raise `UserError` if the last of so many seeds from a request's on does not fit into 64 bits."""
+    last = request.seed + count - 1
+    if last > MAX_SEED:
+        hint = f"--seed {MAX_SEED - count + 1} or less"
+        raise UserError(f"the last seed would be {last}; {MAX_SEED} is the largest", hint)
 
 
 def _prompt(request: Request, place: str) -> str:

@@ -91,8 +91,12 @@ def find_scene(path: Path, depth: Path | None = None, out: Path = Path("outputs"
 
 
 def _predicted(photo: Path, out: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Return the depth map of a photo in a folder of results, and its record; `None` if no record names the photo."""
-    likely = out / f"{safe_name(photo.stem)}{SIDECAR}"
+    """Return the depth map of a photo in a folder of results, and its record; `None` if there is none.
+
+    It is that of the record which names the photo, or without a record of that name the one with the photo's name.
+    """
+    name = safe_name(photo.stem)
+    likely = out / f"{name}{SIDECAR}"
     for sidecar in dict.fromkeys([likely, *sorted(out.glob(f"*{SIDECAR}"))]):
         record = read_sidecar(sidecar)
         if record is None or record.get("task") != "depth" or recorded_image(record) != photo.resolve():
@@ -101,7 +105,8 @@ def _predicted(photo: Path, out: Path) -> tuple[Path, dict[str, Any]] | None:
             depth = sidecar.with_name(str(record["files"].get("depth")))
             if depth.is_file():
                 return depth, record
-    return None
+    unrecorded = out / f"{name}.depth.png"
+    return (unrecorded, {}) if unrecorded.is_file() and not likely.exists() else None
 
 
 def had_layer(files: SceneFiles) -> bool:

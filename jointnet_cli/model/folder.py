@@ -140,9 +140,10 @@ def read_folder(path: Path) -> ModelFolder:
         UserError: no model there, or one of another format.
     """
     if not (path / "model_index.json").is_file():
-        raise UserError(
-            f"no model in {path}", hint="a model folder holds model_index.json, unet/, text_encoder/, scheduler/ …"
-        )
+        inside = path / "model"  # of a training run
+        layout = "a model folder holds model_index.json, unet/, text_encoder/, scheduler/ …"
+        hint = f"did you mean {inside}?" if (inside / "model_index.json").is_file() else layout
+        raise UserError(f"no model in {path}", hint=hint)
     check_files(path)
     family = find_family(read_json(path / "model_index.json", "_class_name"), str(path))
     record = _read_record(path)

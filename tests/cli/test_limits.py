@@ -198,3 +198,17 @@ def test_a_prompt_is_text(invoke):
 def test_empty_names_are_refused(invoke, arguments, message):
     ran = invoke(*arguments)
     assert (ran.exit_code, ran.stdout) == (2, "") and ran.stderr.startswith(f"error: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["generate", "sea", "--count", "3"], "--seed 18446744073709551613 or less"),
+        (["depth", "small.png", "--ensemble", "2"], "--seed 18446744073709551614 or less"),
+    ],
+)
+def test_the_last_seed_has_64_bits_too(invoke, arguments, hint):
+    Image.new("RGB", (8, 8)).save("small.png")
+    ran = invoke(*arguments, "--seed", str(2**64 - 1))
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert ran.stderr.splitlines()[1] == f"hint: {hint}"

@@ -170,6 +170,12 @@ def test_the_depth_of_a_photo_is_found_by_its_record(invoke: Callable[..., Resul
     assert "made/x.depth.png" in ran.stderr
     Path("made/x.metadata.json").write_text(json.dumps({**record, "request": {"source": "other/photo.jpg"}}))
     assert invoke("photo.jpg", "--out", "made", "--overwrite").exit_code == 2
+    # Without a record the name decides.
+    Path("made/x.depth.png").rename("made/photo.depth.png")
+    ran = invoke("photo.jpg", "--out", "made", "--overwrite")
+    assert ran.exit_code == 0 and ran.stderr.startswith("made/photo.depth.png: ")
+    Path("made/x.metadata.json").rename("made/photo.metadata.json")
+    assert invoke("photo.jpg", "--out", "made", "--overwrite").exit_code == 2
 
 
 @pytest.mark.parametrize("to", ["exr", "png"])

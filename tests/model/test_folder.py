@@ -85,6 +85,14 @@ def test_a_missing_piece_is_named(copy: Path, piece: str) -> None:
     assert fault.value.hint
 
 
+def test_the_folder_of_a_training_leads_to_its_model(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/model").symlink_to(copy)
+    with pytest.raises(UserError, match="no model in") as fault:
+        find_model(str(tmp_path / "run"))
+    assert fault.value.hint == f"did you mean {tmp_path / 'run/model'}?"
+
+
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"format": 2}', '{"format": 1}'])
 def test_a_record_of_another_kind_is_refused(copy: Path, content: str) -> None:
     (copy / "jointnet.json").write_text(content)

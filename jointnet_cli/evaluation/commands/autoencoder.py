@@ -29,7 +29,7 @@ class AutoencoderCommand:
     """
 
     name = "autoencoder"
-    example = "jointnet evaluate autoencoder --shards worlds/evaluation"
+    example = "jointnet evaluate autoencoder --shards shards/evaluation"
 
     shards: Annotated[str, Param("Worlds of `jointnet prepare worlds --evaluation`.", "DIR", panel=INPUT_PANEL)]
     limit: Annotated[int | None, Param("Use only the first samples.", "N", ge=1)] = None

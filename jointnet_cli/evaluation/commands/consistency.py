@@ -28,7 +28,7 @@ class ConsistencyEvaluation(Evaluation):
     """
 
     name = "consistency"
-    example = "jointnet evaluate consistency --method jointnet:diorama --method shards:worlds/evaluation"
+    example = "jointnet evaluate consistency --method jointnet:diorama --method shards:shards/evaluation"
     title = "Consistency"
     defaults = ("jointnet:diorama",)
 

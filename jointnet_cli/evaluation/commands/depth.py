@@ -111,7 +111,7 @@ class DepthEvaluation(TruthEvaluation):
     """
 
     name = "depth"
-    example = "jointnet evaluate depth --shards worlds/evaluation"
+    example = "jointnet evaluate depth --shards shards/evaluation"
     title = "Depth"
     defaults = ("jointnet:diorama", "constant", "autoencoder:diorama")
     columns = COLUMNS

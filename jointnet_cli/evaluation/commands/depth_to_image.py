@@ -38,7 +38,7 @@ class DepthToImageEvaluation(ImageEvaluation):
     """
 
     name = "depth-to-image"
-    example = "jointnet evaluate depth-to-image --shards worlds/evaluation"
+    example = "jointnet evaluate depth-to-image --shards shards/evaluation"
     title = "Depth to image"
     defaults = ("jointnet:diorama",)
 

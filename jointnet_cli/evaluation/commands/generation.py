@@ -181,7 +181,7 @@ class GenerationEvaluation(ImageEvaluation):
     """
 
     name = "generation"
-    example = "jointnet evaluate generation --shards worlds/evaluation"
+    example = "jointnet evaluate generation --shards shards/evaluation"
     title = "Generation"
     defaults = ("jointnet:diorama",)
 

@@ -22,7 +22,7 @@ class JudgeCommand:
     """
 
     name = "judge"
-    example = "jointnet evaluate judge --training worlds/training --held-out worlds/evaluation --out runs/judge"
+    example = "jointnet evaluate judge --training shards/worlds --held-out shards/evaluation --out runs/judge"
 
     training: Annotated[str, Param("Shards of the training set.", "DIR", panel=INPUT_PANEL)]
     held_out: Annotated[str, Param("Worlds of `jointnet prepare worlds --evaluation`.", "DIR", panel=INPUT_PANEL)]

@@ -33,7 +33,7 @@ class NormalEvaluation(TruthEvaluation):
     """
 
     name = "normal"
-    example = "jointnet evaluate normal --shards worlds/evaluation"
+    example = "jointnet evaluate normal --shards shards/evaluation"
     title = "Normals"
     defaults = ("jointnet:diorama", "from-depth:diorama")
     columns = COLUMNS
