@@ -189,7 +189,7 @@ def _as_number(connection: DuckDBPyConnection, spec: str, name: str, column: str
 
 def unreadable(spec: str, error: Exception, files: Sequence[str] = ()) -> UserError:
     """Return what DuckDB finds wrong with a source, and what to do about it."""
-    lines, text = str(error).splitlines(), str(error).lower()
+    lines, text = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", str(error)).splitlines(), str(error).lower()
     if "unicode" in text or "utf-8 encoding in" in text:
         where = re.search(r"\bline:? (\d+)", text)
         return UserError(f"{spec} is not UTF-8 text{f', line {where[1]}' if where else ''}", hint="save it as UTF-8")

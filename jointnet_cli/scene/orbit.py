@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import numpy as np
@@ -56,9 +59,10 @@ def write_orbit(
 
     Raises:
         UserError: imageio-ffmpeg is not installed, or it cannot encode.
+        OSError: the disk is full.
     """
     try:
-        from imageio_ffmpeg import write_frames
+        from imageio_ffmpeg import get_ffmpeg_exe
     except ImportError as error:
         raise UserError("a clip needs imageio-ffmpeg", hint="pip install imageio-ffmpeg") from error
     if seconds is None:
@@ -71,29 +75,18 @@ def write_orbit(
     options += ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"]
     if record is not None:
         options += ["-metadata", f"comment={to_json(dict(record))}"]
+    size = f"{cameras[0].width}x{cameras[0].height}"
+    command = [get_ffmpeg_exe(), "-y", "-f", "rawvideo", "-vcodec", "rawvideo", "-s", size, "-pix_fmt", "rgb24"]
+    command += ["-r", str(fps), "-i", "-", "-an", "-vcodec", "libx264", "-pix_fmt", "yuv420p", "-v", "error", *options]
+
+    def frames() -> Iterator[bytes]:
+        for camera in cameras:
+            frame = reprojector.see(camera)
+            filled.append(frame.filled)
+            yield np.rint(np.clip(frame.image, 0, 1) * 255).astype(np.uint8).tobytes()
+
     with atomic_file(path) as temporary:
-        encoder = write_frames(
-            temporary,
-            (cameras[0].width, cameras[0].height),
-            fps=fps,
-            codec="libx264",
-            pix_fmt_out="yuv420p",
-            quality=None,
-            macro_block_size=2,
-            output_params=options,
-        )
-        try:
-            encoder.send(None)
-            for camera in cameras:
-                frame = reprojector.see(camera)
-                filled.append(frame.filled)
-                encoder.send(np.rint(np.clip(frame.image, 0, 1) * 255).astype(np.uint8).tobytes())
-        except OSError as error:
-            raise UserError(f"the clip cannot be encoded: {str(error).strip().splitlines()[0]}") from error
-        finally:
-            encoder.close()
-        if not temporary.exists():
-            raise UserError("the clip cannot be encoded: ffmpeg wrote nothing")
+        _encode([*command, str(temporary)], frames())
     return {
         "frames": len(cameras),
         "fps": fps,
@@ -102,6 +95,30 @@ def write_orbit(
         "height": cameras[0].height,
         "filled": float(np.mean(filled)),
     }
+
+
+def _encode(command: list[str], frames: Iterator[bytes]) -> None:
+    """Give frames to ffmpeg.
+
+    Its own group of processes keeps Ctrl-C from it, and signals that Python ignores do not end it without a word.
+    """
+    streams: dict[str, Any] = {"stdin": PIPE, "stdout": DEVNULL, "stderr": PIPE}
+    with subprocess.Popen(command, **streams, process_group=0, restore_signals=False) as process:
+        assert process.stdin is not None and process.stderr is not None
+        try:
+            for frame in frames:
+                try:
+                    process.stdin.write(frame)
+                except BrokenPipeError:  # ffmpeg has ended, and says why
+                    break
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+        except BaseException:
+            process.kill()
+            raise
+        said = process.stderr.read().decode(errors="replace").strip().splitlines()
+    if process.returncode:
+        raise UserError(f"the clip cannot be encoded: {' '.join(said) or 'ffmpeg failed'}")
 
 
 def orbit_cameras(scene: Scene, frames: int, width: int | None = None) -> Iterator[Camera]:

@@ -77,6 +77,17 @@ def test_schedulers_modalities_tables_and_choices(complete):
     assert complete("jointnet panorama sea --dtype f") == ["float32", "float16"]
 
 
+def test_paths_are_left_to_the_shell(complete):
+    for line in (
+        "generate sea --out ",
+        "view a.png --depth ",
+        "train recipes/",
+        "models show ./",
+        "recipe copy depth ",
+    ):
+        assert complete(f"jointnet {line}") == []
+
+
 def test_completion_imports_nothing_heavy(tmp_path):
     code = """
 import sys

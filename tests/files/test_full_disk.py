@@ -17,6 +17,7 @@ from jointnet_cli.files.images import write_grey_png, write_jpeg, write_png
 from jointnet_cli.projection import Projection
 from jointnet_cli.scene.mesh import scene_mesh
 from jointnet_cli.scene.mesh_files import write_glb, write_obj, write_ply, write_points
+from jointnet_cli.scene.orbit import write_orbit
 from jointnet_cli.scene.scene import DepthScale, scene_of
 from jointnet_cli.scene.viewer.page import write_viewer
 
@@ -34,6 +35,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "a.ply": lambda path: write_ply(path, scene_mesh(SCENE, max_triangles=20000)),
     "a.glb": lambda path: write_glb(path, scene_mesh(SCENE, max_triangles=20000)),
     "a.obj": lambda path: write_obj(path, scene_mesh(SCENE, max_triangles=20000)),
+    "a.mp4": lambda path: write_orbit(path, SCENE, seconds=0.2),
     "a.html": lambda path: write_viewer(path, SCENE, title="sea"),
 }
 
@@ -65,3 +67,11 @@ def test_what_a_library_says_becomes_the_system_s_error(tmp_path: Path) -> None:
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "a.exr"))
     with pytest.raises(RuntimeError, match="other"), atomic_file(tmp_path / "a.exr"):
         raise RuntimeError("other")
+
+
+def test_a_clip_whose_last_bytes_do_not_fit_is_not_kept(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.mp4"
+    write_orbit(whole, SCENE, seconds=0.2)
+    with small_disk(whole.stat().st_size - 1), pytest.raises(OSError, match="File too large"):
+        write_orbit(tmp_path / "cut.mp4", SCENE, seconds=0.2)
+    assert list(tmp_path.iterdir()) == [whole]
