@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +18,7 @@ from jointnet_cli.data.sql import connect, literal, quoted
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import make_once
 from jointnet_cli.files.paths import is_below
-from jointnet_cli.files.text import to_json
+from jointnet_cli.files.text import to_json, warn
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -130,10 +129,9 @@ def _let_tables_name_files(connection: DuckDBPyConnection, table: SourceTable, r
 def _warn_of_outside(source: Source, outside: set[str]) -> None:
     for address in outside:
         folder = str(Path(local_path(address) or ".").parent)
-        print(
-            f"warning: {source} names files outside of its folder and of this one, such as {address!r}: they are left out\n"
-            f"hint: if you trust it: --set 'fetch.roots=[{to_json(folder)}]'",
-            file=sys.stderr,
+        warn(
+            f"{source} names files outside of its folder and of this one, such as {address!r}: they are left out",
+            f"if you trust it: --set 'fetch.roots=[{to_json(folder)}]'",
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from jointnet_cli.data.shards.archive import open_tar, scan
 from jointnet_cli.data.shards.format import Faults, record_caption
 from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files.paths import IMAGE_SUFFIXES, is_below
-from jointnet_cli.files.text import decode_text, from_json, read_bytes, to_json
+from jointnet_cli.files.text import decode_text, from_json, read_bytes, to_json, warn
 
 SOURCE_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 
@@ -65,10 +64,10 @@ def images_below(places: Iterable[Path]) -> Iterator[dict[str, Scalar]]:
             yield {**fields, "url": str(path.resolve()), "caption": caption}
     _warn_of_garbled(garbled)
     if outside:
-        print(
-            f"warning: {len(outside)} files are links out of the folders that were named, such as {outside[0]}: they are "
-            "left out\nhint: copy the files, or name the folder where they lie",
-            file=sys.stderr,
+        warn(
+            f"{len(outside)} files are links out of the folders that were named, such as {outside[0]}: they are "
+            "left out",
+            "copy the files, or name the folder where they lie",
         )
 
 
@@ -123,10 +122,9 @@ def _text(data: bytes, name: str, garbled: list[str]) -> str:
 
 def _warn_of_garbled(names: Sequence[str]) -> None:
     if names:
-        print(
-            f"warning: {len(names)} captions are not UTF-8 text, such as {names[0]}: unreadable bytes become U+FFFD\n"
-            "hint: save them as UTF-8",
-            file=sys.stderr,
+        warn(
+            f"{len(names)} captions are not UTF-8 text, such as {names[0]}: unreadable bytes become U+FFFD",
+            "save them as UTF-8",
         )
 
 

@@ -6,7 +6,6 @@ import gzip
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from jointnet_cli.data.settings import FilterSettings, PrepareSettings, Source
 from jointnet_cli.data.source_files import IMAGES, SHARDS, find_files
 from jointnet_cli.data.sql import connect, quoted, without_nan
 from jointnet_cli.errors import UserError, closest, did_you_mean
-from jointnet_cli.files.text import marked_encoding, open_regular
+from jointnet_cli.files.text import marked_encoding, open_regular, warn
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -180,10 +179,7 @@ def _as_number(connection: DuckDBPyConnection, spec: str, name: str, column: str
         f"SELECT count(*), min({text}) FROM {relation} WHERE {number} IS NULL AND {text} <> ''"
     ).fetchall()[0]
     if count:
-        print(
-            f"warning: {spec}: {count} values of {name} are not numbers, such as {example!r}; no bound keeps them",
-            file=sys.stderr,
-        )
+        warn(f"{spec}: {count} values of {name} are not numbers, such as {example!r}; no bound keeps them")
     return without_nan(number)
 
 

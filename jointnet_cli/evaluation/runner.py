@@ -22,7 +22,7 @@ from accelerate.utils import broadcast_object_list
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import write_text
 from jointnet_cli.files.paths import text_digest
-from jointnet_cli.files.text import to_json
+from jointnet_cli.files.text import escaped_line, to_json
 from jointnet_cli.processes import PATIENCE, require_shared_folder
 from jointnet_cli.progress import Progress
 
@@ -100,7 +100,7 @@ class Runner:
                         self._place(key).parent.rmdir()
                     raise
                 except (UserError, OSError, RuntimeError) as fault:
-                    print(f"error: {key}, item {number}: {fault}", file=sys.stderr, flush=True)
+                    print(f"error: {key}, item {number}: {escaped_line(str(fault))}", file=sys.stderr, flush=True)
                 progress(done + 1, len(own))
         self._state.wait_for_everyone()
         kept = {number: path for number, path in paths.items() if path.exists()}

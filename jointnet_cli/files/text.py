@@ -208,6 +208,12 @@ def unescaped(stream: Any) -> Any:
     return stream
 
 
+def warn(message: str, hint: str | None = None) -> None:
+    """Print `warning: message` and, if there is one, `hint: …` on stderr, a line each; the command line has `note`."""
+    lines = [f"warning: {escaped_line(message)}", *([f"hint: {escaped_line(hint)}"] if hint else [])]
+    print(*lines, sep="\n", file=sys.stderr)
+
+
 def print_paths(*paths: Path | str) -> None:
     """Print paths on stdout, one a line: for a terminal escaped, else the bytes that the file system has, for a pipe."""
     if sys.stdout.isatty():

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from jointnet_cli.errors import UserError, did_you_mean, reading
 from jointnet_cli.files.atomic import atomic_folder, make_once, remove_left
 from jointnet_cli.files.paths import cache_home, text_digest
-from jointnet_cli.files.text import open_regular
+from jointnet_cli.files.text import escaped_line, open_regular
 from jointnet_cli.model.config import REMEDY, SUFFIXES, check_files
 from jointnet_cli.model.folder import (
     EMBEDDED,
@@ -244,7 +244,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         if size > free:
             hint = "make room, or set XDG_CACHE_HOME to a folder on another disk"
             raise UserError(f"{archive} unpacks to {_size(size)}; {folder.parent} has {_size(free)} free", hint)
-        print(f"unpacking {archive} to {folder}: {_size(size)}", file=sys.stderr)
+        print(escaped_line(f"unpacking {archive} to {folder}: {_size(size)}"), file=sys.stderr)
         for entry in entries:
             _extract(content, entry, new)
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jointnet_cli
-from jointnet_cli.files.text import escaped, escaped_line, escaped_streams, finite, print_paths, to_json
+from jointnet_cli.files.text import escaped, escaped_line, escaped_streams, finite, print_paths, to_json, warn
 from jointnet_cli.recipe_file import to_toml
 
 NUMBERS = st.floats() | st.integers() | st.booleans() | st.none() | st.text(max_size=5)
@@ -96,3 +96,9 @@ def test_paths_are_bytes_for_a_pipe_and_escaped_for_a_terminal(monkeypatch: pyte
         with escaped_streams():
             print_paths(path)
         assert stream.buffer.getvalue() == shown  # type: ignore[attr-defined]
+
+
+def test_a_warning_is_one_line_and_its_hint_another(capsys: pytest.CaptureFixture[str]) -> None:
+    warn("a\nhint: run this", "copy it")
+    warn("b")
+    assert capsys.readouterr().err == "warning: a\\nhint: run this\nhint: copy it\nwarning: b\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shlex
-import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from jointnet_cli.data.shards.archive import DamagedShard, Entry, new_entry
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.orientation import SIDEWAYS, turned, turned_vectors
 from jointnet_cli.files.paths import file_digest
-from jointnet_cli.files.text import from_json, load_json, read_text, to_json
+from jointnet_cli.files.text import from_json, load_json, read_text, to_json, warn
 from jointnet_cli.modality import MODALITIES, RGB
 
 IMAGES = ("png", "jpg", "jpeg", "webp")
@@ -170,16 +169,16 @@ class Faults:
     def warn(self, source: str | Path) -> None:
         """Warn on stderr of what is not read, and why."""
         if self.overlooked:
-            print(
-                f"warning: {self.overlooked} images in {source} are not read: the key of a sample ends at the first dot of a "
-                "file's name\nhint: write a.b.jpg as a_b.jpg, and the files that belong to it likewise",
-                file=sys.stderr,
+            warn(
+                f"{self.overlooked} images in {source} are not read: the key of a sample ends at the first dot of a "
+                "file's name",
+                "write a.b.jpg as a_b.jpg, and the files that belong to it likewise",
             )
         if self.scattered:
-            print(
-                f"warning: {self.scattered} samples in {source} are incomplete: their files do not follow one another, and "
-                "captions or maps are not found\nhint: write the files sorted by name, as `tar --sort=name` does",
-                file=sys.stderr,
+            warn(
+                f"{self.scattered} samples in {source} are incomplete: their files do not follow one another, and "
+                "captions or maps are not found",
+                "write the files sorted by name, as `tar --sort=name` does",
             )
 
 

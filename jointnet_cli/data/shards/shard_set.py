@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from jointnet_cli.data.shards.index import Raw, Shard, count_samples, list_shard
 from jointnet_cli.data.worlds.world import EVALUATION_SEEDS
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import text_digest
-from jointnet_cli.files.text import from_json
+from jointnet_cli.files.text import from_json, warn
 from jointnet_cli.progress import Progress
 
 EVALUATION_COMMAND = "jointnet prepare worlds --evaluation --count 512 --out shards/evaluation"
@@ -55,11 +54,7 @@ class ShardSet:
         """
         found = cls(str(source), list_shards(str(source), evaluation=evaluation), limit, progress)
         if evaluation and found.has_training_seeds:
-            print(
-                f"warning: the worlds in {source} have training seeds: a model may have seen them\n"
-                f"hint: {EVALUATION_COMMAND}",
-                file=sys.stderr,
-            )
+            warn(f"the worlds in {source} have training seeds: a model may have seen them", f"{EVALUATION_COMMAND}")
         return found
 
     @cached_property
