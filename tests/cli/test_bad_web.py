@@ -41,7 +41,8 @@ def test_every_row_is_counted_once(invoke) -> None:
     web.answers = {path: answer for path, (answer, _) in ANSWERS.items()}
     with running(web):
         wanted = {web.url(path): status for path, (_, status) in ANSWERS.items()}
-        wanted |= {url: status for url, status in ELSEWHERE.items() if url}
+        # A table names no file outside of its folder.
+        wanted |= {url: status for url, status in ELSEWHERE.items() if url and status != "unreadable_file"}
         rows = [{"url": url, "text": f"a caption\0of {n}\n\n lines"} for n, url in enumerate(wanted)]
         Path("links.jsonl").write_text("\n".join(map(json.dumps, rows)))
         limits = [f"{name} = {getattr(SETTINGS.fetch, name)}" for name in LIMITS]

@@ -149,7 +149,7 @@ def flood(first: bytes, chunk: bytes) -> Answer:
 
     async def answer(writer: asyncio.StreamWriter, number: int) -> None:
         writer.write(first)
-        while True:
+        while not writer.is_closing():
             writer.write(chunk)
             await writer.drain()
 

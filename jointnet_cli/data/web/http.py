@@ -146,6 +146,7 @@ async def get(
     clock = asyncio.get_running_loop().time
     begin = clock()
     ALLOWANCE.set(limits.wire)
+    limits.wire.keep = keep
     try:
         async with asyncio.timeout(limits.seconds) as whole:
             async with asyncio.timeout(settings.connect_timeout + settings.stall_timeout):

@@ -21,6 +21,8 @@ class Allowance:
     bytes: float
     until: float = math.inf
     """Time of `time.monotonic`."""
+    keep: bool = True
+    """Leave connections open for later requests."""
 
     def take(self, count: int) -> None:
         """Count bytes that came.
@@ -78,10 +80,13 @@ class MeteredConnector(aiohttp.TCPConnector):
     async def connect(self, *arguments: Any, **options: Any) -> Any:
         """Return a connection, new or used before, whose bytes are counted for this request."""
         connection = await super().connect(*arguments, **options)
+        allowance = ALLOWANCE.get() or self._default()
         if connection.transport is not None:
             opened = self._sockets.get(connection.transport.get_extra_info("socket").fileno())
             if opened is not None:
-                opened.allowance = ALLOWANCE.get() or self._default()
+                opened.allowance = allowance
+        if allowance is not None and not allowance.keep:
+            connection.protocol.force_close()
         return connection
 
     def _open_socket(self, target: tuple[Any, ...]) -> socket.socket:

@@ -44,7 +44,7 @@ def failure(data: bytes, settings: PrepareSettings = SETTINGS) -> tuple[str, str
 def test_another_process_gives_the_same_image() -> None:
     assert Decoders().decode(GOOD, SETTINGS) == to_training_image(GOOD, SETTINGS)
     assert failure(GOOD[:200])[0] == "damaged_image"
-    assert failure(b"words") == ("not_an_image", "begins with b'words'")
+    assert failure(b"words") == ("not_an_image", "no image format that is known")
 
 
 def test_an_image_that_takes_too_long() -> None:
