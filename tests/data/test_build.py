@@ -445,7 +445,7 @@ def test_a_table_with_damaged_values_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"^{re.escape(str(table))}: \S.*") as caught:
         build_plan(*asked(table, filter=FilterSettings()), tmp_path)
     assert isinstance(caught.value.__cause__, duckdb.Error)
-    assert str(caught.value) == f"{table}: {str(caught.value.__cause__).splitlines()[0]}"
+    assert str(caught.value.__cause__).splitlines()[0].endswith(str(caught.value).removeprefix(f"{table}: "))
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
