@@ -10,9 +10,11 @@ from jointnet_cli.cli.console import exit_with, for_each, note, print_result
 from jointnet_cli.cli.options import OutputOptions, command_app
 from jointnet_cli.convert.content import Content, SourceOptions, TargetOptions, kind_of
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.budget import limit_pixels
 from jointnet_cli.files.paths import IMAGE_SUFFIXES, check_free, list_photos
 from jointnet_cli.params import Param, command_line
 from jointnet_cli.projection import Projection
+from jointnet_cli.sampling.memory import CONVERT_PIXEL, ResourceEstimate, require_memory
 
 if TYPE_CHECKING:
     from jointnet_cli.convert.write import OutputPlan
@@ -41,6 +43,7 @@ def convert(
     axis of normals, cylinders and spheres. The conventions in a file's own record are the default. Prints the paths;
     stderr states what was read and written.
     """
+    limit_pixels(output.max_pixels)
     sources = _list_files(files)
     taken: dict[Path, Path] = {}
 
@@ -66,7 +69,11 @@ def _convert(
     from jointnet_cli.convert.effects import refuse_unused
     from jointnet_cli.convert.read import read_content
     from jointnet_cli.convert.write import plan_files, write_plan
+    from jointnet_cli.files.maps import header_size
 
+    height, width = header_size(path, name=source.channel)
+    needed = ResourceEstimate(height * width * CONVERT_PIXEL, 0, None)
+    require_memory(needed, f"converting {width} x {height} pixels", "make it smaller first")
     content = read_content(path, source)
     for words in content.taken_for.values():
         note(f"{path}: read {words}{_seen(content)}", output.quiet)

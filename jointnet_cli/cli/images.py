@@ -13,6 +13,7 @@ from jointnet_cli.cli.inputs import InputReader, projection_of, require_files, s
 from jointnet_cli.cli.options import BatchOptions, ModelOptions, ResultOptions, command_app
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.batch_file import BatchRow, read_rows
+from jointnet_cli.files.budget import limit_pixels
 from jointnet_cli.files.paths import is_output, list_photos
 from jointnet_cli.modality import MODALITIES
 from jointnet_cli.params import Param, params
@@ -36,6 +37,7 @@ def image_command(kind: type[Request]) -> Callable[..., None]:
     def run(
         request: Request, batch: BatchOptions, model: ModelOptions, output: ResultOptions, scene: SceneOptions
     ) -> None:
+        limit_pixels(output.max_pixels)
         run_batch(list_items(request, batch, InputReader(output.quiet)), model, output, scene)
 
     groups = {"batch": BatchOptions, "model": ModelOptions, "output": ResultOptions, "scene": SceneOptions}
@@ -47,6 +49,7 @@ def image_command(kind: type[Request]) -> Callable[..., None]:
 def _predict(
     photos: Photos, *, request: Depth, model: ModelOptions, output: ResultOptions, scene: SceneOptions
 ) -> None:
+    limit_pixels(output.max_pixels)
     inputs = InputReader(output.quiet)
     named = list_photos(photos)
     if not (found := [photo for photo in named if not is_output(photo)]):

@@ -20,8 +20,10 @@ from jointnet_cli.cli.completion import COMPLETIONS
 from jointnet_cli.cli.usage import Command, CommandGroup
 from jointnet_cli.devices import DEVICE
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.budget import MAX_PIXELS
 from jointnet_cli.names import FIELDS, PHOTO_TEMPLATE, PROMPT_TEMPLATE, check_template
 from jointnet_cli.params import (
+    INPUT_PANEL,
     MODEL_PANEL,
     OUTPUT_PANEL,
     PROMPT_PANEL,
@@ -88,6 +90,9 @@ class OutputOptions:
     quiet: Annotated[bool, QUIET] = False
     overwrite: Annotated[bool, _Output("Replace files that exist.", env=True)] = False
     metadata: Annotated[bool, _Output("Record in the files how each result was made.", env=True)] = True
+    max_pixels: Annotated[
+        int, Param("Most pixels of an image or map that is read.", "N", ge=1, env=True, panel=INPUT_PANEL)
+    ] = MAX_PIXELS
     dry_run: Annotated[bool, DRY_RUN] = False
 
 

@@ -16,6 +16,7 @@ from jointnet_cli.cli.options import ModelOptions, OutputOptions, command_app
 from jointnet_cli.cli.scene_inputs import SceneFiles, find_scene, had_layer, read_scene, scene_projection
 from jointnet_cli.devices import require_device
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.budget import limit_pixels
 from jointnet_cli.files.paths import check_free
 from jointnet_cli.modality import DepthKind
 from jointnet_cli.model.hub import find_model
@@ -62,6 +63,7 @@ def view(
     Writes an interactive viewer per image, one HTML file that needs a browser and no network, and the files of `--mesh`,
     `--stereo` and `--orbit`, and prints their paths. No model is loaded unless `--layers` asks for a second layer.
     """
+    limit_pixels(output.max_pixels)
     scene = replace(scene, viewer=scene.viewer is not False)
     if not scene.files(""):
         raise UserError("no output is requested", "leave --no-viewer out, or add --mesh, --stereo or --orbit")

@@ -16,7 +16,7 @@ from jointnet_cli.convert.conventions import SPACE, depth_convention, view_recor
 from jointnet_cli.convert.sphere import FILTER
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import atomic_file, write_text
-from jointnet_cli.files.color import linear_to_srgb
+from jointnet_cli.files.color import by_bands, linear_to_srgb
 from jointnet_cli.files.exr import write_channels
 from jointnet_cli.files.images import write_deep_png, write_grey_png, write_jpeg, write_png
 from jointnet_cli.files.metadata import gpano_xmp
@@ -161,7 +161,7 @@ def _samples(plan: OutputPlan, content: Content, target: TargetOptions) -> NDArr
     part, code = plan.parts[0], plan.code
     if part == "image":
         assert content.image is not None
-        return linear_to_srgb(np.clip(content.image, 0, 1))
+        return by_bands(lambda band: linear_to_srgb(np.clip(band, 0, 1)), content.image)
     if part == "normal":
         normal = _turned(content, target)
         return np.asarray((normal + 1) / 2 if plan.bits in (8, 16) else normal, np.float32)
@@ -179,7 +179,7 @@ def _samples(plan: OutputPlan, content: Content, target: TargetOptions) -> NDArr
 def _write_exr(plan: OutputPlan, content: Content, target: TargetOptions, record: str | None) -> None:
     channels: dict[str, NDArray[Any]] = {}
     if content.image is not None:
-        half = np.minimum(content.image, np.finfo(np.float16).max).astype(np.float16)
+        half = by_bands(lambda band: np.minimum(band, np.finfo(np.float16).max), content.image, np.float16)
         channels |= {name: half[..., index] for index, name in enumerate("RGB")}
     if content.depth is not None:
         channels["Z" if content.depth.quantity == "distance" else "disparity.Y"] = content.depth.values

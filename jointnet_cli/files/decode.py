@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files import tiff
+from jointnet_cli.files.budget import check_pixels, max_bytes
+from jointnet_cli.files.color import by_bands
 from jointnet_cli.files.color_space import find_space, png_chunks
 
 _LITTLE = sys.byteorder == "little"
@@ -64,7 +67,7 @@ class Raster:
 
     def fractions(self) -> NDArray[np.float32]:
         """Return samples in [0, 1], full scale = 1; numbers without a range as they are."""
-        return _fractions(self.samples) if self.has_scale else self.samples.astype(np.float32)
+        return fractions(self.samples) if self.has_scale else self.samples.astype(np.float32)
 
 
 def read_raster(source: Path | bytes, name: str | None = None) -> Raster:
@@ -79,19 +82,19 @@ def read_raster(source: Path | bytes, name: str | None = None) -> Raster:
     """
     name = name or str(source)
     with _decoding(name):
-        data = source.read_bytes() if isinstance(source, Path) else source
+        data = _content(source) if isinstance(source, Path) else source
         if not tiff.is_tiff(data):
             try:
-                return _pillow_raster(data)
+                return _pillow_raster(data, name)
             except (UnidentifiedImageError, OSError) as error:
                 _refuse_other_format(name, data, error)
                 raise
         if not tiff.pillow_reads(data):
-            return _tiff_raster(data)
+            return _tiff_raster(data, name)
         try:
-            return _pillow_raster(data)
+            return _pillow_raster(data, name)
         except UnidentifiedImageError:
-            return _tiff_raster(data)
+            return _tiff_raster(data, name)
 
 
 def read_samples(path: Path) -> NDArray[np.float32]:
@@ -128,11 +131,11 @@ def to_srgb(raster: Raster, name: str) -> NDArray[np.uint8] | NDArray[np.float32
         raise UserError(f"{name}: {error}", hint="convert it to sRGB") from error
     colour: NDArray[Any] = stored
     if space is not None:
-        colour = space.to_srgb(stored)
+        colour = by_bands(space.to_srgb, stored)
     elif alpha.size or stored.dtype == np.uint16:
-        colour = _fractions(stored)
+        colour = fractions(stored)
     if alpha.size:
-        opacity = _fractions(alpha)
+        opacity = fractions(alpha)
         colour = colour * opacity + (1 - opacity)
     return np.ascontiguousarray(np.broadcast_to(colour, (*colour.shape[:2], 3)))
 
@@ -144,7 +147,7 @@ def read_srgb8(source: Path | bytes, name: str | None = None) -> NDArray[np.uint
 
 def eight_bits(colours: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.uint8]:
     """Round values in [0, 1] to 8 bits; values of 8 bits stay."""
-    return np.asarray(colours if colours.dtype == np.uint8 else np.rint(colours * 255), np.uint8)
+    return colours if colours.dtype == np.uint8 else by_bands(lambda band: np.rint(band * 255), colours, np.uint8)
 
 
 def open_image(path: Path) -> Image.Image:
@@ -153,7 +156,7 @@ def open_image(path: Path) -> Image.Image:
     Raises `UserError` if the file is missing, damaged, or not an image.
     """
     with _decoding(str(path)):
-        picture = Image.open(BytesIO(path.read_bytes()))
+        picture = _open(_content(path), str(path))
         _load_upright(picture)
         return picture
 
@@ -162,7 +165,7 @@ def raster_size(path: Path) -> tuple[int, int]:
     """Read height and width of an image from its header, upright.
 
     Raises:
-        UserError: the file is missing, its header is damaged, or it has more pixels than Pillow decodes.
+        UserError: the file is missing, its header is damaged, or it has more pixels than are read.
     """
     with _decoding(str(path)):
         with path.open("rb") as stream:
@@ -175,11 +178,13 @@ def raster_size(path: Path) -> tuple[int, int]:
                 with suppress(Exception):  # damaged tags leave the pixels whole
                     turned = int(image.getexif().get(ExifTags.Base.Orientation, 1))
                 width, height = image.size
+                check_pixels(path, height, width, _pixel_bytes(image))
         except UnidentifiedImageError as error:
             if not tiff.is_tiff(start):
                 _refuse_other_format(str(path), start, error)
                 raise
             width, height, turned = tiff.page_size(path)
+            check_pixels(path, height, width, tiff.pixel_bytes(path))
         return (width, height) if turned >= 5 else (height, width)
 
 
@@ -198,12 +203,34 @@ def _decoding(name: str) -> Iterator[None]:
             raise UserError(
                 f"{name} is not an image", hint="PNG, JPEG, WebP, AVIF, JPEG 2000, TIFF and OpenEXR are read"
             ) from error
-        except Image.DecompressionBombError as error:
-            limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-            raise UserError(f"{name} has more than {limit:,} pixels, which is the limit", hint="resize it") from error
+        except Image.DecompressionBombError as error:  # Pillow counts before `check_pixels` can
+            hint = "make it smaller, or raise --max-pixels if there is enough memory"
+            raise UserError(f"{name} has more pixels than are read: {error}", hint) from error
 
 
-def _tiff_raster(data: bytes) -> Raster:
+def _content(path: Path) -> bytes:
+    """Return the bytes of a file that is not larger than what it may decode to."""
+    if (size := path.stat().st_size) > max_bytes():
+        raise UserError(f"{path} has {size:,} bytes, which is more than {max_bytes():,}", "raise --max-pixels")
+    return path.read_bytes()
+
+
+def _open(data: bytes, name: str) -> ImageFile:
+    """Open an image that is not decoded yet, and refuse one with too many pixels."""
+    picture = Image.open(BytesIO(data))
+    check_pixels(name, picture.height, picture.width, _pixel_bytes(picture))
+    return picture
+
+
+def _pixel_bytes(picture: Image.Image) -> int:
+    """Return the bytes of a pixel of an undecoded image when its samples are read."""
+    bits = 16 if has_deep_colour(picture) or picture.mode.startswith("I;16") else 32 if picture.mode in "IF" else 8
+    return len(picture.getbands()) * bits // 8
+
+
+def _tiff_raster(data: bytes, name: str) -> Raster:
+    width, height, _ = tiff.page_size(data)
+    check_pixels(name, height, width, tiff.pixel_bytes(data))
     samples, profile, orientation, maximum = tiff.read_page(data)
     return Raster(samples, profile, orientation=orientation, maximum=maximum)
 
@@ -255,10 +282,10 @@ def register_heif() -> None:
         register_heif_opener()
 
 
-def _pillow_raster(data: bytes) -> Raster:
+def _pillow_raster(data: bytes, name: str) -> Raster:
     if data[8:12] in HEIF_BRANDS:
         register_heif()
-    picture = Image.open(BytesIO(data))
+    picture = _open(data, name)
     other = _other_tiles(picture)
     split = [tile.args for tile in picture.tile] == [_GREY_ALPHA]
     if split:
@@ -367,5 +394,6 @@ def _stated_maximum(picture: Image.Image, data: bytes) -> int | None:
     return None
 
 
-def _fractions(samples: NDArray[Any]) -> NDArray[np.float32]:
-    return samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
+def fractions(samples: NDArray[Any]) -> NDArray[np.float32]:
+    """Return unsigned samples, any shape, in [0, 1], full scale = 1."""
+    return by_bands(lambda band: band.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max), samples)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError, did_you_mean, reading
 from jointnet_cli.files.atomic import atomic_file
-from jointnet_cli.files.color import srgb_to_linear
+from jointnet_cli.files.budget import check_pixels
+from jointnet_cli.files.color import by_bands, srgb_to_linear
 from jointnet_cli.modality import MODALITIES
 from jointnet_cli.projection import Projection
 
@@ -88,7 +89,8 @@ class Exr(NamedTuple):
 
     def stack(self, channels: Iterable[str]) -> NDArray[np.float32]:
         """Return these channels as (H, W, C)."""
-        return np.stack([self.channels[name] for name in channels], axis=-1).astype(np.float32)
+        planes = [self.channels[name] for name in channels]
+        return np.stack(planes, axis=-1, dtype=np.float32, casting="unsafe")
 
     def _prefixes(self, axes: str) -> dict[str, tuple[str, ...]]:
         """By prefix, with its dot, the channels of every layer that has all of `axes` (lower case), in any case."""
@@ -136,7 +138,7 @@ def write_exr(
     uncertainty, (H, W), goes into `uncertainty.disparity` and `uncertainty.normal`. `attributes` become string attributes; a
     panorama that closes says so with `wrapmodes`. Raises ValueError for a map of another name or size.
     """
-    linear = srgb_to_linear(np.clip(image, 0, 1)).astype(np.float16)
+    linear = by_bands(lambda band: srgb_to_linear(np.clip(band, 0, 1)), image, np.float16)
     planes: dict[str, NDArray[Any]] = {name: linear[..., channel] for channel, name in enumerate("RGB")}
     for name, values in maps.items():
         if values.shape[:2] != image.shape[:2]:
@@ -205,6 +207,8 @@ def read_exr(path: Path) -> Exr:
     Raises:
         UserError: a file that is not OpenEXR, is damaged, holds deep data only, or shows nothing of its display window.
     """
+    with _opened(path, header_only=True) as file:
+        _check_size(path, file)
     with _opened(path) as file:
         flat, deep = _flat_and_deep(file)
         if not flat:
@@ -239,6 +243,7 @@ def read_attributes(path: Path) -> dict[str, Any]:
 def exr_size(path: Path) -> tuple[int, int]:
     """Read height and width of the display window from the header. Raises `UserError` as `read_exr` does."""
     with _opened(path, header_only=True) as file:
+        _check_size(path, file)
         first, last = _window(file.parts[0], "displayWindow")
         height, width = last - first + 1
         return int(height), int(width)
@@ -257,6 +262,16 @@ def _opened(path: Path, *, header_only: bool = False) -> Iterator[Any]:
             raise UserError(f"{path} cannot be read: {words}")
         with opened as file:
             yield file
+
+
+def _check_size(path: Path, file: Any) -> None:
+    """Refuse windows and channels that decode to too much, by the headers, which do not tell half from float32."""
+    windows = [_window(part, name) for part in file.parts for name in ("dataWindow", "displayWindow")]
+    height, width = (max(int(last[axis]) - int(first[axis]) + 1 for first, last in windows) for axis in (0, 1))
+    if min(height, width) < 1:
+        raise UserError(f"{path} has a window without pixels")
+    channels = [channel for part in file.parts for channel in part.header["channels"]]
+    check_pixels(path, height, width, 4 * len(channels))
 
 
 def _attributes(file: Any) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import atomic_file
-from jointnet_cli.files.color import linear_to_srgb
-from jointnet_cli.files.decode import open_image, read_raster, to_srgb
+from jointnet_cli.files.color import by_bands, linear_to_srgb
+from jointnet_cli.files.decode import fractions, open_image, read_raster, to_srgb
 from jointnet_cli.files.exr import IMAGE_LAYERS, is_exr, read_exr
 from jointnet_cli.files.text import PNG_KEY
 
@@ -111,9 +111,7 @@ def read_image(path: Path) -> NDArray[np.float32]:
     if is_exr(path):
         return _exr_image(path)
     colours = to_srgb(read_raster(path), str(path))
-    return (
-        colours.astype(np.float32) / np.float32(255) if colours.dtype == np.uint8 else np.asarray(colours, np.float32)
-    )
+    return fractions(colours) if colours.dtype == np.uint8 else np.asarray(colours, np.float32)
 
 
 def read_text(path: Path) -> dict[str, str]:
@@ -130,14 +128,18 @@ def _exr_image(path: Path) -> NDArray[np.float32]:
     for *colours, alpha in exr.layers("rgba", *IMAGE_LAYERS):
         if tuple(colours) == found[0]:
             linear += 1 - exr.stack([alpha])  # OpenEXR's colours are multiplied by alpha already
-    return linear_to_srgb(np.clip(np.nan_to_num(linear), 0, 1))
+    return by_bands(lambda band: linear_to_srgb(np.clip(np.nan_to_num(band), 0, 1)), linear)
 
 
 def _quantize(values: NDArray[np.floating], dtype: type[np.uint8] | type[np.uint16]) -> NDArray[np.unsignedinteger]:
-    if not np.isfinite(values).all():
-        raise ValueError("the image holds values that are not finite")
-    levels: NDArray[np.unsignedinteger] = np.rint(np.clip(values, 0, 1) * np.iinfo(dtype).max).astype(dtype)
-    return levels
+
+    def levels(band: NDArray[Any]) -> NDArray[Any]:
+        if not np.isfinite(band).all():
+            raise ValueError("the image holds values that are not finite")
+        return np.rint(np.clip(band, 0, 1) * np.iinfo(dtype).max)
+
+    made: NDArray[np.unsignedinteger] = by_bands(levels, values, dtype)
+    return made
 
 
 def _png_info(text: Mapping[str, str] | None) -> PngInfo:

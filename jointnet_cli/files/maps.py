@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError, reading
+from jointnet_cli.files.budget import check_pixels
 from jointnet_cli.files.decode import raster_size, read_raster, read_samples
 from jointnet_cli.files.exr import Exr, exr_size, is_exr, read_exr
 from jointnet_cli.files.orientation import turned_components
@@ -85,7 +87,13 @@ def header_size(path: Path, part: str = "depth", name: str | None = None) -> tup
         return exr_size(path)
     if not is_array(path):
         return raster_size(path)
-    height, width = (*read_array(path, part, name).shape, 1, 1)[:2]
+    with _open_arrays(path) as arrays:
+        if isinstance(arrays, np.ndarray):
+            shape, dtype = arrays.shape, arrays.dtype
+        else:
+            shape, dtype = _member_header(arrays, name or _array_of(part, arrays.files) or arrays.files[0])
+    _check_size(path, shape, dtype)
+    height, width = (*_channels_last(np.broadcast_to(np.float32(0), shape)).shape, 1, 1)[:2]
     return height, width
 
 
@@ -264,6 +272,7 @@ def read_array(path: Path, part: str, name: str | None = None) -> NDArray[Any]:
     with _open_arrays(path) as arrays:
         if isinstance(arrays, np.ndarray):
             refuse_channel(path, name)
+            _check_size(path, arrays.shape, arrays.dtype)
             values = arrays
         else:
             chosen = name or _array_of(part, arrays.files)
@@ -274,10 +283,17 @@ def read_array(path: Path, part: str, name: str | None = None) -> NDArray[Any]:
                     f"{path} has no array {name}" if name else f"{path} holds several arrays, and none is named {part}"
                 )
                 raise UserError(message, f"pass --channel NAME; its arrays are {', '.join(arrays.files)}")
-            if not isinstance(values := arrays[chosen], np.ndarray):  # the bytes of another file
+            if f"{chosen}.npy" not in arrays.zip.namelist():
                 raise UserError(f"{path} holds {chosen}, which is no array")
+            _check_size(path, *_member_header(arrays, str(chosen)))
+            values = arrays[chosen]
     if not values.size:
         raise UserError(f"{path} holds no numbers: its array has the shape {values.shape}")
+    return _channels_last(values)
+
+
+def _channels_last(values: NDArray[Any]) -> NDArray[Any]:
+    """Return an array as (H, W) or (H, W, C), without axes of length 1."""
     while values.ndim > 3 and values.shape[0] == 1:
         values = values[0, ...]
     if values.ndim == 3 and values.shape[-1] != 3:
@@ -288,6 +304,21 @@ def read_array(path: Path, part: str, name: str | None = None) -> NDArray[Any]:
         if values.shape[0] == 3:
             return np.moveaxis(values, 0, -1)
     return values
+
+
+def _member_header(arrays: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape and type of an array of an `.npz` file, which is not unpacked."""
+    with arrays.zip.open(f"{name}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(member)
+    return shape, dtype
+
+
+def _check_size(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Refuse an array that is beyond the budget for images: its two longest sides are height and width."""
+    *others, height, width = sorted([1, 1, *shape])
+    check_pixels(path, height, width, math.prod(others) * dtype.itemsize)
 
 
 ARRAY_NAMES = {

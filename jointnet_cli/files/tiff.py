@@ -50,6 +50,12 @@ def page_size(source: bytes | Path) -> tuple[int, int, int]:
     return page.imagewidth, page.imagelength, _orientation(page)
 
 
+def pixel_bytes(source: bytes | Path) -> int:
+    """Return the decoded bytes of a pixel of the first page."""
+    page = _first_page(source)
+    return max(1, page.samplesperpixel * page.bitspersample * page.imagedepth // 8)
+
+
 def read_page(data: bytes) -> tuple[NDArray[Any], bytes | None, int, int]:
     """Decode the first page: samples (H, W, C) upright as its tag says, ICC profile, orientation, the file's full scale.
 

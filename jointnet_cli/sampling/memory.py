@@ -28,6 +28,9 @@ _PIXEL = 40
 SCENE_PIXEL = 250
 """Bytes per pixel of a scene with two layers and its mesh."""
 
+CONVERT_PIXEL = 60
+"""Bytes per pixel of the largest file that `convert` reads and writes (docs/reliability.md)."""
+
 _COPIES = 6
 """Feature maps of the widest size that a decoder holds at once."""
 

@@ -6,11 +6,13 @@ import json
 import struct
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import Result
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +38,7 @@ def huge_png(path: str, width: int, height: int) -> None:
         ["depth", "photo.png", "--ensemble", "100000000"],
         ["depth", "huge.png"],
         ["inpaint", "huge.png", "a hut", "--mask", "huge.png"],
+        ["convert", "huge.png", "--to", "png"],
         ["view", "small.png", "--depth", "wide.npy", "--no-viewer", "--mesh", "glb"],
     ],
 )
@@ -50,6 +53,20 @@ def test_what_does_not_fit_is_refused_before_a_model_is_loaded(invoke, arguments
     (line, *hint) = ran.stderr.splitlines()
     assert line.startswith("error: ") and len(hint) <= 1
     assert "GB" in line or "TB" in line or "pixels" in line
+
+
+def test_convert_and_view_refuse_what_does_not_fit_into_memory(
+    invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jointnet_cli.sampling.memory.memory_limit", lambda: 10_000)
+    Image.new("L", (20, 10)).save("a.png")
+    for command, needed in (
+        (["convert", "a.png", "--to", "exr"], "converting"),
+        (["view", "a.png", "--depth", "a.png"], "scene"),
+    ):
+        done = invoke(*command)
+        assert done.exit_code == 2 and "20 x 10 pixels needs about 0.0 GB of memory; the limit here is" in done.stderr
+        assert needed in done.stderr
 
 
 def test_a_plan_shows_bytes_and_seconds(invoke):
@@ -212,3 +229,12 @@ def test_the_last_seed_has_64_bits_too(invoke, arguments, hint):
     ran = invoke(*arguments, "--seed", str(2**64 - 1))
     assert (ran.exit_code, ran.stdout) == (2, "")
     assert ran.stderr.splitlines()[1] == f"hint: {hint}"
+
+
+def test_the_pixels_of_inputs_are_limited_by_a_flag_and_a_variable(invoke):
+    Image.new("RGB", (20, 10)).save("a.png")
+    for command in (["convert", "a.png", "--to", "png"], ["depth", "a.png"], ["view", "a.png", "--depth", "a.png"]):
+        for given, variables in ((["--max-pixels", "199"], {}), ([], {"JOINTNET_MAX_PIXELS": "199"})):
+            done = invoke(*command, *given, **variables)
+            assert done.exit_code == 2
+            assert "a.png has 20 x 10 pixels of 3 bytes, which is more than 199 pixels" in done.stderr

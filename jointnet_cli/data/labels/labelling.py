@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,12 @@ from jointnet_cli.progress import Progress
 
 WINDOW = 8
 """Batches of samples in memory: images of one size are gathered from so many."""
+
+DECODED_BYTES = 2**28
+"""Bytes of the decoded images in memory."""
+
+SampleImage = NDArray[np.uint8] | str
+"""An image (H, W, 3), or the failure that there is instead of it."""
 
 EXAMPLES = 20
 """Failures that are reported in words; all are counted."""
@@ -103,8 +108,7 @@ def _label_shard(
 
     def entries() -> Iterator[Entry]:
         count = 0
-        for window in _windows(shard.entries(), WINDOW * batch):
-            images = decode(window)
+        for window, images in windows(shard.entries(), WINDOW * batch):
             for teacher in teachers:
                 kept, made, failures = label_entries(window, images, teacher, batch)
                 labelled[teacher.modality] += kept + made
@@ -124,9 +128,19 @@ def _label_shard(
         tally.written.append(shard.path)
 
 
-def _windows(entries: Iterator[Entry], size: int) -> Iterator[list[Entry]]:
-    while window := list(islice(entries, size)):
-        yield window
+def windows(entries: Iterable[Entry], size: int) -> Iterator[tuple[list[Entry], list[SampleImage]]]:
+    """Yield samples and their images, at most `size` at once and no more than `DECODED_BYTES` and one image."""
+    window: list[Entry] = []
+    images: list[SampleImage] = []
+    for entry in entries:
+        window.append(entry)
+        images.append(_decode(entry))
+        decoded = sum(image.nbytes for image in images if not isinstance(image, str))
+        if len(window) == size or decoded > DECODED_BYTES:
+            yield window, images
+            window, images = [], []
+    if window:
+        yield window, images
 
 
 def _summary(teacher: Teacher, labelled: int, failed: Counter[str]) -> dict[str, Any]:
@@ -136,15 +150,6 @@ def _summary(teacher: Teacher, labelled: int, failed: Counter[str]) -> dict[str,
 def _commit(shard: ShardWriter, labels: dict[str, Any]) -> None:
     stats = shard.stats
     shard.commit(stats | {"labels": stats.get("labels", {}) | labels})
-
-
-SampleImage = NDArray[np.uint8] | str
-"""An image (H, W, 3), or the failure that there is instead of it."""
-
-
-def decode(entries: Sequence[Entry]) -> list[SampleImage]:
-    """Return the images of samples."""
-    return [_decode(entry) for entry in entries]
 
 
 def label_entries(

@@ -19,7 +19,7 @@ from helpers.teachers import INVERTED, save_onnx
 from PIL import Image
 from torch import Tensor
 
-from jointnet_cli.data.labels.labelling import label_shards
+from jointnet_cli.data.labels.labelling import label_shards, windows
 from jointnet_cli.data.labels.teachers import Teacher, open_labeller
 from jointnet_cli.data.shards.format import Sample, stats_path
 from jointnet_cli.data.shards.latents import load_pixels
@@ -384,3 +384,12 @@ def test_a_shard_in_another_process_hands_is_passed_over(shard: Path, inverting:
         assert label_shards([shard], [inverting]).busy == [shard]
         assert sorted(shard.parent.iterdir()) == before, "who is not the holder removes nothing"
     assert label_shards([shard], [inverting]).written == [shard]
+
+
+def test_decoded_images_share_a_budget_of_bytes(monkeypatch: pytest.MonkeyPatch, shard: Path) -> None:
+    monkeypatch.setattr("jointnet_cli.data.labels.labelling.DECODED_BYTES", 24 * 20 * 3)
+    with claim_shard(shard) as own:
+        assert own is not None
+        sizes = [len(images) for _, images in windows(own.entries(), 128)]
+        total = len(list(own.entries()))
+    assert sizes == [2] * (total // 2) + [1] * (total % 2)
