@@ -147,7 +147,9 @@ def read_srgb8(source: Path | bytes, name: str | None = None) -> NDArray[np.uint
 
 def eight_bits(colours: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.uint8]:
     """Round values in [0, 1] to 8 bits; values of 8 bits stay."""
-    return colours if colours.dtype == np.uint8 else by_bands(lambda band: np.rint(band * 255), colours, np.uint8)
+    if colours.dtype == np.uint8:
+        return np.asarray(colours, np.uint8)
+    return np.asarray(by_bands(lambda band: np.rint(band * 255), colours, np.uint8), np.uint8)
 
 
 def open_image(path: Path) -> Image.Image:

@@ -136,7 +136,7 @@ def _quantize(values: NDArray[np.floating], dtype: type[np.uint8] | type[np.uint
     def levels(band: NDArray[Any]) -> NDArray[Any]:
         if not np.isfinite(band).all():
             raise ValueError("the image holds values that are not finite")
-        return np.rint(np.clip(band, 0, 1) * np.iinfo(dtype).max)
+        return np.asarray(np.rint(np.clip(band, 0, 1) * np.iinfo(dtype).max))
 
     made: NDArray[np.unsignedinteger] = by_bands(levels, values, dtype)
     return made

@@ -53,7 +53,7 @@ def page_size(source: bytes | Path) -> tuple[int, int, int]:
 def pixel_bytes(source: bytes | Path) -> int:
     """Return the decoded bytes of a pixel of the first page."""
     page = _first_page(source)
-    return max(1, page.samplesperpixel * page.bitspersample * page.imagedepth // 8)
+    return max(1, int(page.samplesperpixel * page.bitspersample * page.imagedepth) // 8)
 
 
 def read_page(data: bytes) -> tuple[NDArray[Any], bytes | None, int, int]:
