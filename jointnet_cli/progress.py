@@ -23,6 +23,8 @@ PHASES = {
     "layer": "second layer",
     "mesh": "mesh",
     "viewer": "viewer",
+    "stereo": "stereo images",
+    "clip": "clip",
     "files": "files",
 }
 """Name of every phase in the progress, by its key in records."""

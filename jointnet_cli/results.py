@@ -51,7 +51,7 @@ class Result:
 
     @property
     def timings(self) -> dict[str, float]:
-        """Seconds by phase: `text`, `encode`, `denoise`, `decode`; then also `layer`, `mesh`, `viewer` and `files`."""
+        """Seconds by phase: `text`, `encode`, `denoise`, `decode`; then also those of the files, from `layer` to `files`."""
         return self.timer.seconds
 
     @property
@@ -201,7 +201,7 @@ class ResultFiles:
                     write_exr(path, image, maps, attributes, result.projection, uncertainty)
 
     def write_scene(self, result: Result, scene: Scene) -> None:
-        """Write what is made of the scene, timed as `mesh`, `viewer` and `files`."""
+        """Write what is made of the scene, timed as `write_exports` says."""
         prompt, name = result.task.prompt, self.sidecar.name.removesuffix(SIDECAR)
         words, extras = (prompt or name, record(result)) if "metadata" in self.paths else (name, None)
         write_exports(scene, self.scene, self.options, title=words, record=extras, timer=result.timer)

@@ -225,7 +225,7 @@ def write_exports(
 ) -> None:
     """Write the files that `SceneOptions.files` names, by key; `record` goes into those that can hold it.
 
-    `timer` receives the phases `mesh`, `viewer` and `files`.
+    `timer` receives the phases `mesh`, `viewer`, `stereo`, `clip` and `files`.
     """
     timer = timer or Timer()
     mesh = None
@@ -234,8 +234,13 @@ def write_exports(
 
         with timer.phase("mesh"):
             mesh = scene_mesh(scene, watertight=wanted.watertight, max_triangles=wanted.max_triangles)
+    phases = {
+        "viewer": "viewer",
+        "orbit": "clip",
+        **dict.fromkeys(("stereo_sbs", "stereo_vr180", "stereo_tb360"), "stereo"),
+    }
     for key, path in files.items():
-        with timer.phase("viewer" if key == "viewer" else "files"):
+        with timer.phase(phases.get(key, "files")):
             _write(key, path, scene, mesh, title, record)
 
 

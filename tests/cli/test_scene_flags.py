@@ -69,14 +69,25 @@ def test_images_are_there_before_the_second_layer_is_painted_and_the_record_afte
         return add_layer(*arguments, **options)
 
     monkeypatch.setattr(Engine, "add_layer", noted)
-    ran = invoke("generate", "reef", "--mesh", "glb", "--viewer", "--json")
+    ran = invoke("generate", "reef", "--mesh", "glb", "--viewer", "--stereo", "sbs", "--json")
     files = made(ran)
     (line,) = [line for line in ran.stderr.splitlines() if line.startswith("1/1 reef: ")]
-    phases = r" [\d.]+, ".join(["encode text", "denoise", "decode", "load the model", "files", "second layer", "mesh"])
-    assert re.search(rf"[\d.]+ s \({phases} [\d.]+, viewer [\d.]+\)", line), line
+    names = [
+        "load the model",
+        "encode text",
+        "denoise",
+        "decode",
+        "second layer",
+        "mesh",
+        "viewer",
+        "stereo images",
+        "files",
+    ]
+    phases = r" [\d.]+, ".join(names)
+    assert re.search(rf"[\d.]+ s \({phases} [\d.]+\)", line), line
     assert there == ["depth.png", "image.png", "rgbd.exr"]
     record = json.loads(files["metadata"].read_text())
-    assert record["timings"].keys() >= {"text", "denoise", "decode", "layer", "mesh", "viewer", "files"}
+    assert record["timings"].keys() >= {"text", "denoise", "decode", "layer", "mesh", "viewer", "stereo", "files"}
     sampled = sum(record["timings"].get(phase, 0) for phase in ("text", "encode", "denoise", "decode"))
     assert record["seconds"] == pytest.approx(sampled)
 

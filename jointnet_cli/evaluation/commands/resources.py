@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 IMAGE_COMMANDS = ("generate", "depth", "panorama")
 PROMPT = "a red hut on a green hill at sunset"
-PHASES = ("start", "import", "load", "encode", "text", "denoise", "decode", "layer", "mesh", "viewer", "files", "other")
+PHASES = (
+    *("start", "import", "load", "encode", "text", "denoise", "decode"),
+    *("layer", "mesh", "viewer", "stereo", "clip", "files", "other"),
+)
 """`start` is the interpreter's; `other` is what no phase covers, such as the work of `prepare`."""
 SCRIPT = f"""
 import json, sys, time
