@@ -41,6 +41,10 @@ def check_template(template: str) -> None:
             near = closest(unknown, FIELDS)
             hint = f"did you mean {{{near}}}? " if near else ""
             raise UserError(f"--name has no field {{{unknown}}}", f"{hint}the fields are {', '.join(FIELDS)}")
+        if any("{" in spec or re.search("[0-9]{4}", spec) for _, _, spec, _ in parts if spec):
+            raise UserError(
+                f"--name {template!r} makes names too long", "give at most three digits, such as {index:05}"
+            )
         if "" in named:
             raise UserError("--name has an empty field {}", f"the fields are {', '.join(FIELDS)}")
         template.format(**dict.fromkeys(FIELDS, "") | {"index": 0, "seed": 0})

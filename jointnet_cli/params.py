@@ -7,10 +7,11 @@ import os
 import re
 import shlex
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from enum import Enum
 from functools import cache, reduce
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from jointnet_cli.errors import UserError, did_you_mean, validation_error
@@ -141,8 +142,8 @@ class Parameter:
         """Return what a value must be and which it is, where its type and its bounds do not tell that it is wrong.
 
         Every number must be finite. A text matches its pattern; it is not empty, unless its default is or its pattern says
-        that it may be. A path has parts that file systems can hold; a place to write to is not `-`, which elsewhere is a
-        standard stream.
+        that it may be. A path has parts that file systems can hold and is no device, which may be read without end; a place
+        to write to is not `-`, which elsewhere is a standard stream.
         """
         if isinstance(value, list | tuple):
             return next(filter(None, map(self.fault, value)), None)
@@ -161,7 +162,12 @@ class Parameter:
                 return "must be text in UTF-8"
             if max(sizes, default=0) > NAME_BYTES or sum(sizes) > PATH_BYTES:
                 return f"must have names of at most {NAME_BYTES} bytes"
-            return "must have no NUL character" if "\0" in str(value) else None
+            if "\0" in str(value):
+                return "must have no NUL character"
+            with suppress(OSError):  # what cannot be looked at is refused where it is read
+                if not self.param.out and (Path(value).is_char_device() or Path(value).is_block_device()):
+                    return "must be a file, not a device"
+            return None
         if isinstance(value, str) and not isinstance(value, Enum):
             pattern = self.param.pattern
             if value == "" and self.default != "" and not (pattern and re.fullmatch(pattern, "")):

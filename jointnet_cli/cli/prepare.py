@@ -329,7 +329,7 @@ def _worker(text: str | None) -> tuple[int, int]:
     if text is None:
         return (1, 1)
     index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+    if not (text.isascii() and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise UserError(f"--worker {text}: expected I/N with I from 1 to N", hint="for example --worker 3/16")
     return (int(index), int(count))
 

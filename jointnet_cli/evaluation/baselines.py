@@ -123,7 +123,7 @@ class ReducedDepth(Method):
     ranked = False
 
     def __init__(self, value: str, settings: MethodSettings) -> None:
-        if not value.isdecimal() or int(value) < 2:
+        if not (value.isascii() and value.isdecimal()) or int(value) < 2:
             raise UserError(f"reduced:{value} needs a factor of at least 2", hint="reduced:4")
         self._factor = int(value)
 

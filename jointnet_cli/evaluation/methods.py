@@ -86,6 +86,10 @@ class MethodSettings:
 
     def __post_init__(self) -> None:
         require_device(self.device)
+        if self.sampling.scheduler is not None:
+            from jointnet_cli.sampling.schedule import check_scheduler
+
+            check_scheduler(self.sampling.scheduler)
 
     def override(self, query: str) -> Self:
         """Return these settings with `steps=4&guidance=2` and the like in them.

@@ -17,6 +17,9 @@ from jointnet_cli.scene.edges import sharpen_edges
 NEAR, FAR = 1.0, 30.0
 """Metres of disparity 1 and 0 where the scale is unknown: an assumption that shapes the scene."""
 
+CLOSEST, FARTHEST = 1e-6, 1e9
+"""Metres that a scale may reach: float32 holds them and their inverses."""
+
 SKY = 0.01
 """Disparity up to which a pixel is sky: VAEs decode 0 to about this."""
 
@@ -48,6 +51,7 @@ class DepthScale:
         if not 0 < near < far < math.inf:
             message = f"--near must be positive and less than --far, got {near:g} and {far:g}"
             raise UserError(message, f"give both in metres, such as --near {NEAR:g} --far {FAR:g}")
+        _require_metres(near, far)
         return cls(1 / near - 1 / far, 1 / far, origin)
 
     @classmethod
@@ -62,6 +66,7 @@ class DepthScale:
                 f"a depth scale of {scale:g} and shift of {shift:g} give no distances",
                 "both are above 0: the shift is 1 / the farthest distance, scale + shift 1 / the nearest",
             )
+        _require_metres(1 / (scale + shift), 1 / shift)
         return cls(scale, shift, "given")
 
     @classmethod
@@ -149,6 +154,12 @@ class Scene:
     """The occluded regions close to the edges of the front, of the same size; shown where `shown` is true."""
     projection: Projection
     scale: DepthScale
+
+
+def _require_metres(near: float, far: float) -> None:
+    if near < CLOSEST or far > FARTHEST:
+        message = f"distances from {near:g} to {far:g} metres are not between {CLOSEST:g} and {FARTHEST:g}"
+        raise UserError(message, f"such as --near {NEAR:g} --far {FAR:g}")
 
 
 def scene_of(

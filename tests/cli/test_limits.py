@@ -81,6 +81,11 @@ def test_a_plan_shows_bytes_and_seconds(invoke):
     [
         (["--seed", "99999999999999999999"], "--seed"),
         (["--seed", str(2**64 - 1), "--count", "2"], f"the last seed would be {2**64}"),
+        (["--viewer", "--near", "1e-300", "--far", "1e300"], "are not between 1e-06 and 1e+09"),
+        (["--viewer", "--depth-scale", "1e300", "--depth-shift", "1"], "are not between 1e-06 and 1e+09"),
+        (["--viewer", "--known-distances", "/dev/zero"], "--known-distances must be a file, not a device"),
+        (["--name", "{seed:099999999}"], "makes names too long"),
+        (["--name", "{seed:{index}}"], "makes names too long"),
         (["--count", "9" * 30], "--count must be at most 1000000000"),
         (["--guidance", "inf"], "--guidance"),
         (["--guidance", "nan"], "--guidance must be a finite number, got 'nan'"),
@@ -206,13 +211,15 @@ def test_a_prompt_is_text(invoke):
         (["convert", "", "--to", "png"], "IN must not be empty, got ''"),
         (["depth", ""], "PHOTO must not be empty, got ''"),
         (["view", ""], "PATH must name a file or folder, got ''"),
+        (["prepare", "worlds", "-n", "3", "--worker", "١/٣"], "--worker ١/٣: expected I/N with I from 1 to N"),
+        (["evaluate", "depth", "--scheduler", "ddmi", "--shards", "x"], "unknown scheduler ddmi"),
         (["recipe", "copy", ""], "NAME must not be empty, got ''"),
         (["recipe", "copy", "depth", "-"], "FILE must name a file or folder, got '-'"),
         (["recipe", "copy", "depth", __file__ + "/x/"], f"{__file__} is not a folder"),
         (["evaluate", "depth", "--truth", ""], "--truth must name a file or folder, got ''"),
     ],
 )
-def test_empty_names_are_refused(invoke, arguments, message):
+def test_values_of_other_commands_are_refused(invoke, arguments, message):
     ran = invoke(*arguments)
     assert (ran.exit_code, ran.stdout) == (2, "") and ran.stderr.startswith(f"error: {message}\n")
 

@@ -171,7 +171,7 @@ def _read_settings(modality: str, query: str) -> dict[str, Any]:
 
 
 def _side(value: str) -> int:
-    if not value.isdecimal() or not 16 <= int(value) <= 4096:
+    if not (value.isascii() and value.isdecimal()) or not 16 <= int(value) <= 4096:
         raise ValueError("a size is a number of pixels from 16 to 4096, such as 384")
     return int(value)
 
