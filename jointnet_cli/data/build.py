@@ -115,7 +115,10 @@ def _let_tables_name_files(connection: DuckDBPyConnection, table: SourceTable, r
 
     def may_name(address: str) -> bool:
         path = local_path(address)
-        if path is None or is_below(path, allowed):
+        try:
+            if path is None or is_below(path, allowed):
+                return True
+        except (OSError, ValueError, RuntimeError):  # reading will say what is wrong with it
             return True
         least = min(outside | {address})
         outside.clear()

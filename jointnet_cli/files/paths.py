@@ -150,11 +150,12 @@ def _expand(name: str) -> list[Path]:
 
 
 def is_below(path: Path | str, roots: Iterable[Path]) -> bool:
-    """Return whether a file lies, behind all links, in one of some folders, which have no links in their own paths."""
-    try:
-        place = Path(path).resolve()
-    except (OSError, ValueError, RuntimeError):  # a NUL in it, a link to itself
-        return False
+    """Return whether a file lies, behind all links, in one of some folders, which have no links in their own paths.
+
+    Raises:
+        OSError, ValueError, RuntimeError: a path that no file can have.
+    """
+    place = Path(path).resolve()
     return any(place.is_relative_to(root) for root in roots)
 
 

@@ -47,7 +47,7 @@ def test_every_row_is_counted_once(invoke) -> None:
         Path("links.jsonl").write_text("\n".join(map(json.dumps, rows)))
         limits = [f"{name} = {getattr(SETTINGS.fetch, name)}" for name in LIMITS]
         networks = f"allowed_networks = {json.dumps(list(SETTINGS.fetch.allowed_networks))}"
-        Path("recipe.toml").write_text(RECIPE + "\n".join([*limits, networks]))
+        Path("recipe.toml").write_text(RECIPE + "\n".join([*limits, networks, 'roots = ["/dev"]']))
         ran = invoke("prepare", "links.jsonl", "--recipe", "recipe.toml", "--out", "set")
     assert ran.exit_code == 0, ran.stderr
     found = dict(duckdb.sql("SELECT url, status FROM 'set/*.parquet'").fetchall())
