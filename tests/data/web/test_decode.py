@@ -254,3 +254,17 @@ def test_big_tiff(byteorder: str, dtype: type) -> None:
     assert (made.original_width, made.original_height) == (24, 20)
     with Image.open(BytesIO(made.jpeg)) as image:
         assert np.abs(np.asarray(image).astype(int) - [60, 120, 240]).max() < 4
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"root:x:0:0:root:/root:/bin/bash\n", "no image format that is known"),
+        (b"\xef\xbb\xbf \n<!DOCTYPE HTML><title>secret</title>", "an HTML page"),
+        (b"<html>secret", "an HTML page"),
+    ],
+)
+def test_the_bytes_of_what_is_no_image_are_not_told(data: bytes, told: str) -> None:
+    with pytest.raises(FetchError) as fault:
+        sniff(data)
+    assert (str(fault.value), fault.value.status) == (told, Status.NOT_AN_IMAGE)
