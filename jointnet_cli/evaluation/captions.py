@@ -12,7 +12,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.judge.labels import Labels, label, labels_of_caption, labels_of_prompt
 from jointnet_cli.evaluation.judge.prompts import fixed_prompts
 from jointnet_cli.files.batch_file import read_rows
-from jointnet_cli.files.text import MOST_TABLE, from_json, load_json
+from jointnet_cli.files.text import MOST_TABLE, from_json, read_bytes
 
 CAPTION_COLUMNS = ("prompt", "caption", "text")
 """Names of the column with the captions of a table, the first choice first."""
@@ -76,7 +76,7 @@ def read_coco(path: Path) -> list[Caption]:
         UserError: the file cannot be read or holds no captions.
     """
     try:
-        content = load_json(path, MOST_TABLE)
+        content = from_json(read_bytes(path, MOST_TABLE, pipes=True))
     except FileNotFoundError as error:
         raise UserError(f"no file {path}") from error
     except (OSError, ValueError) as error:

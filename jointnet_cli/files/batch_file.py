@@ -8,13 +8,12 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.text import MOST_TABLE, from_json, read_stream, read_text
+from jointnet_cli.files.text import MOST_TABLE, from_json, read_bytes, read_stream, read_text
 from jointnet_cli.params import check, columns, override
 
 T = TypeVar("T")
@@ -84,9 +83,8 @@ def _read_text(source: str, place: str) -> str:
     if source != "-" and (Path(source).is_char_device() or Path(source).is_block_device()):
         raise UserError(f"{source} is a device, not a file", f"--prompts takes {formats}, or - for stdin")
     try:
-        # A file that is named on the command line may be a pipe: --prompts <(jq …).
-        with nullcontext(sys.stdin.buffer) if source == "-" else Path(source).open("rb") as stream:
-            data = read_stream(stream, place, MOST_TABLE)
+        stdin = source == "-"
+        data = read_stream(sys.stdin.buffer, place, MOST_TABLE) if stdin else read_bytes(source, MOST_TABLE, pipes=True)
     except FileNotFoundError:
         raise UserError(f"no file {source}", f"--prompts takes {formats}, or - for stdin") from None
     except IsADirectoryError:

@@ -97,14 +97,19 @@ def open_regular(path: Path | str) -> BufferedReader:
     raise UserError(f"{path} is not a regular file")
 
 
-def read_bytes(path: Path | str, most: int = MOST_BYTES) -> bytes:
-    """Return the bytes of a regular file that is read whole.
+def read_bytes(path: Path | str, most: int = MOST_BYTES, *, pipes: bool = False) -> bytes:
+    """Return the bytes of a file that is read whole.
+
+    Args:
+        path: of a regular file.
+        most: bytes at most.
+        pipes: allow other files, too, such as `--prompts <(jq …)`: for what the command line names itself.
 
     Raises:
-        UserError: no regular file, or one with more than `most` bytes.
+        UserError: no regular file, or more bytes.
         OSError: it cannot be read.
     """
-    with open_regular(path) as file:
+    with Path(path).open("rb") if pipes else open_regular(path) as file:
         return read_stream(file, str(path), most)
 
 

@@ -199,7 +199,7 @@ def read_known_distances(path: Path) -> NDArray[np.float64]:
         UserError: a file that cannot be read, is empty, or has another line.
     """
     try:
-        lines = decode_text(read_bytes(path)).splitlines()
+        lines = decode_text(read_bytes(path, pipes=True)).splitlines()
     except (OSError, UnicodeDecodeError) as fault:
         raise UserError(
             f"{path} cannot be read: {fault}", "a text file with a line x,y,distance for each point"

@@ -79,3 +79,12 @@ def test_the_package_reads_nothing_whole_in_another_way() -> None:
     }
     found = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if reading.search(path.read_text())}
     assert found <= own
+
+
+def test_the_command_line_may_name_a_pipe(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"a hut")
+    os.close(writing)
+    assert read_bytes(f"/dev/fd/{reading}", pipes=True) == b"a hut"
+    with pytest.raises(UserError, match="/dev/zero has more than 1 MiB"):
+        read_bytes("/dev/zero", 2**20, pipes=True)
