@@ -85,7 +85,7 @@ class MeteredConnector(aiohttp.TCPConnector):
             opened = self._sockets.get(connection.transport.get_extra_info("socket").fileno())
             if opened is not None:
                 opened.allowance = allowance
-        if connection.protocol is not None and allowance is not None and not allowance.keep:
+        if allowance is not None and not allowance.keep and connection.protocol is not None:
             connection.protocol.force_close()
         return connection
 
