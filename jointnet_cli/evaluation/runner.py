@@ -19,10 +19,11 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
+from jointnet_cli.data.shards.format import read_record
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import write_text
 from jointnet_cli.files.paths import text_digest
-from jointnet_cli.files.text import escaped_line, to_json
+from jointnet_cli.files.text import escaped_line, load_json, to_json
 from jointnet_cli.processes import PATIENCE, require_shared_folder
 from jointnet_cli.progress import Progress
 
@@ -71,7 +72,7 @@ class Runner:
     def run(
         self, key: str, numbers: Iterable[int], make: Callable[[int], Record], title: str = ""
     ) -> dict[int, Record]:
-        """Make the items that have no record yet, and return the records of all by number, on every process.
+        """Make the items that have no record yet or a damaged one, and return the records of all by number, on every process.
 
         Every process must call it. A failed item is reported on stderr and leaves no record, so the next run tries it again.
 
@@ -86,7 +87,7 @@ class Runner:
         """
         self._place(key).mkdir(parents=True, exist_ok=True)
         paths = {number: self.path(key, number, ".json") for number in numbers}
-        missing = [number for number, path in paths.items() if not path.exists()]
+        missing = [number for number, path in paths.items() if _kept(path) is None]
         self._state.wait_for_everyone()  # before the first new record changes what the others see
         own = missing[self._state.process_index :: self._state.num_processes]
         with self._watch(title or key) as progress:
@@ -103,9 +104,9 @@ class Runner:
                     print(f"error: {key}, item {number}: {escaped_line(str(fault))}", file=sys.stderr, flush=True)
                 progress(done + 1, len(own))
         self._state.wait_for_everyone()
-        kept = {number: path for number, path in paths.items() if path.exists()}
+        kept = {number: record for number, path in paths.items() if (record := _kept(path)) is not None}
         self.failed += len(paths) - len(kept)
-        return {number: json.loads(path.read_text(encoding="utf-8")) for number, path in kept.items()}
+        return kept
 
     def path(self, key: str, number: int, suffix: str) -> Path:
         """Return the path of a file of an item; the suffix of its record is `.json`."""
@@ -121,7 +122,10 @@ class Runner:
             self._folder.mkdir(parents=True, exist_ok=True)
             write_text(path, to_json(settings, indent=2, ensure_ascii=False) + "\n")
             return None
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            kept = read_record(path, len, f"remove {self._folder}, or pass another folder with --out")
+        except UserError as fault:
+            return fault
         other = sorted(name for name in {*kept, *settings} if kept.get(name) != settings.get(name))
         if not other:
             return None
@@ -133,6 +137,15 @@ class Runner:
             f"{self._folder} holds items of {first} {former}, not {wanted}",
             hint=f"pass another folder, such as --out {self._folder}-2, or remove {self._folder}",
         )
+
+
+def _kept(path: Path) -> Record | None:
+    """Return the record of an item; `None` if it is missing or damaged."""
+    try:
+        record = load_json(path)
+    except (FileNotFoundError, UserError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _slug(key: str) -> str:

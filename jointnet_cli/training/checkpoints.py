@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import follow_umask, set_aside
 from jointnet_cli.files.paths import file_digest
-from jointnet_cli.files.text import to_json
+from jointnet_cli.files.text import load_json, to_json
 
 WEIGHTS = "model.safetensors"
 """The file of a checkpoint that holds the network, as accelerate names it."""
@@ -58,7 +57,7 @@ def save_clock(clock: Clock, samples: int, checkpoint: Path) -> None:
 
 def load_clock(checkpoint: Path) -> tuple[Clock, int]:
     """Read what `save_clock` wrote."""
-    record = json.loads((checkpoint / CLOCK).read_text())
+    record = load_json(checkpoint / CLOCK)
     samples = record.pop("samples_a_step")
     return Clock(**record), samples
 
@@ -204,13 +203,13 @@ def find_faults(checkpoint: Path) -> list[str]:
     """
     with _readable(checkpoint):
         try:
-            manifest = json.loads((checkpoint / MANIFEST).read_bytes())
+            manifest = load_json(checkpoint / MANIFEST)
             wanted = {
                 name: (entry["size"], entry["sha256"]) for name, entry in manifest.items() if not _is_foreign(name)
             }
         except _ABSENT:
             return [f"{MANIFEST} is missing"]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (UserError, ValueError, KeyError, TypeError, AttributeError):
             return [f"{MANIFEST} is damaged"]
         faults = [fault for name, (size, _) in wanted.items() if (fault := _size_fault(checkpoint / name, name, size))]
         if faults or not wanted:

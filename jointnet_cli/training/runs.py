@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -15,7 +14,7 @@ from accelerate import Accelerator
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import claim, set_aside, write_text
 from jointnet_cli.files.paths import check_free
-from jointnet_cli.files.text import to_json
+from jointnet_cli.files.text import from_json, load_json, to_json
 from jointnet_cli.processes import TRACKING
 from jointnet_cli.recipe_file import toml_value
 from jointnet_cli.training.checkpoints import Checkpoints
@@ -105,8 +104,8 @@ class RunLog:
 def _step_of(line: bytes) -> float | None:
     """Return the step of a line; `None` for a line that was cut off or damaged."""
     try:
-        return float(json.loads(line.decode())["step"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return float(from_json(line)["step"])
+    except (ValueError, KeyError, TypeError):
         return None
 
 
@@ -143,8 +142,8 @@ def check_run_folder(out: Path, record: dict[str, Any], resume: bool) -> None:
     if not before.exists():
         return
     try:  # as a recipe, so that a key that is new since then has its default
-        old = _fixed(to_toml_record(read_record(json.loads(before.read_bytes()))))
-    except (ValueError, RecursionError) as error:
+        old = _fixed(to_toml_record(read_record(load_json(before))))
+    except ValueError as error:
         cause = str(error).splitlines()[0]
         raise UserError(
             f"{before} is damaged: {cause}",

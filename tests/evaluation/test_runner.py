@@ -126,6 +126,27 @@ def test_rows_of_any_name_have_folders_of_their_own(tmp_path: Path) -> None:
     assert items.path("plain", 7, ".png") == tmp_path / "items" / "plain" / "00007.png"
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"number": ', "\0"])
+def test_a_damaged_record_of_an_item_is_made_again(tmp_path: Path, content: str) -> None:
+    items = Runner(tmp_path, {"steps": 2})
+    items.run("row", range(3), lambda number: {"number": number})
+    items.path("row", 1, ".json").write_text(content)
+    assert items.run("row", range(3), lambda number: {"again": number}) == {
+        0: {"number": 0},
+        1: {"again": 1},
+        2: {"number": 2},
+    }
+
+
+@pytest.mark.parametrize("content", ["", "[]"])
+def test_damaged_settings_of_a_folder_are_named(tmp_path: Path, content: str) -> None:
+    Runner(tmp_path, {"steps": 2}).run("row", range(1), lambda number: {})
+    (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(UserError, match=f"^{tmp_path}/settings.json is damaged: ") as fault:
+        Runner(tmp_path, {"steps": 2})
+    assert fault.value.hint == f"remove {tmp_path}, or pass another folder with --out"
+
+
 def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
     Runner(tmp_path, {"steps": 9})
     items = Runner(tmp_path, {"steps": 2, "sizes": (1, 2)})  # the folder holds nothing yet

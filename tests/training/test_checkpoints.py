@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 from hashlib import sha256
@@ -182,14 +181,14 @@ def test_a_failed_read_is_not_damage(tmp_path: Path, monkeypatch: pytest.MonkeyP
     checkpoints = Checkpoints(tmp_path, keep=2)
     for step in (1, 2):
         write_checkpoint(checkpoints, step)
-    fails, opened, scanned = str(tmp_path / place), io.open, os.scandir
+    fails, opened, scanned = str(tmp_path / place), os.open, os.scandir
 
     def check(path: object) -> None:
         if str(path) == fails:
             raise OSError(code, os.strerror(code), fails)
 
     # A disk cannot be made to fail in a test.
-    monkeypatch.setattr(io, "open", lambda path, *args, **more: check(path) or opened(path, *args, **more))
+    monkeypatch.setattr(os, "open", lambda path, *args, **more: check(path) or opened(path, *args, **more))
     monkeypatch.setattr(os, "scandir", lambda path: check(path) or scanned(path))
     with pytest.raises(UserError, match=f"^{fails} cannot be read: {os.strerror(code)}$") as caught:
         checkpoints.resume(print)

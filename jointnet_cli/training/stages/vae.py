@@ -12,12 +12,13 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jointnet_cli.data.shards.format import read_record
 from jointnet_cli.data.shards.latents import load_pixels
 from jointnet_cli.data.shards.order import order
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import follow_umask
-from jointnet_cli.files.text import load_json, to_json
+from jointnet_cli.files.text import to_json
 from jointnet_cli.model.checkpoint import load_network
 from jointnet_cli.model.folder import RGB, pixels_per_latent
 from jointnet_cli.tensors import flip
@@ -52,10 +53,13 @@ def open_distance(settings: Vae) -> nn.Module | None:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Return how a VAE was trained, as its export wrote it; empty for a VAE from elsewhere."""
+    """Return how a VAE was trained, as its export wrote it; empty for a VAE from elsewhere.
+
+    Raises:
+        UserError: the record is damaged.
+    """
     path = folder / FACTS
-    facts: dict[str, Any] = load_json(path) if path.is_file() else {}
-    return facts
+    return read_record(path, len, "remove it; the VAE itself is not affected") if path.is_file() else {}
 
 
 def reconstruction_losses(difference: Tensor, settings: Vae) -> Tensor:
