@@ -19,6 +19,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.files import tiff
 from jointnet_cli.files.color_space import Channels, ColorSpace, find_space, png_chunks
 from jointnet_cli.files.decode import HEIF_BRANDS, eight_bits, has_deep_colour, read_raster, register_heif, to_srgb
+from jointnet_cli.files.jpeg import strip
 from jointnet_cli.files.text import to_json
 
 SNIFFED_BYTES = 1024
@@ -125,7 +126,8 @@ def sniff(data: bytes | bytearray) -> str:
 def to_training_image(data: bytes, settings: PrepareSettings) -> TrainingImage:
     """Return an image of any format as the JPEG that the settings want; of an animation the first frame.
 
-    A JPEG that is upright, sRGB and of the right size keeps its bytes. Raises `FetchError`.
+    A JPEG that is upright, sRGB and of the right size keeps its compressed data; its metadata is removed (`jpeg.strip`). All
+    else is encoded anew, without metadata. Raises `FetchError`.
     """
     kind = sniff(data)
     if kind == "HEIF":
@@ -167,11 +169,20 @@ def _convert(picture: Image.Image, data: bytes, settings: PrepareSettings) -> Tr
     )
     if settings.image.resize == "border" and content[0] != content[1]:
         untouched = False
+    size, jpeg = stored, b""
+    if untouched:
+        try:
+            jpeg = strip(data)
+        except ValueError:  # segments that a decoder passes over
+            untouched = False
+        else:
+            picture = Image.open(BytesIO(jpeg), formats=["JPEG"])  # what is kept is what is checked
+            if (picture.size, picture.mode) != (stored, "RGB"):
+                raise ValueError("its segments contradict each other")
     # Whether a JPEG is whole shows at any scale of its inverse transform, soonest at the smallest.
     wanted = (1, 1) if untouched else (_ENLARGED * content[0], _ENLARGED * content[1])
     drafted = picture.draft(None, wanted)
     picture.load()
-    size, jpeg = stored, data
     if not untouched:
         # At a smaller scale the last row and column may lie partly outside of the image.
         extent = drafted[1][2:] if drafted else picture.size

@@ -93,6 +93,33 @@ def test_a_border_is_white_and_the_image_in_its_middle() -> None:
     np.testing.assert_allclose(array[10:-10].astype(int), np.broadcast_to(RED, (12, 32, 3)), atol=6)
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True, "quality": 95}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize("mode", ["no", "keep_ratio"])
+def test_metadata_of_a_jpeg_that_is_right_is_removed(options: dict[str, object], mode: ResizeMode) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist] = "SECRET name"
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    clean = encoded(photo(48, SIZE), icc_profile=profile, **options)
+    dirty = encoded(
+        photo(48, SIZE), icc_profile=profile, exif=exif, xmp=b"SECRET xmp", comment=b"SECRET comment", **options
+    )
+    segment = b"\xff\xec\xff\xff" + b"SECRET".ljust(0xFFFF - 2, b"\0")
+    preview = b"\xff\xe0\0\x10JFXX\0\x10SECRET\0\0"
+    dirty = dirty[:2] + preview + 40 * segment + dirty[2:] + b"PK\3\4SECRET zip"
+    kept = to_training_image(dirty, changed(resize=mode))
+    assert kept.jpeg == clean and b"SECRET" not in kept.jpeg
+    assert json.loads(kept.exif)["Image Artist"] == "SECRET name"  # the record of the sample has the tags as text
+
+
+def test_segments_that_are_cut_off_make_a_jpeg_be_encoded_anew() -> None:
+    data = encoded(photo(SIZE, SIZE)).removesuffix(b"\xff\xd9") + b"\xff\xe1\xff\xffSECRET"
+    try:
+        assert b"SECRET" not in to_training_image(data, PLAIN).jpeg
+    except FetchError as fault:
+        assert fault.status == Status.DAMAGED_IMAGE
+
+
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 40}, {"subsampling": 0}, {"srgb": True}])
 def test_a_jpeg_that_is_right_keeps_its_bytes(options: dict[str, object]) -> None:
     if options.pop("srgb", False):
