@@ -13,7 +13,7 @@ import pytest
 from helpers.web import encoded, swapped_profile
 from PIL import Image
 
-from jointnet_cli.data.labels.labelling import decode
+from jointnet_cli.data.labels.labelling import windows
 from jointnet_cli.data.settings import ImageSettings, PrepareSettings
 from jointnet_cli.data.shards.archive import read_entries
 from jointnet_cli.data.shards.format import encode_normal, png
@@ -85,7 +85,7 @@ def test_every_reader_sees_the_same_picture(tmp_path: Path, name: str) -> None:
     assert np.array_equal(crop_sample(raw, (), 32).image.transpose(1, 2, 0), expected)
     stored = load_pixels(ShardSet.open(tmp_path), ["rgb"]).maps["rgb"][0].permute(1, 2, 0).float().numpy()
     np.testing.assert_allclose((stored + 1) / 2 * 255, expected, atol=0.1)
-    (labelled,) = decode(list(read_entries(shard)))
+    ((_, (labelled,)),) = windows(read_entries(shard), 8)
     assert np.array_equal(labelled, expected)
     assert np.array_equal(np.rint(ShardCases(tmp_path).image(0) * 255), expected)
     assert np.array_equal(FolderImages(file.parent).image(0), seen)
@@ -149,4 +149,5 @@ def test_a_damaged_image_is_the_users_to_know(tmp_path: Path) -> None:
         load_pixels(ShardSet.open(tmp_path), ["rgb"])
     with pytest.raises(UnusableSample, match="cannot be decoded"):
         crop_sample(next(read_samples(str(tmp_path / "00000.tar"))), (), 16)
-    assert decode(list(read_entries(tmp_path / "00000.tar"))) == ["not_an_image"]
+    ((_, decoded),) = windows(read_entries(tmp_path / "00000.tar"), 8)
+    assert decoded == ["not_an_image"]
