@@ -63,7 +63,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class ItemBatch:
+class Items:
     """Items that are made when they are iterated over: a batch may have millions."""
 
     first: Sequence[Item]
@@ -82,7 +82,7 @@ class ItemBatch:
 
 
 def plan_files(
-    batch: ItemBatch, folder: ModelFolder, model: str, output: ResultOptions, scene: SceneOptions
+    batch: Items, folder: ModelFolder, model: str, output: ResultOptions, scene: SceneOptions
 ) -> Callable[[Item], ResultFiles]:
     """Return the function that plans the files of an item; no two results share a name."""
     maps = folder.branches[1:]
@@ -118,7 +118,7 @@ def plan_files(
     return plan
 
 
-def run_batch(batch: ItemBatch, model: ModelOptions, output: ResultOptions, scene: SceneOptions) -> None:
+def run_batch(batch: Items, model: ModelOptions, output: ResultOptions, scene: SceneOptions) -> None:
     """Make every item and print its files, or with `--dry-run` print the plan. A failed item does not stop the rest.
 
     Raises:
@@ -132,7 +132,7 @@ def run_batch(batch: ItemBatch, model: ModelOptions, output: ResultOptions, scen
     files_of, total = plan_files(batch, folder, model.model, output, scene), len(batch)
     replaces = output.overwrite or output.skip_existing
     if output.skip_existing:
-        missing = ItemBatch([item for item in batch if not files_of(item).complete(item.request)])
+        missing = Items([item for item in batch if not files_of(item).complete(item.request)])
         note(f"{total - len(missing)} of {total} exist already", output.quiet)
         batch = missing
     if not batch:
@@ -187,7 +187,7 @@ def _check_schedulers(items: Sequence[Item]) -> None:
             check_scheduler(name)
 
 
-def _check_scene(batch: ItemBatch, folder: ModelFolder, scene: SceneOptions) -> None:
+def _check_scene(batch: Items, folder: ModelFolder, scene: SceneOptions) -> None:
     """Refuse exports without a depth branch, and known distances of one image for several results.
 
     Raises:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Annotated, TypeVar
 
-from jointnet_cli.cli.batch import Item, ItemBatch, run_batch
+from jointnet_cli.cli.batch import Item, Items, run_batch
 from jointnet_cli.cli.console import note
 from jointnet_cli.cli.inputs import InputReader, projection_of, require_files, stated_panorama
 from jointnet_cli.cli.options import BatchOptions, ModelOptions, ResultOptions, command_app
@@ -59,13 +59,13 @@ def _predict(
     _check_seeds(request, request.ensemble)
     requests = [replace(request, source=photo) for photo in found]
     items = [Item(index, own, inputs, independent=True) for index, own in enumerate(requests)]
-    run_batch(ItemBatch(items), model, output, scene)
+    run_batch(Items(items), model, output, scene)
 
 
 _predict.__name__, _predict.__doc__ = Depth.name, Depth.__doc__
 
 
-def list_items(request: Request, batch: BatchOptions, inputs: InputReader) -> ItemBatch:
+def list_items(request: Request, batch: BatchOptions, inputs: InputReader) -> Items:
     """Return the items of every row of the batch file, or of the flags alone: `--count` a row.
 
     Raises:
@@ -83,7 +83,7 @@ def list_items(request: Request, batch: BatchOptions, inputs: InputReader) -> It
         _check_seeds(own, batch.count)
         require_files(own.sources, row.place)
         items.append(Item(index, own, inputs, independent=bool(row.values.keys() - {"prompt", "seed"})))
-    return ItemBatch(items, batch.count)
+    return Items(items, batch.count)
 
 
 def _check_seeds(request: Request, count: int) -> None:
