@@ -23,7 +23,7 @@ from jointnet_cli.cli.prepare_output import (
     print_estimate,
     print_worlds,
 )
-from jointnet_cli.data.settings import COYO, Source, prepare_settings
+from jointnet_cli.data.settings import COYO, WORLDS, Source, prepare_settings
 from jointnet_cli.devices import require_device
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import check_folder
@@ -160,6 +160,8 @@ def _prepare(source: Source, options: ImageSourceOptions, flags: Any, run: Prepa
     settings = partial(prepare_settings, overrides=options.overrides or [], flags=given, worlds=source.is_worlds)
     recipe = None if options.recipe == NO_RECIPE else options.recipe
     own, retry, count = settings(recipe), tuple(_words(run.retry_failed or "")), options.count or 0
+    if own.source and (own.source == WORLDS) != source.is_worlds:
+        raise UserError(f"the recipe {recipe} is for the source {own.source}, not for {source}", "leave --recipe out")
     failure_filter(retry)
     worker, cluster = _worker(run.worker), _address(run.cluster)
 

@@ -361,6 +361,18 @@ def test_worlds_are_a_word_and_their_folder_a_path(invoke, table):
     assert "--source" not in invoke("prepare", "--help").stdout
 
 
+def test_a_recipe_of_another_kind_of_source_is_refused(invoke):
+    Path("mine.toml").write_text('source = "worlds"\n')
+    Path("table.csv").write_text("url\nhttps://example.org/a.jpg\n")
+    for recipe, source, words in (
+        ("prepare/coyo", "worlds", "source hf://datasets/kakaobrain/coyo-700m, not for worlds"),
+        ("mine.toml", "table.csv", "source worlds, not for table.csv"),
+    ):
+        ran = invoke("prepare", source, "--recipe", recipe, "--count", "2", "--out", "set")
+        assert (ran.exit_code, ran.stdout) == (2, "") and words in ran.stderr
+        assert not Path("set").exists()
+
+
 def test_processes_of_worlds_are_no_processes_of_images(invoke, tmp_path):
     Path("table.csv").write_text("url\nhttps://example.org/a.jpg\n")
     for source in (["table.csv"], []):
