@@ -72,6 +72,10 @@ def exhausted(error: BaseException | None) -> bool:
 
 MOST_DESCRIPTORS = 65_536
 
+HEAD_BYTES, OVERHEAD = 256 * 1024, 1024**2
+"""Bytes on the wire that may come before a body, and beside it. A flood of informational answers or of tiny chunks costs more
+processor time than bytes."""
+
 RESERVE = 64
 """Descriptors for other uses than connections: libraries, shards that are written."""
 
@@ -123,9 +127,16 @@ class Limits:
     """What is left for the requests of one image, redirects together, and the bytes of bodies that came."""
 
     def __init__(self, settings: FetchSettings) -> None:
-        self.wire = Allowance(settings.wire_bytes)
+        self.wire = Allowance(0)
+        self._left = settings.wire_bytes
         self.seconds = settings.request_timeout
         self.received = 0
+
+    def allow(self, count: int) -> None:
+        """Let more bytes come, within the limit of all requests together."""
+        more = max(min(count, self._left), 0)
+        self.wire.bytes += more
+        self._left -= more
 
 
 async def get(
@@ -147,6 +158,7 @@ async def get(
     begin = clock()
     ALLOWANCE.set(limits.wire)
     limits.wire.keep = keep
+    limits.allow(int(HEAD_BYTES - limits.wire.bytes))
     try:
         async with asyncio.timeout(limits.seconds) as whole:
             async with asyncio.timeout(settings.connect_timeout + settings.stall_timeout):
@@ -159,7 +171,7 @@ async def get(
             slow = f"not complete within {settings.request_timeout:g} s"
             raise FetchError(Status.TIMEOUT_SLOW, slow) from error
         if limits.wire.bytes < 0:
-            large = f"more than {settings.wire_bytes} bytes on the wire"
+            large = f"more bytes on the wire than its body accounts for, or than {settings.wire_bytes}"
             raise FetchError(Status.TOO_LARGE, large) from error
         status = next(status for kind, status in _FAULTS if isinstance(error, kind))
         raise FetchError(status, str(error) or type(error).__name__) from error
@@ -188,6 +200,7 @@ async def _read_body(response: aiohttp.ClientResponse, settings: FetchSettings, 
     if announced is not None and announced > settings.max_bytes:
         raise FetchError(Status.TOO_LARGE, f"{announced} bytes announced, {settings.max_bytes} allowed")
     decoded = _Body(response.headers.get("Content-Encoding", ""), settings.max_bytes)
+    limits.allow(OVERHEAD)
     received, begin, last = 0, None, clock()
     try:
         async with asyncio.timeout(None) as least_rate:
@@ -195,6 +208,8 @@ async def _read_body(response: aiohttp.ClientResponse, settings: FetchSettings, 
                 last = clock()
                 begin = last if begin is None else begin
                 received += len(chunk)
+                limits.received += len(chunk)
+                limits.allow(len(chunk) + len(chunk) // 4)
                 if settings.min_rate:
                     least_rate.reschedule(begin + max(settings.rate_grace, received / settings.min_rate))
                 decoded.add(chunk)
@@ -205,8 +220,6 @@ async def _read_body(response: aiohttp.ClientResponse, settings: FetchSettings, 
         if clock() - last >= settings.rate_grace:
             raise FetchError(Status.TIMEOUT_STALL, f"silent for {settings.rate_grace:g} s") from error
         raise FetchError(Status.TIMEOUT_SLOW, f"less than {settings.min_rate} bytes a second") from error
-    finally:
-        limits.received += received
 
 
 class _Body:

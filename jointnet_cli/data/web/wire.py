@@ -13,6 +13,9 @@ from weakref import WeakValueDictionary
 
 import aiohttp
 
+PIECE = 64 * 1024
+"""Bytes that are received at a time: parsing them holds up all other requests."""
+
 
 @dataclass
 class Allowance:
@@ -46,13 +49,13 @@ class MeteredSocket(socket.socket):
 
     allowance: Allowance | None = None
 
-    def recv(self, *arguments: Any) -> bytes:
-        data = super().recv(*arguments)
+    def recv(self, size: int, *flags: Any) -> bytes:
+        data = super().recv(min(size, PIECE), *flags)
         self._count(len(data))
         return data
 
-    def recv_into(self, *arguments: Any) -> int:
-        count = super().recv_into(*arguments)
+    def recv_into(self, buffer: Any, size: int = 0, *flags: Any) -> int:
+        count = super().recv_into(buffer, min(size or len(buffer), PIECE), *flags)
         self._count(count)
         return count
 

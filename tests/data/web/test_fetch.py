@@ -189,8 +189,20 @@ def test_limits_hold_for_redirects_and_trailers_together(web: Web) -> None:
     assert time.monotonic() - begin < 2
     expected = {"large-0": "too_large", "large-1": "success", **dict.fromkeys(slow, "timeout_slow")}
     assert {path: found[web.url(path)].status for path in expected} == expected
-    assert found[web.url("large-0")].error_message == "more than 17000 bytes on the wire"
+    assert found[web.url("large-0")].error_message == "more bytes on the wire than its body accounts for, or than 17000"
     assert found[web.url("late-0")].error_message == "not complete within 0.4 s"
+
+
+def test_floods_that_cost_processor_time_end_early(web: Web) -> None:
+    tiny = CHUNKED + b"3\r\n\xff\xd8\xff\r\n"
+    web.answers["continue"] = bad_web.flood(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+    web.answers["tiny-chunks"] = bad_web.flood(tiny, b"1\r\nx\r\n" * 10_000)
+    large = JPEG + bytes(6 * MEGABYTE)
+    web.answers["large"] = reply(large)
+    urls = [web.url(path) for path in ("continue", "tiny-chunks", "large")]
+    found = fetch(urls, fetching(SETTINGS, max_bytes=64 * MEGABYTE, stall_timeout=20, retries=0))
+    assert [found[url].status for url in urls] == ["too_large", "too_large", "success"]
+    assert found[urls[1]].received < MEGABYTE and found[urls[2]].received == len(large)
 
 
 def test_slow_requests_leave_their_places(web: Web) -> None:
