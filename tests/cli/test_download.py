@@ -246,6 +246,9 @@ def test_a_map_that_cannot_be_made_is_told_by_the_exit_code(invoke, table):
         broken = tarfile.TarInfo("999.jpg")
         broken.size = 4
         tar.addfile(broken, io.BytesIO(b"JFIF"))
+    stats = Path("set/00002_stats.json")
+    facts = {key: value for key, value in json.loads(stats.read_text()).items() if key != "sha256"}
+    stats.write_text(json.dumps({**facts, "successes": facts["successes"] + 1}))
     label = f"depth=onnx:{network}?size=16&mean=0&std=1"
     ran = invoke("prepare", "set", "--out", "set", "--label", label, "--device", "cpu")
     assert ran.exit_code == 1
