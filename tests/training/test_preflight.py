@@ -61,7 +61,7 @@ def test_a_folder_that_cannot_hold_the_run_is_refused(tiny: Tiny, tmp_path: Path
     (tmp_path / "run").mkdir()
     for content in ("{", "[]", '{"stage": "vae"}'):
         (tmp_path / "run/recipe.json").write_text(content)
-        with pytest.raises(UserError, match=r"recipe\.json cannot be read"):
+        with pytest.raises(UserError, match=r"recipe\.json is damaged"):
             train(tiny("vae"), out=tmp_path / "run", dry_run=dry_run)
 
 

@@ -159,7 +159,7 @@ def test_a_checkpoint_and_what_goes_on_from_it(tmp_path: Path) -> None:
     folder, hand = tmp_path / "state/000000002", ByHand(train)
     assert sorted(path.name for path in folder.iterdir()) == [
         *("average.safetensors", "clock.json", "manifest.json"),
-        *("model.safetensors", "optimizer.bin", "random_states_0.pkl"),
+        *("model.safetensors", "optimizer.bin", "random_states_0.pkl", "run"),
     ]
     record = json.loads((folder / "clock.json").read_text())
     assert (record["step"], record["samples_a_step"]) == (2, 4)
