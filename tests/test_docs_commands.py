@@ -32,7 +32,7 @@ SMALL = [
     (r"(prepare .*)--count \d+", r"\1--count 4"),
     (r"(generate .*)--count \d+", r"\1--count 1"),
     (r" --ensemble \d+", " --ensemble 2"),
-    (r" --limit \d+", " --limit 4"),
+    (r" --limit \d+", " --limit 2"),
     (r"--seeds \d+", "--seeds 1"),
     (r"--max-minutes \d+", "--max-minutes 0.01"),
     (r"^(jointnet train .*)", r"\1 --set preview_prompts=[] --set train.batch_size=2"),
@@ -62,6 +62,7 @@ ELSEWHERE = (
     "python tools/",
     "python benchmarks/",
     "jointnet evaluate resources",
+    "jointnet evaluate depth --middlebury",
     *(f"jointnet train diorama/{name}" for name in ("vae", "base", "inpaint", "baselines", "lora-depth")),
     'python -c "from jointnet_cli.model.checkpoint',
 )
