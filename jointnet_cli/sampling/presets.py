@@ -20,7 +20,7 @@ Method = Literal["jointnet", "multidiffusion", "syncdiffusion", "direct"]
 
 METHODS: tuple[str, ...] = get_args(Method)
 
-_Setting = partial(Param, panel=SAMPLING_PANEL, env=True, shown="the preset's")
+_Setting = partial(Param, panel=SAMPLING_PANEL, env=True, shown="model's or preset's")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Sampling:
     preset: Annotated[
         PresetName | None,
         Param(
-            "Quality against time: the paper's settings, equal quality in fewer evaluations, or a stated loss.",
+            "Settings of the paper, with fewer evaluations of the network, or with the fewest.",
             panel=SAMPLING_PANEL,
             env=True,
             shown="model's",
