@@ -63,6 +63,8 @@ ELSEWHERE = (
     "python benchmarks/",
     "jointnet evaluate resources",
     "jointnet evaluate depth --middlebury",
+    "jointnet evaluate panorama --seeds 1 --limit 3",  # of results.md, as evaluate.md does with fewer prompts
+    "jointnet evaluate speed --seeds 4",
     *(f"jointnet train diorama/{name}" for name in ("vae", "base", "inpaint", "baselines", "lora-depth")),
     'python -c "from jointnet_cli.model.checkpoint',
 )
