@@ -89,7 +89,7 @@ def keep_apart(
     """Return names of which no two are equal, also where upper and lower case are the same.
 
     Of several requests with one name, the one that owns the files of that name keeps it, else the first that may have it;
-    the others get a digest of what they are made from, so that a further request does not rename them.
+    the others get a digest of their inputs, so that their names do not change when another request is added.
 
     Args:
         requests: what is asked for.

@@ -44,7 +44,7 @@ class ShardCheck:
 
 
 def set_members(folder: Path) -> list[Path]:
-    """Return the paths of all shards of a folder of which some file is there, in order."""
+    """Return the tar paths of all shards that have at least one file in a folder, in order."""
     stems = {path.stem for path in folder.glob("*.tar")}
     stems |= {path.stem.removesuffix("_stats") for path in folder.glob("*_stats.json")}
     stems |= {path.stem for path in folder.glob("*.parquet")}

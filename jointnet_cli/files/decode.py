@@ -197,7 +197,7 @@ def has_deep_colour(picture: Image.Image) -> bool:
 
 @contextmanager
 def _decoding(name: str) -> Iterator[None]:
-    """Turn whatever decoders raise into the user's error."""
+    """Turn any exception of a decoder into a `UserError`."""
     with reading(name):
         try:
             yield

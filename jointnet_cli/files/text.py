@@ -176,7 +176,7 @@ def escaped_line(text: str) -> str:
 
 
 class _EscapedStream:
-    """A text stream of which everything that is written goes through `escaped`."""
+    """A text stream that escapes all text before it writes it."""
 
     def __init__(self, stream: Any) -> None:
         self.rich_proxied_file = stream

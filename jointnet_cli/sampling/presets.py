@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Annotated, Any, Literal, get_args
 
@@ -102,43 +102,34 @@ BASELINES: dict[Method, Tiling] = {
 
 @dataclass(frozen=True)
 class Preset:
-    """What a name of `--preset` stands for. `None` leaves a value to the model's folder."""
+    """What a name of `--preset` stands for."""
 
     scheduler: str
     steps: int
     tiles: Tiling
     spacing: Spacing | None = None
+    """`None` leaves what the base model's scheduler states."""
     guidance_interval: tuple[int, int] = (0, MAX_STEPS)
 
 
+_APART = Tiling(
+    1,
+    last_tiles_per_window=2,
+    last_steps=1 / 6,
+    taper=1 / 2,
+    offsets="even",
+    whole_image_until=0.4,
+    whole_image_only_until=1 / 6,
+)
+"""A window apart; of 12 steps the first two see the whole image alone, the last two tiles that overlap."""
+
 PRESETS: dict[PresetName, Preset] = {
     "paper": Preset("ddim", 50, Tiling(2, taper=1 / 8, offsets="random", whole_image_until=0.4)),
-    "balanced": Preset(
-        "dpm++",
-        12,
-        Tiling(
-            1,
-            last_tiles_per_window=2,
-            last_steps=1 / 6,
-            taper=1 / 2,
-            offsets="even",
-            whole_image_until=0.4,
-            whole_image_only_until=1 / 6,
-        ),
-        spacing="trailing",
-    ),
+    "balanced": Preset("dpm++", 12, _APART, spacing="trailing"),
     "fast": Preset(
         "unipc",
         8,
-        Tiling(
-            1,
-            last_tiles_per_window=2,
-            last_steps=1 / 4,
-            taper=1 / 2,
-            offsets="even",
-            whole_image_until=0.4,
-            whole_image_only_until=1 / 4,
-        ),
+        replace(_APART, last_steps=1 / 4, whole_image_only_until=1 / 4),
         spacing="trailing",
         guidance_interval=(250, MAX_STEPS),
     ),
@@ -190,7 +181,7 @@ def resolve(asked: Sampling, defaults: Mapping[str, Any], task: str) -> Resolved
         raise UserError(
             f"the model's folder states an unknown preset {preset}", f"choose one: --preset {next(iter(PRESETS))}"
         )
-    usual = asdict(PRESETS[preset]) | {"guidance": defaults["guidance"]} | ({} if asked.preset else dict(defaults))
+    usual = vars(PRESETS[preset]) | {"guidance": defaults["guidance"]} | ({} if asked.preset else dict(defaults))
     if task == "depth":
         usual |= {"guidance": 1.0, "steps": defaults.get("depth_steps", usual["steps"])}
     names = [field.name for field in fields(Resolved) if field.name != "preset"]

@@ -126,7 +126,7 @@ SHOWN = 3
 def check_run_folder(out: Path, record: dict[str, Any], resume: bool) -> None:
     """Check that a run folder is new or holds a run with the same settings, apart from those in `FREE`.
 
-    Without `resume` it must be new, or hold checkpoints none of which is intact.
+    Without `resume` it must be new, or all its checkpoints must be damaged.
 
     Raises:
         UserError: it cannot be written to, a setting has changed, or the run is not to be resumed.

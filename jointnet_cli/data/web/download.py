@@ -235,7 +235,7 @@ def write_records(
 
 
 def read_records(shard: Path, columns: Collection[str] = RESULTS) -> dict[str, dict[str, Any]]:
-    """Return columns of a shard's parquet file, the first of which is the key, by key.
+    """Return rows of a shard's parquet file by their key, which is the first of the columns.
 
     Raises:
         DamagedShard: it is missing or damaged.

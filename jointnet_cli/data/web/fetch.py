@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import re
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
 from weakref import WeakValueDictionary
 
 from aiohttp import ClientSession
 from yarl import URL
 
-from jointnet_cli.data.rows import OFFSET, SIZE, TAR, ImageRow
+from jointnet_cli.data.rows import OFFSET, SIZE, TAR, ImageRow, local_path
 from jointnet_cli.data.settings import FetchSettings, PrepareSettings
 from jointnet_cli.data.web.decode import TrainingImage
 from jointnet_cli.data.web.decoders import Decoders
@@ -43,8 +41,6 @@ REMEMBERED_HOSTS = 10_000
 """Hosts whose pauses are remembered while none of their rows is in work."""
 
 _LONGEST_MESSAGE = 300
-
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 
 
 async def fetch_rows(rows: Iterable[ImageRow | None], settings: PrepareSettings) -> AsyncGenerator[FetchResult, None]:
@@ -329,16 +325,12 @@ def _first_url(row: ImageRow) -> URL | None:
     """Return the URL of a row's image; `None` if it is on this machine. Raises `FetchError` (`bad_url`)."""
     if TAR in row.fields:  # whatever its address: a shard's record names the page that the image came from
         return None
-    text = row.url.strip()
-    if not _SCHEME.match(text) or text.lower().startswith("file:"):
-        if not text:
-            raise FetchError(Status.BAD_URL, "no URL")
-        return None
-    return parse_url(text)
+    if not (text := row.url.strip()):
+        raise FetchError(Status.BAD_URL, "no URL")
+    return parse_url(text) if local_path(row.url) is None else None
 
 
 def _read_local(row: ImageRow, max_bytes: int) -> bytes:
     if TAR in row.fields:
         return read_member(row.fields[TAR], row.fields[OFFSET], row.fields[SIZE], max_bytes)
-    url = row.url.strip()
-    return read_file(unquote(urlsplit(url).path) if url.lower().startswith("file:") else row.url, max_bytes)
+    return read_file(local_path(row.url) or "", max_bytes)

@@ -58,8 +58,10 @@ _UNSENDABLE = re.compile(r"""[\x00-\x20\x7f"<>\\^`{|}]""")
 def is_public(address: str) -> bool:
     """Return whether an IPv4 or IPv6 address is a single host of the public internet.
 
-    Of an IPv6 address that stands for an IPv4 one (mapped, NAT64, 6to4, ISATAP) the IPv4 address decides. Raises ValueError
-    if it is no address.
+    For an IPv6 address that stands for an IPv4 one (mapped, NAT64, 6to4, ISATAP) the IPv4 address decides.
+
+    Raises:
+        ValueError: the text is not an address.
     """
     parsed = ip_address(address)
     if isinstance(parsed, IPv6Address) and not any(parsed in network for network in (PUBLIC_IPV6, NAT64, MAPPED)):
