@@ -43,7 +43,6 @@ def convert(
     axis of normals, cylinders and spheres. The conventions in a file's own record are the default. Prints the paths;
     stderr states what was read and written.
     """
-    limit_pixels(output.max_pixels)
     sources = _list_files(files)
     taken: dict[Path, Path] = {}
 
@@ -51,7 +50,8 @@ def convert(
         command = command_line("convert", [str(path)], target, source)
         _convert(path, target, source, output, command, taken, alone=len(sources) == 1)
 
-    exit_with(for_each(sources, work, label=lambda path: f"{path}: " if len(sources) > 1 else ""), len(sources))
+    with limit_pixels(output.max_pixels):
+        exit_with(for_each(sources, work, label=lambda path: f"{path}: " if len(sources) > 1 else ""), len(sources))
 
 
 def _convert(

@@ -37,8 +37,8 @@ def image_command(kind: type[Request]) -> Callable[..., None]:
     def run(
         request: Request, batch: BatchOptions, model: ModelOptions, output: ResultOptions, scene: SceneOptions
     ) -> None:
-        limit_pixels(output.max_pixels)
-        run_batch(list_items(request, batch, InputReader(output.quiet)), model, output, scene)
+        with limit_pixels(output.max_pixels):
+            run_batch(list_items(request, batch, InputReader(output.quiet)), model, output, scene)
 
     groups = {"batch": BatchOptions, "model": ModelOptions, "output": ResultOptions, "scene": SceneOptions}
     run.__annotations__ = {"request": kind, **groups, "return": None}
@@ -49,7 +49,6 @@ def image_command(kind: type[Request]) -> Callable[..., None]:
 def _predict(
     photos: Photos, *, request: Depth, model: ModelOptions, output: ResultOptions, scene: SceneOptions
 ) -> None:
-    limit_pixels(output.max_pixels)
     inputs = InputReader(output.quiet)
     named = list_photos(photos)
     if not (found := [photo for photo in named if not is_output(photo)]):
@@ -59,7 +58,8 @@ def _predict(
     _check_seeds(request, request.ensemble)
     requests = [replace(request, source=photo) for photo in found]
     items = [Item(index, own, inputs, independent=True) for index, own in enumerate(requests)]
-    run_batch(Items(items), model, output, scene)
+    with limit_pixels(output.max_pixels):
+        run_batch(Items(items), model, output, scene)
 
 
 _predict.__name__, _predict.__doc__ = Depth.name, Depth.__doc__

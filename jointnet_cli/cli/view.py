@@ -63,7 +63,6 @@ def view(
     Writes an interactive viewer per image, one HTML file that needs a browser and no network, and the files of `--mesh`,
     `--stereo` and `--orbit`, and prints their paths. No model is loaded unless `--layers` asks for a second layer.
     """
-    limit_pixels(output.max_pixels)
     scene = replace(scene, viewer=scene.viewer is not False)
     if not scene.files(""):
         raise UserError("no output is requested", "leave --no-viewer out, or add --mesh, --stereo or --orbit")
@@ -88,7 +87,8 @@ def view(
             raise UserError(f"its files would have the names of those of {other}", "give one of them another --out")
         _make(path, found, projection, scene, files, output, browse, paint)
 
-    exit_with(for_each(paths, make, label=lambda path: f"{path}: " if len(paths) > 1 else ""), len(paths))
+    with limit_pixels(output.max_pixels):
+        exit_with(for_each(paths, make, label=lambda path: f"{path}: " if len(paths) > 1 else ""), len(paths))
 
 
 def _painter(options: ModelOptions) -> Callable[[Scene, int], Scene]:

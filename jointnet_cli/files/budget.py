@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from jointnet_cli.errors import UserError
 
 MAX_PIXELS = 178_000_000
@@ -13,15 +16,19 @@ PIXEL_BYTES = 16
 _limit = MAX_PIXELS
 
 
-def limit_pixels(most: int) -> None:
-    """Set the pixels that image and map files may have from now on."""
+@contextmanager
+def limit_pixels(most: int) -> Iterator[None]:
+    """Set the pixels that image and map files may have, for all threads, until the context is left."""
     global _limit
-    if most != _limit:
-        from PIL import Image
+    from PIL import Image
 
-        # Pillow refuses twice as many with an error of its own.
-        Image.MAX_IMAGE_PIXELS = max(most, MAX_PIXELS) // 2 + 1
-    _limit = most
+    before = _limit, Image.MAX_IMAGE_PIXELS
+    # Pillow refuses twice as many with an error of its own.
+    _limit, Image.MAX_IMAGE_PIXELS = most, max(most, MAX_PIXELS) // 2 + 1
+    try:
+        yield
+    finally:
+        _limit, Image.MAX_IMAGE_PIXELS = before
 
 
 def max_bytes() -> int:

@@ -15,7 +15,7 @@ import tifffile
 from PIL import Image
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.budget import MAX_PIXELS, check_pixels, limit_pixels
+from jointnet_cli.files.budget import check_pixels, limit_pixels
 from jointnet_cli.files.exr import write_channels
 from jointnet_cli.files.images import read_image
 from jointnet_cli.files.maps import header_size, read_map
@@ -25,9 +25,8 @@ SIDE = 30_000
 
 @pytest.fixture
 def small_limit() -> Iterator[None]:
-    limit_pixels(100)
-    yield
-    limit_pixels(MAX_PIXELS)
+    with limit_pixels(100):
+        yield
 
 
 def encoded(kind: str) -> bytearray:
@@ -74,6 +73,16 @@ def claims(kind: str) -> bytes:
     for tag in (256, 257):
         data = bytearray(patched(data, struct.pack("<HHI", tag, 4, 1), 0, struct.pack("<I", SIDE)))
     return bytes(data)
+
+
+def test_a_limit_ends_with_its_context(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 10)).save(path := tmp_path / "a.png")
+    before = Image.MAX_IMAGE_PIXELS
+    with pytest.raises(UserError, match="more than 199 pixels"), limit_pixels(199):
+        read_image(path)
+    with limit_pixels(10**9), limit_pixels(200):
+        assert header_size(path) == (10, 20)
+    assert read_image(path).shape[:2] == (10, 20) and before == Image.MAX_IMAGE_PIXELS
 
 
 @pytest.mark.parametrize("kind", ["png", "gif", "jpg", "bmp", "webp", "jp2", "avif", "tiff", "16.tiff"])
