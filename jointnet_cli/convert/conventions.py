@@ -11,8 +11,8 @@ from typing import Any
 
 from jointnet_cli.convert.content import PARTS, Axis, Code, Coverage, DepthMap, Part, Quantity, View, kind_of
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.arrays import is_array
 from jointnet_cli.files.exr import is_exr, read_attributes
-from jointnet_cli.files.maps import is_array
 from jointnet_cli.files.metadata import read_gpano, read_record
 from jointnet_cli.files.text import decode_text, from_json, read_bytes
 from jointnet_cli.projection import FULL_CIRCLE, Projection, Sphere

@@ -12,28 +12,21 @@ from numpy.typing import NDArray
 from jointnet_cli.convert.content import PARTS, Code, Content, DepthMap, Part, Quantity, SourceOptions, View, kind_of
 from jointnet_cli.convert.conventions import Conventions, axis_words, read_stated, record_of, unstated_view
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.arrays import ARRAY_NAMES, array_names, is_array, read_array, refuse_channel
 from jointnet_cli.files.color import srgb_to_linear
 from jointnet_cli.files.decode import read_raster
 from jointnet_cli.files.exr import IMAGE_LAYERS, Exr, is_exr, read_exr
 from jointnet_cli.files.images import read_image, read_text
 from jointnet_cli.files.maps import (
-    ARRAY_NAMES,
     NORMAL_LAYERS,
     DepthNumbers,
-    array_names,
     bounded_disparity,
     depth_numbers,
-    is_array,
     kind_of_channel,
-    read_array,
     read_normals,
-    refuse_channel,
 )
-from jointnet_cli.projection import Projection, Sphere
+from jointnet_cli.projection import FULL_CIRCLE, Projection, Sphere
 from jointnet_cli.scene.scene import DepthScale
-
-FULL_CIRCLE = 360.0
-"""Degrees of a panorama that states no field of view."""
 
 
 def read_content(path: Path, source: SourceOptions) -> Content:

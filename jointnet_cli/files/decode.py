@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ from PIL.ImageFile import ImageFile
 from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files import tiff
 from jointnet_cli.files.budget import check_pixels, max_bytes
-from jointnet_cli.files.color import by_bands
 from jointnet_cli.files.color_space import find_space, png_chunks
+from jointnet_cli.files.formats import HEIF_BRANDS, format_not_read, register_heif
+from jointnet_cli.files.raster import Raster, eight_bits, to_srgb
 
 _LITTLE = sys.byteorder == "little"
 
@@ -36,38 +36,6 @@ _GREY_MODES = ("1", "L", "LA", "La")
 
 _DEPTH = 24
 """Where a PNG states its bits a sample."""
-
-
-@dataclass(frozen=True)
-class Raster:
-    """A decoded image, upright, its colours as they are stored."""
-
-    samples: NDArray[Any]
-    """(H, W, C): 1 grey, 2 grey and alpha, 3 colour, 4 colour and alpha. uint8 and uint16 have full scale; others, such as
-    float32 and int32, are numbers without a range."""
-    profile: bytes | None = None
-    """The ICC profile."""
-    chunks: Mapping[bytes, bytes] = field(default_factory=dict)
-    """What a PNG states before its pixels."""
-    orientation: int = 1
-    """As EXIF or TIFF stated it; the samples are turned by it already."""
-    maximum: int | None = None
-    """The number that means full scale in the file, such as 4095 of 12 bits, where it is not that of the samples' type:
-    fewer bits are scaled up to 8 or 16."""
-
-    @property
-    def has_scale(self) -> bool:
-        """Whether the largest sample value means 1."""
-        return self.samples.dtype in (np.uint8, np.uint16)
-
-    @property
-    def full_scale(self) -> int:
-        """The number that means full scale in the file. Call it only where `has_scale`."""
-        return self.maximum or int(np.iinfo(self.samples.dtype).max)
-
-    def fractions(self) -> NDArray[np.float32]:
-        """Return samples in [0, 1], full scale = 1; numbers without a range as they are."""
-        return fractions(self.samples) if self.has_scale else self.samples.astype(np.float32)
 
 
 def read_raster(source: Path | bytes, name: str | None = None) -> Raster:
@@ -112,44 +80,9 @@ def read_samples(path: Path) -> NDArray[np.float32]:
     return raster.fractions()
 
 
-def to_srgb(raster: Raster, name: str) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """Convert a decoded image to sRGB (H, W, 3): uint8 where it holds just that, else float32 in [0, 1].
-
-    A colour profile, or what a PNG states of its colours, is converted (`find_space`); transparent parts lie over white.
-
-    Raises:
-        UserError: samples of no known range; colours that are not converted. `name` is what it calls the image.
-    """
-    if not raster.has_scale:
-        hint = "convert it to 8 or 16 bits, such as: jointnet convert FILE --to png"
-        raise UserError(f"{name} has samples of no known range: signed, 32 bits, or floating point", hint)
-    channels = raster.samples.shape[-1]
-    stored, alpha = np.split(raster.samples, [channels - (channels % 2 == 0)], axis=-1)
-    try:
-        space = find_space(raster.profile, raster.chunks, "RGB" if channels > 2 else "L")
-    except ValueError as error:
-        raise UserError(f"{name}: {error}", hint="convert it to sRGB") from error
-    colour: NDArray[Any] = stored
-    if space is not None:
-        colour = by_bands(space.to_srgb, stored)
-    elif alpha.size or stored.dtype == np.uint16:
-        colour = fractions(stored)
-    if alpha.size:
-        opacity = fractions(alpha)
-        colour = colour * opacity + (1 - opacity)
-    return np.ascontiguousarray(np.broadcast_to(colour, (*colour.shape[:2], 3)))
-
-
 def read_srgb8(source: Path | bytes, name: str | None = None) -> NDArray[np.uint8]:
     """Read an image as 8-bit sRGB (H, W, 3). Raises `UserError` as `read_raster` and `to_srgb` do."""
     return eight_bits(to_srgb(read_raster(source, name), name or str(source)))
-
-
-def eight_bits(colours: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Round values in [0, 1] to 8 bits; values of 8 bits stay."""
-    if colours.dtype == np.uint8:
-        return np.asarray(colours, np.uint8)
-    return np.asarray(by_bands(lambda band: np.rint(band * 255), colours, np.uint8), np.uint8)
 
 
 def open_image(path: Path) -> Image.Image:
@@ -238,50 +171,9 @@ def _tiff_raster(data: bytes, name: str) -> Raster:
 
 
 def _refuse_other_format(name: str, data: bytes, error: Exception) -> None:
-    if known := _other_format(data):
+    if known := format_not_read(data):
         form, remedy = known
         raise UserError(f"{name} is {form}, which is not read", remedy) from error
-
-
-def _other_format(data: bytes) -> tuple[str, str] | None:
-    """Return the name of a format that is not read, with a remedy; `None` if it is unknown."""
-    start, brand = data[:16], data[8:12] if data[4:8] == b"ftyp" else b""
-    if brand in HEIF_BRANDS:
-        return "HEIC", "convert it to PNG or JPEG, or install the extra jointnet-cli[heif] (pillow-heif)"
-    if brand:
-        known = "AVIF, for which this Pillow has no decoder" if brand[:3] == b"avi" else "a video"
-        return known, "convert it to PNG or JPEG" if brand[:3] == b"avi" else "save one of its frames as PNG"
-    return next((known for magic, *known in _OTHER_FORMATS if magic in start), None)  # type: ignore[return-value]
-
-
-HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
-"""Brands of HEIF files, most of them HEIC."""
-
-_EXPORT = "export it as PNG, TIFF or JPEG"
-_OTHER_FORMATS = (
-    (b"\xff\x0a", "JPEG XL", _EXPORT),
-    (b"JXL \r\n", "JPEG XL", _EXPORT),
-    (b"8BPS", "a Photoshop document", _EXPORT),
-    (b"%PDF", "a PDF document", _EXPORT),
-    (b"<svg", "an SVG drawing", _EXPORT),
-    (b"<?xml", "an XML document", _EXPORT),
-    (b"#?RADIANCE", "a Radiance HDR image", "convert it to OpenEXR or PNG"),
-    (b"#?RGBE", "a Radiance HDR image", "convert it to OpenEXR or PNG"),
-    (b"v/1\x01", "an OpenEXR file", "convert it first: jointnet convert FILE --to png"),
-    (b"\x93NUMPY", "a NumPy array", "convert it first: jointnet convert FILE --to png"),
-    (b"PK\3\4", "a zip or npz archive", "unpack a zip; convert an npz first: jointnet convert FILE --to png"),
-    (b"glTF", "a mesh", "name the image it was made from"),
-    (b"FUJIFILMCCD-RAW", "a camera's raw file", _EXPORT),
-)
-"""The bytes by which a format is known, its name and a remedy."""
-
-
-def register_heif() -> None:
-    """Let Pillow read HEIC, if the extra `heif` is installed."""
-    with suppress(ImportError):
-        from pillow_heif import register_heif_opener
-
-        register_heif_opener()
 
 
 def _pillow_raster(data: bytes, name: str) -> Raster:
@@ -394,8 +286,3 @@ def _stated_maximum(picture: Image.Image, data: bytes) -> int | None:
         bits: int = picture.tag_v2.get(ExifTags.Base.BitsPerSample, (1,))[0]  # type: ignore[attr-defined]
         return int(2**bits - 1)
     return None
-
-
-def fractions(samples: NDArray[Any]) -> NDArray[np.float32]:
-    """Return unsigned samples, any shape, in [0, 1], full scale = 1."""
-    return by_bands(lambda band: band.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max), samples)

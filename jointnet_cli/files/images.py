@@ -17,8 +17,9 @@ from PIL.PngImagePlugin import PngInfo
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import atomic_file
 from jointnet_cli.files.color import by_bands, linear_to_srgb
-from jointnet_cli.files.decode import fractions, open_image, read_raster, to_srgb
+from jointnet_cli.files.decode import open_image, read_raster
 from jointnet_cli.files.exr import IMAGE_LAYERS, is_exr, read_exr
+from jointnet_cli.files.raster import fractions, to_srgb
 from jointnet_cli.files.text import PNG_KEY
 
 _PERCEPTUAL_INTENT = b"\x00"  # the payload of the PNG chunk `sRGB`

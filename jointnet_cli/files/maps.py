@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.errors import UserError, reading
-from jointnet_cli.files.budget import check_pixels
+from jointnet_cli.errors import UserError
+from jointnet_cli.files.arrays import array_names, array_of, array_size, is_array, read_array, refuse_channel
 from jointnet_cli.files.decode import raster_size, read_raster, read_samples
 from jointnet_cli.files.exr import Exr, exr_size, is_exr, read_exr
 from jointnet_cli.files.orientation import turned_components
@@ -85,16 +83,7 @@ def header_size(path: Path, part: str = "depth", name: str | None = None) -> tup
     """
     if is_exr(path):
         return exr_size(path)
-    if not is_array(path):
-        return raster_size(path)
-    with _open_arrays(path) as arrays:
-        if isinstance(arrays, np.ndarray):
-            shape, dtype = arrays.shape, arrays.dtype
-        else:
-            shape, dtype = _member_header(arrays, name or _array_of(part, arrays.files) or arrays.files[0])
-    _check_size(path, shape, dtype)
-    height, width = (*_channels_last(np.broadcast_to(np.float32(0), shape)).shape, 1, 1)[:2]
-    return height, width
+    return array_size(path, part, name) if is_array(path) else raster_size(path)
 
 
 def read_mask(path: Path) -> NDArray[np.float32]:
@@ -218,14 +207,6 @@ def depth_numbers(path: Path, channel: str | None = None) -> DepthNumbers:
     return DepthNumbers(values, None if raster.samples.dtype.kind == "f" else 1, notes=notes)
 
 
-def refuse_channel(path: Path, channel: str | None) -> None:
-    """Raise `UserError` if a channel is named, for a file that is not an EXR."""
-    if channel is not None:
-        raise UserError(
-            f"{path} has no channel {channel}: only OpenEXR and npz files have named channels", "leave it out"
-        )
-
-
 def _exr_numbers(path: Path, channel: str | None) -> DepthNumbers:
     exr = read_exr(path)
     found = exr.depths()
@@ -246,106 +227,6 @@ def _other_choices(flag: str, others: Sequence[str]) -> tuple[str, ...]:
     return (f"{flag} takes {' or '.join(others)} instead",) if others else ()
 
 
-def is_array(path: Path) -> bool:
-    """Return whether a file is named as NumPy's are: `.npy` or `.npz`."""
-    return path.suffix.lower() in (".npy", ".npz")
-
-
-def array_names(path: Path) -> list[str]:
-    """Return the names of the arrays in an `.npz` file; empty for any other file."""
-    with _open_arrays(path) as arrays:
-        return [] if isinstance(arrays, np.ndarray) else list(arrays.files)
-
-
-def read_array(path: Path, part: str, name: str | None = None) -> NDArray[Any]:
-    """Read an array of an `.npy` or `.npz` file as (H, W) or (H, W, C), without axes of length 1, channels last.
-
-    Args:
-        path: the file.
-        part: `image`, `depth` or `normal`: of several arrays the one with a name that means it (`ARRAY_NAMES`) is read.
-        name: the array of an `.npz` file to read instead.
-
-    Raises:
-        UserError: a file that cannot be read or holds no such array.
-    """
-    values: NDArray[Any]
-    with _open_arrays(path) as arrays:
-        if isinstance(arrays, np.ndarray):
-            refuse_channel(path, name)
-            _check_size(path, arrays.shape, arrays.dtype)
-            values = arrays
-        else:
-            chosen = name or _array_of(part, arrays.files)
-            if not arrays.files:
-                raise UserError(f"{path} holds no arrays")
-            if chosen not in arrays.files:
-                message = (
-                    f"{path} has no array {name}" if name else f"{path} holds several arrays, and none is named {part}"
-                )
-                raise UserError(message, f"pass --channel NAME; its arrays are {', '.join(arrays.files)}")
-            if f"{chosen}.npy" not in arrays.zip.namelist():
-                raise UserError(f"{path} holds {chosen}, which is no array")
-            _check_size(path, *_member_header(arrays, str(chosen)))
-            values = arrays[chosen]
-    if not values.size:
-        raise UserError(f"{path} holds no numbers: its array has the shape {values.shape}")
-    return _channels_last(values)
-
-
-def _channels_last(values: NDArray[Any]) -> NDArray[Any]:
-    """Return an array as (H, W) or (H, W, C), without axes of length 1."""
-    while values.ndim > 3 and values.shape[0] == 1:
-        values = values[0, ...]
-    if values.ndim == 3 and values.shape[-1] != 3:
-        if values.shape[0] == 1:
-            return values[0, ...]
-        if values.shape[-1] == 1:
-            return values[..., 0]
-        if values.shape[0] == 3:
-            return np.moveaxis(values, 0, -1)
-    return values
-
-
-def _member_header(arrays: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return the shape and type of an array of an `.npz` file, which is not unpacked."""
-    with arrays.zip.open(f"{name}.npy") as member:
-        version = np.lib.format.read_magic(member)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(member)
-    return shape, dtype
-
-
-def _check_size(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Refuse an array that is beyond the budget for images: its two longest sides are height and width."""
-    *others, height, width = sorted([1, 1, *shape])
-    check_pixels(path, height, width, math.prod(others) * dtype.itemsize)
-
-
-ARRAY_NAMES = {
-    "image": ("image", "rgb"),
-    "depth": ("disparity", "depth", "distance", "z"),
-    "normal": ("normal", "normals"),
-}
-"""Names of arrays in an `.npz` file by what they hold, in lower case."""
-
-
-def _array_of(part: str, names: Sequence[str]) -> str | None:
-    """Return the array that holds a part: the only one, or the first by its name."""
-    if len(names) == 1:
-        return names[0]
-    return next((name for word in ARRAY_NAMES[part] for name in names if name.lower() == word), None)
-
-
-@contextmanager
-def _open_arrays(path: Path) -> Iterator[Any]:
-    """Open a NumPy file without reading its arrays. Raises `UserError` if it holds anything but arrays of numbers."""
-    hint = "save an array of numbers with numpy.save or numpy.savez"
-    with reading(path, hint, cause="it is not a NumPy file of numbers, or it is damaged"):
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        with loaded if isinstance(loaded, np.lib.npyio.NpzFile) else nullcontext(loaded) as arrays:
-            yield arrays
-
-
 def _array_numbers(path: Path, name: str | None) -> DepthNumbers:
     values = read_array(path, "depth", name)
     if values.ndim != 2 or values.dtype.kind not in "fui":
@@ -353,7 +234,7 @@ def _array_numbers(path: Path, name: str | None) -> DepthNumbers:
             f"{path} holds no depth: its array is {values.dtype} of shape {values.shape}",
             "depth is an array of real numbers of shape (H, W)",
         )
-    named = name or _array_of("depth", array_names(path))
+    named = name or array_of("depth", array_names(path))
     with np.errstate(over="ignore"):  # beyond float32 lies infinity
         numbers = values.astype(np.float32)
     return DepthNumbers(numbers, None if values.dtype.kind == "f" else 1, named if kind_of_channel(named) else None)

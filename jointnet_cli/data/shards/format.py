@@ -205,7 +205,8 @@ def unpack(raw: Mapping[str, Any], maps: Collection[str]) -> Sample:
     Raises:
         UserError: no image; an image, a map, a caption or a record that cannot be decoded.
     """
-    from jointnet_cli.files.decode import eight_bits, read_raster, to_srgb
+    from jointnet_cli.files.decode import read_raster
+    from jointnet_cli.files.raster import eight_bits, to_srgb
 
     key = raw["__key__"]
     record = _record(raw.get("json", b"{}"), key)

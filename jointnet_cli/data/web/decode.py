@@ -18,36 +18,15 @@ from jointnet_cli.data.web.status import FetchError, Status
 from jointnet_cli.errors import UserError
 from jointnet_cli.files import tiff
 from jointnet_cli.files.color_space import Channels, ColorSpace, find_space, png_chunks
-from jointnet_cli.files.decode import HEIF_BRANDS, eight_bits, has_deep_colour, read_raster, register_heif, to_srgb
+from jointnet_cli.files.decode import has_deep_colour, read_raster
+from jointnet_cli.files.formats import image_format, is_page, register_heif
 from jointnet_cli.files.jpeg import strip
+from jointnet_cli.files.raster import eight_bits, to_srgb
 from jointnet_cli.files.text import to_json
-
-SNIFFED_BYTES = 1024
-"""From so many bytes on, `sniff` has seen enough."""
-
-_SIGNATURES: tuple[tuple[bytes, str], ...] = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF87a", "GIF"),
-    (b"GIF89a", "GIF"),
-    (b"II*\x00", "TIFF"),
-    (b"MM\x00*", "TIFF"),
-    (b"II+\x00", "TIFF"),  # BigTIFF
-    (b"MM\x00+", "TIFF"),
-    (b"\x00\x00\x01\x00", "ICO"),
-    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG2000"),
-    (b"\xff\x4f\xff\x51", "JPEG2000"),
-    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "JXL"),
-    (b"\xff\x0a", "JXL"),
-    (b"8BPS", "PSD"),
-)
 
 _READABLE = frozenset({"JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "JPEG2000", "AVIF", "HEIF"})
 """The formats that are opened where Pillow has a decoder: no scripts (EPS), no containers of other files (PDF, FITS), none
 that is decoded as it is opened, before its pixels are counted (ICO)."""
-
-_BITMAP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
-"""Sizes of the header that follows a BMP's first 14 bytes."""
 
 _RESIZABLE: dict[str, Channels] = {"RGB": "RGB", "L": "L", "CMYK": "CMYK"}
 """Modes that are resized before their colours are converted, when fewer pixels are left."""
@@ -99,28 +78,12 @@ class TrainingImage:
 
 def sniff(data: bytes | bytearray) -> str:
     """Return Pillow's name of the format that an image's first bytes show. Raises `FetchError` (`empty`, `not_an_image`)."""
-    head = bytes(data[:SNIFFED_BYTES])
-    if not head:
+    if not data:
         raise FetchError(Status.EMPTY, "not one byte")
-    for signature, name in _SIGNATURES:
-        if head.startswith(signature):
-            return name
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WEBP"
-    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BITMAP_HEADERS:
-        return "BMP"
-    if head[4:8] == b"ftyp":
-        brands = {head[at : at + 4] for at in range(8, min(int.from_bytes(head[:4], "big"), 64), 4)}
-        if brands & {b"avif", b"avis"}:
-            return "AVIF"
-        if brands & HEIF_BRANDS:
-            return "HEIF"
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if text.startswith((b"<svg", b"<?xml", b"<!--", b"<!doctype svg")) and b"<svg" in text:
-        return "SVG"
+    if (known := image_format(data)) is not None:
+        return known
     # Not the bytes themselves: a record is published, and a file of this machine may be named by mistake.
-    page = text.startswith((b"<!doctype html", b"<html", b"<head", b"<body"))
-    raise FetchError(Status.NOT_AN_IMAGE, "an HTML page" if page else "no image format that is known")
+    raise FetchError(Status.NOT_AN_IMAGE, "an HTML page" if is_page(data) else "no image format that is known")
 
 
 def to_training_image(data: bytes, settings: PrepareSettings) -> TrainingImage:

@@ -18,11 +18,12 @@ import aiohttp
 from yarl import URL
 
 from jointnet_cli.data.settings import ROBOT, FetchSettings
-from jointnet_cli.data.web.decode import SNIFFED_BYTES, sniff
+from jointnet_cli.data.web.decode import sniff
 from jointnet_cli.data.web.hosts import EVERYWHERE, PublicResolver, parse_url
 from jointnet_cli.data.web.robots import forbidding_directive
 from jointnet_cli.data.web.status import FetchError, Status, http_status
 from jointnet_cli.data.web.wire import ALLOWANCE, Allowance, MeteredConnector
+from jointnet_cli.files.formats import SNIFFED_BYTES
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
