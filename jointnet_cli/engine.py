@@ -11,8 +11,9 @@ from torch import Tensor
 
 from jointnet_cli.devices import choose_device, choose_dtype
 from jointnet_cli.errors import UserError
+from jointnet_cli.modality import RGB
 from jointnet_cli.model.checkpoint import JointModel, load_model
-from jointnet_cli.model.folder import RGB, ModelFolder
+from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.vae import decode_canvas, encode_canvas
 from jointnet_cli.progress import PhaseProgress, Timer

@@ -15,7 +15,8 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.files.arrays import ARRAY_NAMES, array_names, is_array, read_array, refuse_channel
 from jointnet_cli.files.color import srgb_to_linear
 from jointnet_cli.files.decode import read_raster
-from jointnet_cli.files.exr import IMAGE_LAYERS, Exr, is_exr, read_exr
+from jointnet_cli.files.exr import is_exr, read_exr
+from jointnet_cli.files.exr_channels import IMAGE_LAYERS, Exr
 from jointnet_cli.files.images import read_image, read_text
 from jointnet_cli.files.maps import (
     NORMAL_LAYERS,

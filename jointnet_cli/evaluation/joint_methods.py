@@ -27,7 +27,7 @@ from jointnet_cli.evaluation.methods import Kinds, Method, MethodSettings, Predi
 from jointnet_cli.evaluation.metrics.consistency import OTHER_NOISE
 from jointnet_cli.evaluation.report import run_facts
 from jointnet_cli.evaluation.runner import needed_by_all
-from jointnet_cli.model.folder import RGB
+from jointnet_cli.modality import RGB
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.presets import resolve

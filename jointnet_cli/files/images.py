@@ -18,7 +18,8 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import atomic_file
 from jointnet_cli.files.color import by_bands, linear_to_srgb
 from jointnet_cli.files.decode import open_image, read_raster
-from jointnet_cli.files.exr import IMAGE_LAYERS, is_exr, read_exr
+from jointnet_cli.files.exr import is_exr, read_exr
+from jointnet_cli.files.exr_channels import IMAGE_LAYERS
 from jointnet_cli.files.raster import fractions, to_srgb
 from jointnet_cli.files.text import PNG_KEY
 

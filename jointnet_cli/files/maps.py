@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.arrays import array_names, array_of, array_size, is_array, read_array, refuse_channel
 from jointnet_cli.files.decode import raster_size, read_raster, read_samples
-from jointnet_cli.files.exr import Exr, exr_size, is_exr, read_exr
+from jointnet_cli.files.exr import exr_size, is_exr, read_exr
+from jointnet_cli.files.exr_channels import Exr
 from jointnet_cli.files.orientation import turned_components
 from jointnet_cli.modality import NEAR_QUANTILE, SKY_LENGTH, DepthKind
 

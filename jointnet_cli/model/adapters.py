@@ -12,17 +12,11 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.config import read_json
-from jointnet_cli.model.folder import (
-    LORA,
-    RANK,
-    RGB,
-    ModelFolder,
-    adapter_config_file,
-    adapters_file,
-    write_json,
-)
+from jointnet_cli.modality import RGB
+from jointnet_cli.model.config import read_json, write_json
+from jointnet_cli.model.folder import RANK, ModelFolder, adapter_config_file, adapters_file
 from jointnet_cli.model.joint import JointNet
+from jointnet_cli.model.jointnet_json import LORA
 
 if TYPE_CHECKING:
     from peft import LoraConfig

@@ -9,9 +9,11 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from jointnet_cli.modality import RGB
 from jointnet_cli.model.branch import Conditioning, decode, embed, encode, skip_widths
-from jointnet_cli.model.folder import CONTROL, CONTROLNET_DIRECT_EXTEND, DIRECT_EXTEND, RANK, RGB, ModelFolder
+from jointnet_cli.model.folder import CONTROL, RANK, ModelFolder
 from jointnet_cli.model.joint import JointDenoiser, receive, zero_conv
+from jointnet_cli.model.jointnet_json import CONTROLNET_DIRECT_EXTEND, DIRECT_EXTEND
 
 Output = Literal["copy", "zero", "random"]
 """How the output layer starts for further modalities; with `copy` it predicts RGB's noise for all (paper 3.1)."""

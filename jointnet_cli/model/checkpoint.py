@@ -30,23 +30,16 @@ from torch import Tensor
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import follow_umask
+from jointnet_cli.modality import RGB
 from jointnet_cli.model.adapters import LoraJointNet
 from jointnet_cli.model.baselines import ControlNetDirectExtend, DirectExtend
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.config import REMEDY, known_files, read_json
+from jointnet_cli.model.config import REMEDY, known_files, read_json, write_json
 from jointnet_cli.model.family import Family
-from jointnet_cli.model.folder import (
-    EXCHANGE,
-    RANK,
-    RGB,
-    ModelFolder,
-    branch_folder,
-    pixels_per_latent,
-    write_json,
-    write_record,
-)
+from jointnet_cli.model.folder import EXCHANGE, RANK, ModelFolder, branch_folder, pixels_per_latent
 from jointnet_cli.model.hub import find_model, require_weights
 from jointnet_cli.model.joint import JointDenoiser, JointNet
+from jointnet_cli.model.jointnet_json import write_record
 from jointnet_cli.model.published import read_branches
 from jointnet_cli.model.text import TEXT_ENCODERS, TextEncoders, save_tokenizer
 from jointnet_cli.model.vae import decode_latents, encode_maps

@@ -105,6 +105,11 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
     return content
 
 
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file for people and programs."""
+    path.write_text(to_json(content, indent=2), encoding="utf-8")
+
+
 def _check_ranges(path: Path, content: Mapping[str, Any]) -> None:
     for key, value in content.items():
         if isinstance(value, dict) and key not in FREE:

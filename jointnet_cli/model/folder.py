@@ -8,37 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.text import to_json
-from jointnet_cli.modality import RGB as RGB
+from jointnet_cli.modality import RGB
 from jointnet_cli.model.config import REMEDY, check_files, read_json
 from jointnet_cli.model.family import Family, find_family
+from jointnet_cli.model.jointnet_json import CONTROLNET_DIRECT_EXTEND, JOINTNET, LORA, read_record
 from jointnet_cli.model.weights import count_parameters, find_weights, weights_hash
-
-JOINTNET = "jointnet"
-
-LORA = "lora"
-
-DIRECT_EXTEND = "direct-extend"
-
-CONTROLNET_DIRECT_EXTEND = "controlnet-direct-extend"
-
-ARCHITECTURES = {
-    JOINTNET: "a UNet a modality, exchanging features (paper 3.1)",
-    LORA: "the same, with the RGB branch's weights and low-rank adapters in place of further UNets",
-    DIRECT_EXTEND: "one UNet with more channels in and out (paper Fig. 2a)",
-    CONTROLNET_DIRECT_EXTEND: "a ControlNet for the input, more channels out (paper A.1)",
-}
-"""Description of each architecture by its name."""
-
-FORMER_NAMES = {"light": LORA}
-"""Names of architectures in folders and recipes of earlier versions."""
 
 RANK = 16
 """Rank of a LoRA branch's adapters."""
 
 EMBEDDED = Path(__file__).parent / "diorama"
-
-FORMAT = 1
 
 FALLBACK = {"preset": "paper", "guidance": 7.5}
 """Sampling defaults of a model whose folder states none."""
@@ -50,7 +29,7 @@ CONTROL = "control.safetensors"
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """The folder of a model folder."""
+    """A model folder, by what its files state."""
 
     path: Path
     """Where the branches are."""
@@ -146,7 +125,7 @@ def read_folder(path: Path) -> ModelFolder:
         raise UserError(f"no model in {path}", hint=hint)
     check_files(path)
     family = find_family(read_json(path / "model_index.json", "_class_name"), str(path))
-    record = _read_record(path)
+    record = read_record(path)
     unet, factor = _read_unet(path / "unet"), 1
     if family.has_vae:
         factor = pixels_per_latent(read_json(path / "vae" / "config.json", "block_out_channels"))
@@ -243,34 +222,6 @@ def read_published(path: Path, base: ModelFolder, modality: str) -> ModelFolder:
     )
 
 
-def write_record(
-    folder: Path,
-    *,
-    branches: list[str],
-    masked_input: bool,
-    defaults: dict[str, Any],
-    provenance: dict[str, Any],
-    architecture: str = JOINTNET,
-    rank: int | None = None,
-) -> None:
-    """Write `jointnet.json`, which describes a joint model. `rank` is the rank of LoRA adapters."""
-    record = {
-        "format": FORMAT,
-        "architecture": architecture,
-        **({} if rank is None else {"rank": rank}),
-        "branches": branches,
-        "masked_input": masked_input,
-        "defaults": defaults,
-        "provenance": provenance,
-    }
-    write_json(folder / "jointnet.json", record)
-
-
-def read_prediction(folder: ModelFolder) -> str:
-    """Return what the model predicts: `epsilon`, `v_prediction` or `sample`."""
-    return str(read_json(folder.base / "scheduler" / "scheduler_config.json").get("prediction_type", "epsilon"))
-
-
 def _read_unet(folder: Path) -> dict[str, Any]:
     return read_json(folder / "config.json", "sample_size", "block_out_channels", "in_channels")
 
@@ -280,62 +231,16 @@ def _window(unet: dict[str, Any]) -> int:
     return int(size if isinstance(size, int) else size[0])
 
 
-def _read_record(folder: Path) -> dict[str, Any]:
-    """Return `jointnet.json`, or what a base model without it amounts to: one branch, RGB."""
-    path = folder / "jointnet.json"
-    if not path.is_file():
-        nothing: dict[str, Any] = {"defaults": {}, "provenance": {}}
-        return {"architecture": JOINTNET, "branches": [RGB], "masked_input": False, **nothing}
-    record = read_json(path, "format")
-    if record["format"] != FORMAT:
-        raise UserError(f"{path}: format {record['format']} is not known", hint="install a newer jointnet-cli")
-    record = {"architecture": JOINTNET, **read_json(path, "branches", "masked_input", "defaults", "provenance")}
-    record["architecture"] = FORMER_NAMES.get(record["architecture"], record["architecture"])
-    if record["architecture"] not in ARCHITECTURES:
-        raise UserError(
-            f"{path}: architecture {record['architecture']} is not known", hint="install a newer jointnet-cli"
-        )
-    _check_types(path, record, _RECORD_TYPES)
-    _check_types(path, record["defaults"], _DEFAULT_TYPES)
-    return record
-
-
-_RECORD_TYPES = {
-    "branches": (list, "a list"),
-    "masked_input": (bool, "true or false"),
-    "defaults": (dict, "a table"),
-    "provenance": (dict, "a table"),
-}
-_DEFAULT_TYPES = {
-    "preset": (str, "text"),
-    "scheduler": (str, "text"),
-    "steps": (int, "a whole number"),
-    "depth_steps": (int, "a whole number"),
-    "guidance": (int | float, "a number"),
-}
-"""Types of values in `jointnet.json`, and their names for users."""
-
-
-def _check_types(path: Path, values: Mapping[str, Any], types: Mapping[str, tuple[Any, str]]) -> None:
-    for key, (kind, expected) in types.items():
-        if key in values and not isinstance(values[key], kind):
-            raise UserError(f"{path}: {key} must be {expected}, got {values[key]!r}", hint=REMEDY)
-
-
 def _require(folder: Path, parts: Sequence[str]) -> None:
     for part in parts:
         if not (folder / part).is_file():
             raise UserError(f"the model in {folder} lacks {part}", hint=REMEDY)
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file for people and programs."""
-    path.write_text(to_json(content, indent=2), encoding="utf-8")
-
-
 def describe(name: str, folder: ModelFolder) -> dict[str, Any]:
     """Describe a model for JSON; `parameters` and `hash` are `None` while weights are not on this machine."""
     whole = all(find_weights(place) is not None for place in folder.networks)
+    scheduler = read_json(folder.base / "scheduler" / "scheduler_config.json")
     return {
         "model": name,
         "path": str(folder.path),
@@ -346,7 +251,7 @@ def describe(name: str, folder: ModelFolder) -> dict[str, Any]:
         "branches": folder.branches,
         "masked_input": folder.masked_input,
         "parameters": _parameters(folder) if whole else None,
-        "prediction": read_prediction(folder),
+        "prediction": str(scheduler.get("prediction_type", "epsilon")),
         "size": folder.size,
         "factor": folder.factor,
         "bytes": sum(map(_disk_size, folder.networks if folder.base_only else {folder.path, folder.base})),

@@ -13,8 +13,10 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.modality import RGB
 from jointnet_cli.model.branch import Conditioning, Features, decode, embed, encode, skip_widths
-from jointnet_cli.model.folder import EXCHANGE, JOINTNET, RANK, RGB, ModelFolder
+from jointnet_cli.model.folder import EXCHANGE, RANK, ModelFolder
+from jointnet_cli.model.jointnet_json import JOINTNET
 
 
 class JointDenoiser(nn.Module, ABC):

@@ -18,15 +18,9 @@ from jointnet_cli import __version__
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import atomic_folder
 from jointnet_cli.files.paths import check_folder
-from jointnet_cli.model.config import read_json
-from jointnet_cli.model.folder import (
-    EXCHANGE,
-    JOINTNET,
-    ModelFolder,
-    branch_folder,
-    write_json,
-    write_record,
-)
+from jointnet_cli.model.config import read_json, write_json
+from jointnet_cli.model.folder import EXCHANGE, ModelFolder, branch_folder
+from jointnet_cli.model.jointnet_json import JOINTNET, write_record
 from jointnet_cli.model.weights import find_weights, read_tensors
 
 if TYPE_CHECKING:

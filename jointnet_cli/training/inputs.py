@@ -12,7 +12,8 @@ from jointnet_cli.data.labels.specs import parse_spec
 from jointnet_cli.data.shards.index import list_shards
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
-from jointnet_cli.model.folder import EMBEDDED, JOINTNET, RGB, ModelFolder, is_published, read_folder
+from jointnet_cli.modality import RGB
+from jointnet_cli.model.folder import EMBEDDED, ModelFolder, is_published, read_folder
 from jointnet_cli.model.hub import (
     DIORAMA,
     DIORAMA_BASE,
@@ -22,6 +23,7 @@ from jointnet_cli.model.hub import (
     is_hub_id,
     local_folder,
 )
+from jointnet_cli.model.jointnet_json import JOINTNET
 from jointnet_cli.progress import Progress
 from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe
 

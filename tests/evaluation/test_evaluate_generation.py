@@ -28,7 +28,7 @@ from jointnet_cli.evaluation.methods import MethodSettings, open_method
 from jointnet_cli.evaluation.pipelines import GENERATION, Ldm3d, unpack_disparity
 from jointnet_cli.files.decode import read_samples
 from jointnet_cli.model.checkpoint import extend, load_model, save_model
-from jointnet_cli.model.folder import CONTROLNET_DIRECT_EXTEND, DIRECT_EXTEND
+from jointnet_cli.model.jointnet_json import CONTROLNET_DIRECT_EXTEND, DIRECT_EXTEND
 from jointnet_cli.sampling.presets import Sampling
 
 Folders = Callable[[str], Path]

@@ -17,9 +17,10 @@ from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import extend, load_model, save_model
-from jointnet_cli.model.folder import ARCHITECTURES, describe, read_folder
+from jointnet_cli.model.folder import describe, read_folder
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.joint import JointDenoiser
+from jointnet_cli.model.jointnet_json import ARCHITECTURES
 from jointnet_cli.model.published import export_model
 from jointnet_cli.model.weights import weights_hash
 from jointnet_cli.sampling.presets import Sampling

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from jointnet_cli.model.checkpoint import load_model
-from jointnet_cli.model.folder import JOINTNET, LORA, read_folder
+from jointnet_cli.model.folder import read_folder
+from jointnet_cli.model.jointnet_json import JOINTNET, LORA
 from jointnet_cli.training.recipe import JointRecipe, load_recipe
 from jointnet_cli.training.run import train
 from jointnet_cli.training.stages.joint import JointStage

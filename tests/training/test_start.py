@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.modality import RGB
 from jointnet_cli.model.checkpoint import load_model
-from jointnet_cli.model.folder import RGB
 from jointnet_cli.training.run import train
 from jointnet_cli.training.stages.vae import read_facts
 

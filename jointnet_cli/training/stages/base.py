@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from jointnet_cli.data.shards.latents import load_latents
+from jointnet_cli.modality import RGB
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel, load_model, load_network, save_model
-from jointnet_cli.model.folder import RGB, pixels_per_latent
+from jointnet_cli.model.folder import pixels_per_latent
 from jointnet_cli.model.joint import JointNet
 from jointnet_cli.model.text import ClipEncoder, tokenize
 from jointnet_cli.model.vae import encode_maps

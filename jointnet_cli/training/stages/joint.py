@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from jointnet_cli.data.shards.latents import load_latents
+from jointnet_cli.modality import RGB
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel, extend, load_model, save_model
-from jointnet_cli.model.folder import RGB
 from jointnet_cli.model.joint import JointDenoiser
 from jointnet_cli.model.weights import weights_hash
 from jointnet_cli.training.batches import Batch, BatchSource, CachedSource, StreamedSource, warn_of_replaced

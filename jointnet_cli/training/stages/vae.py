@@ -19,8 +19,9 @@ from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import follow_umask
 from jointnet_cli.files.text import to_json
+from jointnet_cli.modality import RGB
 from jointnet_cli.model.checkpoint import load_network
-from jointnet_cli.model.folder import RGB, pixels_per_latent
+from jointnet_cli.model.folder import pixels_per_latent
 from jointnet_cli.tensors import flip
 from jointnet_cli.training.batches import Batch, warn_of_replaced
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
