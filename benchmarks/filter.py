@@ -66,7 +66,8 @@ def make_metadata(folder: Path, rows: int, parts: int) -> Path:
 def measure(source: Path) -> dict[str, object]:
     """Filter one source in this process."""
     from jointnet_cli.data.build import build_plan
-    from jointnet_cli.data.settings import Source, prepare_settings
+    from jointnet_cli.data.settings import prepare_settings
+    from jointnet_cli.data.source_files import Source
 
     settings = prepare_settings("prepare/coyo")
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:

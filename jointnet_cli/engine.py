@@ -18,6 +18,7 @@ from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.vae import decode_canvas, encode_canvas
 from jointnet_cli.progress import PhaseProgress, Timer
 from jointnet_cli.projection import Projection
+from jointnet_cli.request import Maps, Request, image_size
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.known import Region, encode_region
 from jointnet_cli.sampling.layout import Layout, Tile, photo_layout, tiling_of
@@ -26,7 +27,7 @@ from jointnet_cli.sampling.presets import Sampling, resolve
 from jointnet_cli.sampling.syncdiffusion import SyncDiffusion
 from jointnet_cli.scene.layers import add_layer
 from jointnet_cli.scene.scene import Scene
-from jointnet_cli.tasks import Depth, Generate, Inpaint, Maps, Panorama, Refine, Request, image_size
+from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Refine
 from jointnet_cli.tensors import align_members, downsample_mask, from_map, resize, to_array, to_map, to_tensor, upsample
 
 if TYPE_CHECKING:
@@ -247,11 +248,7 @@ class Engine:
         return {name: values[name] for name in self.model.joint.names}
 
     def _predict(
-        self,
-        known: Mapping[str, Tensor],
-        task: Depth,
-        layout: Layout,
-        timer: Timer,
+        self, known: Mapping[str, Tensor], task: Depth, layout: Layout, timer: Timer
     ) -> tuple[list[dict[str, Tensor]], Job]:
         """Return the members of the ensemble and the job of the last one.
 
@@ -266,24 +263,12 @@ class Engine:
         return members, job
 
     def _finish(
-        self,
-        task: Request,
-        job: Job,
-        projection: Projection,
-        timer: Timer,
-        before_step: BeforeStep | None = None,
+        self, task: Request, job: Job, projection: Projection, timer: Timer, before_step: BeforeStep | None = None
     ) -> Result:
         made = self._run(job, timer, wrap=projection.wrap, before_step=before_step)
         return replace(self._result(task, made.maps, projection, job, timer), tiles=made.tiles)
 
-    def _run(
-        self,
-        job: Job,
-        timer: Timer,
-        *,
-        wrap: bool = False,
-        before_step: BeforeStep | None = None,
-    ) -> _Decoded:
+    def _run(self, job: Job, timer: Timer, *, wrap: bool = False, before_step: BeforeStep | None = None) -> _Decoded:
         """Denoise and decode a canvas, and count the evaluations."""
         sampled = sample(self.model, job, before_step=before_step, timer=timer)
         timer.count("evaluations", sampled.evaluations)

@@ -10,7 +10,7 @@ from string import Formatter
 from jointnet_cli.errors import UserError, closest
 from jointnet_cli.files.paths import safe_name, slug, text_digest
 from jointnet_cli.files.text import encodable
-from jointnet_cli.tasks import Request
+from jointnet_cli.request import Request
 
 FIELDS: dict[str, str] = {
     "index": "number in the batch, from 0",

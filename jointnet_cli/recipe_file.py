@@ -6,9 +6,10 @@ import math
 import re
 import shlex
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -161,14 +162,40 @@ def _toml_key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else to_json(key, ensure_ascii=False)
 
 
-def telling_fault(error: ValidationError) -> Mapping[str, Any]:
-    """Return the error to report: a misspelt key is both unknown and missing, and the unknown key says more."""
-    return min(error.errors(), key=lambda entry: entry["type"] not in UNKNOWN_KEY)
+def refusal(
+    path: str | Path, error: ValidationError, table: type | Mapping[str, type], *, tag: str | None = None
+) -> UserError:
+    """Return a validation error in the words of the user.
 
-
-def refusal(path: str | Path, where: str, fault: Mapping[str, Any], valid: Collection[str]) -> UserError:
-    """Return a validation error in the words of the user; `valid` are the keys of the table that has an unknown one."""
+    Args:
+        path: the recipe.
+        error: an unknown key in it is reported first, because a misspelt key is also missing.
+        table: the class of the whole recipe, or with `tag` the classes by the value of that key.
+        tag: the key that decides which class a recipe has.
+    """
+    fault = min(error.errors(), key=lambda entry: entry["type"] not in UNKNOWN_KEY)
+    location = tuple(map(str, fault["loc"]))
+    if isinstance(table, Mapping) and location:
+        table, location = table[location[0]], location[1:]
+    elif isinstance(table, Mapping):
+        location = (str(tag),)
+    where = ".".join(location)
     if fault["type"] in UNKNOWN_KEY:
-        hint = did_you_mean(where.rpartition(".")[2], valid) or f"valid keys: {', '.join(sorted(valid))}"
+        valid = _keys(table, location[:-1])
+        hint = did_you_mean(location[-1], valid) or f"valid keys: {', '.join(sorted(valid))}"
         return UserError(f"{path}: unknown key {where}", hint=hint)
     return validation_error(f"{path}: {where}" if where else str(path), fault)
+
+
+def _keys(table: Any, location: Sequence[str]) -> list[str]:
+    """Return the keys of a table of a table, which is a dataclass or a model; a table may be optional."""
+    if is_dataclass(table):
+        hints = get_type_hints(table)
+        kinds = {field.name: hints[field.name] for field in fields(table)}
+    else:
+        kinds = {name: field.annotation for name, field in table.model_fields.items()}
+    if not location:
+        return list(kinds)
+    kind = kinds[location[0]]
+    inner = next(each for each in (kind, *get_args(kind)) if is_dataclass(each) or hasattr(each, "model_fields"))
+    return _keys(inner, location[1:])

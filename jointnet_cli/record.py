@@ -17,8 +17,8 @@ from jointnet_cli.params import params, text_of
 from jointnet_cli.projection import Projection
 
 if TYPE_CHECKING:
+    from jointnet_cli.request import Request
     from jointnet_cli.results import Result
-    from jointnet_cli.tasks import Request
 
 SOFTWARE = f"jointnet-cli {__version__}"
 

@@ -18,8 +18,8 @@ from jointnet_cli.names import result_name
 from jointnet_cli.progress import Timer
 from jointnet_cli.projection import Projection
 from jointnet_cli.record import describe, exr_attributes, is_record_of, png_text, read_sidecar, record
+from jointnet_cli.request import Request
 from jointnet_cli.scene.exports import SceneOptions, write_exports
-from jointnet_cli.tasks import Request
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,16 +6,16 @@ Plain data, cheap to import. What the engine needs and no flag gives, such as th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.params import PROMPT_PANEL, SAMPLING_PANEL, VIEW_PANEL, Omit, Param
 from jointnet_cli.projection import FULL_CIRCLE, Projection
+from jointnet_cli.request import LATER, Array, Maps, Request, image_size
 from jointnet_cli.sampling.layout import (
     Layout,
     generate_layout,
@@ -29,23 +29,10 @@ from jointnet_cli.sampling.layout import (
 from jointnet_cli.sampling.presets import Method, Sampling
 from jointnet_cli.task_inputs import ImageFile, MapFiles, MaskFiles, RefinedMapFiles, ViewOptions
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.float32]
-else:
-    Array = Any  # fields are read at run time, without NumPy
-
-Maps = Mapping[str, Array]
-"""Arrays by modality: `depth` (H, W) relative disparity in [0, 1], near = 1; `normal` (H, W, 3) camera-space unit vectors."""
-
-_LATER: Any = None
-"""Of an image that is read after the request is checked."""
-
 Target = Literal["both", "image", "depth", "normal"]
 
 _Pixels = partial(Param, metavar="PIXELS", ge=1)
+_Share = partial(Param, metavar="FRACTION", ge=0, le=1)
 _Tile = partial(Param, panel=SAMPLING_PANEL, shown="the method's")
 
 _Words = partial(Param, shown=False, pattern="[^\0\ud800-\udfff]*", expected="text in UTF-8 without NUL")
@@ -70,67 +57,6 @@ _MAX_SIDE = _Pixels(
     shown="about the model's area",
 )
 MODEL_OR_MAP = "model's, or the map's shape"
-
-
-class Request:
-    """What the engine is asked for: the base of all tasks."""
-
-    name: ClassVar[str]
-    """The task's verb at the command line, and the engine's method."""
-    example: ClassVar[str]
-
-    prompt: str
-    seed: int
-    sampling: Sampling
-    negative_prompt: str = ""
-    photo: ImageFile | None = None
-    files: MapFiles | None = None
-    marks: MaskFiles | None = None
-    view: ViewOptions | None = None
-    """Files of the request, where its task takes some."""
-    named_after_photo: ClassVar[bool] = False
-    """Whether the files of the result are named after the input image alone."""
-    one_size: ClassVar[bool] = True
-    """Whether these files have to be of one size; else of one shape."""
-    projection: Projection | None = None
-    """How the input's pixels map to directions; `None` is a perspective image."""
-
-    @property
-    def sources(self) -> dict[str, Path]:
-        """The files that the request was made from, by the name of their flag."""
-        return {}
-
-    @property
-    def is_uncertain(self) -> bool:
-        """Whether the result says how certain it is."""
-        return False
-
-    @property
-    def is_panorama(self) -> bool:
-        """Whether the result is a panorama, which ends in something to look around in."""
-        return self.projection is not None
-
-    @property
-    def title(self) -> str:
-        """What the result is called in messages and, as a slug, in file names."""
-        return self.prompt
-
-    def layout(self, folder: ModelFolder) -> Layout:
-        """Return the canvas that a model works on.
-
-        Raises:
-            UserError: a size that the model cannot make.
-        """
-        raise NotImplementedError
-
-    def size(self, folder: ModelFolder) -> tuple[int, int]:
-        """Return height and width of the result in pixels.
-
-        Raises:
-            UserError: a size that the model cannot make.
-        """
-        layout = self.layout(folder)
-        return layout.height * folder.factor, layout.width * folder.factor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +109,7 @@ class Depth(Request):
     prompt: Annotated[str, replace(_SHOWN, help="What the photos show, if known.")] = ""
     seed: Annotated[int, _PHOTO_SEED] = 0
     sampling: Sampling = field(default_factory=Sampling)
-    image: Array = _LATER
+    image: Array = LATER
     """(H, W, 3) sRGB in [0, 1], any size."""
     source: Path | None = None
     """Where the photo came from, for the records."""
@@ -228,16 +154,14 @@ class Inpaint(Request):
     negative_prompt: Annotated[str, _NEGATIVE] = ""
     seed: Annotated[int, SEED] = 0
     marks: MaskFiles = field(default_factory=MaskFiles)
-    strength: Annotated[
-        float, Param("How much of the masked part is replaced; 1 starts from pure noise.", "FRACTION", ge=0, le=1)
-    ] = 1.0
+    strength: Annotated[float, _Share("How much of the masked part is replaced; 1 starts from pure noise.")] = 1.0
     """In [0, 1] (SDEdit below 1)."""
     max_side: Annotated[int | None, _MAX_SIDE] = None
     """As for `Depth`; `None` takes a panorama as large as it is."""
     files: MapFiles = field(default_factory=MapFiles)
     view: ViewOptions = field(default_factory=ViewOptions)
     sampling: Sampling = field(default_factory=Sampling)
-    image: Array = _LATER
+    image: Array = LATER
     """(H, W, 3) sRGB in [0, 1], any size."""
     masks: Maps = field(default_factory=dict)
     """(H, W) in [0, 1] by modality, `rgb` among them: above 0.5 is repainted. A map without a mask of its own has that
@@ -278,12 +202,10 @@ class Refine(Request):
     target: Annotated[Target, Param("What is refined; the rest is known and guides it.", former="--what")] = "both"
     """Everything, the image, or one map."""
     scale: Annotated[float, Param("Factor by which width and height grow.", "FACTOR", ge=1)] = 2.0
-    strength: Annotated[
-        float, Param("How much of the input is replaced; 1 starts from pure noise.", "FRACTION", ge=0, le=1)
-    ] = 0.4
+    strength: Annotated[float, _Share("How much of the input is replaced; 1 starts from pure noise.")] = 0.4
     view: ViewOptions = field(default_factory=ViewOptions)
     sampling: Sampling = field(default_factory=Sampling)
-    image: Array = _LATER
+    image: Array = LATER
     """(H, W, 3) sRGB in [0, 1], any size."""
     maps: Maps = field(default_factory=dict)
     """The image's dense maps, each of any size; those that the model has and that are missing here are predicted first."""
@@ -369,18 +291,6 @@ TASKS: dict[str, type[Request]] = {task.name: task for task in (Generate, Depth,
 
 _OWN_NAME = re.compile(r"\d{5,}_\d+_(.+)\.(?:image|rgb[dn]*)")
 """The stem of an image that is itself a result: `00000_7_ocean-reef.image`."""
-
-
-def image_size(image: Array) -> tuple[int, int]:
-    """Return height and width of a request's image.
-
-    Raises:
-        UserError: the request has no image.
-    """
-    if image is None:
-        raise UserError("the request has no image", hint="image=…, an array (H, W, 3) of sRGB in [0, 1]")
-    height, width = image.shape[:2]
-    return height, width
 
 
 def _image(photo: ImageFile) -> dict[str, Path]:

@@ -20,11 +20,12 @@ from jointnet_cli.model.hub import find_model
 from jointnet_cli.names import are_distinct, keep_apart, result_name
 from jointnet_cli.progress import PHASES, Timer
 from jointnet_cli.record import is_of_image, is_record_of, read_sidecar
+from jointnet_cli.request import Request
 from jointnet_cli.results import Result, ResultFiles
 from jointnet_cli.sampling.memory import ResourceEstimate, estimate, gigabytes, require_memory
 from jointnet_cli.sampling.presets import resolve
 from jointnet_cli.scene.exports import SceneOptions
-from jointnet_cli.tasks import Depth, Request
+from jointnet_cli.tasks import Depth
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine

@@ -18,8 +18,9 @@ from jointnet_cli.files.paths import is_output, list_photos
 from jointnet_cli.modality import MODALITIES
 from jointnet_cli.params import Param, params
 from jointnet_cli.projection import closes
+from jointnet_cli.request import Request
 from jointnet_cli.scene.exports import SceneOptions
-from jointnet_cli.tasks import MAX_SEED, TASKS, Depth, Panorama, Request
+from jointnet_cli.tasks import MAX_SEED, TASKS, Depth, Panorama
 
 R = TypeVar("R", bound=Request)
 

@@ -12,8 +12,8 @@ from jointnet_cli.cli.console import note
 from jointnet_cli.errors import UserError
 from jointnet_cli.modality import RGB, DepthKind
 from jointnet_cli.projection import Projection
+from jointnet_cli.request import Request
 from jointnet_cli.task_inputs import MapFiles, ViewOptions
-from jointnet_cli.tasks import Request
 
 if TYPE_CHECKING:
     import numpy as np

@@ -23,7 +23,8 @@ from jointnet_cli.cli.prepare_output import (
     print_estimate,
     print_worlds,
 )
-from jointnet_cli.data.settings import COYO, WORLDS, Source, prepare_settings
+from jointnet_cli.data.settings import COYO, prepare_settings
+from jointnet_cli.data.source_files import WORLDS, Source
 from jointnet_cli.devices import require_device
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import check_folder

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from jointnet_cli.data.filter import conditions, verdict
 from jointnet_cli.data.plan import FOLDER, WORLDS_FILE, Plan, image_facts, part_name, read_plan, require_equal
 from jointnet_cli.data.rows import RESULTS, SHARD_DIGITS, TAR, local_path
-from jointnet_cli.data.settings import FilterSettings, PrepareSettings, Source
+from jointnet_cli.data.settings import FilterSettings, PrepareSettings
+from jointnet_cli.data.source_files import Source
 from jointnet_cli.data.sources import SourceTable, open_table, unreadable
 from jointnet_cli.data.sql import connect, literal, quoted
 from jointnet_cli.errors import UserError

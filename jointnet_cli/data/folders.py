@@ -10,11 +10,10 @@ from typing import Any
 from jointnet_cli.data.rows import HIDDEN, OFFSET, RESULTS, SIZE, TAR
 from jointnet_cli.data.shards.archive import open_tar, scan
 from jointnet_cli.data.shards.format import Faults, record_caption
+from jointnet_cli.data.source_files import SOURCE_SUFFIXES
 from jointnet_cli.errors import UserError, reading
-from jointnet_cli.files.paths import IMAGE_SUFFIXES, is_below
+from jointnet_cli.files.paths import is_below
 from jointnet_cli.files.text import decode_text, from_json, read_bytes, to_json, warn
-
-SOURCE_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 
 EARLIER = frozenset(RESULTS) - {"width", "height"}
 """What an earlier download said of its own results; width and height are those of the image that is there."""

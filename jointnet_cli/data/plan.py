@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from jointnet_cli.data.rows import ImageRow, row_key
-from jointnet_cli.data.settings import PrepareSettings, Source
+from jointnet_cli.data.settings import PrepareSettings
 from jointnet_cli.data.shards.format import read_record
+from jointnet_cli.data.source_files import Source
 from jointnet_cli.data.sql import literal, plan_cursor, readable
 from jointnet_cli.data.worlds.grammar import TILTED
 from jointnet_cli.data.worlds.world import EVALUATION_SEEDS

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
 from jointnet_cli import __version__
 from jointnet_cli.data.rows import PLACE_DIGITS
+from jointnet_cli.data.source_files import WORLDS
 from jointnet_cli.errors import UserError
 from jointnet_cli.params import Param
 
@@ -30,53 +31,11 @@ OPT_OUT = ("noai", "noimageai", "noindex", "noimageindex")
 LARGEST_PIXELS = 178_000_000
 """Where Pillow itself refuses to open an image."""
 
-WORLDS = "worlds"
-"""The word for rendered scenes as a source. A folder of this name is `./worlds`."""
-
 COYO = "prepare/coyo"
 """The recipe of a preparation without a source, and of tables with COYO's columns."""
 
-SCHEMES = ("hf://", "s3://", "https://", "http://")
-
 WORLD_DEFAULTS = {"image": {"size": 128}, "shards": {"size": 500}}
 """Defaults of rendered worlds that are not those of images."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """The origin of samples: rendered worlds, or images of tables, folders and shards.
-
-    Raises:
-        UserError: worlds together with anything else.
-    """
-
-    names: tuple[str, ...]
-    """`worlds`, or paths, patterns and addresses of one kind."""
-
-    def __post_init__(self) -> None:
-        if WORLDS in self.names and len(self.names) > 1:
-            raise UserError(
-                f"{WORLDS} cannot be combined with other sources", hint=f"./{WORLDS} is the folder of this name"
-            )
-
-    def __str__(self) -> str:
-        return self.names[0] if len(self.names) == 1 else f"{self.names[0]} and {len(self.names) - 1} more"
-
-    @property
-    def is_worlds(self) -> bool:
-        """Whether the images are rendered."""
-        return self.names == (WORLDS,)
-
-    @property
-    def is_remote(self) -> bool:
-        """Whether some files lie on another machine."""
-        return any(name.startswith(SCHEMES) for name in self.names)
-
-    @property
-    def recorded(self) -> str | list[str]:
-        """Names that mean the same from every folder."""
-        names = [name if "://" in name else str(Path(name).absolute()) for name in self.names]
-        return names[0] if len(names) == 1 else names
 
 
 _Bound = partial(Param, panel="Filter", shown="recipe's")
@@ -97,11 +56,8 @@ class FilterSettings:
     nsfw_below: Annotated[float | None, _Bound("Of both detectors.", "SCORE")] = None
     """Both detectors of COYO have to agree."""
     clip_above: Annotated[float | None, _Bound("Similarity of image and caption, ViT-L/14.", "SCORE")] = None
-    """Similarity of image and caption (ViT-L/14)."""
     aspect_below: Annotated[float | None, _Bound("Longer side over shorter.", "RATIO"), Gt(1)] = None
-    """Longer side over shorter side."""
     caption_above: Annotated[int | None, _Bound("Characters of the caption.", "N", ge=0)] = None
-    """Characters of the caption."""
     caption_below: Annotated[int | None, _Bound("Characters of the caption.", "N", ge=1)] = None
     dedupe: tuple[str, ...] = ("url",)
     """Columns to deduplicate by, in this order. Of rows with equal values the first in the source's order is kept; rows
@@ -115,7 +71,6 @@ class ImageSettings:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     size: Annotated[int, Param("Pixels of a side.", "PIXELS", ge=1, shown="128 for worlds, recipe's, else 512")] = 512
-    """Pixels of a side, as `resize` takes it."""
     resize: Annotated[
         ResizeMode, _Download("How an image becomes --size large.", shown="recipe's, else center_crop")
     ] = "center_crop"
@@ -145,7 +100,6 @@ class FetchSettings:
     """Rows in work at a time: from the request until the result is taken. A request that lasts longer than `rate_grace`
     gives its place to another row; as many again may last longer."""
     per_host: Annotated[int, _Download("Of these, at one host.", "N", ge=1, shown="recipe's, else 8")] = 8
-    """Of these, at one host."""
     decoders: Annotated[int | None, Ge(1)] = None
     """Processes that decode and encode; `None` takes one a core."""
     decode_timeout: Annotated[float, Gt(0)] = 30.0
@@ -223,12 +177,10 @@ class WorldSettings:
             shown="0, with --evaluation the first reserved one",
         ),
     ] = None
-    """Of the first world; `None` is 0, and the first reserved seed for an evaluation set."""
     evaluation: Annotated[
         bool,
         _Worlds("Use the seeds reserved for evaluation; never train on these.", flag="--evaluation", shown=False),
     ] = False
-    """Whether the seeds are those reserved for evaluation, which are never trained on."""
     tilted: Annotated[
         float | None,
         _Worlds(
@@ -239,7 +191,6 @@ class WorldSettings:
             shown="0.25, 0 with --evaluation",
         ),
     ] = None
-    """Share of the worlds whose camera looks up, down or wide; `None` is 0.25, and 0 for an evaluation set."""
 
 
 @dataclass(frozen=True)
@@ -303,8 +254,7 @@ def prepare_settings(
 
     Args:
         recipe: a TOML file, or the name of a shipped recipe.
-        overrides: `table.key=value` settings that replace the file's; values are TOML, bare words are strings.
-        flags: tables of values that replace both.
+        overrides, flags: as for `read_values`.
         worlds: whether the source is rendered worlds, which have other defaults; `None` looks at the recipe's `source`.
 
     Raises:
@@ -313,14 +263,7 @@ def prepare_settings(
     from pydantic import TypeAdapter, ValidationError
 
     from jointnet_cli.files.paths import shipped_files
-    from jointnet_cli.recipe_file import (
-        find_recipe,
-        merge,
-        read_values,
-        refusal,
-        require_command,
-        telling_fault,
-    )
+    from jointnet_cli.recipe_file import find_recipe, merge, read_values, refusal, require_command
 
     path = None if recipe is None else find_recipe(recipe, shipped_files())
     where = path or "settings"
@@ -335,11 +278,7 @@ def prepare_settings(
     try:
         settings = TypeAdapter(PrepareSettings).validate_python(values)
     except ValidationError as error:
-        fault = telling_fault(error)
-        loc = fault["loc"]
-        table = get_type_hints(PrepareSettings).get(str(loc[0])) if len(loc) > 1 else PrepareSettings
-        valid = [each.name for each in fields(table)] if hasattr(table, "__dataclass_fields__") else []  # type: ignore[arg-type]
-        raise refusal(where, ".".join(map(str, loc)), fault, valid) from None
+        raise refusal(where, error, PrepareSettings) from None
     _check(settings, where, worlds)
     return settings
 

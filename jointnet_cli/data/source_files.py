@@ -1,4 +1,4 @@
-"""Find the files that a source names, on this machine and elsewhere."""
+"""A source, and the files that it names on this machine and elsewhere."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jointnet_cli.data.folders import SOURCE_SUFFIXES
-from jointnet_cli.data.settings import SCHEMES, Source
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.paths import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+WORLDS = "worlds"
+"""The word for rendered scenes as a source. A folder of this name is `./worlds`."""
+
+SCHEMES = ("hf://", "s3://", "https://", "http://")
 
 TABLES = ("parquet", "csv", "tsv", "jsonl", "ndjson")
 """Kinds of tables, by the ends of their names."""
@@ -22,8 +26,48 @@ TABLES = ("parquet", "csv", "tsv", "jsonl", "ndjson")
 SHARDS, IMAGES = "shards", "images"
 """Kinds of sources without a table: one is made of them."""
 
+SOURCE_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
+"""Of images."""
+
 OFFLINE = "name files of this machine, or render scenes: jointnet prepare worlds --count 64 --out shards/worlds"
 """What works without a network."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The origin of samples: rendered worlds, or images of tables, folders and shards.
+
+    Raises:
+        UserError: worlds together with anything else.
+    """
+
+    names: tuple[str, ...]
+    """`worlds`, or paths, patterns and addresses of one kind."""
+
+    def __post_init__(self) -> None:
+        if WORLDS in self.names and len(self.names) > 1:
+            raise UserError(
+                f"{WORLDS} cannot be combined with other sources", hint=f"./{WORLDS} is the folder of this name"
+            )
+
+    def __str__(self) -> str:
+        return self.names[0] if len(self.names) == 1 else f"{self.names[0]} and {len(self.names) - 1} more"
+
+    @property
+    def is_worlds(self) -> bool:
+        """Whether the images are rendered."""
+        return self.names == (WORLDS,)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether some files lie on another machine."""
+        return any(name.startswith(SCHEMES) for name in self.names)
+
+    @property
+    def recorded(self) -> str | list[str]:
+        """Names that mean the same from every folder."""
+        names = [name if "://" in name else str(Path(name).absolute()) for name in self.names]
+        return names[0] if len(names) == 1 else names
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from jointnet_cli.projection import Projection
 from jointnet_cli.sampling.presets import BASELINES, Offsets, Tiling, resolve
 
 if TYPE_CHECKING:
-    from jointnet_cli.tasks import Generate, Panorama, Request
+    from jointnet_cli.request import Request
+    from jointnet_cli.tasks import Generate, Panorama
 
 
 @dataclass(frozen=True)

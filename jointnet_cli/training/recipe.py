@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from jointnet_cli.files.paths import shipped_files
 from jointnet_cli.modality import MODALITIES, RGB
-from jointnet_cli.recipe_file import (
-    RecipeTable,
-    find_recipe,
-    read_values,
-    refusal,
-    require_command,
-    telling_fault,
-)
+from jointnet_cli.recipe_file import RecipeTable, find_recipe, read_values, refusal, require_command
 from jointnet_cli.sampling.presets import PresetName
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -308,6 +301,7 @@ class JointRecipe(_Recipe):
 
 
 Recipe = Annotated[VaeRecipe | BaseRecipe | JointRecipe, Field(discriminator="stage")]
+STAGES: dict[str, type[_Recipe]] = {"vae": VaeRecipe, "base": BaseRecipe, "joint": JointRecipe}
 _ADAPTER: TypeAdapter[VaeRecipe | BaseRecipe | JointRecipe] = TypeAdapter(Recipe)
 
 
@@ -318,8 +312,7 @@ def load_recipe(
 
     Args:
         name: a TOML file, or the name of a shipped recipe.
-        overrides: `table.key=value` settings that replace the file's; values are TOML, bare words are strings.
-        flags: tables of values that replace both.
+        overrides, flags: as for `read_values`.
 
     Raises:
         UserError: no such recipe, invalid TOML, an unknown key (with the nearest valid one) or a value out of range.
@@ -330,10 +323,7 @@ def load_recipe(
     try:
         return _ADAPTER.validate_python(values)
     except ValidationError as error:
-        fault = telling_fault(error)
-        where = ".".join(map(str, fault["loc"][1:])) if fault["loc"] else "stage"  # loc[0] is the stage's name
-        valid = _keys_beside(fault["loc"]) if fault["type"] == "extra_forbidden" else []
-        raise refusal(path, where, fault, valid) from None
+        raise refusal(path, error, STAGES, tag="stage") from None
 
 
 def to_toml_record(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> dict[str, Any]:
@@ -344,14 +334,3 @@ def to_toml_record(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> dict[str, An
 def read_record(record: dict[str, Any]) -> VaeRecipe | BaseRecipe | JointRecipe:
     """Return what `to_toml_record` made, as a recipe again."""
     return _ADAPTER.validate_python(record)
-
-
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    """Return the valid keys of the table in which a refused key stands."""
-    stages: dict[str, type[BaseModel]] = {"vae": VaeRecipe, "base": BaseRecipe, "joint": JointRecipe}
-    table = stages[str(location[0])]
-    for part in location[1:-1]:
-        annotation = table.model_fields[str(part)].annotation
-        candidates = (annotation, *get_args(annotation))  # a table may be optional
-        table = next(kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel))
-    return list(table.model_fields)

@@ -192,15 +192,13 @@ class Trainer:
 
     def _watch(self, losses: dict[str, Tensor]) -> None:
         """Note the first step that was not finite, on the device: to read it at every step would wait for the GPU."""
-        values = [losses["loss"]]
-        if self.processes.scaler is None:  # a scaler expects infinite gradients and skips their steps
-            values.append(losses["gradient_norm"])
-        finite = torch.stack(values).isfinite().all()
+        # A scaler expects infinite gradients and skips their steps.
+        names = ["loss", "gradient_norm"] if self.processes.scaler is None else ["loss"]
+        finite = torch.stack([losses[name] for name in names]).isfinite().all()
         self.first_fault = torch.where((self.first_fault > 0) | finite, self.first_fault, self.clock.step + 1)
 
     def _require_finite(self) -> None:
-        step = int(self.processes.gather(self.first_fault.view(1)).max())
-        if step:
+        if step := int(self.processes.gather(self.first_fault.view(1)).max()):
             raise not_finite(step, self.stage.settings)
 
     def _record(self, losses: dict[str, Tensor]) -> None:
@@ -243,13 +241,13 @@ class Trainer:
         if self.processes.is_main_process:
             save_clock(self.clock, self.sampler.total, Path(folder))
         if weights:  # whole, under names that do not depend on the number of processes
-            weights[:] = [distinct_weights(self._network())]
+            weights[:] = [distinct_weights(self.processes.unwrap_model(self.network))]
         if self.ema and (self.sharded or self.processes.is_main_process):
             save_average(self.ema, self._average_file(folder))
 
     def _load_own(self, models: list[nn.Module], folder: str) -> None:
         if models and not self.sharded:
-            load_weights(self._network(), Path(folder, WEIGHTS))
+            load_weights(self.processes.unwrap_model(self.network), Path(folder, WEIGHTS))
             models.clear()  # so that accelerate, which stumbles over shared weights in channels-last order, has nothing to load
         if self.ema:
             load_average(self.ema, self._average_file(folder))
@@ -275,10 +273,6 @@ class Trainer:
         if self.processes.is_main_process:
             self.grid.drop_after(self.clock.step)
 
-    def _network(self) -> nn.Module:
-        network: nn.Module = self.processes.unwrap_model(self.network)
-        return network
-
     def _wants_preview(self, seconds: float) -> bool:
         train = self.stage.settings
         if train.preview_steps:
@@ -302,8 +296,7 @@ class Trainer:
 
     def _finish(self) -> Path:
         self._save()
-        model = self.run / "model"
-        self._export(model)
+        self._export(model := self.run / "model")
         self._preview()
         return model
 

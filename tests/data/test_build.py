@@ -23,7 +23,8 @@ from jointnet_cli.data.build import build_plan, open_plan
 from jointnet_cli.data.filter import conditions
 from jointnet_cli.data.plan import Plan, image_facts
 from jointnet_cli.data.rows import OFFSET, ImageRow, local_path
-from jointnet_cli.data.settings import FilterSettings, ImageSettings, PrepareSettings, ShardSettings, Source
+from jointnet_cli.data.settings import FilterSettings, ImageSettings, PrepareSettings, ShardSettings
+from jointnet_cli.data.source_files import Source
 from jointnet_cli.data.sources import SourceTable
 from jointnet_cli.data.web.fetch import _first_url
 from jointnet_cli.data.web.status import FetchError

@@ -13,7 +13,8 @@ from jointnet_cli.data.build import open_plan
 from jointnet_cli.data.job import PrepareJob
 from jointnet_cli.data.plan import open_world_plan
 from jointnet_cli.data.prepare import LOCAL, _work, prepare
-from jointnet_cli.data.settings import Source, prepare_settings
+from jointnet_cli.data.settings import prepare_settings
+from jointnet_cli.data.source_files import Source
 
 pytestmark = pytest.mark.slow
 

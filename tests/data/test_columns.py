@@ -16,7 +16,8 @@ from helpers.gallery import settings_of
 from jointnet_cli.data.build import build_plan
 from jointnet_cli.data.plan import Plan
 from jointnet_cli.data.rows import ImageRow
-from jointnet_cli.data.settings import FilterSettings, Source
+from jointnet_cli.data.settings import FilterSettings
+from jointnet_cli.data.source_files import Source
 from jointnet_cli.data.sources import LINES
 from jointnet_cli.errors import UserError
 

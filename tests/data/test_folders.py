@@ -17,9 +17,10 @@ from jointnet_cli.data.folders import images_below
 from jointnet_cli.data.job import PrepareJob
 from jointnet_cli.data.plan import FOLDER, Plan, read_plan
 from jointnet_cli.data.prepare import prepare
-from jointnet_cli.data.settings import FilterSettings, Source
+from jointnet_cli.data.settings import FilterSettings
 from jointnet_cli.data.shards.format import png, unpack
 from jointnet_cli.data.shards.index import count_samples, read_samples
+from jointnet_cli.data.source_files import Source
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.captions import shard_caption
 

@@ -11,8 +11,9 @@ import pytest
 
 from jointnet_cli.engine import Engine
 from jointnet_cli.errors import UserError
+from jointnet_cli.request import Request
 from jointnet_cli.sampling.presets import Sampling
-from jointnet_cli.tasks import Depth, Generate, Inpaint, Refine, Request
+from jointnet_cli.tasks import Depth, Generate, Inpaint, Refine
 
 from .conftest import QUICK, Engines, check, photo
 

@@ -11,10 +11,11 @@ import pytest
 
 from jointnet_cli.progress import Timer
 from jointnet_cli.projection import Projection
+from jointnet_cli.request import Request
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.presets import Sampling
 from jointnet_cli.task_inputs import ImageFile, MapFiles, MaskFiles, RefinedMapFiles
-from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Refine, Request
+from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Refine
 
 HEIGHT, WIDTH = 16, 64
 SETTINGS = {

@@ -8,8 +8,9 @@ import pytest
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.names import FIELDS, are_distinct, check_template, keep_apart, result_name
+from jointnet_cli.request import Request
 from jointnet_cli.task_inputs import ImageFile
-from jointnet_cli.tasks import Depth, Generate, Refine, Request
+from jointnet_cli.tasks import Depth, Generate, Refine
 
 REEF = Generate(prompt="Ocean reef", seed=5)
 

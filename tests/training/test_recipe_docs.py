@@ -12,10 +12,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from jointnet_cli.files.paths import shipped_files
-from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe
+from jointnet_cli.training.recipe import STAGES, JointRecipe
 
 TEXT = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
-STAGES: dict[str, type[BaseModel]] = {"vae": VaeRecipe, "base": BaseRecipe, "joint": JointRecipe}
 SECTIONS: dict[str, str] = dict(re.findall(r"^#+ (.+?)\n(.*?)(?=^#|\Z)", TEXT, re.DOTALL | re.MULTILINE))
 
 

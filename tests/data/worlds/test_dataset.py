@@ -24,10 +24,11 @@ from jointnet_cli.data.build import open_plan
 from jointnet_cli.data.job import IMAGES, Show, Tally
 from jointnet_cli.data.plan import world_plan
 from jointnet_cli.data.prepare import prepare
-from jointnet_cli.data.settings import PrepareSettings, Source, prepare_settings
+from jointnet_cli.data.settings import PrepareSettings, prepare_settings
 from jointnet_cli.data.shards.format import is_complete, stats_path
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.shards.writer import claim_shard
+from jointnet_cli.data.source_files import Source
 from jointnet_cli.data.worlds.grammar import sample_world
 from jointnet_cli.data.worlds.world import EVALUATION_SEEDS
 from jointnet_cli.errors import UserError
