@@ -1,4 +1,7 @@
-"""Choose the device and the precision by name. Only what returns a device or a dtype imports torch."""
+"""Choose the device and the precision by name, and say how much goes through a device at once.
+
+Only what returns a device or a dtype imports torch.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,17 @@ DEVICE = Param(
     expected="cpu, cuda, a GPU by number such as cuda:1, or mps",
 )
 """The flag that names a device."""
+
+TILE_AREA = {"cpu": 4096}
+TILE_AREA_ELSEWHERE = 65536
+"""Latent pixels of tiles that go through a denoiser at once: enough to keep the device busy. 4,096 are one tile of Stable
+Diffusion, or sixteen of diorama."""
+
+STRIP_AREA = 8192
+"""Latent pixels that go through an autoencoder at once: two tiles of Stable Diffusion."""
+
+STRIP_MARGIN = 20
+"""Latent columns that a strip sees beside its own: about what the convolutions of Stable Diffusion's decoder reach."""
 
 
 def require_device(name: str | None) -> None:

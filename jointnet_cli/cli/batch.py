@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.filesize import decimal as size_text
+
 from jointnet_cli.cli.console import exit_with, for_each, note, phase_progress, print_result, stderr
 from jointnet_cli.cli.inputs import InputReader, require_files
 from jointnet_cli.cli.options import ModelOptions, ResultOptions
@@ -22,7 +24,7 @@ from jointnet_cli.progress import PHASES, Timer
 from jointnet_cli.record import is_of_image, is_record_of, read_sidecar
 from jointnet_cli.request import Request
 from jointnet_cli.results import Result, ResultFiles
-from jointnet_cli.sampling.memory import ResourceEstimate, estimate, gigabytes, require_memory
+from jointnet_cli.sampling.memory import ResourceEstimate, estimate, require_memory
 from jointnet_cli.sampling.presets import resolve
 from jointnet_cli.scene.exports import SceneOptions
 from jointnet_cli.tasks import Depth
@@ -273,7 +275,7 @@ def _print_plan(
         print(to_json({**item.record(), **size, "estimate": estimated, "files": names}, ensure_ascii=False))
         return
     pixels = f", {' x '.join(map(str, size.values()))} pixels"
-    memory = gigabytes(needed.bytes) + (f" and {gigabytes(needed.device_bytes)} on the GPU" * bool(needed.device_bytes))
+    memory = size_text(needed.bytes) + (f" and {size_text(needed.device_bytes)} on the GPU" * bool(needed.device_bytes))
     duration = "" if needed.seconds is None else f", {needed.seconds:.0f} s"
     about = ": ".join(filter(None, [str(item.request.sources.get("image", "")), item.request.prompt]))
     print(f"{item.index:05}: {about}, seed {item.request.seed}{pixels}; estimate: {memory}{duration}")

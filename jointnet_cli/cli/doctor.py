@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.filesize import decimal as size_text
 
 import jointnet_cli
 from jointnet_cli.cli.console import RUN_FAILED, progress
@@ -36,8 +37,6 @@ PACKAGES = [
     "typer",
     "rich",
 ]
-GIB = 2**30
-MB = 10**6
 MOST = 12
 """Lines that a part of the report has as text; further ones are counted."""
 
@@ -113,15 +112,15 @@ def _versions() -> Facts:
 def _machine() -> Facts:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
     facts: Facts = {"system": platform.platform(), "cores": os.cpu_count()}
-    facts["memory"] = _size(memory) if memory else "unknown"
+    facts["memory"] = size_text(memory) if memory else "unknown"
     try:
-        facts["disk free"] = _size(shutil.disk_usage(Path.cwd()).free)
+        facts["disk free"] = size_text(shutil.disk_usage(Path.cwd()).free)
         import torch
     except Exception as fault:
         return {**facts, "fault": str(fault)}
     facts["threads"] = torch.get_num_threads()
     facts["devices"] = [
-        f"cuda:{index} {gpu.name}, {_size(gpu.total_memory)}"
+        f"cuda:{index} {gpu.name}, {size_text(gpu.total_memory)}"
         for index in range(torch.cuda.device_count())
         for gpu in [torch.cuda.get_device_properties(index)]
     ]
@@ -138,7 +137,7 @@ def _model(options: ModelOptions) -> Facts:
 
         folder = find_model(options.model, options.base)
         told = describe(options.model, folder)
-        facts |= {"folder": told.pop("path"), "disk": f"{told.pop('bytes') / MB:.1f} MB", **told}
+        facts |= {"folder": told.pop("path"), "disk": size_text(told.pop("bytes")), **told}
         engine = Engine.open(
             options.model, base=options.base, device=options.device, dtype=options.dtype, folder=folder
         )
@@ -188,7 +187,7 @@ def _message(fault: Exception) -> str:
 
 def _as_text(report: Facts) -> str:
     versions, facts = report["versions"], report["model"]
-    told = {"path": facts.get("folder"), **facts, "bytes": float(facts.get("disk", "0").split()[0]) * MB}
+    told = {"path": facts.get("folder"), **facts}
     shown = {
         "versions": {
             **{name: versions[name] for name in ("python", "jointnet", *CORE)},
@@ -215,10 +214,6 @@ def _limited(lines: list[str], most: int) -> list[str]:
     if len(lines) <= most:
         return lines or ["  none"]
     return [*lines[: most - 1], f"  … and {len(lines) - most + 1} more (all with --json)"]
-
-
-def _size(amount: int) -> str:
-    return f"{amount / GIB:.1f} GiB"
 
 
 app = command_app({"doctor": (doctor, "jointnet doctor")}, cls=DoctorCommand, runs_bare=True)

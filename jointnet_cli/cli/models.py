@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from rich.filesize import decimal as size_text
+
 from jointnet_cli.cli.console import progress, report_error
 from jointnet_cli.cli.options import QUIET, command_group
 from jointnet_cli.errors import UserError
@@ -149,7 +151,7 @@ def facts_as_text(facts: Facts) -> dict[str, str]:
         "parameters": f"{facts['parameters']:,}" if here else "weights not on this machine",
         "prediction": facts["prediction"],
         "size": f"{facts['size']} px, {facts['factor']} a latent pixel",
-        "disk": f"{facts['bytes'] / 1e6:,.1f} MB",
+        "disk": facts.get("disk") or size_text(facts["bytes"]),
         **({"hash": facts["hash"]} if here else {}),
         "defaults": ", ".join(f"{name} {value}" for name, value in facts["defaults"].items()),
         "provenance": f"{', '.join(facts['provenance'])} (whole with --json)" if facts["provenance"] else "not stated",

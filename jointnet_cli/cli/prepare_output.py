@@ -44,13 +44,13 @@ def print_estimate(job: PrepareJob, as_json: bool) -> None:
 
 def estimate_lines(job: PrepareJob) -> list[str]:
     """Return what a download is expected to take, in words."""
-    from rich.filesize import decimal
+    from rich import filesize
 
     from jointnet_cli.data.report import estimate
 
     rows = job.plan.count(job.limit)
     expected = estimate(rows, job.settings)
-    size, minutes = decimal(expected.bytes), 60 * expected.hours
+    size, minutes = filesize.decimal(expected.bytes), 60 * expected.hours
     duration = f"{expected.hours:.1f} hours" if minutes >= 60 else f"{minutes:.0f} minutes"
     duration = duration if minutes >= 1 else "less than a minute"
     return [
@@ -92,12 +92,12 @@ def live(description: str, quiet: bool = False) -> Iterator[Callable[[Tally], No
 
 def rates(tally: Tally) -> str:
     """Return the state of a run in one line."""
-    from rich.filesize import decimal
+    from rich import filesize
 
     seconds = max(tally.seconds, 1e-3)
     parts = [f"{tally.done / seconds:.0f} images/s"]
     if tally.received:
-        parts.append(f"{decimal(round(tally.received / seconds))}/s")
+        parts.append(f"{filesize.decimal(round(tally.received / seconds))}/s")
     if tally.failed:
         parts.append(f"{tally.made.total() / tally.done:.0%} succeeded")
     return ", ".join([*parts, *(f"{status} {count}" for status, count in tally.failed.most_common(MOST_CAUSES))])

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from rich.filesize import decimal as size_text
+
 from jointnet_cli.errors import UserError, did_you_mean, reading
 from jointnet_cli.files.atomic import atomic_folder, make_once, remove_left
 from jointnet_cli.files.paths import cache_home, text_digest
@@ -243,14 +245,10 @@ def _unpack(archive: Path, folder: Path) -> None:
         size, free = sum(entry.file_size for entry in entries), shutil.disk_usage(folder.parent).free
         if size > free:
             hint = "make room, or set XDG_CACHE_HOME to a folder on another disk"
-            raise UserError(f"{archive} unpacks to {_size(size)}; {folder.parent} has {_size(free)} free", hint)
-        print(escaped_line(f"unpacking {archive} to {folder}: {_size(size)}"), file=sys.stderr)
+            raise UserError(f"{archive} unpacks to {size_text(size)}; {folder.parent} has {size_text(free)} free", hint)
+        print(escaped_line(f"unpacking {archive} to {folder}: {size_text(size)}"), file=sys.stderr)
         for entry in entries:
             _extract(content, entry, new)
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def _trusted(content: zipfile.ZipFile, archive: Path) -> list[zipfile.ZipInfo]:
@@ -276,7 +274,9 @@ def _trusted(content: zipfile.ZipFile, archive: Path) -> list[zipfile.ZipInfo]:
     if size > LIMIT:
         raise UserError(f"{archive} is refused: it unpacks to more than {LIMIT // 2**30} GiB", hint=by_hand)
     if size > max(SMALL, RATIO * packed):
-        message = f"{archive} is refused: it has {_size(packed)} and unpacks to {_size(size)}, which weights do not"
+        message = (
+            f"{archive} is refused: it has {size_text(packed)} and unpacks to {size_text(size)}, which weights do not"
+        )
         raise UserError(message, hint=by_hand)
     return kept
 

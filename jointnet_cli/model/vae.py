@@ -14,6 +14,8 @@ from diffusers.models.downsampling import Downsample2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jointnet_cli.devices import STRIP_AREA, STRIP_MARGIN
+
 if TYPE_CHECKING:
     from jointnet_cli.model.checkpoint import JointModel
 
@@ -50,18 +52,12 @@ def _normalisation(vae: AutoencoderKL) -> tuple[Tensor | float, Tensor | float]:
     return means, config.scaling_factor / stds
 
 
-AREA = 8192
-"""Latent pixels that go through an autoencoder at once: two tiles of Stable Diffusion."""
-
-MARGIN = 20
-"""Latent columns that a piece sees beside its own: about what the convolutions of Stable Diffusion's decoder reach."""
-
 Apply = Callable[[Tensor], Tensor]
 
 
 def strip_width(height: int, width: int) -> int:
     """Return latent columns of a piece; all of them where the canvas is small enough."""
-    return width if height * width <= AREA else max(MARGIN, AREA // height - 2 * MARGIN)
+    return width if height * width <= STRIP_AREA else max(STRIP_MARGIN, STRIP_AREA // height - 2 * STRIP_MARGIN)
 
 
 def apply_in_strips(network: nn.Module, apply: Apply, canvas: Tensor, cells: int, piece: int, *, wrap: bool) -> Tensor:
@@ -87,7 +83,7 @@ def _pass(apply: Apply, canvas: Tensor, cells: int, piece: int, wrap: bool) -> T
     results = []
     for left in range(0, cells, piece):
         right = min(left + piece, cells)
-        before, after = (MARGIN, MARGIN) if wrap else (min(MARGIN, left), min(MARGIN, cells - right))
+        before, after = [STRIP_MARGIN] * 2 if wrap else (min(STRIP_MARGIN, left), min(STRIP_MARGIN, cells - right))
         columns = torch.arange((left - before) * unit, (right + after) * unit, device=canvas.device)
         result = apply(canvas[..., columns % canvas.shape[-1]])
         scale = result.shape[-1] / (before + right - left + after)

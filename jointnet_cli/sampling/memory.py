@@ -12,6 +12,9 @@ from functools import cache
 from pathlib import Path
 from shutil import which
 
+from rich.filesize import decimal as size_text
+
+from jointnet_cli.devices import STRIP_AREA, STRIP_MARGIN, TILE_AREA
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.config import read_json
 from jointnet_cli.model.folder import ModelFolder
@@ -36,12 +39,6 @@ _COPIES = 6
 
 _FEATURES = 30
 """Feature maps of a UNet's first width that one pass holds at once, per latent pixel: skips and temporary tensors."""
-
-_TILE_AREA = 4096
-_DECODER_AREA = 8192
-_DECODER_COLUMNS = 60
-"""Latent pixels of one batch of tiles and of one decoded strip, and the strip's least columns: `jointnet_cli.sampling.tiles`,
-`jointnet_cli.model.vae`."""
 
 _OPERATIONS = 0.25
 """Multiplications per parameter and latent pixel of a UNet, of which most run at lower resolutions."""
@@ -93,13 +90,13 @@ def estimate(
     whole = layout.single or layout.whole_image_until > 0
     tile = area if layout.single else min(area, layout.window[0] * layout.window[1])
     # A batch that does not fit into a GPU is halved, down to one tile.
-    at_once = tile * (1 if device == "cuda" else sampling.tile_batch or max(1, _TILE_AREA // tile))
+    at_once = tile * (1 if device == "cuda" else sampling.tile_batch or max(1, TILE_AREA["cpu"] // tile))
     tiles = 1 if layout.single else math.ceil(layout.height / layout.stride) * math.ceil(layout.width / layout.stride)
     passed = max(min(at_once, tiles * tile), area if whole else 0) * branches * (2 if sampling.guidance != 1 else 1)
     network = passed * _first_width(folder.path / "unet") * number * _FEATURES
     decoder = 0
     if folder.family.has_vae:
-        strip = area * branches if area <= _DECODER_AREA else max(_DECODER_AREA, _DECODER_COLUMNS * layout.height)
+        strip = area * branches if area <= STRIP_AREA else max(STRIP_AREA, 3 * STRIP_MARGIN * layout.height)
         decoder = strip * folder.factor**2 * _first_width(folder.base / "vae") * number * _COPIES
     pixels = size[0] * size[1]
     arrays = pixels * (3 + 2 * (branches - 1)) * _PIXEL + members * area * folder.factor**2 * 4 * branches
@@ -127,7 +124,7 @@ def _seconds(folder: ModelFolder, seen: float, area: int, device: str) -> float 
     networks: list[tuple[Path, float]] = [(folder.path / place, seen) for place in folder.backbones.values()]
     if folder.family.has_vae:
         # Half of an autoencoder decodes. Strips overlap, and are decoded twice.
-        pixels = area * folder.factor**2 * len(folder.branches) * (6 if area > _DECODER_AREA else 1)
+        pixels = area * folder.factor**2 * len(folder.branches) * (6 if area > STRIP_AREA else 1)
         networks.append((folder.base / "vae", pixels // 2))
     operations = 0.0
     for place, positions in networks:
@@ -172,11 +169,11 @@ def require_memory(needed: ResourceEstimate, what: str, hint: str) -> None:
     limit, on_gpu = memory_limit(), gpu_memory() if needed.device_bytes else None
     if limit is not None and needed.bytes > limit:
         raise UserError(
-            f"{what} needs about {gigabytes(needed.bytes)} of memory; the limit here is {gigabytes(limit)}", hint
+            f"{what} needs about {size_text(needed.bytes)} of memory; the limit here is {size_text(limit)}", hint
         )
     if on_gpu is not None and needed.device_bytes > on_gpu:
         raise UserError(
-            f"{what} needs about {gigabytes(needed.device_bytes)} on the GPU, which has {gigabytes(on_gpu)}", hint
+            f"{what} needs about {size_text(needed.device_bytes)} on the GPU, which has {size_text(on_gpu)}", hint
         )
 
 
@@ -235,8 +232,3 @@ def gpu_memory() -> int | None:
         return max(int(line) for line in told.split()) * 2**20
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-
-
-def gigabytes(size: int) -> str:
-    """Return `25.3 GB`."""
-    return f"{size / 1e9:.1f} GB" if size < 1e12 else f"{size / 1e12:,.1f} TB"

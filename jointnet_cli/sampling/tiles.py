@@ -8,14 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jointnet_cli.devices import TILE_AREA, TILE_AREA_ELSEWHERE
 from jointnet_cli.sampling.layout import Layout, Tile
 
 Predict = Callable[[Tensor], Tensor]
-
-AREA = {"cpu": 4096}
-AREA_ELSEWHERE = 65536
-"""Latent pixels that go through the network at once: enough to keep the device busy. 4,096 are one tile of Stable
-Diffusion, or sixteen of diorama."""
 
 
 @dataclass
@@ -29,7 +25,7 @@ class TileBatch:
         """Return for tiles of one size."""
         if self.size is not None:
             return self.size
-        return max(1, AREA.get(device.type, AREA_ELSEWHERE) // (tiles[0].height * tiles[0].width))
+        return max(1, TILE_AREA.get(device.type, TILE_AREA_ELSEWHERE) // (tiles[0].height * tiles[0].width))
 
     def halve(self, tried: int) -> None:
         """After `tried` tiles at once did not fit into memory.

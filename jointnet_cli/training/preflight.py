@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.filesize import decimal as size_text
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
@@ -20,8 +21,6 @@ from jointnet_cli.training.determinism import SampleRNG
 from jointnet_cli.training.inputs import Inputs
 from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe
 from jointnet_cli.training.stages.stage import Stage, enable_gradient_checkpointing
-
-GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -75,13 +74,13 @@ def preflight(inputs: Inputs, out: Path, open_stage: Callable[[], Stage]) -> Ite
         yield Check("memory", f"not estimated ({type(error).__name__}: {error})".splitlines()[0])
         return
     free, device = _free_memory()
-    parts = ", ".join(f"{name} {_size(value)}" for name, value in vars(memory).items() if value)
-    found = f"{_size(memory.total)} ({parts}) at {side}x{side}, {_size(free)} free on {device}"
+    parts = ", ".join(f"{name} {size_text(value)}" for name, value in vars(memory).items() if value)
+    found = f"{size_text(memory.total)} ({parts}) at {side}x{side}, {size_text(free)} free on {device}"
     yield Check("memory", found, warning=memory.total > free)
     # The newest checkpoint is there before the oldest goes.
     disk = (train.keep_checkpoints + 1) * memory.checkpoint + memory.weights
     free = shutil.disk_usage(_nearest(out)).free
-    found = f"{_size(disk)} for {train.keep_checkpoints + 1} checkpoints and the model, {_size(free)} free"
+    found = f"{size_text(disk)} for {train.keep_checkpoints + 1} checkpoints and the model, {size_text(free)} free"
     yield Check("disk", found, warning=disk > free)
 
 
@@ -96,10 +95,6 @@ def _free_memory() -> tuple[int, str]:
 def _nearest(folder: Path) -> Path:
     """Return the folder, or what is there of the way to it."""
     return next(place for place in (folder, *folder.resolve().parents) if place.is_dir())
-
-
-def _size(value: int) -> str:
-    return f"{value / GIB:.2f} GiB" if value > GIB / 100 else f"{value / 2**20:.1f} MiB"
 
 
 FLOAT = 4

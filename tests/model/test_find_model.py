@@ -220,7 +220,7 @@ def test_zip_bombs_are_refused(published: Path, tmp_path: Path, monkeypatch: pyt
 def test_an_archive_must_fit_on_the_disk(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = pack(tmp_path / "full.zip", published)
     monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: hub.shutil._ntuple_diskusage(10, 9, 1))
-    with pytest.raises(UserError, match=r"full\.zip unpacks to .* MB; .* has 0\.0 MB free") as fault:
+    with pytest.raises(UserError, match=r"full\.zip unpacks to .* kB; .* has 1 byte free") as fault:
         find_model(str(packed))
     assert fault.value.hint and "XDG_CACHE_HOME" in fault.value.hint
     assert not list(hub.cache_home().glob("archives/full-*"))
@@ -238,7 +238,7 @@ def test_what_killed_processes_left_of_an_archive_is_removed(
     with atomic_folder(home / "living") as living:
         find_model(str(packed))
         assert living.exists()
-    assert re.fullmatch(rf"unpacking {packed} to {home}/again-\w+: \d+\.\d MB\n", capsys.readouterr().err)
+    assert re.fullmatch(rf"unpacking {packed} to {home}/again-\w+: \d+\.\d kB\n", capsys.readouterr().err)
     assert not left.exists()
     assert not list(home.glob(".again*"))
     find_model(str(packed))

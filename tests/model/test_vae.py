@@ -119,8 +119,8 @@ def test_a_latent_pixel_is_unknown_if_any_of_its_pixels_is(
 
 @pytest.mark.parametrize("wrap", [False, True])
 def test_large_canvases_go_in_pieces(tiny_model: Models, monkeypatch: pytest.MonkeyPatch, wrap: bool) -> None:
-    """No more than `AREA` latent pixels at once, margins included, both ways."""
-    monkeypatch.setattr("jointnet_cli.model.vae.AREA", 256)
+    """No more than `STRIP_AREA` latent pixels at once, margins included, both ways."""
+    monkeypatch.setattr("jointnet_cli.model.vae.STRIP_AREA", 256)
     model, height, width = tiny_model("depth"), 4, 70
     vae, seen = model.vae, []
     hooks = [
@@ -145,7 +145,7 @@ def test_pieces_meet_over_the_seam_of_a_closed_canvas(tiny_model: Models, monkey
         return decode_canvas(model, latents, wrap=wrap)[0], encode_canvas(model, maps, wrap=wrap)
 
     whole = both(True)
-    monkeypatch.setattr("jointnet_cli.model.vae.AREA", 256)
+    monkeypatch.setattr("jointnet_cli.model.vae.STRIP_AREA", 256)
     for made, opened, expected in zip(both(True), both(False), whole, strict=True):
         near, torn = ((one - expected)[..., [0, -1]].abs().max() for one in (made, opened))
         assert near < torn / 4

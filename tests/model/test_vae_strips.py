@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jointnet_cli.model.vae import AREA, MARGIN, GroupNormStatistics, apply_in_strips, strip_width
+from jointnet_cli.devices import STRIP_AREA, STRIP_MARGIN
+from jointnet_cli.model.vae import GroupNormStatistics, apply_in_strips, strip_width
 
 HEIGHT, WIDTH, PIECE = 4, 100, 22
 WRAPS = pytest.mark.parametrize("wrap", [False, True])
@@ -67,11 +68,11 @@ def mean_error(made: Tensor, whole: Tensor) -> float:
 @given(st.integers(1, 600), st.integers(1, 5000))
 def test_pieces_and_their_margins_are_small_enough(height: int, width: int) -> None:
     piece = strip_width(height, width)
-    if height * width <= AREA:
+    if height * width <= STRIP_AREA:
         assert piece == width
     else:
-        assert piece >= MARGIN
-        assert piece == MARGIN or height * (piece + 2 * MARGIN) <= AREA
+        assert piece >= STRIP_MARGIN
+        assert piece == STRIP_MARGIN or height * (piece + 2 * STRIP_MARGIN) <= STRIP_AREA
 
 
 @settings(max_examples=25, deadline=None)

@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.filesize import decimal as size_text
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.folder import EMBEDDED, read_folder
 from jointnet_cli.sampling.layout import single_tile, tiled
-from jointnet_cli.sampling.memory import ResourceEstimate, estimate, gigabytes, memory_limit, require_memory
+from jointnet_cli.sampling.memory import ResourceEstimate, estimate, memory_limit, require_memory
 from jointnet_cli.sampling.presets import PRESETS, Resolved
 
 FOLDER = read_folder(EMBEDDED)
@@ -93,6 +94,6 @@ def test_what_does_not_fit_is_refused_with_both_numbers() -> None:
         require_memory(ResourceEstimate(limit + 1, 0, None), "an image", "fewer pixels")
     assert (
         str(caught.value)
-        == f"an image needs about {gigabytes(limit + 1)} of memory; the limit here is {gigabytes(limit)}"
+        == f"an image needs about {size_text(limit + 1)} of memory; the limit here is {size_text(limit)}"
     )
     assert caught.value.hint == "fewer pixels"

@@ -8,9 +8,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from jointnet_cli.devices import TILE_AREA, TILE_AREA_ELSEWHERE
 from jointnet_cli.sampling.layout import Layout, Tile, single_tile, tiled
 from jointnet_cli.sampling.presets import PRESETS
-from jointnet_cli.sampling.tiles import AREA, AREA_ELSEWHERE, TileBatch, crop, merge, tile_weights
+from jointnet_cli.sampling.tiles import TileBatch, crop, merge, tile_weights
 
 OFFSETS = st.integers(0, 50)
 
@@ -159,7 +160,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(["cpu", "cuda", "mps"]))
 def test_automatic_batches_fill_the_device(height: int, width: int, kind: str) -> None:
-    area = AREA.get(kind, AREA_ELSEWHERE)
+    area = TILE_AREA.get(kind, TILE_AREA_ELSEWHERE)
     count = TileBatch().of([Tile(0, 0, height, width)] * 3, torch.device(kind))
     assert count >= 1 and (count + 1) * height * width > area
     assert count == 1 or count * height * width <= area

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from rich.filesize import decimal as size_text
+
 from jointnet_cli.evaluation.evaluation import Json, Quiet
 from jointnet_cli.files.text import print_paths, to_json
 from jointnet_cli.params import OUTPUT_PANEL, Param
@@ -80,8 +82,7 @@ class CompareCommand:
         }
         with watch("writing the page") as advance:
             page, key = study.write_study(self.out, pairs, questions, facts, quality=self.quality, progress=advance)
-        megabytes = page.stat().st_size / 1e6
-        self._note(f"{len(pairs)} pairs of {len(groups)} items, matched by {rule}; {megabytes:.1f} MB")
+        self._note(f"{len(pairs)} pairs of {len(groups)} items, matched by {rule}; {size_text(page.stat().st_size)}")
         if self.json:
             counts = {"pairs": len(pairs), "items": len(groups), "matched_by": rule}
             print(to_json({"page": str(page), "key": str(key), **counts}))
