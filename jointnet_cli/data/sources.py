@@ -118,46 +118,18 @@ def open_table(
         kind, files = "jsonl", [str(scratch / INDEX)]
     else:
         kind, files = found.kind, _as_text(found.kind, found.files, source, scratch)
-    bounded = needed_columns(wanted)
     try:
         groups = groups_of(connection, READERS[kind], files, same=READERS[kind] in (CSV, TSV))
         hidden = frozenset() if is_index else HIDDEN
         given = [column for lower, column in spellings(groups).items() if lower not in hidden]
         _check_header(spec, kind, given, files)
         ours = _our_names(spec, given, names, wanted)
-        lower = {column.lower(): column for column in reversed(given)}
-        guessed = {
-            name: [
-                lower[guess + end]
-                for guess in GUESSES[name]
-                if guess in lower
-                for end in SPELLINGS
-                if guess + end in lower
-            ][: 1 if is_index else None]
-            for name in GUESSES.keys() - names
-        }
-        used = {*GUESSES, *names, *bounded, *wanted.dedupe}
-        purpose = Purpose(
-            text={ours[name].lower() for name in GUESSES if name in ours}
-            | {column.lower() for columns in guessed.values() for column in columns},
-            identifiers={
-                column.lower()
-                for name, column in ours.items()
-                if name in wanted.dedupe or is_identifier(name) or is_identifier(column)
-            },
-            wanted={ours[name].lower() for name in used if name in ours},
-            earlier={
-                column.lower(): {before.lower() for before in columns[:number]}
-                for columns in guessed.values()
-                for number, column in enumerate(columns)
-                if number
-            },
-        )
-        relation, types = unified(connection, groups, purpose, untyped=kind != "parquet")
+        guessed = {name: _guesses(name, given)[: 1 if is_index else None] for name in GUESSES.keys() - names}
+        relation, types = unified(connection, groups, _purpose(ours, names, guessed, wanted), untyped=kind != "parquet")
     except duckdb.Error as error:
         raise unreadable(spec, error, files) from error
     selected = {name: quoted(column) for name, column in ours.items() if column in types}
-    for name in bounded - GUESSES.keys():
+    for name in needed_columns(wanted) - GUESSES.keys():
         if name in selected and not is_number(types[ours[name]]):
             selected[name] = _as_number(connection, spec, name, selected[name], relation)
     for name in GUESSES:
@@ -169,6 +141,33 @@ def open_table(
         None if is_index or source.is_remote else (Path.cwd(), *(Path(file).parent.resolve() for file in found.files))
     )
     return SourceTable(f"(SELECT {listed} FROM {relation})", tuple(selected), source.is_remote, roots)
+
+
+def _guesses(name: str, given: Sequence[str]) -> list[str]:
+    """Return the source's columns that may hold one of `GUESSES`, best first."""
+    lower = {column.lower(): column for column in reversed(given)}
+    spelt = [guess + end for guess in GUESSES[name] if guess in lower for end in SPELLINGS]
+    return [lower[each] for each in spelt if each in lower]
+
+
+def _purpose(
+    ours: Mapping[str, str], names: Mapping[str, str], guessed: Mapping[str, Sequence[str]], wanted: FilterSettings
+) -> Purpose:
+    """Return what the columns that we name are used for."""
+    used = {*GUESSES, *names, *needed_columns(wanted), *wanted.dedupe}
+    listed = [[column.lower() for column in columns] for columns in guessed.values()]
+    return Purpose(
+        text={ours[name].lower() for name in GUESSES if name in ours}.union(*listed),
+        identifiers={
+            column.lower()
+            for name, column in ours.items()
+            if name in wanted.dedupe or is_identifier(name) or is_identifier(column)
+        },
+        wanted={ours[name].lower() for name in used if name in ours},
+        earlier={
+            column: set(columns[:number]) for columns in listed for number, column in enumerate(columns) if number
+        },
+    )
 
 
 def _as_number(connection: DuckDBPyConnection, spec: str, name: str, column: str, relation: str) -> str:
@@ -254,9 +253,8 @@ def _our_names(spec: str, given: Sequence[str], names: Mapping[str, str], wanted
                 hint=did_you_mean(column, given),
             )
         theirs[name] = column if column in given else lower[column.lower()]
-    for name, guesses in GUESSES.items():
-        found = [lower[guess] for guess in guesses if guess in lower]
-        if name not in theirs and found:
+    for name in GUESSES:
+        if name not in theirs and (found := _guesses(name, given)):
             theirs[name] = found[0]
     if "url" not in theirs:
         listed, guess = ", ".join(given), closest("url", given) or "NAME"
