@@ -47,6 +47,18 @@ def test_every_command_has_help_and_an_example(invoke, command, flag):
     assert f"Example: jointnet {command}" in shown.stdout
 
 
+@pytest.mark.parametrize(
+    ("group", "commands"), [("models", "list show words import export"), ("recipe", "list show copy check")]
+)
+def test_every_command_of_a_group_has_help_and_an_example(invoke, group, commands):
+    listed = invoke(group, "-h").stdout
+    for command in commands.split():
+        assert f" {command} " in listed
+        shown = invoke(group, command, "-h")
+        assert shown.exit_code == 0
+        assert f"Example: jointnet {group} {command}" in shown.stdout
+
+
 @pytest.mark.parametrize("command", ["generate", "depth", "panorama", "inpaint", "refine"])
 def test_image_commands_share_their_flags(invoke, command):
     shown = invoke(command, "-h").stdout

@@ -10,8 +10,6 @@ import pytest
 
 from jointnet_cli.model.hub import find_model
 
-COMMANDS = ["list", "show", "words", "import", "export"]
-
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _own_folder: None) -> Path:
@@ -19,14 +17,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _own_folder: None) -> 
     monkeypatch.setenv("JOINTNET_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "models"
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help(invoke, command):
-    assert f" {command} " in invoke("models", "-h").stdout
-    shown = invoke("models", command, "-h")
-    assert shown.exit_code == 0
-    assert f"Example: jointnet models {command}" in shown.stdout
 
 
 def test_list(invoke, untrained, home):

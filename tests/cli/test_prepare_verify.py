@@ -109,18 +109,22 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_what_is_damaged_is_named_and_made_again(worlds: Path, tmp_path: Path, invoke: Invoke, damage: str) -> None:
-    out = tmp_path / "set"
-    shutil.copytree(worlds, out)
-    do, words = DAMAGES[damage]
+def damage_and_repair(invoke: Invoke, out: Path, do: Callable[[Path], object], words: str, *flags: str) -> None:
+    """Damage the second shard: one fault, in these words, is found and repaired."""
     do(out / "00001.tar")
     found = invoke("prepare", "--verify", str(out))
     assert found.exit_code == 1 and "unexpected" not in found.stderr
     (line,) = found.stdout.splitlines()
     assert line.startswith(f"{out}/{words}")
-    mended = invoke("prepare", "--repair", str(out))
+    mended = invoke("prepare", "--repair", str(out), *flags)
     assert (mended.exit_code, mended.stdout) == (0, ""), mended.output
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_is_named_and_made_again(worlds: Path, tmp_path: Path, invoke: Invoke, damage: str) -> None:
+    out = tmp_path / "set"
+    shutil.copytree(worlds, out)
+    damage_and_repair(invoke, out, *DAMAGES[damage])
     for path in worlds.iterdir():
         if path.name != "00001_stats.json" or "tar" in damage:
             assert (out / path.name).read_bytes() == path.read_bytes(), path
@@ -178,13 +182,7 @@ DOWNLOAD_DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_downloads_are_made_again(downloads: Path, tmp_path: Path, invoke: Invoke, damage: str) -> None:
     out = tmp_path / "set"
     shutil.copytree(downloads, out)
-    do, words = DOWNLOAD_DAMAGES[damage]
-    do(out / "00001.tar")
-    found = invoke("prepare", "--verify", str(out))
-    assert found.exit_code == 1 and found.stdout.startswith(f"{out}/{words}")
-    assert len(found.stdout.splitlines()) == 1
-    mended = invoke("prepare", "--repair", str(out), *NETWORK)
-    assert (mended.exit_code, mended.stdout) == (0, ""), mended.output
+    damage_and_repair(invoke, out, *DOWNLOAD_DAMAGES[damage], *NETWORK)
     for path in out.glob("*.aside-1"):
         path.unlink()
     assert files(out) == files(downloads)

@@ -14,7 +14,6 @@ from jointnet_cli.data.settings import prepare_settings
 from jointnet_cli.files.paths import shipped_files
 from jointnet_cli.training.recipe import load_recipe
 
-COMMANDS = ["list", "show", "copy", "check"]
 FILES = shipped_files()
 TRAINING = [name for name in FILES if not name.startswith("prepare/")]
 
@@ -22,14 +21,6 @@ TRAINING = [name for name in FILES if not name.startswith("prepare/")]
 @pytest.fixture(autouse=True)
 def _no_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _own_folder: None) -> None:
     monkeypatch.setenv("JOINTNET_MODELS", str(tmp_path / "models"))
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help(invoke, command):
-    assert f" {command} " in invoke("recipe", "-h").stdout
-    shown = invoke("recipe", command, "-h")
-    assert shown.exit_code == 0
-    assert f"Example: jointnet recipe {command}" in shown.stdout
 
 
 def test_list(invoke):

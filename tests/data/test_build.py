@@ -6,17 +6,16 @@ import json
 import os
 import random
 import re
-import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 from helpers.gallery import settings_of
+from helpers.shards import write_tar
 
 from jointnet_cli.data import build, sql
 from jointnet_cli.data.build import build_plan, open_plan
@@ -481,11 +480,7 @@ def test_images_of_tar_files_stay_in_their_order(tmp_path: Path) -> None:
         for n in range(4)
         for end, data in (("jpg", b"x"), ("json", b'{"url": "http://%d/"}' % (n // 2)))
     }
-    with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, BytesIO(data))
+    write_tar(tmp_path / "a.tar", members)
     plan = open_plan(tmp_path / "out", Source((str(tmp_path / "a.tar"),)), settings_of(columns={}))
     assert [row.fields[OFFSET] for row in plan.read(0)] == sorted(row.fields[OFFSET] for row in plan.read(0))
 

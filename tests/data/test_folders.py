@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tarfile
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.gallery import SETTINGS, content, image_bytes, settings_of
-from helpers.shards import read_shards
+from helpers.shards import read_shards, write_tar
 
 from jointnet_cli.data.build import build_plan, open_plan
 from jointnet_cli.data.folders import images_below
@@ -28,15 +27,6 @@ from jointnet_cli.evaluation.captions import shard_caption
 def sift(source: Path, out: Path, **bounds: object) -> Plan:
     out.mkdir()
     return build_plan(Source((str(source),)), settings_of(10, FilterSettings(**bounds)), out)
-
-
-def write_tar(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
 
 
 @pytest.fixture
@@ -123,12 +113,9 @@ def test_every_reader_finds_the_same_samples(
 
 
 def test_names_that_are_no_text_are_read(tmp_path: Path) -> None:
-    shard = tmp_path / "0.tar"
-    with tarfile.open(shard, "w", format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape") as tar:
-        for name, data in (("caf\udce9.jpg", image_bytes(0)), ("caf\udce9.txt", b"a cat")):
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
+    members = {"caf\udce9.jpg": image_bytes(0), "caf\udce9.txt": b"a cat"}
+    options = {"format": tarfile.GNU_FORMAT, "encoding": "utf-8", "errors": "surrogateescape"}
+    shard = write_tar(tmp_path / "0.tar", members, **options)
     (row,) = sift(shard, tmp_path / "out").read(0)
     assert (row.url, row.caption) == ("0.tar/caf?.jpg", "a cat")
 

@@ -1,13 +1,25 @@
-"""Shards of the tests: those of a folder, and all their samples."""
+"""Shards of the tests: written from members; those of a folder, and all their samples."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import io
+import tarfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from jointnet_cli.data.shards.format import Sample
 from jointnet_cli.data.shards.index import list_shards
 from jointnet_cli.data.shards.shard_set import ShardSet
+
+
+def write_tar(path: Path, members: Mapping[str, bytes], **options: Any) -> Path:
+    with tarfile.open(path, "w", **options) as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
 
 
 def find_shards(source: str | Path) -> list[Path]:

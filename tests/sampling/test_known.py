@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers.schedules import VELOCITY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from jointnet_cli.sampling.known import Known, Region
 from jointnet_cli.sampling.schedule import SCHEDULERS, make_schedule
-
-SCHEDULE = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "v_prediction",
-    "timestep_spacing": "trailing",
-    "rescale_betas_zero_snr": True,
-    "num_train_timesteps": 1000,
-}
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -34,7 +25,7 @@ def known() -> Known:
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_blending_noises_the_given_and_leaves_the_rest(known: Known, name: str) -> None:
-    schedule = make_schedule(name, SCHEDULE, 7)
+    schedule = make_schedule(name, VELOCITY, 7)
     scheduler, canvas = schedule.scheduler, draw(2, 5, 6, 7, seed=3)
     unknown = known.mask.expand_as(canvas) == 1
     assert unknown.any() and not unknown.all()
@@ -54,7 +45,7 @@ def test_blending_noises_the_given_and_leaves_the_rest(known: Known, name: str) 
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_after_the_last_step_the_given_is_exact(known: Known, name: str) -> None:
     canvas = draw(2, 5, 6, 7, seed=3)
-    blended = known.blend(canvas, make_schedule(name, SCHEDULE, 4), 4)
+    blended = known.blend(canvas, make_schedule(name, VELOCITY, 4), 4)
     unknown = known.mask.expand_as(canvas) == 1
     assert torch.equal(blended[unknown], canvas[unknown])
     assert torch.equal(blended[~unknown], known.latents[~unknown])
@@ -74,7 +65,7 @@ def test_masked_input_is_the_mask_and_then_the_given_latents(known: Known) -> No
 def test_what_lies_under_the_mask_is_not_told(seed: int, value: float) -> None:
     mask = (draw(2, 1, 4, 5, seed=seed) > 0).float()
     clean, noise, canvas = (draw(2, 3, 4, 5, seed=seed + i) for i in (1, 2, 3))
-    schedule = make_schedule("ddim", SCHEDULE, 3)
+    schedule = make_schedule("ddim", VELOCITY, 3)
     one, other = Known(clean, mask, noise), Known(torch.where(mask > 0.5, value, clean), mask, noise)
     assert torch.equal(one.masked_input, other.masked_input)
     for step in range(4):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.schedules import EPSILON, VELOCITY
 from torch import Generator, Tensor, nn
 
 from jointnet_cli.errors import UserError
@@ -23,16 +24,6 @@ from jointnet_cli.sampling.presets import PRESETS, Resolved, Sampling, resolve
 from jointnet_cli.sampling.schedule import SCHEDULERS, Schedule, make_schedule
 
 Models = Callable[[str], JointModel]
-VELOCITY: dict[str, Any] = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "v_prediction",
-    "timestep_spacing": "trailing",
-    "rescale_betas_zero_snr": True,
-    "clip_sample": False,
-}
-EPSILON: dict[str, Any] = {**VELOCITY, "prediction_type": "epsilon", "rescale_betas_zero_snr": False}
 CONFIGS = pytest.mark.parametrize("config", [VELOCITY, EPSILON], ids=["velocity", "epsilon"])
 SIDE = 32
 BAND = Layout(8, 40, (8, 8), 4, wrap=True, whole_image_until=0.4, taper=1)

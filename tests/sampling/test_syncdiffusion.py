@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.schedules import EPSILON
 from torch import Tensor
 
 from jointnet_cli.errors import UserError
@@ -23,14 +24,6 @@ from jointnet_cli.sampling.tiles import crop
 
 Models = Callable[[str], JointModel]
 BAND = Layout(16, 32, (16, 16), 8, wrap=True, offsets="none")
-EPSILON: dict[str, Any] = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "epsilon",
-    "timestep_spacing": "trailing",
-    "clip_sample": False,
-}
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.shards import read_shards
+from helpers.shards import read_shards, write_tar
 from helpers.teachers import INVERTED, save_onnx
 from PIL import Image
 from torch import Tensor
@@ -172,11 +172,7 @@ def test_images_of_several_sizes_keep_theirs(tmp_path: Path, inverting: Teacher)
 
 def downloads(path: Path, names: dict[str, bytes]) -> Path:
     """A shard as a download makes it, from its members."""
-    with tarfile.open(path, "w") as tar:
-        for name, content in names.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+    write_tar(path, names)
     stats_path(path).write_text(json.dumps({"count": len({name.split(".")[0] for name in names})}))
     return path
 

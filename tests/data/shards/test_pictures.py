@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.shards import write_tar
 from helpers.web import encoded, swapped_profile
 from PIL import Image
 
@@ -62,12 +62,8 @@ PICTURES: dict[str, tuple[str, bytes]] = {
 
 
 def shard_of(folder: Path, suffix: str, data: bytes, **members: bytes) -> Path:
-    path = folder / "00000.tar"
-    with tarfile.open(path, "w") as tar:
-        for name, content in {suffix: data, "txt": b"blocks", "json": b"{}", **members}.items():
-            info = tarfile.TarInfo(f"7.{name}")
-            info.size = len(content)
-            tar.addfile(info, BytesIO(content))
+    members = {suffix: data, "txt": b"blocks", "json": b"{}", **members}
+    path = write_tar(folder / "00000.tar", {f"7.{name}": content for name, content in members.items()})
     (folder / "00000_stats.json").write_text('{"count": 1}')
     return path
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.shard_web import ShardWeb, serving
+from helpers.shards import write_tar
 from helpers.web import Answer, Web, drip, flood, head, heals, raw, redirect, running
 
 import jointnet_cli.data.shards.index as shard_files
@@ -65,12 +65,7 @@ def keys(place: str | Path, start: int = 0) -> list[str]:
 
 def foreign_shard(path: Path, names: list[str]) -> Path:
     """A tar file of some members and without stats."""
-    with tarfile.open(path, "w") as tar:
-        for name in names:
-            info = tarfile.TarInfo(name)
-            info.size = 700
-            tar.addfile(info, io.BytesIO(bytes(700)))
-    return path
+    return write_tar(path, dict.fromkeys(names, bytes(700)))
 
 
 def test_a_local_shard_from_any_sample_on(folder: Path) -> None:
