@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,15 +21,19 @@ _limit = MAX_PIXELS
 def limit_pixels(most: int) -> Iterator[None]:
     """Set the pixels that image and map files may have, for all threads, until the context is left."""
     global _limit
-    from PIL import Image
-
-    before = _limit, Image.MAX_IMAGE_PIXELS
-    # Pillow refuses twice as many with an error of its own.
-    _limit, Image.MAX_IMAGE_PIXELS = most, max(most, MAX_PIXELS) // 2 + 1
+    before, _limit = _limit, most
+    tell_pillow()
     try:
         yield
     finally:
-        _limit, Image.MAX_IMAGE_PIXELS = before
+        _limit = before
+        tell_pillow()
+
+
+def tell_pillow() -> None:
+    """Set Pillow's own limit, once Pillow is imported: it refuses twice as many pixels with an error of its own."""
+    if (image := sys.modules.get("PIL.Image")) is not None:
+        image.MAX_IMAGE_PIXELS = max(_limit, MAX_PIXELS) // 2 + 1  # type: ignore[attr-defined]
 
 
 def max_bytes() -> int:

@@ -16,10 +16,12 @@ from PIL.ImageFile import ImageFile
 
 from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files import tiff
-from jointnet_cli.files.budget import check_pixels, max_bytes
+from jointnet_cli.files.budget import check_pixels, max_bytes, tell_pillow
 from jointnet_cli.files.color_space import find_space, png_chunks
 from jointnet_cli.files.formats import HEIF_BRANDS, format_not_read, register_heif
 from jointnet_cli.files.raster import Raster, eight_bits, to_srgb
+
+tell_pillow()
 
 _LITTLE = sys.byteorder == "little"
 
