@@ -93,10 +93,11 @@ def test_normals_of_numpy_and_torch_differ_by_less_than_the_tolerance_of_lengths
 
 @pytest.mark.usefixtures("segments")
 def test_shards_hold_a_new_modality(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from helpers.shards import write_shard
+
     from jointnet_cli.data.shards import format
     from jointnet_cli.data.shards.samples import crop_sample, sample_map
     from jointnet_cli.data.shards.shard_set import ShardSet
-    from jointnet_cli.data.shards.writer import write_shard
 
     monkeypatch.setitem(format.MAP_SUFFIXES, "segments", "segments.png")
     image = np.zeros((4, 6, 3), np.uint8)

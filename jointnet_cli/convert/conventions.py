@@ -14,7 +14,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.files.arrays import is_array
 from jointnet_cli.files.exr import is_exr, read_attributes
 from jointnet_cli.files.metadata import read_gpano, read_record
-from jointnet_cli.files.text import decode_text, from_json, read_bytes
+from jointnet_cli.files.text import from_json, load_object
 from jointnet_cli.projection import FULL_CIRCLE, Projection, Sphere
 from jointnet_cli.scene.scene import DepthScale
 
@@ -58,7 +58,7 @@ class Conventions:
 def record_of(path: Path) -> dict[str, Any]:
     """Return the record in a PNG, EXR, TIFF or JPEG, else of the sidecar beside a file; empty if there is none."""
     if is_array(path):
-        return _json(_text(path.with_name(path.name + ".json"))) or _sidecar(path)
+        return load_object(path.with_name(path.name + ".json")) or _sidecar(path)
     return read_record(path) or _json(_comment(path)) or _sidecar(path)
 
 
@@ -167,7 +167,7 @@ def stated_view(record: Mapping[str, Any]) -> View | None:
 def _sidecar(path: Path) -> dict[str, Any]:
     """Return the record of the `.metadata.json` beside a result of ours that names the file."""
     for sidecar in path.parent.glob(f"{escape(path.name.partition('.')[0])}*.metadata.json"):
-        record = _json(_text(sidecar))
+        record = load_object(sidecar)
         if path.name in _mapping(record.get("files")).values():
             return record
     return {}
@@ -188,13 +188,6 @@ def _comment(path: Path) -> str:
     except Exception:  # what cannot be used counts as not stated
         return ""
     return comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)
-
-
-def _text(path: Path) -> str:
-    try:
-        return decode_text(read_bytes(path))
-    except (OSError, ValueError):
-        return ""
 
 
 def _json(text: str) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import islice
 
 from jointnet_cli.data.job import PrepareJob, Show, Tally
 from jointnet_cli.data.shards.writer import finish_killed
@@ -63,11 +63,11 @@ def _run_on_ray(job: PrepareJob, address: str, tally: Tally, show: Show) -> None
         remote = ray.remote(num_cpus=1, max_retries=3)(_work)
         numbers, job = job.shards, replace(job, processes=1)
         batches = (numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH))
-        running = [remote.remote(job, batch) for batch in _take(batches, int(ray.cluster_resources().get("CPU", 1)))]
+        running = [remote.remote(job, batch) for batch in islice(batches, int(ray.cluster_resources().get("CPU", 1)))]
         while running:
             (ready, *_), running = ray.wait(running)
             tally.add(ray.get(ready))
-            running += [remote.remote(job, batch) for batch in _take(batches, 1)]
+            running += [remote.remote(job, batch) for batch in islice(batches, 1)]
             show(tally)
     finally:
         ray.shutdown()
@@ -77,7 +77,3 @@ def _work(job: PrepareJob, numbers: Sequence[int]) -> Tally:
     tally = Tally()
     _make_shards(job, numbers, tally, lambda tally: None)
     return tally
-
-
-def _take(batches: Iterator[Any], count: int) -> list[Any]:
-    return [batch for _, batch in zip(range(count), batches, strict=False)]

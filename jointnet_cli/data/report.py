@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from jointnet_cli.data.plan import Plan
-from jointnet_cli.data.rows import SUCCESS
 from jointnet_cli.data.settings import PrepareSettings
 from jointnet_cli.data.shards.archive import read_entries
 from jointnet_cli.data.shards.format import IMAGES, complete_shards, read_stats
+from jointnet_cli.data.web.status import Status
 from jointnet_cli.files.atomic import atomic_file, write_text
 from jointnet_cli.files.text import to_json
 
@@ -33,11 +33,11 @@ def write_report(out: Path, plan: Plan, limit: int | None) -> dict[str, Any]:
         received += stats.get("received", 0)
         seconds += stats.get("duration", 0)
         complete += 1
-    causes = {status: count for status, count in statuses.most_common() if status != SUCCESS}
+    causes = {status: count for status, count in statuses.most_common() if status != Status.SUCCESS}
     report = {
         **plan.facts,
         "funnel": plan.funnel,
-        "images": {"wanted": plan.count(limit), "tried": statuses.total(), "successes": statuses[SUCCESS]},
+        "images": {"wanted": plan.count(limit), "tried": statuses.total(), "successes": statuses[Status.SUCCESS]},
         "causes": causes,
         "received": received,
         "shard_seconds": round(seconds, 1),

@@ -70,6 +70,3 @@ def shard_name(shard: int) -> str:
 def shard_of(key: str) -> int:
     """Return the shard that a key belongs to."""
     return int(key[:-PLACE_DIGITS])
-
-
-SUCCESS = "success"

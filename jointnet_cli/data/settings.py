@@ -236,13 +236,6 @@ class PrepareSettings:
         }
 
 
-def prepare_recipes() -> dict[str, Path]:
-    """Return the recipes of downloads that come with the package, by name such as `prepare/coyo`."""
-    from jointnet_cli.files.paths import shipped_files
-
-    return {name: path for name, path in shipped_files().items() if name.startswith("prepare/")}
-
-
 def prepare_settings(
     recipe: str | None = None,
     overrides: Sequence[str] = (),

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jointnet_cli.data.rows import SUCCESS
 from jointnet_cli.data.shards.archive import Entry, read_entries
 from jointnet_cli.data.shards.format import (
     IMAGES,
@@ -21,6 +20,7 @@ from jointnet_cli.data.shards.format import (
     unpack,
 )
 from jointnet_cli.data.shards.writer import records_path
+from jointnet_cli.data.web.status import Status
 from jointnet_cli.errors import UserError
 
 
@@ -130,7 +130,7 @@ def _check_records(found: ShardCheck, stats: dict[str, Any] | None, keys: list[s
         if stats:
             require_recorded_hash(found.path, "records_sha256", path)
         records = read_records(found.path, ("key", "status"))
-        succeeded = {key for key, record in records.items() if record["status"] == SUCCESS}
+        succeeded = {key for key, record in records.items() if record["status"] == Status.SUCCESS}
         if differing := succeeded ^ set(keys):
             found.records.append(
                 f"{path}: {len(differing)} samples differ from {found.path.name}, first {min(differing)}"

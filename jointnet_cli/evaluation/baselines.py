@@ -24,6 +24,7 @@ from jointnet_cli.evaluation.folders import (
     find_maps,
     find_pairs,
     match,
+    place_digest,
     read_predicted_depth,
     split_name,
 )
@@ -34,7 +35,6 @@ from jointnet_cli.evaluation.runner import needed_by_all
 from jointnet_cli.files.images import read_image
 from jointnet_cli.files.maps import read_map
 from jointnet_cli.files.metadata import read_record
-from jointnet_cli.files.paths import text_digest
 from jointnet_cli.modality import DepthKind
 from jointnet_cli.scene.scene import DepthScale
 from jointnet_cli.tensors import to_tensor, upsample
@@ -58,7 +58,7 @@ class TeacherDepth(Method):
     @property
     def identity(self) -> str:
         place = Path(self._spec.source)
-        state = _state(place) if place.exists() else ""
+        state = place_digest(place) if place.exists() else ""
         return f"{self._spec.source} {self._spec.settings} {state}"
 
     @cached_property
@@ -93,7 +93,7 @@ class MeanDepth(Method):
 
     @cached_property
     def identity(self) -> str:
-        return _state(Path(self._shards))
+        return place_digest(Path(self._shards))
 
     @cached_property
     def _mean(self) -> NDArray[np.float32]:
@@ -149,7 +149,7 @@ class FinishedDepth(Method):
 
     @cached_property
     def identity(self) -> str:
-        return f"{files_digest(self._folder, self._maps)} {self._kind}"
+        return f"{files_digest(self._folder, self._maps.values())} {self._kind}"
 
     def predict(self, case: Case) -> Prediction:
         return Prediction(depth=read_predicted_depth(match(case.key, self._maps), self._kind))
@@ -292,7 +292,7 @@ class FinishedSamples(Method):
 
     @cached_property
     def identity(self) -> str:
-        return files_digest(self._folder, {key: file for key, (_, file) in self._depth.items()})
+        return files_digest(self._folder, (file for _, file in self._depth.values()))
 
     def count(self, cases: Cases) -> int:
         return min(len(self._keys), len(cases))
@@ -309,10 +309,3 @@ class FinishedSamples(Method):
         if found.image.shape[:2] != found.depth.shape:
             raise UserError(f"the image is {found.image.shape[:2]} and its depth {found.depth.shape}")
         return found
-
-
-def _state(path: Path) -> str:
-    """Return a digest that changes with a file or the files of a folder."""
-    files = sorted(path.glob("*")) if path.is_dir() else [path]
-    facts = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
-    return text_digest("\n".join(facts))

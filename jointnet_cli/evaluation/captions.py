@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,10 +83,9 @@ def read_coco(path: Path) -> list[Caption]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not JSON: {error}") from error
     entries = content.get("annotations") if isinstance(content, dict) else content
-    try:
+    texts: list[str] = []
+    with suppress(AttributeError, KeyError, TypeError):
         texts = _texts(entries if isinstance(entries, list) else [])
-    except (AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{path} has no captions", hint="it takes COCO's captions_val2014.json") from error
     if not texts:
         raise UserError(f"{path} has no captions", hint="it takes COCO's captions_val2014.json")
     return [Caption(text) for text in texts]

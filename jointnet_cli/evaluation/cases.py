@@ -205,8 +205,7 @@ class FolderCases:
     def __init__(self, folder: Path, modality: str, kind: DepthKind = "auto") -> None:
         self._pairs = list(find_pairs(folder, modality).items())
         self._modality, self._kind = modality, kind
-        maps = {key: truth for key, (_, truth) in self._pairs}
-        self.identity = f"{files_digest(folder, maps)} {kind}"
+        self.identity = f"{files_digest(folder, (truth for _, (_, truth) in self._pairs))} {kind}"
         self.facts = {"folder": str(folder), "samples": len(self)}
 
     def __len__(self) -> int:
@@ -276,7 +275,7 @@ class FolderImages:
     @cached_property
     def digest(self) -> str:
         """A digest that changes with the files."""
-        return files_digest(self._folder, {str(path): path for path in self.paths})
+        return files_digest(self._folder, self.paths)
 
     @property
     def image_facts(self) -> dict[str, Any]:

@@ -67,8 +67,9 @@ def draw(table: Table, path: Path) -> None:
         panel.set_axis_off()
     for panel, column in zip(panels, table.columns, strict=False):
         scale = 100 if column.percent else 1
+        panel.set_title(column.title + (", %" if column.percent else ""), fontsize=9)
         if table.steps:
-            _draw_curves(panel, table, column)
+            _draw_curves(panel, table, column, scale)
             continue
         for place, name in enumerate(names):
             cell = table.rows[name].get(column.name)
@@ -78,7 +79,6 @@ def draw(table: Table, path: Path) -> None:
             if isinstance(cell, Estimate):
                 panel.hlines(place, cell.low * scale, cell.high * scale, color=f"C{place}", linewidth=2)
             panel.plot(number * scale, place, "o", color=f"C{place}")
-        panel.set_title(column.title + (", %" if column.percent else ""), fontsize=9)
         panel.set_yticks(range(len(names)), names, fontsize=8)
         panel.set_ylim(len(names) - 0.5, -0.5)
         panel.tick_params(axis="x", labelsize=8)
@@ -88,9 +88,8 @@ def draw(table: Table, path: Path) -> None:
         figure.savefig(temporary, dpi=110)
 
 
-def _draw_curves(panel: Any, table: Table, column: Column) -> None:
+def _draw_curves(panel: Any, table: Table, column: Column, scale: int) -> None:
     """Draw one column over training steps: a curve with its interval for every run, a line for every other row."""
-    scale = 100 if column.percent else 1
     runs = dict.fromkeys(run for run, _ in table.steps.values())
     for color, run in enumerate(runs):
         names = [name for name in table.rows if table.steps.get(name, ("",))[0] == run]
@@ -103,7 +102,6 @@ def _draw_curves(panel: Any, table: Table, column: Column) -> None:
     for color, name in enumerate((name for name in table.rows if name not in table.steps), len(runs)):
         if (number := value_of(table.rows[name].get(column.name))) is not None:
             panel.axhline(number * scale, color=f"C{color}", linestyle="--", label=name)
-    panel.set_title(column.title + (", %" if column.percent else ""), fontsize=9)
     panel.set_xscale("symlog", linthresh=50)
     panel.tick_params(labelsize=8)
     panel.grid(alpha=0.3)

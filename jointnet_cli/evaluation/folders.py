@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,12 +100,15 @@ def match(key: str, maps: Mapping[str, Path]) -> Path:
     return found[0]
 
 
-def files_digest(folder: Path, paths: Mapping[str, Path]) -> str:
+def files_digest(folder: Path, paths: Iterable[Path]) -> str:
     """Return a digest of files, their sizes and dates."""
-    facts = [
-        f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sorted(paths.values())
-    ]
+    facts = [f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in sorted(paths)]
     return text_digest("\n".join(facts))
+
+
+def place_digest(path: Path) -> str:
+    """Return the same of a file, or of the files of a folder."""
+    return files_digest(path, path.glob("*")) if path.is_dir() else files_digest(path.parent, [path])
 
 
 def _same(name: str, wanted: str) -> bool:

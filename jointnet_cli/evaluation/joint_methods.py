@@ -27,6 +27,7 @@ from jointnet_cli.evaluation.methods import Kinds, Method, MethodSettings, Predi
 from jointnet_cli.evaluation.metrics.consistency import OTHER_NOISE
 from jointnet_cli.evaluation.report import run_facts
 from jointnet_cli.evaluation.runner import needed_by_all
+from jointnet_cli.files.raster import eight_bits, fractions
 from jointnet_cli.modality import RGB
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.results import Result
@@ -239,7 +240,8 @@ class GenerateSample(GenerateImage):
 
     def predict(self, case: Case) -> Prediction:
         result = self.generate(case)
-        again = self.engine.depth(Depth(image=in_8_bits(result.image), seed=case.seed + OTHER_NOISE))
+        kept = fractions(eight_bits(result.image.clip(0, 1)))
+        again = self.engine.depth(Depth(image=kept, seed=case.seed + OTHER_NOISE))
         maps = result.maps
         return Prediction(
             result.image,
@@ -248,12 +250,6 @@ class GenerateSample(GenerateImage):
             again=again.maps["depth"],
             settings=run_facts(result.settings),
         )
-
-
-def in_8_bits(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return an image as it is read from an 8-bit file."""
-    levels: NDArray[np.float32] = np.rint(image.clip(0, 1) * 255).astype(np.uint8) / np.float32(255)
-    return levels
 
 
 DEPTH: Kinds = {

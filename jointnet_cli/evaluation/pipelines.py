@@ -136,8 +136,7 @@ class PipelineMethod(Method):
     @cached_property
     def identity(self) -> str:
         folders = [Path(part) for part in self.value.split(",") if Path(part).is_dir()]
-        files = [{str(path): path for path in folder.rglob("*") if path.is_file()} for folder in folders]
-        states = [files_digest(folder, own) for folder, own in zip(folders, files, strict=True)]
+        states = [files_digest(folder, filter(Path.is_file, folder.rglob("*"))) for folder in folders]
         return f"{' '.join(states)} {self.settings.sampling} {self.settings.dtype}"
 
     @cached_property

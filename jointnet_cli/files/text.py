@@ -125,14 +125,27 @@ def read_stream(stream: BinaryIO, name: str, most: int = MOST_BYTES) -> bytes:
     return data
 
 
-def load_json(path: Path | str, most: int = MOST_BYTES) -> Any:
+def load_json(path: Path | str) -> Any:
     """Return the content of a JSON file.
 
     Raises:
         ValueError: as `from_json`.
         UserError, OSError: as `read_bytes`.
     """
-    return from_json(read_bytes(path, most))
+    return from_json(read_bytes(path))
+
+
+def load_object(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file; empty for a file that cannot be read or that holds no object.
+
+    Raises:
+        UserError: no regular file, or too large.
+    """
+    try:
+        content = load_json(path)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def from_json(data: bytes | str) -> Any:

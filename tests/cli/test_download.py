@@ -16,9 +16,10 @@ from helpers.teachers import INVERTED, save_onnx
 from helpers.web import Web, reply
 
 from jointnet_cli.data import source_files
-from jointnet_cli.data.settings import prepare_recipes, prepare_settings
+from jointnet_cli.data.settings import prepare_settings
 from jointnet_cli.data.source_files import OFFLINE
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.paths import shipped_files
 
 COUNT = 11
 SMALL = ["--size", "16", "--shard-size", "4", "--allow-private-hosts", "--set", "fetch.retries=0"]
@@ -255,7 +256,7 @@ def test_a_map_that_cannot_be_made_is_told_by_the_exit_code(invoke, table):
     assert "9 depth maps made" in ran.stderr and "999: no depth" in ran.stderr
 
 
-@pytest.mark.parametrize("name", prepare_recipes())
+@pytest.mark.parametrize("name", [name for name in shipped_files() if name.startswith("prepare/")])
 def test_shipped_recipes_are_valid(name):
     assert prepare_settings(name).description
 

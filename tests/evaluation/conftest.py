@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.shards import read_shards
+from helpers.shards import read_shards, write_shard
 from helpers.worlds import make_worlds
 
-from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.engine import Engine
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.scenes import mesh_of
+from helpers.shards import write_shard
 
 from jointnet_cli.convert.content import Content, DepthMap, TargetOptions
 from jointnet_cli.convert.write import plan_files, write_plan
 from jointnet_cli.data.shards.format import Sample, pack, sample_count
-from jointnet_cli.data.shards.writer import claim_shard, write_shard
+from jointnet_cli.data.shards.writer import claim_shard
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import atomic_file, claim, claim_path, open_new, write_text
 from jointnet_cli.files.exr import write_channels, write_exr

@@ -21,10 +21,12 @@ Lines = Iterable[str]
 
 VOLATILE = {
     *("seconds", "timings", "software", "minutes", "machine", "torch", "version", "samples_per_second", "memory_gib"),
-    *("duration", "start_time", "end_time", "_diffusers_version", "transformers_version", "created", "host"),
+    *("duration", "shard_seconds", "start_time", "end_time", "created", "host"),
+    *("_diffusers_version", "transformers_version"),
 }
 """Keys of JSON whose values differ between two runs, or between two versions of a library."""
-SKIPPED = re.compile(r"random_states_\d+\.pkl|\.log|gpu\.csv|stdout\.txt|events\.out\..*")
+SKIPPED = re.compile(r"random_states_\d+\.pkl|\.log|gpu\.csv|stdout\.txt|events\.out\..*|^run$")
+"""Files that differ between two runs; `run` is the name of a run, drawn at random."""
 
 
 def payload(path: Path) -> list[str] | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.shards import write_shard
 from helpers.teachers import INVERTED, save_onnx
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,7 +17,6 @@ from torch.nn import functional as F
 from jointnet_cli.data.shards.format import Sample
 from jointnet_cli.data.shards.latents import load_latents
 from jointnet_cli.data.shards.shard_set import ShardSet
-from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.errors import UserError
 from jointnet_cli.tensors import relative_disparity, to_map
 from jointnet_cli.training.batches import Batch, CachedSource, StreamedSource

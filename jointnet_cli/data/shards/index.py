@@ -17,7 +17,7 @@ from jointnet_cli.data.shards.remote import BLOCK, RemoteFile, file_system, is_u
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import write_text
 from jointnet_cli.files.paths import cache_home
-from jointnet_cli.files.text import from_json, load_json, open_regular, to_json
+from jointnet_cli.files.text import from_json, load_object, open_regular, to_json
 from jointnet_cli.progress import Progress
 
 Raw = dict[str, Any]
@@ -145,20 +145,13 @@ class _Counts:
     def count(self, location: str) -> tuple[int, int, int]:
         """Return the samples of a shard that have an image, and its `Faults`: overlooked images, scattered samples."""
         if self._known is None:
-            self._known = self._load()
+            self._known = load_object(self._path)
         name, state = location if is_url(location) else str(Path(location).resolve()), state_of(location)
         if not _is_count_of(self._known.get(name), state):
             self._known[name] = [state, *_count(location)]
             self._save()
         _, count, overlooked, scattered = self._known[name]
         return count, overlooked, scattered
-
-    def _load(self) -> dict[str, list[Any]]:
-        try:
-            known = load_json(self._path)
-        except (OSError, ValueError):
-            return {}
-        return known if isinstance(known, dict) else {}
 
     def _save(self) -> None:
         try:

@@ -25,14 +25,13 @@ def sample_map(sample: Sample, modality: str) -> Tensor:
     Raises:
         UserError: the sample has no such map.
     """
-    if modality == RGB:
-        values = torch.from_numpy(sample.image.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    picture = sample.image if modality == RGB else sample.colors.get(modality)
+    if picture is not None:
+        values = torch.from_numpy(picture.astype(np.float32) / 255).permute(2, 0, 1)[None]
     elif modality == "depth" and sample.inverse_depth is not None:
         values = relative_disparity(torch.from_numpy(sample.inverse_depth)[None])
     elif modality == "normal" and sample.normal is not None:
         values = torch.from_numpy(sample.normal).permute(2, 0, 1)[None]
-    elif modality in sample.colors:
-        values = torch.from_numpy(sample.colors[modality].astype(np.float32) / 255).permute(2, 0, 1)[None]
     else:
         raise UserError(f"sample {sample.key} has no {modality} map", hint="prepare shards that carry it")
     return to_map(values, modality)[0]

@@ -14,16 +14,13 @@ from typing import Any
 
 from jointnet_cli.data.shards.archive import Entry, read_entries, write_entry
 from jointnet_cli.data.shards.format import (
-    Sample,
     damaged_shard,
     is_complete,
-    pack,
     read_stats,
     require_recorded_hash,
     sample_count,
     stats_path,
 )
-from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import claim, open_new
 from jointnet_cli.files.paths import file_digest
 from jointnet_cli.files.text import to_json
@@ -110,20 +107,6 @@ class ShardWriter:
         _roll_forward(self.path)
 
 
-def write_shard(path: Path, samples: Iterable[Sample]) -> int:
-    """Write one shard and its stats file, whole or not at all; return the number of samples.
-
-    Raises:
-        UserError: another process is writing it.
-    """
-    with claim_shard(path) as shard:
-        if shard is None:
-            raise UserError(f"another process is writing {path}")
-        count = shard.write(map(pack, samples))
-        shard.commit({"count": count, "shard": path.name})
-    return count
-
-
 def records_path(shard: Path) -> Path:
     """Return the path of the parquet file that records every row of a shard, as in img2dataset."""
     return shard.with_suffix(".parquet")
@@ -158,11 +141,7 @@ def _roll_forward(shard: Path) -> None:
 
 
 def _discard(shard: Path) -> None:
-    for path in _temporary(shard):
-        path.unlink(missing_ok=True)
-
-
-def _temporary(shard: Path) -> tuple[Path, ...]:
-    """Return files that are worthless unless the new stats file is there."""
+    """Remove files that are worthless unless the new stats file is there."""
     names = (shard, records_path(shard), shard.with_suffix(".json"))
-    return (*map(_pending, names), _results_path(shard))
+    for path in (*map(_pending, names), _results_path(shard)):
+        path.unlink(missing_ok=True)

@@ -16,11 +16,12 @@ from heapq import merge
 from typing import TYPE_CHECKING, Any, Self
 
 from jointnet_cli.data.job import IMAGES, Again, PrepareJob, Show, Tally
-from jointnet_cli.data.rows import HIDDEN, RESULTS, SUCCESS, ImageRow, shard_name, shard_of
+from jointnet_cli.data.rows import HIDDEN, RESULTS, ImageRow, shard_name, shard_of
 from jointnet_cli.data.shards.archive import DamagedShard, Entry, new_entry
 from jointnet_cli.data.shards.format import damaged_shard, repair_hint
 from jointnet_cli.data.shards.writer import ShardWriter, claim_shard, records_path
 from jointnet_cli.data.sql import literal, plan_cursor, readable
+from jointnet_cli.data.web.status import Status
 from jointnet_cli.files.atomic import open_new
 from jointnet_cli.files.text import to_json
 
@@ -197,8 +198,8 @@ def status_counts(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     statuses = Counter(record["status"] for record in records.values())
     return {
         "count": len(records),
-        "successes": statuses[SUCCESS],
-        "failed_to_download": len(records) - statuses[SUCCESS],
+        "successes": statuses[Status.SUCCESS],
+        "failed_to_download": len(records) - statuses[Status.SUCCESS],
         "failed_to_resize": 0,
         "status_dict": dict(sorted(statuses.items())),
     }

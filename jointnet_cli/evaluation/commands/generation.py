@@ -118,9 +118,10 @@ class ImageEvaluation(Evaluation):
             found.append(CaptionAccuracy(self.judge_network, captions, captions[: self.limit], self.resamples))
         return found
 
-    def network_facts(self) -> dict[str, Any]:
+    def facts(self, parts: Sequence[TablePart], made: Sequence[Made]) -> Mapping[str, Any]:
         """Return what the numbers of the networks must be stated with."""
         from jointnet_cli.evaluation.intervals import SET_RESAMPLES
+        from jointnet_cli.evaluation.metrics.captions import CaptionAccuracy
 
         found: dict[str, Any] = {"features": {space.name: space.key for space in self.spaces}}
         if any(space.score for space in self.spaces):
@@ -139,14 +140,10 @@ class ImageEvaluation(Evaluation):
             }
         sets = min(self.resamples, SET_RESAMPLES)
         found["intervals"] = f"95 %, {self.resamples} resamples of the pictures, {sets} of numbers of a set"
-        return found
-
-    def facts(self, parts: Sequence[TablePart], made: Sequence[Made]) -> Mapping[str, Any]:
-        from jointnet_cli.evaluation.metrics.captions import CaptionAccuracy
-
         judges = [metric for metric in parts[0].metrics if isinstance(metric, CaptionAccuracy)]
-        answers = {name: told for judge in judges for name, told in judge.accuracies.items()}
-        return {**self.network_facts(), **({"judge by kind": answers} if answers else {})}
+        if answers := {name: told for judge in judges for name, told in judge.accuracies.items()}:
+            found["judge by kind"] = answers
+        return found
 
     def method_facts(self, made: Made) -> Mapping[str, Any]:
         ((_, predictions),) = made

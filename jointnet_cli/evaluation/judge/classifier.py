@@ -27,6 +27,8 @@ from jointnet_cli.progress import Progress
 SIZE = 64
 """Side of the images that the classifier sees, in pixels."""
 
+SEED, LEARNING_RATE = 0, 4e-3
+
 FALSE_ALARMS = 0.02
 """The largest share of training images without a kind in which the classifier may claim it."""
 
@@ -91,8 +93,9 @@ class Scores:
 class JudgeNet(nn.Module):
     """Convolutions; mean and maximum over the image, so that a small object counts; one linear layer for all questions."""
 
-    def __init__(self, widths: tuple[int, ...] = (32, 64, 96, 160)) -> None:
+    def __init__(self) -> None:
         super().__init__()
+        widths = (32, 64, 96, 160)
         blocks: list[nn.Module] = [_convolution(3, widths[0], stride=2)]
         for narrow, wide in pairwise(widths):
             blocks += [_convolution(narrow, wide), nn.MaxPool2d(2)]
@@ -183,8 +186,6 @@ def train_judge(
     *,
     epochs: int = 12,
     batch_size: int = 64,
-    learning_rate: float = 4e-3,
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> Judge:
     """Train a classifier and measure it on held-out worlds.
@@ -194,13 +195,13 @@ def train_judge(
     """
     if shared := set(training.keys) & set(held_out.keys):
         raise UserError(f"{len(shared)} worlds are in both sets", hint=f"hold out other worlds: {EVALUATION_COMMAND}")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(SEED)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(SEED)
         net = JudgeNet()
     steps = epochs * max(1, len(training) // batch_size)
-    optimizer = torch.optim.AdamW(net.parameters(), learning_rate, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
+    optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     for step, picked in enumerate(_batches(len(training), batch_size, steps, generator)):
         images = _augment(_fractions(training.images[picked]), generator)
         loss = _loss(net(images), training.answers, picked)
@@ -215,7 +216,7 @@ def train_judge(
     judge.facts = {
         "training_images": len(training),
         "epochs": epochs,
-        "seed": seed,
+        "seed": SEED,
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "held_out_images": len(held_out),
         "held_out": accuracy(judge(held_out.images).labels(), held_out.answers),

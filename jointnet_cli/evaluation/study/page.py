@@ -25,7 +25,7 @@ from jointnet_cli.files.images import read_image
 from jointnet_cli.files.maps import read_map, relative_disparity
 from jointnet_cli.files.metadata import read_record
 from jointnet_cli.files.paths import IMAGE_SUFFIXES, file_digest, is_below, text_digest
-from jointnet_cli.files.text import load_json, read_bytes, read_text, to_json
+from jointnet_cli.files.text import load_object, read_bytes, read_text, to_json
 from jointnet_cli.progress import Progress
 
 PAGE, KEY = "compare.html", "compare.key.json"
@@ -305,7 +305,7 @@ def differ(group: Group) -> bool:
 
 
 def _sample(folder: Path, name: str, image: Path, maps: Mapping[str, Path]) -> StudySample:
-    record = _sidecar(folder / f"{name}.metadata.json") or read_record(image)
+    record = load_object(folder / f"{name}.metadata.json") or read_record(image)
     caption = folder / f"{name}.txt"
     has_caption = caption.is_file() and is_below(caption, [folder.resolve()])
     prompt = record.get("prompt")
@@ -313,14 +313,6 @@ def _sample(folder: Path, name: str, image: Path, maps: Mapping[str, Path]) -> S
         prompt = read_text(read_bytes(caption), str(caption)) if has_caption else ""
     seed = record.get("seed")
     return StudySample(name, image, dict(maps), " ".join(str(prompt).split()), seed if isinstance(seed, int) else 0)
-
-
-def _sidecar(path: Path) -> dict[str, Any]:
-    try:
-        record = load_json(path)
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
 
 
 def _by_prompt(samples: Sequence[StudySample]) -> dict[Any, StudySample]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.shards import read_shards, write_tar
+from helpers.shards import read_shards, write_shard, write_tar
 from helpers.teachers import INVERTED, save_onnx
 from PIL import Image
 from torch import Tensor
@@ -24,7 +24,7 @@ from jointnet_cli.data.labels.teachers import Teacher, open_labeller
 from jointnet_cli.data.shards.format import Sample, stats_path
 from jointnet_cli.data.shards.latents import load_pixels
 from jointnet_cli.data.shards.shard_set import ShardSet
-from jointnet_cli.data.shards.writer import claim_shard, write_shard
+from jointnet_cli.data.shards.writer import claim_shard
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import file_digest
 

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.shards import find_shards, read_shards
+from helpers.shards import find_shards, read_shards, write_shard
 
 from jointnet_cli.data.shards.format import Sample, is_complete, png, stats_path, unpack
 from jointnet_cli.data.shards.shard_set import ShardSet
-from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.errors import UserError
 
 HEIGHT, WIDTH = 12, 20

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.shards import write_shard
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
@@ -20,7 +21,6 @@ from jointnet_cli.data.shards.latents import load_latents, load_pixels
 from jointnet_cli.data.shards.order import order
 from jointnet_cli.data.shards.samples import sample_map
 from jointnet_cli.data.shards.shard_set import ShardSet
-from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.errors import UserError
 
 SIZE, FACTOR = 16, 4

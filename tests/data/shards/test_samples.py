@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.shards import write_shard
 from helpers.web import encoded
 from numpy.typing import NDArray
 from PIL import Image
@@ -17,7 +18,6 @@ from jointnet_cli.data.shards.index import read_samples
 from jointnet_cli.data.shards.latents import load_pixels
 from jointnet_cli.data.shards.samples import UnusableSample, crop_sample
 from jointnet_cli.data.shards.shard_set import ShardSet
-from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.tensors import to_map
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.shard_web import ShardWeb, serving
-from helpers.shards import write_tar
+from helpers.shards import write_shard, write_tar
 from helpers.web import Answer, Web, drip, flood, head, heals, raw, redirect, running
 
 import jointnet_cli.data.shards.index as shard_files
@@ -23,7 +23,6 @@ from jointnet_cli.data.shards.archive import open_tar, read_entries
 from jointnet_cli.data.shards.format import Sample, stats_path
 from jointnet_cli.data.shards.index import Shard, count_samples, list_shards, read_samples
 from jointnet_cli.data.shards.shard_set import ShardSet
-from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import text_digest
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.shard_web import serving
+from helpers.shards import write_shard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,6 @@ from jointnet_cli.data.shards.format import Sample
 from jointnet_cli.data.shards.index import Shard, count_samples, list_shards
 from jointnet_cli.data.shards.order import SampleOrder, slice_shards
 from jointnet_cli.data.shards.stream import PixelBatch, ShardStream
-from jointnet_cli.data.shards.writer import write_shard
 from jointnet_cli.errors import UserError
 from jointnet_cli.training.determinism import RankSampler
 
