@@ -68,6 +68,11 @@ def _cause(fault: Exception) -> str:
     return plain or stated or "it is damaged"
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says, or its type if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def closest(word: str, valid: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     """Return the valid word nearest to a wrong one; `None` if no likeness, from 0 to 1, reaches `cutoff`."""
     from difflib import get_close_matches

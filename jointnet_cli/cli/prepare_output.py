@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rich.filesize import decimal as size_text
+
 from jointnet_cli.cli.console import note, report_error, stderr
 from jointnet_cli.files.text import to_json
 
@@ -44,13 +46,11 @@ def print_estimate(job: PrepareJob, as_json: bool) -> None:
 
 def estimate_lines(job: PrepareJob) -> list[str]:
     """Return what a download is expected to take, in words."""
-    from rich import filesize
-
     from jointnet_cli.data.report import estimate
 
     rows = job.plan.count(job.limit)
     expected = estimate(rows, job.settings)
-    size, minutes = filesize.decimal(expected.bytes), 60 * expected.hours
+    size, minutes = size_text(expected.bytes), 60 * expected.hours
     duration = f"{expected.hours:.1f} hours" if minutes >= 60 else f"{minutes:.0f} minutes"
     duration = duration if minutes >= 1 else "less than a minute"
     return [
@@ -92,12 +92,10 @@ def live(description: str, quiet: bool = False) -> Iterator[Callable[[Tally], No
 
 def rates(tally: Tally) -> str:
     """Return the state of a run in one line."""
-    from rich import filesize
-
     seconds = max(tally.seconds, 1e-3)
     parts = [f"{tally.done / seconds:.0f} images/s"]
     if tally.received:
-        parts.append(f"{filesize.decimal(round(tally.received / seconds))}/s")
+        parts.append(f"{size_text(round(tally.received / seconds))}/s")
     if tally.failed:
         parts.append(f"{tally.made.total() / tally.done:.0%} succeeded")
     return ", ".join([*parts, *(f"{status} {count}" for status, count in tally.failed.most_common(MOST_CAUSES))])

@@ -216,11 +216,6 @@ class PrepareSettings:
         return 0 if self.filter.side_above is None else self.filter.side_above + 1
 
     @property
-    def max_aspect(self) -> float | None:
-        """Greatest ratio of an original's longer to its shorter side."""
-        return self.filter.aspect_below
-
-    @property
     def content(self) -> dict[str, Any]:
         """The settings that change the images of a set, without those that change only its speed."""
         image, fetch = self.image, self.fetch
@@ -229,7 +224,7 @@ class PrepareSettings:
             "resize": image.resize,
             "quality": image.quality,
             "min_side": self.min_side,
-            "max_aspect": self.max_aspect,
+            "max_aspect": self.filter.aspect_below,
             "max_bytes": fetch.max_bytes,
             "max_pixels": fetch.max_pixels,
             "opt_out": list(fetch.opt_out),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jointnet_cli.devices import choose_device, choose_dtype
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, first_line
 from jointnet_cli.evaluation.baselines import CaptionedImages, FinishedImages
 from jointnet_cli.evaluation.cases import Case
 from jointnet_cli.evaluation.folders import files_digest
@@ -259,9 +259,8 @@ def _load(name: str, source: str, **settings: Any) -> Any:
         ) as known:
             return kind.from_pretrained(known, **settings)
     except (OSError, ValueError, RuntimeError, TypeError, AttributeError, ImportError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"no {name} in {source}: {reason}",
+            f"no {name} in {source}: {first_line(error)}",
             hint="give a folder that diffusers saved, or a hub id while the network works",
         ) from error
 

@@ -28,7 +28,7 @@ from huggingface_hub import save_torch_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, first_line
 from jointnet_cli.files.atomic import follow_umask
 from jointnet_cli.modality import RGB
 from jointnet_cli.model.adapters import LoraJointNet
@@ -172,8 +172,7 @@ def load_model(
     except UserError:
         raise
     except Exception as error:  # of a configuration or weights that the libraries do not expect
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"the model in {folder.path} cannot be loaded: {cause}", hint=REMEDY) from error
+        raise UserError(f"the model in {folder.path} cannot be loaded: {first_line(error)}", hint=REMEDY) from error
 
 
 def _load_joint(folder: ModelFolder, dtype: torch.dtype, weights: bool) -> JointDenoiser:

@@ -12,13 +12,8 @@ from jointnet_cli.model.config import REMEDY, read_json, write_json
 
 FORMAT = 1
 
-JOINTNET = "jointnet"
-
-LORA = "lora"
-
-DIRECT_EXTEND = "direct-extend"
-
-CONTROLNET_DIRECT_EXTEND = "controlnet-direct-extend"
+JOINTNET, LORA = "jointnet", "lora"
+DIRECT_EXTEND, CONTROLNET_DIRECT_EXTEND = "direct-extend", "controlnet-direct-extend"
 
 ARCHITECTURES = {
     JOINTNET: "a UNet a modality, exchanging features (paper 3.1)",

@@ -15,7 +15,7 @@ from helpers.web import Web, running
 RECIPE = f"""
 [filter]
 side_above = {SETTINGS.min_side - 1}
-aspect_below = {SETTINGS.max_aspect}
+aspect_below = {SETTINGS.filter.aspect_below}
 [image]
 size = {SETTINGS.image.size}
 [shards]

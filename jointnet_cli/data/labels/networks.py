@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, first_line
 from jointnet_cli.files.text import from_json, open_regular
 from jointnet_cli.model.config import known_files, read_json
 from jointnet_cli.model.hub import fetch_network
@@ -135,7 +135,7 @@ def _load(
     except pickle.UnpicklingError as error:
         raise UserError(f"the weights in {folder} hold more than tensors", hint="use a safetensors file") from error
     except (OSError, RuntimeError, ValueError, ImportError, SafetensorError) as error:
-        raise UserError(f"{folder} cannot be loaded: {_first_line(error)}") from error
+        raise UserError(f"{folder} cannot be loaded: {first_line(error)}") from error
     # MiDaS' published files lack a unit that its first fusion stage never uses, and may.
     model.eval().requires_grad_(False)
     missing = tuple(sorted(loading["missing_keys"]))
@@ -182,7 +182,7 @@ def open_onnx(path: Path, device: torch.device) -> MapNetwork:
             str(path), options, providers=[cuda, "CPUExecutionProvider"] if on_gpu else ["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime's own exceptions have no other common base
-        raise UserError(f"{path} is no ONNX model that runs: {_first_line(error)}") from error
+        raise UserError(f"{path} is no ONNX model that runs: {first_line(error)}") from error
     inputs = session.get_inputs()
     sides = [side if isinstance(side, int) else None for side in inputs[0].shape]  # the open ones have names
     if len(inputs) != 1 or len(sides) != 4 or sides[1] not in (3, None):
@@ -235,7 +235,3 @@ def digest(paths: Iterable[Path]) -> str:
         with open_regular(path) as stream:
             total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -162,7 +162,8 @@ def _check_size(width: int, height: int, settings: PrepareSettings) -> None:
         raise FetchError(Status.TOO_MANY_PIXELS, f"{width}x{height}")
     if min(width, height) < settings.min_side:
         raise FetchError(Status.TOO_SMALL, f"{width}x{height}, a side must have {settings.min_side}")
-    if settings.max_aspect is not None and max(width, height) > settings.max_aspect * min(width, height):
+    widest = settings.filter.aspect_below
+    if widest is not None and max(width, height) > widest * min(width, height):
         raise FetchError(Status.BAD_ASPECT, f"{width}x{height}")
 
 

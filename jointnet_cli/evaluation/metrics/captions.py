@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, first_line
 from jointnet_cli.evaluation.captions import Caption
 from jointnet_cli.evaluation.intervals import share_estimate
 from jointnet_cli.evaluation.judge.classifier import Judge, StackedLabels, accuracy
@@ -58,8 +58,7 @@ class Clip:
         except UserError as fault:
             raise UserError(str(fault), hint=hint) from fault
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(f"no CLIP model in {source}: {reason}", hint=hint) from error
+            raise UserError(f"no CLIP model in {source}: {first_line(error)}", hint=hint) from error
         self.name = Path(source).resolve().name if Path(source).is_dir() else source
         self._device = device
 
