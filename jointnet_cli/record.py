@@ -14,7 +14,6 @@ from jointnet_cli.files.metadata import convention
 from jointnet_cli.files.text import encodable, load_json, to_json
 from jointnet_cli.modality import MODALITIES
 from jointnet_cli.params import params, text_of
-from jointnet_cli.projection import Projection
 
 if TYPE_CHECKING:
     from jointnet_cli.request import Request
@@ -135,17 +134,9 @@ def _spoken(result: Result) -> tuple[list[str], dict[str, Any]]:
         if len(parameter.path) == 1 and parameter.name not in (*names, "prompt", "negative_prompt", "seed")
     }
     sizes = {"width": width, "height": height} if "width" in own else {}
+    view = {} if task.projection is None else {"span": task.projection.span, "wrap": task.projection.wrap}
     captioned = {} if "prompt" in names else {"prompt": task.prompt or None}
-    return arguments, captioned | sizes | files | {**own, **sizes} | _view(task.projection)
-
-
-def _view(projection: Projection | None) -> dict[str, Any]:
-    """Return the flags that say how a given image looks around."""
-    return _values(projection, "span", "wrap") if projection else {}
-
-
-def _values(thing: object, *names: str) -> dict[str, Any]:
-    return {name: getattr(thing, name) for name in names}
+    return arguments, captioned | sizes | files | {**own, **sizes} | view
 
 
 def parameters(result: Result) -> str:

@@ -20,12 +20,11 @@ _MOST_PIXELS = 10_000_000
 """Pixels of a side; a field beyond is damaged."""
 
 
-def gpano_xmp(view: Projection | Sphere, width: int, height: int, *, heading: float = 0.0) -> str:
+def gpano_xmp(view: Projection | Sphere, width: int, height: int) -> str:
     """Return the XMP packet of a panorama of that size in pixels: its projection, and where it lies in the full one.
 
-    A cylinder's rows count from the horizon, downwards. `heading` is the compass direction of the image's centre in
-    degrees, which nothing that we make knows: 0 is an assumption, written because maps ask for one. Raises ValueError for
-    a perspective image, of which GPano has no kind.
+    A cylinder's rows count from the horizon, downwards. The compass direction of the image's centre is unknown: 0 is an
+    assumption, written because maps ask for one. Raises ValueError for a perspective image, of which GPano has no kind.
     """
     if isinstance(view, Projection) and view.kind == "perspective":
         raise ValueError("GPano describes panoramas, not perspective images")
@@ -37,7 +36,7 @@ def gpano_xmp(view: Projection | Sphere, width: int, height: int, *, heading: fl
     fields = {
         "UsePanoramaViewer": "True",
         "ProjectionType": kind,
-        "PoseHeadingDegrees": f"{heading:.1f}",
+        "PoseHeadingDegrees": "0.0",
         "CroppedAreaImageWidthPixels": width,
         "CroppedAreaImageHeightPixels": height,
         "FullPanoWidthPixels": full[0],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from jointnet_cli.data.labels.teachers import Teacher, open_labeller
+from jointnet_cli.data.labels.teachers import Teacher, open_teacher
 from jointnet_cli.data.shards.format import MAP_SUFFIXES
 from jointnet_cli.data.shards.latents import Encode, LatentSet, Replaced
 from jointnet_cli.data.shards.order import SampleOrder, order, slice_shards
@@ -110,7 +110,7 @@ class StreamedSource:
         """Unusable samples that another one stands in for, counted by cause."""
         self._encode, self._device, self._warn = encode, device, warn
         self._labellers: dict[str, Teacher] = {
-            name: open_labeller(f"{name}={teacher}", str(device)) for name, teacher in data.label.items()
+            name: open_teacher(f"{name}={teacher}", str(device)) for name, teacher in data.label.items()
         }
 
     def batches(self, sampler: RankSampler, step: int) -> Iterator[Batch]:

@@ -25,7 +25,7 @@ from jointnet_cli.model.hub import (
 )
 from jointnet_cli.model.jointnet_json import JOINTNET
 from jointnet_cli.progress import Progress
-from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe
+from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, Recipe, VaeRecipe
 
 WORLDS, SIZE, SAMPLES = "shards/worlds", 128, 128
 """The small set of rendered worlds that a hint makes: its folder, and the side and number of its images."""
@@ -35,7 +35,7 @@ WORLDS, SIZE, SAMPLES = "shards/worlds", 128, 128
 class Inputs:
     """The shards and models of a recipe. Shards are opened and counted on first use, once a process."""
 
-    recipe: VaeRecipe | BaseRecipe | JointRecipe
+    recipe: Recipe
     model: ModelFolder | None = None
     """The model to start from, as its JSON files describe it; weights may still have to be fetched."""
     vae: Path | None = None
@@ -86,9 +86,7 @@ class Missing:
     """Whether it can be fetched from the hub or a URL."""
 
 
-def find_inputs(
-    recipe: VaeRecipe | BaseRecipe | JointRecipe, name: str = "RECIPE", progress: Progress | None = None
-) -> Inputs:
+def find_inputs(recipe: Recipe, name: str = "RECIPE", progress: Progress | None = None) -> Inputs:
     """Find everything that a recipe starts from, and check that the model fits the recipe. No shard is opened yet.
 
     Args:
@@ -141,7 +139,7 @@ def check_network(recipe: JointRecipe, model: ModelFolder) -> None:
         )
 
 
-def missing_inputs(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> Iterator[Missing]:
+def missing_inputs(recipe: Recipe) -> Iterator[Missing]:
     """Yield the shards, models and teachers that are not on this machine, without the network."""
     if missing := _missing_shards(recipe.data.shards):
         yield missing
@@ -166,7 +164,7 @@ def vae_folder(name: str) -> Path:
     return EMBEDDED / "vae" if name == DIORAMA else Path(name)
 
 
-def _names(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> tuple[str | None, str | None]:
+def _names(recipe: Recipe) -> tuple[str | None, str | None]:
     """Return the VAE and the model that a recipe starts from."""
     if isinstance(recipe, VaeRecipe):
         return recipe.start, None
@@ -197,7 +195,7 @@ def _missing_model(name: str, key: str) -> Missing | None:
     return None
 
 
-def _missing_base(name: str, recipe: VaeRecipe | BaseRecipe | JointRecipe) -> Missing | None:
+def _missing_base(name: str, recipe: Recipe) -> Missing | None:
     """Return the base of a model in the published layout where it is missing; another model replaces both."""
     folder, base = local_folder(name), recipe.base if isinstance(recipe, JointRecipe) else None
     if folder is None or not is_published(folder):
@@ -209,7 +207,7 @@ def _missing_base(name: str, recipe: VaeRecipe | BaseRecipe | JointRecipe) -> Mi
     return _missing_model(base, "model")
 
 
-def _offline_hint(recipe: VaeRecipe | BaseRecipe | JointRecipe, name: str, missing: list[Missing]) -> str:
+def _offline_hint(recipe: Recipe, name: str, missing: list[Missing]) -> str:
     """Return commands that run the recipe on this machine without the network, with what is built in."""
     replaced = {each.key for each in missing}
     changes: dict[str, object] = {}
@@ -238,7 +236,7 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _replacement(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> str:
+def _replacement(recipe: Recipe) -> str:
     """Return the built-in model that a recipe can start from: all of `diorama` where the recipe continues such a model."""
     if not isinstance(recipe, JointRecipe):
         return DIORAMA

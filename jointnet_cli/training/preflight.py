@@ -19,7 +19,7 @@ from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.training.determinism import SampleRNG
 from jointnet_cli.training.inputs import Inputs
-from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe
+from jointnet_cli.training.recipe import JointRecipe, Recipe
 from jointnet_cli.training.stages.stage import Stage, enable_gradient_checkpointing
 
 
@@ -38,7 +38,7 @@ class Check:
         return {"warning" if self.warning else "check": f"{self.check}: {self.found}"}
 
 
-def check_data(recipe: VaeRecipe | BaseRecipe | JointRecipe, shards: ShardSet) -> Check:
+def check_data(recipe: Recipe, shards: ShardSet) -> Check:
     """Check the samples.
 
     Raises:

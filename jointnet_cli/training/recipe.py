@@ -302,12 +302,10 @@ class JointRecipe(_Recipe):
 
 Recipe = Annotated[VaeRecipe | BaseRecipe | JointRecipe, Field(discriminator="stage")]
 STAGES: dict[str, type[_Recipe]] = {"vae": VaeRecipe, "base": BaseRecipe, "joint": JointRecipe}
-_ADAPTER: TypeAdapter[VaeRecipe | BaseRecipe | JointRecipe] = TypeAdapter(Recipe)
+_ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 
 
-def load_recipe(
-    name: str, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None
-) -> VaeRecipe | BaseRecipe | JointRecipe:
+def load_recipe(name: str, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Recipe:
     """Read and validate a recipe.
 
     Args:
@@ -326,11 +324,11 @@ def load_recipe(
         raise refusal(path, error, STAGES, tag="stage") from None
 
 
-def to_toml_record(recipe: VaeRecipe | BaseRecipe | JointRecipe) -> dict[str, Any]:
+def to_toml_record(recipe: Recipe) -> dict[str, Any]:
     """Return the resolved recipe as JSON-able data."""
     return recipe.model_dump(mode="json")
 
 
-def read_record(record: dict[str, Any]) -> VaeRecipe | BaseRecipe | JointRecipe:
+def read_record(record: dict[str, Any]) -> Recipe:
     """Return what `to_toml_record` made, as a recipe again."""
     return _ADAPTER.validate_python(record)

@@ -12,7 +12,7 @@ from jointnet_cli.files.text import to_json
 from jointnet_cli.training.inputs import Inputs, find_inputs
 from jointnet_cli.training.optimizers import require_optimizer
 from jointnet_cli.training.preflight import preflight
-from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, VaeRecipe, to_toml_record
+from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, Recipe, VaeRecipe, to_toml_record
 from jointnet_cli.training.runs import Log, OnStep, check_run_folder, require_trackers, run_folder
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: VaeRecipe | BaseRecipe | JointRecipe,
+    recipe: Recipe,
     *,
     out: Path,
     name: str = "RECIPE",
@@ -79,12 +79,7 @@ def train(
 
 
 def open_stage(
-    recipe: VaeRecipe | BaseRecipe | JointRecipe,
-    inputs: Inputs,
-    run: Path,
-    log: Log = lambda line: None,
-    *,
-    weights: bool = True,
+    recipe: Recipe, inputs: Inputs, run: Path, log: Log = lambda line: None, *, weights: bool = True
 ) -> Stage:
     """Open the stage of a recipe with its data and networks; without `weights` the networks are shapes without values."""
     if isinstance(recipe, VaeRecipe):

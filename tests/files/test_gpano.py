@@ -55,10 +55,10 @@ def fields(packet: str) -> dict[str, str]:
     ],
 )
 def test_the_fields_are_those_of_the_specification(view, size, kind, cropped, full, corner) -> None:
-    assert fields(gpano_xmp(view, *size, heading=12.25)) == {
+    assert fields(gpano_xmp(view, *size)) == {
         "UsePanoramaViewer": "True",
         "ProjectionType": kind,
-        "PoseHeadingDegrees": "12.2",
+        "PoseHeadingDegrees": "0.0",
         "CroppedAreaImageWidthPixels": str(cropped[0]),
         "CroppedAreaImageHeightPixels": str(cropped[1]),
         "FullPanoWidthPixels": str(full[0]),

@@ -91,18 +91,13 @@ class NetworkTeacher:
         return unit_normals(turned)
 
 
-def open_labeller(spec: str, device: str | None = None) -> Teacher:
-    """Open the teacher that `MAP=TEACHER[?KEY=VALUE&…]` names (see `specs.parse_spec`), and try it on one image.
+def open_teacher(spec: TeacherSpec | str, device: str | None = None) -> NetworkTeacher:
+    """Open a teacher, also by its words `MAP=TEACHER[?KEY=VALUE&…]` (see `specs.parse_spec`), and try it on one image.
 
     Raises:
         UserError: a wrong spec, a model that is not there or not loaded, or one that lacks a setting.
     """
-    return open_teacher(parse_spec(spec), device)
-
-
-def open_teacher(spec: TeacherSpec, device: str | None = None) -> NetworkTeacher:
-    """Return the same for a spec that was parsed."""
-    place = choose_device(device)
+    spec, place = parse_spec(spec) if isinstance(spec, str) else spec, choose_device(device)
     network = _open(spec, place)
     settings = _complete(spec, network)
     size = (settings.size, settings.size) if settings.size else network.size or (NETWORK_SIDE, NETWORK_SIDE)
