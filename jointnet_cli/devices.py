@@ -13,7 +13,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from jointnet_cli.errors import UserError, closest
 from jointnet_cli.params import MODEL_PANEL, Param
@@ -21,7 +21,10 @@ from jointnet_cli.params import MODEL_PANEL, Param
 if TYPE_CHECKING:
     import torch
 
-DTYPES = ("float32", "float16", "bfloat16")
+DtypeName = Literal["float32", "float16", "bfloat16"]
+DTYPES = get_args(DtypeName)
+DTYPE = Param("Precision.", shown="fits the device", env=True, panel=MODEL_PANEL)
+"""The flag that names a precision."""
 DEVICE = Param(
     "`cpu`, `cuda`, `cuda:1`, `mps`.",
     "DEVICE",

@@ -83,6 +83,25 @@ class Param:
             yield Le(self.le)
 
 
+MODEL = Param(
+    "Model: `diorama` (embedded), a folder, a zip file, or a hub id.",
+    "NAME|DIR|ZIP|HUB",
+    env=True,
+    panel=MODEL_PANEL,
+    flag="--model -m",
+    complete="model",
+)
+BASE = Param(
+    "Base of a checkpoint in the published layout.",
+    "DIR|HUB",
+    shown=False,
+    env=True,
+    panel=MODEL_PANEL,
+    complete="model",
+)
+"""The flags that name a model and its base."""
+
+
 class Omit:
     """Names of a table's fields that are no parameters here. It stands in `Annotated` on the table."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,12 +13,9 @@ from jointnet_cli.cli.console import progress, report_error
 from jointnet_cli.cli.options import QUIET, command_group
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import print_paths, to_json
-from jointnet_cli.params import Param
+from jointnet_cli.params import BASE, Param
 
-Base = Annotated[
-    str | None,
-    Param("Base of a checkpoint in the published layout.", "DIR|HUB", shown=False, env=True, complete="model"),
-]
+Base = Annotated[str | None, replace(BASE, panel=None)]
 Modality = Annotated[
     Literal["depth", "normal"],
     Param("What the second branch of a checkpoint in the published layout denoises."),

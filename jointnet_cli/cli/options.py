@@ -12,19 +12,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, is_dataclass
 from functools import partial, reduce
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from jointnet_cli.cli.completion import COMPLETIONS
 from jointnet_cli.cli.usage import Command, CommandGroup
-from jointnet_cli.devices import DEVICE
+from jointnet_cli.devices import DEVICE, DTYPE, DtypeName
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.budget import MAX_PIXELS
 from jointnet_cli.names import FIELDS, PHOTO_TEMPLATE, PROMPT_TEMPLATE, check_template
 from jointnet_cli.params import (
+    BASE,
     INPUT_PANEL,
-    MODEL_PANEL,
+    MODEL,
     OUTPUT_PANEL,
     PROMPT_PANEL,
     Names,
@@ -34,7 +35,6 @@ from jointnet_cli.params import (
     params,
 )
 
-_Model = partial(Param, panel=MODEL_PANEL, env=True)
 _Output = partial(Param, panel=OUTPUT_PANEL)
 JSON = _Output("Print one JSON object a line instead of paths.", flag="--json")
 QUIET = _Output("No progress on stderr; errors still show.", flag="--quiet -q", env=True)
@@ -45,23 +45,10 @@ DRY_RUN = _Output("Print the plan and stop; load no model and write no files.", 
 class ModelOptions:
     """Which model to open, and where it computes."""
 
-    model: Annotated[
-        str,
-        _Model(
-            "Model: `diorama` (embedded), a folder, a zip file, or a hub id.",
-            "NAME|DIR|ZIP|HUB",
-            flag="--model -m",
-            complete="model",
-        ),
-    ] = "diorama"
-    base: Annotated[
-        str | None,
-        _Model("Base of a checkpoint in the published layout.", "DIR|HUB", shown=False, complete="model"),
-    ] = None
+    model: Annotated[str, MODEL] = "diorama"
+    base: Annotated[str | None, BASE] = None
     device: Annotated[str | None, DEVICE] = None
-    dtype: Annotated[
-        Literal["float32", "float16", "bfloat16"] | None, _Model("Precision.", shown="fits the device")
-    ] = None
+    dtype: Annotated[DtypeName | None, DTYPE] = None
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 from urllib.parse import parse_qsl
 
-from jointnet_cli.devices import DEVICE, require_device
+from jointnet_cli.devices import DEVICE, DTYPE, DtypeName, require_device
 from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.files.paths import text_digest
-from jointnet_cli.params import MODEL_PANEL, Param, params
+from jointnet_cli.params import BASE, MODEL, Param, params
 from jointnet_cli.sampling.presets import Sampling
 
 if TYPE_CHECKING:
@@ -52,33 +52,10 @@ class Prediction:
 class MethodSettings:
     """Settings of all methods of a command; `None` is the default of the model."""
 
-    model: Annotated[
-        str,
-        Param(
-            "Model of methods that name none.",
-            "NAME|DIR|ZIP|HUB",
-            env=True,
-            panel=MODEL_PANEL,
-            flag="--model -m",
-            complete="model",
-        ),
-    ] = "diorama"
-    base: Annotated[
-        str | None,
-        Param(
-            "Base of a checkpoint in the published layout.",
-            "DIR|HUB",
-            shown=False,
-            env=True,
-            panel=MODEL_PANEL,
-            complete="model",
-        ),
-    ] = None
+    model: Annotated[str, replace(MODEL, help="Model of methods that name none.")] = "diorama"
+    base: Annotated[str | None, BASE] = None
     device: Annotated[str | None, DEVICE] = None
-    dtype: Annotated[
-        Literal["float32", "float16", "bfloat16"] | None,
-        Param("Precision.", shown="fits the device", env=True, panel=MODEL_PANEL),
-    ] = None
+    dtype: Annotated[DtypeName | None, DTYPE] = None
     sampling: Sampling = field(default_factory=Sampling)
     ensemble: int = 1
     strength: float = 0.4

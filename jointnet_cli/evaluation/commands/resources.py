@@ -10,14 +10,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.evaluation import Quiet
 from jointnet_cli.files.text import to_json
-from jointnet_cli.params import MODEL_PANEL, Param
+from jointnet_cli.params import MODEL, Param
 
 if TYPE_CHECKING:
     from jointnet_cli.evaluation.runner import Watch
@@ -57,10 +57,7 @@ class ResourcesCommand:
 
     width: Annotated[int, Param("Width of the panorama.", "PIXELS", ge=1)] = 2048
     model: Annotated[
-        str,
-        Param(
-            "`diorama`, or the folder of a model.", "NAME|DIR", panel=MODEL_PANEL, flag="--model -m", complete="model"
-        ),
+        str, replace(MODEL, help="`diorama`, or the folder of a model.", metavar="NAME|DIR", env=False)
     ] = "diorama"
     quiet: Quiet = False
 
