@@ -100,6 +100,8 @@ BASE = Param(
     complete="model",
 )
 """The flags that name a model and its base."""
+JSON = Param("Print one JSON object a line instead of paths.", panel=OUTPUT_PANEL, flag="--json")
+QUIET = Param("No progress on stderr; errors still show.", env=True, panel=OUTPUT_PANEL, flag="--quiet -q")
 
 
 class Omit:

@@ -14,11 +14,12 @@ from rich.filesize import decimal as size_text
 import jointnet_cli
 from jointnet_cli.cli.console import RUN_FAILED, progress
 from jointnet_cli.cli.models import facts_as_text
-from jointnet_cli.cli.options import JSON, QUIET, ModelOptions, command_app
+from jointnet_cli.cli.options import ModelOptions, command_app
 from jointnet_cli.cli.usage import Command, value_error
 from jointnet_cli.cli.variables import misspelt_variables, set_variables, variable_parameters
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import to_json
+from jointnet_cli.params import JSON, QUIET
 
 if TYPE_CHECKING:
     from typer._click import Context

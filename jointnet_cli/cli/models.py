@@ -10,17 +10,16 @@ from typing import Annotated, Any, Literal
 from rich.filesize import decimal as size_text
 
 from jointnet_cli.cli.console import progress, report_error
-from jointnet_cli.cli.options import QUIET, command_group
+from jointnet_cli.cli.options import AsJson, command_group
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import print_paths, to_json
-from jointnet_cli.params import BASE, Param
+from jointnet_cli.params import BASE, QUIET, Param
 
 Base = Annotated[str | None, replace(BASE, panel=None)]
 Modality = Annotated[
     Literal["depth", "normal"],
     Param("What the second branch of a checkpoint in the published layout denoises."),
 ]
-AsJson = Annotated[bool, Param("Print one JSON object a line.", flag="--json")]
 Model = Annotated[
     str,
     Param(

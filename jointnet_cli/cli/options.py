@@ -25,9 +25,11 @@ from jointnet_cli.names import FIELDS, PHOTO_TEMPLATE, PROMPT_TEMPLATE, check_te
 from jointnet_cli.params import (
     BASE,
     INPUT_PANEL,
+    JSON,
     MODEL,
     OUTPUT_PANEL,
     PROMPT_PANEL,
+    QUIET,
     Names,
     Param,
     Parameter,
@@ -36,8 +38,7 @@ from jointnet_cli.params import (
 )
 
 _Output = partial(Param, panel=OUTPUT_PANEL)
-JSON = _Output("Print one JSON object a line instead of paths.", flag="--json")
-QUIET = _Output("No progress on stderr; errors still show.", flag="--quiet -q", env=True)
+AsJson = Annotated[bool, Param("Print one JSON object a line.", flag="--json")]
 DRY_RUN = _Output("Print the plan and stop; load no model and write no files.", flag="--dry-run")
 
 

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from jointnet_cli.cli.options import DRY_RUN, JSON, QUIET
+from jointnet_cli.cli.options import DRY_RUN
 from jointnet_cli.data.settings import PrepareSettings
 from jointnet_cli.devices import DEVICE
-from jointnet_cli.params import Param
+from jointnet_cli.params import JSON, QUIET, Param
 
 if TYPE_CHECKING:
     from jointnet_cli.data.labels.specs import TeacherSpec

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jointnet_cli.cli.console import USER_FAULT, note, report_error
-from jointnet_cli.cli.options import QUIET, command_group
+from jointnet_cli.cli.options import AsJson, command_group
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.text import decode_text, print_paths, read_bytes, to_json
-from jointnet_cli.params import Param
+from jointnet_cli.params import QUIET, Param
 
 if TYPE_CHECKING:
     from jointnet_cli.data.settings import PrepareSettings
@@ -34,9 +34,7 @@ Overrides = Annotated[
 ]
 
 
-def list_(
-    json_output: Annotated[bool, Param("Print one JSON object a line.", flag="--json")] = False,
-) -> None:
+def list_(json_output: AsJson = False) -> None:
     """List the recipes that come with the package, of `jointnet train` and of `jointnet prepare`."""
     from jointnet_cli.files.paths import shipped_files
 

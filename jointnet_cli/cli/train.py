@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from jointnet_cli.cli.console import INTERRUPTED, RUN_FAILED, note, report_error
-from jointnet_cli.cli.options import QUIET, command_app
+from jointnet_cli.cli.options import command_app
 from jointnet_cli.cli.training_progress import training_progress
 from jointnet_cli.files.paths import check_folder
 from jointnet_cli.files.text import print_paths, to_json
-from jointnet_cli.params import Param
+from jointnet_cli.params import QUIET, Param
 
 TERMINATED = 143
 """128 and the number of SIGTERM."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.methods import MethodSettings
 from jointnet_cli.files.paths import check_folder
-from jointnet_cli.params import OUTPUT_PANEL, Param
+from jointnet_cli.params import OUTPUT_PANEL, QUIET, Param
 
 if TYPE_CHECKING:
     from jointnet_cli.evaluation.cases import Case, Cases
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from jointnet_cli.evaluation.runner import Record, Runner, Watch
 
 Json = Annotated[bool, Param("Print one JSON object a line instead of Markdown.", panel=OUTPUT_PANEL, flag="--json")]
-Quiet = Annotated[
-    bool, Param("No progress on stderr; errors still show.", env=True, panel=OUTPUT_PANEL, flag="--quiet -q")
-]
+Quiet = Annotated[bool, QUIET]
 Measure = Callable[["Case", "Prediction"], Mapping[str, Any]]
 
 

@@ -11,7 +11,7 @@ from rich.filesize import decimal as size_text
 
 from jointnet_cli.evaluation.evaluation import Json, Quiet
 from jointnet_cli.files.text import print_paths, to_json
-from jointnet_cli.params import OUTPUT_PANEL, Param
+from jointnet_cli.params import JSON, OUTPUT_PANEL, Param
 
 if TYPE_CHECKING:
     from jointnet_cli.evaluation.runner import Watch
@@ -52,9 +52,7 @@ class CompareCommand:
         Path, Param("Folder for the page and its key.", "DIR", panel=OUTPUT_PANEL, flag="--out -o", out=True)
     ] = Path("evaluation/compare")
     overwrite: Annotated[bool, Param("Replace a page that exists, and its key.", panel=OUTPUT_PANEL)] = False
-    json: Annotated[
-        bool, Param("Print one JSON object a line instead of paths.", panel=OUTPUT_PANEL, flag="--json")
-    ] = False
+    json: Annotated[bool, JSON] = False
     quiet: Quiet = False
 
     def run(self, watch: Watch) -> int:
