@@ -72,7 +72,14 @@ def test_version(invoke):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["panorama", "--help"], ["generate", "sea", "--dry-run"], ["models", "show", "diorama"]]
+    "arguments",
+    [
+        ["--help"],
+        ["panorama", "--help"],
+        ["generate", "sea", "--dry-run"],
+        ["models", "show", "diorama"],
+        ["recipe", "list"],
+    ],
 )
 def test_help_and_plans_import_nothing_heavy(arguments):
     script = (
@@ -84,7 +91,7 @@ def test_help_and_plans_import_nothing_heavy(arguments):
     ran = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
     modules = set(json.loads(ran.stdout.splitlines()[-1]))
     assert "jointnet_cli.cli" in modules
-    assert not modules & {"torch", "numpy", "scipy", "diffusers", "transformers", "PIL", "trimesh"}
+    assert not modules & {"torch", "numpy", "scipy", "diffusers", "transformers", "PIL", "trimesh", "duckdb"}
 
 
 def test_completion_can_be_shown(start):

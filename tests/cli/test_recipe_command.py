@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -116,15 +114,3 @@ def test_check_notes_what_is_not_there(invoke, untrained):
     assert invoke("recipe", "check", "prepare/coyo").stderr == ""
     there = invoke("recipe", "check", "depth", "--set", f"model={untrained}").stderr
     assert "model" not in there and "shards" in there
-
-
-def test_nothing_heavy_is_imported():
-    script = (
-        "import json, sys\n"
-        "from jointnet_cli.cli import app\n"
-        "app(sys.argv[1:], standalone_mode=False)\n"
-        "print(json.dumps(sorted(sys.modules)))"
-    )
-    ran = subprocess.run([sys.executable, "-c", script, "recipe", "list"], capture_output=True, text=True, check=True)
-    modules = set(json.loads(ran.stdout.splitlines()[-1]))
-    assert not modules & {"torch", "numpy", "duckdb", "diffusers", "transformers", "PIL"}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,19 +170,3 @@ def test_the_hash_depends_on_every_file_of_weights_and_its_place(tmp_path: Path,
     moved = weights_hash(tmp_path)
     (tmp_path / f"moved{Path(name).suffix}").unlink()
     assert len({before, changed, moved, weights_hash(tmp_path)}) == 4
-
-
-def test_reading_a_folder_imports_no_torch(tiny_folder: Folders) -> None:
-    code = (
-        "import sys; from jointnet_cli.model.hub import find_model; "
-        "find_model(sys.argv[1]).weights_hash(); "
-        "print({'torch', 'diffusers', 'numpy', 'transformers'} & set(sys.modules))"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-c", code, str(tiny_folder("depth"))],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parents[2],
-    )
-    assert ran.stdout == "set()\n"

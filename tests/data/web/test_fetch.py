@@ -142,17 +142,22 @@ def test_sizes_and_colours_of_what_came(web: Web, found: dict[str, FetchResult])
     assert _pixel(found[web.url("grey-16")], 0) == pytest.approx((117, 117, 117), abs=2)
 
 
-@pytest.mark.parametrize("limit", ["per_host", "concurrency"])
-def test_one_host_and_all_hosts_have_their_places(limit: str, web: Web) -> None:
-    busy: list[int] = [0]
+def busy_answer(busy: list[int]) -> Answer:
+    """An image after a while; `busy` gets the number of requests that wait for it, whenever that changes."""
 
-    async def slow(writer: asyncio.StreamWriter, number: int) -> None:
+    async def answer(writer: asyncio.StreamWriter, number: int) -> None:
         busy.append(busy[-1] + 1)
         await asyncio.sleep(0.05)
         busy.append(busy[-1] - 1)
         await reply(JPEG)(writer, number)
 
-    web.answers.update({f"slow-{n}": slow for n in range(12)})
+    return answer
+
+
+@pytest.mark.parametrize("limit", ["per_host", "concurrency"])
+def test_one_host_and_all_hosts_have_their_places(limit: str, web: Web) -> None:
+    busy = [0]
+    web.answers.update({f"slow-{n}": busy_answer(busy) for n in range(12)})
     found = fetch([web.url(f"slow-{n}") for n in range(12)], fetching(SETTINGS, stall_timeout=5, **{limit: 3}))
     assert {fetched.status for fetched in found.values()} == {"success"}
     assert max(busy) == 3
@@ -160,14 +165,7 @@ def test_one_host_and_all_hosts_have_their_places(limit: str, web: Web) -> None:
 
 def test_other_spellings_are_the_same_host(web: Web) -> None:
     busy = [0]
-
-    async def slow(writer: asyncio.StreamWriter, number: int) -> None:
-        busy.append(busy[-1] + 1)
-        await asyncio.sleep(0.05)
-        busy.append(busy[-1] - 1)
-        await reply(JPEG)(writer, number)
-
-    web.answers["spelled"] = slow
+    web.answers["spelled"] = busy_answer(busy)
     hosts = ["127.0.0.1", "127.0.0.1.", "127.1", "0x7f000001"]
     found = fetch([web.url("spelled", host) for host in hosts], fetching(SETTINGS, stall_timeout=5, per_host=1))
     assert {fetched.status for fetched in found.values()} == {"success"}
