@@ -14,7 +14,7 @@ from jointnet_cli.files.arrays import array_names, array_of, array_size, is_arra
 from jointnet_cli.files.decode import raster_size, read_raster, read_samples
 from jointnet_cli.files.exr import exr_size, is_exr, read_exr
 from jointnet_cli.files.exr_channels import Exr
-from jointnet_cli.files.orientation import turned_components
+from jointnet_cli.files.raster import turned_components
 from jointnet_cli.modality import NEAR_QUANTILE, SKY_LENGTH, DepthKind
 
 NO_HIT = 1e9

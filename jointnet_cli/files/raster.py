@@ -1,4 +1,4 @@
-"""A decoded image: its samples as the file stores them, and their colours in sRGB."""
+"""A decoded image: its samples as the file stores them, their colours in sRGB, and how arrays are turned upright."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.color import by_bands
 from jointnet_cli.files.color_space import find_space
+
+SIDEWAYS = (5, 6, 7, 8)
+"""Orientations by which height and width change places."""
 
 
 @dataclass(frozen=True)
@@ -84,3 +87,27 @@ def eight_bits(colours: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.u
 def fractions(samples: NDArray[Any]) -> NDArray[np.float32]:
     """Return unsigned samples, any shape, in [0, 1], full scale = 1."""
     return by_bands(lambda band: band.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max), samples)
+
+
+def turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn an array (H, W, …) upright from how it is stored, by an EXIF orientation of 1 to 8; others change nothing."""
+    if orientation in SIDEWAYS:
+        values = values.swapaxes(0, 1)
+    rows, columns = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return np.ascontiguousarray(values[:: -1 if rows else 1, :: -1 if columns else 1])
+
+
+def turned_vectors(vectors: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn camera-space vectors (H, W, 3), x right and y up, with their image."""
+    return turned_components(turned(vectors, orientation), orientation)
+
+
+def turned_components(vectors: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn the x and y of vectors (H, W, 3) whose pixels are upright already."""
+    if orientation not in range(2, 9):
+        return vectors
+    x, y, z = np.moveaxis(vectors, -1, 0)
+    if orientation in SIDEWAYS:
+        x, y = -y, -x
+    x_sign, y_sign = -1 if orientation in (2, 3, 6, 7) else 1, -1 if orientation in (3, 4, 7, 8) else 1
+    return np.stack([x * x_sign, y * y_sign, z], axis=-1)

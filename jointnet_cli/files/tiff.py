@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.files.orientation import turned
+from jointnet_cli.files.raster import turned
 
 if TYPE_CHECKING:
     from tifffile import TiffPage

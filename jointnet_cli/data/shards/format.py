@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from jointnet_cli.data.shards.archive import DamagedShard, Entry, new_entry
 from jointnet_cli.errors import UserError
-from jointnet_cli.files.orientation import SIDEWAYS, turned, turned_vectors
 from jointnet_cli.files.paths import file_digest
 from jointnet_cli.files.text import from_json, load_json, read_text, to_json, warn
 from jointnet_cli.modality import MODALITIES, RGB
@@ -206,7 +205,7 @@ def unpack(raw: Mapping[str, Any], maps: Collection[str]) -> Sample:
         UserError: no image; an image, a map, a caption or a record that cannot be decoded.
     """
     from jointnet_cli.files.decode import read_raster
-    from jointnet_cli.files.raster import eight_bits, to_srgb
+    from jointnet_cli.files.raster import SIDEWAYS, eight_bits, to_srgb, turned, turned_vectors
 
     key = raw["__key__"]
     record = _record(raw.get("json", b"{}"), key)
