@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from jointnet_cli.data.labels.labelling import label_shards, windows
-from jointnet_cli.data.labels.teachers import Teacher, open_labeller
+from jointnet_cli.data.labels.teachers import Teacher, open_teacher
 from jointnet_cli.data.shards.format import Sample, stats_path
 from jointnet_cli.data.shards.latents import load_pixels
 from jointnet_cli.data.shards.shard_set import ShardSet
@@ -50,14 +50,14 @@ def shard(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def inverting(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
     path = save_onnx(tmp_path_factory.mktemp("onnx") / "inverted.onnx", *INVERTED)
-    return open_labeller(f"depth=onnx:{path}?size=16&mean=0&std=1", "cpu")
+    return open_teacher(f"depth=onnx:{path}?size=16&mean=0&std=1", "cpu")
 
 
 @pytest.fixture(scope="module")
 def facing(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
     """Omnidata's own convention: every surface looks at the camera, tilted a little to the ground's side."""
     path = save_onnx(tmp_path_factory.mktemp("onnx") / "facing.onnx", [[0.0] * 3] * 3, [0.5, 0.2, 0.1])
-    return open_labeller(f"normal=omnidata:{path}?size=16", "cpu")
+    return open_teacher(f"normal=omnidata:{path}?size=16", "cpu")
 
 
 def members(shard: Path) -> dict[str, bytes]:
