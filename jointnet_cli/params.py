@@ -305,10 +305,14 @@ def command_line(command: str, arguments: Sequence[str], *groups: Any) -> str:
             words = [] if parameter.param.argument or value == parameter.default else parameter.words(value)
             if words not in flags:  # groups may share a table
                 flags.append(words)
-    words = [word for flag in flags for word in flag]
+    return shell_line(command, arguments, [word for flag in flags for word in flag])
+
+
+def shell_line(command: str, arguments: Sequence[str], flags: Sequence[str]) -> str:
+    """Return `jointnet COMMAND`, arguments and flags, quoted for a POSIX shell."""
     # After `--` a leading dash does not make an option of an argument.
     dashed = any(argument.startswith("-") for argument in arguments)
-    line = [*words, "--", *arguments] if dashed else [*arguments, *words]
+    line = [*flags, "--", *arguments] if dashed else [*arguments, *flags]
     return shlex.join(["jointnet", *command.split(), *line])
 
 

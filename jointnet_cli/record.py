@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path, PurePath
@@ -13,7 +12,7 @@ from jointnet_cli import __version__
 from jointnet_cli.files.metadata import convention
 from jointnet_cli.files.text import encodable, load_json, to_json
 from jointnet_cli.modality import MODALITIES
-from jointnet_cli.params import params, text_of
+from jointnet_cli.params import params, shell_line, text_of
 
 if TYPE_CHECKING:
     from jointnet_cli.request import Request
@@ -112,11 +111,9 @@ def command(result: Result) -> str:
         options["tile_batch"] = task.sampling.tile_batch
     options["dtype"] = str(settings["dtype"]).removeprefix("torch.") if "dtype" in settings else None
 
-    words = [word for name, value in options.items() for word in _flag(name, _plain(value))]
-    # After `--` a leading dash does not make an option of an argument.
-    dashed = any(argument.startswith("-") for argument in arguments)
-    line = [*words, "--", *arguments] if dashed else [*arguments, *words]
-    return shlex.join(["jointnet", task.name, *line])
+    return shell_line(
+        task.name, arguments, [word for name, value in options.items() for word in _flag(name, _plain(value))]
+    )
 
 
 def _spoken(result: Result) -> tuple[list[str], dict[str, Any]]:
