@@ -15,14 +15,7 @@ import typer
 from jointnet_cli.cli.console import RUN_FAILED, note, progress
 from jointnet_cli.cli.options import command_app
 from jointnet_cli.cli.prepare_options import ImageSourceOptions, LabelOptions, PrepareOptions, SettingFlags
-from jointnet_cli.cli.prepare_output import (
-    estimate_lines,
-    live,
-    note_left,
-    print_bars,
-    print_estimate,
-    print_worlds,
-)
+from jointnet_cli.cli.prepare_output import estimate_lines, live, note_left, print_bars, print_estimate, print_worlds
 from jointnet_cli.data.settings import COYO, prepare_settings
 from jointnet_cli.data.source_files import WORLDS, Source
 from jointnet_cli.devices import require_device
@@ -171,13 +164,7 @@ def _prepare(source: Source, options: ImageSourceOptions, flags: Any, run: Prepa
     from jointnet_cli.data.plan import FOLDER, open_world_plan, world_plan
 
     part = partial(
-        PrepareJob,
-        run.out,
-        limit=options.count,
-        retry=retry,
-        worker=worker,
-        processes=run.workers,
-        cluster=cluster,
+        PrepareJob, run.out, limit=options.count, retry=retry, worker=worker, processes=run.workers, cluster=cluster
     )
     if source.is_worlds and run.dry_run:
         print_worlds(part(world_plan(own, count), own), run.json)

@@ -12,13 +12,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from jointnet_cli.data.columns import Purpose, groups_of, is_identifier, is_number, spellings, unified
+from jointnet_cli.data.columns import Purpose, groups_of, is_identifier, is_number, spellings
 from jointnet_cli.data.filter import BOUNDED, needed_columns
 from jointnet_cli.data.folders import images_below, images_in_shards, write_index
 from jointnet_cli.data.rows import HIDDEN
 from jointnet_cli.data.settings import FilterSettings, PrepareSettings
 from jointnet_cli.data.source_files import IMAGES, SHARDS, Source, find_files
 from jointnet_cli.data.sql import connect, quoted, without_nan
+from jointnet_cli.data.unify import unified
 from jointnet_cli.errors import UserError, closest, did_you_mean
 from jointnet_cli.files.text import marked_encoding, open_regular, warn
 
