@@ -9,7 +9,7 @@ with 0 only if those of one forward pass are at most 1e-5 and all others at most
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 
@@ -117,13 +117,11 @@ class Golden:
         return model.vae.encode(picture).latent_dist.sample(generator) * model.vae.config.scaling_factor
 
 
-@torch.inference_mode()
-def main(folder: Path) -> int:
-    """Compare, print a line an entry, and return the exit code."""
-    golden = Golden(folder)
-    passed, left = True, golden.entries.keys() - INPUTS
-    for name, ours in golden.recompute():
-        entry = golden.entries[name]
+def compare(entries: Mapping[str, Tensor], recomputed: Iterable[tuple[str, Tensor]]) -> int:
+    """Print a line an entry, and return the exit code."""
+    passed, left = True, entries.keys() - INPUTS
+    for name, ours in recomputed:
+        entry = entries[name]
         error = float((ours - entry).abs().max() / entry.std())
         limit = LIMITS.get(name.partition(".")[0], LOOP_LIMIT)
         passed &= error <= limit
@@ -132,6 +130,13 @@ def main(folder: Path) -> int:
     for name in sorted(left):
         print(f"{name:<32} not known, not compared")
     return 0 if passed and not left else 1
+
+
+@torch.inference_mode()
+def main(folder: Path) -> int:
+    """Recompute the references of a folder and compare; return the exit code."""
+    golden = Golden(folder)
+    return compare(golden.entries, golden.recompute())
 
 
 if __name__ == "__main__":
