@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import pi
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import write_text
 from jointnet_cli.files.metadata import gpano_xmp
-from jointnet_cli.files.paths import SIDECAR, check_free
+from jointnet_cli.files.paths import LAYER, SIDECAR, check_free
 from jointnet_cli.files.text import PNG_KEY, to_json
 from jointnet_cli.modality import MODALITIES
 from jointnet_cli.names import result_name
@@ -86,7 +86,7 @@ class Result:
             index: number in a batch, from 0, which file names of prompts begin with.
             overwrite: whether files that exist are replaced.
             metadata: whether a sidecar and the other files say how the result was made.
-            scene: what is made of the scene, which has one layer.
+            scene: what is made of the scene, which has one layer whatever `layers` says.
 
         Raises:
             UserError: a file exists and `overwrite` is not set, or the folder cannot be written to.
@@ -98,7 +98,7 @@ class Result:
             name,
             list(self.maps),
             uncertain=list(self.uncertainty),
-            scene=scene,
+            scene=replace(scene, layers=False) if scene else None,
             metadata=metadata,
         )
         check_free(files.all, overwrite)
@@ -151,9 +151,19 @@ class ResultFiles:
         return {key: path for key, path in self.paths.items() if key in exports}
 
     @property
+    def layer(self) -> Path:
+        """Where the second layer is, or an old one may be."""
+        return self.sidecar.with_name(self.stem + LAYER)
+
+    @property
+    def stem(self) -> str:
+        """The part that the names of all files share."""
+        return self.sidecar.name.removesuffix(SIDECAR)
+
+    @property
     def all(self) -> list[Path]:
-        """What is written, and a sidecar that may be removed: what has to be free."""
-        return list(dict.fromkeys([*self.paths.values(), self.sidecar]))
+        """What is written, and an old sidecar and layer that may be removed: what has to be free."""
+        return list(dict.fromkeys([*self.paths.values(), self.sidecar, self.layer]))
 
     def complete(self, task: Request) -> bool:
         """Return whether an earlier run of the same request has made all of these files.
@@ -178,6 +188,7 @@ class ResultFiles:
 
         self.sidecar.parent.mkdir(parents=True, exist_ok=True)
         self.sidecar.unlink(missing_ok=True)
+        self.layer.unlink(missing_ok=True)
         image, maps, uncertainty = result.image, result.maps, result.uncertainty
         text = png_text(result) if "metadata" in self.paths else {}
         attributes = exr_attributes(result) if "metadata" in self.paths else {}
@@ -201,8 +212,13 @@ class ResultFiles:
                     write_exr(path, image, maps, attributes, result.projection, uncertainty)
 
     def write_scene(self, result: Result, scene: Scene) -> None:
-        """Write what is made of the scene, timed as `write_exports` says."""
-        prompt, name = result.task.prompt, self.sidecar.name.removesuffix(SIDECAR)
+        """Write the second layer and what is made of the scene, timed as `write_exports` says."""
+        if "layer" in self.paths:
+            from jointnet_cli.scene.layer_file import write_layer
+
+            with result.timer.phase("files"):
+                write_layer(self.layer, scene, exr_attributes(result) if "metadata" in self.paths else {})
+        prompt, name = result.task.prompt, self.stem
         words, extras = (prompt or name, record(result)) if "metadata" in self.paths else (name, None)
         write_exports(scene, self.scene, self.options, title=words, record=extras, timer=result.timer)
 
@@ -224,7 +240,7 @@ def expected_files(
 
     `kind` is a task's verb and `maps` names the dense maps (`depth`, `normal`), `uncertain` those of which there is an
     uncertainty. A depth task has no `image`: the photo is the user's own. It has a coloured `preview` instead; that and
-    what is made of the `scene` need a depth map.
+    what is made of the `scene` need a depth map. A scene with layers also has a file of its second layer.
     """
     files = {} if kind == "depth" else {"image": f"{stem}.image.png"}
     for name in maps:
@@ -234,7 +250,8 @@ def expected_files(
     if kind == "depth" and "depth" in maps:
         files["preview"] = f"{stem}.preview.png"
     files["exr"] = f"{stem}.rgb{''.join(name[0] for name in maps)}.exr"
-    if scene and "depth" in maps:
-        files |= scene.files(stem)
+    if scene and "depth" in maps and (exports := scene.files(stem)):
+        files |= {"layer": f"{stem}{LAYER}"} if scene.layers else {}
+        files |= exports
     files["metadata"] = f"{stem}{SIDECAR}"
     return files

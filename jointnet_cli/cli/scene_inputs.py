@@ -109,13 +109,6 @@ def _predicted(photo: Path, out: Path) -> tuple[Path, dict[str, Any]] | None:
     return (unrecorded, {}) if unrecorded.is_file() and not likely.exists() else None
 
 
-def had_layer(files: SceneFiles) -> bool:
-    """Return whether the sidecar beside an image says that a second layer was painted for its scene."""
-    record = read_sidecar(files.image.with_name(files.stem + SIDECAR)) or {}
-    timings = record.get("timings")
-    return isinstance(timings, dict) and "layer" in timings
-
-
 def scene_projection(files: SceneFiles, view: ViewOptions) -> Projection:
     """Return the projection by flags, else by the files.
 
@@ -138,7 +131,7 @@ def read_scene(
     *,
     quiet: bool = False,
 ) -> Scene:
-    """Return the scene of one layer that they hold.
+    """Return the scene that they hold, with the second layer beside the depth unless `scale.layers` decides otherwise.
 
     Distances in metres (an EXR's `Z`, and other floating-point distances that exceed 1) are taken as they are, unless
     flags state a scale. `channel` names the channel of an EXR that is depth. What the depth was taken for is said on stderr.
@@ -149,6 +142,7 @@ def read_scene(
     from jointnet_cli.files.exr import exr_notes
     from jointnet_cli.files.images import read_image
     from jointnet_cli.files.maps import disparity_of_distance, read_map, with_endless_sky
+    from jointnet_cli.scene.layer_file import layer_path, read_layer
     from jointnet_cli.scene.scene import scene_of
 
     image = read_image(files.image)
@@ -171,7 +165,9 @@ def read_scene(
     require_one_size((files.image, image), (files.depth, values))
     if metres:
         return _metric_scene(image, values, projection, sharpen=scale.sharpen)
-    return scene_of(image, values, projection, known or scale.scale(values), sharpen=scale.sharpen)
+    scene = scene_of(image, values, projection, known or scale.scale(values), sharpen=scale.sharpen)
+    layer = layer_path(files.depth)
+    return read_layer(layer, scene) if scale.layers is None and layer and layer.is_file() else scene
 
 
 def _of_result(sidecar: Path, depth: Path | None) -> SceneFiles:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jointnet_cli.cli.console import exit_with, for_each, note, print_result, progress
+from jointnet_cli.cli.console import exit_with, for_each, print_result, progress
 from jointnet_cli.cli.options import ModelOptions, OutputOptions, command_app
-from jointnet_cli.cli.scene_inputs import SceneFiles, find_scene, had_layer, read_scene, scene_projection
+from jointnet_cli.cli.scene_inputs import SceneFiles, find_scene, read_scene, scene_projection
 from jointnet_cli.devices import require_device
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.budget import limit_pixels
@@ -55,13 +55,14 @@ def view(
     browse: Open = False,
     projection: ViewOptions,
     output: OutputOptions,
-    scene: SceneOptions = SceneOptions(layers=False),
+    scene: SceneOptions = SceneOptions(layers=None),
     model: ModelOptions,
 ) -> None:
     """Turn images with depth into navigable 3D scenes.
 
     Writes an interactive viewer per image, one HTML file that needs a browser and no network, and the files of `--mesh`,
-    `--stereo` and `--orbit`, and prints their paths. No model is loaded unless `--layers` asks for a second layer.
+    `--stereo` and `--orbit`, and prints their paths. The second layer of a result is shown unless `--no-layers` leaves it
+    out. `--layers` loads a model, which paints one anew.
     """
     scene = replace(scene, viewer=scene.viewer is not False)
     if not scene.files(""):
@@ -135,11 +136,6 @@ def _make(
             made = read_scene(files, seen, scene, given.depth_kind, given.channel, quiet=output.quiet)
             if paint:
                 made = paint(made, files.seed)
-            elif had_layer(files):
-                note(
-                    f"{path} had a second layer, which its files do not hold: add --layers to paint it again",
-                    output.quiet,
-                )
             output.out.mkdir(parents=True, exist_ok=True)
             record = files.record if output.metadata and files.record else None
             write_exports(made, names, scene, title=files.title, record=record)

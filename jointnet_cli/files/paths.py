@@ -89,9 +89,11 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".a
 have any suffix."""
 
 SIDECAR = ".metadata.json"
+LAYER = ".layer.exr"
+"""Endings of a result's record and of the second layer of its scene."""
 OUTPUT_ENDINGS = (
     *(f".{name}{end}.png" for name in ("depth", "normal") for end in ("", "-uncertainty")),
-    *(".preview.png", ".sbs.png", ".180_LR.jpg", ".360_TB.jpg"),
+    *(".preview.png", ".sbs.png", ".180_LR.jpg", ".360_TB.jpg", LAYER),
 )
 """Endings of the names of a result's raster files, apart from its image."""
 
@@ -109,7 +111,7 @@ def list_photos(names: Iterable[str]) -> list[Path]:
 
 
 def is_output(path: Path) -> bool:
-    """Return whether a file is a map, preview or stereo image of a result whose sidecar or EXR lies beside it."""
+    """Return whether a file is a map, preview, stereo image or second layer of a result whose sidecar or EXR lies beside it."""
     ending = next((ending for ending in OUTPUT_ENDINGS if path.name.endswith(ending)), None)
     if ending is None:
         return False

@@ -162,7 +162,10 @@ class SceneOptions(ScaleOptions):
         str | None,
         _Scene("Clip along a short camera path; the result's name is put before NAME.", "NAME.mp4", shown=False),
     ] = None
-    layers: Annotated[bool, _Scene("Let the model paint a second layer: the regions that the foreground hides.")] = True
+    layers: Annotated[
+        bool | None, _Scene("Let the model paint a second layer: the regions that the foreground hides.")
+    ] = True
+    """`None`, the default of `view`, takes the layer that a result has."""
     sharpen: Annotated[bool, _Scene("Sharpen blurred depth edges in the scene; the depth files stay as they are.")] = (
         False
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import trimesh
 
 from jointnet_cli.files.exr import read_exr
+from jointnet_cli.files.metadata import read_record
 from jointnet_cli.scene.exports import MeshFormat, StereoLayout
 
 pytestmark = pytest.mark.slow
@@ -32,6 +34,11 @@ def _small_model(untrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOINTNET_STEPS", "1")
 
 
+def viewer_data(page: Path) -> dict:
+    (text,) = re.findall(r'<script id="data" type="application/json">(.*?)</script>', page.read_text(), re.DOTALL)
+    return json.loads(text)
+
+
 def made(ran) -> dict[str, Path]:
     assert ran.exit_code == 0, ran.stderr
     return {name: Path(file) for name, file in json.loads(ran.stdout)["files"].items()}
@@ -44,7 +51,7 @@ def test_everything_that_a_scene_can_become(invoke):
     files = made(invoke(*arguments))
     assert {name: str(path) for name, path in files.items()} == plan
     written = [path.name.split(".", 1)[1] for path in files.values()]
-    assert written == ["image.png", "depth.png", "rgbd.exr", *ENDS, "metadata.json"]
+    assert written == ["image.png", "depth.png", "rgbd.exr", "layer.exr", *ENDS, "metadata.json"]
     assert all(path.stat().st_size for path in files.values())
     place = trimesh.load(files["mesh"], process=False)
     assert (place.metadata["near"], place.metadata["far"], place.metadata["scale"]) == (pytest.approx(2), 20, "given")
@@ -111,6 +118,30 @@ def test_without_layers_nothing_is_painted_behind(invoke):
         for more in (["--out", "a"], ["--no-layers", "--out", "b"])
     )
     assert "behind" in deep and "behind" not in flat
+    assert [len(list(Path(folder).glob("*.layer.exr"))) for folder in ("a", "b")] == [1, 0]
+
+
+def test_view_shows_the_second_layer_of_a_result_without_a_model(invoke, monkeypatch):
+    command = ["panorama", "reef", "--width", "96", "--far", "1000", "--json"]
+    files = made(invoke(*command))
+    layer = files["layer"]
+    assert json.loads(files["metadata"].read_text())["files"]["layer"] == layer.name
+    assert read_record(layer) == read_record(files["exr"])
+    layer.unlink()
+    assert made(invoke(*command, "--skip-existing"))["layer"] == layer and layer.is_file()
+    ran = invoke("depth", str(layer), str(files["exr"]), "--dry-run", "--json")
+    assert json.loads(ran.stdout)["source"] == str(files["exr"])
+
+    monkeypatch.setitem(sys.modules, "torch", None)
+    again = made(invoke("view", str(files["exr"]), "--far", "1000", "--mesh", "glb", "--json", "--out", "view"))
+    first, second = (trimesh.load(each["mesh"], process=False).geometry for each in (files, again))
+    assert first.keys() == second.keys() and "behind" in first
+    for name in first:
+        assert np.array_equal(first[name].faces, second[name].faces)
+        np.testing.assert_allclose(first[name].vertices, second[name].vertices, rtol=1e-5, atol=1e-5)
+        was, now = (np.asarray(each[name].visual.material.baseColorTexture, int) for each in (first, second))
+        assert np.abs(was - now).max() <= 1  # the EXR's colours are half floats
+    assert viewer_data(files["viewer"])["layers"] == viewer_data(again["viewer"])["layers"]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +175,7 @@ def test_view_paints_behind_the_foreground_if_asked(invoke):
     arguments = ["view", str(files["exr"]), "--far", "1000", "--mesh", "glb", "--json"]
     flat, deep = (
         trimesh.load(made(invoke(*arguments, *more))["mesh"], process=False).geometry
-        for more in (["--out", "a"], ["--layers", "--out", "b"])
+        for more in (["--no-layers", "--out", "a"], ["--layers", "--out", "b"])
     )
     assert "behind" in deep and "behind" not in flat
 

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from jointnet_cli.cli.scene_inputs import SceneFiles, read_scene
 from jointnet_cli.files.images import write_grey_png, write_png
 from jointnet_cli.projection import Projection
 from jointnet_cli.scene.exports import SceneOptions
-from jointnet_cli.scene.scene import DepthScale, scene_of
+from jointnet_cli.scene.layer_file import write_layer
+from jointnet_cli.scene.scene import DepthScale, Layer, scene_of
 
 HEIGHT, WIDTH = 12, 20
 RECORD = {"prompt": "ocean reef", "seed": 3, "projection": {"kind": "cylindrical", "span": 360.0, "wrap": True}}
@@ -152,12 +154,32 @@ def test_a_record_says_which_end_is_near_and_what_it_means(invoke: Callable[...,
     assert shown["layers"][0]["low"] == pytest.approx(expected["layers"][0]["low"], rel=1e-4)
 
 
-def test_a_second_layer_that_is_lost_is_noted(invoke: Callable[..., Result]) -> None:
-    assert "second layer" not in invoke("0_reef.rgbd.exr").stderr
-    record = json.loads(Path("0_reef.metadata.json").read_text())
-    Path("0_reef.metadata.json").write_text(json.dumps({**record, "timings": {"denoise": 1.0, "layer": 2.0}}))
+def test_the_second_layer_beside_the_depth_is_shown(invoke: Callable[..., Result]) -> None:
+    scene = scene_of(
+        np.zeros((HEIGHT, WIDTH, 3), np.float32),
+        np.full((HEIGHT, WIDTH), 0.5, np.float32),
+        Projection(**RECORD["projection"]),
+        DepthScale.from_range(),
+    )
+    shown = np.zeros((HEIGHT, WIDTH), bool)
+    shown[4:8, 5:9] = True
+    behind = Layer(np.ones((HEIGHT, WIDTH, 3), np.float32), np.full((HEIGHT, WIDTH), 20, np.float32), shown)
+    layer = Path("0_reef.layer.exr")
+    write_layer(layer, replace(scene, behind=behind), {})
     for name in ("0_reef.rgbd.exr", "0_reef.image.png", "0_reef.metadata.json"):
-        assert "add --layers to paint it again" in invoke(name, "--overwrite").stderr
+        for flags, count in (([], 2), (["--no-layers"], 1)):
+            assert invoke(name, "--overwrite", *flags).exit_code == 0
+            assert len(data("outputs/0_reef.view.html")["layers"]) == count, (name, flags)
+    # Depth of another name has no part in it, and distances in metres have another scale.
+    Path("0_reef.depth.png").rename("other.png")
+    assert invoke("0_reef.image.png", "--depth", "other.png", "--overwrite").exit_code == 0
+    assert len(data("outputs/0_reef.view.html")["layers"]) == 1
+    ran = invoke(layer)
+    assert ran.exit_code == 2 and "0_reef.layer.exr is a map, not the image" in ran.stderr
+    write_layer(layer, scene_of(np.zeros((4, 4, 3)), np.ones((4, 4)), scene.projection, scene.scale), {})
+    ran = invoke("0_reef.rgbd.exr", "--overwrite")
+    assert ran.exit_code == 2 and "0_reef.layer.exr is 4 x 4 pixels, and the image 20 x 12" in ran.stderr
+    assert "--no-layers" in ran.stderr
 
 
 def test_the_depth_of_a_photo_is_found_by_its_record(invoke: Callable[..., Result]) -> None:

@@ -133,7 +133,14 @@ PLACES = list(EXPORTS)
             "s.rgbdn.exr",
         ),
         ("depth", ["normal"], {}, ["normal", "exr", "metadata"], "s.rgbn.exr"),
-        ("panorama", ["depth"], {"scene": PLACE}, ["image", "depth", "exr", *PLACES, "metadata"], "s.rgbd.exr"),
+        (
+            "panorama",
+            ["depth"],
+            {"scene": PLACE},
+            ["image", "depth", "exr", "layer", *PLACES, "metadata"],
+            "s.rgbd.exr",
+        ),
+        ("generate", ["depth"], {"scene": SceneOptions()}, ["image", "depth", "exr", "metadata"], "s.rgbd.exr"),
         ("panorama", ["normal"], {"scene": PLACE}, ["image", "normal", "exr", "metadata"], "s.rgbn.exr"),
     ],
 )

@@ -22,7 +22,7 @@ from PIL import Image, PngImagePlugin
 from safetensors.numpy import save
 
 from jointnet_cli.cli.inputs import InputReader, stated_panorama
-from jointnet_cli.cli.scene_inputs import find_scene, had_layer, read_scene, scene_projection
+from jointnet_cli.cli.scene_inputs import find_scene, read_scene, scene_projection
 from jointnet_cli.convert.change import change
 from jointnet_cli.convert.content import SourceOptions, TargetOptions
 from jointnet_cli.convert.read import read_content
@@ -197,7 +197,7 @@ def read_everywhere(path: Path) -> None:
 
 def scene(path: Path, depth: Path | None = None) -> None:
     found = find_scene(path, depth or path if path.suffix != ".json" else depth, path.parent)
-    _ = found.title, found.seed, had_layer(found)
+    _ = found.title, found.seed
     read_scene(found, scene_projection(found, ViewOptions()), SceneOptions(), quiet=True)
 
 

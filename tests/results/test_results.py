@@ -187,6 +187,15 @@ def test_a_failed_write_leaves_no_half_file_and_no_sidecar(make_result: MakeResu
     assert read_exr(next(tmp_path.glob("*.exr"))).channels["disparity.Y"].shape == (HEIGHT, WIDTH)
 
 
+def test_the_second_layer_of_an_overwritten_result_is_removed(make_result: MakeResult, tmp_path: Path) -> None:
+    layer = written(make_result("generate"), tmp_path, 0)["image"].with_name("00000_5_ocean-reef.layer.exr")
+    layer.touch()
+    with pytest.raises(UserError, match="exists already"):
+        written(make_result("generate"), tmp_path, 0)
+    written(make_result("generate"), tmp_path, 0, overwrite=True)
+    assert not layer.exists()
+
+
 def test_overwriting_without_metadata_removes_a_sidecar_that_would_lie(make_result: MakeResult, tmp_path: Path) -> None:
     sidecar = written(make_result("generate"), tmp_path, 0)["metadata"]
     written(make_result("generate"), tmp_path, 0, overwrite=True, metadata=False)
