@@ -73,6 +73,8 @@ class Evaluation:
     """Of the table."""
     defaults: ClassVar[tuple[str, ...]]
     """The methods if none are given."""
+    kind_names: ClassVar[tuple[str, ...]]
+    """The keys of `kinds`, which imports torch."""
 
     methods: Annotated[
         list[str] | None,
@@ -114,7 +116,7 @@ class Evaluation:
         check_folder(self.folder)
 
     def kinds(self) -> Kinds:
-        """Return the kinds of methods of the table."""
+        """Return the kinds of methods of the table, by `kind_names`."""
         raise NotImplementedError
 
     def parts(self) -> Sequence[TablePart]:
@@ -163,15 +165,17 @@ class Evaluation:
             The number of items that failed.
         """
         self.check()
-        from jointnet_cli.evaluation.figures import publish, write_columns
         from jointnet_cli.evaluation.methods import expand_checkpoints, parse_methods
+
+        texts, steps = expand_checkpoints(self.methods or self.defaults)
+        specs = parse_methods(texts, self.kind_names)
+        for spec in specs:
+            spec.check(self.settings)
+        from jointnet_cli.evaluation.figures import publish, write_columns
         from jointnet_cli.evaluation.report import Table
         from jointnet_cli.evaluation.runner import Runner, join_processes
         from jointnet_cli.processes import leave
 
-        kinds = self.kinds()
-        texts, steps = expand_checkpoints(self.methods or self.defaults)
-        specs = parse_methods(texts, kinds)
         join_processes()
         parts = self.parts()
         opened = [(spec, [self._open(spec, part) for part in parts if spec.kind in part.kinds]) for spec in specs]

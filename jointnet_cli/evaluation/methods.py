@@ -12,8 +12,9 @@ from urllib.parse import parse_qsl
 from jointnet_cli.devices import DEVICE, DTYPE, DtypeName, require_device
 from jointnet_cli.errors import UserError, did_you_mean
 from jointnet_cli.files.paths import text_digest
+from jointnet_cli.model.hub import find_model
 from jointnet_cli.params import BASE, MODEL, Param, params
-from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.sampling.presets import METHODS, Sampling
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 
 _NAMED = re.compile(r"([^=:]+)=(.+)", re.DOTALL)
 """A name holds no colon, so that the `=` of a value, as in `jointnet:runs/a=b`, does not end a name."""
+
+DEPTH_KINDS = (
+    *("jointnet", "refine", "midas", "folder", "constant", "mean-depth", "mean-map", "reduced", "autoencoder"),
+)
+"""Kinds of methods that predict depth."""
+
+MODEL_KINDS = frozenset({"jointnet", "refine", "base", "autoencoder", *METHODS})
+"""Kinds whose value is `[MODEL][?SETTINGS]`."""
 
 CHECKPOINTS = "checkpoints"
 """The kind that stands for all models that a training run exported (`train.export_steps`)."""
@@ -162,6 +171,23 @@ class MethodSpec:
     def spec(self) -> str:
         """`KIND:VALUE`."""
         return f"{self.kind}:{self.value}" if self.value else self.kind
+
+    def check(self, settings: MethodSettings) -> None:
+        """Refuse a model and settings that do not exist. It imports no torch.
+
+        Raises:
+            UserError: these.
+        """
+        kind, value = self.kind, self.value
+        if kind == "from-depth":
+            nested, _, rest = value.partition(":")
+            kind, value = (nested, rest) if nested in DEPTH_KINDS else ("jointnet", value)
+        if kind in MODEL_KINDS:
+            model, _, query = value.partition("?")
+            own = settings.override(query)
+            find_model(model or own.model, own.base)
+            if kind == "refine":
+                parse_method(own.refine_from, [name for name in DEPTH_KINDS if name != "refine"]).check(own)
 
     def open(self, kinds: Kinds, settings: MethodSettings) -> Method:
         """Open the method.

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+import sys
+from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+from jointnet_cli.cli import app
+from jointnet_cli.cli.evaluate import COMMANDS
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.methods import MethodSettings, MethodSpec, parse_method, parse_methods
+from jointnet_cli.evaluation.evaluation import Evaluation
+from jointnet_cli.evaluation.joint_methods import JointMethod
+from jointnet_cli.evaluation.methods import MODEL_KINDS, MethodSettings, MethodSpec, parse_method, parse_methods
 from jointnet_cli.sampling.presets import Sampling
 
 KINDS = ("jointnet", "folder", "constant", "refine")
@@ -57,3 +65,46 @@ def test_a_method_overrides_settings() -> None:
     assert fault.value.hint == "did you mean steps?"
     with pytest.raises(UserError, match="steps must be a whole number, got 'many'"):
         settings.override("steps=many")
+
+
+TABLES = [command for command in COMMANDS if issubclass(command, Evaluation)]
+
+
+@pytest.mark.parametrize("command", TABLES, ids=lambda command: command.name)
+def test_the_kinds_of_a_table_are_known_without_torch(command: type[Evaluation]) -> None:
+    kinds = command().kinds()
+    assert sorted(kinds) == sorted(command.kind_names)
+    joint = {name for name, kind in kinds.items() if issubclass(getattr(kind, "func", kind), JointMethod)}
+    assert joint == MODEL_KINDS & set(kinds)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("jointnet:diorama?step=4", "unknown setting 'step' in ?step=4"),
+        ("jointnet:?steps=0", "steps must be at least 1, got '0'"),
+        ("from-depth:diorama?steps=0", "steps must be at least 1, got '0'"),
+        ("from-depth:autoencoder:?steps=0", "steps must be at least 1, got '0'"),
+        ("jointnet:?scheduler=ddmi", "unknown scheduler ddmi"),
+        ("jointnet:runs/none", "runs/none is no folder"),
+        ("jointnett:diorama", "unknown method kind 'jointnett'"),
+    ],
+)
+def test_a_wrong_method_is_refused_before_torch_is_imported(
+    method: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    command = ["evaluate", "normal", "--shards", str(tmp_path), "--out", str(tmp_path / "out"), "--method", method]
+    ran = CliRunner().invoke(app, command)
+    assert ran.exit_code == 2 and ran.stderr.startswith(f"error: {message}"), ran.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_methods_that_a_table_needs_are_refused_as_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for command, flag in (("depth", "--refine-from"), ("depth-to-image", "--depth-method")):
+        wanted = [] if command == "depth-to-image" else ["--method", "refine:diorama"]
+        ran = CliRunner().invoke(
+            app, ["evaluate", command, "--shards", str(tmp_path), *wanted, flag, "jointnet:?steps=0"]
+        )
+        assert ran.exit_code == 2 and ran.stderr.startswith("error: steps must be at least 1"), ran.stderr

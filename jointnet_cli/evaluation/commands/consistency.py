@@ -31,6 +31,7 @@ class ConsistencyEvaluation(Evaluation):
     example = "jointnet evaluate consistency --method jointnet:diorama --method shards:shards/evaluation"
     title = "Consistency"
     defaults = ("jointnet:diorama",)
+    kind_names = ("jointnet", "shards", "folder")
 
     prompts: Prompts = None
     samples: Annotated[int, Param("Images with maps of every method.", "N", ge=1, panel=PROMPT_PANEL)] = 128

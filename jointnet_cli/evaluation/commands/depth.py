@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.evaluation import Evaluation, Made, TablePart
-from jointnet_cli.evaluation.methods import DepthSettings
+from jointnet_cli.evaluation.methods import DEPTH_KINDS, DepthSettings
 from jointnet_cli.evaluation.report import Column
 from jointnet_cli.params import INPUT_PANEL, Param
 
@@ -114,6 +114,7 @@ class DepthEvaluation(TruthEvaluation):
     example = "jointnet evaluate depth --shards shards/evaluation"
     title = "Depth"
     defaults = ("jointnet:diorama", "constant", "autoencoder:diorama")
+    kind_names = DEPTH_KINDS
     columns = COLUMNS
 
     middlebury: Annotated[

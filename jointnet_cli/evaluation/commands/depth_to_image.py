@@ -10,6 +10,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.commands.depth import make_shards
 from jointnet_cli.evaluation.commands.generation import REAL, ImageEvaluation, real_images
 from jointnet_cli.evaluation.evaluation import Made, Row, TablePart
+from jointnet_cli.evaluation.methods import parse_method
 from jointnet_cli.evaluation.report import Column
 from jointnet_cli.params import Param
 
@@ -41,6 +42,7 @@ class DepthToImageEvaluation(ImageEvaluation):
     example = "jointnet evaluate depth-to-image --shards shards/evaluation"
     title = "Depth to image"
     defaults = ("jointnet:diorama",)
+    kind_names = ("jointnet", "sd2-depth", "controlnet-depth", "folder")
 
     depth_method: Annotated[str, Param("Method that predicts depth from the painted images.", "KIND[:VALUE]")] = (
         "jointnet:diorama"
@@ -56,12 +58,11 @@ class DepthToImageEvaluation(ImageEvaluation):
         super().check()
         if self.shards is None:
             raise UserError("no depth to paint for: give --shards DIR", hint=make_shards())
+        parse_method(self.depth_method, PREDICTORS).check(self.settings)
 
     def kinds(self) -> Kinds:
-        from jointnet_cli.evaluation.methods import parse_method
         from jointnet_cli.evaluation.pipelines import DEPTH_TO_IMAGE
 
-        parse_method(self.depth_method, PREDICTORS)
         return DEPTH_TO_IMAGE
 
     def parts(self) -> Sequence[TablePart]:

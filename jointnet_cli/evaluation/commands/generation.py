@@ -181,6 +181,7 @@ class GenerationEvaluation(ImageEvaluation):
     example = "jointnet evaluate generation --shards shards/evaluation"
     title = "Generation"
     defaults = ("jointnet:diorama",)
+    kind_names = ("jointnet", "base", "autoencoder", "ldm3d", "folder")
 
     prompts: Annotated[
         Path | None,

@@ -36,6 +36,7 @@ class NormalEvaluation(TruthEvaluation):
     example = "jointnet evaluate normal --shards shards/evaluation"
     title = "Normals"
     defaults = ("jointnet:diorama", "from-depth:diorama")
+    kind_names = ("jointnet", "from-depth", "folder")
     columns = COLUMNS
 
     @cached_property

@@ -11,6 +11,7 @@ from jointnet_cli.evaluation.evaluation import Evaluation, Made, TablePart
 from jointnet_cli.evaluation.report import Column
 from jointnet_cli.params import PROMPT_PANEL, VIEW_PANEL, Param
 from jointnet_cli.projection import FULL_CIRCLE
+from jointnet_cli.sampling.presets import METHODS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,6 +88,7 @@ class PanoramaEvaluation(Evaluation):
     example = "jointnet evaluate panorama --seeds 4"
     title = "Panoramas"
     defaults = ("direct", "multidiffusion", "syncdiffusion", "jointnet")
+    kind_names = (*METHODS, "folder")
 
     prompts: Prompts = None
     seeds: Annotated[int, Param("Panoramas of every prompt, from seed 0 on.", "N", ge=1, panel=PROMPT_PANEL)] = 20

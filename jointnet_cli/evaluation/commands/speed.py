@@ -48,6 +48,7 @@ class SpeedEvaluation(Evaluation):
         "balanced=jointnet:?preset=balanced",
         "fast=jointnet:?preset=fast",
     )
+    kind_names = ("jointnet",)
 
     shards: Shards = None
     judge: JudgeFolder = None
