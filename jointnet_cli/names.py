@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from string import Formatter
 
 from jointnet_cli.errors import UserError, closest
-from jointnet_cli.files.paths import safe_name, slug, text_digest
+from jointnet_cli.files.paths import NAME_BYTES, safe_name, slug, text_digest
 from jointnet_cli.files.text import encodable
 from jointnet_cli.request import Request
 
@@ -59,6 +61,10 @@ def check_template(template: str) -> None:
 
 def result_name(request: Request, index: int, template: str | None = None, *, model: str = "") -> str:
     """Return the name of a result, safe for file systems; `template` is one that `check_template` accepts."""
+    return safe_name(_filled(request, index, template or default_template(request), model))
+
+
+def _filled(request: Request, index: int, template: str, model: str) -> str:
     image = request.sources.get("image")
     values = {
         "index": index,
@@ -69,18 +75,42 @@ def result_name(request: Request, index: int, template: str | None = None, *, mo
         "task": request.name,
         "model": slug(model),
     }
-    return safe_name((template or _default_template(request)).format(**values))
+    return template.format(**values)
 
 
-def _default_template(request: Request) -> str:
+def default_template(request: Request) -> str:
+    """Return the template of a request where none is given."""
     by_photo = request.named_after_photo and "image" in request.sources
     return PHOTO_TEMPLATE if by_photo else PROMPT_TEMPLATE
 
 
-def are_distinct(request: Request, rows: int, template: str | None = None) -> bool:
-    """Return whether the names of a batch need no comparison: they begin with the index, or in a single row with the seed."""
-    begin = re.match(r"\{(index|seed)(:0?\d*)?\}(?![\d{])", template or _default_template(request))
-    return begin is not None and (begin[1] == "index" or rows == 1)
+def are_distinct(first: Sequence[Request], count: int = 1, template: str | None = None, *, model: str = "") -> bool:
+    """Return whether the names of a batch are known to differ without a comparison of all.
+
+    Names that begin with the index differ. The names of one row differ if they hold a number, because nothing else changes
+    and no number gets shorter. Two rows differ if their names differ without regard to digits.
+
+    Args:
+        first: the first request of every row.
+        count: results of a row, whose seeds and indexes go on by one.
+        template, model: as for `result_name`.
+    """
+    pattern = template or default_template(first[0])
+    if re.match(r"\{index(:0?\d*)?\}(?![\d{])", pattern):
+        return True
+    numbers = [(spec, turned) for _, name, spec, turned in Formatter().parse(pattern) if name in ("index", "seed")]
+    if any(turned or not re.fullmatch("(0[0-9]*)?", spec or "") for spec, turned in numbers):
+        return False
+    if count > 1 and not numbers:
+        return False
+    shapes = set()
+    for row, request in enumerate(first):
+        longest = replace(request, seed=request.seed + count - 1)  # type: ignore[type-var]
+        text = _filled(longest, (row + 1) * count - 1, template or default_template(request), model)
+        if len(unicodedata.normalize("NFC", text).encode()) > NAME_BYTES:  # it is cut
+            return False
+        shapes.add(re.sub(r"\d+", "0", safe_name(text).casefold()))
+    return len(shapes) == len(first)
 
 
 def keep_apart(

@@ -19,7 +19,7 @@ from jointnet_cli.files.paths import SIDECAR, check_free
 from jointnet_cli.files.text import to_json
 from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.model.hub import find_model
-from jointnet_cli.names import are_distinct, keep_apart, result_name
+from jointnet_cli.names import are_distinct, default_template, keep_apart, result_name
 from jointnet_cli.progress import PHASES, Timer
 from jointnet_cli.record import is_of_image, is_record_of, read_sidecar
 from jointnet_cli.request import Request
@@ -101,7 +101,10 @@ def plan_files(
         return True if is_record_of(made, request) else False if foreign else None
 
     renamed: dict[int, str] = {}
-    if not are_distinct(batch.first[0].request, len(batch.first), output.name):
+    first = [item.request for item in batch.first]
+    # A photo of the same name in another folder may have made the files that are there.
+    by_photo = output.skip_existing and "{image" in (output.name or default_template(first[0]))
+    if by_photo or not are_distinct(first, batch.count, output.name, model=model):
         items = list(batch)
         names = keep_apart([item.request for item in items], [own_name(item) for item in items], owned)
         renamed = {item.index: name for item, name in zip(items, names, strict=True)}

@@ -135,7 +135,7 @@ def test_photos_of_which_none_can_be_read_are_refused_before_a_model_is_loaded(i
     ]
 
 
-@pytest.mark.parametrize("flags", [[], ["--name", "{seed}_{prompt}", "--json"]])
+@pytest.mark.parametrize("flags", [[], ["--name", "{prompt}_{seed}", "--json"]])
 def test_a_long_plan_streams(start, flags):
     with start("generate", "sea", "--count", "10000000", "--dry-run", *flags) as process:
         assert "sea" in process.stdout.readline()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,20 +89,38 @@ def test_repeats_of_one_request_are_counted() -> None:
     assert names[0] == "x" and names[2] == f"{names[1]}-2"
 
 
+SEAS = [Generate(prompt=prompt, seed=98 + 3 * row) for row, prompt in enumerate(["sea 1", "the sea"])]
+
+
 @pytest.mark.parametrize(
     ("template", "one_row", "rows"),
     [
         (None, True, True),
         ("{index}", True, True),
         ("{index:03}-{seed}", True, True),
-        ("{seed}_{prompt}", True, False),
-        ("{index}{prompt}", False, False),
-        ("{index}0", False, False),
-        ("{index:.0e}_{seed}", False, False),
-        ("{prompt}_{index}", False, False),
+        ("{index}{prompt}", True, True),
+        ("{prompt}_{seed}", True, True),
+        ("{prompt}{seed}", True, True),
+        ("{prompt}{index}{seed:03}", True, True),
+        ("{seed}_{task}", True, False),
+        ("{seed}0", True, False),
+        ("{task}", False, False),
+        ("{prompt}", False, False),
+        ("{seed:x}_{prompt}", False, False),
+        ("{seed:5}{index}_{prompt}", False, False),
+        ("x" * 160 + "{seed}", False, False),
     ],
 )
-def test_names_that_begin_with_a_number_need_no_comparison(template: str | None, one_row: bool, rows: bool) -> None:
-    assert (are_distinct(REEF, 1, template), are_distinct(REEF, 2, template)) == (one_row, rows)
-    (photo,) = photos("sea.png")
-    assert are_distinct(photo, 2, template) == (rows and template is not None)
+def test_names_that_differ_need_no_comparison(template: str | None, one_row: bool, rows: bool) -> None:
+    for first, known in ((SEAS[:1], one_row), (SEAS, rows)):
+        assert are_distinct(first, 3, template) == known
+        batch = [replace(row, seed=row.seed + item) for row in first for item in range(3)]
+        names = {result_name(request, index, template).casefold() for index, request in enumerate(batch)}
+        assert len(names) == len(batch) or not known
+
+
+def test_rows_that_differ_in_digits_alone_are_compared() -> None:
+    assert not are_distinct([replace(REEF, prompt="sea 1"), replace(REEF, prompt="sea 2")], 2, "{prompt}{seed}")
+    assert are_distinct([REEF, replace(REEF, prompt="Lake")], 1, "{prompt}")
+    assert not are_distinct([REEF, replace(REEF, prompt="ocean REEF")], 1, "{prompt}")
+    assert are_distinct(photos("sea.png", "lake.png")) and not are_distinct(photos("a/Sea.png", "b/sea.jpg"))
