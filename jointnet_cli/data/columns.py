@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 NESTED = ("STRUCT", "MAP", "UNION", "VARIANT", "BLOB", "BIT", "GEOMETRY")
 """Types without a plain text form; so are lists, whose names end in `]`."""
 
+WIDE = "decimal of "
+"""Begins the types of decimals that DuckDB would round, because they have more digits than its own."""
+
+_MOST_DIGITS = 38
+
 FLOATS = frozenset({"FLOAT", "DOUBLE"})
 
 SIGNED = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT"})
@@ -62,7 +67,7 @@ class Purpose:
 
 def is_plain(kind: str) -> bool:
     """Return whether values of a type have a plain text form. Of JSON, only scalars have."""
-    return not kind.startswith(NESTED) and not kind.endswith("]")
+    return not kind.startswith((*NESTED, WIDE)) and not kind.endswith("]")
 
 
 def is_number(kind: str) -> bool:
@@ -89,7 +94,10 @@ def groups_of(connection: DuckDBPyConnection, reader: str, files: Sequence[str],
     def kinds(part: Sequence[str]) -> dict[str, str]:
         relation = Group(reader, part, {}).relation
         described = connection.cursor().execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
-        return {column: kind for column, kind, *_ in described}
+        found = {column: kind for column, kind, *_ in described}
+        if reader.startswith("read_parquet") and "DOUBLE" in found.values():
+            found |= _wide_decimals(connection, part[0])
+        return found
 
     parts = [list(files)] if same else [[file] for file in files]
     groups: list[Group] = []
@@ -98,6 +106,18 @@ def groups_of(connection: DuckDBPyConnection, reader: str, files: Sequence[str],
             before = groups.pop().files if groups and groups[-1].kinds == found else ()
             groups.append(Group(reader, [*before, *part], found))
     return groups
+
+
+def _wide_decimals(connection: DuckDBPyConnection, file: str) -> dict[str, str]:
+    """Return the columns of a parquet file that hold decimals of too many digits, and their types."""
+    schema = f"SELECT name, coalesce(num_children, 0), coalesce(precision, 0) FROM parquet_schema({literal(file)})"
+    _, *fields = connection.cursor().execute(schema).fetchall()
+    wide, inside = {}, 0
+    for name, children, digits in fields:
+        if not inside and digits > _MOST_DIGITS:
+            wide[name] = f"{WIDE}{digits} digits"
+        inside += children - bool(inside)
+    return wide
 
 
 def spellings(groups: Iterable[Group]) -> dict[str, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -505,3 +507,21 @@ def test_several_sources_of_one_kind_are_read_in_their_order(tmp_path: Path) -> 
         build_plan(Source((b, c)), settings_of(50), tmp_path)
     with pytest.raises(UserError, match=r"^worlds cannot be combined with other sources$"):
         Source((b, "worlds"))
+
+
+WIDE_DECIMALS = (
+    "c-jka3^EjD5OooC(Gg_<GT21fWEdD2n1Gmtkqby>l#~=$>FX!z8=&w&ntB+42#Yob2oT&{rm)tF`P}h<OYBje3G)IOkINK-5CeX|"
+    "irZ)=Dj2OJs)N(b59}fI4|`D-$sAJ#3AW<ojMUsjQ4R)C9#tj@=F*}ZRR$lBHc>uN2T>*o#ynLnpjk5*bz;C2P{tG}S}e*0Q^AyH"
+    "grP)~3uqW)1%nuiq>QAG8iR}|kEALagCy7jQJ}C`mROb=ho=ls0|U?~8!-(@Hc2%G7NA~`YCec+#yqgvZHz#qR)kQkiK$kDu^8wO"
+    "B;_lZP}G|-z%_6|4X*&J4iXDeyT^>hY_SzAVk~MLK#D;_p&+rSur#$qH@TodH?gQFzg(d#wWv5VKTpBPOwT~iP!beoaKsP?41@q+"
+    "$^!s8n^?g"
+)
+"""A parquet file by pyarrow: `url`, `n` (decimal256 of 76 digits), `s` (a structure of one) and `x`, two rows."""
+
+
+def test_decimals_of_too_many_digits_are_never_rounded(tmp_path: Path) -> None:
+    source = tmp_path / "wide.parquet"
+    source.write_bytes(zlib.decompress(base64.b85decode(WIDE_DECIMALS)))
+    assert [row.fields for row in rows_of(source)] == [{"x": 0.5}, {"x": 1.5}]
+    with pytest.raises(UserError, match=r"wide.parquet: column n has type decimal of 76 digits"):
+        rows_of(source, FilterSettings(dedupe=("n",)))
