@@ -86,12 +86,12 @@ def silence_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def report_error(fault: BaseException, prefix: str = "") -> None:
+def report_error(fault: BaseException, prefix: str = "", *, hint: bool = True) -> None:
     """Print one line for an exception of any kind, its hint, and with `JOINTNET_DEBUG=1` its traceback."""
     if debugging():
         traceback.print_exception(fault)
     if isinstance(fault, UserError):
-        error(f"{prefix}{fault}", fault.hint)
+        error(f"{prefix}{fault}", fault.hint if hint else None)
     elif isinstance(fault, OSError) and fault.strerror:
         place = f": {fault.filename}" if fault.filename else ""
         error(f"{prefix}{fault.strerror}{place}")
@@ -114,6 +114,8 @@ def for_each(
 ) -> list[Exception]:
     """Work on one thing after the other and return the faults; a fault of one does not stop the others.
 
+    A hint that the fault before had is not printed again.
+
     Args:
         things: what is worked on.
         work: done with each.
@@ -130,7 +132,8 @@ def for_each(
         except Exception as fault:
             if (isinstance(fault, OSError) and fault.errno in FATAL_ERRNOS) or stops(fault, thing):
                 raise
-            report_error(fault, prefix=label(thing))
+            last = getattr(faults[-1], "hint", None) if faults else None
+            report_error(fault, prefix=label(thing), hint=getattr(fault, "hint", None) != last)
             faults.append(fault)
     return faults
 

@@ -241,6 +241,9 @@ def _run(job: PrepareJob, run: PrepareOptions) -> None:
         images = report["images"]
         counts = {"wanted": images["wanted"], "succeeded": images["successes"], **report["causes"]}
         print_bars("images", counts, run.quiet)
+        if report["causes"].get("needs_heif"):
+            command = "pip install 'jointnet-cli[heif]'"
+            note(f"HEIC images need pillow-heif: {command}, then add --retry-failed needs_heif", run.quiet)
         if sheet:
             note(f"report {job.out / REPORT}, contact sheet {sheet}", run.quiet)
     facts["seconds"] = round(tally.seconds, 3)

@@ -84,7 +84,7 @@ def check_folder(folder: Path, hint: str = "choose another folder with --out") -
         raise UserError(f"{existing} cannot be written to", hint)
 
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".heic")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".heic", ".heif")
 """Suffixes of photos in folders; of two files with one key the first in this order is read. A file that is named itself may
 have any suffix."""
 

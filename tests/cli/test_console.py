@@ -14,6 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from jointnet_cli.cli.console import for_each
 from jointnet_cli.cli.options import expand_flags
 from jointnet_cli.cli.usage import Command
 from jointnet_cli.errors import UserError
@@ -49,6 +50,13 @@ def raising(fault: BaseException) -> Callable[[], None]:
 def test_faults_become_a_line_and_an_exit_code(fault, code, words):
     ran = run(raising(fault))
     assert (ran.exit_code, ran.stderr) == (code, words)
+
+
+def test_the_same_hint_is_printed_once(capsys):
+    faults = [UserError("a", "x"), UserError("b", "x"), UserError("c", "y"), UserError("d"), UserError("e", "y")]
+    assert for_each(faults, lambda fault: raising(fault)(), label=lambda fault: "") == faults
+    words = ["error: a", "hint: x", "error: b", "error: c", "hint: y", "error: d", "error: e", "hint: y"]
+    assert capsys.readouterr().err.splitlines() == words
 
 
 def test_tracebacks_only_on_request():

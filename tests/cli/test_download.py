@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import signal
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from helpers.gallery import content, gallery, image_bytes, write_coyo, write_table
 from helpers.teachers import INVERTED, save_onnx
 from helpers.web import Web, reply
+from PIL import Image
 
 from jointnet_cli.data import source_files
 from jointnet_cli.data.settings import prepare_settings
@@ -133,7 +135,22 @@ def test_a_folder_of_images(invoke):
     Path("photos").mkdir()
     Path("photos/a.jpg").write_bytes(image_bytes(1))
     ran = invoke("prepare", "photos", "--size", "16")
-    assert ran.stdout == "shards/00000.tar\n", ran.stderr
+    assert ran.stdout == "shards/00000.tar\n" and "HEIC" not in ran.stderr, ran.stderr
+
+
+def test_photos_that_need_an_extra_are_counted_with_the_way_out(invoke, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    Path("photos").mkdir()
+    Path("photos/a.jpg").write_bytes(image_bytes(1))
+    for name in ("b.HEIC", "c.heif"):
+        Path("photos", name).write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    ran = invoke("prepare", "photos", "--size", "16")
+    assert "needs_heif              2 images" in ran.stderr
+    assert ran.stderr.count("pip install 'jointnet-cli[heif]', then add --retry-failed needs_heif\n") == 1
+    assert invoke("prepare", "photos", "--size", "16", "--retry-failed", "needs_heif").exit_code == 0
+    ran = invoke("depth", "photos/b.HEIC", "photos/c.heif")
+    assert ran.exit_code == 2 and ran.stderr.count("is HEIC") == 2 and ran.stderr.count("hint: ") == 1
 
 
 MISTAKES = {

@@ -118,7 +118,7 @@ ANSWERS: dict[str, tuple[Answer, str]] = {
     "grey-16": (reply(encoded(Image.new("I;16", (SIDE, SIDE), 30000), "PNG")), "success"),
     "webp": (reply(encoded(photo(), "WEBP")), "success"),
     "avif": (reply(encoded(photo(), "AVIF")), "success"),
-    "heic": (reply(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)), "unsupported_format"),
+    "heic": (reply(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)), "needs_heif"),
     "video": (reply(b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + bytes(100)), "not_an_image"),
     "svg": (reply(b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>'), "unsupported_format"),
     "icon": (reply(encoded(photo(), "ICO")), "unsupported_format"),

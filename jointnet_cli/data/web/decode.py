@@ -95,6 +95,8 @@ def to_training_image(data: bytes, settings: PrepareSettings) -> TrainingImage:
     kind = sniff(data)
     if kind == "HEIF":
         register_heif()
+        if kind not in Image.OPEN:
+            raise FetchError(Status.NEEDS_HEIF, "HEIC is decoded with pillow-heif alone")
     if kind not in _READABLE or kind not in Image.OPEN:
         raise FetchError(Status.UNSUPPORTED_FORMAT, f"{kind} is not decoded")
     try:

@@ -71,7 +71,9 @@ class Status(StrEnum):
     NOT_AN_IMAGE = "not_an_image"
     """The bytes do not begin as an image does, whatever the headers say."""
     UNSUPPORTED_FORMAT = "unsupported_format"
-    """An image of a kind that cannot be decoded here: SVG, JPEG XL, HEIC, icons, 32 bits a sample."""
+    """An image of a kind that cannot be decoded here: SVG, JPEG XL, icons, 32 bits a sample."""
+    NEEDS_HEIF = "needs_heif"
+    """A HEIC image, without the package's extra `heif`."""
     DAMAGED_IMAGE = "damaged_image"
     """It begins as an image does but cannot be decoded to its end."""
     DECODE_TIMEOUT = "decode_timeout"
@@ -104,6 +106,7 @@ GROUPS: dict[str, frozenset[str]] = {
         {
             Status.NOT_AN_IMAGE,
             Status.UNSUPPORTED_FORMAT,
+            Status.NEEDS_HEIF,
             Status.DAMAGED_IMAGE,
             Status.DECODE_TIMEOUT,
             Status.DECODE_MEMORY,
