@@ -80,7 +80,8 @@ def train(recipe: Recipe, *, overrides: Overrides = None, run: RunOptions) -> No
     budget = {} if run.max_minutes is None else {"train": {"max_minutes": run.max_minutes}}
     settings = load_recipe(recipe, overrides or [], budget)
 
-    from jointnet_cli.training.interruptions import RunFailed, Terminated
+    from jointnet_cli.signals import Terminated
+    from jointnet_cli.training.failures import RunFailed
     from jointnet_cli.training.run import train as run_recipe
 
     batch = settings.train.batch_size * settings.train.accumulation * int(os.environ.get("WORLD_SIZE", "1"))

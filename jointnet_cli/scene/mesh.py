@@ -14,6 +14,7 @@ from jointnet_cli.scene.cameras import points_of
 from jointnet_cli.scene.layers import CUT, dilate, fill_smoothly, grow_ring
 from jointnet_cli.scene.scene import Layer, Scene
 from jointnet_cli.scene.simplify import GridMesh, corners, directed_edges, stride, triangulate
+from jointnet_cli.signals import defer_signals
 
 if TYPE_CHECKING:
     from trimesh import Scene as Meshes
@@ -38,7 +39,8 @@ def scene_mesh(scene: Scene, *, max_triangles: int, cut: float = CUT, watertight
     A vertex is a pixel, or what simplification makes of several (`triangulate`). Each geometry has one texture of the image's
     size; u goes on beyond 1 where a ring closes.
     """
-    import trimesh
+    with defer_signals():  # trimesh takes an exception of any kind in its imports for a missing package
+        import trimesh
 
     front, projection = scene.front, scene.projection
     finest = stride(front.distance, max_triangles)

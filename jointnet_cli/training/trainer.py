@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.processes import RankSync, is_sharded, open_accelerator
+from jointnet_cli.signals import defer_signals, interruption, raise_on_sigterm
 from jointnet_cli.training.batches import Batch
 from jointnet_cli.training.checkpoints import (
     WEIGHTS,
@@ -35,13 +36,7 @@ from jointnet_cli.training.checkpoints import (
     save_clock,
 )
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
-from jointnet_cli.training.interruptions import (
-    defer_signals,
-    interruption,
-    memory_faults_explained,
-    not_finite,
-    raise_on_sigterm,
-)
+from jointnet_cli.training.failures import memory_faults_explained, not_finite
 from jointnet_cli.training.optimizers import build_optimizer, learning_rate, progress_of
 from jointnet_cli.training.previews import ProgressGrid, save_picture, undisturbed_randomness
 from jointnet_cli.training.runs import Log, OnStep, RunLog

@@ -131,6 +131,18 @@ def test_ctrl_c_leaves_whole_shards_and_the_next_run_goes_on(start, invoke):
     assert len(content(Path("set"))) == 180
 
 
+def test_ctrl_c_leaves_nothing_of_the_worlds_that_were_rendered(start):
+    process = start(
+        "prepare", "worlds", "-n", "64", "--size", "64", "--shard-size", "32", "--workers", "2", "--out", "set"
+    )
+    while not list(Path("set").glob(".*.new")) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, words = process.communicate(timeout=30)
+    assert (process.returncode, words) == (130, "interrupted\n")
+    assert not list(Path("set").glob(".*"))
+
+
 def test_a_folder_of_images(invoke):
     Path("photos").mkdir()
     Path("photos/a.jpg").write_bytes(image_bytes(1))

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
-from helpers.scenes import mesh_of
+from helpers.scenes import mesh_of, reef
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -271,3 +273,12 @@ def test_the_second_layer_joins_the_first_without_a_crack(projection: Projection
 def test_a_scene_of_sky_alone_has_no_front() -> None:
     whole = scene_of(picture(), np.zeros((HEIGHT, WIDTH), np.float32), RING, DepthScale.from_range())
     assert list(mesh_of(whole).geometry) == ["sky"]
+
+
+def test_ctrl_c_is_not_lost_while_trimesh_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    careless = "import signal\ntry:\n    signal.raise_signal(signal.SIGINT)\nexcept BaseException:\n    pass\n"
+    (tmp_path / "trimesh.py").write_text(careless)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "trimesh")
+    with pytest.raises(KeyboardInterrupt):
+        mesh_of(reef())

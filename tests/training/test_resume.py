@@ -18,7 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.training.checkpoints import Checkpoints
-from jointnet_cli.training.interruptions import RunFailed
+from jointnet_cli.training.failures import RunFailed
 from jointnet_cli.training.optimizers import MuonWithAdamW
 from jointnet_cli.training.recipe import to_toml_record
 from jointnet_cli.training.run import train

@@ -22,10 +22,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.signals import Terminated
 from jointnet_cli.training.batches import Batch
 from jointnet_cli.training.checkpoints import Checkpoints
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
-from jointnet_cli.training.interruptions import RunFailed, Terminated
+from jointnet_cli.training.failures import RunFailed
 from jointnet_cli.training.previews import Pictures
 from jointnet_cli.training.recipe import Train
 from jointnet_cli.training.trainer import Trainer

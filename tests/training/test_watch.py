@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from jointnet_cli.training.checkpoints import Checkpoints
-from jointnet_cli.training.interruptions import RunFailed, memory_faults_explained
+from jointnet_cli.training.failures import RunFailed, memory_faults_explained
 from jointnet_cli.training.previews import MARGIN, Pictures
 from jointnet_cli.training.run import train
 from jointnet_cli.training.trainer import Trainer

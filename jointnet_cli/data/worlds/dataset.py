@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import chain, islice
@@ -48,29 +50,38 @@ def _render_all(job: PrepareJob, numbers: list[int]) -> Iterator[tuple[int, int 
         running: dict[Future[int | DamagedShard | None], int] = {}
 
         def submit(count: int) -> None:
-            running.update((pool.submit(render_shard, job, number), number) for number in islice(waiting, count))
+            running.update((pool.submit(_work, job, number), number) for number in islice(waiting, count))
 
-        submit(2 * workers)
+        # The workers inherit the mask: Ctrl-C is the parent's, which ends them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
+            submit(2 * workers)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             while running:
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 submit(len(done))
                 yield from [(running.pop(future), future.result()) for future in done]
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
             for worker in multiprocessing.active_children():
                 worker.terminate()
+            pool.shutdown(cancel_futures=True)
             raise
 
 
 def _start_worker() -> None:
-    """Use one thread per process and ignore Ctrl-C: the parent handles it and ends the workers."""
-    import signal
-
+    """Use one thread per process, and remove unfinished files on SIGTERM."""
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     torch.set_num_threads(1)
+
+
+def _work(job: PrepareJob, number: int) -> int | DamagedShard | None:
+    """Render a shard in a worker, which ends with SIGTERM: a pool would hand it the next shard."""
+    try:
+        return render_shard(job, number)
+    except SystemExit:
+        os._exit(1)
 
 
 def render_shard(job: PrepareJob, number: int) -> int | DamagedShard | None:

@@ -13,8 +13,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from jointnet_cli.cli.train import RunOptions
 from jointnet_cli.cli.train import train as command
+from jointnet_cli.signals import Terminated, defer_signals, raise_on_sigterm
 from jointnet_cli.training.checkpoints import Checkpoints
-from jointnet_cli.training.interruptions import Terminated, defer_signals, raise_on_sigterm
 
 from .conftest import TINY, TRAIN
 
