@@ -67,6 +67,11 @@ def test_a_method_overrides_settings() -> None:
         settings.override("steps=many")
 
 
+def complete_shard(folder: Path) -> None:
+    (folder / "00000.tar").touch()
+    (folder / "00000_stats.json").write_text('{"count": 1}')
+
+
 TABLES = [command for command in COMMANDS if issubclass(command, Evaluation)]
 
 
@@ -94,6 +99,7 @@ def test_a_wrong_method_is_refused_before_torch_is_imported(
     method: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
+    complete_shard(tmp_path)
     command = ["evaluate", "normal", "--shards", str(tmp_path), "--out", str(tmp_path / "out"), "--method", method]
     ran = CliRunner().invoke(app, command)
     assert ran.exit_code == 2 and ran.stderr.startswith(f"error: {message}"), ran.stderr
@@ -102,9 +108,22 @@ def test_a_wrong_method_is_refused_before_torch_is_imported(
 
 def test_other_methods_that_a_table_needs_are_refused_as_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
+    complete_shard(tmp_path)
     for command, flag in (("depth", "--refine-from"), ("depth-to-image", "--depth-method")):
         wanted = [] if command == "depth-to-image" else ["--method", "refine:diorama"]
         ran = CliRunner().invoke(
             app, ["evaluate", command, "--shards", str(tmp_path), *wanted, flag, "jointnet:?steps=0"]
         )
         assert ran.exit_code == 2 and ran.stderr.startswith("error: steps must be at least 1"), ran.stderr
+
+
+@pytest.mark.parametrize("command", ["depth", "normal", "generation", "depth-to-image", "speed"])
+def test_missing_data_is_refused_before_torch_is_imported(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    ran = CliRunner().invoke(app, ["evaluate", command, "--shards", str(tmp_path), "--method", "jointnet:none"])
+    assert ran.exit_code == 2 and ran.stderr.startswith(f"error: no complete shards in {tmp_path}"), ran.stderr
+    if command == "generation":
+        ran = CliRunner().invoke(app, ["evaluate", command, "--prompts", f"{tmp_path}/none.txt"])
+        assert ran.exit_code == 2 and "none.txt" in ran.stderr, ran.stderr

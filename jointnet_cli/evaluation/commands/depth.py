@@ -42,6 +42,18 @@ def make_shards() -> str:
     return f"make held-out worlds: {EVALUATION_COMMAND}"
 
 
+def require_shards(source: str | None) -> None:
+    """Refuse a folder without shards, before torch is imported.
+
+    Raises:
+        UserError: no complete shards.
+    """
+    if source is not None:
+        from jointnet_cli.data.shards.index import list_shards
+
+        list_shards(source, evaluation=True)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TruthEvaluation(Evaluation):
     """A table of errors against true maps."""
@@ -71,6 +83,7 @@ class TruthEvaluation(Evaluation):
             raise UserError(f"no ground truth: give {' or '.join(self.sources)}", hint=make_shards())
         if self.truth is not None and not self.truth.is_dir():
             raise UserError(f"no folder {self.truth}", hint=f"--truth takes images and true maps; or {make_shards()}")
+        require_shards(self.shards)
 
     def identity(self, parts: Sequence[TablePart]) -> Mapping[str, Any]:
         return {"truth": self.cases.identity}

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from jointnet_cli.evaluation.commands.depth import Shards
+from jointnet_cli.evaluation.commands.depth import Shards, require_shards
 from jointnet_cli.evaluation.evaluation import Evaluation, Made, Row, TablePart
 from jointnet_cli.params import INPUT_PANEL, PROMPT_PANEL, Param
 
@@ -54,6 +54,10 @@ class ImageEvaluation(Evaluation):
     judge: JudgeFolder = None
     clip: Annotated[str | None, _Network("CLIP model: similarity of image and caption.", "DIR|HUB", shown=False)] = None
     splits: Annotated[int, _Network("Parts that an Inception Score is a mean of.", "N", ge=1)] = 1
+
+    def check(self) -> None:
+        super().check()
+        require_shards(self.shards)
 
     @cached_property
     def samples(self) -> ShardCases | None:
@@ -206,6 +210,11 @@ class GenerationEvaluation(ImageEvaluation):
         if self.samples is not None:
             return self.samples.captions, f"captions of {self.shards}"
         return fixed_captions(), "fixed prompts"
+
+    def check(self) -> None:
+        super().check()
+        if self.prompts is not None:
+            _ = self.captions  # refuses a file that cannot be read
 
     def kinds(self) -> Kinds:
         from jointnet_cli.evaluation.pipelines import GENERATION

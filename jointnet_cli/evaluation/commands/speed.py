@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
-from jointnet_cli.evaluation.commands.depth import DepthEvaluation, Shards
+from jointnet_cli.evaluation.commands.depth import DepthEvaluation, Shards, require_shards
 from jointnet_cli.evaluation.commands.generation import GenerationEvaluation, JudgeFolder
 from jointnet_cli.evaluation.commands.panorama import SEAMS, PanoramaEvaluation, PerceptualName, Prompts
 from jointnet_cli.evaluation.evaluation import Evaluation, Made, Row, TablePart
@@ -59,6 +59,10 @@ class SpeedEvaluation(Evaluation):
     ] = 512
     perceptual: PerceptualName = "st-lpips-alex"
     width: Annotated[int, Param("Width.", "PIXELS", ge=1, panel=VIEW_PANEL)] = 768
+
+    def check(self) -> None:
+        super().check()
+        require_shards(self.shards)
 
     @cached_property
     def panoramas(self) -> PanoramaEvaluation:
