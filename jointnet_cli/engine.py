@@ -18,7 +18,7 @@ from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.vae import decode_canvas, encode_canvas
 from jointnet_cli.progress import PhaseProgress, Timer
 from jointnet_cli.projection import Projection
-from jointnet_cli.request import Maps, Request, image_size
+from jointnet_cli.request import Maps, Request, check_arrays, image_size
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.known import Region, encode_region
 from jointnet_cli.sampling.layout import Layout, Tile, photo_layout, tiling_of
@@ -104,6 +104,7 @@ class Engine:
             UserError: a size that is not a multiple of the VAE's factor, or a map that the model does not have.
         """
         self._require_maps(task.maps)
+        check_arrays(task.maps, {})
         layout = task.layout(self.folder)
         timer = Timer(progress)
         maps = {name: to_tensor(values) for name, values in task.maps.items()}
@@ -152,9 +153,15 @@ class Engine:
         self._require_maps({*task.maps, *task.masks} - {RGB})
         timer = Timer(progress)
         size, projection = image_size(task.image), task.projection or PERSPECTIVE
+        if not task.masks:
+            raise UserError(
+                "the request has no masks", hint="masks={'rgb': …}, an array (H, W): above 0.5 is repainted"
+            )
+        check_arrays(task.maps, task.masks, size)
         layout = task.layout(self.folder)
         values = self._complete(task, layout, timer)
-        masks = {name: to_tensor(task.masks.get(name, task.masks[RGB]))[0] for name in values}
+        same = task.masks.get(RGB, 0 * task.image[..., 0])
+        masks = {name: to_tensor(task.masks.get(name, same))[0] for name in values}
         given, canvas = {}, self._pixels(layout)
         for name, value in values.items():
             small = to_map(resize(value, canvas, name), name)
@@ -178,6 +185,7 @@ class Engine:
             UserError: a map that the model does not have, or something to refine that is not there.
         """
         self._require_maps(task.maps)
+        check_arrays(task.maps, {})
         refined = self.model.joint.names if task.target == "both" else [RGB if task.target == "image" else task.target]
         self._require_maps([name for name in refined if name != RGB])
         projection = task.projection or PERSPECTIVE

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.modality import MODALITIES
 from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.projection import Projection
 from jointnet_cli.sampling.layout import Layout
@@ -93,9 +94,38 @@ def image_size(image: Array) -> tuple[int, int]:
     """Return height and width of a request's image.
 
     Raises:
-        UserError: the request has no image.
+        UserError: the request has no image, or an array of another shape or type.
     """
     if image is None:
         raise UserError("the request has no image", hint="image=…, an array (H, W, 3) of sRGB in [0, 1]")
+    _check_array("the image", image, 3)
     height, width = image.shape[:2]
     return height, width
+
+
+def check_arrays(maps: Maps, masks: Maps, size: tuple[int, int] | None = None) -> None:
+    """Refuse maps and masks of another shape or type than requests hold, or than an image of `size` has.
+
+    Raises:
+        UserError: an array that differs.
+    """
+    arrays = {f"maps[{name!r}]": (values, _CHANNELS[MODALITIES[name].values]) for name, values in maps.items()}
+    arrays |= {f"masks[{name!r}]": (values, None) for name, values in masks.items()}
+    for what, (values, channels) in arrays.items():
+        _check_array(what, values, channels)
+        if size is not None and values.shape[:2] != size:
+            (height, width), (rows, columns) = values.shape[:2], size
+            message = f"{what} is {width} x {height} pixels, and the image is {columns} x {rows} pixels"
+            raise UserError(message, "resize one of them")
+
+
+_CHANNELS = {"color": 3, "disparity": None, "direction": 3}
+
+
+def _check_array(what: str, values: Array, channels: int | None) -> None:
+    wanted = (channels,) if channels else ()
+    if values.ndim != 2 + len(wanted) or values.shape[2:] != wanted or values.dtype.kind != "f":
+        shape = f"(H, W, {channels})" if channels else "(H, W)"
+        message = f"{what} is an array {values.shape} of {values.dtype}, not {shape} of floating-point numbers"
+        hint = f"divide by {2 ** (8 * values.dtype.itemsize) - 1}" if values.dtype.kind == "u" else None
+        raise UserError(message, hint)

@@ -164,8 +164,8 @@ class Inpaint(Request):
     image: Array = LATER
     """(H, W, 3) sRGB in [0, 1], any size."""
     masks: Maps = field(default_factory=dict)
-    """(H, W) in [0, 1] by modality, `rgb` among them: above 0.5 is repainted. A map without a mask of its own has that
-    of `rgb`."""
+    """(H, W) in [0, 1] by modality: above 0.5 is repainted. A map without a mask of its own has that of `rgb`; without
+    one for `rgb` the image stays."""
     maps: Maps = field(default_factory=dict)
     """The image's dense maps, of its size; those that the model has and that are missing here are predicted first."""
     projection: Projection | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from jointnet_cli.cli.console import note
 from jointnet_cli.errors import UserError
-from jointnet_cli.modality import RGB, DepthKind
+from jointnet_cli.modality import DepthKind
 from jointnet_cli.projection import Projection
 from jointnet_cli.request import Request
 from jointnet_cli.task_inputs import MapFiles, ViewOptions
@@ -64,10 +64,8 @@ class InputReader:
             masks = arrays["masks"] = {name: read_mask(path) for name, path in paths.items()}
             sized += [(paths[name], array) for name, array in masks.items()]
         (require_one_size if request.one_size else require_one_shape)(*sized)
-        if request.marks is not None:
-            if not any((mask > 0.5).any() for mask in masks.values()):
-                raise UserError(f"{next(iter(paths.values()))} marks no pixel", "paint the region to repaint white")
-            masks.setdefault(RGB, 0 * arrays["image"][..., 0])
+        if request.marks is not None and not any((mask > 0.5).any() for mask in masks.values()):
+            raise UserError(f"{next(iter(paths.values()))} marks no pixel", "paint the region to repaint white")
         return replace(request, **arrays)  # type: ignore[type-var]
 
     def outline(self, request: R) -> R:

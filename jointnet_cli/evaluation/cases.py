@@ -156,7 +156,7 @@ class ShardCases:
     @property
     def image_facts(self) -> dict[str, Any]:
         """A description of the images, ready for JSON."""
-        facts = {"shards": self._samples.source, "pictures": len(self), "digest": self.identity}
+        facts = {"shards": self._samples.source, "images": len(self), "digest": self.identity}
         return {**facts, **self._samples.origin}
 
     @property
@@ -280,7 +280,7 @@ class FolderImages:
     @property
     def image_facts(self) -> dict[str, Any]:
         """A description of the images, ready for JSON."""
-        return {"folder": str(self._folder), "pictures": len(self), "digest": self.digest}
+        return {"folder": str(self._folder), "images": len(self), "digest": self.digest}
 
     @property
     def key(self) -> str:

@@ -147,7 +147,7 @@ def _bullets(name: str, value: Any) -> list[str]:
 
 def _fact(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_fact(part)}" for name, part in value.items())
+        return ", ".join(f"{name} {_fact(part)}" for name, part in value.items() if part is not None)
     return ", ".join(map(_fact, value)) if isinstance(value, list | tuple) else str(value)
 
 

@@ -63,3 +63,34 @@ def test_a_request_without_an_image_is_refused(engines: Engines, kind: type[Requ
     with pytest.raises(UserError, match="the request has no image") as caught:
         engines("depth").run(kind())
     assert caught.value.hint is not None and "image=" in caught.value.hint
+
+
+FLAT = np.zeros((24, 40), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (
+            Depth(image=(255 * photo()).astype(np.uint8)),
+            r"the image is an array \(24, 40, 3\) of uint8, not \(H, W, 3\)",
+        ),
+        (Depth(image=photo().transpose(2, 0, 1)), r"the image is an array \(3, 24, 40\) of float32"),
+        (Refine(image=photo(), maps={"depth": photo()}), r"maps\['depth'\] is an array \(24, 40, 3\) of float32"),
+        (Generate(maps={"depth": FLAT.astype(int)}), r"maps\['depth'\] is an array \(24, 40\) of int64, not \(H, W\)"),
+        (Inpaint(image=photo()), "the request has no masks"),
+        (Inpaint(image=photo(), masks={"rgb": FLAT > 0}), r"masks\['rgb'\] is an array \(24, 40\) of bool"),
+        (Inpaint(image=photo(), masks={"rgb": FLAT[:9]}), r"masks\['rgb'\] is 40 x 9 pixels, and the image is 40 x 24"),
+        (Inpaint(image=photo(), masks={"rgb": FLAT}, maps={"depth": FLAT[:9]}), r"maps\['depth'\] is 40 x 9 pixels"),
+    ],
+)
+def test_arrays_of_another_kind_are_refused(engines: Engines, task: Request, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        engines("depth").run(task)
+    assert caught.value.hint == "divide by 255" or "uint8" not in message
+
+
+def test_without_a_mask_of_its_own_the_image_stays(engines: Engines) -> None:
+    masks = {"depth": np.ones((24, 40), np.float32)}
+    made = engines("depth").inpaint(Inpaint(image=photo(), masks=masks, sampling=QUICK))
+    assert np.array_equal(made.image, photo())

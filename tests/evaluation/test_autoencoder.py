@@ -35,7 +35,7 @@ def psnr_of(shards: Path, model: Path, *arguments: object) -> dict[str, Any]:
 
 def test_every_map_of_the_worlds(tiny_folder: Callable[[str], Path], evaluation_shards: Path) -> None:
     report = psnr_of(evaluation_shards, tiny_folder("masked"), "--limit", 3)
-    assert report["pictures"] == 3
+    assert report["images"] == 3
     assert list(report["psnr"]) == ["rgb", "depth", "normal"]
 
 

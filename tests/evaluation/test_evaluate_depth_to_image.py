@@ -89,7 +89,7 @@ def test_all_rows(
         assert -1 <= cells["depth correlation"]["value"] <= 1
         assert cells["RMSE of disparity"]["count"] == 3
         assert cells["depth correlation, shuffled"] != cells["depth correlation"]
-    assert found["facts"]["depth of pictures predicted by"] == f"jointnet:{tiny_folder('masked')}?steps=1"
+    assert found["facts"]["depth of images predicted by"] == f"jointnet:{tiny_folder('masked')}?steps=1"
     pictures = list((tmp_path / "out").rglob("*.image.png"))
     assert len(pictures) == 9
 

@@ -165,7 +165,7 @@ def test_a_reference_folder_and_a_table_of_captions(tmp_path: Path, judge: Path,
     arguments = ("--reference", tmp_path, "--features", judge, "--out", tmp_path / "out")
     row = ("--method", f"jointnet:{tiny_folder('depth')}")
     found = table(evaluate(*arguments, *row, "--prompts", tmp_path / "list.csv"))
-    assert found["facts"]["real"]["pictures"] == 3
+    assert found["facts"]["real"]["images"] == 3
     assert [column["name"] for column in found["columns"]] == ["FD-Judge"]
     (tmp_path / "list.csv").write_text('words\n"a lake"\n')
     refused = evaluate(*arguments, *row, "--prompts", tmp_path / "list.csv")

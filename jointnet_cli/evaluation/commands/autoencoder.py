@@ -65,7 +65,7 @@ class AutoencoderCommand:
                     found[name].append(psnr(true, decoded))
                 progress(number + 1, len(samples))
         means = {name: round(fmean(values), 2) for name, values in found.items() if values}
-        print(to_json({"pictures": len(samples), "model": engine.name, "psnr": means}, indent=2))
+        print(to_json({"images": len(samples), "model": engine.name, "psnr": means}, indent=2))
         return 0
 
 

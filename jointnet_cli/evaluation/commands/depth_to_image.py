@@ -95,9 +95,9 @@ class DepthToImageEvaluation(ImageEvaluation):
         assert self.reference_images is not None
         return {
             "depth": self.given.image_facts,
-            "pictures a row": self.count(parts[0], None),
+            "images per method": self.count(parts[0], None),
             "real": self.reference_images.image_facts,
-            "depth of pictures predicted by": self.depth_method,
+            "depth of images predicted by": self.depth_method,
             **super().facts(parts, made),
         }
 

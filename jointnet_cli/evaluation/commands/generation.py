@@ -136,14 +136,14 @@ class ImageEvaluation(Evaluation):
             known = self.judge_network.facts
             held_out = known.get("held_out", {})
             found["judge on held-out worlds"] = {
-                "pictures": known.get("held_out_images"),
+                "images": known.get("held_out_images"),
                 "biome": held_out.get("biome"),
                 "time": held_out.get("time"),
                 "objects": held_out.get("objects_found"),
                 "colour": held_out.get("colour"),
             }
         sets = min(self.resamples, SET_RESAMPLES)
-        found["intervals"] = f"95 %, {self.resamples} resamples of the pictures, {sets} of numbers of a set"
+        found["intervals"] = f"95 %, {self.resamples} resamples of the images, {sets} of numbers of a set"
         judges = [metric for metric in parts[0].metrics if isinstance(metric, CaptionAccuracy)]
         if answers := {name: told for judge in judges for name, told in judge.accuracies.items()}:
             found["judge by kind"] = answers
@@ -152,7 +152,7 @@ class ImageEvaluation(Evaluation):
     def method_facts(self, made: Made) -> Mapping[str, Any]:
         ((_, predictions),) = made
         if predictions.finished:
-            return {"pictures": len(predictions.records)}
+            return {"images": len(predictions.records)}
         return super().method_facts(made)
 
     def sheet_cells(self, name: str, made: Made, runner: Runner) -> Mapping[int, SheetCell]:
@@ -245,7 +245,7 @@ class GenerationEvaluation(ImageEvaluation):
         real = {} if self.reference_images is None else {"real": self.reference_images.image_facts}
         return {
             "captions": {"source": source, "count": len(captions), "digest": part.cases.identity},
-            "pictures a row": self.count(part, None),
+            "images per method": self.count(part, None),
             **real,
             **super().facts(parts, made),
         }

@@ -72,4 +72,4 @@ class NormalEvaluation(TruthEvaluation):
         return [TablePart(self.cases, metrics, self.kinds(), measure=measure, has_truth=has_truth)]
 
     def about(self) -> Mapping[str, Any]:
-        return {"averages": "of each picture's angles, then over the pictures"}
+        return {"averages": "of each image's angles, then over the images"}
