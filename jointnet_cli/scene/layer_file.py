@@ -51,7 +51,8 @@ def read_layer(path: Path, scene: Scene) -> Scene:
     Raises:
         UserError: the file is damaged, holds no second layer, or is of another size.
     """
-    channels, hint = read_exr(path).channels, "--no-layers leaves the second layer out"
+    exr, hint = read_exr(path), "--no-layers leaves the second layer out"
+    channels = exr.channels
     if missing := [name for name in _CHANNELS if name not in channels]:
         raise UserError(f"{path} is not a second layer: it has no channel {missing[0]}", hint)
     front = scene.front
@@ -61,8 +62,7 @@ def read_layer(path: Path, scene: Scene) -> Scene:
     painted, shown = (channels[name] > 0.5 for name in ("A", "shown.Y"))
     if not shown.any():
         return scene
-    colours = np.stack([channels[name] for name in "RGB"], axis=-1, dtype=np.float32, casting="same_kind")
-    image = np.where(painted[..., None], linear_to_srgb(np.clip(np.nan_to_num(colours), 0, 1)), front.image)
+    image = np.where(painted[..., None], linear_to_srgb(np.clip(np.nan_to_num(exr.stack("RGB")), 0, 1)), front.image)
     disparity = np.clip(np.nan_to_num(channels["disparity.Y"]), 0, 1)
     distance = np.maximum(scene.scale.distance(disparity), front.distance)
     distance = np.where(disparity > SKY, distance, np.float32(np.inf))
