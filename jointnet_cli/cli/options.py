@@ -9,7 +9,7 @@ import functools
 import inspect
 import keyword
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, is_dataclass
+from dataclasses import MISSING, dataclass, is_dataclass, replace
 from functools import partial, reduce
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -186,6 +186,8 @@ def _flags_of(group: type, preset: Any) -> dict[Names, inspect.Parameter]:
     described: dict[Names, inspect.Parameter] = {}
     for parameter in params(group):
         default = parameter.default if preset is inspect.Parameter.empty else reduce(getattr, parameter.path, preset)
+        if default != parameter.default:  # of which the words for the default do not speak
+            parameter = replace(parameter, param=replace(parameter.param, shown=True))
         flag = parameter.flags[0].partition("/")[0].lstrip("-").replace("-", "_")
         name = parameter.name if parameter.param.argument or keyword.iskeyword(flag) else flag
         described[parameter.path] = _keyword(name, _annotation(parameter), default)

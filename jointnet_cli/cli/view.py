@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,7 +55,7 @@ def view(
     browse: Open = False,
     projection: ViewOptions,
     output: OutputOptions,
-    scene: SceneOptions = SceneOptions(layers=None),
+    scene: SceneOptions = SceneOptions(viewer=True, layers=None),
     model: ModelOptions,
 ) -> None:
     """Turn images with depth into navigable 3D scenes.
@@ -64,7 +64,6 @@ def view(
     `--stereo` and `--orbit`, and prints their paths. The second layer of a result is shown unless `--no-layers` leaves it
     out. `--layers` loads a model, which paints one anew.
     """
-    scene = replace(scene, viewer=scene.viewer is not False)
     if not scene.files(""):
         raise UserError("no output is requested", "leave --no-viewer out, or add --mesh, --stereo or --orbit")
     scene.refuse_unused([scene])
