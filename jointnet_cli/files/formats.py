@@ -83,7 +83,7 @@ def format_not_read(data: bytes) -> tuple[str, str] | None:
     """Return the name of a format that is not read, with a remedy; `None` if it is unknown."""
     start, brand = data[:16], data[8:12] if data[4:8] == b"ftyp" else b""
     if brand in HEIF_BRANDS:
-        return "HEIC", "convert it to PNG or JPEG, or install the extra jointnet-cli[heif] (pillow-heif)"
+        return "HEIC", "pip install 'jointnet-cli[heif]', or convert it to PNG or JPEG"
     if brand:
         known = "AVIF, for which this Pillow has no decoder" if brand[:3] == b"avi" else "a video"
         return known, "convert it to PNG or JPEG" if brand[:3] == b"avi" else "save one of its frames as PNG"
