@@ -211,7 +211,7 @@ class Engine:
         seed: int,
         maps: Maps | None = None,
         sampling: Sampling | None = None,
-        progress: PhaseProgress | None = None,
+        timer: Timer | None = None,
     ) -> Scene:
         """Add a second layer behind the foreground of a scene, painted by inpainting.
 
@@ -223,8 +223,13 @@ class Engine:
             seed: of the noise.
             maps: the image's further dense maps, such as normals; those that are missing are predicted.
             sampling: how to denoise.
-            progress: called when a phase begins, and after every step.
+            timer: takes the seconds as its phase `layer`, and the count `layer_evaluations`.
         """
+        timer = timer or Timer()
+
+        def show(phase: str, done: int, total: int) -> None:
+            if phase == "denoise" and total:
+                advance(done, total)
 
         def paint(
             image: NDArray[np.float32], disparity: NDArray[np.float32], mask: NDArray[np.bool_]
@@ -239,10 +244,12 @@ class Engine:
                 projection=scene.projection if scene.projection.kind == "cylindrical" else None,
                 sampling=sampling or Sampling(),
             )
-            painted = self.inpaint(task, progress)
+            painted = self.inpaint(task, show)
+            timer.count("layer_evaluations", painted.settings["evaluations"])
             return painted.image, painted.maps["depth"]
 
-        return add_layer(scene, paint)
+        with timer.phase("layer") as advance:
+            return add_layer(scene, paint)
 
     def _complete(self, task: Inpaint | Refine, layout: Layout, timer: Timer) -> dict[str, Tensor]:
         """Physical arrays of all branches, in their order: the image, its given maps, and predictions of missing ones."""

@@ -330,13 +330,9 @@ def _add_layer(engine: Engine, scene: Scene, result: Result) -> Scene:
     """Return the scene with a second layer: the model paints what the foreground hides."""
     others = {name: values for name, values in result.maps.items() if name != "depth"}
     task = result.task
-    with result.timer.phase("layer") as advance:
-
-        def show(phase: str, done: int, total: int) -> None:
-            if phase == "denoise" and total:
-                advance(done, total)
-
-        return engine.add_layer(scene, seed=task.seed, maps=others, sampling=task.sampling, progress=show)
+    layered = engine.add_layer(scene, seed=task.seed, maps=others, sampling=task.sampling, timer=result.timer)
+    result.settings["layer_evaluations"] = result.timer.counts.get("layer_evaluations", 0)
+    return layered
 
 
 def _say_ignored_words(engine: Engine, task: Request, quiet: bool, said: set[str]) -> None:

@@ -95,6 +95,8 @@ def test_images_are_there_before_the_second_layer_is_painted_and_the_record_afte
     assert there == ["depth.png", "image.png", "rgbd.exr"]
     record = json.loads(files["metadata"].read_text())
     assert record["timings"].keys() >= {"text", "denoise", "decode", "layer", "mesh", "viewer", "stereo", "files"}
+    # One step of one tile, with guidance twice.
+    assert (record["settings"]["evaluations"], record["settings"]["layer_evaluations"]) == (2, 2)
     sampled = sum(record["timings"].get(phase, 0) for phase in ("text", "encode", "denoise", "decode"))
     assert record["seconds"] == pytest.approx(sampled)
 
@@ -126,7 +128,9 @@ def test_view_shows_the_second_layer_of_a_result_without_a_model(invoke, monkeyp
     files = made(invoke(*command))
     layer = files["layer"]
     assert json.loads(files["metadata"].read_text())["files"]["layer"] == layer.name
-    assert read_record(layer) == read_record(files["exr"])
+    of_layer, of_result = read_record(layer), read_record(files["exr"])
+    assert of_layer["settings"].pop("layer_evaluations") > 0
+    assert of_layer == of_result
     layer.unlink()
     assert made(invoke(*command, "--skip-existing"))["layer"] == layer and layer.is_file()
     ran = invoke("depth", str(layer), str(files["exr"]), "--dry-run", "--json")
