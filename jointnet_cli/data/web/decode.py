@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import islice
-from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -47,11 +44,22 @@ _UPRIGHT = {
 
 _SIDEWAYS = (_UPRIGHT[5], _UPRIGHT[6], _UPRIGHT[7], _UPRIGHT[8])
 
-_LONGEST_TAG, _MOST_TAGS = 500, 200
+_DIRECTORIES = {
+    "Image": (None, ("Make", "Model")),
+    "EXIF": (
+        ExifTags.IFD.Exif,
+        (
+            *("LensMake", "LensModel", "FNumber", "ExposureTime", "ISOSpeedRatings", "FocalLength"),
+            *("FocalLengthIn35mmFilm", "DigitalZoomRatio", "ExposureBiasValue", "ExposureProgram", "MeteringMode"),
+            *("Flash", "WhiteBalance", "LightSource", "SceneCaptureType"),
+        ),
+    ),
+}
+"""The tags of a record, by directory: what a camera is and how it exposed. Not position, time, names, comments and serial
+numbers, which identify people, nor the orientation, which no longer holds."""
 
-_SKIPPED_TAGS = frozenset(
-    {"MakerNote", "UserComment", "JPEGThumbnail", "ExifOffset", "GPSInfo", "ExifInteroperabilityOffset"}
-)
+_NAMES, _LONGEST_NAME = frozenset({"Make", "Model", "LensMake", "LensModel"}), 80
+"""Tags that are text; the others are numbers."""
 
 Image.init()  # the decoders register themselves here once, not in many threads
 
@@ -71,7 +79,7 @@ class TrainingImage:
     """Of the upright original."""
     original_height: int
     exif: str
-    """JSON object of the original's tags as text, `Image Make` and so on; `{}` if it has none."""
+    """JSON object of the original's camera and exposure as text, `Image Make` and so on; `{}` if it states none."""
     sha256: str
     """Of the original's bytes."""
 
@@ -257,20 +265,16 @@ def _read_exif(picture: Image.Image) -> Image.Exif:
 
 
 def _exif_json(tags: Image.Exif) -> str:
-    """Return tags as img2dataset names them, after the directory they are in."""
+    """Return the tags of `_DIRECTORIES` as img2dataset names them, after the directory they are in."""
     found: dict[str, str] = {}
     try:
-        directories: list[tuple[str, Mapping[int, Any], Mapping[int, str]]] = [
-            ("Image", tags, ExifTags.TAGS),
-            ("EXIF", tags.get_ifd(ExifTags.IFD.Exif), ExifTags.TAGS),
-            ("GPS", tags.get_ifd(ExifTags.IFD.GPSInfo), ExifTags.GPSTAGS),
-        ]
-        for directory, entries, names in directories:
-            for tag, value in islice(entries.items(), _MOST_TAGS):
-                name = names.get(tag, f"Tag 0x{tag:04X}")
-                if name not in _SKIPPED_TAGS:
-                    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
-                    found[f"{directory} {name}"] = text.strip("\x00 ")[:_LONGEST_TAG]
+        for directory, (place, names) in _DIRECTORIES.items():
+            entries = tags if place is None else tags.get_ifd(place)
+            for name in names:
+                value = entries.get(ExifTags.Base[name])
+                text = str(value).strip("\0 ")[:_LONGEST_NAME]
+                if isinstance(value, str) == (name in _NAMES) and not isinstance(value, bytes | None) and text:
+                    found[f"{directory} {name}"] = text
     except Exception:  # as in _read_exif: what was read before the damage stays
         pass
     return to_json(found)

@@ -132,7 +132,7 @@ def test_sizes_and_colours_of_what_came(web: Web, found: dict[str, FetchResult])
     rotated = found[web.url("rotated")].image
     assert rotated is not None
     assert (rotated.original_width, rotated.original_height) == (SIDE, SIDE // 2)
-    assert rotated.exif and '"Image Make": "Camera"' in rotated.exif and '"Image Orientation": "6"' in rotated.exif
+    assert rotated.exif == '{"Image Make": "Camera"}'
     good = found[web.url("good")].image
     assert good is not None and good.jpeg == JPEG, "a JPEG that is right keeps its bytes"
     for path in ("png", "gif", "cmyk", "webp", "avif", "rotated"):
