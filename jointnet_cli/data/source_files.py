@@ -146,6 +146,9 @@ def _kind(file: str) -> str | None:
     return next((kind for suffix, kind in kinds.items() if name.endswith(suffix)), None)
 
 
+HTTP_SECONDS, HTTP_RETRIES = 30, 3
+"""Of one request of DuckDB. It has no limit of bytes: SECURITY.md."""
+
 AWS = {
     "KEY_ID": "AWS_ACCESS_KEY_ID",
     "SECRET": "AWS_SECRET_ACCESS_KEY",
@@ -172,6 +175,7 @@ def connect_remote(connection: DuckDBPyConnection, spec: str) -> None:
         except duckdb.Error as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{spec} cannot be reached: DuckDB's extension httpfs: {reason}", hint=OFFLINE) from error
+    connection.execute(f"SET http_timeout = {HTTP_SECONDS}; SET http_retries = {HTTP_RETRIES}")
     if spec.startswith("s3://"):
         _make_secret(connection, "s3", {key: os.environ.get(name) for key, name in AWS.items()})
     elif spec.startswith("hf://"):

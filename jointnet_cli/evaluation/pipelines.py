@@ -22,6 +22,7 @@ from jointnet_cli.evaluation.joint_methods import GenerateImage, GenerateWithBas
 from jointnet_cli.evaluation.methods import Kinds, Method, MethodSettings, Prediction
 from jointnet_cli.evaluation.runner import needed_by_all
 from jointnet_cli.model.config import known_files
+from jointnet_cli.model.hub_requests import WEIGHT_BYTES, limit_requests
 from jointnet_cli.model.text import ClipEncoder
 from jointnet_cli.model.weights import KINDS
 from jointnet_cli.sampling.schedule import make_scheduler
@@ -269,6 +270,7 @@ def _folder(kind: Any, source: str) -> Path:
     """Return the folder of a pipeline or network, fetched from the hub where there is none of that name."""
     if Path(source).is_dir():
         return Path(source)
+    limit_requests(WEIGHT_BYTES)
     if hasattr(kind, "download"):
         return Path(kind.download(source))
     from huggingface_hub import snapshot_download

@@ -27,6 +27,7 @@ from jointnet_cli.model.folder import (
     read_folder,
     read_published,
 )
+from jointnet_cli.model.hub_requests import TEXT_BYTES, WEIGHT_BYTES, limit_requests
 from jointnet_cli.model.weights import KINDS, find_weights
 
 DIORAMA = "diorama"
@@ -190,6 +191,7 @@ def _fetch(repository: str, patterns: list[str], revision: str | None = None) ->
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
+    limit_requests(TEXT_BYTES if patterns is CONFIGURATION else WEIGHT_BYTES)
     mirror = f"its mirror is {MOVED[repository]}; or give a local folder" if repository in MOVED else None
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))

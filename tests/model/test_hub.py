@@ -39,6 +39,8 @@ class Hub:
     repositories: dict[str, Path]
     gated: set[str] = field(default_factory=set)
     served: list[str] = field(default_factory=list)
+    encodings: set[str | None] = field(default_factory=set)
+    """What files were asked for with, compressed or not."""
     address: str = ""
 
 
@@ -68,6 +70,7 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             name = "/".join(rest[2:])
             if self.command == "GET":
                 hub.served.append(name)
+                hub.encodings.add(self.headers.get("Accept-Encoding"))
             content = (folder / name).read_bytes()
             etag = f'"{hashlib.sha256(content).hexdigest()}"'
             return self.answer(200, content, **{"X-Repo-Commit": COMMIT, "ETag": etag})
@@ -158,6 +161,7 @@ def test_only_what_is_needed_is_fetched(
     assert not [name for name in hub.served if not name.endswith((".json", ".txt", ".model"))]
     whole = find("someone/seaside")
     assert whole["path"] == plan["path"]
+    assert hub.encodings == {"identity"}, "by the client whose answers have limits"
     assert Path(whole["path"]).is_relative_to(tmp_path / "hf")
     unwanted = {"unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.fp16.safetensors", "a.ckpt", "b.py"}
     assert names(Path(whole["path"])) == names(repository) - unwanted

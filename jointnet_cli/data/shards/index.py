@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from jointnet_cli.data.shards.archive import StrictTarInfo, headers, is_metadata, open_tar, scan
 from jointnet_cli.data.shards.format import IMAGES, Faults, complete_shards, sample_count, stated_count, stats_path
-from jointnet_cli.data.shards.remote import BLOCK, RemoteFile, file_system, is_url, retrying
+from jointnet_cli.data.shards.remote import BLOCK, RemoteFile, file_system, is_url, read_small, retrying
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import write_text
 from jointnet_cli.files.paths import cache_home
@@ -225,25 +225,10 @@ def _stated(locations: Sequence[str]) -> dict[str, int]:
     found = {location: number for location, number in stated.items() if number}
     remote = [location for location in locations if is_url(location) and location.endswith(".tar")]
     if remote:
-        system, _ = file_system(remote[0])
-        stats = [file_system(_stats_name(location))[1] for location in remote]
-        contents = retrying(remote[0], lambda: _read_all(system, stats))
-        for location, path in zip(remote, stats, strict=True):
-            number = _stated_count(contents.get(path, b""))
-            if number is not None:
+        for location, content in zip(remote, read_small([_stats_name(each) for each in remote]), strict=True):
+            if content is not None and (number := _stated_count(content)) is not None:
                 found[location] = number
     return found
-
-
-def _read_all(system: Any, paths: Sequence[str]) -> dict[str, bytes]:
-    """Return the contents of small files, many at a time, without those that are not there."""
-    answers: dict[str, Any] = system.cat(list(paths), on_error="return")
-    for answer in answers.values():
-        status = getattr(answer, "status", None) or 0
-        absent = isinstance(answer, FileNotFoundError | PermissionError) or 400 <= status < 500
-        if isinstance(answer, BaseException) and not absent:
-            raise answer
-    return {path: answer for path, answer in answers.items() if isinstance(answer, bytes)}
 
 
 def _stated_count(content: bytes) -> int | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from jointnet_cli.errors import UserError
@@ -15,7 +16,11 @@ BLOCK = 4 * 1024**2
 """Bytes of one request where a server answers for ranges: no connection is held between the steps of a training."""
 
 REQUEST_SECONDS, REQUEST_BYTES = 300.0, 64 * 1024**2
-"""Limits of one request, or of one read of a file: seconds, and bytes on the wire beside those that are asked for."""
+"""Limits of one request, or of one read of a file: seconds, and for `https` and `http` bytes on the wire beside those that are
+asked for."""
+
+STATS_BYTES = 1024**2
+"""Bytes of a stats file at most."""
 
 ATTEMPTS = 5
 
@@ -57,14 +62,19 @@ def file_system(url: str) -> tuple[Any, str]:
 def retrying(what: str, attempt: Callable[[], Result]) -> Result:
     """Return the result of an attempt, made again after a pause where the network fails.
 
+    Args:
+        what: the URL that is asked.
+        attempt: makes one request or several. Where the requests have no limits of their own, which only those of `https`
+            and `http` have, it has to end within `REQUEST_SECONDS`.
+
     Raises:
-        UserError: it failed too often, or there is no such file, or no permission; `what` says which file.
+        UserError: it failed too often, or there is no such file, or no permission.
     """
     import aiohttp
 
     for number in range(ATTEMPTS):
         try:
-            return attempt()
+            return attempt() if _is_http(what) else _in_time(attempt)
         except (FileNotFoundError, PermissionError) as error:
             reason = "no such file" if isinstance(error, FileNotFoundError) else "no permission"
             raise UserError(f"{what}: {reason}") from error
@@ -78,6 +88,54 @@ def retrying(what: str, attempt: Callable[[], Result]) -> Result:
     raise AssertionError  # the last attempt returns or raises
 
 
+def _in_time(attempt: Callable[[], Result]) -> Result:
+    """Return the result of an attempt; one that lasts longer than a request may is left to itself.
+
+    Raises:
+        OSError: it lasts longer.
+    """
+    results: list[Result] = []
+    faults: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(attempt())
+        except BaseException as fault:
+            faults.append(fault)
+
+    # A daemon: the command does not wait for it at its end.
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(REQUEST_SECONDS)
+    if faults:
+        raise faults[0]
+    if not results:
+        raise OSError("the answer took longer than allowed")
+    return results[0]
+
+
+def read_small(urls: Sequence[str]) -> list[bytes | None]:
+    """Return the contents of small files of one place, many at a time, at most `STATS_BYTES` of each; `None` for none.
+
+    Raises:
+        UserError: one cannot be read, after several attempts.
+    """
+    system, _ = file_system(urls[0])
+    paths = [str(system._strip_protocol(url)) for url in urls]
+    options = {"middlewares": [_limit_small]} if _is_http(urls[0]) else {}
+
+    def read() -> list[bytes | None]:
+        answers: dict[str, Any] = system.cat(paths, on_error="return", start=0, end=STATS_BYTES, **options)
+        for answer in answers.values():
+            status = getattr(answer, "status", None) or 0
+            absent = isinstance(answer, FileNotFoundError | PermissionError) or 400 <= status < 500
+            if isinstance(answer, BaseException) and not absent:
+                raise answer
+        return [answer if isinstance(answer := answers.get(path), bytes) else None for path in paths]
+
+    return retrying(urls[0], read)
+
+
 class RemoteFile(io.RawIOBase):
     """A file at a URL as a stream; a failed read is repeated at the same position."""
 
@@ -85,6 +143,7 @@ class RemoteFile(io.RawIOBase):
         self._url = url
         self._allowance: Any = None
         self._file: Any = None
+        self._size: int | None = None
         self._position = 0
         self._ranges = True
 
@@ -97,7 +156,8 @@ class RemoteFile(io.RawIOBase):
         Raises:
             UserError: it cannot be read, after several attempts.
         """
-        data = retrying(self._url, lambda: self._read(len(buffer)))
+        read = self._read if _is_http(self._url) else self._read_range
+        data = retrying(self._url, lambda: read(len(buffer)))
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -112,6 +172,20 @@ class RemoteFile(io.RawIOBase):
             with contextlib.suppress(Exception):  # of a broken connection nothing is wanted any more
                 self._file.close()
             self._file = None
+
+    def _read_range(self, size: int) -> bytes:
+        """Ask for a range of its own, which needs nothing of an attempt that was left to itself."""
+        system, path = file_system(self._url)
+        if self._size is None:
+            self._size = int(system.info(path)["size"])
+        end = min(self._position + min(size, BLOCK), self._size)
+        if end <= self._position:
+            return b""
+        options = {} if system.async_impl else {"cache_type": "none"}
+        data: bytes = system.cat_file(path, start=self._position, end=end, **options)
+        if len(data) != end - self._position:
+            raise OSError(f"{len(data)} bytes came rather than {end - self._position} from byte {self._position} on")
+        return data
 
     def _read(self, size: int) -> bytes:
         try:
@@ -136,8 +210,8 @@ class RemoteFile(io.RawIOBase):
     def _open(self) -> None:
         """Open the file at the current position: by range requests or, where they are not supported, by reading up to it."""
         system, path = file_system(self._url)
-        options = {"middlewares": [self._limited]} if _is_http(self._url) else {}
-        self._file = system.open(path, block_size=BLOCK if self._ranges else 0, cache_type="none", **options)
+        block = BLOCK if self._ranges else 0
+        self._file = system.open(path, block_size=block, cache_type="none", middlewares=[self._limited])
         if self._ranges:
             self._file.seek(self._position)
             return
@@ -157,8 +231,6 @@ class RemoteFile(io.RawIOBase):
         return await handler(request)
 
     def _allow(self, size: int) -> None:
-        if not _is_http(self._url):
-            return
         fresh = _allowance()
         fresh.bytes += size
         if self._allowance is None:
@@ -170,10 +242,18 @@ def _is_http(url: str) -> bool:
     return url.startswith(("http://", "https://"))
 
 
-def _allowance() -> Any:
+def _allowance(count: int | None = None) -> Any:
     from jointnet_cli.data.web.wire import Allowance
 
-    return Allowance(REQUEST_BYTES, time.monotonic() + REQUEST_SECONDS)
+    return Allowance(REQUEST_BYTES if count is None else count, time.monotonic() + REQUEST_SECONDS)
+
+
+async def _limit_small(request: Any, handler: Any) -> Any:
+    """Give one request the allowance of a small file: its bytes, and headers."""
+    from jointnet_cli.data.web.wire import ALLOWANCE
+
+    ALLOWANCE.set(_allowance(2 * STATS_BYTES))
+    return await handler(request)
 
 
 async def _open_client(**options: Any) -> Any:

@@ -7,12 +7,16 @@ import os
 import shutil
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
+import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from helpers.shard_web import ShardWeb, serving
 from helpers.shards import write_shard, write_tar
 from helpers.web import Answer, Web, drip, flood, head, heals, raw, redirect, running
@@ -179,12 +183,14 @@ def test_a_connection_that_breaks_off(web: ShardWeb) -> None:
 
 FLOOD = flood(head(Transfer_Encoding="chunked"), b"1;" + b"x" * 4000 + b"\r\n\xff\r\n")
 
+HUGE = ("REQUEST_BYTES", "STATS_BYTES")
+
 
 @pytest.mark.parametrize(
     ("answer", "limits", "message"),
     [
-        (FLOOD, {"REQUEST_BYTES": 100_000}, "more bytes on the wire than allowed"),
-        (FLOOD, {"REQUEST_SECONDS": 0.1, "REQUEST_BYTES": 10**12}, "the answer took longer than allowed"),
+        (FLOOD, {"REQUEST_BYTES": 100_000, "STATS_BYTES": 50_000}, "more bytes on the wire than allowed"),
+        (FLOOD, {"REQUEST_SECONDS": 0.1, **dict.fromkeys(HUGE, 10**12)}, "the answer took longer than allowed"),
         (drip(head(length=1000), b"x" * 1000, 0.02), {"REQUEST_SECONDS": 0.1}, "the answer took longer than allowed"),
         (redirect("file:///etc/passwd"), {}, "cannot be read: file:///etc/passwd"),
     ],
@@ -199,10 +205,55 @@ def test_requests_have_limits(
         web.answers["a.tar"] = heals(raw(head(length=10**6), close=False), answer)  # HEAD, then GET
         web.answers["a_stats.json"] = answer
         begin = time.monotonic()
-        for read in (lambda url: remote_file.RemoteFile(url).read(4096), lambda url: count_samples([url])):
+        for read in (lambda url: remote_file.RemoteFile(url).read(65536), lambda url: count_samples([url])):
             with pytest.raises(UserError, match=message):
                 read(web.url("a.tar"))
         assert time.monotonic() - begin < 3
+
+
+def test_stats_on_the_web_are_read_up_to_a_limit(web: ShardWeb, monkeypatch: pytest.MonkeyPatch) -> None:
+    stats = stats_path(web.folder / "00001.tar")
+    stats.write_bytes(stats.read_bytes().ljust(10**5))
+    monkeypatch.setattr(remote_file, "STATS_BYTES", 10**4)
+    places = [f"{web.url}/0000{number}.tar" for number in range(2)]
+    if web.ranges:  # a record that is cut off is none: the shard is counted
+        assert [shard.count for shard in count_samples(places)] == [5, 3]
+        assert web.sent["00001_stats.json"] <= 10**4
+    else:
+        monkeypatch.setattr(remote_file, "ATTEMPTS", 1)
+        with pytest.raises(UserError, match="more bytes on the wire than allowed"):
+            count_samples(places)
+
+
+class Far(LocalFileSystem):
+    """Files of this machine, behind a server that may never answer."""
+
+    protocol = "gs"
+    asked: ClassVar[list[tuple[str, dict[str, Any]]]] = []
+    silent = threading.Event()
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
+        self.asked.append((path, {"start": start, "end": end, **options}))
+        if self.silent.is_set():
+            time.sleep(1)
+        data: bytes = super().cat_file(path, start, end, **options)
+        return data
+
+
+def test_every_other_place_has_limits_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec.register_implementation("gs", Far, clobber=True)
+    monkeypatch.setattr(remote_file, "ATTEMPTS", 1)
+    place = f"gs://{folder}/00000.tar"
+    assert [shard.count for shard in count_samples([place])] == [5]
+    assert Far.asked.pop() == (str(folder / "00000_stats.json"), {"start": 0, "end": 1024**2})
+    assert keys(place) == [f"{number:03}" for number in range(5)]
+    assert max(asked["end"] - asked["start"] for _, asked in Far.asked) <= 4096
+    monkeypatch.setattr(remote_file, "REQUEST_SECONDS", 0.05)
+    Far.silent.set()
+    for read in (lambda: keys(place), lambda: count_samples([place])):
+        with pytest.raises(UserError, match="the answer took longer than allowed"):
+            read()
+    Far.silent.clear()
 
 
 def test_what_is_not_there_and_what_stays_broken(web: ShardWeb) -> None:
