@@ -22,6 +22,8 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
+PROJECT = Path(__file__).parents[2]
+
 COMPARED = (".tar", ".parquet", ".safetensors", ".png", ".exr")
 
 COMMANDS = {
@@ -101,7 +103,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def _start(words: list[str], place: Path) -> subprocess.Popen[bytes]:
-    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])
     # A session of its own: the workers of a command are killed with it.
     return subprocess.Popen(
         [sys.executable, "-m", "jointnet_cli", *words],
