@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,37 +15,20 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import HealthCheck, Phase, given, settings
+from helpers.fuzzing import attempt, changed_record, damaged, read_everywhere, scene, some
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 from safetensors.numpy import save
 
-from jointnet_cli.cli.inputs import InputReader, stated_panorama
-from jointnet_cli.cli.scene_inputs import find_scene, read_scene, scene_projection
-from jointnet_cli.convert.change import change
-from jointnet_cli.convert.content import SourceOptions, TargetOptions
-from jointnet_cli.convert.read import read_content
 from jointnet_cli.data.folders import images_below
 from jointnet_cli.data.settings import PrepareSettings
 from jointnet_cli.data.web.decode import to_training_image
-from jointnet_cli.data.web.status import FetchError
-from jointnet_cli.errors import UserError
 from jointnet_cli.files.exr import write_channels
-from jointnet_cli.files.maps import header_size, read_map, read_mask
 from jointnet_cli.files.metadata import gpano_xmp
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.weights import count_parameters, read_tensors
 from jointnet_cli.projection import Projection
-from jointnet_cli.scene.exports import SceneOptions
-from jointnet_cli.task_inputs import MapFiles, ViewOptions
-
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "4"))
-some = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-)
 
 RING = Projection("cylindrical", 180.0)
 PIXELS = np.random.default_rng(0).integers(0, 255, (6, 12, 3), np.uint8)
@@ -124,81 +106,6 @@ def exr(folder: Path) -> bytes:
     planes |= {f"normal.{axis}": GREY for axis in "XYZ"}
     write_channels(folder / "whole.exr", planes, {"jointnet": json.dumps(RECORD)})
     return (folder / "whole.exr").read_bytes()
-
-
-def damaged(draw: st.DataObject, data: bytes) -> bytes:
-    """Change some bytes, most of them in the header, and perhaps cut the end off or add some."""
-    changed = bytearray(data)
-    place = st.integers(0, min(len(data), 600) - 1) | st.integers(0, len(data) - 1)
-    value = st.sampled_from([0, 1, 2, 4, 127, 128, 255]) | st.integers(0, 255)
-    for at, byte in draw.draw(st.lists(st.tuples(place, value), max_size=6)):
-        changed[at] = byte
-    cut = draw.draw(st.none() | st.integers(0, len(data)))
-    return bytes(changed[:cut]) + draw.draw(st.binary(max_size=4))
-
-
-ODD: list[Any] = [
-    None,
-    True,
-    -1,
-    0,
-    1e308,
-    float("nan"),
-    float("inf"),
-    10**400,
-    "",
-    "\0",
-    "../..",
-    "x" * 5000,
-    [],
-    {},
-    [[1]],
-    "7",
-]
-
-
-def changed_record(draw: st.DataObject, record: dict[str, Any]) -> Any:
-    """Replace some values of a record by values that do not belong there."""
-    copy = json.loads(json.dumps(record))
-    for _ in range(draw.draw(st.integers(1, 3))):
-        inside: Any = copy
-        while True:
-            key = draw.draw(st.sampled_from(sorted(inside)))
-            if not (isinstance(inside[key], dict) and inside[key] and draw.draw(st.booleans())):
-                break
-            inside = inside[key]
-        inside[key] = draw.draw(st.sampled_from(ODD))
-    return copy
-
-
-def attempt(*calls: Callable[[], object]) -> None:
-    """Make the calls; each may refuse its input."""
-    for call in calls:
-        try:
-            call()
-        except (UserError, FetchError) as error:
-            assert str(error)
-
-
-def read_everywhere(path: Path) -> None:
-    reader = InputReader(quiet=True)
-    attempt(
-        lambda: reader.image(path),
-        lambda: header_size(path),
-        lambda: stated_panorama(path),
-        lambda: read_mask(path),
-        lambda: read_map(path, "depth"),
-        lambda: read_map(path, "normal"),
-        lambda: reader._maps(MapFiles(depth=path)),
-        lambda: change(read_content(path, SourceOptions()), TargetOptions("exr", projection="equirectangular")),
-        lambda: scene(path),
-    )
-
-
-def scene(path: Path, depth: Path | None = None) -> None:
-    found = find_scene(path, depth or path if path.suffix != ".json" else depth, path.parent)
-    _ = found.title, found.seed
-    read_scene(found, scene_projection(found, ViewOptions()), SceneOptions(), quiet=True)
 
 
 @pytest.mark.parametrize("name", IMAGES)
