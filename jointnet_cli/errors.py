@@ -39,7 +39,8 @@ def reading(name: object, hint: str | None = None, *, cause: str = "") -> Iterat
     except UserError:
         raise
     except FileNotFoundError as fault:
-        raise UserError(f"{name} does not exist") from fault
+        part = "" if fault.filename in (None, name, str(name)) else f" cannot be read: {fault.filename}"
+        raise UserError(f"{name}{part} does not exist", hint if part else None) from fault
     except IsADirectoryError as fault:
         raise UserError(f"{name} is a folder, not a file") from fault
     except Exception as fault:
@@ -66,11 +67,6 @@ def _cause(fault: Exception) -> str:
     plain = next((words for kind, words in _CAUSES if isinstance(fault, kind)), "")
     stated = " ".join(str(getattr(fault, "strerror", None) or fault).split())[:200]
     return plain or stated or "it is damaged"
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an exception says, or its type if it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def closest(word: str, valid: Iterable[str], *, cutoff: float = 0.6) -> str | None:

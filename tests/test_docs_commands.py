@@ -43,11 +43,11 @@ SMALL = [
 REFUSED = {
     "stable-diffusion-2-1-base": "no model jointnet-depth.zip",
     "--truth MegaDepth_v1": "no folder MegaDepth_v1",
-    "captions_val2014.json": "no file captions_val2014.json",
+    "captions_val2014.json": "captions_val2014.json does not exist",
     "shards/coco": "no complete shards in shards/coco",
     "checkpoints:runs": "no exported models",
     "export runs/joint-depth/model": "no model runs/joint-depth/model",
-    "votes-*.json": "no file votes-*.json",
+    "votes-*.json": "votes-*.json does not exist",
     "prepare --all": "coyo-700m cannot be reached",
     "prepare --out": "coyo-700m cannot be reached",
     "depth=midas": "Intel/dpt-hybrid-midas",

@@ -21,7 +21,7 @@ from jointnet_cli.data.shards.format import (
 )
 from jointnet_cli.data.shards.writer import records_path
 from jointnet_cli.data.web.status import Status
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, reading
 
 
 @dataclass
@@ -106,13 +106,14 @@ def _check_members(found: ShardCheck) -> list[str]:
 
 def _fault_of(entry: Entry, *, decoded: bool) -> str | None:
     try:
-        if decoded and entry.find(*IMAGES) is not None:
-            members = {member.suffix: member.content for member in entry.members if member.content is not None}
-            unpack({"__key__": entry.key, **members}, tuple(MAP_SUFFIXES))
-        else:
-            entry.record  # noqa: B018 - it has to be readable
-    except (UserError, ValueError, KeyError, TypeError, RecursionError) as error:
-        return str(error)
+        with reading("it"):
+            if decoded and entry.find(*IMAGES) is not None:
+                members = {member.suffix: member.content for member in entry.members if member.content is not None}
+                unpack({"__key__": entry.key, **members}, tuple(MAP_SUFFIXES))
+            else:
+                entry.record  # noqa: B018 - it has to be readable
+    except UserError as fault:
+        return str(fault)
     return None
 
 

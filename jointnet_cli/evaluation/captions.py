@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jointnet_cli.data.shards.format import sample_caption
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, reading
 from jointnet_cli.evaluation.judge.labels import Labels, label, labels_of_caption, labels_of_prompt
 from jointnet_cli.evaluation.judge.prompts import fixed_prompts
 from jointnet_cli.files.batch_file import read_rows
@@ -76,18 +75,14 @@ def read_coco(path: Path) -> list[Caption]:
     Raises:
         UserError: the file cannot be read or holds no captions.
     """
-    try:
+    with reading(path):
         content = from_json(read_bytes(path, MOST_TABLE, pipes=True))
-    except FileNotFoundError as error:
-        raise UserError(f"no file {path}") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
     entries = content.get("annotations") if isinstance(content, dict) else content
-    texts: list[str] = []
-    with suppress(AttributeError, KeyError, TypeError):
+    hint = "it takes COCO's captions_val2014.json"
+    with reading(path, hint, cause="it has no captions"):
         texts = _texts(entries if isinstance(entries, list) else [])
     if not texts:
-        raise UserError(f"{path} has no captions", hint="it takes COCO's captions_val2014.json")
+        raise UserError(f"{path} has no captions", hint)
     return [Caption(text) for text in texts]
 
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, reading
+from jointnet_cli.files.budget import check_pixels
 from jointnet_cli.files.maps import DepthNumbers, depth_numbers, is_hit, kind_of_channel
 from jointnet_cli.files.paths import IMAGE_SUFFIXES, slug, text_digest
 from jointnet_cli.modality import DepthKind
@@ -179,10 +180,8 @@ def _read_hdf5(path: Path) -> DepthNumbers:
         import h5py
     except ImportError as error:
         raise UserError(f"{path} needs h5py", hint="pip install 'jointnet-cli[eval]'") from error
-    try:
-        with h5py.File(path) as file:
-            if "depth" not in file:
-                raise UserError(f"{path} has no data set depth", hint=f"it has {', '.join(file) or 'none'}")
-            return DepthNumbers(np.asarray(file["depth"], np.float32).squeeze(), None)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+    with reading(path), h5py.File(path) as file:
+        if "depth" not in file:
+            raise UserError(f"{path} has no data set depth", hint=f"it has {', '.join(file) or 'none'}")
+        check_pixels(path, 1, file["depth"].size)
+        return DepthNumbers(np.asarray(file["depth"], np.float32).squeeze(), None)

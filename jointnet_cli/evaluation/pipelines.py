@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jointnet_cli.devices import choose_device, choose_dtype
-from jointnet_cli.errors import UserError, first_line
+from jointnet_cli.errors import UserError, reading
 from jointnet_cli.evaluation.baselines import CaptionedImages, FinishedImages
 from jointnet_cli.evaluation.cases import Case
 from jointnet_cli.evaluation.folders import files_digest
@@ -254,16 +254,13 @@ def _load(name: str, source: str, **settings: Any) -> Any:
     for library in (diffusers, transformers):  # their loading bars
         library.utils.logging.disable_progress_bar()
     kind = getattr(diffusers, name)
-    try:
-        with known_files(
-            _folder(kind, source), None if issubclass(kind, diffusers.DiffusionPipeline) else kind
-        ) as known:
-            return kind.from_pretrained(known, **settings)
-    except (OSError, ValueError, RuntimeError, TypeError, AttributeError, ImportError) as error:
-        raise UserError(
-            f"no {name} in {source}: {first_line(error)}",
-            hint="give a folder that diffusers saved, or a hub id while the network works",
-        ) from error
+    hint = "give a folder that diffusers saved, or a hub id while the network works"
+    whole = issubclass(kind, diffusers.DiffusionPipeline)
+    with (
+        reading(f"the {name} in {source}", hint),
+        known_files(_folder(kind, source), None if whole else kind) as known,
+    ):
+        return kind.from_pretrained(known, **settings)
 
 
 def _folder(kind: Any, source: str) -> Path:

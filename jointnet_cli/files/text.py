@@ -11,7 +11,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -119,10 +119,17 @@ def read_stream(stream: BinaryIO, name: str, most: int = MOST_BYTES) -> bytes:
     Raises:
         UserError: more than `most` bytes.
     """
-    data = stream.read(most + 1)
-    if len(data) > most:
+    piece = 2**20
+    with suppress(OSError):  # a stream in memory
+        piece += os.fstat(stream.fileno()).st_size
+    pieces, left = list[bytes](), most + 1
+    # Not all at once: Python takes the memory for as many bytes as are asked for.
+    while left and (data := stream.read(min(piece, left))):
+        pieces.append(data)
+        left -= len(data)
+    if not left:
         raise UserError(f"{name} has more than {most // 2**20} MiB")
-    return data
+    return b"".join(pieces)
 
 
 def load_json(path: Path | str) -> Any:

@@ -28,7 +28,7 @@ from huggingface_hub import save_torch_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
-from jointnet_cli.errors import UserError, first_line
+from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files.atomic import follow_umask
 from jointnet_cli.modality import RGB
 from jointnet_cli.model.adapters import LoraJointNet
@@ -158,21 +158,19 @@ def load_model(
     folder = model if isinstance(model, ModelFolder) else find_model(str(model), base, weights=False)
     if weights:
         require_weights(folder)
-    try:
-        with nullcontext() if weights else torch.device("meta"):
-            return JointModel(
-                joint=_load_joint(folder, dtype, weights).eval(),
-                vae=_load_vae(folder, dtype, weights) if folder.family.has_vae else None,
-                text=_load_text(folder, dtype, weights),
-                scheduler=read_json(folder.base / "scheduler" / "scheduler_config.json"),
-                defaults=folder.defaults,
-                provenance=folder.provenance,
-                words=Vocabulary.read(folder.tokenizer),
-            )
-    except UserError:
-        raise
-    except Exception as error:  # of a configuration or weights that the libraries do not expect
-        raise UserError(f"the model in {folder.path} cannot be loaded: {first_line(error)}", hint=REMEDY) from error
+    with (
+        reading(f"the model in {folder.path}", REMEDY),
+        nullcontext() if weights else torch.device("meta"),
+    ):
+        return JointModel(
+            joint=_load_joint(folder, dtype, weights).eval(),
+            vae=_load_vae(folder, dtype, weights) if folder.family.has_vae else None,
+            text=_load_text(folder, dtype, weights),
+            scheduler=read_json(folder.base / "scheduler" / "scheduler_config.json"),
+            defaults=folder.defaults,
+            provenance=folder.provenance,
+            words=Vocabulary.read(folder.tokenizer),
+        )
 
 
 def _load_joint(folder: ModelFolder, dtype: torch.dtype, weights: bool) -> JointDenoiser:

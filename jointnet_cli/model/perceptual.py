@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, reading
+from jointnet_cli.files.text import open_regular
 
 DEFAULT = "st-lpips-alex"
 
@@ -200,10 +201,8 @@ def open_perceptual(spec: str = DEFAULT, device: torch.device | str = "cpu") -> 
         heads = _load(_packaged("torchmetrics", f"functional/image/lpips_models/{space.trunk}.pth"))
         state = _load(file) if file else _download(space.trunk)
         weights = {name.removeprefix("features."): value for name, value in state.items()}
-    try:
+    with reading(file or "the download", cause=f"it does not hold the weights of {space.name}"):
         return Perceptual(space, weights, heads).to(device)
-    except (RuntimeError, KeyError) as error:
-        raise UserError(f"{file or 'the download'} does not hold the weights of {space.name}") from error
 
 
 def _packaged(package: str, path: str) -> Path:
@@ -215,11 +214,9 @@ def _packaged(package: str, path: str) -> Path:
 
 
 def _load(file: Path) -> dict[str, Any]:
-    try:
-        weights: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    with reading(file, cause="it is no file of weights"), open_regular(file) as content:
+        weights: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
         return weights
-    except Exception as error:  # torch raises many kinds
-        raise UserError(f"{file} cannot be read as weights: {str(error).splitlines()[0]}") from error
 
 
 def _download(name: str) -> dict[str, Any]:

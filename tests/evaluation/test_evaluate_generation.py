@@ -195,7 +195,7 @@ def test_coco_captions_are_one_an_image(tmp_path: Path) -> None:
     assert [caption.text for caption in read_coco(path)] == ["four", "nine"]
     path.write_text(json.dumps(["a", "b"]))
     assert [caption.text for caption in read_coco(path)] == ["a", "b"]
-    faults = dict.fromkeys(("{}", "[]", "3", '[{"text": 1}]'), "has no captions$") | {"{": "is not JSON: "}
+    faults = dict.fromkeys(("{}", "[]", "3", '[{"text": 1}]'), "has no captions$") | {"{": "cannot be read: "}
     for content, fault in faults.items():
         path.write_text(content)
         with pytest.raises(UserError, match=fault):

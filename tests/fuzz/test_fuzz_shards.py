@@ -18,7 +18,15 @@ from jointnet_cli.data.shards.format import Sample, pack, read_stats, stats_path
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
 GREY = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
-RECORD = {"caption": "a hut", "url": "http://a.example/1.jpg", "seed": 3, "scene": {"sky": 0.5}, "key": "0", "width": 8}
+RECORD = {
+    "caption": "a hut",
+    "url": "http://a.example/1.jpg",
+    "seed": 3,
+    "scene": {"sky": 0.5},
+    "key": "0",
+    "original_height": 16,
+    "original_width": 9,
+}
 STATS = {"count": 1, "successes": 1, "status_dict": {"success": 1}, "received": 9, "duration": 0.5, "sha256": "0" * 64}
 
 

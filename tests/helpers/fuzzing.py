@@ -172,4 +172,4 @@ def ask(url: str) -> None:
     try:
         asyncio.run(_get(url))
     except FetchError as error:
-        assert error.status != Status.UNEXPECTED and str(error), error
+        assert error.status != Status.UNEXPECTED, error

@@ -93,7 +93,7 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no file"):
         open_perceptual("lpips-alex:nowhere.pth")
     (tmp_path / "text.pth").write_text("no weights")
-    with pytest.raises(UserError, match="cannot be read as weights"):
+    with pytest.raises(UserError, match="is no file of weights"):
         open_perceptual(f"st-lpips-alex:{tmp_path / 'text.pth'}")
     torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "other.pth")
     for name in ("st-lpips-vgg", "lpips-vgg"):

@@ -158,7 +158,7 @@ def test_code_in_a_checkpoint_is_never_run(tiny_folder: Folders, tmp_path: Path,
     ran = tmp_path / "ran"
     torch.save({**load_file(weights), "attack": Attack(ran)}, part / f"{stem}.bin")
     weights.unlink()
-    with pytest.raises(UserError, match=r"is damaged or holds more than tensors$|cannot be loaded: ") as fault:
+    with pytest.raises(UserError, match=r"is damaged or holds more than tensors$|cannot be read: ") as fault:
         load_model(find_model(str(folder), str(base)))
     assert fault.value.hint
     assert not ran.exists()
@@ -173,7 +173,7 @@ def test_what_does_not_fit_is_refused(tiny_folder: Folders, tmp_path: Path) -> N
     tensors = load_file(path)
     for key in ("jointnet_mid_block.bias", "conv_in.bias"):
         save_file({name: value for name, value in tensors.items() if name != key}, path)
-        with pytest.raises(UserError, match="cannot be loaded") as fault:
+        with pytest.raises(UserError, match="cannot be read") as fault:
             load_model(find_model(str(folder), str(base)))
         assert fault.value.hint
 

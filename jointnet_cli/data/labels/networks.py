@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from jointnet_cli.errors import UserError, first_line
+from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files.text import from_json, open_regular
 from jointnet_cli.model.config import known_files, read_json
 from jointnet_cli.model.hub import fetch_network
@@ -115,27 +114,27 @@ def _load(
     """Return the model of a folder, whose `known_files` are read, and the names of the weights that its files lack."""
     from transformers import MODEL_FOR_DEPTH_ESTIMATION_MAPPING, AutoConfig
 
-    try:
+    with reading(folder):
         config = AutoConfig.from_pretrained(known, local_files_only=True, trust_remote_code=False)
         if modality == "normal" and model_type != "dpt":
             raise UserError(f"{folder} is a {model_type}: for normals only DPT is known", hint="or give onnx:FILE")
         if type(config) not in MODEL_FOR_DEPTH_ESTIMATION_MAPPING:
             raise UserError(f"{folder} is a {model_type}, which predicts no depth", hint="or give onnx:FILE")
         kind = normal_dpt() if modality == "normal" else MODEL_FOR_DEPTH_ESTIMATION_MAPPING[type(config)]
-        model, loading = kind.from_pretrained(
-            known,
-            config=config,
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=weights.safetensors,
-            variant=weights.variant,
-            weights_only=True,
-            output_loading_info=True,
-        )
-    except pickle.UnpicklingError as error:
-        raise UserError(f"the weights in {folder} hold more than tensors", hint="use a safetensors file") from error
-    except (OSError, RuntimeError, ValueError, ImportError, SafetensorError) as error:
-        raise UserError(f"{folder} cannot be loaded: {first_line(error)}") from error
+        try:
+            model, loading = kind.from_pretrained(
+                known,
+                config=config,
+                dtype=torch.float32,
+                local_files_only=True,
+                use_safetensors=weights.safetensors,
+                variant=weights.variant,
+                weights_only=True,
+                output_loading_info=True,
+            )
+        except pickle.UnpicklingError as error:
+            hint = "use a safetensors file"
+            raise UserError(f"the weights in {folder} hold more than tensors", hint) from error
     # MiDaS' published files lack a unit that its first fusion stage never uses, and may.
     model.eval().requires_grad_(False)
     missing = tuple(sorted(loading["missing_keys"]))
@@ -177,12 +176,10 @@ def open_onnx(path: Path, device: torch.device) -> MapNetwork:
     options.intra_op_num_threads = torch.get_num_threads()
     cuda = ("CUDAExecutionProvider", {"device_id": device.index or 0})
     on_gpu = device.type == "cuda" and cuda[0] in onnxruntime.get_available_providers()
-    try:
+    with reading(path, cause="it is no ONNX model that runs"):
         session = onnxruntime.InferenceSession(
             str(path), options, providers=[cuda, "CPUExecutionProvider"] if on_gpu else ["CPUExecutionProvider"]
         )
-    except Exception as error:  # onnxruntime's own exceptions have no other common base
-        raise UserError(f"{path} is no ONNX model that runs: {first_line(error)}") from error
     inputs = session.get_inputs()
     sides = [side if isinstance(side, int) else None for side in inputs[0].shape]  # the open ones have names
     if len(inputs) != 1 or len(sides) != 4 or sides[1] not in (3, None):
@@ -223,7 +220,7 @@ def _numbers(facts: dict[str, str], name: str) -> tuple[float, ...] | None:
     try:
         values = from_json(f"[{facts[name].strip().strip('[]()')}]")
         numbers = tuple(float(value) for value in values)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     return numbers * 3 if len(numbers) == 1 else numbers if len(numbers) == 3 else None
 

@@ -5,7 +5,6 @@ It is a DPT-hybrid with the parameter names of MiDaS; transformers has the same 
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from jointnet_cli.data.labels.networks import MapNetwork, digest, normal_dpt
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files.text import open_regular
 
 LAYERS = 12
@@ -48,10 +47,8 @@ def open_omnidata(path: Path, device: torch.device) -> MapNetwork:
 def load_omnidata(path: Path, config: Any) -> torch.nn.Module:
     """Return the same network in transformers' form; `config` is its `DPTConfig`."""
     model = normal_dpt()(config)
-    try:
+    with reading(path, cause="it is no DPT-hybrid for normals"):
         loading = model.load_state_dict(rename(_read(path)), strict=False)
-    except RuntimeError as error:
-        raise UserError(f"{path} is no DPT-hybrid for normals: {error}") from error
     unmatched = [name for name in (*loading.missing_keys, *loading.unexpected_keys) if not name.startswith(UNUSED)]
     if unmatched:
         raise UserError(f"{path} is no DPT-hybrid for normals: no counterpart of {unmatched[0]}")
@@ -60,12 +57,9 @@ def load_omnidata(path: Path, config: Any) -> torch.nn.Module:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        with open_regular(path) as file:
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        hint = "give a file of tensors alone, an .onnx of the network, or a folder with it in transformers' format"
-        raise UserError(f"{path} is damaged or holds more than tensors", hint=hint) from error
+    hint = "give a file of tensors alone, an .onnx of the network, or a folder with it in transformers' format"
+    with reading(path, hint, cause="it is damaged or holds more than tensors"), open_regular(path) as file:
+        content = torch.load(file, map_location="cpu", weights_only=True)
     tensors = content.get("state_dict", content) if isinstance(content, dict) else {}
     # The published file is a training module's, of which the network is the part `model`.
     return {name.removeprefix("model."): tensor for name, tensor in tensors.items()}

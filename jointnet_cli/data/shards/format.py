@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.data.shards.archive import DamagedShard, Entry, new_entry
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files.paths import file_digest
 from jointnet_cli.files.text import from_json, load_json, read_text, to_json, warn
 from jointnet_cli.modality import MODALITIES, RGB
@@ -258,13 +258,12 @@ def _record(data: bytes, key: str) -> dict[str, Any]:
 
 
 def _depth_scale(record: Mapping[str, Any], key: str) -> np.float32:
-    try:
-        return np.float32(record["depth"]["scale"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"the record of sample {key} does not say the scale of its depth map",
-            hint="write depth.scale, the inverse depth of one step of the 16-bit map",
-        ) from error
+    hint = "write depth.scale, the inverse depth of one step of the 16-bit map"
+    with reading(f"the depth map of sample {key}", hint, cause="its record does not state its scale"):
+        scale = np.float32(float(record["depth"]["scale"]))
+        if not 0 < scale < np.inf:
+            raise ValueError("no scale")
+        return scale
 
 
 def _lies_across(values: NDArray[Any], image: NDArray[np.uint8]) -> bool:

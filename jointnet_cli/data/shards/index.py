@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from jointnet_cli.data.shards.archive import StrictTarInfo, headers, is_metadata, open_tar, scan
 from jointnet_cli.data.shards.format import IMAGES, Faults, complete_shards, sample_count, stated_count, stats_path
 from jointnet_cli.data.shards.remote import BLOCK, RemoteFile, file_system, is_url, read_small, retrying
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files.atomic import write_text
 from jointnet_cli.files.paths import cache_home
 from jointnet_cli.files.text import from_json, load_object, open_regular, to_json
@@ -123,16 +123,15 @@ def _all_samples(location: str, begin: int = 0) -> Iterator[Raw]:
             if info.isreg() and not is_metadata(info.name) and (file := tar.extractfile(info)):
                 yield {"__url__": location, "fname": info.name, "data": file.read()}
 
-    try:
-        with _open(location) as stream:
-            if begin:
-                stream.seek(begin)
-            with tarfile.open(fileobj=stream, mode="r|*", tarinfo=StrictTarInfo) as tar:
-                yield from group_by_keys(members(tar))
-    except (tarfile.TarError, ValueError, EOFError) as error:
-        raise UserError(f"{location} is damaged: {str(error.args[0]) if error.args else error}") from error
-    except OSError as error:
-        raise UserError(f"{location} cannot be read: {error.strerror or error}") from error
+    with reading(location):
+        try:
+            with _open(location) as stream:
+                if begin:
+                    stream.seek(begin)
+                with tarfile.open(fileobj=stream, mode="r|*", tarinfo=StrictTarInfo) as tar:
+                    yield from group_by_keys(members(tar))
+        except (tarfile.TarError, ValueError, EOFError) as error:
+            raise UserError(f"{location} is damaged: {str(error.args[0]) if error.args else error}") from error
 
 
 class _Counts:
@@ -233,9 +232,10 @@ def _stated(locations: Sequence[str]) -> dict[str, int]:
 
 def _stated_count(content: bytes) -> int | None:
     try:
-        return stated_count(from_json(content))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        count = stated_count(from_json(content))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
+    return count if count >= 0 else None
 
 
 def state_of(location: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from jointnet_cli.data.shards.format import Sample, unpack
 from jointnet_cli.data.shards.index import Raw
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, reading
 from jointnet_cli.modality import MODALITIES, RGB
 from jointnet_cli.tensors import Size, relative_disparity, resize, to_map
 
@@ -40,10 +41,6 @@ def sample_map(sample: Sample, modality: str) -> Tensor:
 def stored_channels(values: Tensor, modality: str) -> Tensor:
     """Return the channels (C, H, W) of a map (3, H, W) that differ: disparity has one."""
     return values[:1] if MODALITIES[modality].values == "disparity" else values
-
-
-_DAMAGE = (UserError, ValueError, KeyError, TypeError, AttributeError)
-"""What the decoder and a record that lacks a word raise."""
 
 
 MISSING_MAPS_HINT = "missing maps: data.label makes them while training, `jointnet prepare --label` beforehand"
@@ -74,10 +71,8 @@ def decode_sample(raw: Raw, modalities: Collection[str]) -> tuple[str, dict[str,
     Raises:
         UnusableSample: the image or a map is missing or damaged.
     """
-    try:
+    with _decoding():
         sample = unpack(raw, modalities)
-    except _DAMAGE as error:
-        raise UnusableSample(DAMAGED) from error
     return sample.caption, {
         name: stored_channels(values, name).half() for name, values in _maps(sample, modalities).items()
     }
@@ -94,21 +89,29 @@ def crop_sample(raw: Raw, maps: Collection[str], size: int) -> Crop:
     Raises:
         UnusableSample: the image or a map is missing or damaged.
     """
-    try:
+    with _decoding():
         sample = unpack(raw, maps)
         stored = sample.image.shape[:2]
         resized = _resized_size(stored, size)
         corner = (resized[0] - size) // 2, (resized[1] - size) // 2
         cropped = _cropped(sample, resized, corner, size)
         crop_conditioning = _crop_conditioning(sample.record, stored, size / min(stored), corner)
-    except _DAMAGE as error:
-        raise UnusableSample(DAMAGED) from error
     return Crop(
         np.ascontiguousarray(cropped.image.transpose(2, 0, 1)),
         {name: stored_channels(values, name).half().numpy() for name, values in _maps(cropped, maps).items()},
         sample.caption,
         crop_conditioning,
     )
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Turn whatever a damaged sample raises into an `UnusableSample`."""
+    try:
+        with reading("a sample"):
+            yield
+    except UserError as error:
+        raise UnusableSample(DAMAGED) from error
 
 
 def _maps(sample: Sample, names: Collection[str]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from typing import Self
 from jointnet_cli.data.shards.format import MAP_SUFFIXES, Sample, unpack
 from jointnet_cli.data.shards.index import Raw, Shard, count_samples, list_shards, read_samples, too_few_samples
 from jointnet_cli.data.worlds.world import EVALUATION_SEEDS
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files.paths import text_digest
 from jointnet_cli.files.text import from_json, warn
 from jointnet_cli.progress import Progress
@@ -137,10 +137,8 @@ class ShardSet:
                     f"{first} has no {name} maps: its first sample, {raw['__key__']}, holds {', '.join(members)}",
                     hint=f"make them while training, data.label.{name} = 'TEACHER', or before, `jointnet prepare --label`",
                 )
-        try:
+        with reading(f"the first sample of {first}"):
             height, width = unpack(raw, ()).image.shape[:2]
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"the first sample of {first} cannot be decoded: {error}") from error
         return f"{len(self):,} samples in {len(self.shards):,} shards; the first is {width}x{height} with {', '.join(members)}"
 
     @cached_property
@@ -166,5 +164,5 @@ def _begins_with_training_seed(location: str) -> bool:
         first = next(read_samples(location), {})
         record = from_json(first.get("json", b"{}"))
         return "scene" in record and int(record["seed"]) < EVALUATION_SEEDS
-    except (ValueError, TypeError, KeyError):  # no record of a world
+    except (ValueError, TypeError, KeyError, OverflowError):  # no record of a world
         return False

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jointnet_cli.errors import UserError, first_line
+from jointnet_cli.errors import UserError, reading
 from jointnet_cli.evaluation.captions import Caption
 from jointnet_cli.evaluation.intervals import share_estimate
 from jointnet_cli.evaluation.judge.classifier import Judge, StackedLabels, accuracy
@@ -49,7 +49,7 @@ class Clip:
             raise UserError(f"no CLIP model in {source}: no such folder", hint=hint)
         try:
             folder = source if Path(source).is_dir() else fetch_network(source)
-            with known_files(Path(folder), CLIPModel) as known:
+            with reading(f"the CLIP model in {source}"), known_files(Path(folder), CLIPModel) as known:
                 self._model = (
                     CLIPModel.from_pretrained(known, weights_only=True).eval().requires_grad_(False).to(device)
                 )
@@ -57,8 +57,6 @@ class Clip:
                 self._resize = CLIPImageProcessor.from_pretrained(known)
         except UserError as fault:
             raise UserError(str(fault), hint=hint) from fault
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise UserError(f"no CLIP model in {source}: {first_line(error)}", hint=hint) from error
         self.name = Path(source).resolve().name if Path(source).is_dir() else source
         self._device = device
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jointnet_cli.errors import UserError, did_you_mean
+from jointnet_cli.errors import UserError, did_you_mean, reading
 from jointnet_cli.files.paths import file_digest
+from jointnet_cli.files.text import open_regular
 
 if TYPE_CHECKING:
     from jointnet_cli.evaluation.judge.classifier import Judge
@@ -184,12 +184,8 @@ def tensors_only() -> Iterator[None]:
 
 def _require_tensors(weights: Path) -> None:
     """Refuse a file that holds more than tensors, in our own words."""
-    try:
-        torch.load(weights, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"no file {weights}", hint=f"it takes {RELEASE}") from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{weights} is no file of weights", hint=f"it takes {RELEASE}") from error
+    with reading(weights, f"it takes {RELEASE}", cause="it is no file of weights"), open_regular(weights) as file:
+        torch.load(file, map_location="cpu", weights_only=True)
 
 
 def judge_features(judge: Judge) -> FeatureSpace:

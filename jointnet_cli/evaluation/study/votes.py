@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from jointnet_cli.errors import UserError, validation_error
+from jointnet_cli.errors import UserError, reading, validation_error
 from jointnet_cli.evaluation.report import Cell, Column, Estimate, Table
 from jointnet_cli.evaluation.study.page import FORMAT
 from jointnet_cli.files.text import load_json
@@ -197,16 +197,13 @@ Kind = TypeVar("Kind", BallotFile, Key)
 
 
 def _read(path: Path, kind: type[Kind], hint: str) -> Kind:
-    try:
-        found = kind.model_validate(load_json(path))
-    except FileNotFoundError:
-        raise UserError(f"no file {path}", hint) from None
-    except (OSError, ValueError) as error:
-        if isinstance(error, ValidationError):
+    with reading(path, hint):
+        try:
+            found = kind.model_validate(load_json(path))
+        except ValidationError as error:
             fault = error.errors()[0]
             message = validation_error(f"{path}: {'.'.join(map(str, fault['loc']))}", fault)
             raise UserError(str(message), hint) from error
-        raise UserError(f"{path} cannot be read: {error}", hint) from error
     if found.format != FORMAT:
         raise UserError(f"{path}: format {found.format} is not known", hint="install a newer jointnet-cli")
     return found

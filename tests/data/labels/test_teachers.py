@@ -60,7 +60,7 @@ def test_a_dpt_with_three_channels_labels_normals(tmp_path: Path, images: torch.
 
 
 def test_a_depth_dpt_is_no_normal_teacher(dpt: Path) -> None:
-    with pytest.raises(UserError, match=r"tiny-dpt0 cannot be loaded: .*mismatched_sizes"):
+    with pytest.raises(UserError, match=r"tiny-dpt0 cannot be read: .*mismatched_sizes"):
         open_teacher(f"normal={dpt}", "cpu")
 
 

@@ -153,6 +153,11 @@ def test_an_interrupted_write_leaves_no_shard(tmp_path: Path) -> None:
     assert is_complete(path) and sorted(file.name for file in tmp_path.iterdir()) == ["00000.tar", "00000_stats.json"]
 
 
+NO_SCALE = "the depth map of sample 7 cannot be read: its record does not state its scale"
+
+NO_SCALES = (b'"x"', b"1" + b"0" * 400, b"1e400", b"NaN", b"0", b"-1", b"null", b"[1]")
+
+
 @pytest.mark.parametrize(
     ("members", "message"),
     [
@@ -160,8 +165,8 @@ def test_an_interrupted_write_leaves_no_shard(tmp_path: Path) -> None:
         ({"json": b"{"}, "the record of sample 7 is not JSON"),
         ({"json": b"\xe9"}, "the record of sample 7 is not JSON"),
         ({"json": b"[]"}, "the record of sample 7 is not a JSON object"),
-        ({"json": b"{}"}, "the record of sample 7 does not say the scale of its depth map"),
-        ({"json": b'{"depth": {"scale": "x"}}'}, "the record of sample 7 does not say the scale of its depth map"),
+        ({"json": b"{}"}, NO_SCALE),
+        *(({"json": b'{"depth": {"scale": %s}}' % value}, NO_SCALE) for value in NO_SCALES),
     ],
 )
 def test_samples_that_are_damaged_are_refused_by_name(members: dict[str, bytes], message: str) -> None:

@@ -112,6 +112,10 @@ def test_what_cannot_be_used_is_said() -> None:
         {**sound, "json": b"{}"},
         {**sound, "json": b"[]"},
         {**sound, "json": b"{"},
+        {
+            **sound,
+            "json": sound["json"].rstrip(b"}") + b'}, "original_width": 1%s, "original_height": 1}' % (b"0" * 400),
+        },
         {**sound, "txt": b"\xff"},
     ]
     for raw in broken:

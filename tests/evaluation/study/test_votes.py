@@ -155,7 +155,7 @@ def test_faults(tmp_path: Path, ballots: list[Path]) -> None:
     broken = tmp_path / "broken.json"
     broken.write_text("{")
     for arguments, words in [
-        ([tmp_path / "none.json", "--key", key], "no file"),
+        ([tmp_path / "none.json", "--key", key], "does not exist"),
         ([broken, "--key", key], "cannot be read"),
         ([ballots[0], "--key", ballots[0]], "questions"),
         ([write_votes(tmp_path, "o", whole, page="other"), "--key", key], "another page"),
