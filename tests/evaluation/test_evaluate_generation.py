@@ -284,7 +284,7 @@ def test_a_row_whose_model_is_broken_ends_the_command(tmp_path: Path, judge: Pat
     row = ("--method", f"ldm3d:{tmp_path / 'empty'}", "--features", judge, "--reference", tmp_path / "real")
     result = evaluate("--prompts", tmp_path / "list.txt", *row, "--out", tmp_path / "out")
     assert result.exit_code == 2
-    assert result.stderr.count("no StableDiffusionLDM3DPipeline in") == 1
+    assert result.stderr.count("the StableDiffusionLDM3DPipeline in") == 1
     assert not result.stdout
 
 

@@ -205,7 +205,7 @@ def test_missing_or_damaged_weights_are_the_user_s_to_mend(copy: Path, piece: st
         weights.unlink()
     else:
         weights.write_bytes(weights.read_bytes()[:-50])
-    with pytest.raises(UserError, match=r"cannot be read: |exchange.safetensors cannot be read: | lacks ") as refused:
+    with pytest.raises(UserError, match=r"cannot be read: | lacks ") as refused:
         load_model(copy)
     assert str(copy) in str(refused.value)
     assert refused.value.hint

@@ -59,8 +59,8 @@ def answers(rounds: int) -> dict[str, Any]:
     for path, (answer, status) in ANSWERS.items():
         web.answers[path] = answer
         for number in range(rounds):
-            web.answers[f"{path}/{number}"] = answer
-            expected[f"{path}/{number}"] = status
+            web.answers[f"{path}.{number}"] = answer
+            expected[f"{path}.{number}"] = status
     paths = list(expected)
     random.Random(0).shuffle(paths)
     with running(web, "127.0.0.2", "127.0.0.3"):
@@ -262,7 +262,7 @@ def main() -> None:
         outcome = parts[name]()
         print(json.dumps({"part": name} | outcome), flush=True)
         bad |= any(outcome.get(key) for key in ("wrong", "passed", "connections"))
-        bad |= any(each["done"] != each["good images"] for each in outcome.values() if isinstance(each, dict))
+        bad |= name == "hosts" and any(each["done"] != each["good images"] for each in outcome.values())
     sys.exit(bad)
 
 
