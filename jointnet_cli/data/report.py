@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from jointnet_cli.data.settings import PrepareSettings
 from jointnet_cli.data.shards.archive import read_entries
 from jointnet_cli.data.shards.format import IMAGES, complete_shards, read_stats
 from jointnet_cli.data.web.status import Status
+from jointnet_cli.errors import reading
 from jointnet_cli.files.atomic import atomic_file, write_text
 from jointnet_cli.files.text import to_json
 
@@ -51,15 +53,14 @@ def write_contact_sheet(out: Path) -> Path | None:
     """Write a PNG of images from all over the set, the first of as many shards as have a place; `None` if there are none."""
     from PIL import Image
 
-    from jointnet_cli.files.decode import read_srgb8
-
     cells = list(islice(_examples(complete_shards(out)), COLUMNS * ROWS))
     if not cells:
         return None
     sheet = Image.new("RGB", (COLUMNS * CELL, -(-len(cells) // COLUMNS) * CELL), "white")
     for number, data in enumerate(cells):
-        thumbnail = Image.fromarray(read_srgb8(data, "an image"))
-        thumbnail.thumbnail((CELL - 4, CELL - 4))
+        with reading("an image of the set"):
+            thumbnail = Image.open(BytesIO(data))  # upright sRGB, as all of a set
+            thumbnail.thumbnail((CELL - 4, CELL - 4))  # decodes a JPEG at a reduced size
         left, top = number % COLUMNS * CELL, number // COLUMNS * CELL
         sheet.paste(thumbnail, (left + (CELL - thumbnail.width) // 2, top + (CELL - thumbnail.height) // 2))
     path = out / SHEET

@@ -6,22 +6,28 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
 from helpers.gallery import content, fetching, files, gallery, image_bytes, settings_of, write_table
 from helpers.shards import find_shards, read_shards
-from helpers.web import Web, reply
+from helpers.web import Web, encoded, reply
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from jointnet_cli.data.build import open_plan
 from jointnet_cli.data.job import PrepareJob, Tally
 from jointnet_cli.data.plan import Plan
 from jointnet_cli.data.prepare import prepare
 from jointnet_cli.data.report import write_contact_sheet, write_report
+from jointnet_cli.data.settings import Source
+from jointnet_cli.data.shards.archive import new_entry, write_entry
 from jointnet_cli.data.shards.format import sample_count, stats_path
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.data.shards.writer import claim_shard
@@ -298,6 +304,22 @@ def test_the_report_sums_up_the_folder(copy: Path, table: Path) -> None:
     assert report["received"] >= sum(len(image_bytes(n)) for n in range(COUNT) if n not in MISSING)
     sheet = write_contact_sheet(copy)
     assert sheet is not None and sheet.stat().st_size > 5000
+
+
+def test_the_contact_sheet_decodes_large_images_at_a_reduced_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tarfile.open(tmp_path / "00000.tar", "w") as tar:
+        write_entry(tar, new_entry("000000000", {"jpg": encoded(Image.new("RGB", (2400, 1200), "red"))}))
+    stats_path(tmp_path / "00000.tar").write_text('{"count": 1}')
+    decoded: list[tuple[int, int]] = []
+    load = JpegImageFile.load
+    monkeypatch.setattr(JpegImageFile, "load", lambda self: (decoded.append(self.size), load(self))[1])
+    sheet = write_contact_sheet(tmp_path)
+    assert sheet is not None and max(max(size) for size in decoded) <= 600
+    with Image.open(sheet) as image:
+        assert np.abs(np.subtract(image.getpixel((64, 64)), (255, 0, 0))).max() < 4
+        assert image.getpixel((64, 20)) == (255, 255, 255)
 
 
 def test_a_shard_without_a_single_image(tmp_path: Path, web: Web) -> None:
