@@ -6,6 +6,7 @@ import io
 import os
 import re
 import socket
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,17 @@ def test_a_file_that_is_read_whole_has_a_limit(tmp_path: Path) -> None:
         read_bytes(path)
     with pytest.raises(UserError, match="stdin has more than 1 MiB"):
         read_stream(io.BytesIO(bytes(2**20 + 1)), "stdin", 2**20)
+
+
+def test_a_high_limit_takes_no_memory_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"ocean reef\n" * 300_000)
+    tracemalloc.start()
+    with path.open("rb") as pipe:
+        assert len(read_bytes(path, 2**30)) == len(read_stream(io.BytesIO(pipe.read()), "stdin", 2**30)) == 3_300_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
 
 
 def test_json_that_is_nested_too_deeply_is_damaged() -> None:
