@@ -26,7 +26,6 @@ from jointnet_cli.data.job import PrepareJob, Tally
 from jointnet_cli.data.plan import Plan
 from jointnet_cli.data.prepare import prepare
 from jointnet_cli.data.report import write_contact_sheet, write_report
-from jointnet_cli.data.settings import Source
 from jointnet_cli.data.shards.archive import new_entry, write_entry
 from jointnet_cli.data.shards.format import sample_count, stats_path
 from jointnet_cli.data.shards.shard_set import ShardSet
