@@ -80,7 +80,8 @@ def addresses() -> dict[str, Any]:
             connected.append(str(arguments[1][0]))
 
     sys.addaudithook(listen)
-    spellings = sorted({text for network in {*FORBIDDEN, *map(str, NOT_PUBLIC)} for text in _spellings(network)})
+    networks = {*FORBIDDEN, *map(str, NOT_PUBLIC)}
+    spellings = sorted({text for network in networks for text in _spellings(network)})
     web = Web()
     for number, text in enumerate(spellings):
         web.answers[str(number)] = redirect(f"http://{text}/")
@@ -93,7 +94,7 @@ def addresses() -> dict[str, Any]:
     elsewhere = sorted(before | set(connected) - {"127.0.0.1"})
     if "127.0.0.1" not in connected:
         raise RuntimeError("this Python does not tell of connections")
-    return {"addresses": 2 * len(spellings), "networks": len(FORBIDDEN), "passed": passed, "connections": elsewhere}
+    return {"addresses": 2 * len(spellings), "networks": len(networks), "passed": passed, "connections": elsewhere}
 
 
 def _spellings(network: str) -> Iterator[str]:

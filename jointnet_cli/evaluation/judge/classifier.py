@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from jointnet_cli.data.shards.shard_set import EVALUATION_COMMAND, ShardSet
-from jointnet_cli.errors import UserError
+from jointnet_cli.errors import UserError, reading
 from jointnet_cli.evaluation.judge.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN, Labels, label
 from jointnet_cli.files.atomic import follow_umask
 from jointnet_cli.files.text import load_json, to_json
@@ -141,7 +141,7 @@ class Judge:
         """Read what `save` wrote.
 
         Raises:
-            UserError: nothing there.
+            UserError: nothing there, or damaged.
         """
         weights = folder / "attributes.safetensors"
         if not weights.is_file():
@@ -150,8 +150,9 @@ class Judge:
                 hint=f"jointnet evaluate judge --training shards/worlds --held-out shards/evaluation --out {folder}",
             )
         net = JudgeNet()
-        net.load_state_dict(load_file(weights))
-        return cls(net.eval(), load_json(folder / "attributes.json"))
+        with reading(f"the classifier in {folder}"):
+            net.load_state_dict(load_file(weights))
+            return cls(net.eval(), dict(load_json(folder / "attributes.json")))
 
 
 def shrink(images: Tensor) -> Tensor:

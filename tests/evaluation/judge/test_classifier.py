@@ -90,6 +90,11 @@ def test_same_seed_same_weights(training: Labelled, held_out: Labelled) -> None:
 def test_refusals(training: Labelled, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no classifier"):
         Judge.load(tmp_path)
+    Judge(JudgeNet(), {}).save(tmp_path)
+    for name, content in {"attributes.json": b"3", "attributes.safetensors": b"x" * 99}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=r"the classifier in .* cannot be read: "):
+            Judge.load(tmp_path)
     with pytest.raises(UserError, match="both sets"):
         train_judge(training, training, epochs=1)
 
