@@ -26,7 +26,10 @@ _PROCESS = 600 * 10**6
 """Bytes of a process that has imported torch and diffusers, without a model."""
 
 _PIXEL = 40
-"""Bytes per pixel and channel of a result: float32 arrays, their resized and quantized copies."""
+"""Bytes per pixel and channel of a canvas: float32 arrays, their resized and quantized copies."""
+
+_PHOTO_PIXEL = 16
+"""Bytes per pixel and channel of a result that is larger than its canvas: `depth` takes 8, `inpaint` 13 (docs/reliability.md)."""
 
 SCENE_PIXEL = 250
 """Bytes per pixel of a scene with two layers and its mesh."""
@@ -98,8 +101,9 @@ def estimate(
     if folder.family.has_vae:
         strip = area * branches if area <= STRIP_AREA else max(STRIP_AREA, 3 * STRIP_MARGIN * layout.height)
         decoder = strip * folder.factor**2 * _first_width(folder.base / "vae") * number * _COPIES
-    pixels = size[0] * size[1]
-    arrays = pixels * (3 + 2 * (branches - 1)) * _PIXEL + members * area * folder.factor**2 * 4 * branches
+    pixels, drawn = size[0] * size[1], area * folder.factor**2
+    arrays = (3 + 2 * (branches - 1)) * (min(pixels, drawn) * _PIXEL + max(0, pixels - drawn) * _PHOTO_PIXEL)
+    arrays += members * drawn * 4 * branches
     arrays += pixels * SCENE_PIXEL if scene else 0
     computing = weights + max(network, decoder) + area * branches * 64
     on_gpu = device == "cuda"
