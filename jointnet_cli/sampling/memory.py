@@ -29,7 +29,7 @@ _PIXEL = 40
 """Bytes per pixel and channel of a canvas: float32 arrays, their resized and quantized copies."""
 
 _PHOTO_PIXEL = 16
-"""Bytes per pixel and channel of a result that is larger than its canvas: `depth` takes 8, `inpaint` 13 (docs/reliability.md)."""
+"""The same of a result that is larger than its canvas: `depth` takes 8, `inpaint` 13 (docs/reliability.md)."""
 
 SCENE_PIXEL = 250
 """Bytes per pixel of a scene with two layers and its mesh."""

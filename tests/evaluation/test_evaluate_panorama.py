@@ -84,7 +84,7 @@ def test_every_prompt_is_drawn_from_every_seed() -> None:
 
 
 def test_the_four_methods(evaluate: Callable[..., Result], tmp_path: Path) -> None:
-    answer = evaluate("--json", "--limit", "1")
+    answer = evaluate("--json", "--limit", "1", "--preset", "paper")
     assert answer.exit_code == 0, answer.output
     table = json.loads(answer.stdout)
     rows = table["rows"]
