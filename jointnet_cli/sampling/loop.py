@@ -20,7 +20,7 @@ from jointnet_cli.sampling.known import Known, Region
 from jointnet_cli.sampling.layout import Layout, Tile
 from jointnet_cli.sampling.presets import MAX_STEPS, Resolved, is_guided
 from jointnet_cli.sampling.schedule import Schedule, make_schedule
-from jointnet_cli.sampling.tiles import TileBatch, merge
+from jointnet_cli.sampling.tiles import TileBatch, crop, merge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +138,10 @@ def sample(
     masked_input = known.masked_input if known is not None and model.joint.has_masked_input else None
     denoiser = GuidedDenoiser(model.joint, texts, settings.guidance, schedule, masked_input, settings.guidance_interval)
     tiles = place_tiles(job.layout, schedule, generator)
+    if known is not None and not schedule.scheduler.config.get(
+        "thresholding"
+    ):  # thresholds are taken over the whole canvas
+        tiles = [_with_unknown(placed, known) for placed in tiles]
     with timer.phase("denoise") as progress:
         latents = denoise(
             denoiser,
@@ -159,6 +163,11 @@ def place_tiles(layout: Layout, schedule: Schedule, generator: Generator) -> lis
     draws = [tuple(torch.randint(1 << 30, (2,), generator=generator).tolist()) for _ in steps]
     shift = draws[0] if layout.offsets == "even" and draws else None
     return [layout.at(step, schedule.steps, shift or draw) for step, draw in zip(steps, draws, strict=True)]
+
+
+def _with_unknown(tiles: list[Tile], known: Known) -> list[Tile]:
+    """Return the tiles in which something is unknown, at least one: what the others predict is replaced by what is given."""
+    return [tile for tile in tiles if crop(known.mask, tile).any()] or tiles[:1]
 
 
 def _known(model: JointModel, job: Job, noise: Tensor) -> Known | None:
@@ -187,7 +196,7 @@ def denoise(
         denoiser: predicts the noise or the velocity of tiles.
         canvas: (N, C, H, W) latents of the N branches at the run's first timestep, from `Schedule.start`.
         layout: of the canvas.
-        tiles: of every step that is run, from `place_tiles`.
+        tiles: of every step that is run, from `place_tiles`; they cover what is unknown.
         known: content to put back after every step.
         tile_batch: how many tiles go through the network at once; `None` takes all of a step.
         before_step: changes the canvas before each step.

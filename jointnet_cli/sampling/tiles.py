@@ -47,7 +47,7 @@ def merge(
 
     Args:
         canvas: (N, K, H, W) what the network sees of the N branches.
-        tiles: from `Layout.at`; they cover the canvas.
+        tiles: from `Layout.at`. Where there is none, the mean is 0.
         layout: says how weights fall off and whether columns wrap.
         predict: from stacked tiles (T, N, K, h, w) to their predictions (T, N, C, h, w).
         batch: how many tiles of one size go through `predict` at once.
@@ -68,7 +68,7 @@ def merge(
         weights[rows[:, None], columns] += weight
     if total is None:
         raise ValueError("no tiles")
-    return total / weights
+    return total / weights.clamp(min=torch.finfo(weights.dtype).tiny)
 
 
 def crop(canvas: Tensor, tile: Tile) -> Tensor:

@@ -434,6 +434,38 @@ def test_known_regions_are_noised_with_the_canvas_s_own_noise(tiny_model: Models
     assert torch.allclose(seen[1][0, 0], (1 - level).sqrt() * noise[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("variant", ["depth", "masked"])
+def test_tiles_of_what_is_given_are_left_out(
+    tiny_model: Models, monkeypatch: pytest.MonkeyPatch, variant: str, preset: Any
+) -> None:
+    """What is unknown, in the image to the left and in the depth to the right, is painted as by all tiles."""
+    model = tiny_model(variant)
+    regions = {}
+    for seed, name in enumerate(model.joint.names):
+        regions[name] = Region(draw(model.joint.channels, 16, 160, seed=seed), torch.zeros(1, 16, 160))
+        regions[name].mask[:, 4:9, 20 + 70 * seed : 30 + 70 * seed] = 1
+    layout = replace(
+        tiled(16, 160, 16, PRESETS[preset].tiles, wrap=True), whole_image_until=0.0, whole_image_only_until=0.0
+    )
+    settings = {"scheduler": PRESETS[preset].scheduler, "steps": 3, "tile_batch": 1}
+    asked = job(layout=layout, given=regions, **settings)
+    few = sample_job(model, asked)
+    monkeypatch.setattr("jointnet_cli.sampling.loop._with_unknown", lambda tiles, known: tiles)
+    every = sample_job(model, asked)
+    assert few.evaluations < every.evaluations / 2
+    assert torch.equal(few.latents, every.latents)
+    assert not torch.equal(few.latents, torch.stack([region.latents for region in regions.values()]))
+
+
+def test_a_canvas_of_which_all_is_given_takes_one_tile_a_step(tiny_model: Models) -> None:
+    model = tiny_model("depth")
+    regions = {name: Region.whole(draw(model.joint.channels, 8, 40)) for name in model.joint.names}
+    made = sample_job(model, job(layout=replace(BAND, whole_image_until=0.0), given=regions))
+    assert [len(tiles) for tiles in made.tiles] == [1, 1, 1]
+    assert torch.equal(made.latents, torch.stack([region.latents for region in regions.values()]))
+
+
 def test_settings_that_were_not_asked_for_are_the_model_s() -> None:
     stated = {"scheduler": "unipc", "steps": 10, "guidance": 3.0}
     defaults = {"preset": "paper", **stated}
