@@ -33,11 +33,12 @@ SMALL = [
     (r"(generate .*)--count \d+", r"\1--count 1"),
     (r" --ensemble \d+", " --ensemble 2"),
     (r" --limit \d+", " --limit 2"),
+    (r"\bsteps([= ])\d+", r"steps\g<1>1"),
     (r"--seeds \d+", "--seeds 1"),
     (r"--max-minutes \d+", "--max-minutes 0.01"),
     (r"^(jointnet train .*)", r"\1 --set preview_prompts=[] --set train.batch_size=2"),
     (r"evaluate panorama", "evaluate panorama --width 96 --limit 1"),
-    (r"(evaluate (?:depth|normal|generation|depth-to-image|consistency) )(?!.*--limit)", r"\1--limit 4 "),
+    (r"(evaluate (?:depth|normal|generation|depth-to-image|consistency) )(?!.*--limit)", r"\1--limit 2 "),
 ]
 """Sizes of a page and those of the test."""
 REFUSED = {
