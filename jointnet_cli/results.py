@@ -86,7 +86,7 @@ class Result:
             index: number in a batch, from 0, which file names of prompts begin with.
             overwrite: whether files that exist are replaced.
             metadata: whether a sidecar and the other files say how the result was made.
-            scene: what is made of the scene, which has one layer whatever `layers` says.
+            scene: scale and files of the scene. The scene has one layer, also where `layers` is true.
 
         Raises:
             UserError: a file exists and `overwrite` is not set, or the folder cannot be written to.

@@ -1,4 +1,4 @@
-"""The columns of a source's files, and what they are used for."""
+"""Columns of the files of a source: which there are, and what each is used for."""
 
 from __future__ import annotations
 

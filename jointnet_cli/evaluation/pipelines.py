@@ -267,12 +267,12 @@ def _folder(kind: Any, source: str) -> Path:
     """Return the folder of a pipeline or network, fetched from the hub where there is none of that name."""
     if Path(source).is_dir():
         return Path(source)
-    limit_requests(WEIGHT_BYTES)
-    if hasattr(kind, "download"):
-        return Path(kind.download(source))
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(source, allow_patterns=["config.json", *KINDS[0].patterns, *KINDS[2].patterns]))
+    with limit_requests(WEIGHT_BYTES):
+        if hasattr(kind, "download"):
+            return Path(kind.download(source))
+        return Path(snapshot_download(source, allow_patterns=["config.json", *KINDS[0].patterns, *KINDS[2].patterns]))
 
 
 GENERATION: Kinds = {

@@ -58,12 +58,12 @@ class Exr(NamedTuple):
         return [channels for *_, channels in sorted(found)]
 
     def require_channel(self, name: str) -> None:
-        """Raise `UserError` with the nearest name if there is no such channel."""
+        """Raise `UserError` if there is no such channel; it names the nearest."""
         if name not in self.channels:
             raise UserError(f"{self.path} has no channel {name}", _nearest(name, self.channels))
 
     def vector_layer(self, name: str) -> tuple[str, ...]:
-        """Return the channels `X`, `Y`, `Z` of a layer. Raises `UserError` with the nearest name if there is no such layer."""
+        """Return the channels `X`, `Y`, `Z` of a layer. Raises `UserError` if there is no such layer; it names the nearest."""
         vectors = {prefix.removesuffix("."): channels for prefix, channels in self._prefixes("xyz").items()}
         if name not in vectors:
             message = f"{self.path} has no layer {name} with channels X, Y and Z"

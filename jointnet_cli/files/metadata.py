@@ -24,7 +24,7 @@ def gpano_xmp(view: Projection | Sphere, width: int, height: int) -> str:
     """Return the XMP packet of a panorama of that size in pixels: its projection, and where it lies in the full one.
 
     A cylinder's rows count from the horizon, downwards. The compass direction of the image's centre is unknown: 0 is an
-    assumption, written because maps ask for one. Raises ValueError for a perspective image, of which GPano has no kind.
+    assumption, written because maps ask for one. Raises ValueError for a perspective image, which GPano cannot describe.
     """
     if isinstance(view, Projection) and view.kind == "perspective":
         raise ValueError("GPano describes panoramas, not perspective images")

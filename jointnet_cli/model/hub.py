@@ -191,10 +191,10 @@ def _fetch(repository: str, patterns: list[str], revision: str | None = None) ->
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-    limit_requests(TEXT_BYTES if patterns is CONFIGURATION else WEIGHT_BYTES)
     mirror = f"its mirror is {MOVED[repository]}; or give a local folder" if repository in MOVED else None
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+        with limit_requests(TEXT_BYTES if patterns is CONFIGURATION else WEIGHT_BYTES):
+            return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except GatedRepoError as error:
         page = f"accept its terms at https://huggingface.co/{repository} and run `hf auth login`"
         raise UserError(f"{repository} is gated", hint=mirror or f"{page}, or give a local folder") from error

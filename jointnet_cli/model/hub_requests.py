@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -26,14 +27,19 @@ PACKED_BYTES = 4 * 1024**2
 SILENCE, GRACE, LEAST_RATE = 30.0, 300.0, 16 * 1024
 """Seconds without a byte; seconds of an answer, and bytes a second by which a large one may take longer."""
 
-_most = TEXT_BYTES
+_most: int | None = None
 
 
-def limit_requests(most: int) -> None:
-    """Limit the answers of the hub in this process to `most` bytes each, from now on."""
+@contextmanager
+def limit_requests(most: int) -> Iterator[None]:
+    """Limit the answers of the hub to `most` bytes each, in all threads, until the context is left."""
     global _most
-    _most = most
     _install()
+    before, _most = _most, most
+    try:
+        yield
+    finally:
+        _most = before
 
 
 @cache
@@ -66,15 +72,16 @@ def _install() -> None:
             self._stream.close()
 
     def limit(response: Any) -> None:
-        if response.request.method == "HEAD":
+        allowed = _most
+        if allowed is None or response.request.method == "HEAD":
             return
-        stated, most = response.headers.get("Content-Length", ""), min(_most, TEXT_BYTES)
+        stated, most = response.headers.get("Content-Length", ""), min(allowed, TEXT_BYTES)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             most = PACKED_BYTES
         elif stated.isascii() and stated.isdigit():
             most = int(stated)
-            if most > _most:
-                raise _refusal(response, f"has {most:,} bytes, more than {_most:,}")
+            if most > allowed:
+                raise _refusal(response, f"has {most:,} bytes, more than {allowed:,}")
         response.stream = Metered(response, most)
 
     set_client_factory(

@@ -138,10 +138,10 @@ def sample(
     masked_input = known.masked_input if known is not None and model.joint.has_masked_input else None
     denoiser = GuidedDenoiser(model.joint, texts, settings.guidance, schedule, masked_input, settings.guidance_interval)
     tiles = place_tiles(job.layout, schedule, generator)
-    if known is not None and not schedule.scheduler.config.get(
-        "thresholding"
-    ):  # thresholds are taken over the whole canvas
-        tiles = [_with_unknown(placed, known) for placed in tiles]
+    # Dynamic thresholds are taken over the whole canvas.
+    if known is not None and job.given and not schedule.scheduler.config.get("thresholding"):
+        unknown = known.mask.amax(dim=0).cpu()  # where no answer waits for a GPU
+        tiles = [_with_unknown(placed, unknown) for placed in tiles]
     with timer.phase("denoise") as progress:
         latents = denoise(
             denoiser,
@@ -165,9 +165,9 @@ def place_tiles(layout: Layout, schedule: Schedule, generator: Generator) -> lis
     return [layout.at(step, schedule.steps, shift or draw) for step, draw in zip(steps, draws, strict=True)]
 
 
-def _with_unknown(tiles: list[Tile], known: Known) -> list[Tile]:
-    """Return the tiles in which something is unknown, at least one: what the others predict is replaced by what is given."""
-    return [tile for tile in tiles if crop(known.mask, tile).any()] or tiles[:1]
+def _with_unknown(tiles: list[Tile], unknown: Tensor) -> list[Tile]:
+    """Return the tiles that hold unknown pixels (1, H, W), at least one: predictions of the others would be replaced."""
+    return [tile for tile in tiles if crop(unknown, tile).any()] or tiles[:1]
 
 
 def _known(model: JointModel, job: Job, noise: Tensor) -> Known | None:

@@ -47,7 +47,7 @@ def merge(
 
     Args:
         canvas: (N, K, H, W) what the network sees of the N branches.
-        tiles: from `Layout.at`. Where there is none, the mean is 0.
+        tiles: from `Layout.at`. The result is 0 outside of all tiles.
         layout: says how weights fall off and whether columns wrap.
         predict: from stacked tiles (T, N, K, h, w) to their predictions (T, N, C, h, w).
         batch: how many tiles of one size go through `predict` at once.

@@ -250,4 +250,4 @@ def test_the_pixels_of_inputs_are_limited_by_a_flag_and_a_variable(invoke):
             done = invoke(*command, *given, **variables)
             assert done.exit_code == 2
             assert "a.png has 20 x 10 pixels of 3 bytes, which is more than 199 pixels" in done.stderr
-    assert invoke("convert", "a.png", "--to", "png").exit_code == 0, "the limit of one command is none of the next"
+    assert invoke("convert", "a.png", "--to", "png").exit_code == 0, "the limit ends with its command"

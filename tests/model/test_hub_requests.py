@@ -32,15 +32,24 @@ def test_answers_within_the_limits(web: Web) -> None:
     web.answers["whole"] = reply(b"x" * 90_000)
     web.answers["chunks"] = raw(CHUNKED + b"3\r\nabc\r\n0\r\n\r\n", close=False)
     web.answers["packed"] = reply(gzip.compress(b"x" * 90_000), Content_Encoding="gzip")
-    limit_requests(90_000)
-    assert get_session().get(web.url("whole")).content == b"x" * 90_000
-    assert "Accept-Encoding: identity" in web.headers["whole"] or "accept-encoding: identity" in web.headers["whole"]
-    assert get_session().get(web.url("chunks")).content == b"abc"
-    assert get_session().get(web.url("packed")).content == b"x" * 90_000
-    assert get_session().head(web.url("whole")).headers["Content-Length"] == "90000"
-    limit_requests(200_000)
+    with limit_requests(90_000):
+        assert get_session().get(web.url("whole")).content == b"x" * 90_000
+        assert (
+            "Accept-Encoding: identity" in web.headers["whole"] or "accept-encoding: identity" in web.headers["whole"]
+        )
+        assert get_session().get(web.url("chunks")).content == b"abc"
+        assert get_session().get(web.url("packed")).content == b"x" * 90_000
+        assert get_session().head(web.url("whole")).headers["Content-Length"] == "90000"
     web.answers["whole"] = reply(b"x" * 200_000)
-    assert len(get_session().get(web.url("whole")).content) == 200_000
+    with limit_requests(200_000):
+        assert len(get_session().get(web.url("whole")).content) == 200_000
+
+
+def test_limits_end_with_their_context(web: Web) -> None:
+    web.answers["whole"] = reply(b"x" * 90_000)
+    with limit_requests(80_000), pytest.raises(UserError, match="more than 80,000"):
+        get_session().get(web.url("whole"))
+    assert len(get_session().get(web.url("whole")).content) == 90_000
 
 
 @pytest.mark.parametrize(
@@ -56,6 +65,6 @@ def test_answers_within_the_limits(web: Web) -> None:
 def test_answers_beyond_the_limits(web: Web, answer: Answer, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_requests, "GRACE", 0.1)
     web.answers["bad"] = answer
-    limit_requests(500_000)
-    with pytest.raises(UserError, match=rf"the answer of 127\.0\.0\.1 to a request for /bad {message}"):
+    refusal = rf"the answer of 127\.0\.0\.1 to a request for /bad {message}"
+    with limit_requests(500_000), pytest.raises(UserError, match=refusal):
         get_session().get(web.url("bad"))
