@@ -21,9 +21,9 @@ from jointnet_cli.projection import Projection
 from jointnet_cli.request import Maps, Request, check_arrays, image_size
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.known import Region, encode_region
-from jointnet_cli.sampling.layout import Layout, Tile, photo_layout, tiling_of
+from jointnet_cli.sampling.layout import Layout, Tile, photo_layout
 from jointnet_cli.sampling.loop import BeforeStep, Job, sample
-from jointnet_cli.sampling.presets import Sampling, resolve
+from jointnet_cli.sampling.presets import Sampling
 from jointnet_cli.sampling.syncdiffusion import SyncDiffusion
 from jointnet_cli.scene.layers import add_layer
 from jointnet_cli.scene.scene import Scene
@@ -191,7 +191,7 @@ class Engine:
         projection = task.projection or PERSPECTIVE
         size, layout = task.size(self.folder), task.layout(self.folder)
         timer = Timer(progress)
-        model_size = photo_layout(*image_size(task.image), self.folder, tiling_of(task, self.folder))
+        model_size = photo_layout(*image_size(task.image), self.folder, task.resolved(self.folder).tiles)
         values = self._complete(task, model_size, timer)
         start = {
             name: self._encode(upsample(value, self._pixels(layout), name), name, timer, wrap=projection.wrap)
@@ -303,7 +303,7 @@ class Engine:
             negative_prompt=task.negative_prompt,
             seed=task.seed,
             layout=layout,
-            sampling=resolve(task.sampling, self.folder.defaults, task.name),
+            sampling=task.resolved(self.folder),
             **more,
         )
 

@@ -11,7 +11,7 @@ from jointnet_cli.modality import MODALITIES
 from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.projection import Projection
 from jointnet_cli.sampling.layout import Layout
-from jointnet_cli.sampling.presets import Sampling
+from jointnet_cli.sampling.presets import Resolved, Sampling, resolve
 from jointnet_cli.task_inputs import ImageFile, MapFiles, MaskFiles, ViewOptions
 
 if TYPE_CHECKING:
@@ -71,6 +71,10 @@ class Request:
     def title(self) -> str:
         """What the result is called in messages and, as a slug, in file names."""
         return self.prompt
+
+    def resolved(self, folder: ModelFolder) -> Resolved:
+        """Return how a model denoises it."""
+        return resolve(self.sampling, folder.defaults, self.name, guided=self.prompt != self.negative_prompt)
 
     def layout(self, folder: ModelFolder) -> Layout:
         """Return the canvas that a model works on.

@@ -24,7 +24,6 @@ from jointnet_cli.sampling.layout import (
     panorama_layout,
     photo_layout,
     refine_layout,
-    tiling_of,
 )
 from jointnet_cli.sampling.presets import Method, Sampling
 from jointnet_cli.task_inputs import ImageFile, MapFiles, MaskFiles, RefinedMapFiles, ViewOptions
@@ -131,7 +130,7 @@ class Depth(Request):
         return self.prompt if self.source is None else self.source.stem
 
     def layout(self, folder: ModelFolder) -> Layout:
-        return photo_layout(*self.size(folder), folder, tiling_of(self, folder), self.max_side)
+        return photo_layout(*self.size(folder), folder, self.resolved(folder).tiles, self.max_side)
 
     def size(self, folder: ModelFolder) -> tuple[int, int]:
         return image_size(self.image)
@@ -176,7 +175,7 @@ class Inpaint(Request):
         return _image(self.photo) | self.files.paths | masks
 
     def layout(self, folder: ModelFolder) -> Layout:
-        return inpaint_layout(*self.size(folder), folder, tiling_of(self, folder), self.max_side, self.projection)
+        return inpaint_layout(*self.size(folder), folder, self.resolved(folder).tiles, self.max_side, self.projection)
 
     def size(self, folder: ModelFolder) -> tuple[int, int]:
         return image_size(self.image)
@@ -224,7 +223,7 @@ class Refine(Request):
     def layout(self, folder: ModelFolder) -> Layout:
         sides = nearest_sides(*self.size(folder), folder)
         wrap = self.projection is not None and self.projection.wrap
-        return refine_layout(*sides, folder.window, tiling_of(self, folder), wrap=wrap)
+        return refine_layout(*sides, folder.window, self.resolved(folder).tiles, wrap=wrap)
 
     def size(self, folder: ModelFolder) -> tuple[int, int]:
         height, width = (max(1, round(side * self.scale)) for side in image_size(self.image))

@@ -25,7 +25,6 @@ from jointnet_cli.record import is_of_image, is_record_of, read_sidecar
 from jointnet_cli.request import Request
 from jointnet_cli.results import Result, ResultFiles
 from jointnet_cli.sampling.memory import ResourceEstimate, estimate, require_memory
-from jointnet_cli.sampling.presets import resolve
 from jointnet_cli.scene.exports import SceneOptions
 from jointnet_cli.tasks import Depth
 
@@ -251,7 +250,7 @@ def _needs(
     request = item.outline()
     height, width = request.size(folder)
     device = guess_device(model.device)
-    sampling = resolve(request.sampling, folder.defaults, request.name)
+    sampling = request.resolved(folder)
     exports = scene.of_result(panorama=request.is_panorama)
     needed = estimate(
         folder,

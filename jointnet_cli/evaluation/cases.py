@@ -98,34 +98,32 @@ class TrueCases(Cases, Protocol):
 
 
 class PromptCases:
-    """Prompts, each from one or several seeds; the first seed of all prompts comes first.
+    """Prompts over and over, each time from a seed of its own: the number of the case.
+
+    No two cases share noise or tiles, so that an interval may take them as independent.
 
     Args:
         prompts: the prompts.
-        seeds: draws of each prompt, from seed 0 on.
-        count: with it, so many cases, each with its number as the seed; prompts repeat.
+        count: how many cases there are.
         images: real images that belong to the prompts, if there are any.
     """
 
-    def __init__(
-        self, prompts: Sequence[str], seeds: int = 1, count: int | None = None, images: ShardCases | None = None
-    ) -> None:
-        self.prompts, self._seeds, self._count, self._images = prompts, seeds, count, images
+    def __init__(self, prompts: Sequence[str], count: int, images: ShardCases | None = None) -> None:
+        self.prompts, self._count, self._images = prompts, count, images
 
     @property
     def facts(self) -> dict[str, Any]:
-        return {"prompts": len(self.prompts), "seeds": self._seeds}
+        return {"prompts": len(self.prompts), "seeds": self._count}
 
     @property
     def identity(self) -> str:
         return text_digest("\n".join(self.prompts))
 
     def __len__(self) -> int:
-        return len(self.prompts) * self._seeds if self._count is None else self._count
+        return self._count
 
     def __getitem__(self, number: int) -> Case:
-        seed = number // len(self.prompts) if self._count is None else number
-        case = Case(number, prompt=self.prompts[number % len(self.prompts)], seed=seed)
+        case = Case(number, prompt=self.prompts[number % len(self.prompts)], seed=number)
         return case if self._images is None else replace(case, image=self._images.image(number))
 
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.projection import Projection
-from jointnet_cli.sampling.presets import BASELINES, Offsets, Tiling, resolve
+from jointnet_cli.sampling.presets import BASELINES, Offsets, Tiling
 
 if TYPE_CHECKING:
-    from jointnet_cli.request import Request
     from jointnet_cli.tasks import Generate, Panorama
 
 
@@ -168,7 +167,7 @@ def generate_layout(task: Generate, folder: ModelFolder) -> Layout:
         elif height is not None:
             width = max(unit, unit * round(height * wide / high / unit))
         else:
-            return photo_layout(high, wide, folder, tiling_of(task, folder))
+            return photo_layout(high, wide, folder, task.resolved(folder).tiles)
     rows = folder.latent_side(height or folder.size, "height")
     return single_tile(rows, folder.latent_side(width or folder.size, "width"))
 
@@ -233,7 +232,7 @@ def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:
                 flag = f"--{name.replace('_', '-')}"
                 raise UserError(f"{flag} has no effect: the method direct has no tiles", hint="leave it out")
         return single_tile(height, width)
-    layout = tiled(height, width, window, BASELINES.get(task.method) or tiling_of(task, folder), wrap=task.wraps)
+    layout = tiled(height, width, window, BASELINES.get(task.method) or task.resolved(folder).tiles, wrap=task.wraps)
     if task.stride is not None:
         layout = replace(layout, stride=folder.latent_side(task.stride, "stride"), last_stride=None)
     if layout.stride > window:
@@ -256,11 +255,6 @@ def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:
             )
         layout = replace(layout, whole_image_weight=task.whole_image_weight)
     return layout
-
-
-def tiling_of(task: Request, folder: ModelFolder) -> Tiling:
-    """Return how a task's canvas is tiled, by its preset."""
-    return resolve(task.sampling, folder.defaults, task.name).tiles
 
 
 def radical_inverse(number: int, base: int) -> float:

@@ -163,7 +163,7 @@ def is_guided(guidance: float, interval: tuple[int, int], timestep: float) -> bo
     return guidance != 1 and interval[0] <= timestep <= interval[1]
 
 
-def resolve(asked: Sampling, defaults: Mapping[str, Any], task: str) -> Resolved:
+def resolve(asked: Sampling, defaults: Mapping[str, Any], task: str, *, guided: bool = True) -> Resolved:
     """Fill settings that were not asked for.
 
     What is asked for comes first, then the preset that is asked for, then what the model's folder states, then its preset.
@@ -172,6 +172,8 @@ def resolve(asked: Sampling, defaults: Mapping[str, Any], task: str) -> Resolved
         asked: what the user gave.
         defaults: of the model's folder: `preset`, `guidance`, and where it has its own `scheduler`, `steps`, `depth_steps`.
         task: name of the task. `depth` runs without guidance, and in `depth_steps` under every preset.
+        guided: whether the prompt differs from the negative one. Where it does not, guidance at any scale is the prediction
+            of a single pass, so its scale is 1.
 
     Raises:
         UserError: the folder states a preset that is not known.
@@ -187,4 +189,6 @@ def resolve(asked: Sampling, defaults: Mapping[str, Any], task: str) -> Resolved
     names = [field.name for field in fields(Resolved) if field.name != "preset"]
     settings: dict[str, Any] = {name: usual[name] for name in names if name in usual}
     settings |= {name: value for name in names if (value := getattr(asked, name)) is not None}
+    if not guided:
+        settings["guidance"] = 1.0
     return Resolved(preset=preset, **settings)

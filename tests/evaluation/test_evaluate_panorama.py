@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import Result
 
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.cases import PromptCases
+from jointnet_cli.evaluation.commands.panorama import PanoramaEvaluation
 from jointnet_cli.evaluation.metrics.panoramas import intra_distance, square_crops
 from jointnet_cli.files.images import write_png
 from jointnet_cli.model.perceptual import Perceptual, open_perceptual
@@ -77,10 +77,11 @@ def test_intra_distance_is_the_mean_of_all_six_pairs(perceptual: Perceptual) -> 
     assert intra_distance(perceptual, np.concatenate(crops, axis=1)) == pytest.approx(np.mean(distances), rel=1e-5)
 
 
-def test_every_prompt_is_drawn_from_every_seed() -> None:
-    cases = PromptCases(["a", "b"], 3)
+def test_every_panorama_has_a_seed_of_its_own() -> None:
+    cases = PanoramaEvaluation(seeds=3, prompts=None).cases
     drawn = [(cases[number].prompt, cases[number].seed) for number in range(len(cases))]
-    assert drawn == [(prompt, seed) for seed in range(3) for prompt in "ab"]
+    assert len(drawn) == 48 == len({seed for _, seed in drawn})
+    assert [prompt for prompt, _ in drawn] == 3 * cases.prompts
 
 
 def test_the_four_methods(evaluate: Callable[..., Result], tmp_path: Path) -> None:

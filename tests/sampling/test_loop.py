@@ -496,6 +496,15 @@ def test_a_preset_comes_before_the_model_s_settings_and_after_what_is_asked_for(
         Sampling(guidance_interval=(800, 200))
 
 
+def test_a_prompt_that_equals_the_negative_one_takes_one_pass(tiny_model: Models) -> None:
+    model = tiny_model("depth")
+    for asked in (Sampling(), Sampling(preset="paper", guidance=7.5)):
+        assert resolve(asked, {"preset": "fast", "guidance": 3.0}, "inpaint", guided=False).guidance == 1
+    for prompt in ("", "a house"):
+        both = sample(model, job(prompt=prompt, negative_prompt=prompt, guidance=7.5))
+        torch.testing.assert_close(sample(model, job(prompt=prompt, guidance=1.0)), both)
+
+
 @pytest.mark.parametrize(
     ("interval", "expected"), [((0, 1000), [2, 2, 2]), ((400, 1000), [2, 2, 1]), ((0, 0), [1, 1, 1])]
 )

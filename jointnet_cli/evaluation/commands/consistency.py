@@ -48,7 +48,7 @@ class ConsistencyEvaluation(Evaluation):
         from jointnet_cli.evaluation.judge.prompts import prompts_of_all_biomes
 
         listed = prompts_of_all_biomes() if self.prompts is None else read_prompts(self.prompts)
-        return PromptCases(listed, count=count)
+        return PromptCases(listed, count)
 
     def kinds(self) -> Kinds:
         from jointnet_cli.evaluation.joint_methods import SAMPLES

@@ -226,7 +226,7 @@ class GenerationEvaluation(ImageEvaluation):
 
         captions, _ = self.captions
         images = self.samples if self.prompts is None else None
-        cases = PromptCases([caption.text for caption in captions], count=len(captions), images=images)
+        cases = PromptCases([caption.text for caption in captions], len(captions), images)
         metrics = [*self.set_metrics(), *self.caption_metrics(captions)]
         return [TablePart(cases, metrics, self.kinds(), keep=("image", "depth"))]
 

@@ -91,7 +91,9 @@ class PanoramaEvaluation(Evaluation):
     kind_names = (*METHODS, "folder")
 
     prompts: Prompts = None
-    seeds: Annotated[int, Param("Panoramas of every prompt, from seed 0 on.", "N", ge=1, panel=PROMPT_PANEL)] = 20
+    seeds: Annotated[
+        int, Param("Panoramas of every prompt, each from a seed of its own.", "N", ge=1, panel=PROMPT_PANEL)
+    ] = 20
     perceptual: PerceptualName = "st-lpips-alex"
     width: Annotated[int | None, Param("Width.", "PIXELS", ge=1, shown="four times the height", panel=VIEW_PANEL)] = (
         None
@@ -111,13 +113,14 @@ class PanoramaEvaluation(Evaluation):
 
     @cached_property
     def cases(self) -> PromptCases:
-        """Every prompt from every seed."""
+        """Every prompt, `seeds` times."""
         from jointnet_cli.evaluation.captions import read_prompts
         from jointnet_cli.evaluation.cases import PromptCases
         from jointnet_cli.evaluation.judge.prompts import fixed_prompts, spread
 
         fixed = [prompt.text for prompt in fixed_prompts()]
-        return PromptCases(spread(fixed, 16) if self.prompts is None else read_prompts(self.prompts), self.seeds)
+        prompts = spread(fixed, 16) if self.prompts is None else read_prompts(self.prompts)
+        return PromptCases(prompts, len(prompts) * self.seeds)
 
     @cached_property
     def network(self) -> Perceptual:
@@ -154,7 +157,7 @@ class PanoramaEvaluation(Evaluation):
         return [TablePart(self.cases, metrics, self.kinds(), keep=("image", "depth"))]
 
     def identity(self, parts: Sequence[TablePart]) -> Mapping[str, Any]:
-        return {"prompts": self.cases.prompts, "canvas": asdict(self.canvas)}
+        return {"prompts": self.cases.prompts, "canvas": asdict(self.canvas), "seed": "number of the panorama"}
 
     def facts(self, parts: Sequence[TablePart], made: Sequence[Made]) -> Mapping[str, Any]:
         from jointnet_cli.sampling.syncdiffusion import DECAY, WEIGHT

@@ -53,7 +53,9 @@ class SpeedEvaluation(Evaluation):
     shards: Shards = None
     judge: JudgeFolder = None
     prompts: Prompts = None
-    seeds: Annotated[int, Param("Panoramas of every prompt, from seed 0 on.", "N", ge=1, panel=PROMPT_PANEL)] = 4
+    seeds: Annotated[
+        int, Param("Panoramas of every prompt, each from a seed of its own.", "N", ge=1, panel=PROMPT_PANEL)
+    ] = 4
     images: Annotated[
         int, Param("Single images, and with shards as many depth maps; 0 makes none.", "N", ge=0, panel=PROMPT_PANEL)
     ] = 512
