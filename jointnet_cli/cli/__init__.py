@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,6 +80,14 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line on `sys.argv`."""
+    """Run the command line on `sys.argv`.
+
+    What torch and diffusers make when they are imported stays: to look for garbage among it would take a fifth of a command's
+    start, and a second at its end.
+    """
+    gc.set_threshold(10_000)
     open_streams()
-    app(prog_name="jointnet")
+    try:
+        app(prog_name="jointnet")
+    finally:
+        gc.freeze()

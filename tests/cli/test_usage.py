@@ -67,6 +67,19 @@ def test_help_imports_no_command() -> None:
     assert not {"numpy", "pydantic", "rich.markdown", "jinja2"} & set(ran.stdout.split())
 
 
+def test_the_engine_imports_nothing_that_only_some_results_need() -> None:
+    code = "import sys, jointnet_cli.engine; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    of_some = "aiohttp duckdb fast_simplification imageio OpenEXR pandas pydantic tifffile torchvision trimesh typer webdataset"
+    assert not set(of_some.split()) & set(ran.stdout.split())
+
+
+def test_no_garbage_is_looked_for_among_what_is_imported() -> None:
+    code = "import atexit, gc; from jointnet_cli.cli import main; atexit.register(lambda: print(gc.get_freeze_count())); main()"
+    ran = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True, check=True)
+    assert int(ran.stdout.splitlines()[-1]) > 1000
+
+
 @pytest.mark.parametrize("path", WITH_ARGUMENTS, ids=" ".join)
 def test_a_bare_command_prints_a_short_usage(invoke, path: tuple[str, ...]) -> None:
     ran = invoke(*path)
