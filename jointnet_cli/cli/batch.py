@@ -257,7 +257,7 @@ def _needs(
         request.layout(folder),
         (height, width),
         device=device,
-        half=model.dtype != "float32" if device == "cuda" else model.dtype in ("float16", "bfloat16"),
+        dtype=model.dtype or ("float16" if device == "cuda" else "float32"),
         sampling=sampling,
         strength=getattr(request, "strength", 1.0),
         members=getattr(request, "ensemble", 1),

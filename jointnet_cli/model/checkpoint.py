@@ -110,9 +110,8 @@ class JointModel:
         return [self.words.keep(prompt) for prompt in prompts] if self.words else list(prompts)
 
     def encode(self, maps: Tensor) -> Tensor:
-        """Convert maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w) of the branches' type and device."""
-        unet = self.joint.backbone(RGB)
-        return encode_maps(self.vae, maps).to(unet.device, unet.dtype)
+        """Convert maps (B, 3, H, W) in [-1, 1] to latents (B, C, h, w), float32 on the branches' device."""
+        return encode_maps(self.vae, maps).to(self.joint.backbone(RGB).device, torch.float32)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, C, h, w) to maps (B, 3, H, W), about [-1, 1]."""
@@ -203,7 +202,8 @@ def _fill(wanted: dict[str, Tensor], found: dict[str, Tensor], file: str) -> Non
 def _load_vae(folder: ModelFolder, dtype: torch.dtype, weights: bool) -> AutoencoderKL:
     path = folder.base / "vae"
     upcast = folder.family.upcasts_vae and read_json(path / "config.json").get("force_upcast", True)
-    dtype = torch.float32 if upcast and dtype == torch.float16 else dtype
+    if upcast or dtype == torch.bfloat16:  # eight significant bits are less than those of an image
+        dtype = torch.float32
     return load_network(AutoencoderKL, path, dtype, weights=weights)
 
 

@@ -80,14 +80,15 @@ class GuidedDenoiser:
         """Return guided predictions (T, N, C, h, w) for tiles (T, N, C [+ 1 + C], h, w) of `inputs`.
 
         With guidance, one batch holds all negatives, then all positives. A learned variance is dropped: no scheduler here
-        reads it.
+        reads it. The network reads its own type; what is added up afterwards has the type of `tiles`.
         """
         channels, count, guided = self.network.channels, len(tiles), self.passes(step) == 2
-        items = torch.cat([tiles, tiles]) if guided else tiles
+        items = (torch.cat([tiles, tiles]) if guided else tiles).to(self.texts.text.dtype)
         conditioning = self.texts.rows([1] * count + [0] * count if guided else [0] * count)
         latents, masked = items[:, :, :channels], items[:, :, channels:]
         known = masked if masked.shape[2] else None
         predicted: Tensor = self.network(latents, self.schedule.timestep(step), conditioning, known)[:, :, :channels]
+        predicted = predicted.to(tiles.dtype)
         if not guided:
             return predicted
         without, with_text = predicted.chunk(2)
@@ -131,7 +132,7 @@ def sample(
         texts = model.encode_text([job.prompt, "" if settings.guidance == 1 else job.negative_prompt])
     generator = torch.Generator().manual_seed(job.seed)
     shape = (len(model.joint.names), model.joint.channels, job.layout.height, job.layout.width)
-    noise = torch.randn(shape, generator=generator).to(texts.text)
+    noise = torch.randn(shape, generator=generator).to(texts.text.device)  # the canvas is float32 under any network
     schedule = make_schedule(settings.scheduler, model.scheduler, settings.steps, job.strength, settings.spacing)
     clean = torch.stack([job.start[name] for name in model.joint.names]).to(noise) if job.start else None
     known = _known(model, job, noise)

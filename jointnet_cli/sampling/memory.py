@@ -68,7 +68,7 @@ def estimate(
     size: tuple[int, int],
     *,
     device: str,
-    half: bool,
+    dtype: str,
     sampling: Resolved,
     strength: float = 1.0,
     members: int = 1,
@@ -81,13 +81,13 @@ def estimate(
         layout: its canvas, in latent pixels.
         size: height and width of the result in pixels.
         device: `cpu`, `cuda` or `mps`.
-        half: whether the network computes in 16 bits.
+        dtype: of the network.
         sampling: how it is denoised.
         strength: fraction of the steps that are run.
         members: predictions that are merged.
         scene: whether a mesh or another export is made.
     """
-    branches, number = len(folder.branches), 2 if half else 4
+    branches, number = len(folder.branches), 4 if dtype == "float32" else 2
     weights = sum(map(_weight_bytes, folder.networks))
     area = layout.height * layout.width
     whole = layout.single or layout.whole_image_until > 0
@@ -100,7 +100,7 @@ def estimate(
     decoder = 0
     if folder.family.has_vae:
         strip = area * branches if area <= STRIP_AREA else max(STRIP_AREA, 3 * STRIP_MARGIN * layout.height)
-        decoder = strip * folder.factor**2 * _first_width(folder.base / "vae") * number * _COPIES
+        decoder = strip * folder.factor**2 * _first_width(folder.base / "vae") * (2 if dtype == "float16" else 4) * _COPIES
     pixels, drawn = size[0] * size[1], area * folder.factor**2
     arrays = (3 + 2 * (branches - 1)) * (min(pixels, drawn) * _PIXEL + max(0, pixels - drawn) * _PHOTO_PIXEL)
     arrays += members * drawn * 4 * branches

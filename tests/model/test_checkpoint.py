@@ -107,7 +107,9 @@ def test_diffusers_runs_a_folder_in_half_precision(tiny_model: Models, tmp_path:
 def test_every_network_is_of_the_type_asked_for(tiny_folder: Folders, dtype: torch.dtype) -> None:
     loaded = load_model(tiny_folder("masked"), dtype)
     for name, network in networks(loaded).items():
-        assert {weights.dtype for weights in network.parameters()} == {dtype}, name
+        # bfloat16 has fewer levels than an image.
+        wanted = torch.float32 if name == "vae" and dtype == torch.bfloat16 else dtype
+        assert {weights.dtype for weights in network.parameters()} == {wanted}, name
 
 
 def test_a_loaded_model_predicts_what_the_saved_one_did(tiny_model: Models, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_half_precision(tiny_joint: Joints, family: str) -> None:
     with torch.inference_mode():
         assert model.encode_text(["sea"]).text.dtype == torch.float16
         latents = model.encode(torch.zeros(1, 3, 32, 32))
-        assert latents.dtype == torch.float16
+        assert latents.dtype == torch.float32
         assert model.decode(latents).isfinite().all()
 
 

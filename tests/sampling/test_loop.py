@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from torch import Generator, Tensor, nn
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.model.branch import Conditioning
-from jointnet_cli.model.checkpoint import JointModel
+from jointnet_cli.model.checkpoint import JointModel, load_model
 from jointnet_cli.progress import Timer
 from jointnet_cli.sampling.known import Known, Region
 from jointnet_cli.sampling.layout import Layout, single_tile, tiled
@@ -24,6 +25,7 @@ from jointnet_cli.sampling.presets import PRESETS, Resolved, Sampling, resolve
 from jointnet_cli.sampling.schedule import SCHEDULERS, Schedule, make_schedule
 
 Models = Callable[[str], JointModel]
+Folders = Callable[[str], Path]
 CONFIGS = pytest.mark.parametrize("config", [VELOCITY, EPSILON], ids=["velocity", "epsilon"])
 SIDE = 32
 BAND = Layout(8, 40, (8, 8), 4, wrap=True, whole_image_until=0.4, taper=1)
@@ -494,6 +496,16 @@ def test_a_preset_comes_before_the_model_s_settings_and_after_what_is_asked_for(
         resolve(Sampling(), {"preset": "best", "guidance": 7.5}, "generate")
     with pytest.raises(UserError, match="guidance interval 800 200 is empty"):
         Sampling(guidance_interval=(800, 200))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_canvas_is_float32_under_a_network_of_16_bits(tiny_folder: Folders, dtype: torch.dtype) -> None:
+    model = load_model(tiny_folder("masked"), dtype)
+    asked = job(layout=tiled(16, 32, 16, PRESETS["paper"].tiles))
+    assert {tensor.dtype for tensor in (called[0] for called in inputs(model, asked))} == {dtype}
+    latents = sample(model, asked)
+    assert latents.dtype == torch.float32
+    assert not torch.equal(latents, latents.to(dtype).float())  # no rounding on the way
 
 
 def test_a_prompt_that_equals_the_negative_one_takes_one_pass(tiny_model: Models) -> None:

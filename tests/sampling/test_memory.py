@@ -19,7 +19,7 @@ HOW = Resolved(preset="paper", scheduler="ddim", steps=1, guidance=3)
 
 
 def needed(side: int, **changes: object) -> ResourceEstimate:
-    settings = {"device": "cpu", "half": False, "sampling": HOW, **changes}
+    settings = {"device": "cpu", "dtype": "float32", "sampling": HOW, **changes}
     return estimate(FOLDER, single_tile(side // 8, side // 8), (side, side), **settings)  # type: ignore[arg-type]
 
 
@@ -29,16 +29,16 @@ def test_estimates_are_near_what_was_measured() -> None:
     assert needed(1024).bytes == pytest.approx(1.68e9, rel=0.2)
 
     # That of `depth` on a photo, whose canvas is small, is 2.6 GB, and of `inpaint` on one of 4,000 pixels a side 2.1 GB.
-    photo = estimate(FOLDER, single_tile(16, 16), (6000, 6000), sampling=HOW, device="cpu", half=False)
+    photo = estimate(FOLDER, single_tile(16, 16), (6000, 6000), sampling=HOW, device="cpu", dtype="float32")
     assert 2.7e9 < photo.bytes < 5e9
 
 
 def test_more_pixels_members_and_exports_need_more() -> None:
     assert needed(100_000).bytes > 1e12
-    assert needed(1024, half=True).bytes < needed(1024).bytes
+    assert needed(1024, dtype="float16").bytes < needed(1024).bytes
     assert needed(1024, members=50).bytes > needed(1024).bytes + 1e8
     assert needed(1024, scene=True).bytes > needed(1024).bytes + 1e8
-    assert needed(1024, device="cuda", half=True).device_bytes > 0 == needed(1024).device_bytes
+    assert needed(1024, device="cuda", dtype="float16").device_bytes > 0 == needed(1024).device_bytes
     assert (
         needed(1024, sampling=replace(HOW, guidance=1)).seconds
         < needed(1024).seconds
@@ -48,7 +48,7 @@ def test_more_pixels_members_and_exports_need_more() -> None:
 
 def test_tiles_bound_the_network() -> None:
     wide = tiled(16, 8192, 16, PRESETS["paper"].tiles)
-    settings = {"device": "cpu", "half": False}
+    settings = {"device": "cpu", "dtype": "float32"}
     whole = estimate(FOLDER, wide, (128, 65536), sampling=HOW, **settings)  # type: ignore[arg-type]
     plain = estimate(FOLDER, replace(wide, wrap=True), (128, 65536), sampling=replace(HOW, tile_batch=1), **settings)  # type: ignore[arg-type]
     assert whole.bytes == plain.bytes, "the whole image takes part in both"
