@@ -17,7 +17,7 @@ from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.vae import decode_canvas, encode_canvas
 from jointnet_cli.progress import PhaseProgress, Timer
-from jointnet_cli.projection import Projection
+from jointnet_cli.projection import PERSPECTIVE, Projection
 from jointnet_cli.request import Maps, Request, check_arrays, image_size
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.known import Region, encode_region
@@ -33,10 +33,6 @@ from jointnet_cli.tensors import align_members, downsample_mask, from_map, resiz
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-NOMINAL_FOV = 60.0
-"""Horizontal field of view stated for perspective images, degrees: the model does not know its camera."""
-PERSPECTIVE = Projection("perspective", NOMINAL_FOV)
 
 _LAYER_STRENGTH = 0.6
 """Strength of the inpainting behind the foreground of a scene."""

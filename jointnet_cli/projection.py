@@ -48,6 +48,10 @@ class Sphere:
 
 FULL_CIRCLE = 360.0
 
+NOMINAL_FOV = 60.0
+"""Horizontal field of view stated for perspective images, degrees: the model does not know its camera."""
+PERSPECTIVE = Projection("perspective", NOMINAL_FOV)
+
 
 def closes(span: float, wrap: bool | None) -> bool:
     """Return whether a panorama of that span in degrees wraps; without `wrap` it does at 360.

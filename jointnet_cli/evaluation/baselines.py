@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from jointnet_cli.data.labels.specs import TeacherSpec, parse_spec
 from jointnet_cli.data.labels.teachers import NetworkTeacher, open_teacher
 from jointnet_cli.data.shards.shard_set import ShardSet
-from jointnet_cli.engine import NOMINAL_FOV
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.cases import Case, Cases, FolderImages, ShardCases, relative_depth
 from jointnet_cli.evaluation.folders import (
@@ -36,6 +35,7 @@ from jointnet_cli.files.images import read_image
 from jointnet_cli.files.maps import read_map
 from jointnet_cli.files.metadata import read_record
 from jointnet_cli.modality import DepthKind
+from jointnet_cli.projection import NOMINAL_FOV
 from jointnet_cli.scene.scene import DepthScale
 from jointnet_cli.tensors import to_tensor, upsample
 

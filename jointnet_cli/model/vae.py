@@ -174,27 +174,26 @@ def _apply(model: JointModel, apply: Apply, canvas: Tensor, height: int, width: 
 
 @contextmanager
 def _closed(network: nn.Module) -> Iterator[None]:
-    """Let the convolutions of a network pad their columns with those of the other side."""
-    convs = [module for module in network.modules() if isinstance(module, nn.Conv2d) and module.padding[1]]
+    """Let the convolutions of a network see the columns of the other side beside the first and the last."""
+    padded = [module for module in network.modules() if isinstance(module, nn.Conv2d) and module.padding[1]]
     halving = [module.conv for module in network.modules() if isinstance(module, Downsample2D) and not module.padding]
-    paddings = [conv.padding for conv in convs]
-    hooks = []
+    hooks = [conv.register_forward_hook(_close_ends) for conv in padded]
+    hooks += [conv.register_forward_pre_hook(_close_column) for conv in halving]
     try:
-        for conv in convs:
-            above, beside = int(conv.padding[0]), int(conv.padding[1])
-            hooks.append(conv.register_forward_pre_hook(partial(_pad_columns, beside)))
-            conv.padding = (above, 0)
-        hooks += [conv.register_forward_pre_hook(_close_column) for conv in halving]
         yield
     finally:
         for hook in hooks:
             hook.remove()
-        for conv, padding in zip(convs, paddings, strict=True):
-            conv.padding = padding
 
 
-def _pad_columns(count: int, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
-    return (F.pad(inputs[0], (count, count, 0, 0), mode="circular"),)
+def _close_ends(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    """Replace the outer columns of a convolution's output, which saw zeros, by those of a strip across the seam."""
+    assert isinstance(conv, nn.Conv2d)
+    (canvas,), reach = inputs, int(conv.padding[1])
+    strip = torch.cat([canvas[..., -2 * reach :], canvas[..., : 2 * reach]], dim=-1)
+    closed = F.conv2d(strip, conv.weight, conv.bias, conv.stride, conv.padding)
+    output[..., -reach:], output[..., :reach] = closed[..., reach : 2 * reach], closed[..., 2 * reach : 3 * reach]
+    return output
 
 
 def _close_column(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:

@@ -100,7 +100,9 @@ def estimate(
     decoder = 0
     if folder.family.has_vae:
         strip = area * branches if area <= STRIP_AREA else max(STRIP_AREA, 3 * STRIP_MARGIN * layout.height)
-        decoder = strip * folder.factor**2 * _first_width(folder.base / "vae") * (2 if dtype == "float16" else 4) * _COPIES
+        decoder = (
+            strip * folder.factor**2 * _first_width(folder.base / "vae") * (2 if dtype == "float16" else 4) * _COPIES
+        )
     pixels, drawn = size[0] * size[1], area * folder.factor**2
     arrays = (3 + 2 * (branches - 1)) * (min(pixels, drawn) * _PIXEL + max(0, pixels - drawn) * _PHOTO_PIXEL)
     arrays += members * drawn * 4 * branches

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from jointnet_cli.engine import PERSPECTIVE
-from jointnet_cli.projection import Projection
+from jointnet_cli.projection import PERSPECTIVE, Projection
 from jointnet_cli.scene.scene import DepthScale, Scene, scene_of
 
 from .conftest import QUICK, Engines, facing, photo

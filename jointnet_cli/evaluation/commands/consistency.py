@@ -89,8 +89,8 @@ class ConsistencyEvaluation(Evaluation):
         return {"prompts": self.cases(1).prompts}
 
     def facts(self, parts: Sequence[TablePart], made: Sequence[Made]) -> Mapping[str, Any]:
-        from jointnet_cli.engine import NOMINAL_FOV
         from jointnet_cli.evaluation.metrics.consistency import SHARE
+        from jointnet_cli.projection import NOMINAL_FOV
 
         return {
             "edge AUC": f"how likely the image has more contrast at the {SHARE:.0%} strongest depth edges than elsewhere",

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from jointnet_cli.engine import NOMINAL_FOV
 from jointnet_cli.evaluation.methods import Prediction
 from jointnet_cli.evaluation.metrics.metric import Predictions, means
 from jointnet_cli.evaluation.metrics.normals import normal_errors, normals_of, pinhole
 from jointnet_cli.evaluation.metrics.panoramas import column_steps, seam_ratios
 from jointnet_cli.evaluation.report import Cell, Column
 from jointnet_cli.evaluation.runner import Runner
+from jointnet_cli.projection import NOMINAL_FOV
 
 OTHER_NOISE = 1_000_000
 """Added to a sample's seed when its depth is predicted, lest the same noise make the maps alike."""
