@@ -55,7 +55,7 @@ def encode(surface: Layer, rows: NDArray[np.int64], columns: NDArray[np.int64]) 
         codes = np.where(surface.shown[pixels], codes, HIDDEN)
     changes = np.diff(codes.astype(np.int64), axis=1, prepend=0).astype(np.uint16)
     planes = np.concatenate([(changes & 255).ravel(), (changes >> 8).ravel()]).astype(np.uint8)
-    return {"low": low, "high": high, "codes": b64encode(zlib.compress(planes.tobytes(), 9)).decode()}
+    return {"low": low, "high": high, "codes": b64encode(zlib.compress(planes.tobytes())).decode()}
 
 
 def reduced(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

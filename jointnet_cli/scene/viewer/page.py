@@ -104,7 +104,7 @@ def _image(name: str, pixels: NDArray[np.float32]) -> str:
         Image.fromarray(samples).save(stream, "JPEG", quality=95, subsampling=0)
     else:
         kind = "png"
-        Image.fromarray(samples).save(stream, "PNG", compress_level=9)
+        Image.fromarray(samples).save(stream, "PNG")
     hidden = "" if name == "picture" else " hidden"
     return f'<img id="{name}" alt="" src="data:image/{kind};base64,{b64encode(stream.getvalue()).decode()}"{hidden}>'
 
