@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,24 +19,19 @@ from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.vae import decode_canvas, encode_canvas
 from jointnet_cli.progress import PhaseProgress, Timer
 from jointnet_cli.projection import PERSPECTIVE, Projection
-from jointnet_cli.request import Maps, Request, check_arrays, image_size
+from jointnet_cli.record import run_settings
+from jointnet_cli.request import Maps, Request, check_arrays, image_size, require_branches
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.known import Region, encode_region
 from jointnet_cli.sampling.layout import Layout, Tile, photo_layout
-from jointnet_cli.sampling.loop import BeforeStep, Job, sample
+from jointnet_cli.sampling.loop import BeforeStep, Job, sample_all
 from jointnet_cli.sampling.presets import Sampling
 from jointnet_cli.sampling.syncdiffusion import SyncDiffusion
-from jointnet_cli.scene.layers import add_layer
+from jointnet_cli.sampling.tiles import TileBatch
+from jointnet_cli.scene.layers import Floats, Mask, add_layer
 from jointnet_cli.scene.scene import Scene
 from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Refine
 from jointnet_cli.tensors import align_members, downsample_mask, from_map, resize, to_array, to_map, to_tensor, upsample
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-_LAYER_STRENGTH = 0.6
-"""Strength of the inpainting behind the foreground of a scene."""
 
 
 class _Decoded(NamedTuple):
@@ -45,6 +41,7 @@ class _Decoded(NamedTuple):
     """Physical arrays of all branches, each with a leading axis of one, on the CPU."""
     tiles: list[list[Tile]]
     """Of every step."""
+    evaluations: float
 
 
 @dataclass
@@ -90,8 +87,32 @@ class Engine:
 
     def run(self, task: Request, progress: PhaseProgress | None = None) -> Result:
         """Make what a request asks for, by the method of its name."""
-        method: Callable[[Any, PhaseProgress | None], Result] = getattr(self, task.name)
-        return method(task, progress)
+        return self.run_all([task], progress)[0]
+
+    def run_all(self, tasks: Sequence[Any], progress: PhaseProgress | None = None) -> list[Result]:
+        """Make what requests of one kind ask for, in their order.
+
+        Images and photos that are one tile of equal size, with equal settings, go through the network together. Seconds are
+        shared equally among the results.
+        """
+        if isinstance(tasks[0], Generate):
+            return self._generate_all(tasks, progress)
+        if isinstance(tasks[0], Depth):
+            return self._depth_all(tasks, progress)
+        return [getattr(self, task.name)(task, progress) for task in tasks]
+
+    def at_once(self, task: Request) -> int:
+        """Return how many requests like one `run_all` should get.
+
+        As many images as the device can take, where they are one tile. Of photos one, unless the request states `tile_batch`:
+        what goes through a network together differs in its last digits, and a photo gives the same bytes beside any others.
+        """
+        layout, own = task.layout(self.folder), task.sampling.tile_batch
+        if not layout.single or not isinstance(task, Generate | Depth):
+            return 1
+        if isinstance(task, Depth):
+            return max(1, (own or 1) // task.ensemble)
+        return TileBatch(own).of(layout.at(0, 1, (0, 0)), self.device)
 
     def generate(self, task: Generate, progress: PhaseProgress | None = None) -> Result:
         """Return an image and its dense maps from a prompt, one tile: nothing known, or some of the maps (paper 4.1).
@@ -99,13 +120,21 @@ class Engine:
         Raises:
             UserError: a size that is not a multiple of the VAE's factor, or a map that the model does not have.
         """
-        self._require_maps(task.maps)
-        check_arrays(task.maps, {})
-        layout = task.layout(self.folder)
-        timer = Timer(progress)
-        maps = {name: to_tensor(values) for name, values in task.maps.items()}
-        job = self._job(task, layout, given=self._known(maps, layout, timer))
-        return self._finish(task, job, PERSPECTIVE, timer)
+        return self._generate_all([task], progress)[0]
+
+    def _generate_all(self, tasks: Sequence[Generate], progress: PhaseProgress | None) -> list[Result]:
+        timer, jobs = Timer(progress), []
+        for task in tasks:
+            require_branches(task.maps, self.folder)
+            check_arrays(task.maps, {})
+            layout = task.layout(self.folder)
+            maps = {name: to_tensor(values) for name, values in task.maps.items()}
+            jobs.append(self._job(task, layout, given=self._known(maps, layout, timer)))
+        results = []
+        for task, job, made in zip(tasks, jobs, self._run_all(jobs, timer), strict=True):
+            own = timer.part(len(tasks), evaluations=made.evaluations)
+            results.append(self._result(task, made.maps, PERSPECTIVE, job, own, made.tiles))
+        return results
 
     def panorama(self, task: Panorama, progress: PhaseProgress | None = None) -> Result:
         """Make a panorama: nothing known, tiles at random offsets and, in the first steps, the whole image (paper 4.2).
@@ -113,10 +142,11 @@ class Engine:
         Raises:
             UserError: sizes, stride or span that do not fit.
         """
-        job = self._job(task, task.layout(self.folder))
+        job, timer = self._job(task, task.layout(self.folder)), Timer(progress)
         before_step = SyncDiffusion(self.model) if task.method == "syncdiffusion" else None
         projection = Projection("cylindrical", task.span, task.wraps)
-        return self._finish(task, job, projection, Timer(progress), before_step)
+        made = self._run(job, timer, wrap=task.wraps, before_step=before_step)
+        return self._result(task, made.maps, projection, job, timer, made.tiles)
 
     def depth(self, task: Depth, progress: PhaseProgress | None = None) -> Result:
         """Return the dense maps of a photo: RGB known, the rest unknown (paper 4.1).
@@ -126,19 +156,28 @@ class Engine:
         Raises:
             UserError: the model has no dense branch.
         """
+        return self._depth_all([task], progress)[0]
+
+    def _depth_all(self, tasks: Sequence[Depth], progress: PhaseProgress | None) -> list[Result]:
         if len(self.model.joint.names) < 2:
             raise UserError(f"{self.name} has only an RGB branch: it cannot predict depth or normals")
-        size = image_size(task.image)
-        layout = task.layout(self.folder)
-        timer = Timer(progress)
-        members, job = self._predict({RGB: to_tensor(task.image)}, task, layout, timer)
-        maps, uncertainty = {}, {}
-        for name in members[0]:
-            values, spread = align_members([member[name] for member in members], name)
-            maps[name] = to_array(resize(values, size, name))
-            if task.ensemble > 1:
-                uncertainty[name] = to_array(resize(spread, size, "depth"))
-        return Result(task, task.image, maps, PERSPECTIVE, self._settings(job, timer), timer, uncertainty)
+        timer, ensembles = Timer(progress), []
+        for task in tasks:
+            ensembles.append(self._predictions({RGB: to_tensor(task.image)}, task, task.layout(self.folder), timer))
+        made = iter(self._run_all([job for jobs in ensembles for job in jobs], timer))
+        results = []
+        for task, jobs in zip(tasks, ensembles, strict=True):
+            size, members = image_size(task.image), list(islice(made, len(jobs)))
+            maps, uncertainty = {}, {}
+            for name in self.model.joint.names[1:]:
+                values, spread = align_members([member.maps[name] for member in members], name)
+                maps[name] = to_array(resize(values, size, name))
+                if task.ensemble > 1:
+                    uncertainty[name] = to_array(resize(spread, size, "depth"))
+            own = timer.part(len(tasks), evaluations=sum(member.evaluations for member in members))
+            settings = run_settings(self, jobs[-1], own)
+            results.append(Result(task, task.image, maps, PERSPECTIVE, settings, own, uncertainty))
+        return results
 
     def inpaint(self, task: Inpaint, progress: PhaseProgress | None = None) -> Result:
         """Return a part of an image and of its maps made anew, each within its own mask (paper 4.1, A.3).
@@ -146,7 +185,7 @@ class Engine:
         Raises:
             UserError: a map that the model does not have.
         """
-        self._require_maps({*task.maps, *task.masks} - {RGB})
+        require_branches({*task.maps, *task.masks} - {RGB}, self.folder)
         timer = Timer(progress)
         size, projection = image_size(task.image), task.projection or PERSPECTIVE
         if not task.masks:
@@ -180,10 +219,10 @@ class Engine:
         Raises:
             UserError: a map that the model does not have, or something to refine that is not there.
         """
-        self._require_maps(task.maps)
+        require_branches(task.maps, self.folder)
         check_arrays(task.maps, {})
         refined = self.model.joint.names if task.target == "both" else [RGB if task.target == "image" else task.target]
-        self._require_maps([name for name in refined if name != RGB])
+        require_branches([name for name in refined if name != RGB], self.folder)
         projection = task.projection or PERSPECTIVE
         size, layout = task.size(self.folder), task.layout(self.folder)
         timer = Timer(progress)
@@ -211,9 +250,6 @@ class Engine:
     ) -> Scene:
         """Add a second layer behind the foreground of a scene, painted by inpainting.
 
-        Inpainting starts from what is carried on into the mask, under noise (SDEdit): from noise alone a model repaints
-        foreground objects that it can still partly see.
-
         Args:
             scene: of one layer.
             seed: of the noise.
@@ -227,20 +263,9 @@ class Engine:
             if phase == "denoise" and total:
                 advance(done, total)
 
-        def paint(
-            image: NDArray[np.float32], disparity: NDArray[np.float32], mask: NDArray[np.bool_]
-        ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            task = Inpaint(
-                image=image,
-                prompt="",
-                seed=seed,
-                masks={RGB: mask.astype("float32")},
-                maps={**(maps or {}), "depth": disparity},
-                strength=_LAYER_STRENGTH,
-                projection=scene.projection if scene.projection.kind == "cylindrical" else None,
-                sampling=sampling or Sampling(),
-            )
-            painted = self.inpaint(task, show)
+        def paint(image: Floats, disparity: Floats, mask: Mask) -> tuple[Floats, Floats]:
+            arrays, hidden = {**(maps or {}), "depth": disparity}, mask.astype("float32")
+            painted = self.inpaint(Inpaint.behind(scene.projection, image, arrays, hidden, seed, sampling), show)
             timer.count("layer_evaluations", painted.settings["evaluations"])
             return painted.image, painted.maps["depth"]
 
@@ -254,44 +279,48 @@ class Engine:
             own = "depth_steps" in self.folder.defaults
             sampling = replace(task.sampling, guidance=None, steps=None if own else task.sampling.steps)
             request = Depth(image=task.image, seed=task.seed, sampling=sampling)
-            (member,), _ = self._predict(values, request, layout, timer)
-            values |= {name: resize(member[name], image_size(task.image), name) for name in missing}
+            (job,) = self._predictions(values, request, layout, timer)
+            made = self._run(job, timer, wrap=layout.wrap).maps
+            values |= {name: resize(made[name], image_size(task.image), name) for name in missing}
         return {name: values[name] for name in self.model.joint.names}
 
-    def _predict(
-        self, known: Mapping[str, Tensor], task: Depth, layout: Layout, timer: Timer
-    ) -> tuple[list[dict[str, Tensor]], Job]:
-        """Return the members of the ensemble and the job of the last one.
-
-        Each member holds the maps that are not given, at the layout's size.
-        """
+    def _predictions(self, known: Mapping[str, Tensor], task: Depth, layout: Layout, timer: Timer) -> list[Job]:
+        """Return the jobs of an ensemble that predicts the maps that are not known."""
         given = self._known(known, layout, timer)
-        members = []
-        for member in range(task.ensemble):
-            job = self._job(replace(task, seed=task.seed + member), layout, given=given)
-            made = self._run(job, timer.share(member, task.ensemble), wrap=layout.wrap).maps
-            members.append({name: values for name, values in made.items() if name not in given})
-        return members, job
+        seeds = range(task.seed, task.seed + task.ensemble)
+        return [self._job(replace(task, seed=seed), layout, given=given) for seed in seeds]
 
-    def _finish(
-        self, task: Request, job: Job, projection: Projection, timer: Timer, before_step: BeforeStep | None = None
-    ) -> Result:
-        made = self._run(job, timer, wrap=projection.wrap, before_step=before_step)
-        return replace(self._result(task, made.maps, projection, job, timer), tiles=made.tiles)
-
-    def _run(self, job: Job, timer: Timer, *, wrap: bool = False, before_step: BeforeStep | None = None) -> _Decoded:
+    def _run(self, job: Job, timer: Timer, **more: Any) -> _Decoded:
         """Denoise and decode a canvas, and count the evaluations."""
-        sampled = sample(self.model, job, before_step=before_step, timer=timer)
-        timer.count("evaluations", sampled.evaluations)
-        with timer.phase("decode"):
-            maps = decode_canvas(self.model, sampled.latents, wrap=wrap)
-            arrays = {name: from_map(maps[i : i + 1], name).cpu() for i, name in enumerate(self.model.joint.names)}
-        return _Decoded(arrays, sampled.tiles)
+        (made,) = self._run_all([job], timer, **more)
+        timer.count("evaluations", made.evaluations)
+        return made
 
-    def _result(self, task: Request, made: dict[str, Tensor], projection: Projection, job: Job, timer: Timer) -> Result:
+    def _run_all(
+        self, jobs: Sequence[Job], timer: Timer, *, wrap: bool = False, before_step: BeforeStep | None = None
+    ) -> list[_Decoded]:
+        """Denoise and decode canvases."""
+        sampled = sample_all(self.model, jobs, before_step=before_step, timer=timer)
+        made = []
+        with timer.phase("decode"):
+            for one in sampled:
+                maps = decode_canvas(self.model, one.latents, wrap=wrap)
+                arrays = {name: from_map(maps[i : i + 1], name).cpu() for i, name in enumerate(self.model.joint.names)}
+                made.append(_Decoded(arrays, one.tiles, one.evaluations))
+        return made
+
+    def _result(
+        self,
+        task: Request,
+        made: dict[str, Tensor],
+        projection: Projection,
+        job: Job,
+        timer: Timer,
+        tiles: Sequence[list[Tile]] = (),
+    ) -> Result:
         arrays = {name: to_array(value) for name, value in made.items()}
         image = arrays.pop(RGB)
-        return Result(task, image, arrays, projection, self._settings(job, timer), timer)
+        return Result(task, image, arrays, projection, run_settings(self, job, timer), timer, tiles=list(tiles))
 
     def _job(self, task: Request, layout: Layout, **more: Any) -> Job:
         return Job(
@@ -302,28 +331,6 @@ class Engine:
             sampling=task.resolved(self.folder),
             **more,
         )
-
-    def _settings(self, job: Job, timer: Timer) -> dict[str, Any]:
-        sampling = asdict(job.sampling)
-        del sampling["tile_batch"]
-        unknown = self.model.unknown_words(job.prompt, job.negative_prompt)
-        cut = self.model.cut_words(job.prompt, job.negative_prompt)
-        return {
-            "model": self.name,
-            **({} if self.base is None else {"base": self.base}),
-            "model_hash": self.hash,
-            "branches": self.model.joint.names,
-            **sampling,
-            "strength": job.strength,
-            "evaluations": round(timer.counts["evaluations"], 1),
-            "width": job.layout.width * self.model.factor,
-            "height": job.layout.height * self.model.factor,
-            "layout": asdict(job.layout),
-            "device": self.device.type,
-            "dtype": str(self.dtype).removeprefix("torch."),
-            **({"unknown_words": unknown} if unknown else {}),
-            **({"cut_words": cut} if cut else {}),
-        }
 
     def _known(self, arrays: Mapping[str, Tensor], layout: Layout, timer: Timer) -> dict[str, Region]:
         """Return physical arrays given whole, at the layout's size."""
@@ -340,10 +347,3 @@ class Engine:
 
     def _pixels(self, layout: Layout) -> tuple[int, int]:
         return layout.height * self.model.factor, layout.width * self.model.factor
-
-    def _require_maps(self, names: Iterable[str]) -> None:
-        """Raise `UserError` for a map without a branch."""
-        for name in names:
-            if name not in self.model.joint.names[1:]:
-                have = ", ".join(self.model.joint.names[1:]) or "no dense map"
-                raise UserError(f"{self.name} has no {name} branch", hint=f"it has {have}")

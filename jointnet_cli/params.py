@@ -104,13 +104,6 @@ JSON = Param("Print one JSON object a line instead of paths.", panel=OUTPUT_PANE
 QUIET = Param("No progress on stderr; errors still show.", env=True, panel=OUTPUT_PANEL, flag="--quiet -q")
 
 
-class Omit:
-    """Names of a table's fields that are no parameters here. It stands in `Annotated` on the table."""
-
-    def __init__(self, *names: str) -> None:
-        self.names = names
-
-
 @dataclass(frozen=True, eq=False)
 class Parameter:
     """A described field of a dataclass, or of a dataclass inside it."""
@@ -237,8 +230,7 @@ def _described(kind: Any) -> tuple[Parameter, ...]:
         if param is not None:
             found.append(Parameter((field.name,), table, default, param))
         elif is_dataclass(table):
-            omitted = {name for mark in marks if isinstance(mark, Omit) for name in mark.names}
-            for inner in (inner for inner in params(cast(type, table)) if inner.name not in omitted):
+            for inner in params(cast(type, table)):
                 own = inner.default if default is MISSING else reduce(getattr, inner.path, default)
                 found.append(replace(inner, path=(field.name, *inner.path), default=own))
     return tuple(found)

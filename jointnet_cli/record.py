@@ -15,8 +15,11 @@ from jointnet_cli.modality import MODALITIES
 from jointnet_cli.params import params, shell_line, text_of
 
 if TYPE_CHECKING:
+    from jointnet_cli.engine import Engine
+    from jointnet_cli.progress import Timer
     from jointnet_cli.request import Request
     from jointnet_cli.results import Result
+    from jointnet_cli.sampling.loop import Job
 
 SOFTWARE = f"jointnet-cli {__version__}"
 
@@ -64,6 +67,30 @@ def describe(result: Result, files: Mapping[str, Path]) -> dict[str, Any]:
         "seconds": _plain(result.seconds),
         "timings": _plain(result.timings),
         "files": {key: path.name for key, path in files.items()},
+    }
+
+
+def run_settings(engine: Engine, job: Job, timer: Timer) -> dict[str, Any]:
+    """Return what decides the pixels of a result, resolved, and the evaluations that a run took."""
+    sampling = asdict(job.sampling)
+    del sampling["tile_batch"]
+    unknown = engine.model.unknown_words(job.prompt, job.negative_prompt)
+    cut = engine.model.cut_words(job.prompt, job.negative_prompt)
+    return {
+        "model": engine.name,
+        **({} if engine.base is None else {"base": engine.base}),
+        "model_hash": engine.hash,
+        "branches": engine.model.joint.names,
+        **sampling,
+        "strength": job.strength,
+        "evaluations": round(timer.counts["evaluations"], 1),
+        "width": job.layout.width * engine.model.factor,
+        "height": job.layout.height * engine.model.factor,
+        "layout": asdict(job.layout),
+        "device": engine.device.type,
+        "dtype": str(engine.dtype).removeprefix("torch."),
+        **({"unknown_words": unknown} if unknown else {}),
+        **({"cut_words": cut} if cut else {}),
     }
 
 

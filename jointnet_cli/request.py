@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -105,6 +105,17 @@ def image_size(image: Array) -> tuple[int, int]:
     _check_array("the image", image, 3)
     height, width = image.shape[:2]
     return height, width
+
+
+def require_branches(names: Iterable[str], folder: ModelFolder) -> None:
+    """Refuse maps that a model has no branch for.
+
+    Raises:
+        UserError: such a map.
+    """
+    if missing := [name for name in names if name not in folder.branches[1:]]:
+        have = ", ".join(folder.branches[1:]) or "no dense map"
+        raise UserError(f"the model has no {missing[0]} branch", hint=f"it has {have}")
 
 
 def check_arrays(maps: Maps, masks: Maps, size: tuple[int, int] | None = None) -> None:

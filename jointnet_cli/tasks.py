@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.modality import RGB
 from jointnet_cli.model.folder import ModelFolder
-from jointnet_cli.params import PROMPT_PANEL, SAMPLING_PANEL, VIEW_PANEL, Omit, Param
+from jointnet_cli.params import PROMPT_PANEL, SAMPLING_PANEL, VIEW_PANEL, Param
 from jointnet_cli.projection import FULL_CIRCLE, Projection
 from jointnet_cli.request import LATER, Array, Maps, Request, image_size
 from jointnet_cli.sampling.layout import (
@@ -57,6 +58,9 @@ _MAX_SIDE = _Pixels(
 )
 MODEL_OR_MAP = "model's, or the map's shape"
 
+_LAYER_STRENGTH = 0.6
+"""Strength of the inpainting behind the foreground of a scene."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(Request):
@@ -77,7 +81,7 @@ class Generate(Request):
     """A multiple of the VAE's factor; `None` takes the model's own size, or what comes near it in the shape of the maps."""
     height: Annotated[int | None, _Pixels("Height of the image.", shown=MODEL_OR_MAP)] = None
     files: MapFiles = field(default_factory=MapFiles)
-    sampling: Annotated[Sampling, Omit("tile_batch")] = field(default_factory=Sampling)
+    sampling: Sampling = field(default_factory=Sampling)
     maps: Maps = field(default_factory=dict)
     """Dense maps that are known, all of one size; the image is painted for them."""
 
@@ -179,6 +183,25 @@ class Inpaint(Request):
 
     def size(self, folder: ModelFolder) -> tuple[int, int]:
         return image_size(self.image)
+
+    @classmethod
+    def behind(
+        cls, projection: Projection, image: Array, maps: Maps, mask: Array, seed: int, sampling: Sampling | None = None
+    ) -> Inpaint:
+        """Return the request for what the foreground of a scene hides, under the mask (H, W).
+
+        It starts from what is carried on into the mask, under noise (SDEdit): from noise alone a model repaints foreground
+        objects that it can still partly see.
+        """
+        return cls(
+            image=image,
+            maps=maps,
+            masks={RGB: mask},
+            seed=seed,
+            strength=_LAYER_STRENGTH,
+            projection=projection if projection.kind == "cylindrical" else None,
+            sampling=sampling or Sampling(),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from rich.filesize import decimal as size_text
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from jointnet_cli.cli.console import exit_with, for_each, note, phase_progress, print_result, stderr
-from jointnet_cli.cli.inputs import InputReader, require_files
+from jointnet_cli.cli.inputs import require_files
+from jointnet_cli.cli.items import Item, Items, in_portions, needs, print_plan
 from jointnet_cli.cli.options import ModelOptions, ResultOptions
-from jointnet_cli.devices import guess_device, require_device
+from jointnet_cli.devices import require_device
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.paths import SIDECAR, check_free
-from jointnet_cli.files.text import to_json
 from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.names import are_distinct, default_template, keep_apart, result_name
@@ -24,63 +20,12 @@ from jointnet_cli.progress import PHASES, Timer
 from jointnet_cli.record import is_of_image, is_record_of, read_sidecar
 from jointnet_cli.request import Request
 from jointnet_cli.results import Result, ResultFiles
-from jointnet_cli.sampling.memory import ResourceEstimate, estimate, require_memory
 from jointnet_cli.scene.exports import SceneOptions
 from jointnet_cli.tasks import Depth
 
 if TYPE_CHECKING:
     from jointnet_cli.engine import Engine
     from jointnet_cli.scene.scene import Scene
-
-
-PORTION = 1000
-"""Items that are checked and named at once, so that a long batch begins without delay and in little memory."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One result to make."""
-
-    index: int
-    """Running number in the batch."""
-    request: Request
-    """What is asked for, without the contents of its files."""
-    inputs: InputReader
-    independent: bool = False
-    """Whether its inputs are its own, so that its fault says nothing of the other items."""
-
-    def outline(self) -> Request:
-        """Return the request with the sizes of its files, from their headers."""
-        return self.inputs.outline(self.request)
-
-    def load(self) -> Request:
-        """Return the request with the contents of its files."""
-        return self.inputs.load(self.request)
-
-    def record(self) -> dict[str, Any]:
-        """Return the head of its JSON line."""
-        image = self.request.sources.get("image")
-        source = {} if image is None else {"source": str(image)}
-        return {"prompt": self.request.prompt, "seed": self.request.seed, **source}
-
-
-@dataclass(frozen=True)
-class Items:
-    """Items that are made when they are iterated over: a batch may have millions."""
-
-    first: Sequence[Item]
-    """The first item of every row."""
-    count: int = 1
-    """Items of a row, which differ in nothing but their seeds."""
-
-    def __len__(self) -> int:
-        return len(self.first) * self.count
-
-    def __iter__(self) -> Iterator[Item]:
-        for item in self.first:
-            for repeat in range(self.count):
-                request = replace(item.request, seed=item.request.seed + repeat)  # type: ignore[type-var]
-                yield replace(item, index=item.index + repeat, request=request)
 
 
 def plan_files(
@@ -147,10 +92,10 @@ def run_batch(batch: Items, model: ModelOptions, output: ResultOptions, scene: S
         def plan(item: Item) -> None:
             files = files_of(item)
             check_free(files.all, replaces)
-            needs = _needs(item, folder, model, scene)
+            needed = needs(item, folder, model, scene)
             if not isinstance(item.request, Depth):  # photos may be many
                 item.load()
-            _print_plan(item, files.paths, *needs, output)
+            print_plan(item, files.paths, *needed, output)
 
         exit_with(_run_each(batch, plan), len(batch))
         return
@@ -164,8 +109,18 @@ def run_batch(batch: Items, model: ModelOptions, output: ResultOptions, scene: S
 
         engine = Engine.open(model.model, base=model.base, device=model.device, dtype=model.dtype, folder=folder)
     said: set[str] = set()
+
+    def make(items: Sequence[Item], tasks: Sequence[Request]) -> list[Result]:
+        """Make several results before their files are written."""
+        title = f"{items[0].index + 1}-{items[-1].index + 1}/{total} {items[0].request.title}"
+        with phase_progress(title, output.quiet) as show:
+            for item, task in zip(items, tasks, strict=True):
+                needs(item, folder, model, scene)
+                _say_ignored_words(engine, task, output.quiet, said)
+            return engine.run_all(tasks, show)
+
     faults = _run_each(
-        batch,
+        in_portions(batch, engine, make),
         lambda item: _make(engine, item, files_of(item), total, model, output, scene, said, loading.seconds),
     )
     note(f"{len(batch) - len(faults)} of {len(batch)} done in {time.monotonic() - started:.1f} s", output.quiet)
@@ -221,7 +176,7 @@ def _check_inputs(items: Sequence[Item], folder: ModelFolder, model: ModelOption
     """
 
     def check(item: Item) -> None:
-        _needs(item, folder, model, scene)
+        needs(item, folder, model, scene)
 
     def is_usable(item: Item) -> bool:
         try:
@@ -239,51 +194,6 @@ def _check_inputs(items: Sequence[Item], folder: ModelFolder, model: ModelOption
         items[0].load().layout(folder)
 
 
-def _needs(
-    item: Item, folder: ModelFolder, model: ModelOptions, scene: SceneOptions
-) -> tuple[dict[str, int], ResourceEstimate]:
-    """Return the pixels of the result, and what it takes to make it.
-
-    Raises:
-        UserError: a size that the model refuses, or more memory than this machine has.
-    """
-    request = item.outline()
-    height, width = request.size(folder)
-    device = guess_device(model.device)
-    sampling = request.resolved(folder)
-    exports = scene.of_result(panorama=request.is_panorama)
-    needed = estimate(
-        folder,
-        request.layout(folder),
-        (height, width),
-        device=device,
-        dtype=model.dtype or ("float16" if device == "cuda" else "float32"),
-        sampling=sampling,
-        strength=getattr(request, "strength", 1.0),
-        members=getattr(request, "ensemble", 1),
-        scene=bool(exports.files("")),
-    )
-    require_memory(needed, f"a result of {width} x {height} pixels", "ask for fewer pixels")
-    return {"width": width, "height": height}, needed
-
-
-def _print_plan(
-    item: Item, files: dict[str, Path], size: dict[str, int], needed: ResourceEstimate, output: ResultOptions
-) -> None:
-    names = {key: str(path) for key, path in files.items()}
-    if output.json:
-        seconds = None if needed.seconds is None else round(needed.seconds, 1)
-        estimated = {"bytes": needed.bytes, "gpu_bytes": needed.device_bytes, "seconds": seconds}
-        print(to_json({**item.record(), **size, "estimate": estimated, "files": names}, ensure_ascii=False))
-        return
-    pixels = f", {' x '.join(map(str, size.values()))} pixels"
-    memory = size_text(needed.bytes) + (f" and {size_text(needed.device_bytes)} on the GPU" * bool(needed.device_bytes))
-    duration = "" if needed.seconds is None else f", {needed.seconds:.0f} s"
-    about = ": ".join(filter(None, [str(item.request.sources.get("image", "")), item.request.prompt]))
-    print(f"{item.index:05}: {about}, seed {item.request.seed}{pixels}; estimate: {memory}{duration}")
-    print(*(f"  {name}" for name in names.values()), sep="\n")
-
-
 def _make(
     engine: Engine,
     item: Item,
@@ -295,16 +205,19 @@ def _make(
     said: set[str],
     loading: dict[str, float],
 ) -> None:
-    """Make and write one item. `said` holds the notes about prompts that were printed, each of which is said once.
+    """Make one item, unless it is made, and write it. `said` holds the notes about prompts that were printed.
 
     The first item takes the seconds of `loading` to its timings.
     """
     title = f"{item.index + 1}/{count} {item.request.title}"
     with phase_progress(title, output.quiet) as show:
-        _needs(item, engine.folder, model, options)
-        task = item.load()
-        _say_ignored_words(engine, task, output.quiet, said)
-        result = engine.run(task, show)
+        if (result := item.made) is None:
+            needs(item, engine.folder, model, options)
+            task = item.load()
+            _say_ignored_words(engine, task, output.quiet, said)
+            result = engine.run(task, show)
+        else:
+            task, result.timer.report = result.task, show
         if task.files is not None:
             result.settings |= task.files.settings
         result.timer.seconds.update(loading)

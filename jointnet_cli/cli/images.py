@@ -7,9 +7,10 @@ from dataclasses import replace
 from itertools import count
 from typing import Annotated, TypeVar
 
-from jointnet_cli.cli.batch import Item, Items, run_batch
+from jointnet_cli.cli.batch import run_batch
 from jointnet_cli.cli.console import note
 from jointnet_cli.cli.inputs import InputReader, projection_of, require_files, stated_panorama
+from jointnet_cli.cli.items import Item, Items
 from jointnet_cli.cli.options import BatchOptions, ModelOptions, ResultOptions, command_app
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.batch_file import BatchRow, read_rows

@@ -20,6 +20,13 @@ class Conditioning:
     added: dict[str, Tensor] | None = None
     """The base model's further conditions, each (B, …), such as SDXL's `text_embeds` and `time_ids`."""
 
+    @classmethod
+    def cat(cls, parts: Sequence[Conditioning]) -> Conditioning:
+        """Return all items of several, whose texts have one length."""
+        added = parts[0].added
+        joined = added and {name: torch.cat([part.added[name] for part in parts if part.added]) for name in added}
+        return cls(torch.cat([part.text for part in parts]), joined)
+
     def rows(self, numbers: Sequence[int]) -> Conditioning:
         """Return the items of these numbers, in that order; a number may come more than once."""
         added = None if self.added is None else {name: value[numbers] for name, value in self.added.items()}

@@ -34,6 +34,12 @@ class Region:
         """Return the region of a canvas (C, H, W) of which nothing is given."""
         return cls(torch.zeros_like(like), torch.ones_like(like[:1]))
 
+    @classmethod
+    def beside(cls, regions: Sequence[Self]) -> Self:
+        """Return the region of canvases that lie side by side."""
+        latents, mask = (torch.cat([getattr(each, name) for each in regions], dim=-1) for name in ("latents", "mask"))
+        return cls(latents, mask)
+
 
 @dataclass(frozen=True)
 class Known:

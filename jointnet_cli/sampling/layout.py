@@ -26,6 +26,8 @@ class Tile:
     width: int
     weight: float = 1.0
     taper: bool = True
+    text: int = 0
+    """Number of the text that it is denoised with."""
 
 
 @dataclass(frozen=True)

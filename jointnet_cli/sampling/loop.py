@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import mul
 from typing import Protocol
@@ -58,7 +58,7 @@ class GuidedDenoiser:
 
     network: JointDenoiser
     texts: Conditioning
-    """Of two items: the prompt, and the negative prompt, usually empty."""
+    """Of prompts, then of as many negative prompts, usually empty."""
     guidance: float
     """Guidance scale; at 1 the network runs on the prompt alone."""
     schedule: Schedule
@@ -76,15 +76,15 @@ class GuidedDenoiser:
         scaled = self.schedule.scaled(canvas, step)
         return scaled if self.masked_input is None else torch.cat([scaled, self.masked_input], dim=1)
 
-    def __call__(self, step: int, tiles: Tensor) -> Tensor:
-        """Return guided predictions (T, N, C, h, w) for tiles (T, N, C [+ 1 + C], h, w) of `inputs`.
+    def __call__(self, step: int, tiles: Tensor, texts: Sequence[int] = (0,)) -> Tensor:
+        """Return guided predictions (T, N, C, h, w) for tiles (T, N, C [+ 1 + C], h, w) of `inputs`, each under its text.
 
         With guidance, one batch holds all negatives, then all positives. A learned variance is dropped: no scheduler here
         reads it. The network reads its own type; what is added up afterwards has the type of `tiles`.
         """
-        channels, count, guided = self.network.channels, len(tiles), self.passes(step) == 2
+        channels, guided, prompts = self.network.channels, self.passes(step) == 2, len(self.texts.text) // 2
         items = (torch.cat([tiles, tiles]) if guided else tiles).to(self.texts.text.dtype)
-        conditioning = self.texts.rows([1] * count + [0] * count if guided else [0] * count)
+        conditioning = self.texts.rows([*(prompts + text for text in texts), *texts] if guided else list(texts))
         latents, masked = items[:, :, :channels], items[:, :, channels:]
         known = masked if masked.shape[2] else None
         predicted: Tensor = self.network(latents, self.schedule.timestep(step), conditioning, known)[:, :, :channels]
@@ -103,13 +103,8 @@ class BeforeStep(Protocol):
         """Return the canvas (N, C, H, W) that the step is taken from."""
 
 
-@torch.inference_mode()
 def sample(
-    model: JointModel,
-    job: Job,
-    *,
-    before_step: BeforeStep | None = None,
-    timer: Timer | None = None,
+    model: JointModel, job: Job, *, before_step: BeforeStep | None = None, timer: Timer | None = None
 ) -> Sampled:
     """Denoise a job's canvas.
 
@@ -124,38 +119,95 @@ def sample(
     Raises:
         UserError: the seed does not fit into 64 bits.
     """
-    if not 0 <= job.seed < 2**64:
-        raise UserError(f"seed {job.seed} does not fit into 64 bits", hint=f"choose between 0 and {2**64 - 1}")
-    settings, timer = job.sampling, timer or Timer()
+    (sampled,) = sample_all(model, [job], before_step=before_step, timer=timer)
+    return sampled
+
+
+@torch.inference_mode()
+def sample_all(
+    model: JointModel, jobs: Sequence[Job], *, before_step: BeforeStep | None = None, timer: Timer | None = None
+) -> list[Sampled]:
+    """Denoise the canvases of jobs as `sample` does. Canvases of one tile that are alike share the network's batches.
+
+    Alike are jobs of one size, with the same settings and texts of one length.
+    """
+    timer = timer or Timer()
     with timer.phase("text"):
-        # Without guidance the negative prompt is not read, so its length must not change the prompt's chunks.
-        texts = model.encode_text([job.prompt, "" if settings.guidance == 1 else job.negative_prompt])
-    generator = torch.Generator().manual_seed(job.seed)
-    shape = (len(model.joint.names), model.joint.channels, job.layout.height, job.layout.width)
-    noise = torch.randn(shape, generator=generator).to(texts.text.device)  # the canvas is float32 under any network
-    schedule = make_schedule(settings.scheduler, model.scheduler, settings.steps, job.strength, settings.spacing)
-    clean = torch.stack([job.start[name] for name in model.joint.names]).to(noise) if job.start else None
-    known = _known(model, job, noise)
+        texts = [_encode_texts(model, job) for job in jobs]
+    groups: dict[Hashable, list[int]] = {}
+    for number, (job, text) in enumerate(zip(jobs, texts, strict=True)):
+        # Dynamic thresholds are taken over all of a canvas.
+        alone = not job.layout.single or before_step is not None or model.scheduler.get("thresholding")
+        alike = (job.layout, job.sampling, job.strength, bool(job.start), text.text.shape)
+        groups.setdefault(number if alone else alike, []).append(number)
+    made: dict[int, Sampled] = {}
+    for done, group in enumerate(groups.values()):
+        together = [jobs[number] for number in group]
+        conditions = Conditioning.cat([texts[number].rows([row]) for row in (0, 1) for number in group])
+        share = timer.share(done, len(groups))
+        made |= zip(group, _sample_alike(model, together, conditions, before_step, share), strict=True)
+    return [made[number] for number in range(len(jobs))]
+
+
+def _encode_texts(model: JointModel, job: Job) -> Conditioning:
+    """Encode the prompt and the negative prompt."""
+    # Without guidance the negative prompt is not read, so its length must not change the prompt's chunks.
+    return model.encode_text([job.prompt, "" if job.sampling.guidance == 1 else job.negative_prompt])
+
+
+def _sample_alike(
+    model: JointModel, jobs: Sequence[Job], texts: Conditioning, before_step: BeforeStep | None, timer: Timer
+) -> list[Sampled]:
+    """Denoise canvases side by side as one, whose tiles are theirs."""
+    first, count = jobs[0], len(jobs)
+    layout, settings, width = first.layout, first.sampling, first.layout.width
+    generators = [_generator(job.seed) for job in jobs]
+    shape = (len(model.joint.names), model.joint.channels, layout.height, width)
+    # The canvas is float32 under any network.
+    noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators], dim=-1)
+    noise = noise.to(texts.text.device)
+    schedule = make_schedule(settings.scheduler, model.scheduler, settings.steps, first.strength, settings.spacing)
+    known = _known(model, jobs, noise)
     masked_input = known.masked_input if known is not None and model.joint.has_masked_input else None
     denoiser = GuidedDenoiser(model.joint, texts, settings.guidance, schedule, masked_input, settings.guidance_interval)
-    tiles = place_tiles(job.layout, schedule, generator)
+    placed = [place_tiles(layout, schedule, generator) for generator in generators]
     # Dynamic thresholds are taken over the whole canvas.
-    if known is not None and job.given and not schedule.scheduler.config.get("thresholding"):
-        unknown = known.mask.amax(dim=0).cpu()  # where no answer waits for a GPU
-        tiles = [_with_unknown(placed, unknown) for placed in tiles]
+    if any(job.given for job in jobs) and known is not None and not schedule.scheduler.config.get("thresholding"):
+        unknown = known.mask.amax(dim=0).cpu().split(width, dim=-1)  # where no answer waits for a GPU
+        placed = [[_with_unknown(tiles, own) for tiles in steps] for steps, own in zip(placed, unknown, strict=True)]
+    starts = [torch.stack([job.start[name] for name in model.joint.names]) for job in jobs if job.start]
+    clean = torch.cat(starts, dim=-1).to(noise) if starts else None
     with timer.phase("denoise") as progress:
         latents = denoise(
             denoiser,
             schedule.start(noise, clean),
-            job.layout,
-            tiles,
+            layout if count == 1 else replace(layout, width=count * width, window=(layout.height, width)),
+            [_beside(steps, width) for steps in zip(*placed, strict=True)],
             known,
             tile_batch=TileBatch(settings.tile_batch),
             before_step=before_step,
             progress=progress,
         )
-    passes = map(denoiser.passes, range(schedule.begin, schedule.steps))
-    return Sampled(latents, tiles, sum(map(mul, passes, map(job.layout.evaluations, tiles))))
+    passes = [denoiser.passes(step) for step in range(schedule.begin, schedule.steps)]
+    return [
+        Sampled(own, tiles, sum(map(mul, passes, map(layout.evaluations, tiles))))
+        for own, tiles in zip(latents.split(width, dim=-1), placed, strict=True)
+    ]
+
+
+def _generator(seed: int) -> Generator:
+    if not 0 <= seed < 2**64:
+        raise UserError(f"seed {seed} does not fit into 64 bits", hint=f"choose between 0 and {2**64 - 1}")
+    return torch.Generator().manual_seed(seed)
+
+
+def _beside(placed: Sequence[list[Tile]], width: int) -> list[Tile]:
+    """Return the tiles of canvases of a width that lie side by side, each with the text of its own."""
+    return [
+        replace(tile, left=tile.left + number * width, text=number)
+        for number, tiles in enumerate(placed)
+        for tile in tiles
+    ]
 
 
 def place_tiles(layout: Layout, schedule: Schedule, generator: Generator) -> list[list[Tile]]:
@@ -171,12 +223,13 @@ def _with_unknown(tiles: list[Tile], unknown: Tensor) -> list[Tile]:
     return [tile for tile in tiles if crop(unknown, tile).any()] or tiles[:1]
 
 
-def _known(model: JointModel, job: Job, noise: Tensor) -> Known | None:
+def _known(model: JointModel, jobs: Sequence[Job], noise: Tensor) -> Known | None:
     """Return the known regions of all branches. A model with masked input also reads that nothing is known."""
-    if not job.given and not model.joint.has_masked_input:
+    if not any(job.given for job in jobs) and not model.joint.has_masked_input:
         return None
-    nothing = Region.nothing(noise[0])
-    return Known.of([job.given.get(name, nothing) for name in model.joint.names], noise)
+    nothing = Region.nothing(noise[0, ..., : jobs[0].layout.width])
+    regions = [[job.given.get(name, nothing) for job in jobs] for name in model.joint.names]
+    return Known.of([Region.beside(own) for own in regions], noise)
 
 
 @torch.inference_mode()

@@ -60,7 +60,7 @@ class Sampling:
         None
     )
     tile_batch: Annotated[
-        int | None, _Setting("Tiles that go through the network at once.", "N", ge=1, shown="automatic")
+        int | None, _Setting("Tiles or images that go through the network at once.", "N", ge=1, shown="automatic")
     ] = None
 
     def __post_init__(self) -> None:

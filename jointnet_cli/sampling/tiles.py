@@ -11,7 +11,8 @@ from torch import Tensor
 from jointnet_cli.devices import TILE_AREA, TILE_AREA_ELSEWHERE
 from jointnet_cli.sampling.layout import Layout, Tile
 
-Predict = Callable[[Tensor], Tensor]
+Predict = Callable[[Tensor, Sequence[int]], Tensor]
+"""From stacked tiles (T, N, K, h, w) and the numbers of their texts to predictions (T, N, C, h, w)."""
 
 
 @dataclass
@@ -49,14 +50,14 @@ def merge(
         canvas: (N, K, H, W) what the network sees of the N branches.
         tiles: from `Layout.at`. The result is 0 outside of all tiles.
         layout: says how weights fall off and whether columns wrap.
-        predict: from stacked tiles (T, N, K, h, w) to their predictions (T, N, C, h, w).
+        predict: predicts some of the tiles.
         batch: how many tiles of one size go through `predict` at once.
 
     Returns:
         (N, C, H, W).
     """
     if layout.single:
-        return predict(canvas[None])[0]
+        return predict(canvas[None], [0])[0]
     total: Tensor | None = None
     weights = torch.zeros(canvas.shape[-2:], dtype=canvas.dtype, device=canvas.device)
     for tile, predicted in _predictions(canvas, tiles, predict, batch or TileBatch()):
@@ -98,7 +99,7 @@ def _predictions(
         while waiting:
             group = waiting[: batch.of(waiting, canvas.device)]
             try:
-                predicted = predict(torch.stack([crop(canvas, tile) for tile in group]))
+                predicted = predict(torch.stack([crop(canvas, tile) for tile in group]), [tile.text for tile in group])
             except torch.OutOfMemoryError:
                 batch.halve(len(group))
                 continue

@@ -19,7 +19,7 @@ from jointnet_cli.model.checkpoint import JointModel, load_model
 from jointnet_cli.progress import Timer
 from jointnet_cli.sampling.known import Known, Region
 from jointnet_cli.sampling.layout import Layout, single_tile, tiled
-from jointnet_cli.sampling.loop import GuidedDenoiser, Job, denoise, place_tiles
+from jointnet_cli.sampling.loop import GuidedDenoiser, Job, denoise, place_tiles, sample_all
 from jointnet_cli.sampling.loop import sample as sample_job
 from jointnet_cli.sampling.presets import PRESETS, Resolved, Sampling, resolve
 from jointnet_cli.sampling.schedule import SCHEDULERS, Schedule, make_schedule
@@ -236,12 +236,12 @@ def test_guidance_extrapolates_from_the_negative_prompt_to_the_prompt() -> None:
     positive, negative = draw(4, 3), draw(4, 3, seed=1)
     tiles, schedule, texts = draw(2, 2, 5, 6, 7), make_schedule("ddim", VELOCITY, 3), torch.stack([positive, negative])
     network = Echo()
-    guided = GuidedDenoiser(network, Conditioning(texts), 3.0, schedule)(0, tiles)
+    guided = GuidedDenoiser(network, Conditioning(texts), 3.0, schedule)(0, tiles, [0, 0])
     assert torch.equal(network.texts.pop(), torch.stack([negative, negative, positive, positive]))
     assert torch.allclose(
         guided, negative.mean() + 3 * (positive.mean() - negative.mean()) + torch.zeros(2, 2, 5, 6, 7)
     )
-    plain = GuidedDenoiser(network, Conditioning(texts), 1, schedule)(0, tiles)
+    plain = GuidedDenoiser(network, Conditioning(texts), 1, schedule)(0, tiles, [0, 0])
     assert torch.equal(network.texts.pop(), torch.stack([positive, positive]))
     assert torch.equal(plain, positive.mean().expand(2, 2, 5, 6, 7))
 
@@ -496,6 +496,33 @@ def test_a_preset_comes_before_the_model_s_settings_and_after_what_is_asked_for(
         resolve(Sampling(), {"preset": "best", "guidance": 7.5}, "generate")
     with pytest.raises(UserError, match="guidance interval 800 200 is empty"):
         Sampling(guidance_interval=(800, 200))
+
+
+@pytest.mark.parametrize("variant", ["depth", "masked"])
+def test_canvases_of_one_tile_share_batches_and_keep_their_latents(tiny_model: Models, variant: str) -> None:
+    model, other = tiny_model(variant), single_tile(8, 8)
+    given = {"rgb": Region.whole(draw(model.joint.channels, 8, 10, seed=7))}
+    start = {name: draw(model.joint.channels, 8, 10, seed=8) for name in model.joint.names}
+    jobs = [
+        job(prompt="a red hut", seed=3),
+        job(seed=4, negative_prompt="fog"),
+        job(seed=5, given=given),
+        job(layout=other),
+        job(guidance=1.0),
+        job(start=start, strength=0.5),
+        job(layout=BAND),
+        job(prompt="a red hut", seed=3),
+    ]
+    sizes: list[int] = []
+    hook = model.joint.register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0])))
+    together = sample_all(model, jobs)
+    hook.remove()
+    alone = [sample_job(model, each) for each in jobs]
+    for one, own in zip(together, alone, strict=True):
+        torch.testing.assert_close(one.latents, own.latents, atol=1e-5, rtol=1e-5)
+        assert (one.tiles, one.evaluations) == (own.tiles, own.evaluations)
+    assert sizes[:3] == [8, 8, 8]  # four canvases, each twice
+    assert not torch.allclose(together[0].latents, together[1].latents, atol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -11,7 +14,8 @@ from torch import Tensor
 from jointnet_cli.devices import TILE_AREA, TILE_AREA_ELSEWHERE
 from jointnet_cli.sampling.layout import Layout, Tile, single_tile, tiled
 from jointnet_cli.sampling.presets import PRESETS
-from jointnet_cli.sampling.tiles import TileBatch, crop, merge, tile_weights
+from jointnet_cli.sampling.tiles import TileBatch, crop, tile_weights
+from jointnet_cli.sampling.tiles import merge as merge_tiles
 
 OFFSETS = st.integers(0, 50)
 
@@ -24,6 +28,11 @@ def network(tiles: Tensor) -> Tensor:
     """Stands for a network: each pixel's prediction depends on where it lies in its tile and on the whole tile."""
     place = torch.linspace(-1, 1, tiles.shape[-1]) + torch.linspace(0, 3, tiles.shape[-2])[:, None]
     return tiles[:, :, :2] * place + tiles.mean(dim=(-1, -2), keepdim=True)[:, :, :2]
+
+
+def merge(canvas: Tensor, tiles: list[Tile], layout: Layout, predict: Callable[[Tensor], Tensor], *more: Any) -> Tensor:
+    """Merge the predictions of what does not read texts."""
+    return merge_tiles(canvas, tiles, layout, lambda stacked, texts: predict(stacked), *more)
 
 
 @st.composite
