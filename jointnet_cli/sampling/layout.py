@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from jointnet_cli.tasks import Generate, Panorama
 
 
+_ACROSS, _DOWN = 0.6180339887498949, 0.7548776662466927
+"""How far tiles shift from step to step, of a stride: 1 over the golden ratio and over the plastic number."""
+
+
 @dataclass(frozen=True)
 class Tile:
     """A window on the canvas, in latent pixels; with wrap it may reach over the right edge."""
@@ -67,7 +71,7 @@ class Layout:
     def at(self, step: int, steps: int, draw: tuple[int, int]) -> list[Tile]:
         """Return the tiles of one step.
 
-        `draw` are two large random numbers that offsets are made of: of the step, or of the whole run if offsets are even.
+        `draw` are two large random numbers that offsets are made of: of the step, or of the whole run if offsets are golden.
         """
         if self.single:
             return [Tile(0, 0, self.height, self.width, taper=False)]
@@ -75,7 +79,7 @@ class Layout:
         if not self._whole_image_only(step, steps):
             high, wide = min(self.window[0], self.height), min(self.window[1], self.width)
             stride = self.stride_at(step, steps)
-            down, left = self._offset(step, draw[0], 3, stride), self._offset(step, draw[1], 2, stride)
+            down, left = self._offset(step, draw[0], _DOWN, stride), self._offset(step, draw[1], _ACROSS, stride)
             tops = _starts(self.height, high, stride, down)
             lefts = (
                 [(left + start) % self.width for start in range(0, self.width, stride)]
@@ -85,15 +89,15 @@ class Layout:
             tiles = [Tile(top, left, high, wide) for top in tops for left in lefts]
         if self.has_whole_image(step, steps):
             # A closed canvas has no edge of its own: the whole image is cut open somewhere else at every step.
-            left = self._offset(step, draw[1], 2, self.width) if self.wrap else 0
+            left = self._offset(step, draw[1], _ACROSS, self.width) if self.wrap else 0
             tiles.append(Tile(0, left, self.height, self.width, self.whole_image_weight, taper=False))
         return tiles
 
-    def _offset(self, step: int, draw: int, base: int, length: int) -> int:
+    def _offset(self, step: int, draw: int, shift: float, length: int) -> int:
         """Return how far the tiles of a step are shifted along one axis, less than `length`."""
         if self.offsets == "none":
             return 0
-        return (draw + (int(radical_inverse(step, base) * length) if self.offsets == "even" else 0)) % length
+        return (draw + (int(step * shift % 1 * length) if self.offsets == "golden" else 0)) % length
 
     def stride_at(self, step: int, steps: int) -> int:
         """Return the distance between tiles at a step."""
@@ -257,16 +261,6 @@ def panorama_layout(task: Panorama, folder: ModelFolder) -> Layout:
             )
         layout = replace(layout, whole_image_weight=task.whole_image_weight)
     return layout
-
-
-def radical_inverse(number: int, base: int) -> float:
-    """Return the element `number` of van der Corput's sequence: in [0, 1), each as far from the others as can be."""
-    inverse, scale = 0.0, 1.0
-    while number:
-        number, digit = divmod(number, base)
-        scale /= base
-        inverse += digit * scale
-    return inverse
 
 
 def _starts(length: int, window: int, stride: int, offset: int) -> list[int]:

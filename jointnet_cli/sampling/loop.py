@@ -214,7 +214,7 @@ def place_tiles(layout: Layout, schedule: Schedule, generator: Generator) -> lis
     """Return the tiles of every step of a run. Every step draws two random numbers, tiled or not."""
     steps = range(schedule.begin, schedule.steps)
     draws = [tuple(torch.randint(1 << 30, (2,), generator=generator).tolist()) for _ in steps]
-    shift = draws[0] if layout.offsets == "even" and draws else None
+    shift = draws[0] if layout.offsets == "golden" and draws else None
     return [layout.at(step, schedule.steps, shift or draw) for step, draw in zip(steps, draws, strict=True)]
 
 

@@ -15,7 +15,7 @@ MAX_STEPS = 1000
 
 PresetName = Literal["paper", "balanced", "fast"]
 Spacing = Literal["leading", "trailing", "linspace"]
-Offsets = Literal["none", "random", "even"]
+Offsets = Literal["none", "random", "golden"]
 Method = Literal["jointnet", "multidiffusion", "syncdiffusion", "direct"]
 
 METHODS: tuple[str, ...] = get_args(Method)
@@ -84,7 +84,7 @@ class Tiling:
     taper: float = 0.0
     """Fraction of a window over which weights fall off towards each side."""
     offsets: Offsets = "none"
-    """How tiles shift from step to step: not at all, by random numbers, or by a low-discrepancy sequence."""
+    """How tiles shift from step to step: not at all, at random, or by the golden ratio, so that borders spread evenly."""
     whole_image_until: float = 0.0
     """Fraction of the steps in which the whole canvas is one more tile."""
     whole_image_weight: float = 5.0
@@ -117,11 +117,11 @@ _APART = Tiling(
     last_tiles_per_window=2,
     last_steps=1 / 6,
     taper=1 / 2,
-    offsets="even",
+    offsets="golden",
     whole_image_until=0.4,
-    whole_image_only_until=1 / 6,
+    whole_image_only_until=5 / 12,
 )
-"""A window apart; of 12 steps the first two see the whole image alone, the last two tiles that overlap."""
+"""A window apart; of 12 steps the first five see the whole image alone, the last two tiles that overlap."""
 
 PRESETS: dict[PresetName, Preset] = {
     "paper": Preset("ddim", 50, Tiling(2, taper=1 / 8, offsets="random", whole_image_until=0.4)),
@@ -129,7 +129,7 @@ PRESETS: dict[PresetName, Preset] = {
     "fast": Preset(
         "unipc",
         8,
-        replace(_APART, last_steps=1 / 4, whole_image_only_until=1 / 4),
+        replace(_APART, last_steps=1 / 4, whole_image_only_until=1 / 2),
         spacing="trailing",
         guidance_interval=(250, MAX_STEPS),
     ),

@@ -22,7 +22,6 @@ from jointnet_cli.sampling.layout import (
     inpaint_layout,
     panorama_layout,
     photo_layout,
-    radical_inverse,
     refine_layout,
     single_tile,
     tiled,
@@ -85,7 +84,7 @@ def test_tiles_are_windows_within_the_canvas(layout: Layout, draw: tuple[int, in
 @settings(max_examples=40, deadline=None)
 @given(layouts(), DRAWS, st.integers(1, 200))
 def test_tiles_depend_on_the_draw_alone(layout: Layout, draw: tuple[int, int], step: int) -> None:
-    layout = replace(layout, offsets="random") if layout.offsets == "even" else layout
+    layout = replace(layout, offsets="random") if layout.offsets == "golden" else layout
     assert layout.at(step, 200, draw) == layout.at(0, 200, draw)
     fixed = replace(layout, offsets="none")
     assert fixed.at(0, 10, draw) == fixed.at(0, 10, (0, 0))
@@ -371,15 +370,14 @@ def test_what_is_said_of_panoramas_that_cannot_be(folder: ModelFolder) -> None:
         assert (str(fault.value), fault.value.hint) == (message, hint)
 
 
-def test_radical_inverses() -> None:
-    assert [radical_inverse(number, 2) for number in range(5)] == [0, 1 / 2, 1 / 4, 3 / 4, 1 / 8]
-    assert [round(27 * radical_inverse(number, 3)) for number in range(4)] == [0, 9, 18, 3]
-
-
-def test_even_offsets_fill_the_stride() -> None:
-    layout = replace(BAND, offsets="even", whole_image_until=0)
-    lefts = [layout.at(step, 8, (0, 3))[0].left % layout.stride for step in range(4)]
-    assert sorted(lefts) == [0, 1, 2, 3] and lefts[0] == 3
+def test_golden_offsets_spread_evenly_over_the_stride() -> None:
+    layout = tiled(8, 480, 120, Tiling(1, offsets="golden"), wrap=True)
+    lefts = [layout.at(step, 13, (0, 30))[0].left % 120 for step in range(13)]
+    assert lefts[0] == 30
+    for count in range(2, 14):
+        places = sorted(lefts[:count])
+        gaps = [(right - left) % 120 for left, right in zip(places, places[1:] + places[:1], strict=True)]
+        assert max(gaps) <= 2 * 120 / count + 2 and min(gaps) >= 120 / count / 3, count
 
 
 def test_the_last_steps_may_have_a_stride_of_their_own() -> None:
