@@ -126,7 +126,7 @@ class Layout:
         return min(self.window[0], self.height) * min(self.window[1], self.width)
 
     def _whole_image_only(self, step: int, steps: int) -> bool:
-        return step < int(self.whole_image_only_until * steps)
+        return step < int(self.whole_image_only_until * steps) and self.has_whole_image(step, steps)
 
 
 def single_tile(height: int, width: int) -> Layout:

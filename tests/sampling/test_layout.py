@@ -395,11 +395,18 @@ def test_the_whole_image_may_come_alone_at_first() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 @settings(max_examples=30, deadline=None)
-@given(step=st.integers(0, 11), draws=st.tuples(st.integers(0, 2**30), st.integers(0, 2**30)), wrap=st.booleans())
-def test_tiles_of_presets_cover_the_canvas(name: Any, step: int, draws: tuple[int, int], wrap: bool) -> None:
+@given(
+    steps=st.tuples(st.integers(1, 1000), st.floats(0, 1)),
+    draws=st.tuples(st.integers(0, 2**30), st.integers(0, 2**30)),
+    wrap=st.booleans(),
+)
+def test_tiles_of_presets_cover_the_canvas(
+    name: Any, steps: tuple[int, float], draws: tuple[int, int], wrap: bool
+) -> None:
+    count, step = steps[0], round(steps[1] * (steps[0] - 1))
     layout = tiled(20, 52, 8, PRESETS[name].tiles, wrap=wrap)
     covered = np.zeros((20, 52), bool)
-    for tile in layout.at(step, 12, draws):
+    for tile in layout.at(step, count, draws):
         columns = [column % 52 for column in range(tile.left, tile.left + tile.width)]
         covered[tile.top : tile.top + tile.height, columns] = True
     assert covered.all()
