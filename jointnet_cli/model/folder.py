@@ -19,7 +19,7 @@ RANK = 16
 
 EMBEDDED = Path(__file__).parent / "diorama"
 
-FALLBACK = {"preset": "paper", "guidance": 7.5}
+FALLBACK = {"preset": "balanced", "guidance": 7.5}
 """Sampling defaults of a model whose folder states none."""
 
 EXCHANGE = "exchange.safetensors"

@@ -38,9 +38,9 @@ def test_facts(tiny_folder: Folders) -> None:
     assert read_folder(tiny_folder("masked")).masked_input
 
 
-def test_stated_defaults_replace_the_paper_s(copy: Path) -> None:
+def test_stated_defaults_replace_the_general_ones(copy: Path) -> None:
     change(copy / "jointnet.json", defaults={"steps": 12, "depth_steps": 4})
-    assert read_folder(copy).defaults == {"preset": "paper", "steps": 12, "guidance": 7.5, "depth_steps": 4}
+    assert read_folder(copy).defaults == {"preset": "balanced", "steps": 12, "guidance": 7.5, "depth_steps": 4}
 
 
 def test_without_a_record_it_is_a_base_model(copy: Path) -> None:

@@ -51,8 +51,9 @@ def layouts(draw: st.DrawFn) -> Layout:
 
 @pytest.fixture(scope="module")
 def folder(tiny_folder: Callable[[str], Path]) -> ModelFolder:
-    """32 pixels a side, 2 pixels a latent pixel."""
-    return read_folder(tiny_folder("depth"))
+    """32 pixels a side, 2 pixels a latent pixel; it asks for the paper's tiles."""
+    found = read_folder(tiny_folder("depth"))
+    return replace(found, defaults={**found.defaults, "preset": "paper"})
 
 
 @settings(max_examples=40, deadline=None)
