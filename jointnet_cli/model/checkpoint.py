@@ -44,7 +44,7 @@ from jointnet_cli.model.published import read_branches
 from jointnet_cli.model.text import TEXT_ENCODERS, TextEncoders, save_tokenizer
 from jointnet_cli.model.vae import decode_latents, encode_maps
 from jointnet_cli.model.vocabulary import Vocabulary
-from jointnet_cli.model.weights import find_weights, read_tensors
+from jointnet_cli.model.weights import find_weights, read_tensors, without_progress_bar
 
 SHARD_NAME = SAFETENSORS_WEIGHTS_NAME.replace(".", "{suffix}.")
 
@@ -264,7 +264,7 @@ def load_network(kind: Any, folder: Path, dtype: torch.dtype = torch.float32, *,
     options: dict[str, Any] = {"torch_dtype" if issubclass(kind, ModelMixin) else "dtype": dtype}
     if not found.kind.safetensors and not issubclass(kind, ModelMixin):
         options["weights_only"] = True  # diffusers never reads a pickle in another way
-    with known_files(folder, kind) as known:
+    with known_files(folder, kind) as known, without_progress_bar():
         network, report = kind.from_pretrained(
             known,
             use_safetensors=found.kind.safetensors,

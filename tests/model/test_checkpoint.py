@@ -112,6 +112,11 @@ def test_every_network_is_of_the_type_asked_for(tiny_folder: Folders, dtype: tor
         assert {weights.dtype for weights in network.parameters()} == {wanted}, name
 
 
+def test_loading_draws_no_bar(tiny_folder: Folders, capfd: pytest.CaptureFixture[str]) -> None:
+    load_model(tiny_folder("depth"))
+    assert capfd.readouterr().err == ""
+
+
 def test_a_loaded_model_predicts_what_the_saved_one_did(tiny_model: Models, tmp_path: Path) -> None:
     model = tiny_model("masked")
     save_model(model, tmp_path, torch.float32)
