@@ -51,7 +51,11 @@ def read_layer(path: Path, scene: Scene) -> Scene:
     Raises:
         UserError: the file is damaged, holds no second layer, or is of another size.
     """
-    exr, hint = read_exr(path), "--no-layers leaves the second layer out"
+    hint = "--no-layers leaves the second layer out"
+    try:
+        exr = read_exr(path)
+    except UserError as fault:
+        raise UserError(str(fault), hint) from fault
     channels = exr.channels
     if missing := [name for name in _CHANNELS if name not in channels]:
         raise UserError(f"{path} is not a second layer: it has no channel {missing[0]}", hint)

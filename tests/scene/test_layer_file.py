@@ -93,5 +93,6 @@ def test_what_is_no_layer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no channel G"):
         read_layer(path, reef())
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(UserError):
+    with pytest.raises(UserError) as fault:
         read_layer(path, reef())
+    assert fault.value.hint == "--no-layers leaves the second layer out"
