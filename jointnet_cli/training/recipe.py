@@ -111,6 +111,8 @@ class Vae(RecipeTable):
     """Weight of a perceptual distance; above 0 it needs the extra `eval`."""
     perceptual: str = "st-lpips-alex"
     """Which one, as `NAME` or `NAME:FILE`, of those that `evaluate panorama` knows."""
+    adversarial_weight: float = Field(0.0, ge=0)
+    """Weight of what a discriminator of patches says against reconstructions; it is trained beside the autoencoder."""
 
     @model_validator(mode="after")
     def _check_widths(self) -> Self:

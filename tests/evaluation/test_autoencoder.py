@@ -15,7 +15,7 @@ from helpers.tables import evaluate
 from skimage.metrics import peak_signal_noise_ratio
 
 from jointnet_cli.engine import Engine
-from jointnet_cli.evaluation.commands.autoencoder import psnr
+from jointnet_cli.evaluation.commands.autoencoder import edge_widths, psnr
 
 
 def test_psnr_is_scikit_image_s() -> None:
@@ -24,6 +24,16 @@ def test_psnr_is_scikit_image_s() -> None:
         peak_signal_noise_ratio(first.numpy(), second.numpy(), data_range=2), abs=1e-4
     )
     assert psnr(first, first) == float("inf")
+
+
+def test_an_edge_is_as_wide_as_its_steepest_step_is_small() -> None:
+    true = torch.zeros(3, 24)
+    true[0, 12:] = 0.5
+    true[1, 12:], true[1, 14:] = 0.5, 0.6  # not alone
+    ramp = true.clone()
+    ramp[0, 11:13] = torch.tensor([0.125, 0.375])
+    assert edge_widths(true, true).tolist() == [1.0]
+    assert edge_widths(true, ramp).tolist() == [2.0]
 
 
 def psnr_of(shards: Path, model: Path, *arguments: object) -> dict[str, Any]:
@@ -36,7 +46,8 @@ def psnr_of(shards: Path, model: Path, *arguments: object) -> dict[str, Any]:
 def test_every_map_of_the_worlds(tiny_folder: Callable[[str], Path], evaluation_shards: Path) -> None:
     report = psnr_of(evaluation_shards, tiny_folder("masked"), "--limit", 3)
     assert report["images"] == 3
-    assert list(report["psnr"]) == ["rgb", "depth", "normal"]
+    assert list(report["psnr"]) == list(report["sharpness"]) == ["rgb", "depth", "normal"]
+    assert min(report["sharpness"].values()) > 0 and report["depth_edge_width"] > 1
 
 
 def test_the_figure_is_that_of_the_round_trip(

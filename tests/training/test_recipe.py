@@ -58,7 +58,7 @@ TRAINING = {name: path for name, path in shipped_files().items() if not name.sta
 SHIPPED = {
     *("depth", "normal", "depth-normal", "finetune", "inpaint", "lora-depth", "sdxl-depth", "if-depth"),
     *("baselines/direct-extend", "baselines/controlnet-direct-extend"),
-    *("diorama/vae", "diorama/base", "diorama/joint", "diorama/joint-depth", "diorama/inpaint"),
+    *("diorama/vae", "diorama/decoder", "diorama/base", "diorama/joint", "diorama/joint-depth", "diorama/inpaint"),
     "diorama/lora-depth",
     *("diorama/baselines/direct-extend", "diorama/baselines/controlnet-direct-extend"),
 }

@@ -13,6 +13,7 @@ from torch import nn
 from jointnet_cli.data.shards.latents import load_pixels
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
+from jointnet_cli.training.adversarial import PatchDiscriminator, adversarial_losses
 from jointnet_cli.training.recipe import Vae
 from jointnet_cli.training.stages.from_scratch import build_vae
 from jointnet_cli.training.stages.vae import fold_statistics, reconstruction_losses
@@ -97,10 +98,49 @@ class Recorder(nn.Module):
         self.unused = nn.Parameter(torch.zeros(1))
         self.seen = torch.empty(0)
 
-    def forward(self, pictures: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, pictures: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         assert noise.shape == (len(pictures), 4, *(side // 4 for side in pictures.shape[-2:]))
         self.seen = pictures
-        return pictures, torch.zeros(())
+        return pictures, {}
+
+
+def test_decoder_and_discriminator_each_learn_from_their_own_loss() -> None:
+    torch.manual_seed(0)
+    discriminator = PatchDiscriminator()
+    pictures, decoded = torch.rand(2, 4, 3, 32, 32).mul(2).sub(1).unbind()
+    decoded.requires_grad_()
+    fooled, told = adversarial_losses(discriminator, decoded, pictures)
+    assert discriminator(pictures).shape == (4, 1, 4, 4)
+    assert fooled.item() == pytest.approx(-discriminator(decoded).mean().item(), abs=1e-6)
+    fooled.backward()
+    assert decoded.grad is not None and decoded.grad.abs().sum() > 0
+    assert all(weights.grad is None for weights in discriminator.parameters())
+    decoded.grad = None
+    told.backward()
+    assert decoded.grad is None and all(weights.grad is not None for weights in discriminator.parameters())
+
+
+def test_a_discriminator_is_trained_beside_the_decoder_and_not_exported(
+    tiny: Tiny, vae_run: Path, tmp_path: Path
+) -> None:
+    settings = (f"start={vae_run / 'model'}", "decoder_only=true", "vae.adversarial_weight=0.1", "train.max_steps=3")
+    stage = opened(tiny("vae", *settings))
+    before = {name: weights.clone() for name, weights in stage.network.named_parameters()}
+    optimizer = torch.optim.AdamW([weights for weights in stage.network.parameters() if weights.requires_grad], 1e-2)
+    for step in range(3):
+        losses = losses_at(stage, stage.network, step)
+        assert losses.keys() == {"reconstruction", "kl", "adversarial", "discriminator"}
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    changed = {
+        name.split(".")[0 if "disc" in name else 1]
+        for name, x in stage.network.named_parameters()
+        if (x != before[name]).any()
+    }
+    assert changed == {"decoder", "post_quant_conv", "discriminator"}
+    stage.export(tmp_path, {})
+    assert not any("discriminator" in name for name in AutoencoderKL.from_pretrained(tmp_path).state_dict())
 
 
 def test_batches_are_crops_of_the_samples_but_for_the_held_out(tiny: Tiny) -> None:

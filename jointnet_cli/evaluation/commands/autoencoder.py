@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 
 MAPS = ("rgb", "depth", "normal")
 
+_STEP, _FLAT, _REACH = 0.1, 0.01, 4
+"""Disparity that is a step, what is flat beside it, and pixels on either side."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderCommand:
-    """Measure the PSNR of RGB, depth and normals after the autoencoder; nothing that the model makes can exceed it.
+    """Measure PSNR and sharpness of RGB, depth and normals after the autoencoder, and the width of depth edges.
 
-    Depth is relative disparity, decoded as the mean of the three channels, as the model reads it. Prints one JSON object.
+    Nothing that the model makes can exceed the PSNR. Sharpness is the energy of differences between neighbouring columns
+    over that of the truth. Depth is relative disparity, decoded as the mean of the three channels, as the model reads it.
+    Prints one JSON object.
     """
 
     name = "autoencoder"
@@ -37,7 +42,7 @@ class AutoencoderCommand:
     quiet: Quiet = False
 
     def run(self, watch: Watch) -> int:
-        """Print the mean PSNR of every kind of map that the samples have.
+        """Print the means over every kind of map that the samples have.
 
         Raises:
             UserError: the model works on pixels.
@@ -54,6 +59,8 @@ class AutoencoderCommand:
             raise UserError(f"{engine.name} works on pixels: it has no autoencoder to measure")
         samples = ShardSet.open(self.shards, self.limit, evaluation=True)
         found: dict[str, list[float]] = {name: [] for name in MAPS}
+        energies: dict[str, list[float]] = {name: [0.0, 0.0] for name in MAPS}
+        widths: list[float] = []
         with watch("autoencoder") as progress, torch.inference_mode():
             for number, sample in enumerate(samples.samples(MAPS[1:])):
                 for name in MAPS:
@@ -62,16 +69,34 @@ class AutoencoderCommand:
                     true, decoded = _round_trip(engine.model, sample_map(sample, name))
                     if name == "depth":
                         true, decoded = true[:1], decoded.mean(dim=0, keepdim=True)
+                        widths += edge_widths(true[0] / 2, decoded[0] / 2).tolist()
                     found[name].append(psnr(true, decoded))
+                    for place, values in enumerate((decoded, true)):
+                        energies[name][place] += float(values.diff(dim=-1).square().mean())
                 progress(number + 1, len(samples))
         means = {name: round(fmean(values), 2) for name, values in found.items() if values}
-        print(to_json({"images": len(samples), "model": engine.name, "psnr": means}, indent=2))
+        sharpness = {name: round(made / true, 3) for name, (made, true) in energies.items() if true}
+        edges = {"depth_edge_width": round(fmean(widths), 2)} if widths else {}
+        facts = {"images": len(samples), "model": engine.name, "psnr": means, "sharpness": sharpness, **edges}
+        print(to_json(facts, indent=2))
         return 0
 
 
 def psnr(first: Tensor, second: Tensor) -> float:
     """Return the peak signal-to-noise ratio of maps in [-1, 1], in dB; infinite for equal ones."""
     return float(10 * (4 / (first - second).square().mean()).log10())
+
+
+def edge_widths(true: Tensor, decoded: Tensor) -> Tensor:
+    """Return the widths in pixels of decoded edges, (P,), where disparity (H, W) in a range of 1 truly steps along its rows.
+
+    A width is the height of the true step over the greatest decoded one near it: 1 is a step. Only steps count that have
+    nothing else beside them.
+    """
+    near, made = (values.diff(dim=-1).abs().unfold(-1, 2 * _REACH + 1, 1) for values in (true, decoded))
+    height = near[..., _REACH]
+    alone = (height > _STEP) & ((near > _FLAT).sum(dim=-1) == 1)
+    return height[alone] / made.amax(dim=-1)[alone].clamp(min=1e-6)
 
 
 def _round_trip(model: JointModel, values: Tensor) -> tuple[Tensor, Tensor]:

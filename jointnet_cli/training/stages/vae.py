@@ -23,6 +23,7 @@ from jointnet_cli.modality import RGB
 from jointnet_cli.model.checkpoint import load_network
 from jointnet_cli.model.folder import pixels_per_latent
 from jointnet_cli.tensors import flip
+from jointnet_cli.training.adversarial import PatchDiscriminator, adversarial_losses
 from jointnet_cli.training.batches import Batch, warn_of_replaced
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.inputs import Inputs
@@ -99,18 +100,20 @@ def fold_statistics(vae: AutoencoderKL, latents: Tensor) -> None:
 
 
 class Autoencoding(nn.Module):
-    """The VAE as one function of a picture, so that one module is prepared and averaged."""
+    """The VAE as one function of a picture, and the discriminator, so that one module is prepared and averaged."""
 
-    def __init__(self, vae: AutoencoderKL) -> None:
+    def __init__(self, vae: AutoencoderKL, discriminator: PatchDiscriminator | None = None) -> None:
         super().__init__()
-        self.vae = vae
+        self.vae, self.discriminator = vae, discriminator
 
-    def forward(self, pictures: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures (B, 3, H, W) to reconstructions and the mean KL divergence from the unit normal."""
+    def forward(self, pictures: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Pictures (B, 3, H, W) to reconstructions and what is lost besides: the mean KL divergence from the unit normal."""
         posterior = self.vae.encode(pictures).latent_dist
         decoded = self.vae.decode(posterior.mean + posterior.std * noise).sample
-        divergence = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
-        return decoded, divergence
+        losses = {"kl": 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()}
+        if self.discriminator is not None:
+            losses["adversarial"], losses["discriminator"] = adversarial_losses(self.discriminator, decoded, pictures)
+        return decoded, losses
 
 
 class VaeStage:
@@ -121,13 +124,14 @@ class VaeStage:
         torch.manual_seed(recipe.train.seed)
         with default_device(weights):
             vae = build_vae(recipe.vae)
+            discriminator = PatchDiscriminator() if recipe.vae.adversarial_weight else None
         if inputs.vae:
             copy_weights(load_network(AutoencoderKL, inputs.vae, weights=weights), vae, "vae")
         self.earlier = read_facts(inputs.vae) if inputs.vae else None
         if recipe.decoder_only:
             vae.encoder.requires_grad_(False)
             vae.quant_conv.requires_grad_(False)
-        self.network = Autoencoding(vae)
+        self.network = Autoencoding(vae, discriminator)
         self.networks = [self.network]
         self.factor = pixels_per_latent(vae.config)
         sides = inputs.shards.image_size
@@ -161,15 +165,14 @@ class VaeStage:
         pictures = batch.clean.to(next(network.parameters()).device)
         side = pictures.shape[-1] // self.factor
         noise = rng.normal(self.recipe.vae.latent_channels, side, side).to(pictures.device)
-        decoded, divergence = network(pictures, noise)
-        difference = decoded.float() - pictures
-        losses = {
-            "reconstruction": reconstruction_losses(difference, self.recipe.vae),
-            "kl": self.recipe.vae.kl_weight * divergence.float(),
-        }
+        settings = self.recipe.vae
+        weights = {"kl": settings.kl_weight, "adversarial": settings.adversarial_weight, "discriminator": 1.0}
+        decoded, found = network(pictures, noise)
+        losses = {"reconstruction": reconstruction_losses(decoded.float() - pictures, settings)}
+        losses |= {name: weights[name] * value.float() for name, value in found.items()}
         if self._perceptual is not None:
             distances = self._perceptual((decoded.float() + 1) / 2, (pictures + 1) / 2)
-            losses["perceptual"] = self.recipe.vae.perceptual_weight * distances.mean()
+            losses["perceptual"] = settings.perceptual_weight * distances.mean()
         return losses
 
     def _crops(self, positions: range) -> Tensor:
