@@ -24,7 +24,7 @@ from jointnet_cli.request import Maps, Request, check_arrays, image_size, requir
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.known import Region, encode_region
 from jointnet_cli.sampling.layout import Layout, Tile, photo_layout
-from jointnet_cli.sampling.loop import BeforeStep, Job, sample_all
+from jointnet_cli.sampling.loop import Job, sample_all
 from jointnet_cli.sampling.presets import Sampling
 from jointnet_cli.sampling.syncdiffusion import SyncDiffusion
 from jointnet_cli.sampling.tiles import TileBatch
@@ -38,7 +38,7 @@ class _Decoded(NamedTuple):
     """A canvas that is denoised and decoded."""
 
     maps: dict[str, Tensor]
-    """Physical arrays of all branches, each with a leading axis of one, on the CPU."""
+    """Physical arrays of branches, each with a leading axis of one, on the CPU."""
     tiles: list[list[Tile]]
     """Of every step."""
     evaluations: float
@@ -133,7 +133,7 @@ class Engine:
         results = []
         for task, job, made in zip(tasks, jobs, self._run_all(jobs, timer), strict=True):
             own = timer.part(len(tasks), evaluations=made.evaluations)
-            results.append(self._result(task, made.maps, PERSPECTIVE, job, own, made.tiles))
+            results.append(replace(self._result(task, made.maps, PERSPECTIVE, job, own), tiles=made.tiles))
         return results
 
     def panorama(self, task: Panorama, progress: PhaseProgress | None = None) -> Result:
@@ -142,11 +142,12 @@ class Engine:
         Raises:
             UserError: sizes, stride or span that do not fit.
         """
-        job, timer = self._job(task, task.layout(self.folder)), Timer(progress)
+        timer = Timer(progress)
         before_step = SyncDiffusion(self.model) if task.method == "syncdiffusion" else None
+        job = self._job(task, task.layout(self.folder), before_step=before_step)
         projection = Projection("cylindrical", task.span, task.wraps)
-        made = self._run(job, timer, wrap=task.wraps, before_step=before_step)
-        return self._result(task, made.maps, projection, job, timer, made.tiles)
+        made = self._run(job, timer, wrap=task.wraps)
+        return replace(self._result(task, made.maps, projection, job, timer), tiles=made.tiles)
 
     def depth(self, task: Depth, progress: PhaseProgress | None = None) -> Result:
         """Return the dense maps of a photo: RGB known, the rest unknown (paper 4.1).
@@ -164,12 +165,13 @@ class Engine:
         timer, ensembles = Timer(progress), []
         for task in tasks:
             ensembles.append(self._predictions({RGB: to_tensor(task.image)}, task, task.layout(self.folder), timer))
-        made = iter(self._run_all([job for jobs in ensembles for job in jobs], timer))
+        predicted = self.model.joint.names[1:]
+        made = iter(self._run_all([job for jobs in ensembles for job in jobs], timer, names=predicted))
         results = []
         for task, jobs in zip(tasks, ensembles, strict=True):
             size, members = image_size(task.image), list(islice(made, len(jobs)))
             maps, uncertainty = {}, {}
-            for name in self.model.joint.names[1:]:
+            for name in predicted:
                 values, spread = align_members([member.maps[name] for member in members], name)
                 maps[name] = to_array(resize(values, size, name))
                 if task.ensemble > 1:
@@ -185,13 +187,14 @@ class Engine:
         Raises:
             UserError: a map that the model does not have.
         """
+        return self._inpaint(task, progress, self.model.joint.names)
+
+    def _inpaint(self, task: Inpaint, progress: PhaseProgress | None, names: Sequence[str]) -> Result:
         require_branches({*task.maps, *task.masks} - {RGB}, self.folder)
         timer = Timer(progress)
         size, projection = image_size(task.image), task.projection or PERSPECTIVE
         if not task.masks:
-            raise UserError(
-                "the request has no masks", hint="masks={'rgb': …}, an array (H, W): above 0.5 is repainted"
-            )
+            raise UserError("the request has no masks", "masks={'rgb': …}, an array (H, W): above 0.5 is repainted")
         check_arrays(task.maps, task.masks, size)
         layout = task.layout(self.folder)
         values = self._complete(task, layout, timer)
@@ -205,10 +208,9 @@ class Engine:
                 given[name] = encode_region(self.model, small, unknown, wrap=projection.wrap)
         start = {name: region.latents for name, region in given.items()}
         job = self._job(task, layout, given=given, start=start, strength=task.strength)
-        made = self._run(job, timer, wrap=projection.wrap).maps
-        for name, value in values.items():
-            repainted = resize(made[name], size, name)
-            made[name] = torch.where(masks[name] > 0.5, repainted, value)
+        made = self._run(job, timer, names=names, wrap=projection.wrap).maps
+        for name in names:
+            made[name] = torch.where(masks[name] > 0.5, resize(made[name], size, name), values[name])
         return self._result(task, made, projection, job, timer)
 
     def refine(self, task: Refine, progress: PhaseProgress | None = None) -> Result:
@@ -265,7 +267,8 @@ class Engine:
 
         def paint(image: Floats, disparity: Floats, mask: Mask) -> tuple[Floats, Floats]:
             arrays, hidden = {**(maps or {}), "depth": disparity}, mask.astype("float32")
-            painted = self.inpaint(Inpaint.behind(scene.projection, image, arrays, hidden, seed, sampling), show)
+            task = Inpaint.behind(scene.projection, image, arrays, hidden, seed, sampling)
+            painted = self._inpaint(task, show, [RGB, "depth"])
             timer.count("layer_evaluations", painted.settings["evaluations"])
             return painted.image, painted.maps["depth"]
 
@@ -280,7 +283,7 @@ class Engine:
             sampling = replace(task.sampling, guidance=None, steps=None if own else task.sampling.steps)
             request = Depth(image=task.image, seed=task.seed, sampling=sampling)
             (job,) = self._predictions(values, request, layout, timer)
-            made = self._run(job, timer, wrap=layout.wrap).maps
+            made = self._run(job, timer, names=missing, wrap=layout.wrap).maps
             values |= {name: resize(made[name], image_size(task.image), name) for name in missing}
         return {name: values[name] for name in self.model.joint.names}
 
@@ -297,30 +300,24 @@ class Engine:
         return made
 
     def _run_all(
-        self, jobs: Sequence[Job], timer: Timer, *, wrap: bool = False, before_step: BeforeStep | None = None
+        self, jobs: Sequence[Job], timer: Timer, *, names: Sequence[str] | None = None, wrap: bool = False
     ) -> list[_Decoded]:
-        """Denoise and decode canvases."""
-        sampled = sample_all(self.model, jobs, before_step=before_step, timer=timer)
+        """Denoise canvases and decode the branches of these names, by default of all."""
+        names = names or self.model.joint.names
+        rows = [self.model.joint.names.index(name) for name in names]
+        sampled = sample_all(self.model, jobs, timer=timer)
         made = []
         with timer.phase("decode"):
             for one in sampled:
-                maps = decode_canvas(self.model, one.latents, wrap=wrap)
-                arrays = {name: from_map(maps[i : i + 1], name).cpu() for i, name in enumerate(self.model.joint.names)}
+                maps = decode_canvas(self.model, one.latents[rows], wrap=wrap)
+                arrays = {name: from_map(maps[i : i + 1], name).cpu() for i, name in enumerate(names)}
                 made.append(_Decoded(arrays, one.tiles, one.evaluations))
         return made
 
-    def _result(
-        self,
-        task: Request,
-        made: dict[str, Tensor],
-        projection: Projection,
-        job: Job,
-        timer: Timer,
-        tiles: Sequence[list[Tile]] = (),
-    ) -> Result:
+    def _result(self, task: Request, made: dict[str, Tensor], projection: Projection, job: Job, timer: Timer) -> Result:
         arrays = {name: to_array(value) for name, value in made.items()}
         image = arrays.pop(RGB)
-        return Result(task, image, arrays, projection, run_settings(self, job, timer), timer, tiles=list(tiles))
+        return Result(task, image, arrays, projection, run_settings(self, job, timer), timer)
 
     def _job(self, task: Request, layout: Layout, **more: Any) -> Job:
         return Job(

@@ -38,6 +38,8 @@ class Job:
     """Clean latents (C, H, W) by branch that SDEdit starts from; of all branches if `strength` is less than 1."""
     strength: float = 1.0
     """Fraction of the steps that are run."""
+    before_step: BeforeStep | None = None
+    """Changes the canvas before each step."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,7 @@ class BeforeStep(Protocol):
         """Return the canvas (N, C, H, W) that the step is taken from."""
 
 
-def sample(
-    model: JointModel, job: Job, *, before_step: BeforeStep | None = None, timer: Timer | None = None
-) -> Sampled:
+def sample(model: JointModel, job: Job, *, timer: Timer | None = None) -> Sampled:
     """Denoise a job's canvas.
 
     All random numbers are drawn on the CPU from one generator: noise, then tile offsets. The same job gives the same latents.
@@ -113,20 +113,17 @@ def sample(
     Args:
         model: the model; its network denoises.
         job: what to denoise.
-        before_step: changes the canvas before each step.
         timer: receives the seconds and the progress of `text` and `denoise`.
 
     Raises:
         UserError: the seed does not fit into 64 bits.
     """
-    (sampled,) = sample_all(model, [job], before_step=before_step, timer=timer)
+    (sampled,) = sample_all(model, [job], timer=timer)
     return sampled
 
 
 @torch.inference_mode()
-def sample_all(
-    model: JointModel, jobs: Sequence[Job], *, before_step: BeforeStep | None = None, timer: Timer | None = None
-) -> list[Sampled]:
+def sample_all(model: JointModel, jobs: Sequence[Job], *, timer: Timer | None = None) -> list[Sampled]:
     """Denoise the canvases of jobs as `sample` does. Canvases of one tile that are alike share the network's batches.
 
     Alike are jobs of one size, with the same settings and texts of one length.
@@ -137,7 +134,7 @@ def sample_all(
     groups: dict[Hashable, list[int]] = {}
     for number, (job, text) in enumerate(zip(jobs, texts, strict=True)):
         # Dynamic thresholds are taken over all of a canvas.
-        alone = not job.layout.single or before_step is not None or model.scheduler.get("thresholding")
+        alone = not job.layout.single or job.before_step is not None or model.scheduler.get("thresholding")
         alike = (job.layout, job.sampling, job.strength, bool(job.start), text.text.shape)
         groups.setdefault(number if alone else alike, []).append(number)
     made: dict[int, Sampled] = {}
@@ -145,7 +142,7 @@ def sample_all(
         together = [jobs[number] for number in group]
         conditions = Conditioning.cat([texts[number].rows([row]) for row in (0, 1) for number in group])
         share = timer.share(done, len(groups))
-        made |= zip(group, _sample_alike(model, together, conditions, before_step, share), strict=True)
+        made |= zip(group, _sample_alike(model, together, conditions, share), strict=True)
     return [made[number] for number in range(len(jobs))]
 
 
@@ -155,9 +152,7 @@ def _encode_texts(model: JointModel, job: Job) -> Conditioning:
     return model.encode_text([job.prompt, "" if job.sampling.guidance == 1 else job.negative_prompt])
 
 
-def _sample_alike(
-    model: JointModel, jobs: Sequence[Job], texts: Conditioning, before_step: BeforeStep | None, timer: Timer
-) -> list[Sampled]:
+def _sample_alike(model: JointModel, jobs: Sequence[Job], texts: Conditioning, timer: Timer) -> list[Sampled]:
     """Denoise canvases side by side as one, whose tiles are theirs."""
     first, count = jobs[0], len(jobs)
     layout, settings, width = first.layout, first.sampling, first.layout.width
@@ -185,7 +180,7 @@ def _sample_alike(
             [_beside(steps, width) for steps in zip(*placed, strict=True)],
             known,
             tile_batch=TileBatch(settings.tile_batch),
-            before_step=before_step,
+            before_step=first.before_step,
             progress=progress,
         )
     passes = [denoiser.passes(step) for step in range(schedule.begin, schedule.steps)]
