@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from statistics import fmean
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Annotated
 
 from jointnet_cli.errors import UserError
@@ -42,7 +42,7 @@ class AutoencoderCommand:
     quiet: Quiet = False
 
     def run(self, watch: Watch) -> int:
-        """Print the means over every kind of map that the samples have.
+        """Print the means over every kind of map that the samples have, and the median width of depth edges.
 
         Raises:
             UserError: the model works on pixels.
@@ -76,7 +76,7 @@ class AutoencoderCommand:
                 progress(number + 1, len(samples))
         means = {name: round(fmean(values), 2) for name, values in found.items() if values}
         sharpness = {name: round(made / true, 3) for name, (made, true) in energies.items() if true}
-        edges = {"depth_edge_width": round(fmean(widths), 2)} if widths else {}
+        edges = {"depth_edge_width": round(median(widths), 2)} if widths else {}
         facts = {"images": len(samples), "model": engine.name, "psnr": means, "sharpness": sharpness, **edges}
         print(to_json(facts, indent=2))
         return 0
