@@ -96,9 +96,12 @@ class Recorder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.unused = nn.Parameter(torch.zeros(1))
-        self.seen = torch.empty(0)
+        self.seen = self.judged = torch.empty(0)
 
-    def forward(self, pictures: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def forward(
+        self, pictures: torch.Tensor, noise: torch.Tensor, judged: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        self.judged = judged
         assert noise.shape == (len(pictures), 4, *(side // 4 for side in pictures.shape[-2:]))
         self.seen = pictures
         return pictures, {}
@@ -155,6 +158,7 @@ def test_batches_are_crops_of_the_samples_but_for_the_held_out(tiny: Tiny) -> No
         same = (windows == crop[None, :, None, None]).all(dim=(1, 4, 5)).flatten(1).any(1)
         assert same.any(), number
         used |= set(same.nonzero().flatten().tolist())
+    assert network.judged.tolist() == [0, 3, 6, 9]
     assert used == set(range(6))  # two of the eight samples are held out
 
 
@@ -173,6 +177,11 @@ def test_mirrored_normals_point_the_other_way(tiny: Tiny) -> None:
             assert plain != flipped
             mirrored += flipped
     assert mirrored > 0
+
+
+def test_a_discriminator_needs_rgb_in_every_batch(tiny: Tiny) -> None:
+    with pytest.raises(UserError, match=r"train\.batch_size = 3"):
+        opened(tiny("vae", "vae.adversarial_weight=0.1", "train.batch_size=2"))
 
 
 @pytest.mark.parametrize("override", ["data.crop=40", "data.crop=30", "data.maps=['depth', 'normal']"])

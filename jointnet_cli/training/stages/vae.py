@@ -106,13 +106,18 @@ class Autoencoding(nn.Module):
         super().__init__()
         self.vae, self.discriminator = vae, discriminator
 
-    def forward(self, pictures: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Pictures (B, 3, H, W) to reconstructions and what is lost besides: the mean KL divergence from the unit normal."""
+    def forward(self, pictures: Tensor, noise: Tensor, judged: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Pictures (B, 3, H, W) to reconstructions and what is lost besides: the mean KL divergence from the unit normal.
+
+        The discriminator sees those at the places `judged` (J,).
+        """
         posterior = self.vae.encode(pictures).latent_dist
         decoded = self.vae.decode(posterior.mean + posterior.std * noise).sample
         losses = {"kl": 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()}
         if self.discriminator is not None:
-            losses["adversarial"], losses["discriminator"] = adversarial_losses(self.discriminator, decoded, pictures)
+            losses["adversarial"], losses["discriminator"] = adversarial_losses(
+                self.discriminator, decoded[judged], pictures[judged]
+            )
         return decoded, losses
 
 
@@ -138,6 +143,10 @@ class VaeStage:
         self.crop = recipe.data.crop or sides[-1]
         if self.crop > min(sides) or self.crop % self.factor:
             raise UserError(f"data.crop {self.crop} must be a multiple of {self.factor} and at most {min(sides)}")
+        if discriminator and recipe.train.batch_size < len(recipe.data.maps):
+            raise UserError(
+                f"a discriminator needs an RGB crop in every batch: train.batch_size = {len(recipe.data.maps)}"
+            )
         self._perceptual = open_distance(recipe.vae) if weights else None
         if weights:
             self._load_pixels(inputs.shards, log)
@@ -167,13 +176,18 @@ class VaeStage:
         noise = rng.normal(self.recipe.vae.latent_channels, side, side).to(pictures.device)
         settings = self.recipe.vae
         weights = {"kl": settings.kl_weight, "adversarial": settings.adversarial_weight, "discriminator": 1.0}
-        decoded, found = network(pictures, noise)
+        decoded, found = network(pictures, noise, self._rgb(batch.positions).to(pictures.device))
         losses = {"reconstruction": reconstruction_losses(decoded.float() - pictures, settings)}
         losses |= {name: weights[name] * value.float() for name, value in found.items()}
         if self._perceptual is not None:
             distances = self._perceptual((decoded.float() + 1) / 2, (pictures + 1) / 2)
             losses["perceptual"] = settings.perceptual_weight * distances.mean()
         return losses
+
+    def _rgb(self, positions: range) -> Tensor:
+        """Return the places of the RGB crops in a batch, (J,): likely detail in depth and normals would be wrong."""
+        names = self.recipe.data.maps
+        return torch.tensor([at for at, place in enumerate(positions) if place % len(names) == names.index(RGB)])
 
     def _crops(self, positions: range) -> Tensor:
         """Return crops (B, 3, c, c) of the samples of some positions, the modalities in turn."""
