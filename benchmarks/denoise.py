@@ -14,13 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import time
 from collections.abc import Callable
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+from train import random_unet, seconds_a_step
 
 from jointnet_cli.devices import choose_device, choose_dtype
 from jointnet_cli.model.branch import Conditioning
@@ -60,14 +59,7 @@ def read_options() -> argparse.Namespace:
 def open_network(model: str | None, modalities: list[str]) -> JointDenoiser:
     if model is not None:
         return load_model(find_model(model)).joint
-    unet = UNet2DConditionModel(
-        sample_size=64,
-        block_out_channels=(320, 640, 1280, 1280),
-        attention_head_dim=[5, 10, 20, 20],
-        cross_attention_dim=1024,
-        use_linear_projection=True,
-    )
-    return JointNet.extend(unet, modalities)
+    return JointNet.extend(random_unet(), modalities)
 
 
 def measure(
@@ -85,7 +77,7 @@ def measure(
     timestep = torch.tensor(500, device=device)
     with FlopCounterMode(display=False) as counter:
         network(latents, timestep, text, known)
-    seconds = seconds_of(lambda: run(latents, timestep, text, known), options.repeats, device)
+    seconds = seconds_a_step(lambda _: run(latents, timestep, text, known), options.repeats, 2)
     computed = counter.get_total_flops() / seconds
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or device.type,
@@ -116,23 +108,7 @@ def added_of(network: JointDenoiser, tiles: int) -> dict[str, Tensor] | None:
 def peak_of(device: torch.device, dtype: torch.dtype, side: int) -> float:
     """Operations a second of products of square matrices."""
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    return float(2 * side**3 / seconds_of(lambda: left @ right, 5, device))
-
-
-def seconds_of(run: Callable[[], Tensor], repeats: int, device: torch.device) -> float:
-    """Mean wall time after two runs."""
-    for number in range(2 + repeats):
-        if number == 2:
-            wait(device)
-            started = time.perf_counter()
-        run()
-    wait(device)
-    return (time.perf_counter() - started) / repeats
-
-
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return float(2 * side**3 / seconds_a_step(lambda _: left @ right, 5, 2))
 
 
 if __name__ == "__main__":

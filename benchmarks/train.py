@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
     from torch import Tensor
 
     from jointnet_cli.model.checkpoint import JointModel
@@ -35,10 +36,23 @@ if TYPE_CHECKING:
 WARM_UP = 5
 
 
+def random_unet() -> UNet2DConditionModel:
+    """A UNet of Stable Diffusion 2.1's shape with random weights."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=64,
+        block_out_channels=(320, 640, 1280, 1280),
+        attention_head_dim=[5, 10, 20, 20],
+        cross_attention_dim=1024,
+        use_linear_projection=True,
+    )
+
+
 def make_random(folder: Path) -> None:
     """Write a base model of Stable Diffusion 2.1's shapes with random weights, unless it is there."""
     import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from diffusers import AutoencoderKL, DDIMScheduler
 
     from jointnet_cli.model.checkpoint import JointModel, save_model
     from jointnet_cli.model.joint import JointNet
@@ -48,13 +62,6 @@ def make_random(folder: Path) -> None:
 
     if (folder / "model_index.json").exists():
         return
-    unet = UNet2DConditionModel(
-        sample_size=64,
-        block_out_channels=(320, 640, 1280, 1280),
-        attention_head_dim=[5, 10, 20, 20],
-        cross_attention_dim=1024,
-        use_linear_projection=True,
-    )
     vae = AutoencoderKL(
         block_out_channels=(128, 256, 512, 512),
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -66,7 +73,7 @@ def make_random(folder: Path) -> None:
     tokenizer = learn_tokenizer(["a photo of a landscape"], 600, 77, folder / "tokenizer")
     text = ClipEncoder(tokenizer, build_text_encoder(TextEncoder(width=1024, layers=23, heads=16), tokenizer))
     scheduler = dict(DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False).config)
-    save_model(JointModel(JointNet({"rgb": unet}), vae, text, scheduler), folder, torch.float32)
+    save_model(JointModel(JointNet({"rgb": random_unet()}), vae, text, scheduler), folder, torch.float32)
 
 
 def flops_a_sample(model: str) -> int:
@@ -90,11 +97,11 @@ def flops_a_sample(model: str) -> int:
     return int(counter.get_total_flops())
 
 
-def seconds_a_step(step: Callable[[int], object], steps: int) -> float:
-    """Mean wall time of a step after the first `WARM_UP`."""
+def seconds_a_step(step: Callable[[int], object], steps: int, warm_up: int = WARM_UP) -> float:
+    """Mean wall time of a step after the first `warm_up`."""
     started = 0.0
-    for number in range(WARM_UP + steps):
-        if number == WARM_UP:
+    for number in range(warm_up + steps):
+        if number == warm_up:
             _wait()
             started = time.perf_counter()
         step(number)

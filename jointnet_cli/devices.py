@@ -123,6 +123,11 @@ def _unusable(name: str | None, reason: str) -> UserError:
     return UserError(f"device {name} cannot be used: {reason}", hint="--device cpu")
 
 
+def default_dtype(kind: str) -> DtypeName:
+    """Return the precision on a kind of device where none is asked for."""
+    return "float16" if kind == "cuda" else "float32"
+
+
 def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
     """Return the dtype of that name, by default float16 on CUDA and float32 elsewhere.
 
@@ -131,8 +136,7 @@ def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
     """
     import torch
 
-    if name is None:
-        return torch.float16 if device.type == "cuda" else torch.float32
+    name = name or default_dtype(device.type)
     if name not in DTYPES:
         raise UserError(f"unknown dtype {name}", hint=f"--dtype {closest(name, DTYPES) or 'float32'}")
     dtype: torch.dtype = getattr(torch, name)

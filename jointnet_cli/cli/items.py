@@ -12,7 +12,7 @@ from rich.filesize import decimal as size_text
 
 from jointnet_cli.cli.inputs import InputReader
 from jointnet_cli.cli.options import ModelOptions, ResultOptions
-from jointnet_cli.devices import guess_device
+from jointnet_cli.devices import default_dtype, guess_device
 from jointnet_cli.files.text import to_json
 from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.request import Request
@@ -93,7 +93,7 @@ def needs(
         request.layout(folder),
         (height, width),
         device=device,
-        dtype=model.dtype or ("float16" if device == "cuda" else "float32"),
+        dtype=model.dtype or default_dtype(device),
         sampling=sampling,
         strength=getattr(request, "strength", 1.0),
         members=getattr(request, "ensemble", 1),
@@ -144,6 +144,8 @@ def in_portions(items: Items, engine: Engine, make: Make) -> Iterator[Item]:
 
 def _room(item: Item, engine: Engine) -> tuple[int, int]:
     """Return how many items like one go together, and its pixels."""
+    if not engine.shares(item.request):
+        return 1, 0
     try:
         outline = item.outline()
         height, width = outline.size(engine.folder)

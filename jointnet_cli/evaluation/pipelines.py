@@ -24,7 +24,7 @@ from jointnet_cli.evaluation.runner import needed_by_all
 from jointnet_cli.model.config import known_files
 from jointnet_cli.model.hub_requests import WEIGHT_BYTES, limit_requests
 from jointnet_cli.model.text import ClipEncoder
-from jointnet_cli.model.weights import KINDS
+from jointnet_cli.model.weights import KINDS, without_progress_bars
 from jointnet_cli.sampling.schedule import make_scheduler
 from jointnet_cli.tensors import resize, to_tensor
 
@@ -249,16 +249,14 @@ def _sized(case: Case, pipeline: Pipeline) -> Tensor:
 
 def _load(name: str, source: str, **settings: Any) -> Any:
     import diffusers
-    import transformers
 
-    for library in (diffusers, transformers):  # their loading bars
-        library.utils.logging.disable_progress_bar()
     kind = getattr(diffusers, name)
     hint = "give a folder that diffusers saved, or a hub id while the network works"
     whole = issubclass(kind, diffusers.DiffusionPipeline)
     with (
         reading(f"the {name} in {source}", hint),
         known_files(_folder(kind, source), None if whole else kind) as known,
+        without_progress_bars(),
     ):
         return kind.from_pretrained(known, **settings)
 

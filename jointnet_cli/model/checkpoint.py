@@ -44,7 +44,7 @@ from jointnet_cli.model.published import read_branches
 from jointnet_cli.model.text import TEXT_ENCODERS, TextEncoders, save_tokenizer
 from jointnet_cli.model.vae import decode_latents, encode_maps
 from jointnet_cli.model.vocabulary import Vocabulary
-from jointnet_cli.model.weights import find_weights, read_tensors, without_progress_bar
+from jointnet_cli.model.weights import find_weights, read_tensors, without_progress_bars
 
 SHARD_NAME = SAFETENSORS_WEIGHTS_NAME.replace(".", "{suffix}.")
 
@@ -84,11 +84,9 @@ class JointModel:
         return {"joint": self.joint, **vae, **self.text.encoders}
 
     def to(self, device: torch.device) -> JointModel:
-        """Move all networks. On a CPU a small VAE with channels last decodes 1.7 times as fast, SD 2.1's 1.05 times."""
+        """Move all networks."""
         for network in self.networks.values():
             network.to(device)
-        if self.vae is not None and device.type == "cpu":
-            self.vae.to(memory_format=torch.channels_last)
         return self
 
     def encode_text(self, prompts: list[str], *, cut: bool = False) -> Conditioning:
@@ -264,7 +262,7 @@ def load_network(kind: Any, folder: Path, dtype: torch.dtype = torch.float32, *,
     options: dict[str, Any] = {"torch_dtype" if issubclass(kind, ModelMixin) else "dtype": dtype}
     if not found.kind.safetensors and not issubclass(kind, ModelMixin):
         options["weights_only"] = True  # diffusers never reads a pickle in another way
-    with known_files(folder, kind) as known, without_progress_bar():
+    with known_files(folder, kind) as known, without_progress_bars():
         network, report = kind.from_pretrained(
             known,
             use_safetensors=found.kind.safetensors,

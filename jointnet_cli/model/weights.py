@@ -109,14 +109,17 @@ def _unpickle(path: Path, device: str) -> dict[str, Tensor]:
 
 
 @contextmanager
-def without_progress_bar() -> Iterator[None]:
-    """Keep transformers from drawing a bar on stderr, which belongs to the caller, while it loads weights."""
-    from transformers.utils import logging
+def without_progress_bars() -> Iterator[None]:
+    """Keep diffusers and transformers from drawing bars on stderr, which belongs to the caller, while they load."""
+    import diffusers
+    import transformers
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    logs = [library.utils.logging for library in (diffusers, transformers)]
+    shown = [log for log in logs if log.is_progress_bar_enabled()]
+    for log in shown:
+        log.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
-            logging.enable_progress_bar()
+        for log in shown:
+            log.enable_progress_bar()

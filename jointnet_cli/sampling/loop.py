@@ -130,7 +130,8 @@ def sample_all(model: JointModel, jobs: Sequence[Job], *, timer: Timer | None = 
     """
     timer = timer or Timer()
     with timer.phase("text"):
-        texts = [_encode_texts(model, job) for job in jobs]
+        encoded = {pair: model.encode_text(list(pair)) for pair in dict.fromkeys(map(_texts, jobs))}
+    texts = [encoded[_texts(job)] for job in jobs]
     groups: dict[Hashable, list[int]] = {}
     for number, (job, text) in enumerate(zip(jobs, texts, strict=True)):
         # Dynamic thresholds are taken over all of a canvas.
@@ -146,10 +147,10 @@ def sample_all(model: JointModel, jobs: Sequence[Job], *, timer: Timer | None = 
     return [made[number] for number in range(len(jobs))]
 
 
-def _encode_texts(model: JointModel, job: Job) -> Conditioning:
-    """Encode the prompt and the negative prompt."""
+def _texts(job: Job) -> tuple[str, str]:
+    """Return the prompt and the negative prompt."""
     # Without guidance the negative prompt is not read, so its length must not change the prompt's chunks.
-    return model.encode_text([job.prompt, "" if job.sampling.guidance == 1 else job.negative_prompt])
+    return job.prompt, "" if job.sampling.guidance == 1 else job.negative_prompt
 
 
 def _sample_alike(model: JointModel, jobs: Sequence[Job], texts: Conditioning, timer: Timer) -> list[Sampled]:

@@ -23,6 +23,7 @@ from jointnet_cli.evaluation.report import Cell, Column
 from jointnet_cli.evaluation.runner import Record, Runner
 from jointnet_cli.model.config import known_files
 from jointnet_cli.model.hub import fetch_network, is_hub_id
+from jointnet_cli.model.weights import without_progress_bars
 
 
 class Clip:
@@ -41,15 +42,17 @@ class Clip:
 
     def __init__(self, source: str, device: torch.device) -> None:
         from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
-        from transformers.utils.logging import disable_progress_bar
 
-        disable_progress_bar()
         hint = "give a folder in transformers' format, or a hub id while the network works; or leave out --clip"
         if not Path(source).is_dir() and not is_hub_id(source):
             raise UserError(f"no CLIP model in {source}: no such folder", hint=hint)
         try:
             folder = source if Path(source).is_dir() else fetch_network(source)
-            with reading(f"the CLIP model in {source}"), known_files(Path(folder), CLIPModel) as known:
+            with (
+                reading(f"the CLIP model in {source}"),
+                known_files(Path(folder), CLIPModel) as known,
+                without_progress_bars(),
+            ):
                 self._model = (
                     CLIPModel.from_pretrained(known, weights_only=True).eval().requires_grad_(False).to(device)
                 )
