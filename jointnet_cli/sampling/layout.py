@@ -48,9 +48,7 @@ class Layout:
     stride: int
     """Distance between tiles, in both directions."""
     last_stride: int | None = None
-    """The same in the last steps; `None` changes nothing there."""
-    last_steps: float = 0.0
-    """Fraction of the steps, at their end, that have `last_stride`."""
+    """The same in the last step; `None` changes nothing there."""
     wrap: bool = False
     """Whether the canvas closes left to right."""
     offsets: Offsets = "random"
@@ -101,8 +99,7 @@ class Layout:
 
     def stride_at(self, step: int, steps: int) -> int:
         """Return the distance between tiles at a step."""
-        last = self.last_stride is not None and step >= steps - math.ceil(self.last_steps * steps)
-        return self.last_stride if last and self.last_stride is not None else self.stride
+        return self.last_stride if step == steps - 1 and self.last_stride is not None else self.stride
 
     def has_whole_image(self, step: int, steps: int) -> bool:
         """Whether the whole canvas is a tile at a step."""
@@ -143,7 +140,6 @@ def tiled(height: int, width: int, window: int, tiling: Tiling, *, wrap: bool = 
         (window, window),
         max(1, window // tiling.tiles_per_window),
         None if last is None else max(1, window // last),
-        tiling.last_steps,
         wrap=wrap,
         offsets=tiling.offsets,
         whole_image_until=tiling.whole_image_until,

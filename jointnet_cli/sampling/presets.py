@@ -78,9 +78,7 @@ class Tiling:
     tiles_per_window: int
     """Tiles that begin within one window: the stride is the window divided by it."""
     last_tiles_per_window: int | None = None
-    """The same in the last steps; `None` changes nothing there."""
-    last_steps: float = 0.0
-    """Fraction of the steps, at their end, that are tiled so; at least one step unless it is 0."""
+    """The same in the last step; `None` changes nothing there."""
     taper: float = 0.0
     """Fraction of a window over which weights fall off towards each side."""
     offsets: Offsets = "none"
@@ -115,13 +113,12 @@ class Preset:
 _APART = Tiling(
     1,
     last_tiles_per_window=2,
-    last_steps=1 / 6,
     taper=1 / 2,
     offsets="golden",
     whole_image_until=0.4,
     whole_image_only_until=5 / 12,
 )
-"""A window apart; of 12 steps the first five see the whole image alone, the last two tiles that overlap."""
+"""A window apart; of 12 steps the first five see the whole image alone, the last one tiles that overlap."""
 
 PRESETS: dict[PresetName, Preset] = {
     "paper": Preset("ddim", 50, Tiling(2, taper=1 / 8, offsets="random", whole_image_until=0.4)),
@@ -129,7 +126,7 @@ PRESETS: dict[PresetName, Preset] = {
     "fast": Preset(
         "unipc",
         8,
-        replace(_APART, last_steps=1 / 4, whole_image_only_until=1 / 2),
+        replace(_APART, whole_image_only_until=1 / 2),
         spacing="trailing",
         guidance_interval=(250, MAX_STEPS),
     ),

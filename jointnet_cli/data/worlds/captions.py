@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from jointnet_cli.data.worlds import vocabulary
 from jointnet_cli.data.worlds.raycast import SurfaceKind
 from jointnet_cli.data.worlds.renderer import Rendering
-from jointnet_cli.data.worlds.vocabulary import PlaceName, plural
+from jointnet_cli.data.worlds.vocabulary import STEEP, PlaceName, plural
 from jointnet_cli.data.worlds.world import World, WorldCamera, stream
 
 _LEAST_SHARE = 0.0016  # of the image's pixels, for an object to be worth a word
-# Degrees from which a camera's pitch and field of view are worth a word: other cameras never reach them.
-_STEEP, _WIDE = 15, 80
+_WIDE = 80  # degrees of the field of view from which it is worth a word: other cameras never reach them
 _AIRBORNE = ("balloon", "fish")
 _GROUNDS = {"beach": "sand", "desert": "sand", "snow": "snowy ground", "hills": "grassy ground", "canyon": "red rock",
             "forest": "forest floor"}  # fmt: skip
@@ -78,7 +77,7 @@ def _facts(world: World, rendering: Rendering, index: int) -> _Facts:
 
 
 def _is_tilted(camera: WorldCamera) -> bool:
-    return abs(camera.pitch) >= _STEEP or camera.fov >= _WIDE
+    return abs(camera.pitch) >= STEEP or camera.fov >= _WIDE
 
 
 def _air(world: World) -> str:
@@ -257,9 +256,9 @@ def _tilted_caption(rng: random.Random, world: World, facts: _Facts, seen: list[
         if "sky" in hour or "star" in hour:
             weather = ""
     pitch, draw, opening, closing = world.camera.pitch, rng.random(), "", ""
-    if pitch >= _STEEP:
+    if pitch >= STEEP:
         opening = vocabulary.UPWARD if draw < 0.75 else ""
-    elif pitch <= -_STEEP:
+    elif pitch <= -STEEP:
         opening = vocabulary.DOWNWARD if draw < 0.5 else ""
         closing = vocabulary.FROM_ABOVE if 0.5 <= draw < 0.8 else ""
     else:

@@ -134,6 +134,9 @@ AIRBORNE = ("over", "above")
 
 UPWARD, DOWNWARD, FROM_ABOVE, WIDE = "looking up at", "looking down at", "from above", "a wide view of"
 
+STEEP = 15
+"""Degrees of pitch, up or down, from which it is worth a word: cameras that are not tilted never reach them."""
+
 
 class PlaceName(NamedTuple):
     """A name for a place, with the prepositions that put objects, and boats, there."""

@@ -1,4 +1,4 @@
-"""The judge: a small classifier of images of worlds, by biome, time of day, objects and their colors.
+"""The judge: a small classifier of images of worlds, by biome, time of day, view, objects and their colors.
 
 It is trained on images of training worlds. Its accuracy on held-out worlds is stated beside everything it judges.
 """
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from jointnet_cli.data.shards.shard_set import EVALUATION_COMMAND, ShardSet
 from jointnet_cli.errors import UserError, reading
-from jointnet_cli.evaluation.judge.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN, Labels, label
+from jointnet_cli.evaluation.judge.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN, VIEWS, Labels, label
 from jointnet_cli.files.atomic import follow_umask
 from jointnet_cli.files.text import load_json, to_json
 from jointnet_cli.progress import Progress
@@ -41,6 +41,8 @@ class StackedLabels:
     """(N,)."""
     time: Tensor
     """(N,)."""
+    view: Tensor
+    """(N,)."""
     present: Tensor
     """(N, kinds): 1, 0 or `UNKNOWN`."""
     colour: Tensor
@@ -55,7 +57,9 @@ class StackedLabels:
     def unstack(self) -> list[Labels]:
         """Return the labels one by one."""
         columns = zip(*(getattr(self, field.name).tolist() for field in fields(self)), strict=True)
-        return [Labels(biome, time, tuple(present), tuple(colour)) for biome, time, present, colour in columns]
+        return [
+            Labels(biome, time, view, tuple(present), tuple(colour)) for biome, time, view, present, colour in columns
+        ]
 
 
 @dataclass
@@ -79,6 +83,8 @@ class Scores:
     """(B, biomes)."""
     time: Tensor
     """(B, times)."""
+    view: Tensor
+    """(B, views)."""
     present: Tensor
     """(B, kinds): above 0 where the kind shows."""
     colour: Tensor
@@ -87,7 +93,8 @@ class Scores:
     def labels(self) -> StackedLabels:
         """Return the likeliest labels; every kind has a color, whether it shows or not."""
         present = (self.present > 0).long()
-        return StackedLabels(self.biome.argmax(dim=1), self.time.argmax(dim=1), present, self.colour.argmax(dim=2))
+        biome, time, view = (scores.argmax(dim=1) for scores in (self.biome, self.time, self.view))
+        return StackedLabels(biome, time, view, present, self.colour.argmax(dim=2))
 
 
 class JudgeNet(nn.Module):
@@ -101,7 +108,7 @@ class JudgeNet(nn.Module):
             blocks += [_convolution(narrow, wide), nn.MaxPool2d(2)]
         blocks.append(_convolution(widths[-1], widths[-1]))
         self.trunk = nn.Sequential(*blocks)
-        self.counts = (len(BIOMES), len(TIMES), len(KINDS), len(PAINTED) * len(COLOURS))
+        self.counts = (len(BIOMES), len(TIMES), len(VIEWS), len(KINDS), len(PAINTED) * len(COLOURS))
         self.head = nn.Linear(2 * widths[-1], sum(self.counts))
         possible = torch.tensor([[colour in PAINTED[kind] for colour in COLOURS] for kind in PAINTED])
         self.register_buffer("impossible", ~possible, persistent=False)
@@ -110,9 +117,9 @@ class JudgeNet(nn.Module):
         """Judge images (B, 3, 64, 64) in [0, 1]."""
         features = self.trunk(images * 2 - 1)
         pooled = torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
-        biome, time, present, colour = self.head(pooled).split(self.counts, dim=1)
+        biome, time, view, present, colour = self.head(pooled).split(self.counts, dim=1)
         colour = colour.unflatten(1, (len(PAINTED), len(COLOURS)))
-        return Scores(biome, time, present, colour.masked_fill(self.impossible, -torch.inf))
+        return Scores(biome, time, view, present, colour.masked_fill(self.impossible, -torch.inf))
 
 
 @dataclass
@@ -240,28 +247,30 @@ def set_thresholds(judge: Judge, training: Labelled) -> None:
         odds = ((answer == 1).sum() / max(1, len(absent))).clamp(1e-3, 1)
         strict = torch.quantile(absent, 1 - FALSE_ALARMS) if len(absent) else odds.log()
         thresholds.append(torch.maximum(odds.log(), strict).clamp(max=0))
-    first = len(BIOMES) + len(TIMES)
+    first = sum(judge.net.counts[:3])
     judge.net.head.bias[first : first + len(KINDS)] -= torch.stack(thresholds)
 
 
 def accuracy(found: StackedLabels, truth: StackedLabels) -> dict[str, Any]:
     """Return how often the classifier is right.
 
-    `biome`, `time` and `colour` are shares of right answers, `colour` over the painted kinds that are named and with the
-    kind given. `objects_found` is the share of present objects found, `objects_imagined` the share of absent ones claimed.
+    `biome`, `time`, `view` and `colour` are shares of right answers, `colour` over the painted kinds that are named and with
+    the kind given. `objects_found` is the share of present objects found, `objects_imagined` the share of absent ones claimed.
     """
     present, absent = truth.present == 1, truth.present == 0
     claimed, known = found.present == 1, truth.colour != UNKNOWN
     biome, time, right = found.biome == truth.biome, found.time == truth.time, found.colour == truth.colour
-    told_biome, told_time = truth.biome != UNKNOWN, truth.time != UNKNOWN
+    view = found.view == truth.view
     return {
-        "biome": _share(biome[told_biome]),
-        "time": _share(time[told_time]),
+        "biome": _share(biome[truth.biome != UNKNOWN]),
+        "time": _share(time[truth.time != UNKNOWN]),
+        "view": _share(view[truth.view != UNKNOWN]),
         "objects_found": _share(claimed[present]),
         "objects_imagined": _share(claimed[absent]),
         "colour": _share(right[known]),
         "by_biome": {name: _share(biome[truth.biome == i]) for i, name in enumerate(BIOMES)},
         "by_time": {name: _share(time[truth.time == i]) for i, name in enumerate(TIMES)},
+        "by_view": {name: _share(view[truth.view == i]) for i, name in enumerate(VIEWS)},
         "found_by_kind": {kind: _share(claimed[present[:, i], i]) for i, kind in enumerate(KINDS)},
         "imagined_by_kind": {kind: _share(claimed[absent[:, i], i]) for i, kind in enumerate(KINDS)},
         "colour_by_kind": {kind: _share(right[known[:, i], i]) for i, kind in enumerate(PAINTED)},
@@ -298,14 +307,16 @@ def _augment(images: Tensor, generator: Generator) -> Tensor:
 
 
 def _loss(scores: Scores, truth: StackedLabels, picked: Tensor) -> Tensor:
-    present = truth.present[picked]
+    present, biome = truth.present[picked], truth.biome[picked]
     objects = F.binary_cross_entropy_with_logits(scores.present, present.clamp(min=0).float(), reduction="none")
     known = (present != UNKNOWN).float()
     colour = truth.colour[picked].flatten()
     painted = F.cross_entropy(scores.colour.flatten(0, 1), colour, ignore_index=UNKNOWN, reduction="sum")
     return (
-        F.cross_entropy(scores.biome, truth.biome[picked])
+        F.cross_entropy(scores.biome, biome, ignore_index=UNKNOWN, reduction="sum")
+        / (biome != UNKNOWN).sum().clamp(min=1)
         + F.cross_entropy(scores.time, truth.time[picked])
+        + F.cross_entropy(scores.view, truth.view[picked])
         + 4 * (objects * known).sum() / known.sum().clamp(min=1)
         + painted / (colour != UNKNOWN).sum().clamp(min=1)
     )

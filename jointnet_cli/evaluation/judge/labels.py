@@ -3,7 +3,7 @@
 A shard says what stands in a scene and describes the image, but not which objects show. Its captions name only what
 is visible, though not always all of it. Hence:
 
-- Biome and time of day are the scene's.
+- Biome, time of day and view (level, up, down) are the scene's. Only a level view is sure to show the biome.
 - A kind of object is present if the caption names it, absent if the scene has none, and otherwise unknown: hidden, a
   speck, or left unsaid. Unknown kinds are neither trained on nor scored.
 - The colour of a kind that the caption names is the one the caption gives it, or else the one that all objects of the
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.data.worlds import grammar, vocabulary
 from jointnet_cli.data.worlds.grammar import PALETTE
-from jointnet_cli.data.worlds.vocabulary import NAMES, PLACES, plural
+from jointnet_cli.data.worlds.vocabulary import DOWNWARD, FROM_ABOVE, NAMES, PLACES, STEEP, UPWARD, plural
 
 if TYPE_CHECKING:
     from jointnet_cli.evaluation.judge.prompts import Prompt
@@ -36,6 +36,8 @@ COLOURS = tuple(PALETTE)
 PAINTED = {kind: tuple(colours) for kind, colours in grammar.COLOURS.items() if kind != "coral"}
 """The kinds whose colour is judged, each with the colours it comes in."""
 
+VIEWS = ("level", "up", "down")
+
 UNKNOWN = -1
 
 
@@ -45,6 +47,7 @@ class Labels:
 
     biome: int
     time: int
+    view: int
     present: tuple[int, ...]
     """For each of `KINDS` 1, 0 or `UNKNOWN`."""
     colour: tuple[int, ...]
@@ -62,7 +65,14 @@ def label(scene: dict[str, Any], caption: str) -> Labels:
     for kind in PAINTED:
         candidates = (named[kind] or standing.get(kind, set())) if kind in named else set()
         colour.append(COLOURS.index(next(iter(candidates))) if len(candidates) == 1 else UNKNOWN)
-    return Labels(BIOMES.index(scene["biome"]), TIMES.index(scene["time"]), present, tuple(colour))
+    view = _view(scene["camera"]["pitch"])
+    biome = BIOMES.index(scene["biome"]) if view == "level" else UNKNOWN
+    return Labels(biome, TIMES.index(scene["time"]), VIEWS.index(view), present, tuple(colour))
+
+
+def _view(pitch: float) -> str:
+    """Return which of `VIEWS` a camera with a pitch in degrees has: those that captions may name are up or down."""
+    return "level" if abs(pitch) < STEEP else "up" if pitch > 0 else "down"
 
 
 def named_objects(caption: str) -> dict[str, set[str]]:
@@ -98,9 +108,10 @@ def place_pattern() -> re.Pattern[str]:
 
 
 def labels_of_caption(text: str, labels: Labels) -> Labels:
-    """Return labels of a world without the biome or the time of day where its caption leaves them out."""
+    """Return labels of a world without the biome, the time of day or the view where its caption leaves them out."""
     return replace(
         labels,
+        view=labels.view if any(phrase in text for phrase in (UPWARD, DOWNWARD, FROM_ABOVE)) else UNKNOWN,
         biome=labels.biome if place_pattern().search(text) else UNKNOWN,
         time=labels.time if any(phrase in text for phrase in _hours(TIMES[labels.time])) else UNKNOWN,
     )
@@ -124,7 +135,7 @@ def labels_of_prompt(prompt: Prompt) -> Labels:
     if prompt.colour is not None:
         colours[list(PAINTED).index(prompt.kind)] = COLOURS.index(prompt.colour)
     present = tuple(_asked(prompt, kind) for kind in KINDS)
-    return Labels(BIOMES.index(prompt.biome), TIMES.index(prompt.time), present, tuple(colours))
+    return Labels(BIOMES.index(prompt.biome), TIMES.index(prompt.time), UNKNOWN, present, tuple(colours))
 
 
 def _asked(prompt: Prompt, kind: str) -> int:

@@ -84,7 +84,7 @@ def clip_similarity(clip: Clip, captions: Sequence[Caption], resamples: int) -> 
     return PerCase(columns, resamples, measure, key=f"CLIP {clip.name}", title="CLIP")
 
 
-QUESTIONS = ("biome", "time", "objects", "colour", "imagined")
+QUESTIONS = ("biome", "time", "view", "objects", "colour", "imagined")
 """What a judge is asked; `imagined` are the kinds that it claims among those that must not be there."""
 
 
@@ -158,12 +158,12 @@ def count_correct(found: StackedLabels, truth: StackedLabels) -> Counts:
     """Count the right answers about N images. Their sums are the shares of `judge.classifier.accuracy`."""
     named, absent, painted = truth.present == 1, truth.present == 0, truth.colour != UNKNOWN
     claimed = found.present == 1
+    single = [(getattr(found, name), getattr(truth, name)) for name in QUESTIONS[:3]]
     right = [
-        (found.biome == truth.biome) & (truth.biome != UNKNOWN),
-        (found.time == truth.time) & (truth.time != UNKNOWN),
+        *((answer == told) & (told != UNKNOWN) for answer, told in single),
         (named & claimed).sum(dim=1),
         (painted & (found.colour == truth.colour)).sum(dim=1),
         (absent & claimed).sum(dim=1),
     ]
-    asked = [truth.biome != UNKNOWN, truth.time != UNKNOWN, *(each.sum(dim=1) for each in (named, painted, absent))]
+    asked = [*(told != UNKNOWN for _, told in single), *(each.sum(dim=1) for each in (named, painted, absent))]
     return Counts(*(torch.stack([part.long() for part in parts], dim=1).numpy() for parts in (right, asked)))

@@ -19,7 +19,7 @@ from jointnet_cli.evaluation.judge.classifier import (
     load_labelled,
     train_judge,
 )
-from jointnet_cli.evaluation.judge.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN
+from jointnet_cli.evaluation.judge.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN, VIEWS
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,7 @@ def test_accuracy_by_hand() -> None:
     answers = StackedLabels(
         biome=torch.tensor([0, 1]),
         time=torch.tensor([2, 2]),
+        view=torch.tensor([UNKNOWN, 1]),
         present=torch.full((2, len(KINDS)), UNKNOWN),
         colour=torch.full((2, len(PAINTED)), UNKNOWN),
     )
@@ -112,6 +113,7 @@ def test_accuracy_by_hand() -> None:
     scores = Scores(
         biome=torch.eye(len(BIOMES))[[0, 5]],
         time=torch.eye(len(TIMES))[[2, 2]],
+        view=torch.eye(len(VIEWS))[[0, 2]],
         present=torch.full((2, len(KINDS)), -1.0),
         colour=torch.eye(len(COLOURS))[[3, 4]][:, None].expand(-1, len(PAINTED), -1),
     )
@@ -119,6 +121,8 @@ def test_accuracy_by_hand() -> None:
     report = accuracy(scores.labels(), answers)
     assert report["biome"] == 0.5
     assert report["time"] == 1
+    assert report["view"] == report["by_view"]["up"] == 0
+    assert report["by_view"]["down"] is None
     assert report["objects_found"] == pytest.approx(1 / 3, abs=1e-4)
     assert report["objects_imagined"] == 0.5
     assert report["colour"] == 0.5

@@ -7,6 +7,7 @@ import pytest
 from jointnet_cli.data.worlds.captions import caption, visible_objects
 from jointnet_cli.data.worlds.grammar import sample_world
 from jointnet_cli.data.worlds.renderer import render
+from jointnet_cli.data.worlds.vocabulary import STEEP
 from jointnet_cli.evaluation.judge.labels import (
     BIOMES,
     COLOURS,
@@ -14,7 +15,9 @@ from jointnet_cli.evaluation.judge.labels import (
     PAINTED,
     TIMES,
     UNKNOWN,
+    VIEWS,
     label,
+    labels_of_caption,
     labels_of_prompt,
     named_objects,
 )
@@ -46,7 +49,7 @@ def test_labels_say_only_what_shows() -> None:
     for index, world in enumerate(worlds):
         seen = visible_objects(world, rendering, index)
         labels = label(world.to_json(48), caption(world, rendering, index))
-        assert (BIOMES[labels.biome], TIMES[labels.time]) == (world.biome, world.time)
+        assert (BIOMES[labels.biome], TIMES[labels.time], VIEWS[labels.view]) == (world.biome, world.time, "level")
         for kind, present in zip(KINDS, labels.present, strict=True):
             shows = kind in {group.kind for group in seen}
             assert present == UNKNOWN or bool(present) == shows
@@ -59,8 +62,24 @@ def test_labels_say_only_what_shows() -> None:
     assert painted > 3
 
 
+def test_the_view_is_asked_for_where_the_caption_says_it() -> None:
+    worlds = [sample_world(seed, 1.0) for seed in range(90_000, 90_040)]
+    rendering, asked = render(worlds, 48), 0
+    for index, world in enumerate(worlds):
+        text, pitch = caption(world, rendering, index), world.camera.pitch
+        labels = label(world.to_json(48), text)
+        assert VIEWS[labels.view] == ("up" if pitch >= STEEP else "down" if pitch <= -STEEP else "level")
+        assert (labels.biome == UNKNOWN) == (abs(pitch) >= STEEP)
+        told = labels_of_caption(text, labels).view
+        assert told in (labels.view, UNKNOWN)
+        assert (told != UNKNOWN) == any(words in text for words in ("looking up at", "looking down at", "from above"))
+        asked += told != UNKNOWN
+    assert 15 < asked < 40
+
+
 def scene(*objects: tuple[str, str | None]) -> dict[str, object]:
-    return {"biome": "ocean", "time": "dawn", "objects": [{"kind": kind, "colour": colour} for kind, colour in objects]}
+    standing = [{"kind": kind, "colour": colour} for kind, colour in objects]
+    return {"biome": "ocean", "time": "dawn", "camera": {"pitch": 0.0}, "objects": standing}
 
 
 def test_what_is_not_said_is_unknown() -> None:

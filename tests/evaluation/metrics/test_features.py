@@ -217,7 +217,7 @@ def test_counted_answers_are_the_judge_s_accuracy(tmp_path: Path, evaluation_sha
     found = judge(worlds.images).labels()
     counts = count_correct(found, worlds.answers)
     expected = accuracy(found, worlds.answers)
-    for number, name in enumerate(("biome", "time", "objects_found", "colour", "objects_imagined")):
+    for number, name in enumerate(("biome", "time", "view", "objects_found", "colour", "objects_imagined")):
         share = share_estimate(counts.right[:, number], counts.asked[:, number], resamples=20)
         assert share is not None and share.value == pytest.approx(expected[name], abs=1e-4), QUESTIONS[number]
         assert 0 <= share.low <= share.value <= share.high <= 1
