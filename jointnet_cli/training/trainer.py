@@ -38,6 +38,7 @@ from jointnet_cli.training.checkpoints import (
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.failures import memory_faults_explained, not_finite
 from jointnet_cli.training.optimizers import build_optimizer, learning_rate, progress_of
+from jointnet_cli.training.precision import Float32WhereSlow, is_slow_bfloat16
 from jointnet_cli.training.previews import ProgressGrid, save_picture, undisturbed_randomness
 from jointnet_cli.training.runs import Log, OnStep, RunLog
 from jointnet_cli.training.stages.stage import Stage, enable_gradient_checkpointing
@@ -176,7 +177,8 @@ class Trainer:
     def _backward(self, batch: Batch, last: bool) -> dict[str, Tensor]:
         """Add the gradient of a micro-batch; the processes exchange theirs with the last of a step."""
         train = self.stage.settings
-        with nullcontext() if last else self.processes.no_sync(self.network):
+        wide = Float32WhereSlow() if is_slow_bfloat16(self.processes) else nullcontext()
+        with wide, nullcontext() if last else self.processes.no_sync(self.network):
             with self.processes.autocast():
                 rng = SampleRNG(train.seed, batch.positions, device=self.processes.device)
                 conditioning = self.stage.conditioning(batch, rng)

@@ -15,6 +15,8 @@ import torch
 from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from jointnet_cli.training.batches import Batch
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
@@ -30,6 +32,19 @@ TRAIN = Train(batch_size=2, learning_rate=0.1, max_steps=4, warmup_steps=3, ema=
 Values = NDArray[np.float64]
 
 
+class TypesOfNorms(TorchDispatchMode):
+    """Notes the types of what group norms compute on while entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.native_group_norm.default:
+            self.found.add(args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
 class Regression:
     """A stage of two weights w: the error of the sample at place p is half of (w x - y) squared.
 
@@ -42,6 +57,8 @@ class Regression:
         self.network.weight.data = torch.tensor(START)
         self.batch_sizes: list[int] = []
         self.autocast: set[torch.dtype | None] = set()
+        self.norms: set[torch.dtype] = set()
+        """Types in which group norms of bfloat16 are computed."""
         self.made: list[tuple[str, list[float]]] = []
         """Every preview and export in order, with the weights that it was made with."""
 
@@ -57,6 +74,9 @@ class Regression:
     def loss(self, network: nn.Module, batch: Batch, conditioning: None, rng: SampleRNG) -> dict[str, Tensor]:
         self.batch_sizes.append(len(batch.positions))
         self.autocast.add(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
+        with TypesOfNorms() as types:
+            F.group_norm(torch.ones(1, 2, 4, dtype=torch.bfloat16), 1)
+        self.norms |= types.found
         difference = network(batch.clean)[:, 0].float() - rng.uniform()
         return {"error": difference.square().mean() / 4, "other": difference.square().mean() / 4}
 
@@ -219,3 +239,4 @@ def _other_precision() -> Iterator[None]:
 def test_losses_are_computed_in_the_precision_named(tmp_path: Path, name: str, dtype: torch.dtype | None) -> None:
     stage, _ = trained(TRAIN.model_copy(update={"mixed_precision": name, "max_steps": 1}), tmp_path)
     assert stage.autocast == {dtype}
+    assert stage.norms == {torch.bfloat16 if dtype is None else torch.float32}  # which is faster on a CPU
