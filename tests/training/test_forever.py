@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import signal
 import subprocess
@@ -199,3 +200,20 @@ def _read(path: Path) -> str:
         return path.read_text()
     except OSError:  # ended since
         return ""
+
+
+def test_the_curve_s_slope_is_that_of_the_last_decade(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A loss that falls by 0.02 with ten times the samples, from a thousandth of them on."""
+    pytest.importorskip("matplotlib")
+    spec = importlib.util.spec_from_file_location("curve", SCRIPT.with_name("curve.py"))
+    assert spec is not None and spec.loader is not None
+    curve = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(curve)
+    lines = [{"step": step, "loss": 0.3 - 0.02 * math.log10(step)} for step in range(10, 10_001, 10)]
+    (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in [{"resumed": 0}, *lines]))
+    (tmp_path / "recipe.json").write_text(json.dumps({"train": {"batch_size": 8, "accumulation": 2}}))
+    curve.main([str(tmp_path), "--out", str(tmp_path / "curve.png")])
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["samples"] == 160_000
+    assert (facts["loss"], facts["slope"], facts["at ten times"]) == (0.22, -0.02, 0.2)
+    assert (tmp_path / "curve.png").stat().st_size > 5000
