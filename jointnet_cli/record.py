@@ -31,7 +31,7 @@ def record(result: Result) -> dict[str, Any]:
     """Return everything that decides the pixels, as JSON values: the same command gives the same record, byte for byte.
 
     `request` holds what was asked for, with null for a default; `settings` holds what the engine made of it. From them
-    `command` reads `model`, `steps`, `guidance`, `scheduler` and `dtype` where they are present.
+    `command` reads `model`, `preset`, `steps`, `guidance`, `scheduler` and `dtype` where they are present.
     """
     task = result.task
     height, width = result.image.shape[:2]
@@ -133,7 +133,9 @@ def command(result: Result) -> str:
     arguments, own = _spoken(result)
     options: dict[str, Any] = {"model": settings.get("model"), "base": settings.get("base"), "seed": task.seed}
     options |= {"negative_prompt": task.negative_prompt or None, **own}
-    options |= {name: settings.get(name, getattr(task.sampling, name)) for name in ("steps", "guidance", "scheduler")}
+    resolved = ("preset", "steps", "guidance", "scheduler")
+    options |= {name: settings.get(name, getattr(task.sampling, name)) for name in resolved}
+    options |= {name: getattr(task.sampling, name) for name in ("spacing", "tiling", "guidance_interval")}
     if any(parameter.name == "tile_batch" for parameter in params(type(task))):
         options["tile_batch"] = task.sampling.tile_batch
     options["dtype"] = str(settings["dtype"]).removeprefix("torch.") if "dtype" in settings else None
@@ -209,13 +211,13 @@ def _uncertainty(name: str, known: bool) -> dict[str, Any]:
     return {"uncertainty": {"quantity": quantity, "png": f"16-bit grey, {png}", "exr": f"{channel}, float32"}}
 
 
-def _flag(name: str, value: str | int | float | bool | None) -> list[str]:
+def _flag(name: str, value: str | int | float | bool | list[Any] | None) -> list[str]:
     flag = name.replace("_", "-")
     if value is None:
         return []
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
-    return [f"--{flag}", text_of(value)]
+    return [f"--{flag}", *map(text_of, value if isinstance(value, list) else [value])]
 
 
 def _quoted(value: str | int | float) -> str:

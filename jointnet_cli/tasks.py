@@ -292,7 +292,7 @@ class Panorama(Request):
         float | None,
         _Tile("Fraction of the steps in which the whole image takes part as one more tile.", "FRACTION", ge=0, le=1),
     ] = None
-    whole_image_weight: Annotated[float | None, _Tile("Weight of that tile.", "WEIGHT", ge=0)] = None
+    whole_image_weight: Annotated[float | None, _Tile("Weight of that tile.", "WEIGHT", ge=0.01, le=1000)] = None
     sampling: Sampling = field(default_factory=Sampling)
 
     @property

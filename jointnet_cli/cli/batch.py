@@ -87,6 +87,7 @@ def run_batch(batch: Items, model: ModelOptions, output: ResultOptions, scene: S
         batch = missing
     if not batch:
         return
+    _check_inputs(batch.first, folder, model, scene)
     if output.dry_run:
 
         def plan(item: Item) -> None:
@@ -100,7 +101,6 @@ def run_batch(batch: Items, model: ModelOptions, output: ResultOptions, scene: S
         exit_with(_run_each(batch, plan), len(batch))
         return
     check_free((path for item in batch for path in files_of(item).all), replaces)
-    _check_inputs(batch.first, folder, model, scene)
 
     started = time.monotonic()
     require_device(model.device)
@@ -132,10 +132,14 @@ def _run_each(items: Iterable[Item], do: Callable[[Item], None]) -> list[Excepti
     return for_each(
         items,
         do,
-        label=lambda item: f"item {item.index} ({item.request.sources.get('image') or item.request.prompt}): ",
+        label=lambda item: f"{_label(item)}: ",
         # Where only prompts and seeds differ, what the model refuses once it refuses always.
         stops=lambda fault, item: isinstance(fault, UserError) and not item.independent,
     )
+
+
+def _label(item: Item) -> str:
+    return f"item {item.index} ({item.request.sources.get('image') or item.request.prompt})"
 
 
 def _check_schedulers(items: Sequence[Item]) -> None:
@@ -187,7 +191,10 @@ def _check_inputs(items: Sequence[Item], folder: ModelFolder, model: ModelOption
 
     for item in items:
         if not (item.request.sources and item.independent):
-            check(item)
+            try:
+                check(item)
+            except UserError as fault:
+                raise UserError(f"{_label(item)}: {fault}" if len(items) > 1 else str(fault), fault.hint) from fault
     if all(item.independent for item in items) and not any(map(is_usable, items)):
         exit_with(_run_each(items, check), len(items))
     if items[0].request.sources and not items[0].independent:

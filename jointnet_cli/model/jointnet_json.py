@@ -59,6 +59,8 @@ def read_record(folder: Path) -> dict[str, Any]:
         )
     _check_types(path, record, _RECORD_TYPES)
     _check_types(path, record["defaults"], _DEFAULT_TYPES)
+    # What a later version may state is left aside.
+    record["defaults"] = {name: value for name, value in record["defaults"].items() if name in _DEFAULT_TYPES}
     return record
 
 
@@ -87,5 +89,5 @@ def write_record(
 
 def _check_types(path: Path, values: Mapping[str, Any], types: Mapping[str, tuple[Any, str]]) -> None:
     for key, (kind, expected) in types.items():
-        if key in values and not isinstance(values[key], kind):
+        if key in values and (not isinstance(values[key], kind) or (values[key] is True and kind is not bool)):
             raise UserError(f"{path}: {key} must be {expected}, got {values[key]!r}", hint=REMEDY)

@@ -21,6 +21,7 @@ from jointnet_cli.model.folder import ModelFolder
 from jointnet_cli.model.weights import count_parameters, find_weights
 from jointnet_cli.sampling.layout import Layout
 from jointnet_cli.sampling.presets import MAX_STEPS, Resolved, is_guided
+from jointnet_cli.sampling.schedule import steps_run
 
 _PROCESS = 600 * 10**6
 """Bytes of a process that has imported torch and diffusers, without a model."""
@@ -119,7 +120,7 @@ def estimate(
 
 def _evaluations(layout: Layout, sampling: Resolved, strength: float) -> Iterator[float]:
     """Yield about how many tiles each step passes through the network, with guidance twice."""
-    for step in range(sampling.steps - min(sampling.steps, round(strength * sampling.steps)), sampling.steps):
+    for step in range(sampling.steps - steps_run(sampling.steps, strength), sampling.steps):
         timestep = MAX_STEPS * (1 - step / sampling.steps)
         tiles = layout.expected_evaluations(step, sampling.steps)
         yield tiles * (1 + is_guided(sampling.guidance, sampling.guidance_interval, timestep))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Annotated, Any, Literal, get_args
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.params import SAMPLING_PANEL, Param
+from jointnet_cli.sampling.schedule import SCHEDULERS
 
 MAX_STEPS = 1000
 """Timesteps of the training schedule: there are no more to sample at."""
+
+MAX_GUIDANCE = 1000.0
+"""Far beyond any use; larger scales overflow."""
 
 PresetName = Literal["paper", "balanced", "fast"]
 Spacing = Literal["leading", "trailing", "linspace"]
@@ -40,7 +44,9 @@ class Sampling:
     steps: Annotated[int | None, _Setting("Denoising steps.", "N", ge=1, le=MAX_STEPS)] = None
     guidance: Annotated[
         float | None,
-        _Setting("Classifier-free guidance scale; 1 is off.", "SCALE", ge=0, shown="model's; depth: 1"),
+        _Setting(
+            "Classifier-free guidance scale; 1 is off.", "SCALE", ge=0, le=MAX_GUIDANCE, shown="model's; depth: 1"
+        ),
     ] = None
     guidance_interval: Annotated[
         tuple[int, int] | None,
@@ -173,13 +179,14 @@ def resolve(asked: Sampling, defaults: Mapping[str, Any], task: str, *, guided: 
             of a single pass, so its scale is 1.
 
     Raises:
-        UserError: the folder states a preset that is not known.
+        UserError: the folder states a preset or a scheduler that is not known.
     """
+    known: dict[str, Sequence[str]] = {"preset": list(PRESETS), "scheduler": list(SCHEDULERS)}
+    for name, values in known.items():
+        if getattr(asked, name) is None and (stated := defaults.get(name)) is not None and stated not in values:
+            hint = f"choose one: --{name} {values[0]}"
+            raise UserError(f"the model's folder states an unknown {name} {stated}", hint)
     preset: PresetName = asked.preset or defaults["preset"]
-    if preset not in PRESETS:
-        raise UserError(
-            f"the model's folder states an unknown preset {preset}", f"choose one: --preset {next(iter(PRESETS))}"
-        )
     usual = vars(PRESETS[preset]) | {"guidance": defaults["guidance"]} | ({} if asked.preset else dict(defaults))
     if task == "depth":
         usual |= {"guidance": 1.0, "steps": defaults.get("depth_steps", usual["steps"])}

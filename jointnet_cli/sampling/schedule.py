@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from jointnet_cli.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
+
+SchedulerName = Literal["ddim", "dpm++", "unipc", "euler"]
 
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),
@@ -153,7 +155,12 @@ def make_schedule(
     if not 0 <= strength <= 1:
         raise UserError(f"strength {strength:g} is not between 0 and 1")
     scheduler.set_timesteps(steps)
-    return Schedule(scheduler, steps - min(steps, round(strength * steps)))
+    return Schedule(scheduler, steps - steps_run(steps, strength))
+
+
+def steps_run(steps: int, strength: float) -> int:
+    """Return how many of the steps SDEdit runs: about the fraction `strength`, and at least one unless that is 0."""
+    return min(steps, max(round(strength * steps), strength > 0))
 
 
 def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:

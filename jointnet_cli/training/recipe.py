@@ -10,7 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, Valida
 from jointnet_cli.files.paths import shipped_files
 from jointnet_cli.modality import MODALITIES, RGB
 from jointnet_cli.recipe_file import RecipeTable, find_recipe, read_values, refusal, require_command
-from jointnet_cli.sampling.presets import PresetName
+from jointnet_cli.sampling.presets import MAX_GUIDANCE, MAX_STEPS, PresetName
+from jointnet_cli.sampling.schedule import SchedulerName
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 """Decay of one of Adam's averages."""
@@ -198,11 +199,11 @@ class Inference(RecipeTable):
     """What the trained model's folder states as the default way to sample from it."""
 
     preset: PresetName | None = None
-    scheduler: str | None = None
-    steps: int | None = Field(None, ge=1)
+    scheduler: SchedulerName | None = None
+    steps: int | None = Field(None, ge=1, le=MAX_STEPS)
     """`None` means the preset's, as for `scheduler`."""
-    guidance: float = Field(7.5, ge=1)
-    depth_steps: int | None = Field(None, ge=1)
+    guidance: float = Field(7.5, ge=1, le=MAX_GUIDANCE)
+    depth_steps: int | None = Field(None, ge=1, le=MAX_STEPS)
     """Steps of `depth`; `None` means `steps`."""
 
 

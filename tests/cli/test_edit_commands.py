@@ -174,6 +174,9 @@ COMMANDS = {
     ],
     "refine": ["refine", "a.png", "a.depth.png", "--target", "depth", "--scale", "1.5", "--span", "360", "--no-wrap"],
     "panorama": ["panorama", "sea", "--width", "64", "--method", "multidiffusion", "--taper", "4", "--tile-batch", "2"],
+    "preset": ["panorama", "sea", "--width", "64", "--preset", "fast"],
+    "tiling": ["panorama", "sea", "--width", "64", "--preset", "fast", "--tiling", "paper"],
+    "spacing": ["generate", "sea", "--scheduler", "ddim", "--spacing", "linspace", "--guidance-interval", "250", "750"],
 }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -200,7 +202,7 @@ def test_view_opens_no_page_that_it_does_not_make(invoke) -> None:
         (["--method", "direct", "--stride", "64"], "--stride has no effect: the method direct has no tiles"),
         (["--method", "direct", "--taper", "0"], "--taper has no effect"),
         (["--method", "direct", "--whole-image-until", "0"], "--whole-image-until has no effect"),
-        (["--method", "direct", "--whole-image-weight", "0"], "--whole-image-weight has no effect"),
+        (["--method", "direct", "--whole-image-weight", "2"], "--whole-image-weight has no effect"),
         (["--method", "multidiffusion", "--whole-image-weight", "2"], "--whole-image-weight has no effect: the whole"),
         (["--whole-image-until", "0", "--whole-image-weight", "2"], "--whole-image-weight has no effect: the whole"),
         (["--taper", "13"], "taper 13 is not a multiple of 8"),
@@ -233,12 +235,26 @@ def test_numbers_of_flags_are_finite(invoke, command: str, value: str) -> None:
         assert ran.stderr.startswith(f"error: {flag} must be ")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--whole-image-weight", "0"], "--whole-image-weight must be at least 0.01, got '0'"),
+        (["--whole-image-weight", "1e300"], "--whole-image-weight must be at most 1000, got '1e300'"),
+        (["--guidance", "1e30"], "--guidance must be at most 1000, got '1e30'"),
+    ],
+)
+def test_numbers_that_would_end_as_zero_or_overflow_are_refused(invoke, arguments: list[str], words: str) -> None:
+    ran = invoke("panorama", "sea", *arguments, "--dry-run")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert words in ran.stderr
+
+
 @pytest.mark.parametrize("value", ["NaN", "Infinity", '"inf"'])
 def test_numbers_of_tables_are_finite(invoke, value: str) -> None:
     Path("rows.jsonl").write_text(f'{{"prompt": "sea", "guidance": {value}}}\n')
     ran = invoke("generate", "--prompts", "rows.jsonl", "--dry-run")
     assert (ran.exit_code, ran.stdout) == (2, "")
-    assert ran.stderr.startswith("error: rows.jsonl line 1: guidance must be a finite number, got ")
+    assert re.match("error: rows.jsonl line 1: guidance must be (a finite number|at most 1000), got ", ran.stderr)
 
 
 def test_a_table_names_channels_too(invoke, untrained: Path) -> None:

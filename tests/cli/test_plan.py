@@ -26,6 +26,14 @@ def test_item_n_uses_seed_plus_n(invoke):
     ]
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_size_that_the_model_refuses_names_its_item_before_anything_is_made(invoke, more):
+    Path("rows.csv").write_text("prompt,width\nsea,64\nhills,12\n")
+    ran = invoke("generate", "--prompts", "rows.csv", *more)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("error: item 1 (hills): width must be a multiple of 8, got 12\nhint: ")
+
+
 def test_the_default_seed_is_zero(invoke):
     assert lines(invoke("generate", "sea", "--dry-run", "--json"))[0]["seed"] == 0
 

@@ -43,6 +43,13 @@ def test_stated_defaults_replace_the_general_ones(copy: Path) -> None:
     assert read_folder(copy).defaults == {"preset": "balanced", "steps": 12, "guidance": 7.5, "depth_steps": 4}
 
 
+def test_defaults_that_are_not_known_are_left_aside(copy: Path) -> None:
+    change(
+        copy / "jointnet.json", defaults={"steps": 12, "guidance_interval": "abc", "tile_batch": 0, "presset": "fast"}
+    )
+    assert read_folder(copy).defaults == {"preset": "balanced", "steps": 12, "guidance": 7.5}
+
+
 def test_without_a_record_it_is_a_base_model(copy: Path) -> None:
     (copy / "jointnet.json").unlink()
     facts = read_folder(copy)
@@ -106,6 +113,8 @@ def test_a_record_of_another_kind_is_refused(copy: Path, content: str) -> None:
         ({"masked_input": "maybe"}, "masked_input must be true or false, got 'maybe'"),
         ({"defaults": {"steps": "x"}}, "steps must be from 1 to 65536, got 'x'"),
         ({"defaults": {"steps": 5.5}}, "steps must be a whole number, got 5.5"),
+        ({"defaults": {"steps": True}}, "steps must be a whole number, got True"),
+        ({"defaults": {"scheduler": ["unipc"]}}, "scheduler must be text, got"),
     ],
 )
 def test_values_of_another_type_are_refused(copy: Path, changed: dict[str, Any], message: str) -> None:

@@ -492,8 +492,11 @@ def test_a_preset_comes_before_the_model_s_settings_and_after_what_is_asked_for(
     for name, preset in PRESETS.items():
         found = resolve(Sampling(), {"preset": name, "guidance": 7.5}, "generate")
         assert (found.preset, found.scheduler, found.steps) == (name, preset.scheduler, preset.steps)
-    with pytest.raises(UserError, match="unknown preset best"):
-        resolve(Sampling(), {"preset": "best", "guidance": 7.5}, "generate")
+    for name, stated in (("preset", "best"), ("scheduler", "ddmi")):
+        with pytest.raises(UserError, match=f"states an unknown {name} {stated}") as fault:
+            resolve(Sampling(), {"preset": "paper", "guidance": 7.5, name: stated}, "generate")
+        assert fault.value.hint and fault.value.hint.startswith(f"choose one: --{name} ")
+        resolve(Sampling(preset="fast", scheduler="ddim"), {"guidance": 7.5, name: stated}, "generate")
     with pytest.raises(UserError, match="guidance interval 800 200 is empty"):
         Sampling(guidance_interval=(800, 200))
 

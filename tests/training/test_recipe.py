@@ -213,6 +213,12 @@ def test_a_stage_has_its_maps(tmp_path: Path, text: str, maps: str, words: str) 
     assert words in str(refusal(written(tmp_path, text), f"data.maps={maps}"))
 
 
+@pytest.mark.parametrize("override", ["scheduler=ddmi", "steps=5000", "depth_steps=1001", "guidance=1e300"])
+def test_defaults_that_no_command_would_run_are_refused(tmp_path: Path, override: str) -> None:
+    name = override.partition("=")[0]
+    assert f"inference.{name}" in str(refusal(written(tmp_path, JOINT), f"inference.{override}"))
+
+
 def test_stages(tmp_path: Path) -> None:
     for text, kind in ((VAE, VaeRecipe), (BASE, BaseRecipe), (JOINT, JointRecipe)):
         assert isinstance(load_recipe(written(tmp_path, text)), kind)
