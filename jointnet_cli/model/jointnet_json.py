@@ -89,5 +89,5 @@ def write_record(
 
 def _check_types(path: Path, values: Mapping[str, Any], types: Mapping[str, tuple[Any, str]]) -> None:
     for key, (kind, expected) in types.items():
-        if key in values and (not isinstance(values[key], kind) or (values[key] is True and kind is not bool)):
+        if key in values and (not isinstance(values[key], kind) or isinstance(values[key], bool) != (kind is bool)):
             raise UserError(f"{path}: {key} must be {expected}, got {values[key]!r}", hint=REMEDY)

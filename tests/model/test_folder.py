@@ -114,6 +114,7 @@ def test_a_record_of_another_kind_is_refused(copy: Path, content: str) -> None:
         ({"defaults": {"steps": "x"}}, "steps must be from 1 to 65536, got 'x'"),
         ({"defaults": {"steps": 5.5}}, "steps must be a whole number, got 5.5"),
         ({"defaults": {"steps": True}}, "steps must be a whole number, got True"),
+        ({"defaults": {"guidance": False}}, "guidance must be a number, got False"),
         ({"defaults": {"scheduler": ["unipc"]}}, "scheduler must be text, got"),
     ],
 )
