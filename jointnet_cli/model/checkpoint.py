@@ -336,4 +336,5 @@ def _save_network(network: Any, folder: Path, dtype: torch.dtype, shard_size: st
         write_json(folder / "config.json", config)
         save_torch_state_dict(tensors, folder, filename_pattern=SHARD_NAME, max_shard_size=shard_size)
     else:
-        network.save_pretrained(folder, state_dict=tensors, max_shard_size=shard_size)
+        with without_progress_bars():
+            network.save_pretrained(folder, state_dict=tensors, max_shard_size=shard_size)

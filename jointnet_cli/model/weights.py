@@ -110,7 +110,7 @@ def _unpickle(path: Path, device: str) -> dict[str, Tensor]:
 
 @contextmanager
 def without_progress_bars() -> Iterator[None]:
-    """Keep diffusers and transformers from drawing bars on stderr, which belongs to the caller, while they load."""
+    """Keep diffusers and transformers from drawing bars on stderr, which belongs to the caller, as they load or save."""
     import diffusers
     import transformers
 

@@ -112,8 +112,10 @@ def test_every_network_is_of_the_type_asked_for(tiny_folder: Folders, dtype: tor
         assert {weights.dtype for weights in network.parameters()} == {wanted}, name
 
 
-def test_loading_draws_no_bar(tiny_folder: Folders, capfd: pytest.CaptureFixture[str]) -> None:
-    load_model(tiny_folder("depth"))
+def test_loading_and_saving_draw_no_bar(
+    tiny_folder: Folders, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    save_model(load_model(tiny_folder("depth")), tmp_path)
     assert capfd.readouterr().err == ""
 
 
