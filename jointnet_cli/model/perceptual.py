@@ -1,8 +1,9 @@
-"""LPIPS (Zhang et al., 2018) and ST-LPIPS (Ghildyal and Liu, 2022): how differently two pictures look to a classifier.
+"""Perceptual distances, LPIPS (Zhang et al., 2018) and its kin: how differently two pictures look to a classifier.
 
 Features of five layers, of unit length over their channels; the squared difference, weighted per channel by a learned head,
-averaged over the picture and summed over the layers. ST-LPIPS has trunks that move less when a picture is shifted: they blur
-before they leave pixels out, and were trained anew together with their heads. The two are different scales.
+averaged over the picture and summed over the layers. ST-LPIPS (Ghildyal and Liu, 2022) has trunks that move less when a
+picture is shifted: they blur before they leave pixels out, and were trained anew together with their heads. Of
+EfficientNet-Lite0 all channels count alike. The three are different scales.
 
 Weights are read from files, without the packages' own code, which needs more than they do: those of ST-LPIPS come with
 `stlpips-pytorch`, the heads of LPIPS with torchmetrics, whose values ours are; its trunks are torchvision's classifiers, from a
@@ -11,7 +12,7 @@ file or downloaded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import combinations
@@ -24,11 +25,14 @@ from torch.nn import functional as F
 
 from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files.text import open_regular
+from jointnet_cli.model.efflite import MEAN, STD, efflite_layers
 
 DEFAULT = "st-lpips-alex"
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """What LPIPS takes from and divides the channels of a picture in [-1, 1] by."""
+
+EFFLITE = "efflite"
 
 EXTRA = "pip install 'jointnet-cli[eval]'"
 
@@ -43,15 +47,18 @@ class PerceptualSpace:
     name: str
     """As tables state it."""
     trunk: str
-    """`alex` or `vgg`."""
-    shift_tolerant: bool
+    """`alex`, `vgg` or `efflite`."""
+    shift_tolerant: bool = False
+    shift: tuple[float, ...] = SHIFT
+    scale: tuple[float, ...] = SCALE
 
 
 SPACES = {
     "st-lpips-alex": PerceptualSpace("ST-LPIPS (AlexNet)", "alex", True),
     "st-lpips-vgg": PerceptualSpace("ST-LPIPS (VGG-16)", "vgg", True),
-    "lpips-alex": PerceptualSpace("LPIPS (AlexNet)", "alex", False),
-    "lpips-vgg": PerceptualSpace("LPIPS (VGG-16)", "vgg", False),
+    "lpips-alex": PerceptualSpace("LPIPS (AlexNet)", "alex"),
+    "lpips-vgg": PerceptualSpace("LPIPS (VGG-16)", "vgg"),
+    EFFLITE: PerceptualSpace("EffLite0", EFFLITE, shift=(2 * MEAN - 1,) * 3, scale=(2 * STD,) * 3),
 }
 
 
@@ -113,24 +120,22 @@ class Perceptual(nn.Module):
 
     Args:
         space: which one.
-        weights: of the trunk by the places of its layers (`0.weight`).
-        heads: `lin0.model.1.weight` … `lin4.model.1.weight`, each (1, C, 1, 1).
-
-    Raises:
-        RuntimeError, KeyError: weights of another network.
+        layers: of the trunk.
+        taps: the indices of the layers that are compared.
+        heads: weights of their channels, each (1, C, 1, 1).
     """
 
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, space: PerceptualSpace, weights: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, space: PerceptualSpace, layers: nn.Sequential, taps: Sequence[int], heads: Sequence[Tensor]
+    ) -> None:
         super().__init__()
-        self.space = space
-        self.layers, self._taps = trunk(space.trunk, space.shift_tolerant)
-        self.layers.load_state_dict({name: weights[name] for name in self.layers.state_dict()})
-        self.heads = nn.ParameterList(heads[f"lin{level}.model.1.weight"] for level in range(len(self._taps)))
-        self.register_buffer("shift", torch.tensor(SHIFT)[:, None, None])
-        self.register_buffer("scale", torch.tensor(SCALE)[:, None, None])
+        self.space, self.layers, self._taps = space, layers, frozenset(taps)
+        self.heads = nn.ParameterList(heads)
+        self.register_buffer("shift", torch.tensor(space.shift)[:, None, None])
+        self.register_buffer("scale", torch.tensor(space.scale)[:, None, None])
         self.requires_grad_(False).eval()
 
     @property
@@ -140,23 +145,39 @@ class Perceptual(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Distances (B,) of pictures (B, 3, H, W) sRGB in [0, 1]; gradients reach the pictures that want them."""
-        levels = zip(self._features(first), self._features(second), strict=True)
-        return self._distance([(left - right).square() for left, right in levels])
+        return self.distance(self.levels(first), self.levels(second))
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of every level."""
+        return tuple(head.shape[1] for head in self.heads)
+
+    def distance(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+        """Distances (B,) of pictures from their `levels`."""
+        levels = zip(first, second, strict=True)
+        return self._weighted([(left - right).square() for left, right in levels])
 
     @torch.inference_mode()
     def pairs(self, pictures: Tensor) -> Tensor:
         """Distances (P,) of all pairs among pictures (B, 3, H, W) sRGB in [0, 1], in the order of `combinations`."""
         left, right = zip(*combinations(range(len(pictures)), 2), strict=True)
-        levels = self._features(pictures)
-        return self._distance([(level[list(left)] - level[list(right)]).square() for level in levels])
+        levels = self.levels(pictures)
+        return self._weighted([(level[list(left)] - level[list(right)]).square() for level in levels])
 
-    def _distance(self, differences: list[Tensor]) -> Tensor:
+    def _weighted(self, differences: list[Tensor]) -> Tensor:
         """From the squared differences (B, C, h, w) of every level."""
         levels = zip(differences, self.heads, strict=True)
         return torch.stack([F.conv2d(level, head).mean(dim=(1, 2, 3)) for level, head in levels]).sum(dim=0)
 
-    def _features(self, pictures: Tensor) -> list[Tensor]:
-        """Return every level (B, C, h, w) of unit length over its channels."""
+    def levels(self, pictures: Tensor) -> list[Tensor]:
+        """Return the compared features of pictures (B, 3, H, W) sRGB in [0, 1]: (B, C, h, w) of unit length over the channels.
+
+        They are computed in float32, inside of `torch.autocast` too.
+        """
+        with torch.autocast(pictures.device.type, enabled=False):
+            return self._levels(pictures)
+
+    def _levels(self, pictures: Tensor) -> list[Tensor]:
         values = (pictures.to(self.shift) * 2 - 1 - self.shift) / self.scale
         levels = []
         for place, layer in enumerate(self.layers):
@@ -192,6 +213,8 @@ def open_perceptual(spec: str = DEFAULT, device: torch.device | str = "cpu") -> 
         UserError: an unknown name, no weights, or those of another network.
     """
     space, file = find_space(spec)
+    if space.trunk == EFFLITE:
+        return _efflite(space, device)
     if space.shift_tolerant:
         file = file or _packaged("stlpips_pytorch", f"weights/vST0.0/{space.trunk}_shift_tolerant.pth")
         state = _load(file)
@@ -201,8 +224,18 @@ def open_perceptual(spec: str = DEFAULT, device: torch.device | str = "cpu") -> 
         heads = _load(_packaged("torchmetrics", f"functional/image/lpips_models/{space.trunk}.pth"))
         state = _load(file) if file else _download(space.trunk)
         weights = {name.removeprefix("features."): value for name, value in state.items()}
+    layers, taps = trunk(space.trunk, space.shift_tolerant)
     with reading(file or "the download", cause=f"it does not hold the weights of {space.name}"):
-        return Perceptual(space, weights, heads).to(device)
+        layers.load_state_dict({name: weights[name] for name in layers.state_dict()})
+        kept = [heads[f"lin{level}.model.1.weight"] for level in range(len(taps))]
+        return Perceptual(space, layers, taps, kept).to(device)
+
+
+def _efflite(space: PerceptualSpace, device: torch.device | str) -> Perceptual:
+    """Return the distance whose channels count alike; it is the mean over the levels, so between 0 and 4."""
+    layers, taps, channels = efflite_layers()
+    heads = [torch.full((1, count, 1, 1), 1 / len(taps)) for count in channels]
+    return Perceptual(space, layers, taps, heads).to(device)
 
 
 def _packaged(package: str, path: str) -> Path:

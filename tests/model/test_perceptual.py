@@ -74,6 +74,38 @@ def test_equal_pictures_are_at_no_distance(perceptual: Perceptual, pictures: Ten
     assert perceptual(pictures, pictures).tolist() == [0, 0, 0]
 
 
+def test_efflite_compares_the_features_of_its_package(pictures: Tensor) -> None:
+    """On the 128 pixels of a side at which whole pictures are enlarged to the 224 of the classifier."""
+    from jointnet_cli.model.efflite import open_efflite
+
+    network, perceptual = open_efflite(), open_perceptual("efflite")
+    whole = nn.functional.interpolate(pictures, (128, 128), mode="bilinear")
+    larger = nn.functional.interpolate(whole, (224, 224), mode="bilinear")
+    features = ((larger * 255) - 127) / 128
+    features = network._swish(network._bn0(network._conv_stem(features)))
+    expected = []
+    for number, block in enumerate(network._blocks):
+        features = block(features)
+        if number in (0, 2, 4, 10, 15):
+            expected.append(nn.functional.normalize(features, dim=1))
+    for level, wanted in zip(perceptual.levels(whole), expected, strict=True):
+        torch.testing.assert_close(level, wanted, rtol=1e-3, atol=1e-4)
+    assert perceptual.channels == tuple(level.shape[1] for level in expected)
+    others = perceptual.levels(whole.roll(1, 0))
+    apart = torch.stack([(a - b).square().sum(1).mean((1, 2)) for a, b in zip(expected, others, strict=True)]).mean(0)
+    torch.testing.assert_close(perceptual(whole, whole.roll(1, 0)), apart, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [DEFAULT, "efflite"])
+def test_distances_are_computed_in_float32_under_autocast(name: str, pictures: Tensor) -> None:
+    perceptual = open_perceptual(name)
+    expected = perceptual(pictures, pictures.roll(1, 0))
+    with torch.autocast("cpu", torch.bfloat16):
+        levels = perceptual.levels(pictures), perceptual.levels(pictures.roll(1, 0))
+        assert levels[0][0].dtype == torch.float32
+    torch.testing.assert_close(perceptual.distance(*levels), expected)
+
+
 def test_pairs_are_all_pairs(perceptual: Perceptual, pictures: Tensor) -> None:
     left, right = zip(*combinations(range(3), 2), strict=True)
     expected = perceptual(pictures[list(left)], pictures[list(right)])

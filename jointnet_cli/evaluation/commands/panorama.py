@@ -38,7 +38,7 @@ Prompts = Annotated[
 PerceptualName = Annotated[
     str,
     Param(
-        "Network that compares crops: `st-lpips-alex`, `st-lpips-vgg`, `lpips-alex`, `lpips-vgg`; FILE holds its weights.",
+        "What compares crops, with its weights: `st-lpips-alex`, `st-lpips-vgg`, `lpips-alex`, `lpips-vgg`, `efflite`.",
         "NAME[:FILE]",
     ),
 ]

