@@ -27,7 +27,7 @@ from transformers import (
     DPTImageProcessor,
 )
 
-from jointnet_cli.evaluation.judge.classifier import Judge, JudgeNet
+from jointnet_cli.evaluation.judge.classifier import SIZE, Judge, JudgeNet
 from jointnet_cli.training.stages.from_scratch import learn_tokenizer
 
 SIDE = 32
@@ -86,7 +86,7 @@ def save_judge(folder: Path) -> Path:
         torch.manual_seed(0)
         net = JudgeNet().eval()
     held_out = {"biome": 0.9, "time": 0.8, "objects_found": 0.7, "colour": 0.6}
-    Judge(net, {"held_out_images": 5, "held_out": held_out}).save(folder)
+    Judge(net, {"side": SIZE, "held_out_images": 5, "held_out": held_out}).save(folder)
     return folder
 
 

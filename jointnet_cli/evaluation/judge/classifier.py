@@ -24,7 +24,7 @@ from jointnet_cli.files.atomic import follow_umask
 from jointnet_cli.files.text import load_json, to_json
 from jointnet_cli.progress import Progress
 
-SIZE = 64
+SIZE = 128
 """Side of the images that the classifier sees, in pixels."""
 
 SEED, LEARNING_RATE = 0, 4e-3
@@ -67,7 +67,7 @@ class Labelled:
     """Images with their labels."""
 
     images: Tensor
-    """(N, 3, 64, 64) uint8 sRGB."""
+    """(N, 3, 128, 128) uint8 sRGB."""
     answers: StackedLabels
     keys: list[str]
 
@@ -114,7 +114,7 @@ class JudgeNet(nn.Module):
         self.register_buffer("impossible", ~possible, persistent=False)
 
     def forward(self, images: Tensor) -> Scores:
-        """Judge images (B, 3, 64, 64) in [0, 1]."""
+        """Judge images (B, 3, 128, 128) in [0, 1]."""
         features = self.trunk(images * 2 - 1)
         pooled = torch.cat([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))], dim=1)
         biome, time, view, present, colour = self.head(pooled).split(self.counts, dim=1)
@@ -148,18 +148,19 @@ class Judge:
         """Read what `save` wrote.
 
         Raises:
-            UserError: nothing there, or damaged.
+            UserError: nothing there, damaged, or of another version.
         """
         weights = folder / "attributes.safetensors"
+        train = f"jointnet evaluate judge --training shards/worlds --held-out shards/evaluation --out {folder}"
         if not weights.is_file():
-            raise UserError(
-                f"no classifier in {folder}",
-                hint=f"jointnet evaluate judge --training shards/worlds --held-out shards/evaluation --out {folder}",
-            )
+            raise UserError(f"no classifier in {folder}", hint=train)
         net = JudgeNet()
         with reading(f"the classifier in {folder}"):
             net.load_state_dict(load_file(weights))
-            return cls(net.eval(), dict(load_json(folder / "attributes.json")))
+            facts = dict(load_json(folder / "attributes.json"))
+        if facts.get("side") != SIZE:
+            raise UserError(f"the classifier in {folder} sees images of another size", hint=train)
+        return cls(net.eval(), facts)
 
 
 def shrink(images: Tensor) -> Tensor:
@@ -225,6 +226,7 @@ def train_judge(
         "training_images": len(training),
         "epochs": epochs,
         "seed": SEED,
+        "side": SIZE,
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "held_out_images": len(held_out),
         "held_out": accuracy(judge(held_out.images).labels(), held_out.answers),

@@ -42,7 +42,7 @@ def test_small() -> None:
 
 
 def test_labelled_pictures(training: Labelled) -> None:
-    assert training.images.shape == (32, 3, 64, 64)
+    assert training.images.shape == (32, 3, 128, 128)
     assert training.images.dtype == torch.uint8
     assert training.answers.present.shape == (32, len(KINDS))
     assert training.answers.colour.shape == (32, len(PAINTED))
@@ -68,7 +68,7 @@ def test_thresholds_bound_false_alarms(training: Labelled, judge: Judge) -> None
 
 
 def test_never_names_a_colour_that_a_kind_does_not_have(judge: Judge) -> None:
-    scores = judge(torch.rand(20, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    scores = judge(torch.rand(20, 3, 128, 128, generator=torch.Generator().manual_seed(0)))
     for kind, logits in zip(PAINTED, scores.colour.unbind(dim=1), strict=True):
         assert {COLOURS[index] for index in logits.argmax(dim=1).tolist()} <= set(PAINTED[kind])
 
@@ -90,7 +90,9 @@ def test_same_seed_same_weights(training: Labelled, held_out: Labelled) -> None:
 def test_refusals(training: Labelled, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no classifier"):
         Judge.load(tmp_path)
-    Judge(JudgeNet(), {}).save(tmp_path)
+    Judge(JudgeNet(), {"side": 64}).save(tmp_path)
+    with pytest.raises(UserError, match="sees images of another size"):
+        Judge.load(tmp_path)
     for name, content in {"attributes.json": b"3", "attributes.safetensors": b"x" * 99}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=r"the classifier in .* cannot be read: "):
