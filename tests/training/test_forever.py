@@ -76,7 +76,6 @@ class InProcess:
 def tiny_options(forever: ModuleType, base_run: Path, out: Path, *more: str) -> Any:
     settings = {
         "base": [*TRAIN, *TINY["base"]],
-        "joint": [*TRAIN, "preview_prompts=['a hut']"],
         "inpaint": [*TRAIN, "preview_prompts=[]"],
     }
     words = [f"{stage}.{setting}" for stage, own in settings.items() for setting in own if "max_steps" not in setting]
@@ -96,12 +95,12 @@ def test_stages_follow_each_other_and_a_cool_down_makes_a_model(
     worker, options = InProcess(forever), tiny_options(forever, base_run, tmp_path)
     forever.go_on(options, worker)
     trained = [words[1] for words in worker.done if words[0] == "train"]
-    assert trained == ["diorama/base", "diorama/joint", "diorama/inpaint"]
-    assert [name for name, *_ in worker.done].count("prepare") == 4  # held-out worlds, then more before every piece
-    assert len(list(read_shards(sorted((tmp_path / "worlds").glob("*.tar"))))) == 12
+    assert trained == ["diorama/base", "diorama/inpaint"]
+    assert [name for name, *_ in worker.done].count("prepare") == 3  # held-out worlds, then more before every piece
+    assert len(list(read_shards(sorted((tmp_path / "worlds").glob("*.tar"))))) == 8
     history = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
-    assert [entry["stage"] for entry in history] == ["base", "base", "joint", "inpaint"]
-    assert [list(entry["held_out"]) for entry in history[1:]] == [["rgb"], *[["rgb", "depth", "normal"]] * 2]
+    assert [entry["stage"] for entry in history] == ["base", "base", "inpaint"]
+    assert [list(entry["held_out"]) for entry in history[1:]] == [["rgb"], ["rgb", "depth", "normal"]]
     assert history[0]["samples"] == 0 < history[1]["samples"]
     assert all(0 < loss < 3 for entry in history for loss in entry["held_out"].values())
     seeds = [sample.record["seed"] for sample in read_shards([tmp_path / "held-out/00000.tar"])]
@@ -132,10 +131,9 @@ def test_the_hours_are_shared_and_the_last_stage_goes_on(forever: ModuleType, tm
     write_clock(tmp_path / "base", 500, 400.0)
     assert forever.next_piece(options) == ("base", 420)  # 0.7 of 10 hours
     write_clock(tmp_path / "base", 1000, 420.01)
-    assert forever.next_piece(options) == ("joint", pytest.approx(48))
-    write_clock(tmp_path / "joint", 10, 48.2)
-    write_clock(tmp_path / "inpaint", 10, 132.5)
-    assert forever.next_piece(options) == ("inpaint", 192.5)
+    assert forever.next_piece(options) == ("inpaint", 60)
+    write_clock(tmp_path / "inpaint", 10, 180.5)
+    assert forever.next_piece(options) == ("inpaint", 240.5)
     options.endless = False
     assert forever.next_piece(options) is None
 
@@ -157,8 +155,7 @@ def test_status_says_how_far_it_is(forever: ModuleType, tmp_path: Path) -> None:
         "base     1.50 of 7.0 hours, 64000 samples (65280 in the log), 12.5 a second, "
         "training loss 0.3000 over the last 2 lines",
         "         held-out loss at     64000 samples,   1.50 hours: rgb 0.2345",
-        "joint    not begun; 0.8 hours planned",
-        "inpaint  not begun; 2.2 hours planned",
+        "inpaint  not begun; 3.0 hours planned",
     ]
     lock = forever.claim(tmp_path / "pid")
     with redirect_stdout(StringIO()) as printed:

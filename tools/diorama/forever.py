@@ -8,7 +8,8 @@
 It starts from the weights that are shipped, whose autoencoder stays as it is. Before every piece further worlds are rendered;
 after it the averaged weights are exported to FOLDER/<stage>/model and their loss on held-out worlds, at the same noise every
 time, is added to FOLDER/progress.jsonl. Learning rates are constant, so that a stage can end at any time: a cool-down lets
-the rate fall in a few minutes, then trains the stages that are left. It does not disturb the run.
+the rate fall in a few minutes, then trains the stages that are left. It does not disturb the run. The branches of the weights
+that it started from go on beside the base that was trained: they learn to follow it in minutes.
 """
 
 from __future__ import annotations
@@ -28,13 +29,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-SHARES = {"base": 0.7, "joint": 0.08, "inpaint": 0.22}
+SHARES = {"base": 0.7, "inpaint": 0.3}
 """Of the hours of training. The last stage goes on after its share."""
-COOL_SHARES = {"base": 0.3, "joint": 0.25, "inpaint": 0.45}
+COOL_SHARES = {"base": 0.4, "inpaint": 0.6}
 """Of the minutes of a cool-down, for the stages that are left."""
 SETTINGS: dict[str, dict[str, object]] = {
     "base": {"train.batch_size": 64, "train.learning_rate": 4e-3},
-    "joint": {"train.batch_size": 32, "train.learning_rate": 2e-3},
     "inpaint": {"train.batch_size": 32, "train.learning_rate": 2e-3},
 }
 CONSTANT = {"train.schedule": "constant", "train.ema": 0.9993}
@@ -102,6 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps(measure(options, options.measure)))
     elif options.begin:
         begin(options.start, options.begin)
+    elif options.join:
+        join(options.out / "start", *options.join)
     else:
         signal.signal(signal.SIGTERM, _stop)
         options.out.mkdir(parents=True, exist_ok=True)
@@ -114,11 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def go_on(options: argparse.Namespace, worker: Worker) -> None:
     """Train, a piece after the other, until a signal comes; with --no-endless until the hours are over."""
     out: Path = options.out
-    if not (out / "start").is_dir():
-        partial = out / "start.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        _own(options, worker, "--begin", partial, log="start.log")
-        partial.rename(out / "start")
+    _make(options, worker, out / "start", "--begin")
     held_out = ["--evaluation", "--seed", HELD_OUT_SEED, "--count", options.held_out, "--tilted", options.tilted]
     _render(options, worker, "held-out", held_out)
     failures = 0
@@ -127,7 +125,8 @@ def go_on(options: argparse.Namespace, worker: Worker) -> None:
             _render_more(options, worker)
             if not _history(out):
                 _note_loss(options, worker, piece.stage)
-            _train(options, worker, piece.stage, out / piece.stage, _source(out, piece.stage), piece.end, CONSTANT)
+            source = _source(options, worker, piece.stage)
+            _train(options, worker, piece.stage, out / piece.stage, source, piece.end, CONSTANT)
             _note_loss(options, worker, piece.stage)
             failures = 0
         except subprocess.CalledProcessError as failure:
@@ -149,6 +148,8 @@ def cool_down(options: argparse.Namespace, worker: Worker) -> None:
         falling = {"train.schedule": "cosine", "train.warmup_steps": 20, "train.ema": 0.99}
         _train(options, worker, name, out / "cool-down" / name, source, minutes, falling)
         source = out / "cool-down" / name / "model"
+        if name == "base":
+            source = _make(options, worker, out / "cool-down/joined", "--join", source)
     code = "import sys; from jointnet_cli.model.checkpoint import load_model, save_model; "
     code += "save_model(load_model(sys.argv[1]), sys.argv[2], shard_size='15MB')"
     shutil.rmtree(out / "model", ignore_errors=True)
@@ -177,6 +178,19 @@ def begin(start: str, folder: Path) -> None:
     )
 
 
+def join(start: Path, base: Path, folder: Path) -> None:
+    """Write a model with the base and text encoder of one folder and all else of another, in float32."""
+    import torch
+
+    from jointnet_cli.modality import RGB
+    from jointnet_cli.model.checkpoint import load_model, save_model
+
+    model, trained = load_model(start), load_model(base)
+    model.joint.backbone(RGB).load_state_dict(trained.joint.backbone(RGB).state_dict())
+    provenance = {**model.provenance, "base": trained.provenance["base"]}
+    save_model(replace(model, text=trained.text, provenance=provenance), folder, torch.float32)
+
+
 def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
     """The mean loss of a stage's newest averaged weights on held-out worlds, branch by branch, at fixed noise."""
     import tempfile
@@ -191,7 +205,7 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     out: Path = options.out
     folder = out / name / "model"
-    source = folder if folder.is_dir() else _source(out, name)
+    source = folder if folder.is_dir() else out / "start"
     settings = {**_settings(options, name, source, CONSTANT), "data.shards": out / "held-out"}
     settings |= {"objective.text_dropout": 0, "train.mixed_precision": "no"}
     recipe = load_recipe(f"diorama/{name}", [f"{key}={value}" for key, value in settings.items()])
@@ -254,10 +268,20 @@ def next_piece(options: argparse.Namespace) -> Piece | None:
     return Piece(name, done + options.piece) if options.endless else None
 
 
-def _source(out: Path, name: str) -> Path:
+def _source(options: argparse.Namespace, worker: Worker, name: str) -> Path:
     """What a stage starts from."""
-    before = list(SHARES).index(name) - 1
-    return out / list(SHARES)[before] / "model" if before >= 0 else out / "start"
+    out: Path = options.out
+    return out / "start" if name == "base" else _make(options, worker, out / "joined", "--join", out / "base/model")
+
+
+def _make(options: argparse.Namespace, worker: Worker, folder: Path, *arguments: object) -> Path:
+    """Let another part of this script write a folder, which appears when it is whole."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    if not folder.is_dir():
+        shutil.rmtree(partial, ignore_errors=True)
+        _own(options, worker, *arguments, partial, log=f"{folder.name}.log")
+        partial.rename(folder)
+    return folder
 
 
 def _newest(out: Path) -> Path:
@@ -414,6 +438,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pause", type=float, default=60, help="seconds after a failure (60)")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--begin", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--join", type=Path, nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
