@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +34,21 @@ def encode_maps(vae: AutoencoderKL | None, maps: Tensor) -> Tensor:
         return latents
 
 
+def encoder_hash(vae: AutoencoderKL | None) -> str:
+    """Return twelve hexadecimal digits that name an encoder: latents of the same name are the same.
+
+    Neither the decoder nor the type that the weights are stored in makes a difference.
+    """
+    if vae is None:
+        return "pixels"
+    digest = hashlib.sha256(repr([vae.config.get(key) for key in _NORMALISATION]).encode())
+    for name, weights in sorted(vae.state_dict().items()):
+        if name.startswith(("encoder.", "quant_conv.")):
+            digest.update(name.encode())
+            digest.update(weights.float().cpu().contiguous().numpy().data)
+    return digest.hexdigest()[:12]
+
+
 def decode_latents(vae: AutoencoderKL | None, latents: Tensor) -> Tensor:
     """Decode latents (B, C, h, w) to maps (B, 3, H, W), about [-1, 1]."""
     if vae is None:
@@ -40,6 +56,9 @@ def decode_latents(vae: AutoencoderKL | None, latents: Tensor) -> Tensor:
     mean, scale = _normalisation(vae)
     maps: Tensor = vae.decode(latents.to(vae.device, vae.dtype) / scale + mean).sample.float()
     return maps
+
+
+_NORMALISATION = ("latents_mean", "latents_std", "shift_factor", "scaling_factor")
 
 
 def _normalisation(vae: AutoencoderKL) -> tuple[Tensor | float, Tensor | float]:

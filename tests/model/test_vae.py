@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jointnet_cli.model.checkpoint import JointModel
 from jointnet_cli.model.folder import pixels_per_latent
-from jointnet_cli.model.vae import decode_canvas, decode_latents, encode_canvas, encode_maps
+from jointnet_cli.model.vae import decode_canvas, decode_latents, encode_canvas, encode_maps, encoder_hash
 from jointnet_cli.sampling.known import encode_region
 
 Models = Callable[[str], JointModel]
@@ -28,6 +28,20 @@ def picture(height: int, width: int) -> torch.Tensor:
     angle = torch.arange(width) / width * 2 * torch.pi
     rows = torch.linspace(-0.3, 0.3, height)[:, None]
     return torch.stack([torch.sin(angle + i) * 0.7 + rows for i in range(3)])[None]
+
+
+def test_latents_are_named_by_what_encodes_them(tiny_model: Models) -> None:
+    vae = tiny_model("depth").vae
+    assert vae is not None and encoder_hash(None) == "pixels"
+    vae = deepcopy(vae).half()
+    name = encoder_hash(vae)
+    assert encoder_hash(deepcopy(vae).float()) == name and len(name) == 12
+    for part, same in {"decoder": True, "post_quant_conv": True, "encoder": False, "quant_conv": False}.items():
+        changed = deepcopy(vae)
+        next(getattr(changed, part).parameters()).data.add_(1)
+        assert (encoder_hash(changed) == name) == same, part
+    vae.register_to_config(scaling_factor=0.5)
+    assert encoder_hash(vae) != name
 
 
 def test_an_open_canvas_is_decoded_whole(tiny_model: Models) -> None:

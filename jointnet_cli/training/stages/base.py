@@ -18,9 +18,8 @@ from jointnet_cli.model.checkpoint import JointModel, load_model, load_network, 
 from jointnet_cli.model.folder import pixels_per_latent
 from jointnet_cli.model.joint import JointNet
 from jointnet_cli.model.text import ClipEncoder, tokenize
-from jointnet_cli.model.vae import encode_maps
+from jointnet_cli.model.vae import encode_maps, encoder_hash
 from jointnet_cli.model.vocabulary import Vocabulary
-from jointnet_cli.model.weights import weights_hash
 from jointnet_cli.training.batches import Batch, CachedSource, warn_of_replaced
 from jointnet_cli.training.captions import cut_warning, drop_captions
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
@@ -76,7 +75,7 @@ class BaseStage:
             inputs.shards,
             [RGB],
             torch.inference_mode()(lambda maps: encode_maps(vae, maps).cpu()),
-            weights_hash(self.vae),
+            encoder_hash(vae),
             mirrored=recipe.data.flip,
             progress=lambda done, count: log({"encoded": done, "shards": count}),
         )

@@ -14,7 +14,7 @@ from jointnet_cli.modality import RGB
 from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel, extend, load_model, save_model
 from jointnet_cli.model.joint import JointDenoiser
-from jointnet_cli.model.weights import weights_hash
+from jointnet_cli.model.vae import encoder_hash
 from jointnet_cli.training.batches import Batch, BatchSource, CachedSource, StreamedSource, warn_of_replaced
 from jointnet_cli.training.captions import CaptionEncoder, drop_captions
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
@@ -103,12 +103,11 @@ def _prepared(network: JointDenoiser, recipe: JointRecipe) -> JointDenoiser:
 
 def _cached(recipe: JointRecipe, inputs: Inputs, model: JointModel, log: Log) -> tuple[BatchSource, CaptionEncoder]:
     """Return the set in memory, encoded once and kept beside the shards."""
-    folder = inputs.require_model()
     data = load_latents(
         inputs.shards,
         list(recipe.data.maps),
         torch.inference_mode()(lambda maps: model.encode(maps).cpu()),
-        weights_hash(folder.base / "vae") if folder.family.has_vae else "pixels",
+        encoder_hash(model.vae),
         mirrored=recipe.data.flip,
         progress=lambda done, count: log({"encoded": done, "shards": count}),
     )
