@@ -15,19 +15,18 @@ that it started from go on beside the base that was trained: they learn to follo
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
+
+from background import Worker, claim, runner
 
 SHARES = {"base": 0.7, "inpaint": 0.3}
 """Of the hours of training. The last stage goes on after its share."""
@@ -43,55 +42,7 @@ FIRST_SEED, HELD_OUT_SEED, HELD_OUT = 200_000, 1_000_100_000, 256
 MEASURED = 512
 """Samples of the held-out loss: each held-out world twice, at other timesteps."""
 ATTEMPTS = 3
-STOPS = (signal.SIGTERM, signal.SIGINT)
 FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16")
-
-
-@dataclass(frozen=True)
-class Worker:
-    """Runs Python in processes of their own, one at a time, for a run whose folder is taken."""
-
-    lock: int
-    """The open file that is locked. Processes inherit it: as long as one lives, the folder is taken."""
-    nice: int = 19
-
-    def run(self, arguments: Sequence[object], log: Path) -> str:
-        """Run Python and return the last line that it prints; the rest goes to a log.
-
-        Every process has a session of its own, which automatic groups of processes are ranked by.
-
-        Raises:
-            CalledProcessError: it failed.
-        """
-        command = [sys.executable, *map(str, arguments)]
-        few = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-        # A signal that came while the process starts would leave it behind: it waits until the process is known.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-        try:
-            with log.open("ab") as file:
-                process = subprocess.Popen(
-                    command, stdout=subprocess.PIPE, stderr=file, env={**os.environ, **few},
-                    start_new_session=True, preexec_fn=self._take_rank, pass_fds=[self.lock],
-                )  # fmt: skip
-        except BaseException:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-            raise
-        try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-            answer = process.communicate()[0].decode().strip()
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
-        if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, f"{' '.join(command)}, see {log}")
-        return answer.rpartition("\n")[2]
-
-    def _take_rank(self) -> None:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-        os.nice(self.nice)
-        with suppress(OSError):  # no automatic groups here
-            Path("/proc/self/autogroup").write_text(str(self.nice))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -228,7 +179,7 @@ def status(options: argparse.Namespace) -> str:
     """What was done so far, stage by stage."""
     out, hours, piece = options.out, options.hours, next_piece(options)
     worlds = sum(json.loads(path.read_text())["count"] for path in (out / "worlds").glob("*_stats.json"))
-    lines = [f"{_runner(out)}, {f'stage {piece.stage}' if piece else 'finished'}, {worlds} worlds rendered"]
+    lines = [f"{runner(out)}, {f'stage {piece.stage}' if piece else 'finished'}, {worlds} worlds rendered"]
     for name in SHARES:
         clock = _clock(out / name)
         seen = [entry for entry in _history(out) if entry["stage"] == name]
@@ -351,31 +302,6 @@ def _own(options: argparse.Namespace, worker: Worker, *arguments: object, log: s
     settings = [part for setting in options.set for part in ("--set", setting)]
     command = [__file__, "--out", options.out, "--start", options.start, *settings, *arguments]
     return worker.run(command, options.out / log)
-
-
-def claim(path: Path) -> int:
-    """Hold a lock and write this process's number into its file."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        sys.exit(f"forever.py: process {path.read_text()} or what it started works in {path.parent} already")
-    os.ftruncate(file, 0)
-    os.write(file, str(os.getpid()).encode())
-    return file
-
-
-def _runner(out: Path) -> str:
-    """Whether something works in a folder."""
-    path = out / "pid"
-    if not path.exists():
-        return "not started"
-    with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return f"running, process {file.read()}"
-    return "stopped"
 
 
 def _clock(run: Path) -> dict[str, Any]:
