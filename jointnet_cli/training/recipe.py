@@ -110,11 +110,13 @@ class Vae(RecipeTable):
     """Weight of the L1 difference of red minus green and of blue minus yellow."""
     perceptual_weight: float = Field(0.0, ge=0)
     """Weight of a perceptual distance; above 0 it needs the extra `eval`."""
-    perceptual: str = "efflite"
+    perceptual: str = "st-lpips-alex"
     """Which one, as `NAME` or `NAME:FILE`, of those that `evaluate panorama` knows."""
+    feature_weight: float = Field(0.0, ge=0)
+    """Weight of the distance of EfficientNet-Lite0's features of RGB."""
     adversarial_weight: float = Field(0.0, ge=0)
-    """Weight of what a discriminator on the features of `perceptual` says against reconstructions of RGB; it is trained beside
-    the autoencoder."""
+    """Weight of what a discriminator on these features says against reconstructions of RGB; it is trained beside the
+    autoencoder."""
 
     @model_validator(mode="after")
     def _check_widths(self) -> Self:

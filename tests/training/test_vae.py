@@ -154,7 +154,7 @@ def test_a_discriminator_is_trained_beside_the_decoder_and_not_exported(
     optimizer = torch.optim.AdamW([weights for weights in stage.network.parameters() if weights.requires_grad], 1e-2)
     for step in range(3):
         losses = losses_at(stage, stage.network, step)
-        assert losses.keys() == {"reconstruction", "kl", "perceptual", "adversarial", "discriminator"}
+        assert losses.keys() == {"reconstruction", "kl", "features", "adversarial", "discriminator"}
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -231,6 +231,7 @@ def test_a_perceptual_distance_joins_the_loss(tiny: Tiny) -> None:
     losses["perceptual"].backward()
     gradient = weighed.network.vae.decoder.conv_out.weight.grad  # type: ignore[union-attr]
     assert losses["perceptual"].item() > 0 and gradient.abs().max() > 0 and gradient.isfinite().all()
+    assert losses_at(weighed, Recorder())["perceptual"].item() == 0
 
 
 def test_an_unknown_perceptual_distance_is_refused_at_once(tiny: Tiny) -> None:

@@ -22,7 +22,7 @@ from jointnet_cli.files.text import to_json
 from jointnet_cli.modality import RGB
 from jointnet_cli.model.checkpoint import load_network
 from jointnet_cli.model.folder import pixels_per_latent
-from jointnet_cli.model.perceptual import Perceptual, open_perceptual
+from jointnet_cli.model.perceptual import EFFLITE, Perceptual, open_perceptual
 from jointnet_cli.tensors import flip
 from jointnet_cli.training.adversarial import FeatureDiscriminator, adversarial_losses
 from jointnet_cli.training.batches import Batch, warn_of_replaced
@@ -42,15 +42,19 @@ HELD_OUT = 64
 STATISTICS = 512
 
 
-def open_features(settings: Vae, device: torch.device | str) -> Perceptual | None:
-    """Return the network of the perceptual distance and of the discriminator; `None` where neither has a weight.
+def open_distances(settings: Vae, device: torch.device | str) -> tuple[Perceptual | None, Perceptual | None]:
+    """Return the perceptual distance of all maps, and that of RGB whose features a discriminator sees.
+
+    `None` stands for one that has no weight.
 
     Raises:
         UserError: an unknown name, or its weights are not there.
     """
-    if not (settings.perceptual_weight or settings.adversarial_weight):
-        return None
-    return open_perceptual(settings.perceptual, device)
+    of_rgb = settings.feature_weight or settings.adversarial_weight
+    return (
+        open_perceptual(settings.perceptual, device) if settings.perceptual_weight else None,
+        open_perceptual(EFFLITE, device) if of_rgb else None,
+    )
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -103,36 +107,33 @@ class Autoencoding(nn.Module):
 
     Args:
         vae: the autoencoder.
-        perceptual: the network whose features reconstructions and pictures are compared by. It is not trained, and no part of
-            the module's state.
+        features: the network by whose features RGB is compared. It is not trained, and no part of the module's state.
         adversarial: whether a discriminator sees these features.
     """
 
-    def __init__(self, vae: AutoencoderKL, perceptual: Perceptual | None = None, *, adversarial: bool = False) -> None:
+    def __init__(self, vae: AutoencoderKL, features: Perceptual | None = None, *, adversarial: bool = False) -> None:
         super().__init__()
         self.vae = vae
-        self.features = (perceptual,)  # in a tuple, or else it would be a part
-        self.discriminator = FeatureDiscriminator(perceptual.channels) if perceptual and adversarial else None
+        self.features = (features,)  # in a tuple, or else it would be a part
+        self.discriminator = FeatureDiscriminator(features.channels) if features and adversarial else None
 
     def forward(self, pictures: Tensor, noise: Tensor, judged: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Pictures (B, 3, H, W) to reconstructions and what is lost besides: the mean KL divergence from the unit normal.
 
-        The discriminator sees those at the places `judged` (J,).
+        Features are those of the places `judged` (J,).
         """
         posterior = self.vae.encode(pictures).latent_dist
         decoded = self.vae.decode(posterior.mean + posterior.std * noise).sample
         losses = {"kl": 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()}
-        (perceptual,) = self.features
-        if perceptual is None:
+        (features,) = self.features
+        if features is None:
             return decoded, losses
-        made = perceptual.levels((decoded.float() + 1) / 2)
+        made = features.levels((decoded[judged].float() + 1) / 2)
         with torch.no_grad():
-            real = perceptual.levels((pictures.float() + 1) / 2)
-        losses["perceptual"] = perceptual.distance(made, real).mean()
+            real = features.levels((pictures[judged].float() + 1) / 2)
+        losses["features"] = features.distance(made, real).mean()
         if self.discriminator is not None:
-            losses["adversarial"], losses["discriminator"] = adversarial_losses(
-                self.discriminator, [level[judged] for level in made], [level[judged] for level in real]
-            )
+            losses["adversarial"], losses["discriminator"] = adversarial_losses(self.discriminator, made, real)
         return decoded, losses
 
 
@@ -150,16 +151,16 @@ class VaeStage:
         if recipe.decoder_only:
             vae.encoder.requires_grad_(False)
             vae.quant_conv.requires_grad_(False)
-        perceptual = open_features(recipe.vae, training_device() if weights else "meta")
+        self._perceptual, features = open_distances(recipe.vae, training_device() if weights else "meta")
         with default_device(weights):
-            self.network = Autoencoding(vae, perceptual, adversarial=recipe.vae.adversarial_weight > 0)
+            self.network = Autoencoding(vae, features, adversarial=recipe.vae.adversarial_weight > 0)
         self.networks = [self.network]
         self.factor = pixels_per_latent(vae.config)
         sides = inputs.shards.image_size
         self.crop = recipe.data.crop or sides[-1]
         if self.crop > min(sides) or self.crop % self.factor:
             raise UserError(f"data.crop {self.crop} must be a multiple of {self.factor} and at most {min(sides)}")
-        if recipe.vae.adversarial_weight and recipe.train.batch_size < len(recipe.data.maps):
+        if features and recipe.train.batch_size < len(recipe.data.maps):
             raise UserError(
                 f"a discriminator needs an RGB crop in every batch: train.batch_size = {len(recipe.data.maps)}"
             )
@@ -192,13 +193,17 @@ class VaeStage:
         settings = self.recipe.vae
         weights = {
             "kl": settings.kl_weight,
-            "perceptual": settings.perceptual_weight,
+            "features": settings.feature_weight,
             "adversarial": settings.adversarial_weight,
             "discriminator": 1.0,
         }
         decoded, found = network(pictures, noise, self._rgb(batch.positions).to(pictures.device))
         losses = {"reconstruction": reconstruction_losses(decoded.float() - pictures, settings)}
-        return losses | {name: weights[name] * value.float() for name, value in found.items()}
+        losses |= {name: weights[name] * value.float() for name, value in found.items()}
+        if self._perceptual is not None:
+            distances = self._perceptual((decoded.float() + 1) / 2, (pictures + 1) / 2)
+            losses["perceptual"] = settings.perceptual_weight * distances.mean()
+        return losses
 
     def _rgb(self, positions: range) -> Tensor:
         """Return the places of the RGB crops in a batch, (J,): likely detail in depth and normals would be wrong."""
