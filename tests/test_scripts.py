@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = sorted(path for folder in ("tools", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+FILES = [path for folder in ("tools", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+SCRIPTS = sorted(path for path in FILES if "__main__" in path.read_text())
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
