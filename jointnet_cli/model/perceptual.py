@@ -196,6 +196,8 @@ def find_space(spec: str) -> tuple[PerceptualSpace, Path | None]:
     name, _, file = spec.partition(":")
     if name not in SPACES:
         raise UserError(f"no perceptual distance {name!r}", hint=f"there are {', '.join(SPACES)}, or NAME:FILE")
+    if file and name == EFFLITE:
+        raise UserError(f"{EFFLITE} takes no file", hint="its weights come with the extra eval")
     if file and not Path(file).is_file():
         raise UserError(f"no file {file}", hint="weights of a perceptual distance are one .pth file")
     return SPACES[name], Path(file) if file else None

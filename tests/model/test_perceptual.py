@@ -124,6 +124,8 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
     assert "lpips-alex" in str(fault.value.hint)
     with pytest.raises(UserError, match="no file"):
         open_perceptual("lpips-alex:nowhere.pth")
+    with pytest.raises(UserError, match="efflite takes no file"):
+        open_perceptual("efflite:weights.pth")
     (tmp_path / "text.pth").write_text("no weights")
     with pytest.raises(UserError, match="is no file of weights"):
         open_perceptual(f"st-lpips-alex:{tmp_path / 'text.pth'}")
