@@ -13,6 +13,9 @@ from jointnet_cli.errors import UserError
 if TYPE_CHECKING:
     from efficientnet_lite_pytorch import EfficientNet
 
+EFFLITE = "efflite"
+"""What options call it."""
+
 SIDE = 224
 """Of the pictures that it was trained on, in pixels."""
 

@@ -25,14 +25,12 @@ from torch.nn import functional as F
 
 from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files.text import open_regular
-from jointnet_cli.model.efflite import MEAN, STD, efflite_layers
+from jointnet_cli.model.efflite import EFFLITE, MEAN, STD, efflite_layers
 
 DEFAULT = "st-lpips-alex"
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """What LPIPS takes from and divides the channels of a picture in [-1, 1] by."""
-
-EFFLITE = "efflite"
 
 EXTRA = "pip install 'jointnet-cli[eval]'"
 
@@ -174,16 +172,13 @@ class Perceptual(nn.Module):
 
         They are computed in float32, inside of `torch.autocast` too.
         """
-        with torch.autocast(pictures.device.type, enabled=False):
-            return self._levels(pictures)
-
-    def _levels(self, pictures: Tensor) -> list[Tensor]:
-        values = (pictures.to(self.shift) * 2 - 1 - self.shift) / self.scale
         levels = []
-        for place, layer in enumerate(self.layers):
-            values = layer(values)
-            if place in self._taps:
-                levels.append(values / (values.norm(dim=1, keepdim=True) + 1e-10))
+        with torch.autocast(pictures.device.type, enabled=False):
+            values = (pictures.to(self.shift) * 2 - 1 - self.shift) / self.scale
+            for place, layer in enumerate(self.layers):
+                values = layer(values)
+                if place in self._taps:
+                    levels.append(values / (values.norm(dim=1, keepdim=True) + 1e-10))
         return levels
 
 

@@ -81,7 +81,8 @@ class ImageEvaluation(Evaluation):
     @cached_property
     def spaces(self) -> list[FeatureSpace]:
         """The feature networks."""
-        from jointnet_cli.evaluation.metrics.features import EFFLITE, judge_features, open_features
+        from jointnet_cli.evaluation.metrics.features import judge_features, open_features
+        from jointnet_cli.model.efflite import EFFLITE
 
         names = dict.fromkeys(self.features or [EFFLITE])
         spaces = [open_features(name, self.settings.device) for name in names]

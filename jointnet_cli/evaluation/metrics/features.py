@@ -18,12 +18,12 @@ from torch.nn import functional as F
 from jointnet_cli.errors import UserError, did_you_mean, reading
 from jointnet_cli.files.paths import file_digest
 from jointnet_cli.files.text import open_regular
-from jointnet_cli.model.efflite import MEAN, SIDE, STD, open_efflite
+from jointnet_cli.model.efflite import EFFLITE, MEAN, SIDE, STD, open_efflite
 
 if TYPE_CHECKING:
     from jointnet_cli.evaluation.judge.classifier import Judge
 
-EFFLITE, INCEPTION_SPEC = "efflite", "inception"
+INCEPTION_SPEC = "inception"
 
 NAMES = (EFFLITE, INCEPTION_SPEC)
 

@@ -21,8 +21,9 @@ from jointnet_cli.files.atomic import follow_umask
 from jointnet_cli.files.text import to_json
 from jointnet_cli.modality import RGB
 from jointnet_cli.model.checkpoint import load_network
+from jointnet_cli.model.efflite import EFFLITE
 from jointnet_cli.model.folder import pixels_per_latent
-from jointnet_cli.model.perceptual import EFFLITE, Perceptual, open_perceptual
+from jointnet_cli.model.perceptual import Perceptual, open_perceptual
 from jointnet_cli.tensors import flip
 from jointnet_cli.training.adversarial import FeatureDiscriminator, adversarial_losses
 from jointnet_cli.training.batches import Batch, warn_of_replaced
