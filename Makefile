@@ -54,7 +54,7 @@ diorama-forever-status: $(VENV)/.installed ## Say how far that training is.
 lint: $(VENV)/.installed-dev ## Check style, types and the direction of imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy jointnet_cli
+	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
 # A broken link or anchor fails the build.

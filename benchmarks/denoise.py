@@ -35,7 +35,7 @@ def main() -> None:
     with torch.inference_mode():
         network = open_network(options.model, options.modalities).to(device, dtype).eval()
         if options.channels_last:
-            network.to(memory_format=torch.channels_last)
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         run = torch.compile(network) if options.compile else network
         peak = peak_of(device, dtype, options.matrix)
         for tiles in options.tiles:

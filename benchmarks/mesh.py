@@ -48,7 +48,7 @@ def ring(width: int, height: int) -> Scene:
         column = (np.abs(azimuth - centre) < half) & (np.abs(down) < 0.5)
         nearness = np.where(column, near * (1 + 0.05 * np.sin(200 * down)), nearness)
     noise = np.random.default_rng(0).random((height, width, 1), np.float32)
-    image = np.clip(nearness[..., None] * np.float32([1, 0.8, 0.6]) + 0.1 * noise, 0, 1).astype(np.float32)
+    image = np.clip(nearness[..., None] * np.array([1, 0.8, 0.6], np.float32) + 0.1 * noise, 0, 1).astype(np.float32)
     scale = DepthScale.from_range()
     scene = scene_of(image, nearness.clip(0, 1).astype(np.float32), Projection("cylindrical", 360, True), scale)
     mask = occluders(scene.front.distance, CUT, width // 25, wrap=True)
@@ -59,8 +59,15 @@ def save(scene: Scene, path: Path) -> None:
     """The layers of a ring, for a process that has not made them."""
     behind = scene.behind
     assert behind is not None and behind.shown is not None
-    front = {"image": scene.front.image, "distance": scene.front.distance}
-    np.savez(path, **front, behind=behind.image, far=behind.distance, shown=behind.shown)
+    front = scene.front
+    np.savez(
+        path,
+        image=front.image,
+        distance=front.distance,
+        behind=behind.image,
+        far=behind.distance,
+        shown=behind.shown,
+    )
 
 
 def cost(path: Path, max_triangles: int) -> dict[str, Any]:
@@ -74,7 +81,8 @@ def cost(path: Path, max_triangles: int) -> dict[str, Any]:
 
     with np.load(path) as saved:
         front = Layer(saved["image"], saved["distance"])
-        behind = Layer(saved["behind"], saved["far"], saved["shown"])
+        shown = saved["shown"]
+        behind = Layer(saved["behind"], saved["far"], shown)
     scene = Scene(front, behind, Projection("cylindrical", 360, True), DepthScale.from_range())
     height, width = front.distance.shape
     started_with, started = _highest(), time.perf_counter()
@@ -88,7 +96,7 @@ def cost(path: Path, max_triangles: int) -> dict[str, Any]:
         "height": height,
         "triangles": {name: len(part.faces) for name, part in mesh.geometry.items()},
         "seam_edges": seam_edges(mesh.geometry["front"]),
-        "hidden_pixels": round(float(behind.shown.mean()), 4),
+        "hidden_pixels": round(float(shown.mean()), 4),
         "glb_mib": round(size / 2**20, 1),
         "mesh_seconds": round(meshed - started, 2),
         "glb_seconds": round(time.perf_counter() - meshed, 2),

@@ -66,8 +66,7 @@ ELSEWHERE = (
     "jointnet evaluate depth --middlebury",
     "jointnet evaluate panorama --seeds 1 --limit 3",  # of results.md, as evaluate.md does with fewer prompts
     "jointnet evaluate speed --seeds 4",
-    *(f"jointnet train diorama/{name}" for name in ("vae", "base", "inpaint", "baselines", "lora-depth")),
-    'python -c "from jointnet_cli.model.checkpoint',
+    *(f"jointnet train diorama/{name}" for name in ("vae", "decoder", "base", "inpaint", "baselines", "lora-depth")),
 )
 """Other programs; scripts, which tests/test_scripts.py starts; and what takes minutes at any size, such as a stage from
 scratch, which tests/training trains."""

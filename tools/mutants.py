@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "mutants"
@@ -141,25 +141,26 @@ def mutmut(arguments: Sequence[str]) -> None:
     skips = file_mutation.MutationVisitor._skip_node_and_children
     arranges = file_mutation.function_trampoline_arrangement
 
-    def skip(self, node):
+    def skip(self: Any, node: Any) -> Any:
         return skips(self, node.with_changes(decorators=[]) if plain(node) else node)
 
-    def arrange(function, mutants, class_name):
+    def arrange(function: libcst.FunctionDef, mutants: Any, class_name: Any) -> Any:
         if not plain(function):
             return arranges(function, mutants, class_name)
         arrangement = arranges(function.with_changes(decorators=[]), mutants, class_name)
-        nodes = arrangement[1]
+        nodes: Any = arrangement[1]
         nodes[0] = nodes[0].with_changes(decorators=[*function.decorators, *nodes[0].decorators])
         return arrangement
 
     submits = ForkServerRunner.submit
 
-    def submit(self, name, tests, *limits):
+    def submit(self: Any, name: str, tests: Any, *limits: Any) -> None:
         submits(self, name, sorted(tests, key=state().duration_by_test.__getitem__), *limits)
 
-    file_mutation.MutationVisitor._skip_node_and_children = skip
+    file_mutation.MutationVisitor._skip_node_and_children = skip  # type: ignore[method-assign]
     file_mutation.function_trampoline_arrangement = arrange
-    ForkServerRunner.submit = submit  # the fastest test first, because the first failure ends the test of a mutant
+    # The fastest test first, because the first failure ends the test of a mutant.
+    ForkServerRunner.submit = submit  # type: ignore[method-assign, assignment]
     if arguments[0] == "run":
         for module in SETTINGS["preload"]:
             import_module(module)

@@ -129,6 +129,6 @@ class FinishedPanoramas(Method):
 def panorama_kinds(canvas: Canvas) -> Kinds:
     """Return the kinds of the panorama table."""
     return {
-        **{tiling: partial(MeasurePanorama, tiling, canvas) for tiling in TILINGS},  # type: ignore[arg-type]
+        **{tiling: partial(MeasurePanorama, tiling, canvas) for tiling in TILINGS},
         "folder": FinishedPanoramas,
     }

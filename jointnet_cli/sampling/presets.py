@@ -22,7 +22,7 @@ Spacing = Literal["leading", "trailing", "linspace"]
 Offsets = Literal["none", "random", "golden"]
 Method = Literal["jointnet", "multidiffusion", "syncdiffusion", "direct"]
 
-METHODS: tuple[str, ...] = get_args(Method)
+METHODS: tuple[Method, ...] = get_args(Method)
 
 _Setting = partial(Param, panel=SAMPLING_PANEL, env=True, shown="model's or preset's")
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -66,12 +67,8 @@ class InProcess:
                 raise subprocess.CalledProcessError(result.exit_code, words)
             return result.stdout.strip().rpartition("\n")[2]
         with redirect_stdout(StringIO()) as printed:
-            if words[0] == "-c":
-                load = {"load_model": load_model}
-                exec(words[1].replace("sys.argv", "argv"), {**load, "argv": ["-c", *words[2:]]})
-            else:
-                self.done.append(words[-2:-1])
-                self.forever.main(words[1:])
+            weights = words[0].endswith("weights.py")
+            (runpy.run_path(words[0])["main"] if weights else self.forever.main)(words[1:])
         return printed.getvalue().strip().rpartition("\n")[2]
 
 

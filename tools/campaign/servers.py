@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from multiprocessing import get_context
@@ -251,7 +251,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10, help="copies of every answer (default: %(default)s)")
     parser.add_argument("--images", type=int, default=20_000, help="rows of a table (default: %(default)s)")
     arguments = parser.parse_args()
-    parts = {
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
         "answers": lambda: answers(arguments.rounds),
         "addresses": addresses,
         "hosts": lambda: hosts(arguments.images),

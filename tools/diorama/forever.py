@@ -22,7 +22,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -42,6 +41,7 @@ FIRST_SEED, HELD_OUT_SEED, HELD_OUT = 200_000, 1_000_100_000, 256
 MEASURED = 512
 """Samples of the held-out loss: each held-out world twice, at other timesteps."""
 ATTEMPTS = 3
+WEIGHTS = Path(__file__).with_name("weights.py")
 FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 
 
@@ -51,10 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(status(options))
     elif options.measure:
         print(json.dumps(measure(options, options.measure)))
-    elif options.begin:
-        begin(options.start, options.begin)
-    elif options.join:
-        join(options.out / "start", *options.join)
     else:
         signal.signal(signal.SIGTERM, _stop)
         options.out.mkdir(parents=True, exist_ok=True)
@@ -67,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def go_on(options: argparse.Namespace, worker: Worker) -> None:
     """Train, a piece after the other, until a signal comes; with --no-endless until the hours are over."""
     out: Path = options.out
-    _make(options, worker, out / "start", "--begin")
+    _make(worker, out / "start", "begin", options.start)
     held_out = ["--evaluation", "--seed", HELD_OUT_SEED, "--count", options.held_out, "--tilted", options.tilted]
     _render(options, worker, "held-out", held_out)
     failures = 0
@@ -100,46 +96,10 @@ def cool_down(options: argparse.Namespace, worker: Worker) -> None:
         _train(options, worker, name, out / "cool-down" / name, source, minutes, falling)
         source = out / "cool-down" / name / "model"
         if name == "base":
-            source = _make(options, worker, out / "cool-down/joined", "--join", source)
-    code = "import sys; from jointnet_cli.model.checkpoint import load_model, save_model; "
-    code += "save_model(load_model(sys.argv[1]), sys.argv[2], shard_size='15MB')"
-    shutil.rmtree(out / "model", ignore_errors=True)
-    worker.run(["-c", code, source, out / "model"], out / "cool-down.log")
+            source = _join(options, worker, source, out / "cool-down/joined")
+    worker.run([WEIGHTS, "ship", source, out / "model"], out / "cool-down.log")
     shutil.rmtree(out / "cool-down")
     print(out / "model")
-
-
-def begin(start: str, folder: Path) -> None:
-    """Write the model to start from: that of `start` in float32, with a token for every word of today's captions."""
-    import torch
-
-    from jointnet_cli.data.worlds.vocabulary import caption_words
-    from jointnet_cli.model.checkpoint import load_model, save_model
-    from jointnet_cli.model.hub import find_model
-    from jointnet_cli.model.text import ClipEncoder
-    from jointnet_cli.training.stages.from_scratch import add_words, grow_vocabulary
-
-    torch.manual_seed(0)
-    model = load_model(find_model(start))
-    tokenizer, encoder = model.text.tokenizers["tokenizer"], model.text.encoders["text_encoder"]
-    new = [word for word in caption_words() if not model.words or word not in model.words.known]
-    tokenizer = add_words(tokenizer, new, folder / "tokenizer")
-    save_model(
-        replace(model, text=ClipEncoder(tokenizer, grow_vocabulary(encoder, len(tokenizer)))), folder, torch.float32
-    )
-
-
-def join(start: Path, base: Path, folder: Path) -> None:
-    """Write a model with the base and text encoder of one folder and all else of another, in float32."""
-    import torch
-
-    from jointnet_cli.modality import RGB
-    from jointnet_cli.model.checkpoint import load_model, save_model
-
-    model, trained = load_model(start), load_model(base)
-    model.joint.backbone(RGB).load_state_dict(trained.joint.backbone(RGB).state_dict())
-    provenance = {**model.provenance, "base": trained.provenance["base"]}
-    save_model(replace(model, text=trained.text, provenance=provenance), folder, torch.float32)
 
 
 def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
@@ -163,7 +123,8 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         stage = open_stage(recipe, find_inputs(recipe), Path(scratch))
     sampler = RankSampler(32)
-    batches, sums = stage.batches(sampler, 0), {}
+    batches = stage.batches(sampler, 0)
+    sums: dict[str, float] = {}
     stage.network.eval()
     with torch.inference_mode():
         for _ in range(MEASURED // sampler.batch):
@@ -222,15 +183,20 @@ def next_piece(options: argparse.Namespace) -> Piece | None:
 def _source(options: argparse.Namespace, worker: Worker, name: str) -> Path:
     """What a stage starts from."""
     out: Path = options.out
-    return out / "start" if name == "base" else _make(options, worker, out / "joined", "--join", out / "base/model")
+    return out / "start" if name == "base" else _join(options, worker, out / "base/model", out / "joined")
 
 
-def _make(options: argparse.Namespace, worker: Worker, folder: Path, *arguments: object) -> Path:
-    """Let another part of this script write a folder, which appears when it is whole."""
+def _join(options: argparse.Namespace, worker: Worker, base: Path, folder: Path) -> Path:
+    """Set the branches that the run started from beside a base."""
+    return _make(worker, folder, "join", options.out / "start", base)
+
+
+def _make(worker: Worker, folder: Path, *arguments: object) -> Path:
+    """Let weights.py write a folder, which appears when it is whole."""
     partial = folder.with_name(f"{folder.name}.partial")
     if not folder.is_dir():
         shutil.rmtree(partial, ignore_errors=True)
-        _own(options, worker, *arguments, partial, log=f"{folder.name}.log")
+        worker.run([WEIGHTS, *arguments, partial], folder.with_suffix(".log"))
         partial.rename(folder)
     return folder
 
@@ -363,8 +329,6 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--nice", type=int, default=19, help="rank in the queue for the cores (19, the last)")
     parser.add_argument("--pause", type=float, default=60, help="seconds after a failure (60)")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
-    parser.add_argument("--begin", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--join", type=Path, nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 

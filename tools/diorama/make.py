@@ -20,19 +20,20 @@ import time
 from pathlib import Path
 
 import torch
+from weights import ship
 
 FIRST = 4000
 """Scenes that the autoencoder trains on."""
 SHARD = 500
-SHARD_SIZE = "15MB"
 RESERVED = 256
 """Worlds to measure on, which no training sees."""
 PROMPTS, PLACES = (Path(__file__).with_name(name) for name in ("prompts.txt", "places.txt"))
 """What the model's card shows: pictures, and panoramas."""
-SHARES = {"vae": 0.16, "base": 0.34, "joint": 0.1, "inpaint": 0.32}
+SHARES = {"vae": 0.1, "decoder": 0.1, "base": 0.32, "joint": 0.08, "inpaint": 0.32}
 """Of the minutes; the rest is for rendering, encoding and starting."""
 ON_A_GPU: dict[str, dict[str, object]] = {
     "vae": {"batch_size": 192, "learning_rate": 2e-3},
+    "decoder": {"batch_size": 192},
     "base": {"batch_size": 256, "learning_rate": 8e-3, "compile": "true"},
     "joint": {"batch_size": 256, "learning_rate": 5e-3, "compile": "true"},
     "inpaint": {"batch_size": 256, "learning_rate": 5e-3, "compile": "true"},
@@ -45,7 +46,7 @@ def main() -> None:
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     if options.encode is not None:
-        encode_as_they_come(out, options.encode, options.encoders)
+        encode_as_they_come(out, options.scenes, options.encode, options.encoders)
         return
     gpu = torch.cuda.is_available()
     watch = _watch_gpu(out) if gpu else None
@@ -69,6 +70,7 @@ def main() -> None:
         )
         for number in range(encoders)
     ]
+    stage(options, "decoder", {"data.shards": shards, "data.limit": FIRST, "start": out / "vae/model"})
     seen = max(1, _ready(shards) - 2 * encoders)
     _await(lambda: _encoded(shards) >= seen, *encoding)
     known = _encoded(shards) * SHARD
@@ -77,7 +79,7 @@ def main() -> None:
         _finish(process)
     stage(options, "joint", {"data.shards": shards, "model": out / "base/model"})
     stage(options, "inpaint", {"data.shards": shards, "model": out / "joint/model"})
-    _embed(out / "inpaint/model", out / "model")
+    ship(str(out / "inpaint/model"), out / "model", out / "decoder/model")
     measure(out)
     if watch:
         watch.terminate()
@@ -153,27 +155,23 @@ def measure(out: Path) -> None:
             partial.replace(file)
 
 
-def encode_as_they_come(out: Path, number: int, encoders: int) -> None:
+def encode_as_they_come(out: Path, scenes: int, number: int, encoders: int) -> None:
     """Encode every `encoders`-th shard as soon as it is there, until all of them are."""
     from diffusers import AutoencoderKL
 
-    from jointnet_cli.data.shards.latents import shard_latents
-    from jointnet_cli.model.vae import encode_maps
-    from jointnet_cli.model.weights import weights_hash
+    from jointnet_cli.data.shards.latents import load_latents
+    from jointnet_cli.data.shards.shard_set import ShardSet
+    from jointnet_cli.model.vae import encode_maps, encoder_hash
     from jointnet_cli.training.stages.stage import training_device
 
     torch.set_num_threads(1)
-    options = _options()
     vae = AutoencoderKL.from_pretrained(out / "vae/model").eval().to(training_device())
     encode = torch.inference_mode()(lambda maps: encode_maps(vae, maps).cpu())
-    cache, name = out / "worlds/.latents", weights_hash(out / "vae/model")
-    cache.mkdir(exist_ok=True)
-    wanted = [(modality, mirrored) for modality in ("rgb", "depth", "normal") for mirrored in (False, True)]
-    for shard in range(number, -(-options.scenes // SHARD), encoders):
+    for shard in range(number, -(-scenes // SHARD), encoders):
         path = out / f"worlds/{shard:05}.tar"
         while not path.with_name(f"{path.stem}_stats.json").exists():
             time.sleep(0.5)
-        shard_latents(path, cache / f"{path.stem}-{name}.safetensors", wanted, encode)
+        load_latents(ShardSet.open(path), ["rgb", "depth", "normal"], encode, encoder_hash(vae))
 
 
 def _ready(shards: Path) -> int:
@@ -190,14 +188,6 @@ def _leading(there: object) -> int:
     while there(f"{number:05}"):  # type: ignore[operator]
         number += 1
     return number
-
-
-def _embed(trained: Path, folder: Path) -> None:
-    """The trained model in float16, which is half the size, in files that a repository bears."""
-    from jointnet_cli.model.checkpoint import load_model, save_model
-
-    shutil.rmtree(folder, ignore_errors=True)
-    save_model(load_model(str(trained)), folder, torch.float16, shard_size=SHARD_SIZE)
 
 
 def _start(arguments: list[object], log: Path, *, module: bool = True, rank: int = 0) -> subprocess.Popen[bytes]:

@@ -82,7 +82,7 @@ def frames(files: Files) -> Picture:
     """Frames of the clip, evenly spread, side by side."""
     clip = imageio.v3.imread(ending(files, ".mp4")[0], plugin="FFMPEG")
     chosen = [clip[len(clip) * number // FRAMES] for number in range(FRAMES)]
-    return np.concatenate(chosen, axis=1).astype(np.float32) / 255
+    return np.concatenate(chosen, axis=1).astype(np.float32) / np.float32(255)
 
 
 def mesh(files: Files) -> Picture:
@@ -101,14 +101,9 @@ def mesh_view(path: Path, camera: Camera) -> Picture:
             continue
         # Where on its texture each pixel lies is painted first, as if it were a colour.
         before, places = nearness.copy(), np.zeros_like(image)
-        corners = np.concatenate([part.visual.uv, np.zeros((len(part.vertices), 1))], axis=1)
-        draw(
-            Patch(*(np.asarray(of, np.float32) for of in (part.vertices, corners)), part.faces.T),
-            camera,
-            nearness,
-            places,
-            1,
-        )
+        corners = np.concatenate([part.visual.uv, np.zeros((len(part.vertices), 1))], axis=1, dtype=np.float32)
+        patch = Patch(np.asarray(part.vertices, np.float32), corners, part.faces.T)
+        draw(patch, camera, nearness, places, 1)
         texture = np.asarray(part.visual.material.baseColorTexture.convert("RGB"), np.float32) / 255
         new = nearness > before
         column = (places[new, 0] * texture.shape[1]).astype(int) % texture.shape[1]
@@ -130,7 +125,7 @@ def viewer(files: Files) -> Picture | None:
         page.open(ending(files, ".view.html")[0].absolute())
         page.until("document.body.dataset.ready === 'yes'")
         with Image.open(BytesIO(page.screenshot())) as picture:
-            return np.asarray(picture.convert("RGB"), np.float32) / 255
+            return np.asarray(picture.convert("RGB"), np.float32) / np.float32(255)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,61 @@
+"""`tools/diorama/make.py` and `weights.py`: what one stage writes is what the next one looks for."""
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from helpers.tiny import tiny_vae
+from helpers.worlds import make_worlds
+
+from jointnet_cli.data.shards.latents import load_latents
+from jointnet_cli.data.shards.shard_set import ShardSet
+from jointnet_cli.model.checkpoint import load_model
+from jointnet_cli.model.vae import encoder_hash
+
+TOOLS = Path(__file__).parents[2] / "tools/diorama"
+MAPS = ["rgb", "depth", "normal"]
+
+
+def script(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.syspath_prepend(TOOLS)  # as for a script
+    return runpy.run_path(str(TOOLS / name))
+
+
+def test_stages_find_what_was_encoded_as_it_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_worlds(tmp_path / "worlds", 4)
+    vae = tiny_vae(0.5)
+    vae.save_pretrained(tmp_path / "vae/model")
+    script("make.py", monkeypatch)["encode_as_they_come"](tmp_path, 4, 0, 1)
+
+    def encode(maps: torch.Tensor) -> torch.Tensor:
+        pytest.fail("a stage encodes again what was encoded as it came")
+
+    shards = ShardSet.open(tmp_path / "worlds")
+    assert load_latents(shards, MAPS, encode, encoder_hash(vae)).latents.shape[:3] == (2, 4, len(MAPS))
+
+
+def test_a_model_is_shipped_with_another_decoder_of_the_same_encoder(
+    joint_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ship, own = script("weights.py", monkeypatch)["ship"], load_model(joint_run / "model")
+    vae = AutoencoderKL.from_pretrained(joint_run / "model/vae")
+    with torch.no_grad():
+        vae.decoder.conv_out.bias += 1
+    vae.save_pretrained(tmp_path / "decoder")
+    (tmp_path / "decoder/training.json").write_text(json.dumps({"steps": 7}))
+    ship(str(joint_run / "model"), tmp_path / "shipped", tmp_path / "decoder")
+    shipped = load_model(tmp_path / "shipped")
+    assert torch.equal(shipped.vae.decoder.conv_out.bias, vae.decoder.conv_out.bias.half().float())
+    assert shipped.provenance["vae"] == {"steps": 7, "earlier": own.provenance["vae"]}
+    weight = next(iter(shipped.joint.parameters()))
+    assert torch.equal(weight, weight.half().float())
+
+    with torch.no_grad():
+        vae.encoder.conv_in.bias += 1
+    vae.save_pretrained(tmp_path / "decoder")
+    with pytest.raises(SystemExit, match="has another encoder"):
+        ship(str(joint_run / "model"), tmp_path / "shipped", tmp_path / "decoder")
