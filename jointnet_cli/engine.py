@@ -31,7 +31,7 @@ from jointnet_cli.sampling.tiles import TileBatch
 from jointnet_cli.scene.layers import Floats, Mask, add_layer
 from jointnet_cli.scene.scene import Scene
 from jointnet_cli.tasks import Depth, Generate, Inpaint, Panorama, Refine
-from jointnet_cli.tensors import align_members, downsample_mask, from_map, resize, to_array, to_map, to_tensor, upsample
+from jointnet_cli.tensors import align_members, flip, from_map, resize, to_array, to_map, to_tensor, upsample
 
 
 class _Decoded(NamedTuple):
@@ -176,7 +176,8 @@ class Engine:
             size, members = image_size(task.image), list(islice(made, len(jobs)))
             maps, uncertainty = {}, {}
             for name in predicted:
-                values, spread = align_members([member.maps[name] for member in members], name)
+                seen = [flip(one.maps[name], name) if k % 2 else one.maps[name] for k, one in enumerate(members)]
+                values, spread = align_members(seen, name)
                 maps[name] = to_array(resize(values, size, name))
                 if task.ensemble > 1:
                     uncertainty[name] = to_array(resize(spread, size, "depth"))
@@ -195,21 +196,19 @@ class Engine:
 
     def _inpaint(self, task: Inpaint, progress: PhaseProgress | None, names: Sequence[str]) -> Result:
         require_branches({*task.maps, *task.masks} - {RGB}, self.folder)
-        timer = Timer(progress)
         size, projection = image_size(task.image), task.projection or PERSPECTIVE
         if not task.masks:
             raise UserError("the request has no masks", "masks={'rgb': …}, an array (H, W): above 0.5 is repainted")
         check_arrays(task.maps, task.masks, size)
-        layout = task.layout(self.folder)
+        timer, layout = Timer(progress), task.layout(self.folder)
         values = self._complete(task, layout, timer)
         same = task.masks.get(RGB, 0 * task.image[..., 0])
         masks = {name: to_tensor(task.masks.get(name, same))[0] for name in values}
         given, canvas = {}, self._pixels(layout)
         for name, value in values.items():
             small = to_map(resize(value, canvas, name), name)
-            unknown = downsample_mask(masks[name], canvas)
             with timer.phase("encode"):
-                given[name] = encode_region(self.model, small, unknown, wrap=projection.wrap)
+                given[name] = encode_region(self.model, small, masks[name], wrap=projection.wrap)
         start = {name: region.latents for name, region in given.items()}
         job = self._job(task, layout, given=given, start=start, strength=task.strength)
         made = self._run(job, timer, names=names, wrap=projection.wrap).maps
@@ -292,10 +291,11 @@ class Engine:
         return {name: values[name] for name in self.model.joint.names}
 
     def _predictions(self, known: Mapping[str, Tensor], task: Depth, layout: Layout, timer: Timer) -> list[Job]:
-        """Return the jobs of an ensemble that predicts the maps that are not known."""
-        given = self._known(known, layout, timer)
+        """Return the jobs of an ensemble that predicts the maps that are not known; every second one sees them mirrored."""
+        views = [known, {name: flip(values, name) for name, values in known.items()}][: task.ensemble]
+        given = [self._known(view, layout, timer) for view in views]
         seeds = range(task.seed, task.seed + task.ensemble)
-        return [self._job(replace(task, seed=seed), layout, given=given) for seed in seeds]
+        return [self._job(replace(task, seed=seed), layout, given=given[k % 2]) for k, seed in enumerate(seeds)]
 
     def _run(self, job: Job, timer: Timer, **more: Any) -> _Decoded:
         """Denoise and decode a canvas, and count the evaluations."""

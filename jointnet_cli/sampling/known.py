@@ -8,11 +8,11 @@ from typing import Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from jointnet_cli.model.checkpoint import JointModel
 from jointnet_cli.model.vae import encode_canvas
 from jointnet_cli.sampling.schedule import Schedule
+from jointnet_cli.tensors import downsample_mask
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,10 @@ class Known:
 
 
 def encode_region(model: JointModel, maps: Tensor, unknown: Tensor, *, wrap: bool = False) -> Region:
-    """Return the region of a map (1, 3, H, W) in [-1, 1] that is given outside of a mask (H, W), 1 = unknown.
+    """Return the region of a map (1, 3, H, W) in [-1, 1] that is given outside of a mask (H, W) of any size, 1 = unknown.
 
-    A latent pixel is unknown if any of its pixels is. `wrap` as in `decode_canvas`.
+    A latent pixel is unknown if any pixel of the mask that it stands for is. `wrap` as in `decode_canvas`.
     """
-    return Region(encode_canvas(model, maps, wrap=wrap), F.max_pool2d((unknown > 0.5).float()[None], model.factor))
+    latents = encode_canvas(model, maps, wrap=wrap)
+    height, width = latents.shape[-2:]
+    return Region(latents, downsample_mask(unknown, (height, width))[None])

@@ -14,7 +14,7 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.sampling.layout import photo_layout
 from jointnet_cli.sampling.presets import PRESETS, Sampling
 from jointnet_cli.tasks import Depth
-from jointnet_cli.tensors import align_members
+from jointnet_cli.tensors import align_members, flip, to_array, to_tensor
 
 from .conftest import QUICK, Engines, check, check_normals, photo
 
@@ -55,9 +55,13 @@ def test_depth_depends_on_the_photo_and_the_seed(engines: Engines, variant: str)
     assert not np.allclose(first, predict(1, prompt="snowy hills"), atol=1e-4)
 
 
-def test_an_ensemble_is_members_of_the_seeds_that_follow(engines: Engines) -> None:
+def test_an_ensemble_is_members_of_the_seeds_that_follow_and_every_second_sees_the_photo_mirrored(
+    engines: Engines,
+) -> None:
     engine, image = engines("depth"), photo(32, 32)
-    members = [engine.depth(Depth(image=image, seed=5 + member, sampling=QUICK)).maps["depth"] for member in range(3)]
+    photos = (image, image[:, ::-1], image)
+    members = [engine.depth(Depth(image=of, seed=5 + k, sampling=QUICK)).maps["depth"] for k, of in enumerate(photos)]
+    members[1] = members[1][:, ::-1].copy()
     seen: list[tuple[str, int, int]] = []
     task = Depth(image=image, seed=5, ensemble=3, sampling=QUICK)
     together = engine.depth(task, lambda *words: seen.append(words))
@@ -65,6 +69,15 @@ def test_an_ensemble_is_members_of_the_seeds_that_follow(engines: Engines) -> No
     assert np.allclose(together.maps["depth"], merged[0].numpy(), atol=1e-4)
     assert np.allclose(together.uncertainty["depth"], spread[0].numpy(), atol=1e-4)
     assert [words for words in seen if words[2]] == [("denoise", done, 2) for done in (1, 2)]  # all in one batch
+
+
+def test_normals_of_a_mirrored_member_are_mirrored_back(engines: Engines) -> None:
+    engine, image = engines("depth-normal"), photo(32, 32)
+    task = Depth(image=image, seed=5, sampling=Sampling(steps=1))
+    own = to_tensor(engine.depth(task).maps["normal"])
+    mirrored = to_tensor(engine.depth(replace(task, image=image[:, ::-1], seed=6)).maps["normal"])
+    mean, _ = align_members([own, flip(mirrored, "normal")], "normal")
+    assert np.allclose(engine.depth(replace(task, ensemble=2)).maps["normal"], to_array(mean), atol=1e-4)
 
 
 def test_an_ensemble_s_uncertainty_is_of_the_photo_s_size(engines: Engines) -> None:
