@@ -13,7 +13,8 @@ from helpers.worlds import make_worlds
 
 from jointnet_cli.data.shards.latents import load_latents
 from jointnet_cli.data.shards.shard_set import ShardSet
-from jointnet_cli.model.checkpoint import load_model
+from jointnet_cli.model.checkpoint import load_model, save_model
+from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.vae import encoder_hash
 
 TOOLS = Path(__file__).parents[2] / "tools/diorama"
@@ -59,3 +60,22 @@ def test_a_model_is_shipped_with_another_decoder_of_the_same_encoder(
     vae.save_pretrained(tmp_path / "decoder")
     with pytest.raises(SystemExit, match="has another encoder"):
         ship(str(joint_run / "model"), tmp_path / "shipped", tmp_path / "decoder")
+
+
+def test_weights_are_averaged_with_those_that_training_went_on_from(
+    joint_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = load_model(joint_run / "model")
+    later = load_model(joint_run / "model")
+    changed = next(iter(later.joint.branches["depth"].parameters()))
+    with torch.no_grad():
+        changed += 1
+    save_model(later, tmp_path / "later", torch.float32)
+    words = ["average", str(tmp_path / "later"), str(joint_run / "model"), str(tmp_path / "mean")]
+    script("weights.py", monkeypatch)["main"](words)
+    mean = load_model(tmp_path / "mean")
+    before = next(iter(earlier.joint.branches["depth"].parameters()))
+    assert torch.allclose(next(iter(mean.joint.branches["depth"].parameters())), before + 0.5)
+    weights = zip(mean.joint.branches["rgb"].parameters(), earlier.joint.branches["rgb"].parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in weights)
+    assert mean.provenance["averaged_with"] == find_model(joint_run / "model").weights_hash()

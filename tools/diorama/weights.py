@@ -2,6 +2,7 @@
 
 python tools/diorama/weights.py begin MODEL FOLDER                   # float32, a token for every word of today's captions
 python tools/diorama/weights.py join MODEL BASE FOLDER               # with the base and text encoder of another model
+python tools/diorama/weights.py average MODEL EARLIER FOLDER         # the mean of a model and the one it went on from
 python tools/diorama/weights.py ship MODEL FOLDER [--decoder VAE]    # float16, if asked with another decoder
 """
 
@@ -49,6 +50,25 @@ def join(source: str, base: str, folder: Path) -> None:
     save_model(replace(model, text=trained.text, provenance=provenance), folder, torch.float32)
 
 
+def average(source: str, earlier: str, folder: Path) -> None:
+    """Write the mean of a model and of the one that its training went on from, in float32; the VAE is the model's.
+
+    It keeps most of what either is better at (Wortsman et al., 2022, Robust fine-tuning of zero-shot models).
+    """
+    import torch
+
+    from jointnet_cli.model.checkpoint import load_model, save_model
+    from jointnet_cli.model.hub import find_model
+
+    model, former = load_model(source), load_model(earlier)
+    for name in {"joint", *model.text.encoders}:
+        other, own = former.networks[name].state_dict(), model.networks[name].state_dict()
+        mean = {key: torch.lerp(other[key].float(), own[key].float(), 0.5) for key in own}
+        model.networks[name].load_state_dict(mean)
+    provenance = {**model.provenance, "averaged_with": find_model(earlier).weights_hash()}
+    save_model(replace(model, provenance=provenance), folder, torch.float32)
+
+
 def ship(source: str, folder: Path, decoder: Path | None = None) -> None:
     """Write a model in float16, with the decoder of another VAE where one is given; the folder is replaced.
 
@@ -80,16 +100,18 @@ def ship(source: str, folder: Path, decoder: Path | None = None) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
-    for name in ("begin", "join", "ship"):
+    for name in ("begin", "join", "average", "ship"):
         part = parts.add_parser(name)
         part.add_argument("source", metavar="MODEL")
         if name == "join":
             part.add_argument("base", metavar="BASE")
+        if name == "average":
+            part.add_argument("earlier", metavar="EARLIER")
         part.add_argument("folder", type=Path, metavar="FOLDER")
         if name == "ship":
             part.add_argument("--decoder", type=Path, metavar="VAE")
     options = vars(parser.parse_args(arguments))
-    makes: dict[str, Callable[..., None]] = {"begin": begin, "join": join, "ship": ship}
+    makes: dict[str, Callable[..., None]] = {"begin": begin, "join": join, "average": average, "ship": ship}
     makes[options.pop("part")](**options)
 
 
