@@ -13,6 +13,7 @@ from helpers.worlds import make_worlds
 
 from jointnet_cli.data.shards.latents import load_latents
 from jointnet_cli.data.shards.shard_set import ShardSet
+from jointnet_cli.errors import UserError
 from jointnet_cli.model.checkpoint import load_model, save_model
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.model.vae import encoder_hash
@@ -58,7 +59,7 @@ def test_a_model_is_shipped_with_another_decoder_of_the_same_encoder(
     with torch.no_grad():
         vae.encoder.conv_in.bias += 1
     vae.save_pretrained(tmp_path / "decoder")
-    with pytest.raises(SystemExit, match="has another encoder"):
+    with pytest.raises(UserError, match="has another encoder"):
         ship(str(joint_run / "model"), tmp_path / "shipped", tmp_path / "decoder")
 
 
@@ -79,3 +80,15 @@ def test_weights_are_averaged_with_those_that_training_went_on_from(
     weights = zip(mean.joint.branches["rgb"].parameters(), earlier.joint.branches["rgb"].parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in weights)
     assert mean.provenance["averaged_with"] == find_model(joint_run / "model").weights_hash()
+
+
+@pytest.mark.parametrize(
+    "words", [("nowhere", "shipped"), ("diorama", "shipped", "--decoder", "nowhere"), ("diorama", ".")]
+)
+def test_faults_are_one_line_and_code_2(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        script("weights.py", monkeypatch)["main"](["ship", *words])
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and told.startswith("weights.py: ") and told.count("\n") == 1

@@ -97,6 +97,7 @@ def cool_down(options: argparse.Namespace, worker: Worker) -> None:
         source = out / "cool-down" / name / "model"
         if name == "base":
             source = _join(options, worker, source, out / "cool-down/joined")
+    shutil.rmtree(out / "model", ignore_errors=True)
     worker.run([WEIGHTS, "ship", source, out / "model"], out / "cool-down.log")
     shutil.rmtree(out / "cool-down")
     print(out / "model")

@@ -79,6 +79,7 @@ def main() -> None:
         _finish(process)
     stage(options, "joint", {"data.shards": shards, "model": out / "base/model"})
     stage(options, "inpaint", {"data.shards": shards, "model": out / "joint/model"})
+    shutil.rmtree(out / "model", ignore_errors=True)
     ship(str(out / "inpaint/model"), out / "model", out / "decoder/model")
     measure(out)
     if watch:

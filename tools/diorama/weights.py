@@ -9,10 +9,11 @@ python tools/diorama/weights.py ship MODEL FOLDER [--decoder VAE]    # float16, 
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from jointnet_cli.errors import UserError
 
 SHARD_SIZE = "15MB"
 """Of the files that are shipped, which a repository bears."""
@@ -70,30 +71,31 @@ def average(source: str, earlier: str, folder: Path) -> None:
 
 
 def ship(source: str, folder: Path, decoder: Path | None = None) -> None:
-    """Write a model in float16, with the decoder of another VAE where one is given; the folder is replaced.
+    """Write a model in float16, with the decoder of another VAE where one is given.
 
     Raises:
-        SystemExit: that VAE has another encoder.
+        UserError: that VAE is missing, or has another encoder.
     """
     import torch
     from diffusers import AutoencoderKL
 
-    from jointnet_cli.model.checkpoint import load_model, save_model
+    from jointnet_cli.model.checkpoint import load_model, load_network, save_model
     from jointnet_cli.model.vae import encoder_hash
     from jointnet_cli.training.stages.vae import read_facts
 
     model = load_model(source)
     if decoder:
-        vae = AutoencoderKL.from_pretrained(decoder).eval()
+        if not (decoder / "config.json").is_file():
+            raise UserError(f"no VAE in {decoder}", hint="jointnet train diorama/decoder trains one")
+        vae = load_network(AutoencoderKL, decoder).eval()
         if encoder_hash(vae) != encoder_hash(model.vae):
-            raise SystemExit(f"weights.py: {decoder} has another encoder than {source}")
+            raise UserError(f"{decoder} has another encoder than {source}", hint="train it with decoder_only = true")
         runs = [read_facts(decoder)]
         while earlier := runs[-1].get("earlier"):
             runs.append(earlier)
         if model.provenance["vae"] not in runs:
             runs[-1]["earlier"] = model.provenance["vae"]
         model = replace(model, vae=vae, provenance={**model.provenance, "vae": runs[0]})
-    shutil.rmtree(folder, ignore_errors=True)
     save_model(model, folder, torch.float16, shard_size=SHARD_SIZE)
 
 
@@ -112,7 +114,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             part.add_argument("--decoder", type=Path, metavar="VAE")
     options = vars(parser.parse_args(arguments))
     makes: dict[str, Callable[..., None]] = {"begin": begin, "join": join, "average": average, "ship": ship}
-    makes[options.pop("part")](**options)
+    try:
+        if options["folder"].exists():
+            raise UserError(f"{options['folder']} exists", hint="name a new folder")
+        makes[options.pop("part")](**options)
+    except UserError as error:
+        parser.exit(2, f"weights.py: {'; '.join(filter(None, (str(error), error.hint)))}\n")
 
 
 if __name__ == "__main__":
