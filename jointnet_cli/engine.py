@@ -292,7 +292,7 @@ class Engine:
 
     def _predictions(self, known: Mapping[str, Tensor], task: Depth, layout: Layout, timer: Timer) -> list[Job]:
         """Return the jobs of an ensemble that predicts the maps that are not known; every second one sees them mirrored."""
-        views = [known, {name: flip(values, name) for name, values in known.items()}][: task.ensemble]
+        views = [known, {name: flip(values, name) for name, values in known.items()}] if task.ensemble > 1 else [known]
         given = [self._known(view, layout, timer) for view in views]
         seeds = range(task.seed, task.seed + task.ensemble)
         return [self._job(replace(task, seed=seed), layout, given=given[k % 2]) for k, seed in enumerate(seeds)]
