@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ def estimate_memory(stage: Stage, side: int) -> Memory:
             def forward() -> Tensor:
                 return torch.stack(list(stage.loss(network, batch, conditioning, rng).values())).sum()
 
-            activations = activation_bytes(network, forward)
+            activations = activation_bytes(stage.networks, forward)
     trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     return Memory(
         weights=FLOAT * sum(parameter.numel() for parameter in network.parameters()),
@@ -176,9 +176,9 @@ def use_fake_cpu_parameters(network: nn.Module) -> None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
-def activation_bytes(network: nn.Module, forward: Callable[[], Tensor]) -> int:
-    """Bytes of the distinct storages that a forward pass keeps for its backward pass, beside the network's own."""
-    own = {_storage(tensor) for tensor in (*network.parameters(), *network.buffers())}
+def activation_bytes(networks: Sequence[nn.Module], forward: Callable[[], Tensor]) -> int:
+    """Bytes of the distinct storages that a forward pass keeps for its backward pass, beside the networks' own."""
+    own = {_storage(tensor) for each in networks for tensor in (*each.parameters(), *each.buffers())}
     kept: dict[int, Tensor] = {}  # the tensors live on, so that no storage gets the number of an earlier one
 
     def keep(tensor: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def test_the_estimate_is_what_a_step_keeps(
     frozen = [parameter for each in stage.networks[1:] for parameter in each.parameters()]
     assert memory.frozen == sum(parameter.nbytes for parameter in frozen)
     assert bool(frozen) == (name != "vae")
-    real = activation_bytes(network, lambda: torch.stack(list(losses_at(stage, network).values())).sum())
+    real = activation_bytes(stage.networks, lambda: torch.stack(list(losses_at(stage, network).values())).sum())
     assert memory.activations == real
 
 
@@ -84,9 +84,9 @@ def test_recomputed_activations_give_the_same_gradients(
         forward().backward()
         return {key: value.grad for key, value in network.named_parameters()}
 
-    kept, before = activation_bytes(network, forward), gradients()
+    kept, before = activation_bytes([network], forward), gradients()
     enable_gradient_checkpointing(network)
-    assert activation_bytes(network, forward) < 0.5 * kept
+    assert activation_bytes([network], forward) < 0.5 * kept
     after = gradients()
     assert before.keys() == after.keys()
     for key, value in before.items():

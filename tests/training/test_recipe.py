@@ -246,7 +246,7 @@ def test_an_unknown_key_names_the_nearest(tmp_path: Path, text: str, override: s
 
 def test_a_key_unlike_any_other_lists_the_valid_ones(joint: str) -> None:
     hint = refusal(joint, "masks.zzz=1").hint
-    assert hint == "valid keys: equal, image_known, maps_known, one_step, unequal"
+    assert hint == "valid keys: decoded_weight, equal, image_known, maps_known, one_step, unequal"
 
 
 def test_a_misspelt_and_thereby_missing_key_is_reported_as_misspelt(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,13 @@ from jointnet_cli.model.branch import Conditioning
 from jointnet_cli.model.checkpoint import JointModel, extend, load_model, save_model
 from jointnet_cli.model.joint import JointDenoiser
 from jointnet_cli.model.vae import encoder_hash
+from jointnet_cli.sampling.schedule import clean_estimate
 from jointnet_cli.training.batches import Batch, BatchSource, CachedSource, StreamedSource, warn_of_replaced
 from jointnet_cli.training.captions import CaptionEncoder, drop_captions
+from jointnet_cli.training.decoded import decoded_errors
 from jointnet_cli.training.determinism import RankSampler, SampleRNG
 from jointnet_cli.training.inputs import Inputs
-from jointnet_cli.training.objective import add_noise, branch_losses, training_schedule
+from jointnet_cli.training.objective import NoisyBatch, add_noise, branch_losses, training_schedule
 from jointnet_cli.training.previews import Pictures, sample_prompts
 from jointnet_cli.training.recipe import JointRecipe
 from jointnet_cli.training.runs import Log
@@ -39,6 +42,8 @@ class JointStage:
         with default_device(weights):
             self.network = self.model.joint = _prepared(self.model.joint, recipe)
         self.networks = list(self.model.networks.values())
+        if self.model.vae is not None:
+            self.model.vae.requires_grad_(False)
         self.noise_schedule = training_schedule(self.model.scheduler)
         self.source: BatchSource | None = None
         if not weights:
@@ -65,16 +70,34 @@ class JointStage:
 
     def loss(self, network: nn.Module, batch: Batch, conditioning: Conditioning, rng: SampleRNG) -> dict[str, Tensor]:
         clean = batch.clean.to(next(network.parameters()).device)
-        unknown = known = last = None
+        masks, unknown, known, last = self.recipe.masks, None, None, None
         if self.model.joint.has_masked_input:  # such a model always reads what is known, here and in sampling
-            unknown = random_masks(clean, self.recipe.masks, rng)
+            unknown = random_masks(clean, masks, rng)
             known = torch.cat([unknown, clean * (1 - unknown)], dim=2)
-            if self.recipe.masks.one_step:
-                last = dense_prediction(unknown) & (rng.uniform() < self.recipe.masks.one_step)
+            if masks.one_step:
+                last = dense_prediction(unknown) & (rng.uniform() < masks.one_step)
         noisy = add_noise(clean, self.noise_schedule, self.recipe.objective, rng, last)
         predicted = network(noisy.latents, noisy.timestep, conditioning, known)
-        losses = branch_losses(predicted, noisy, unknown)
-        return dict(zip(self.model.joint.names, losses, strict=True))
+        losses = dict(zip(self.model.joint.names, branch_losses(predicted, noisy, unknown), strict=True))
+        if last is not None and masks.image_known and masks.decoded_weight:
+            losses |= self._decoded_losses(predicted, noisy, clean, last)
+        return losses
+
+    def _decoded_losses(self, predicted: Tensor, noisy: NoisyBatch, clean: Tensor, last: Tensor) -> dict[str, Tensor]:
+        """Return the weighted errors of the decoded maps that are predicted from pure noise, means over the batch.
+
+        Every step decodes as many items as are such on average: memory is the same, and no GPU waits for a count.
+        """
+        masks, joint, schedule = self.recipe.masks, self.model.joint, self.noise_schedule
+        count = math.ceil(masks.image_known * masks.one_step * len(clean))
+        rows = last.int().argsort(descending=True, stable=True)[:count]
+        answer, kind = predicted[rows, :, : joint.channels].float(), schedule.config.prediction_type
+        estimate = clean_estimate(noisy.latents[rows], answer, schedule.alphas_cumprod[-1], kind)
+        losses = {}
+        for branch, name in enumerate(joint.names[1:], start=1):
+            errors = decoded_errors(self.model.vae, estimate[:, branch], clean[rows, branch], name)
+            losses[f"decoded_{name}"] = masks.decoded_weight * (errors * last[rows]).sum() / len(clean)
+        return losses
 
     def preview(self) -> Pictures | None:
         return sample_prompts(self.model, self.recipe.preview_prompts)
