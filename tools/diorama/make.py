@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -184,9 +185,9 @@ def _encoded(shards: Path) -> int:
     return _leading(lambda stem: any((shards / ".latents").glob(f"{stem}-*.safetensors")))
 
 
-def _leading(there: object) -> int:
+def _leading(there: Callable[[str], bool]) -> int:
     number = 0
-    while there(f"{number:05}"):  # type: ignore[operator]
+    while there(f"{number:05}"):
         number += 1
     return number
 
@@ -209,9 +210,9 @@ def _finish(process: subprocess.Popen[bytes]) -> None:
         sys.exit(f"make.py: failed: {' '.join(map(str, process.args))}")  # type: ignore[arg-type]
 
 
-def _await(done: object, *processes: subprocess.Popen[bytes]) -> None:
+def _await(done: Callable[[], bool], *processes: subprocess.Popen[bytes]) -> None:
     """Wait until something is done, or a process that works on it has failed."""
-    while not done():  # type: ignore[operator]
+    while not done():
         for process in processes:
             if process.poll():
                 _finish(process)
