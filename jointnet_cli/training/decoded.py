@@ -46,14 +46,14 @@ def disparity_errors(predicted: Tensor, truth: Tensor) -> Tensor:
 
 
 def direction_errors(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Return the mean distance (B,) of predicted and true directions (B, 3, H, W) on the unit sphere, plus that of lengths.
+    """Return the mean distance (B,) of true directions (B, 3, H, W) to the predicted ones, plus the squared error of lengths.
 
-    A short vector is sky: it has no direction, but its length counts.
+    Sky, of length 0, has no direction. The best length of an unsure prediction is the probability of a surface.
     """
     length, target = (vectors.norm(dim=1).clamp(min=1e-3) for vectors in (predicted, truth))
     there = (target > 0.5).float()
     cosine = (predicted * truth).sum(dim=1) / (length * target)
     chord = (2 - 2 * cosine).clamp(min=1e-4).sqrt()
     directions = (chord * there).sum(dim=(1, 2)) / there.sum(dim=(1, 2)).clamp(min=1)
-    errors: Tensor = directions + (length - target.clamp(max=1)).abs().mean(dim=(1, 2))
+    errors: Tensor = directions + (length - target.clamp(max=1)).square().mean(dim=(1, 2))
     return errors
