@@ -99,7 +99,8 @@ def test_stages_follow_each_other_and_a_cool_down_makes_a_model(
     assert len(list(read_shards(sorted((tmp_path / "worlds").glob("*.tar"))))) == 8
     history = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
     assert [entry["stage"] for entry in history] == ["base", "base", "inpaint"]
-    assert [list(entry["held_out"]) for entry in history[1:]] == [["rgb"], ["rgb", "depth", "normal"]]
+    losses = ["rgb", "depth", "normal", "decoded_depth", "decoded_normal"]
+    assert [list(entry["held_out"]) for entry in history[1:]] == [["rgb"], losses]
     assert history[0]["samples"] == 0 < history[1]["samples"]
     assert all(0 < loss < 3 for entry in history for loss in entry["held_out"].values())
     seeds = [sample.record["seed"] for sample in read_shards([tmp_path / "held-out/00000.tar"])]

@@ -104,7 +104,7 @@ def cool_down(options: argparse.Namespace, worker: Worker) -> None:
 
 
 def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
-    """The mean loss of a stage's newest averaged weights on held-out worlds, branch by branch, at fixed noise."""
+    """The mean losses of a stage's newest averaged weights on held-out worlds, by name, at fixed noise."""
     import tempfile
 
     import torch
@@ -132,9 +132,9 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
             batch = next(batches)
             rng = SampleRNG(0, batch.positions, "held-out")
             losses = stage.loss(stage.network, batch, stage.conditioning(batch, rng), rng)
-            for branch, loss in losses.items():
-                sums[branch] = sums.get(branch, 0.0) + float(loss) * sampler.batch / MEASURED
-    return {branch: round(value, 5) for branch, value in sums.items()}
+            for key, loss in losses.items():
+                sums[key] = sums.get(key, 0.0) + float(loss) * sampler.batch / MEASURED
+    return {key: round(value, 5) for key, value in sums.items()}
 
 
 def status(options: argparse.Namespace) -> str:
