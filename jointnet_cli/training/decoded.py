@@ -1,7 +1,7 @@
 """Errors of decoded maps: what a dense prediction in one step is judged by (Garcia et al., 2025).
 
-The latents' squared error weighs what the decoder makes large or small alike: a far hill's few per cent of disparity are
-a great error of its depth. Neither scale nor shift of a disparity counts, as in the evaluation's protocol.
+The squared error of latents takes no account of how maps are judged: on a far hill a small error of disparity is a large
+error of depth. As in the evaluation's protocol, scale and shift of disparity do not count.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from jointnet_cli.modality import MODALITIES
 from jointnet_cli.model.vae import decode_latents
 
 FAR = 0.02
-"""Relative disparity below which it is sky or as far: its depth is left out, and errors of depth are no greater there."""
+"""Pixels of less relative disparity count as sky. It is added to both disparities before their logarithms are compared, which
+bounds the error of far pixels."""
 
 
 def decoded_errors(vae: AutoencoderKL | None, predicted: Tensor, clean: Tensor, name: str) -> Tensor:
     """Return the errors (B,) of predicted latents of a dense modality against clean ones, both (B, C, h, w), decoded."""
     with torch.no_grad():
-        truth = decode_latents(vae, clean).float()
-    made = decode_latents(vae, predicted).float()
+        truth = decode_latents(vae, clean)
+    made = decode_latents(vae, predicted)
     if MODALITIES[name].values == "direction":
         return direction_errors(made, truth)
     return disparity_errors(*((maps.mean(dim=1) + 1) / 2 for maps in (made, truth)))
@@ -30,7 +31,8 @@ def decoded_errors(vae: AutoencoderKL | None, predicted: Tensor, clean: Tensor, 
 def disparity_errors(predicted: Tensor, truth: Tensor) -> Tensor:
     """Return the mean error (B,) of the logarithm of aligned disparity (B, H, W); of the sky, that of disparity itself.
 
-    Scale and shift are the least-squares ones, where there is no sky.
+    Scale and shift are fitted by least squares to the pixels that are not sky. They are left out by weights of 0, not by a
+    selection as `fit_scale_shift` needs one: a GPU would wait for their number.
     """
     estimate, target = predicted.flatten(1), truth.clamp(0, 1).flatten(1)
     there = (target > FAR).float()
@@ -46,9 +48,9 @@ def disparity_errors(predicted: Tensor, truth: Tensor) -> Tensor:
 
 
 def direction_errors(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Return the mean distance (B,) of true directions (B, 3, H, W) to the predicted ones, plus the squared error of lengths.
+    """Return the mean distance (B,) of predicted directions (B, 3, H, W) from the true ones, plus the squared error of lengths.
 
-    Sky, of length 0, has no direction. The best length of an unsure prediction is the probability of a surface.
+    Sky has length 0 and no direction. Where surface or sky is uncertain, the best length is the probability of a surface.
     """
     length, target = (vectors.norm(dim=1).clamp(min=1e-3) for vectors in (predicted, truth))
     there = (target > 0.5).float()

@@ -184,7 +184,7 @@ class Masks(RecipeTable):
     one_step: float = Field(0.0, ge=0, le=1)
     """Of these, the share that is noised wholly, as a prediction in one step meets its maps (Garcia et al., 2025)."""
     decoded_weight: float = Field(0.0, ge=0)
-    """Weight of the errors of their decoded maps, which are added to the latents' (same source)."""
+    """Weight of the errors of these samples' decoded maps, which are added to the loss of the latents (same source)."""
     maps_known: float = Field(0.0, ge=0, le=1)
     """Dense maps given whole, some of them or all, RGB unknown."""
     equal: float = Field(0.0, ge=0, le=1)

@@ -78,7 +78,7 @@ def test_directions_are_compared_by_their_angle(seed: int, angle: float) -> None
 
 
 class Answers(nn.Module):
-    """Predicts what it is given, times its only weight."""
+    """A network that predicts a fixed velocity, times one number that trains."""
 
     def __init__(self, velocity: Tensor) -> None:
         super().__init__()
