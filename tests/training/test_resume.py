@@ -272,12 +272,15 @@ def test_a_second_training_in_a_folder_is_refused(tiny: Tiny, vae_run: Path, tmp
             train(tiny("vae"), out=vae_run)
         train(tiny("vae", "train.max_steps=1"), out=tmp_path / "elsewhere")
     lock = vae_run / ".training.writing"
+    locked, says = os.pipe()
     if (holder := os.fork()) == 0:
         with run_folder(vae_run):
+            os.write(says, b"locked")
             time.sleep(60)
         os._exit(1)
-    while not lock.exists():
-        time.sleep(0.01)
+    os.close(says)
+    assert os.read(locked, 6) == b"locked"  # the file is there a moment before its lock
+    os.close(locked)
     with pytest.raises(UserError, match="another process"), run_folder(vae_run):
         pass
     os.kill(holder, signal.SIGKILL)
