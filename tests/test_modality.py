@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
@@ -16,7 +16,7 @@ from jointnet_cli import tensors
 from jointnet_cli.files import maps
 from jointnet_cli.files.exr import read_exr, write_exr
 from jointnet_cli.files.metadata import convention
-from jointnet_cli.modality import MODALITIES, RGB, Modality
+from jointnet_cli.modality import MODALITIES, RGB, SKY_LENGTH, Modality
 from jointnet_cli.projection import Projection
 
 SEGMENTS = Modality("color", "segments", ("segments.R", "segments.G", "segments.B"), "Segment map: PNG.")
@@ -84,6 +84,7 @@ def test_disparity_of_numpy_and_torch_differs_by_rounding_alone(inverse: np.ndar
 
 @settings(max_examples=50, deadline=None)
 @given(arrays.arrays("float32", (4, 5, 3), elements=st.floats(-1, 1, width=32)))
+@example(np.full((4, 5, 3), [SKY_LENGTH, 0, 0], np.float32))
 def test_normals_of_numpy_and_torch_differ_by_less_than_the_tolerance_of_lengths(vectors: np.ndarray) -> None:
     """NumPy keeps vectors whose length is within `UNIT_TOLERANCE` of 1, so that files of 8 bits keep their values."""
     ours = maps.unit_normals(vectors)

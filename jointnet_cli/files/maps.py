@@ -144,7 +144,7 @@ def unit_normals(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     vectors = np.nan_to_num(vectors)
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     scaled = np.where(np.abs(length - 1) < UNIT_TOLERANCE, vectors, vectors / np.maximum(length, SKY_LENGTH))
-    return np.where(length > SKY_LENGTH, scaled, 0).astype(np.float32)
+    return np.where(length >= SKY_LENGTH, scaled, 0).astype(np.float32)
 
 
 def bounded_disparity(
