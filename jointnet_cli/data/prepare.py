@@ -34,6 +34,7 @@ def prepare(job: PrepareJob, show: Show | None = None) -> Tally:
     finish_killed(job.out)
     tally = Tally(total=sum(map(job.missing, job.shards)))
     show = show or (lambda tally: None)
+    show(tally)  # nothing is done yet, and how much there is to do is known
     if job.cluster is None:
         _make_shards(job, job.shards, tally, show)
     else:

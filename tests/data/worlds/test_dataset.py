@@ -139,6 +139,12 @@ def test_a_set_grows_by_a_larger_count(rendered: Tally, tmp_path: Path, shard_si
         assert [path.read_bytes() for path in grown] == [path.read_bytes() for path in rendered.written]
 
 
+def test_the_total_is_known_before_the_first_shard_is_done(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    render(tmp_path, count=4, show=lambda tally: seen.append((tally.done, tally.total)))
+    assert seen == [(0, 4), (2, 4), (4, 4)]
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_damaged_shard_does_not_grow_and_the_others_are_made(tmp_path: Path, processes: int) -> None:
     render(tmp_path, shard_size=2, count=3)
