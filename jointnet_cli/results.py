@@ -19,7 +19,7 @@ from jointnet_cli.progress import Timer
 from jointnet_cli.projection import Projection
 from jointnet_cli.record import describe, exr_attributes, is_record_of, png_text, read_sidecar, record
 from jointnet_cli.request import Request
-from jointnet_cli.scene.exports import SceneOptions, write_exports
+from jointnet_cli.scene.exports import SceneOptions, with_companions, write_exports
 
 if TYPE_CHECKING:
     import numpy as np
@@ -162,8 +162,8 @@ class ResultFiles:
 
     @property
     def all(self) -> list[Path]:
-        """What is written, and an old sidecar and layer that may be removed: what has to be free."""
-        return list(dict.fromkeys([*self.paths.values(), self.sidecar, self.layer]))
+        """What may be written, and an old sidecar and layer that may be removed: what has to be free."""
+        return list(dict.fromkeys([*self.paths.values(), *with_companions(self.scene), self.sidecar, self.layer]))
 
     def complete(self, task: Request) -> bool:
         """Return whether an earlier run of the same request has made all of these files.

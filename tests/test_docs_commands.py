@@ -42,7 +42,7 @@ SMALL = [
 ]
 """Sizes of a page and those of the test."""
 REFUSED = {
-    "stable-diffusion-2-1-base": "no model jointnet-depth.zip",
+    "stable-diffusion-2-1-base": "no model jointnet-",
     "--truth MegaDepth_v1": "no folder MegaDepth_v1",
     "captions_val2014.json": "captions_val2014.json does not exist",
     "shards/coco": "no complete shards in shards/coco",

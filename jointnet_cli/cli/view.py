@@ -22,7 +22,7 @@ from jointnet_cli.modality import DepthKind
 from jointnet_cli.model.hub import find_model
 from jointnet_cli.params import INPUT_PANEL, OUTPUT_PANEL, Param
 from jointnet_cli.sampling.memory import SCENE_PIXEL, ResourceEstimate, require_memory
-from jointnet_cli.scene.exports import SceneOptions, write_exports
+from jointnet_cli.scene.exports import SceneOptions, with_companions, write_exports
 from jointnet_cli.task_inputs import CHANNEL, DEPTH_KIND, ViewOptions
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _make(
 ) -> None:
     """Write what is wanted of one image, and print the paths."""
     names = {key: output.out / name for key, name in scene.files(files.stem).items()}
-    check_free(names.values(), output.overwrite)
+    check_free(with_companions(names), output.overwrite)
     from jointnet_cli.files.maps import header_size
 
     height, width = max((header_size(each) for each in {files.image, files.depth}), key=math.prod)

@@ -94,6 +94,7 @@ LAYER = ".layer.exr"
 OUTPUT_ENDINGS = (
     *(f".{name}{end}.png" for name in ("depth", "normal") for end in ("", "-uncertainty")),
     *(".preview.png", ".sbs.png", ".180_LR.jpg", ".360_TB.jpg", LAYER),
+    *(f".mesh.{name}.png" for name in ("front", "behind", "sky")),
 )
 """Endings of the names of a result's raster files, apart from its image."""
 
@@ -111,7 +112,7 @@ def list_photos(names: Iterable[str]) -> list[Path]:
 
 
 def is_output(path: Path) -> bool:
-    """Return whether a file is a map, preview, stereo image or second layer of a result whose sidecar or EXR lies beside it."""
+    """Return whether a file is a raster of a result whose sidecar or EXR lies beside it: a map, preview, texture and so on."""
     ending = next((ending for ending in OUTPUT_ENDINGS if path.name.endswith(ending)), None)
     if ending is None:
         return False

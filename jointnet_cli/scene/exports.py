@@ -47,12 +47,14 @@ class Export(NamedTuple):
     """The flag's value, where it has one."""
     ending: str
     """How the file's name ends. Players of VR images go by `180_LR` and `360_TB`."""
+    beside: tuple[str, ...] = ()
+    """Suffixes of the files that may lie beside it, in the place of its own."""
 
 
 EXPORTS = {
     "mesh": Export("mesh", "glb", "mesh.glb"),
     "mesh_ply": Export("mesh", "ply", "mesh.ply"),
-    "mesh_obj": Export("mesh", "obj", "mesh.obj"),
+    "mesh_obj": Export("mesh", "obj", "mesh.obj", (".mtl", ".front.png", ".behind.png", ".sky.png")),
     "points": Export("mesh", "points", "points.ply"),
     "stereo_sbs": Export("stereo", "sbs", "sbs.png"),
     "stereo_vr180": Export("stereo", "vr180", "180_LR.jpg"),
@@ -217,6 +219,12 @@ class SceneOptions(ScaleOptions):
                 raise UserError(f"{flag} has no effect: {thing} is made", hint)
 
 
+def with_companions(files: Mapping[str, Path]) -> list[Path]:
+    """Return the exports and all files that may be written beside them, such as the textures of an OBJ."""
+    beside = (path.with_suffix(suffix) for key, path in files.items() for suffix in EXPORTS[key].beside)
+    return [*files.values(), *beside]
+
+
 def write_exports(
     scene: Scene,
     files: Mapping[str, Path],
@@ -268,7 +276,7 @@ def _write(
         case "orbit":
             from jointnet_cli.scene import orbit
 
-            orbit.write_orbit(path, scene)
+            orbit.write_orbit(path, scene, record=record)
         case "stereo_sbs" | "stereo_vr180" | "stereo_tb360":
             from jointnet_cli.scene import stereo
 

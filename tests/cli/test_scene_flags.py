@@ -13,7 +13,7 @@ import trimesh
 
 from jointnet_cli.files.exr import read_exr
 from jointnet_cli.files.metadata import read_record
-from jointnet_cli.scene.exports import MeshFormat, StereoLayout
+from jointnet_cli.scene.exports import MeshFormat, StereoLayout, with_companions
 
 pytestmark = pytest.mark.slow
 
@@ -53,10 +53,26 @@ def test_everything_that_a_scene_can_become(invoke):
     written = [path.name.split(".", 1)[1] for path in files.values()]
     assert written == ["image.png", "depth.png", "rgbd.exr", "layer.exr", *ENDS, "metadata.json"]
     assert all(path.stat().st_size for path in files.values())
+    assert b'"prompt": "reef"' in files["orbit"].read_bytes()
     place = trimesh.load(files["mesh"], process=False)
     assert (place.metadata["near"], place.metadata["far"], place.metadata["scale"]) == (pytest.approx(2), 20, "given")
     depths = -place.geometry["front"].vertices[:, 2]
     assert 2 - 1e-4 <= depths.min() < depths.max() <= 20 + 1e-4
+
+
+def test_the_files_beside_an_obj_are_guarded_and_are_no_photos(invoke):
+    command = ["panorama", "reef", "--width", "96", "--no-viewer", "--mesh", "obj", "--json"]
+    files = made(invoke(*command))
+    beside = set(Path("outputs").iterdir()) - set(files.values())
+    assert files["mesh_obj"].with_suffix(".mtl") in beside and len(beside) >= 3
+    assert beside <= set(with_companions({"mesh_obj": files["mesh_obj"]}))
+    (photo,) = invoke("depth", "outputs", "--dry-run", "--json", "--out", "b").stdout.splitlines()
+    assert json.loads(photo)["source"] == str(files["image"])
+    for path in files.values():
+        path.unlink()
+    ran = invoke(*command)
+    assert ran.exit_code == 2 and ".mesh.mtl exists already" in ran.stderr
+    made(invoke(*command, "--overwrite"))
 
 
 def test_a_panorama_ends_in_a_page_to_look_around_in(invoke):
