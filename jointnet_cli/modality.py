@@ -27,8 +27,6 @@ class Modality:
 
     values: Literal["color", "disparity", "direction"]
     """`color` (H, W, 3) sRGB in [0, 1]; `disparity` (H, W) in [0, 1], near = 1; `direction` (H, W, 3) unit vectors."""
-    noun: str
-    """As help texts and messages call it."""
     channels: tuple[str, ...]
     """Names of the channels of an EXR."""
     file_help: str
@@ -41,8 +39,8 @@ class Modality:
 
 
 MODALITIES: dict[str, Modality] = {
-    RGB: Modality("color", "image", ("R", "G", "B"), "Image: PNG, JPEG, TIFF or EXR."),
-    "depth": Modality("disparity", "depth", ("disparity.Y",), "Depth map: PNG, TIFF, EXR or npy."),
-    "normal": Modality("direction", "normals", ("normal.X", "normal.Y", "normal.Z"), "Normal map: PNG or EXR."),
+    RGB: Modality("color", ("R", "G", "B"), "Image: PNG, JPEG, TIFF or EXR."),
+    "depth": Modality("disparity", ("disparity.Y",), "Depth map: PNG, TIFF, EXR or npy."),
+    "normal": Modality("direction", ("normal.X", "normal.Y", "normal.Z"), "Normal map: PNG or EXR."),
 }
 """By name, RGB first."""

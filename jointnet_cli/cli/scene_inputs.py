@@ -15,10 +15,11 @@ from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files.paths import OUTPUT_ENDINGS, SIDECAR, safe_name
 from jointnet_cli.files.text import load_json
 from jointnet_cli.modality import DepthKind
-from jointnet_cli.projection import Projection
+from jointnet_cli.projection import PERSPECTIVE, Projection
 from jointnet_cli.record import read_sidecar, recorded_image
 from jointnet_cli.scene.exports import SceneOptions
 from jointnet_cli.task_inputs import ViewOptions
+from jointnet_cli.tasks import MAX_SEED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from jointnet_cli.scene.scene import Scene
 
 MESHES = frozenset({".glb", ".gltf", ".obj", ".ply", ".stl", ".usdz"})
-VIEW = Projection("perspective", 60.0)
-"""Projection assumed for an image that states none."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class SceneFiles:
     def seed(self) -> int:
         """Return its seed, 0 where no record states one."""
         seed = self.record.get("seed")
-        return seed if isinstance(seed, int) and 0 <= seed < 2**63 else 0
+        return seed if isinstance(seed, int) and 0 <= seed <= MAX_SEED else 0
 
 
 def find_scene(path: Path, depth: Path | None = None, out: Path = Path("outputs")) -> SceneFiles:
@@ -118,7 +117,7 @@ def scene_projection(files: SceneFiles, view: ViewOptions) -> Projection:
     from jointnet_cli.convert.conventions import stated_view
 
     stated = stated_view(files.record)
-    perspective = stated if isinstance(stated, Projection) and stated.kind == "perspective" else VIEW
+    perspective = stated if isinstance(stated, Projection) and stated.kind == "perspective" else PERSPECTIVE
     return projection_of(view, files.image, files.depth) or perspective
 
 

@@ -27,7 +27,7 @@ def change(content: Content, target: TargetOptions) -> tuple[Content, list[str]]
     changed = replace(content, view=view)
     notes: list[str] = []
     if grid is not None:
-        changed.coverage = grid.coverage
+        changed.coverage, changed.used = grid.coverage, content.used | {"--projection"}
         if content.image is not None:
             changed.image = grid.smooth(content.image)
         if content.normal is not None:

@@ -248,8 +248,8 @@ class Content:
     notes: tuple[str, ...] = ()
     """Assumptions made to read the file."""
     used: set[str] = field(default_factory=set)
-    """The channels that were read, and the flags that had an effect: `--step`, `--from-white`, and `scale` of all that
-    state one."""
+    """The channels that were read, and the flags that had an effect: `--step`, `--from-white`, `--projection`, and
+    `scale` of all that state one."""
     coverage: Coverage | None = None
     """The known part of a spherical image."""
 

@@ -13,7 +13,7 @@ from jointnet_cli.convert.content import PARTS, Axis, Code, Coverage, DepthMap, 
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.arrays import is_array
 from jointnet_cli.files.exr import is_exr, read_attributes
-from jointnet_cli.files.metadata import read_gpano, read_record
+from jointnet_cli.files.metadata import CAMERA_SPACE, DISPARITY_QUANTITY, read_gpano, read_record
 from jointnet_cli.files.text import from_json, load_object
 from jointnet_cli.projection import FULL_CIRCLE, Projection, Sphere
 from jointnet_cli.scene.scene import DepthScale
@@ -30,7 +30,7 @@ AXES: dict[tuple[str, Axis], str] = {
 PLANAR_OR_RADIAL: dict[Axis, str] = {"planar": "planar", "radial": "distance from the viewer"}
 
 SPACE = {
-    "opengl": "camera: x right, y up, z towards the viewer",
+    "opengl": CAMERA_SPACE,
     "directx": "camera: x right, y down, z towards the viewer",
 }
 
@@ -118,7 +118,7 @@ def axis_words(axis: Axis, view: View | None) -> str:
 def depth_convention(depth: DepthMap, view: View | None, stored: str, code: Code | None) -> dict[str, Any]:
     """Return the conventions of a depth map for its record; `stored` is the precision of the format in words."""
     facts: dict[str, Any] = {
-        "quantity": "distance" if depth.quantity == "distance" else "relative disparity (inverse depth)",
+        "quantity": "distance" if depth.quantity == "distance" else DISPARITY_QUANTITY,
         "distance": axis_words(depth.axis, view),
         "scale": depth.scale.scale if depth.scale else "unknown",
         "shift": depth.scale.shift if depth.scale else "unknown",

@@ -19,7 +19,7 @@ from jointnet_cli.files.atomic import atomic_file, write_text
 from jointnet_cli.files.color import by_bands, linear_to_srgb
 from jointnet_cli.files.exr import write_channels
 from jointnet_cli.files.images import write_deep_png, write_grey_png, write_jpeg, write_png
-from jointnet_cli.files.metadata import gpano_xmp
+from jointnet_cli.files.metadata import NORMAL_QUANTITY, gpano_xmp
 from jointnet_cli.files.text import PNG_KEY, to_json
 from jointnet_cli.projection import Sphere
 from jointnet_cli.record import SOFTWARE
@@ -259,12 +259,12 @@ def _record(
     if "normal" in parts:
         stored = "float32" if bits in (0, 32) else f"{bits}-bit RGB, (n + 1) / 2"
         maps["normal"] = {
-            "quantity": "unit surface normal",
+            "quantity": NORMAL_QUANTITY,
             "space": SPACE[target.normals],
             "stored": stored,
         }
     record["maps"] = maps
-    if target.projection is not None and kind_of(content.view) == target.projection:
+    if "--projection" in content.used:
         record["filter"] = FILTER
     if content.record:
         record["origin"] = content.record

@@ -36,15 +36,13 @@ from jointnet_cli.files.maps import read_map
 from jointnet_cli.files.metadata import read_record
 from jointnet_cli.modality import DepthKind
 from jointnet_cli.projection import NOMINAL_FOV
-from jointnet_cli.scene.scene import DepthScale
+from jointnet_cli.scene.scene import FAR, NEAR, DepthScale
 from jointnet_cli.tensors import to_tensor, upsample
 
 MIDAS = {"dpt_beit_large_512": "midas-beit-512", "dpt_hybrid_384": "midas-dpt-hybrid"}
 """Names of MiDaS for the networks of the paper, and ours."""
 MEAN_SAMPLES = 2000
 """Samples, from the first on, that a mean depth is taken of."""
-NEAR, FAR = 1.0, 30.0
-"""Metres assumed for the range of depth where there is no true depth to fit it to, as in the mesh of a panorama."""
 
 
 class TeacherDepth(Method):
@@ -201,7 +199,7 @@ def _inverse_depth(disparity: Tensor, case: Case) -> NDArray[np.float64]:
     there = disparity > 0
     if case.inverse_depth is None:
         top = disparity.max().clamp(min=1e-9)
-        distance = DepthScale.from_range(NEAR, FAR).distance((disparity / top).numpy())
+        distance = DepthScale.from_range().distance((disparity / top).numpy())
         return np.where(there.numpy(), 1 / distance, 0)
     truth = at_size(torch.from_numpy(case.inverse_depth), *disparity.shape)
     valid = there & (truth > 0)

@@ -19,7 +19,7 @@ from jointnet_cli.evaluation.captions import Caption, shard_caption
 from jointnet_cli.evaluation.folders import KIND_WORDS, files_digest, find_pairs, read_true_depth, split_name
 from jointnet_cli.files.images import read_image
 from jointnet_cli.files.maps import read_map, unit_normals
-from jointnet_cli.files.paths import IMAGE_SUFFIXES, text_digest
+from jointnet_cli.files.paths import IMAGE_SUFFIXES, OUTPUT_ENDINGS, text_digest
 from jointnet_cli.modality import DepthKind
 from jointnet_cli.tensors import relative_disparity
 
@@ -297,4 +297,6 @@ def _is_image(path: Path) -> bool:
     """Return whether a path within a folder is an image, by its suffix and the words of its name."""
     word = split_name(path).word
     hidden = any(part.startswith(".") for part in path.parts)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and (word is None or word in KIND_WORDS["image"])
+    if hidden or path.name.endswith(OUTPUT_ENDINGS):
+        return False
+    return path.suffix.lower() in IMAGE_SUFFIXES and (word is None or word in KIND_WORDS["image"])

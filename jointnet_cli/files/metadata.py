@@ -112,6 +112,11 @@ def _number(fields: dict[str, str], name: str) -> float | None:
 _DISTANCE = {"perspective": "planar Z", "cylindrical": "distance from the vertical axis"}
 
 
+DISPARITY_QUANTITY, NORMAL_QUANTITY = "relative disparity (inverse depth)", "unit surface normal"
+CAMERA_SPACE = "camera: x right, y up, z towards the viewer"
+"""What records say of maps, and by which `convert` knows them again."""
+
+
 def read_record(path: Path) -> dict[str, Any]:
     """Return the record in a PNG or EXR of this program; empty for any other file and for one that cannot be read."""
     from jointnet_cli.files.exr import is_exr, read_attributes
@@ -136,7 +141,7 @@ def convention(name: str, projection: Projection) -> dict[str, Any]:
     modality = MODALITIES[name]
     if modality.values == "disparity":
         return {
-            "quantity": "relative disparity (inverse depth)",
+            "quantity": DISPARITY_QUANTITY,
             "near": 1.0,
             "far": 0.0,
             "scale": "unknown",
@@ -147,8 +152,8 @@ def convention(name: str, projection: Projection) -> dict[str, Any]:
         }
     if modality.values == "direction":
         return {
-            "quantity": "unit surface normal",
-            "space": "camera: x right, y up, z towards the viewer",
+            "quantity": NORMAL_QUANTITY,
+            "space": CAMERA_SPACE,
             "png": "8-bit RGB, (n + 1) / 2",
             "exr": f"{', '.join(modality.channels)}, float32",
         }

@@ -60,7 +60,7 @@ class JointModel:
     scheduler: dict[str, Any]
     """The base model's scheduler configuration."""
     defaults: dict[str, Any] = field(default_factory=dict)
-    """Sampling defaults: `scheduler`, `steps`, `guidance`, `depth_steps`."""
+    """Sampling defaults: `preset`, `scheduler`, `steps`, `guidance`, `depth_steps`."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """How the model was made."""
     words: Vocabulary | None = None
@@ -140,7 +140,6 @@ def load_model(
     model: str | Path | ModelFolder,
     dtype: torch.dtype = torch.float32,
     *,
-    base: str | None = None,
     weights: bool = True,
 ) -> JointModel:
     """Load a joint model, or a base model as a joint model of one branch, onto the CPU.
@@ -148,13 +147,12 @@ def load_model(
     Args:
         model: `diorama`, a folder, a zip file, an imported name or a hub id, as `--model` takes it.
         dtype: of the weights.
-        base: the base of a model in the published layout.
         weights: read the weights. Without them the networks are on the meta device: shapes without values.
 
     Raises:
         UserError: no such model, one of another format, or weights that are missing, damaged or do not fit.
     """
-    folder = model if isinstance(model, ModelFolder) else find_model(str(model), base, weights=False)
+    folder = model if isinstance(model, ModelFolder) else find_model(str(model), weights=False)
     if weights:
         require_weights(folder)
     with (

@@ -26,7 +26,7 @@ class Region:
 
     @classmethod
     def whole(cls, latents: Tensor) -> Self:
-        """Return all of a branch is given."""
+        """Return the region of a branch that is given whole."""
         return cls(latents, torch.zeros_like(latents[:1]))
 
     @classmethod

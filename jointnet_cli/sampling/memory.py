@@ -89,7 +89,8 @@ def estimate(
         scene: whether a mesh or another export is made.
     """
     branches, number = len(folder.branches), 4 if dtype == "float32" else 2
-    weights = sum(map(_weight_bytes, folder.networks))
+    vae_number = 2 if dtype == "float16" else 4
+    weights = sum(_weight_bytes(place, vae_number if place.name == "vae" else number) for place in folder.networks)
     area = layout.height * layout.width
     whole = layout.single or layout.whole_image_until > 0
     tile = area if layout.single else min(area, layout.window[0] * layout.window[1])
@@ -101,9 +102,7 @@ def estimate(
     decoder = 0
     if folder.family.has_vae:
         strip = area * branches if area <= STRIP_AREA else max(STRIP_AREA, 3 * STRIP_MARGIN * layout.height)
-        decoder = (
-            strip * folder.factor**2 * _first_width(folder.base / "vae") * (2 if dtype == "float16" else 4) * _COPIES
-        )
+        decoder = strip * folder.factor**2 * _first_width(folder.base / "vae") * vae_number * _COPIES
     pixels, drawn = size[0] * size[1], area * folder.factor**2
     arrays = (3 + 2 * (branches - 1)) * (min(pixels, drawn) * _PIXEL + max(0, pixels - drawn) * _PHOTO_PIXEL)
     arrays += members * drawn * 4 * branches
@@ -146,8 +145,10 @@ def _seconds(folder: ModelFolder, seen: float, area: int, device: str) -> float 
 
 
 @cache
-def _weight_bytes(place: Path) -> int:
-    """Return the bytes of a network's weights; 0 where they are not on this machine."""
+def _weight_bytes(place: Path, number: int) -> int:
+    """Return the bytes of a network's weights of `number` bytes each; 0 where they are not on this machine."""
+    if (parameters := _parameters(place)) is not None:
+        return parameters * number
     found = find_weights(place)
     return sum(path.stat().st_size for path in found.files) if found else 0
 

@@ -23,7 +23,7 @@ class TileBatch:
     """`None` decides by the device and the tile."""
 
     def of(self, tiles: Sequence[Tile], device: torch.device) -> int:
-        """Return for tiles of one size."""
+        """Return how many tiles, all of one size, go through the network at once."""
         if self.size is not None:
             return self.size
         return max(1, TILE_AREA.get(device.type, TILE_AREA_ELSEWHERE) // (tiles[0].height * tiles[0].width))

@@ -41,10 +41,8 @@ class StereoLayout(StrEnum):
 class Export(NamedTuple):
     """A file made from a scene."""
 
-    flag: str
-    """The flag that asks for it."""
     value: str | None
-    """The flag's value, where it has one."""
+    """The value of `--mesh` or `--stereo` that asks for it; the others have flags of their own."""
     ending: str
     """How the file's name ends. Players of VR images go by `180_LR` and `360_TB`."""
     beside: tuple[str, ...] = ()
@@ -52,15 +50,15 @@ class Export(NamedTuple):
 
 
 EXPORTS = {
-    "mesh": Export("mesh", "glb", "mesh.glb"),
-    "mesh_ply": Export("mesh", "ply", "mesh.ply"),
-    "mesh_obj": Export("mesh", "obj", "mesh.obj", (".mtl", ".front.png", ".behind.png", ".sky.png")),
-    "points": Export("mesh", "points", "points.ply"),
-    "stereo_sbs": Export("stereo", "sbs", "sbs.png"),
-    "stereo_vr180": Export("stereo", "vr180", "180_LR.jpg"),
-    "stereo_tb360": Export("stereo", "tb360", "360_TB.jpg"),
-    "viewer": Export("viewer", None, "view.html"),
-    "orbit": Export("orbit", None, ".mp4"),
+    "mesh": Export("glb", "mesh.glb"),
+    "mesh_ply": Export("ply", "mesh.ply"),
+    "mesh_obj": Export("obj", "mesh.obj", (".mtl", ".front.png", ".behind.png", ".sky.png")),
+    "points": Export("points", "points.ply"),
+    "stereo_sbs": Export("sbs", "sbs.png"),
+    "stereo_vr180": Export("vr180", "180_LR.jpg"),
+    "stereo_tb360": Export("tb360", "360_TB.jpg"),
+    "viewer": Export(None, "view.html"),
+    "orbit": Export(None, ".mp4"),
 }
 """Every export by its key in records."""
 

@@ -141,18 +141,16 @@ def grow_ring(distance: Floats, shown: Mask, cut: float, steps: int, *, wrap: bo
     return shown
 
 
-def extend_background(scene: Scene, mask: Mask, *, cut: float = CUT) -> tuple[Floats, Floats]:
+def extend_background(scene: Scene, mask: Mask) -> tuple[Floats, Floats]:
     """Image (H, W, 3) and disparity (H, W) of the front, with what lies beyond the masked foreground carried on there."""
     values = _values(scene)
-    _, beyond = _far_border(scene.front.distance, mask, cut, scene.projection.wrap)
+    _, beyond = _far_border(scene.front.distance, mask, scene.projection.wrap)
     if beyond.any():
         values[mask] = fill_smoothly(values, beyond, wrap=scene.projection.wrap)[mask]
     return values[..., :3], values[..., 3]
 
 
-def background_layer(
-    scene: Scene, mask: Mask, image: Floats, disparity: Floats, *, shown: Mask | None = None, cut: float = CUT
-) -> Layer:
+def background_layer(scene: Scene, mask: Mask, image: Floats, disparity: Floats, *, shown: Mask | None = None) -> Layer:
     """Return what was painted for the masked foreground as a surface behind it that joins what lies beside it.
 
     Its disparity is at most the front's, and at most that of the far side of the mask's border, carried on smoothly into the
@@ -164,12 +162,11 @@ def background_layer(
         image: (H, W, 3) sRGB in [0, 1], painted.
         disparity: (H, W) in [0, 1], painted.
         shown: (H, W), the part of the mask that the surface has; `None` is all of it.
-        cut: as in `occluders`.
     """
     front, wrap = scene.front, scene.projection.wrap
     values = _values(scene)
     given = values[..., 3].copy()
-    border, beyond = _far_border(front.distance, mask, cut, wrap)
+    border, beyond = _far_border(front.distance, mask, wrap)
     painted = np.concatenate([image, disparity[..., None]], axis=-1)
     nearest = given
     if border.any():
@@ -220,12 +217,12 @@ def _far_side(distance: Floats, cut: float, reach: float, wrap: bool, within: Ma
     return far.reshape(distance.shape)
 
 
-def _far_border(distance: Floats, mask: Mask, cut: float, wrap: bool) -> tuple[Mask, Mask]:
+def _far_border(distance: Floats, mask: Mask, wrap: bool) -> tuple[Mask, Mask]:
     """Return masked pixels next to the far side, and the pixels of the far side next to the mask."""
-    far = np.maximum(_far_side(distance, cut, _EVERYWHERE, wrap, within=mask), distance)
+    far = np.maximum(_far_side(distance, CUT, _EVERYWHERE, wrap, within=mask), distance)
     border, beyond = np.zeros_like(mask), np.zeros_like(mask)
     for here, beside in _pairs(mask.shape, wrap):
-        meets = mask[here] & ~mask[beside] & (distance[beside] * np.float32(cut) >= far[here])
+        meets = mask[here] & ~mask[beside] & (distance[beside] * np.float32(CUT) >= far[here])
         border[here] |= meets
         beyond[beside] |= meets
     return border, beyond

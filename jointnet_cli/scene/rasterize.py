@@ -47,10 +47,10 @@ class _Grid:
     """(h, w)"""
 
 
-def patches(surface: Layer, projection: Projection, cut: float = CUT) -> Iterator[Patch]:
+def patches(surface: Layer, projection: Projection) -> Iterator[Patch]:
     """Yield triangles between the centres of four pixels each, and out to the image's edges.
 
-    Where the four are of different distances, by more than `cut` times, they are torn: each pixel keeps its own quarter,
+    Where the four are of different distances, by more than `CUT` times, they are torn: each pixel keeps its own quarter,
     at the mean of those that it holds together with. There is nothing where the sky is or where nothing is `shown`.
     """
     height, width = surface.distance.shape
@@ -68,7 +68,7 @@ def patches(surface: Layer, projection: Projection, cut: float = CUT) -> Iterato
                 surface.image[pixels],
                 shown[pixels],
             )
-            patch = _patch(grid, cut)
+            patch = _patch(grid)
             if patch.faces.size:
                 yield patch
 
@@ -89,16 +89,16 @@ def _quads(values: NDArray[_Scalar]) -> NDArray[_Scalar]:
     return np.stack([values[:-1, :-1], values[:-1, 1:], values[1:, 1:], values[1:, :-1]])
 
 
-def _patch(grid: _Grid, cut: float) -> Patch:
+def _patch(grid: _Grid) -> Patch:
     nearness = _quads(grid.nearness)
     nearest, farthest = nearness.max(0), nearness.min(0)
     there = (nearest > 0) & _quads(grid.shown).any(0)
-    whole = there & (nearest <= cut * farthest)
+    whole = there & (nearest <= CUT * farthest)
     index = _quads(np.arange(grid.nearness.size, dtype=np.int32).reshape(grid.nearness.shape))
     corners = index[:, whole]
     points = grid.rays.reshape(-1, 3) / np.where(grid.nearness > 0, grid.nearness, 1).reshape(-1, 1)
     torn = index[:, there & ~whole]
-    quarters = [_quarter(grid, torn, corner, cut) for corner in range(4)]
+    quarters = [_quarter(grid, torn, corner) for corner in range(4)]
     first = len(points) + np.cumsum([0, *(len(quarter[0]) for quarter in quarters)], dtype=np.int32)
     own = [np.arange(start, end, dtype=np.int32).reshape(4, -1) for start, end in pairwise(first)]
     corners = np.concatenate([corners, *own], axis=1)
@@ -109,15 +109,13 @@ def _patch(grid: _Grid, cut: float) -> Patch:
     )
 
 
-def _quarter(
-    grid: _Grid, torn: NDArray[np.int32], corner: int, cut: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _quarter(grid: _Grid, torn: NDArray[np.int32], corner: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return points and colours (4 K, 3) of the quarters next to one corner of torn cells (4, K)."""
     near = grid.nearness.reshape(-1)[torn]
     keep = (near[corner] > 0) & grid.shown.reshape(-1)[torn[corner]]
     torn, near = torn[:, keep], near[:, keep]
     rays, colours = grid.rays.reshape(-1, 3)[torn], grid.colours.reshape(-1, 3)[torn]
-    together = (np.maximum(near, near[corner]) <= cut * np.minimum(near, near[corner])).astype(np.float32)
+    together = (np.maximum(near, near[corner]) <= CUT * np.minimum(near, near[corner])).astype(np.float32)
     # The corner itself, the middles of its two edges and the middle of the cell, in order around the quarter.
     points, tints = [], []
     for others in ([corner], [corner, (corner + 1) % 4], [0, 1, 2, 3], [corner, (corner - 1) % 4]):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.scene.cameras import Viewpoint, pixels_of
-from jointnet_cli.scene.layers import CUT, fill_smoothly
+from jointnet_cli.scene.layers import fill_smoothly
 from jointnet_cli.scene.rasterize import _BLOCK, Patch, draw, patches
 from jointnet_cli.scene.scene import Layer, Scene
 
@@ -33,9 +33,9 @@ class RenderedView:
 class Renderer:
     """A scene ready to be looked at, again and again. It holds about 100 bytes a pixel of the scene."""
 
-    def __init__(self, scene: Scene, cut: float = CUT) -> None:
+    def __init__(self, scene: Scene) -> None:
         self.scene = scene
-        self._front = list(patches(scene.front, scene.projection, cut))
+        self._front = list(patches(scene.front, scene.projection))
         self._behind: list[Patch] = []
         sky = np.isinf(scene.front.distance)
         image = scene.front.image
@@ -44,7 +44,7 @@ class Renderer:
             # With what surrounds it from the front, so that there is no gap between the two.
             image = np.where(shown[..., None], scene.behind.image, image)
             distance = np.where(shown, scene.behind.distance, scene.front.distance)
-            self._behind = list(patches(Layer(image, distance, shown), scene.projection, cut))
+            self._behind = list(patches(Layer(image, distance, shown), scene.projection))
             sky |= shown & np.isinf(scene.behind.distance)
         self._is_sky = sky
         self._sky = fill_smoothly(image, sky, wrap=scene.projection.wrap) if sky.any() else None

@@ -81,7 +81,7 @@ class DepthScale:
 
         Raises:
             UserError: a point outside of the image, fewer than two that differ in disparity, or distances that grow with
-                disparity.
+                disparity or are beyond all metres.
         """
         height, width = disparity.shape
         columns, rows = np.floor(known[:, :2].T + 0.5).astype(int)
@@ -107,7 +107,9 @@ class DepthScale:
                 "the known distances grow where the depth map says nearer",
                 "check the order x,y,distance, and that the values are distances, not disparities",
             )
-        return cls(float(scale * unit), float(shift * unit), "fitted")
+        fitted = cls(float(scale * unit), float(shift * unit), "fitted")
+        _require_metres(fitted.near, fitted.far, "give the known distances in metres")
+        return fitted
 
     @property
     def near(self) -> float:
@@ -156,10 +158,10 @@ class Scene:
     scale: DepthScale
 
 
-def _require_metres(near: float, far: float) -> None:
-    if near < CLOSEST or far > FARTHEST:
+def _require_metres(near: float, far: float, hint: str = f"such as --near {NEAR:g} --far {FAR:g}") -> None:
+    if not (near >= CLOSEST and far <= FARTHEST):
         message = f"distances from {near:g} to {far:g} metres are not between {CLOSEST:g} and {FARTHEST:g}"
-        raise UserError(message, f"such as --near {NEAR:g} --far {FAR:g}")
+        raise UserError(message, hint)
 
 
 def scene_of(
@@ -179,7 +181,7 @@ def scene_of(
         projection: how pixels map to directions.
         scale: what disparity means in metres.
         sky: disparity up to which a pixel is sky; negative for none.
-        sharpen: whether edges become steps (`edges.sharpened`).
+        sharpen: whether edges become steps (`edges.sharpen_edges`).
 
     Raises:
         ValueError: the sizes differ.
@@ -215,8 +217,9 @@ def read_known_distances(path: Path) -> NDArray[np.float64]:
             raise UserError(
                 f"{path}, line {number}: {line.strip()!r} is not x,y,distance", "such as 120,64,3.5"
             ) from None
-        if not (0 < distance < math.inf and math.isfinite(x) and math.isfinite(y)):
-            raise UserError(f"{path}, line {number}: {words[2]} is not a distance", "distances are greater than 0")
+        if not (CLOSEST <= distance <= FARTHEST and math.isfinite(x) and math.isfinite(y)):
+            hint = f"distances are between {CLOSEST:g} and {FARTHEST:g} metres"
+            raise UserError(f"{path}, line {number}: {words[2]} is not a distance", hint)
         points.append((x, y, distance))
     if not points:
         raise UserError(f"{path} holds no known distances", "a line x,y,distance for each, such as 120,64,3.5")

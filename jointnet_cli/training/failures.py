@@ -16,7 +16,7 @@ class RunFailed(UserError):
 
 
 def not_finite(step: int, train: Train) -> RunFailed:
-    """Return the loss or the gradient of a step was infinite or not a number."""
+    """Return that the loss or the gradient of a step was infinite or not a number."""
     precision = "" if train.mixed_precision == "no" else ", or train in float32 (train.mixed_precision = 'no')"
     return RunFailed(
         f"the loss or its gradient is no longer finite at step {step}; the last checkpoint is from before",

@@ -19,7 +19,7 @@ from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.training.determinism import SampleRNG
 from jointnet_cli.training.inputs import Inputs
-from jointnet_cli.training.recipe import JointRecipe, Recipe
+from jointnet_cli.training.recipe import Recipe
 from jointnet_cli.training.stages.stage import Stage, enable_gradient_checkpointing
 
 
@@ -44,7 +44,7 @@ def check_data(recipe: Recipe, shards: ShardSet) -> Check:
     Raises:
         UserError: there are none, or they lack a map.
     """
-    if isinstance(recipe, JointRecipe) and not recipe.data.cache:
+    if recipe.streamed:
         return Check("data", shards.describe([name for name in recipe.data.maps if name not in recipe.data.label]))
     if len(shards) < recipe.train.batch_size:
         return Check("data", f"{len(shards)} samples, fewer than a batch of {recipe.train.batch_size}", warning=True)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, Valida
 
 from jointnet_cli.files.paths import shipped_files
 from jointnet_cli.modality import MODALITIES, RGB
+from jointnet_cli.model.folder import RANK
 from jointnet_cli.recipe_file import RecipeTable, find_recipe, read_values, refusal, require_command
 from jointnet_cli.sampling.presets import MAX_GUIDANCE, MAX_STEPS, PresetName
 from jointnet_cli.sampling.schedule import SchedulerName
@@ -23,6 +24,12 @@ def _known(name: str) -> str:
     return name
 
 
+def _distinct(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("a map is named twice")
+    return names
+
+
 ModalityName = Annotated[str, AfterValidator(_known)]
 
 
@@ -32,7 +39,7 @@ class Data(RecipeTable):
     shards: str
     """A folder of shards made by `jointnet prepare`; for a streamed set also one shard, a pattern such as
     `https://host/coyo/{00000..00127}.tar`, or a folder at `s3://`."""
-    maps: list[ModalityName] = Field(["rgb"], min_length=1)
+    maps: Annotated[list[ModalityName], AfterValidator(_distinct)] = Field(["rgb"], min_length=1)
     """What is read of every sample, in branch order."""
     flip: bool = True
     """Whether every sample is also used mirrored."""
@@ -97,7 +104,7 @@ class Vae(RecipeTable):
     """The autoencoder (diffusers `AutoencoderKL`) and its reconstruction loss."""
 
     latent_channels: int = Field(4, ge=1)
-    block_out_channels: list[int] = Field([16, 32, 64, 96])
+    block_out_channels: list[int] = Field([16, 32, 64, 96], min_length=1)
     layers_per_block: int = Field(1, ge=1)
     norm_num_groups: int = Field(8, ge=1)
     kl_weight: float = Field(1e-4, ge=0)
@@ -134,11 +141,17 @@ class TextEncoder(RecipeTable):
     layers: int = Field(3, ge=1)
     heads: int = Field(6, ge=1)
 
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+        return self
+
 
 class Unet(RecipeTable):
     """The denoiser (diffusers `UNet2DConditionModel`)."""
 
-    block_out_channels: list[int]
+    block_out_channels: list[int] = Field(min_length=1)
     layers_per_block: int = Field(1, ge=1)
     attention: list[bool]
     """Per level, whether its blocks have attention."""
@@ -174,6 +187,12 @@ class Noise(RecipeTable):
     prediction: Literal["epsilon", "v_prediction"] = "v_prediction"
     zero_terminal_snr: bool = True
     """Rescale the betas so that the last timestep is pure noise (Lin et al., 2023)."""
+
+    @model_validator(mode="after")
+    def _check_last_step(self) -> Self:
+        if self.zero_terminal_snr and self.prediction == "epsilon":
+            raise ValueError("the noise in pure noise says nothing of the picture: zero_terminal_snr = false")
+        return self
 
 
 class Masks(RecipeTable):
@@ -222,6 +241,17 @@ class _Recipe(RecipeTable):
     data: Data
     train: Train
     preview_prompts: list[str] = Field([])
+
+    @property
+    def streamed(self) -> bool:
+        """Whether samples are read while it trains, rather than the whole set before."""
+        return False
+
+    @model_validator(mode="after")
+    def _check_label(self) -> Self:
+        if self.data.label and not self.streamed:
+            raise ValueError("only a streamed set is labelled while training, others by `jointnet prepare --label`")
+        return self
 
 
 class VaeRecipe(_Recipe):
@@ -272,7 +302,7 @@ class NetworkTable(RecipeTable):
         BeforeValidator(lambda name: "lora" if name == "light" else name),  # its name in earlier versions
     ] = "jointnet"
     """The paper's network, a frozen copy with low-rank adapters, or one of the paper's baselines (Fig. 2a, appendix A.1)."""
-    rank: int = Field(16, ge=1)
+    rank: int = Field(RANK, ge=1)
     """Rank of the adapters of a LoRA branch."""
 
 
@@ -303,9 +333,11 @@ class JointRecipe(_Recipe):
             raise ValueError(f"{self.network.architecture} has no masked input")
         if self.data.label.keys() - self.data.maps:
             raise ValueError("data.label names a map that data.maps does not")
-        if self.data.label and self.data.cache:
-            raise ValueError("a cached set is labelled by `jointnet prepare --label`, not while training")
         return self
+
+    @property
+    def streamed(self) -> bool:
+        return not self.data.cache
 
 
 Recipe = Annotated[VaeRecipe | BaseRecipe | JointRecipe, Field(discriminator="stage")]

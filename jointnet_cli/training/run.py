@@ -12,8 +12,8 @@ from jointnet_cli.files.text import to_json
 from jointnet_cli.training.inputs import Inputs, find_inputs
 from jointnet_cli.training.optimizers import require_optimizer
 from jointnet_cli.training.preflight import preflight
-from jointnet_cli.training.recipe import BaseRecipe, JointRecipe, Recipe, VaeRecipe, to_toml_record
-from jointnet_cli.training.runs import Log, OnStep, check_run_folder, require_trackers, run_folder
+from jointnet_cli.training.recipe import BaseRecipe, Recipe, VaeRecipe, to_toml_record
+from jointnet_cli.training.runs import Log, OnStep, check_run_folder, require_trackers, run_folder, set_run_aside
 
 if TYPE_CHECKING:
     from jointnet_cli.training.stages.stage import Stage
@@ -38,7 +38,7 @@ def train(
         recipe: the settings.
         out: the run folder.
         name: the recipe as the user named it, for hints.
-        resume: whether to continue a run that the folder holds; otherwise it is refused.
+        resume: whether to continue a run that the folder holds; otherwise it is refused, or, damaged, set aside.
         dry_run: only check.
         log: receives every record.
         on_step: receives every step; see `OnStep`.
@@ -51,8 +51,9 @@ def train(
     check_run_folder(out, record, resume)
     require_trackers(recipe.train)
     require_optimizer(recipe.train)
-    streamed = isinstance(recipe, JointRecipe) and not recipe.data.cache and not dry_run
-    progress = (lambda done, count: log({"counted": done, "shards": count})) if streamed else None
+    progress = (
+        (lambda done, count: log({"counted": done, "shards": count})) if recipe.streamed and not dry_run else None
+    )
     inputs = find_inputs(recipe, name, progress)
     checks = preflight(inputs, out, partial(open_stage, recipe, inputs, out, weights=False))
     if dry_run:
@@ -70,12 +71,14 @@ def train(
         if check.warning:
             log(check.record)
     with run_folder(out) if main else nullcontext():
+        if main and not resume:
+            set_run_aside(out)
         require_shared_folder(accelerator, out)
         with accelerator.main_process_first():  # which encodes and learns what the others then read
             stage = open_stage(recipe, inputs, out, log)
             if main:
                 write_text(out / "recipe.json", to_json(record, indent=2))
-        return Trainer(stage, out, log, record, accelerator, on_step).fit(resume=resume)
+        return Trainer(stage, out, log, record, accelerator, on_step).fit()
 
 
 def open_stage(

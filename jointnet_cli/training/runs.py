@@ -42,6 +42,17 @@ def require_trackers(train: Train) -> None:
         raise UserError(f"train.trackers: {missing[0]} is not installed", hint=f"pip install {' '.join(missing)}")
 
 
+def set_run_aside(out: Path) -> None:
+    """Rename all that a run left in its folder, so that another begins at step 0 there. Without checkpoints there was none."""
+    checkpoints = Checkpoints(out / "state", keep=1)
+    if not checkpoints.steps():
+        return
+    checkpoints.restart()
+    for name in ("log.jsonl", "model", "models", "previews", "tokenizer", TRACKING):
+        if (out / name).exists():
+            set_aside(out / name)
+
+
 class RunLog:
     """Writes the records of a run; only the main process has one that does."""
 
@@ -72,11 +83,6 @@ class RunLog:
                 for key, value in _leaves(settings)
             }
             self._accelerator.init_trackers(name, plain, init_kwargs=options)
-
-    def restart(self) -> None:
-        """Keep the log of an earlier run in this folder under another name."""
-        if self._path.is_file():
-            set_aside(self._path)
 
     def write(self, line: dict[str, Any]) -> None:
         """Add the record of a step."""

@@ -92,8 +92,8 @@ class Trainer:
         self.rate = 0.0
         self.first_fault = torch.zeros((), dtype=torch.int64, device=accelerator.device)  # step that was not finite
 
-    def fit(self, *, resume: bool = True) -> Path:
-        """Train to the end of the budget and return the folder of the finished model.
+    def fit(self) -> Path:
+        """Continue from the newest checkpoint, train to the end of the budget, and return the folder of the finished model.
 
         Ctrl-C and SIGTERM save, then raise `KeyboardInterrupt` or `Terminated`.
 
@@ -102,11 +102,7 @@ class Trainer:
             RunFailed: the loss is no longer finite, or the memory is exhausted.
         """
         train = self.stage.settings
-        if resume:
-            self._resume()
-        elif self.processes.is_main_process:
-            self.checkpoints.restart()
-            self.run_log.restart()
+        self._resume()
         self.run_log.open(self.clock.step, self.record)
         batches = self.stage.batches(self.sampler, self.clock.step)
         # Processes have to stop at the same step: each holds its signals back, and they agree after every step.

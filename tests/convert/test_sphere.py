@@ -89,6 +89,8 @@ def test_a_round_wall_keeps_its_distance_from_the_axis() -> None:
     back, _ = change(sphere, TargetOptions("exr", projection="cylindrical"))
     assert back.depth is not None and back.view == RING
     assert back.depth.axis == "planar"
+    assert "--projection" in back.used and "--projection" not in content.used
+    assert "--projection" not in change(content, TargetOptions("exr", projection="cylindrical"))[0].used
     np.testing.assert_allclose(back.depth.values, wall, rtol=1e-6)
 
 

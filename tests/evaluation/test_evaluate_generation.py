@@ -225,7 +225,8 @@ def test_only_what_a_caption_says_is_asked_for(evaluation_shards: Path) -> None:
 
 
 def test_the_pictures_of_a_folder_are_no_maps(tmp_path: Path) -> None:
-    for name in ("00000_7_a.image.png", "00000_7_a.depth.png", "sub/b.jpg", "normals/c.png", "notes.txt", ".d/e.png"):
+    others = ("00000_7_a.mesh.front.png", "00000_7_a.360_TB.jpg", "normals/c.png", "notes.txt", ".d/e.png")
+    for name in ("00000_7_a.image.png", "00000_7_a.depth.png", "sub/b.jpg", *others):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         Image.new("RGB", (4, 4)).save(path, "PNG") if path.suffix != ".txt" else path.write_text("")

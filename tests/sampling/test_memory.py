@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from rich.filesize import decimal as size_text
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.model.checkpoint import load_model, save_model
 from jointnet_cli.model.folder import EMBEDDED, read_folder
 from jointnet_cli.sampling.layout import single_tile, tiled
 from jointnet_cli.sampling.memory import ResourceEstimate, estimate, memory_limit, require_memory
@@ -44,6 +46,16 @@ def test_more_pixels_members_and_exports_need_more() -> None:
         < needed(1024).seconds
         < needed(1024, sampling=replace(HOW, steps=20)).seconds
     )  # type: ignore[operator]
+
+
+def test_weights_take_what_their_type_takes_in_memory_not_on_disk(tmp_path: Path) -> None:
+    model = load_model(FOLDER)
+    for dtype in (torch.float16, torch.float32):
+        save_model(model, tmp_path / str(dtype), dtype)
+    half, single = (read_folder(tmp_path / str(dtype)) for dtype in (torch.float16, torch.float32))
+    for how in ({"device": "cpu", "dtype": "float32"}, {"device": "cuda", "dtype": "float16"}):
+        stored = [estimate(folder, single_tile(16, 16), (128, 128), sampling=HOW, **how) for folder in (half, single)]
+        assert stored[0] == stored[1]
 
 
 def test_tiles_bound_the_network() -> None:

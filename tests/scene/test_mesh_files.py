@@ -12,7 +12,9 @@ import trimesh
 from helpers.scenes import mesh_of
 from PIL import Image
 
+from jointnet_cli.files.paths import OUTPUT_ENDINGS
 from jointnet_cli.projection import Projection
+from jointnet_cli.scene.exports import with_companions
 from jointnet_cli.scene.mesh_files import write_glb, write_obj, write_ply, write_points
 from jointnet_cli.scene.scene import DepthScale, Layer, Scene, scene_of
 
@@ -97,6 +99,8 @@ def test_an_obj_reads_back_with_its_textures(tmp_path: Path) -> None:
     made = mesh_of(scene(), watertight=True)
     files = write_obj(tmp_path / "place.mesh.obj", made)
     assert sorted(tmp_path.iterdir()) == sorted(files)
+    assert set(files) == set(with_companions({"mesh_obj": tmp_path / "place.mesh.obj"}))
+    assert all(path.name.endswith(OUTPUT_ENDINGS) for path in files if path.suffix == ".png")
     assert [path.name for path in files[:3]] == [f"place.mesh.{name}.png" for name in ("front", "behind", "sky")]
     again = trimesh.load(tmp_path / "place.mesh.obj", process=False, group_material=False, split_object=True)
     assert sum(len(mesh.faces) for mesh in again.geometry.values()) == sum(len(m.faces) for m in made.geometry.values())

@@ -59,6 +59,8 @@ def test_distances_of_a_fit_are_never_negative() -> None:
         ([(0, 0, 2.0), (4, 1, 3.0)], "4, 1, outside"),
         ([(0, -1, 2.0), (3, 1, 3.0)], "outside"),
         ([(0, 0, 2.0), (3, 2, 20.0)], "grow where"),
+        ([(3, 2, 1e7), (0, 0, 1e12)], "metres are not between"),
+        ([(3, 2, 1e-321), (0, 0, 1e-320)], "nan to nan metres are not"),
     ],
 )
 def test_what_cannot_be_fitted(points: list[tuple[float, float, float]], words: str) -> None:
@@ -86,6 +88,7 @@ def test_known_distances_are_read(tmp_path: Path) -> None:
         ("1,2,3,4\n", "line 1"),
         ("1,2,0\n", "line 1: 0 is not a distance"),
         ("1,2,inf\n", "inf is not a distance"),
+        ("1,2,3\n1,2,1e12\n", "line 2: 1e12 is not a distance"),
         ("1,nan,3\n", "line 1"),
         ("x,y,distance\n", "no known distances"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,11 @@ def test_a_published_model_without_its_base_leads_to_a_command_that_works_offlin
         with pytest.raises(UserError, match=words) as caught:
             find_inputs(recipe, "diorama/joint-depth")
         find_inputs(load_recipe("diorama/joint-depth", [*overrides, *settings_of(caught.value.hint or "")]))
+
+
+def test_images_have_a_size_that_the_network_can_work_on(tiny_pipeline: Callable[[str], Path], workspace: Path) -> None:
+    changes = [f"model={tiny_pipeline('sd2')}", f"data.shards={workspace}/shards/worlds", "data.label={}"]
+    with pytest.raises(UserError, match=r"data\.size 45 is not a multiple of") as caught:
+        find_inputs(load_recipe("depth", [*changes, "data.size=45"]), "depth")
+    assert caught.value.hint is not None and caught.value.hint.startswith("--set data.size=4")
+    find_inputs(load_recipe("depth", [*changes, caught.value.hint.removeprefix("--set ")]), "depth")

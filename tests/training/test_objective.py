@@ -27,7 +27,7 @@ ALL = torch.arange(1000)
 
 
 def scheduler(prediction: str, zero_terminal_snr: bool = True) -> DDPMScheduler:
-    settings = Noise.model_validate({"prediction": prediction, "zero_terminal_snr": zero_terminal_snr})
+    settings = Noise.model_construct(prediction=prediction, zero_terminal_snr=zero_terminal_snr)
     return DDPMScheduler.from_config(build_schedule(settings))
 
 

@@ -138,8 +138,29 @@ def test_any_string_and_key_survives_as_toml() -> None:
 def test_labels_are_of_maps_that_are_trained_and_streamed(joint: str) -> None:
     assert load_recipe(joint, ["data.label={depth='midas'}"]).data.label == {"depth": "midas"}
     assert "does not" in str(refusal(joint, "data.label={normal='omnidata:x.ckpt'}"))
-    assert "cached" in str(refusal(joint, "data.label={depth='midas'}", "data.cache=true"))
+    assert "only a streamed set" in str(refusal(joint, "data.label={depth='midas'}", "data.cache=true"))
     assert "unknown key" not in str(refusal(joint, "data.label={albedo='x'}"))
+
+
+def test_only_a_joint_model_is_labelled_while_training(tmp_path: Path) -> None:
+    for text in (VAE, BASE):
+        assert "only a streamed set" in str(refusal(written(tmp_path, text), "data.label={depth='midas'}"))
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "words"),
+    [
+        (JOINT, "data.maps=['rgb', 'depth', 'depth']", "a map is named twice"),
+        (VAE, "data.maps=['rgb', 'depth', 'rgb']", "a map is named twice"),
+        (VAE, "vae.block_out_channels=[]", "must be a list of at least 1"),
+        (BASE, "text_encoder.heads=5", "width 192 must be a multiple of heads 5"),
+        (BASE, "noise.prediction='epsilon'", "zero_terminal_snr = false"),
+    ],
+)
+def test_what_could_not_be_trained_or_sampled_is_refused(tmp_path: Path, text: str, override: str, words: str) -> None:
+    name = written(tmp_path, text)
+    load_recipe(name)
+    assert words in str(refusal(name, override))
 
 
 def test_a_baseline_has_no_masked_input(joint: str) -> None:
@@ -291,7 +312,7 @@ def test_a_value_of_the_wrong_type_or_range_is_refused(tmp_path: Path, text: str
 
 
 def test_a_pooled_text_has_whole_heads(tmp_path: Path) -> None:
-    fault = refusal(written(tmp_path, BASE), "unet.pooled_text=true", "text_encoder.width=190")
+    fault = refusal(written(tmp_path, BASE), "unet.pooled_text=true", "text_encoder.width=190", "text_encoder.heads=5")
     assert "text_encoder.width that unet.heads divides" in str(fault)
 
 

@@ -227,14 +227,6 @@ def test_weights_with_two_names_go_on_too(tmp_path: Path) -> None:
     assert torch.equal(cut.network.one.weight, whole.network.one.weight)
 
 
-def test_a_run_may_start_again_without_its_checkpoints(tmp_path: Path) -> None:
-    trained(settings(max_steps=2), tmp_path)
-    stage = Drawing(settings(max_steps=3))
-    Trainer(stage, tmp_path, quiet).fit(resume=False)
-    assert len(stage.batch_sizes) == 3 and [line["step"] for line in log_of(tmp_path)] == [1, 2, 3]
-    assert stage.weights == pytest.approx(ByHand(stage.settings).weights[3], abs=1e-5)
-
-
 def test_a_finished_run_exports_its_model_again(tmp_path: Path) -> None:
     trained(settings(max_steps=2), tmp_path)
     (tmp_path / "model.partial").mkdir()

@@ -201,9 +201,17 @@ def test_mirrored_normals_point_the_other_way(tiny: Tiny) -> None:
     assert mirrored > 0
 
 
-def test_a_discriminator_needs_rgb_in_every_batch(tiny: Tiny) -> None:
-    with pytest.raises(UserError, match=r"train\.batch_size = 3"):
-        opened(tiny("vae", "vae.adversarial_weight=0.1", "train.batch_size=2"))
+def test_features_need_rgb_in_every_batch(tiny: Tiny) -> None:
+    with pytest.raises(UserError, match="of which every batch needs a crop") as caught:
+        opened(tiny("vae", "vae.feature_weight=0.1", "train.batch_size=2"))
+    assert caught.value.hint == "--set train.batch_size=3, or more"
+
+
+def test_an_export_leaves_the_network_as_it_is(tiny: Tiny, tmp_path: Path) -> None:
+    stage = opened(tiny("vae"))
+    before = {name: value.clone() for name, value in stage.network.state_dict().items()}
+    stage.export(tmp_path, {})
+    assert all(torch.equal(value, before[name]) for name, value in stage.network.state_dict().items())
 
 
 @pytest.mark.parametrize("override", ["data.crop=40", "data.crop=30", "data.maps=['depth', 'normal']"])

@@ -18,6 +18,7 @@ from jointnet_cli.data.shards.archive import DamagedShard, Entry
 from jointnet_cli.data.shards.format import IMAGES, MAP_SUFFIXES, encode_depth, encode_normal, sample_count
 from jointnet_cli.data.shards.writer import ShardWriter, claim_shard
 from jointnet_cli.errors import UserError
+from jointnet_cli.files.metadata import CAMERA_SPACE
 from jointnet_cli.progress import Progress
 
 WINDOW = 8
@@ -237,7 +238,7 @@ def _put(entry: Entry, teacher: Teacher, values: Tensor) -> None:
         facts = {"encoding": "inverse depth, 16 bit, far = 0", "unit": "relative", "scale": scale}
     else:
         content = encode_normal(values.permute(1, 2, 0).numpy())
-        facts = {"encoding": "(n + 1) / 2, 8 bit", "space": "camera: x right, y up, z towards the viewer"}
+        facts = {"encoding": "(n + 1) / 2, 8 bit", "space": CAMERA_SPACE}
     entry.put(MAP_SUFFIXES[teacher.modality], content)
     entry.record = entry.record | {teacher.modality: facts | {"teacher": teacher.name, "hash": teacher.hash}}
 

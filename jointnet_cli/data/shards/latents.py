@@ -17,7 +17,7 @@ from torch import Tensor
 from jointnet_cli.data.shards.format import require_recorded_hash, sample_count
 from jointnet_cli.data.shards.index import Raw, Shard, read_samples, state_of, too_few_samples
 from jointnet_cli.data.shards.remote import is_url
-from jointnet_cli.data.shards.samples import MISSING_MAPS_HINT, UnusableSample, decode_sample
+from jointnet_cli.data.shards.samples import UnusableSample, decode_sample
 from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import atomic_file
@@ -88,7 +88,8 @@ def _pixels(samples: Iterable[tuple[str, Raw]], modalities: list[str]) -> PixelS
             decoded.append(None)
     usable = [number for number, sample in enumerate(decoded) if sample]
     if not usable:
-        raise UserError(f"no sample can be used, from {replaced[0][1]} on: {first_fault}", hint=MISSING_MAPS_HINT)
+        hint = "`jointnet prepare --label` makes missing maps"
+        raise UserError(f"no sample can be used, from {replaced[0][1]} on: {first_fault}", hint)
     places = [bisect_left(usable, number) % len(usable) for number in range(len(decoded))]
     kept = [sample for place in places if (sample := decoded[usable[place]])]
     maps = {name: torch.stack([sample[name] for _, sample in kept]) for name in modalities}

@@ -43,8 +43,6 @@ def stored_channels(values: Tensor, modality: str) -> Tensor:
     return values[:1] if MODALITIES[modality].values == "disparity" else values
 
 
-MISSING_MAPS_HINT = "missing maps: data.label makes them while training, `jointnet prepare --label` beforehand"
-
 DAMAGED = "an image, a map or a record that cannot be decoded"
 
 

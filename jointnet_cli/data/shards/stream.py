@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from jointnet_cli.data.shards.index import Raw, Shard, read_samples, too_few_samples
 from jointnet_cli.data.shards.order import SampleOrder, ShuffleBlock
-from jointnet_cli.data.shards.samples import MISSING_MAPS_HINT, Crop, UnusableSample, crop_sample
+from jointnet_cli.data.shards.samples import Crop, UnusableSample, crop_sample
 from jointnet_cli.errors import UserError
 
 AHEAD = 2
@@ -160,7 +160,7 @@ class ShardStream:
                 end = block.start + len(ring) - 1
                 raise UserError(
                     f"none of the samples {block.start} to {end} of {place} can be used: {replaced[0][0]}",
-                    hint=MISSING_MAPS_HINT,
+                    hint="missing maps: data.label makes them while training, `jointnet prepare --label` beforehand",
                 )
 
 

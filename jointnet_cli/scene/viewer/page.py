@@ -42,7 +42,7 @@ def write_viewer(path: Path, scene: Scene, *, title: str, record: Mapping[str, A
         path: the HTML file; its folder exists.
         scene: what it shows.
         title: what people read above it; any text.
-        record: how the image was made (`output.metadata.record`), for the panel of details.
+        record: how the image was made (`record.record`), for the panel of details.
     """
     write_text(path, page(scene, title=title, record=record))
 

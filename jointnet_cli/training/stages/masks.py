@@ -12,7 +12,7 @@ from jointnet_cli.training.recipe import Masks
 def random_masks(clean: Tensor, shares: Masks, rng: SampleRNG) -> Tensor:
     """Return masks (B, N, 1, h, w) for latents (B, N, C, h, w): 1 = unknown. Branch 0 is RGB.
 
-    Every item rng its kind: RGB given, dense maps given (some of them or all), one random rectangle for all, one for
+    Every item draws its kind: RGB given, dense maps given (some of them or all), one random rectangle for all, one for
     each, or, with what is left, nothing given at all, which keeps joint generation alive.
     """
     _, branches, _, height, width = clean.shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,8 @@ class VaeStage:
             raise UserError(f"data.crop {self.crop} must be a multiple of {self.factor} and at most {min(sides)}")
         if features and recipe.train.batch_size < len(recipe.data.maps):
             raise UserError(
-                f"a discriminator needs an RGB crop in every batch: train.batch_size = {len(recipe.data.maps)}"
+                "features are compared on RGB, of which every batch needs a crop",
+                hint=f"--set train.batch_size={len(recipe.data.maps)}, or more",
             )
         if weights:
             self._load_pixels(inputs.shards, log)
@@ -248,7 +250,7 @@ class VaeStage:
 
     @torch.inference_mode()
     def export(self, folder: Path, details: dict[str, object]) -> None:
-        vae = self.network.vae
+        vae = deepcopy(self.network.vae)  # the training may go on
         if not self.recipe.decoder_only:
             rgb = self.pixels.maps[RGB][:STATISTICS].float()
             latents = torch.cat([vae.encode(batch.to(vae.device)).latent_dist.mean for batch in rgb.split(32)])
