@@ -23,7 +23,7 @@ from jointnet_cli.record import run_settings
 from jointnet_cli.request import Maps, Request, check_arrays, image_size, require_branches
 from jointnet_cli.results import Result
 from jointnet_cli.sampling.known import Region, encode_region
-from jointnet_cli.sampling.layout import Layout, Tile, photo_layout
+from jointnet_cli.sampling.layout import Layout, Tile, inpaint_layout
 from jointnet_cli.sampling.loop import Job, sample_all
 from jointnet_cli.sampling.presets import Sampling
 from jointnet_cli.sampling.syncdiffusion import SyncDiffusion
@@ -85,7 +85,7 @@ class Engine:
         loaded.joint.requires_grad_(False)
         if loaded.vae is not None and chosen.type == "cpu":
             loaded.vae.to(memory_format=torch.channels_last)  # 1.7 times as fast where it is small; SD 2.1's 1.05
-        return cls(loaded, folder, model, base, folder.weights_hash(), chosen, kind)
+        return cls(loaded, folder, model, base if folder.published else None, folder.weights_hash(), chosen, kind)
 
     def run(self, task: Request, progress: PhaseProgress | None = None) -> Result:
         """Make what a request asks for."""
@@ -183,7 +183,8 @@ class Engine:
                     uncertainty[name] = to_array(resize(spread, size, "depth"))
             own = timer.part(len(tasks), evaluations=sum(member.evaluations for member in members))
             settings = run_settings(self, jobs[-1], own)
-            results.append(Result(task, task.image, maps, PERSPECTIVE, settings, own, uncertainty))
+            projection = task.projection or PERSPECTIVE
+            results.append(Result(task, task.image, maps, projection, settings, own, uncertainty))
         return results
 
     def inpaint(self, task: Inpaint, progress: PhaseProgress | None = None) -> Result:
@@ -211,7 +212,7 @@ class Engine:
                 given[name] = encode_region(self.model, small, masks[name], wrap=projection.wrap)
         start = {name: region.latents for name, region in given.items()}
         job = self._job(task, layout, given=given, start=start, strength=task.strength)
-        made = self._run(job, timer, names=names, wrap=projection.wrap).maps
+        made = self._run(job, timer, names=names).maps
         for name in names:
             made[name] = torch.where(masks[name] > 0.5, resize(made[name], size, name), values[name])
         return self._result(task, made, projection, job, timer)
@@ -231,7 +232,8 @@ class Engine:
         projection = task.projection or PERSPECTIVE
         size, layout = task.size(self.folder), task.layout(self.folder)
         timer = Timer(progress)
-        model_size = photo_layout(*image_size(task.image), self.folder, task.resolved(self.folder).tiles)
+        tiling = task.resolved(self.folder).tiles
+        model_size = inpaint_layout(*image_size(task.image), self.folder, tiling, None, task.projection)
         values = self._complete(task, model_size, timer)
         start = {
             name: self._encode(upsample(value, self._pixels(layout), name), name, timer, wrap=projection.wrap)
@@ -239,7 +241,7 @@ class Engine:
         }
         given = {name: Region.whole(latents) for name, latents in start.items() if name not in refined}
         job = self._job(task, layout, given=given, start=start, strength=task.strength)
-        made = self._run(job, timer, wrap=projection.wrap).maps
+        made = self._run(job, timer).maps
         for name, value in values.items():
             made[name] = resize(made[name], size, name) if name in refined else upsample(value, size, name)
         return self._result(task, made, projection, job, timer)
@@ -286,7 +288,7 @@ class Engine:
             sampling = replace(task.sampling, guidance=None, steps=None if own else task.sampling.steps)
             request = Depth(image=task.image, seed=task.seed, sampling=sampling)
             (job,) = self._predictions(values, request, layout, timer)
-            made = self._run(job, timer, names=missing, wrap=layout.wrap).maps
+            made = self._run(job, timer, names=missing).maps
             values |= {name: resize(made[name], image_size(task.image), name) for name in missing}
         return {name: values[name] for name in self.model.joint.names}
 
@@ -306,14 +308,14 @@ class Engine:
     def _run_all(
         self, jobs: Sequence[Job], timer: Timer, *, names: Sequence[str] | None = None, wrap: bool = False
     ) -> list[_Decoded]:
-        """Denoise canvases and decode the branches of these names, by default of all."""
+        """Denoise canvases and decode the branches of these names, by default of all; `wrap` closes also those in one tile."""
         names = names or self.model.joint.names
         rows = [self.model.joint.names.index(name) for name in names]
         sampled = sample_all(self.model, jobs, timer=timer)
         made = []
         with timer.phase("decode"):
-            for one in sampled:
-                maps = decode_canvas(self.model, one.latents[rows], wrap=wrap)
+            for job, one in zip(jobs, sampled, strict=True):
+                maps = decode_canvas(self.model, one.latents[rows], wrap=wrap or job.layout.wrap)
                 arrays = {name: from_map(maps[i : i + 1], name).cpu() for i, name in enumerate(names)}
                 made.append(_Decoded(arrays, one.tiles, one.evaluations))
         return made

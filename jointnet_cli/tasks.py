@@ -23,7 +23,6 @@ from jointnet_cli.sampling.layout import (
     inpaint_layout,
     nearest_sides,
     panorama_layout,
-    photo_layout,
     refine_layout,
 )
 from jointnet_cli.sampling.presets import Method, Sampling
@@ -116,6 +115,7 @@ class Depth(Request):
     """(H, W, 3) sRGB in [0, 1], any size."""
     source: Path | None = None
     """Where the photo came from, for the records."""
+    projection: Projection | None = None
 
     def __post_init__(self) -> None:
         if self.ensemble < 1:
@@ -130,11 +130,15 @@ class Depth(Request):
         return self.ensemble > 1
 
     @property
+    def is_panorama(self) -> bool:
+        return False  # a photo's own files, whatever it shows
+
+    @property
     def title(self) -> str:
         return self.prompt if self.source is None else self.source.stem
 
     def layout(self, folder: ModelFolder) -> Layout:
-        return photo_layout(*self.size(folder), folder, self.resolved(folder).tiles, self.max_side)
+        return inpaint_layout(*self.size(folder), folder, self.resolved(folder).tiles, self.max_side, self.projection)
 
     def size(self, folder: ModelFolder) -> tuple[int, int]:
         return image_size(self.image)

@@ -93,7 +93,7 @@ def _convert(
             raise UserError(f"the output would overwrite the input {path}", "choose another folder with --out")
         if (first := taken.setdefault(name, path)) != path:
             raise UserError(f"{first} and {path} would both become {name}", "convert them into two folders")
-    check_free(names, output.overwrite)
+    check_free(dict.fromkeys([*names, *(name for plan in plans for name in plan.extra)]), output.overwrite)
     if not output.dry_run:
         output.out.mkdir(parents=True, exist_ok=True)
         for plan in plans:
@@ -122,7 +122,8 @@ def _list_files(names: Sequence[str]) -> list[Path]:
         if path.suffix.lower() in WEIGHTS or (path.is_dir() and any((path / file).exists() for file in MODEL_FILES)):
             raise UserError(f"{path} is a model; convert takes images and maps", "see: jointnet models --help")
         if path.is_dir():
-            inside = sorted(str(file) for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            files = (file for file in path.iterdir() if not file.name.startswith("."))
+            inside = sorted(str(file) for file in files if file.suffix.lower() in SUFFIXES)
             if not inside:
                 raise UserError(f"no images or maps in folder {path}", f"looked for {', '.join(sorted(SUFFIXES))}")
             wanted += inside

@@ -54,6 +54,8 @@ class InputReader:
         if image := request.sources.get("image"):
             arrays["image"] = self.image(image)
             sized.append((image, arrays["image"]))
+            if request.view is None:  # or else flags say it
+                arrays["projection"] = stated_panorama(image)
         if request.files is not None:
             arrays["maps"] = self._maps(request.files)
             sized += [(request.files.paths[name], array) for name, array in arrays["maps"].items()]
@@ -85,6 +87,8 @@ class InputReader:
         arrays: dict[str, Any] = {}
         if image := request.sources.get("image"):
             arrays["image"] = blank(image, "image", None, 3)
+            if request.view is None:
+                arrays["projection"] = stated_panorama(image)
         if (files := request.files) is not None:
             _ = files.settings  # refuses what has no effect
             arrays["maps"] = {name: blank(path, name, files.channel_of(name)) for name, path in files.paths.items()}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from jointnet_cli.scene.scene import Scene
+    from jointnet_cli.scene.scene import DepthScale, Scene
 
 MESHES = frozenset({".glb", ".gltf", ".obj", ".ply", ".stl", ".usdz"})
 
@@ -142,13 +142,13 @@ def read_scene(
     from jointnet_cli.files.images import read_image
     from jointnet_cli.files.maps import disparity_of_distance, read_map, with_endless_sky
     from jointnet_cli.scene.layer_file import layer_path, read_layer
-    from jointnet_cli.scene.scene import scene_of
+    from jointnet_cli.scene.scene import SKY, scene_of
 
     image = read_image(files.image)
     if files.image != files.depth:
         for words in exr_notes(files.image):
             note(f"{files.image}: {words}", quiet)
-    known, metres = None, False
+    known, metres, sky = None, False, SKY
     if (recorded := recorded_depth(files.depth, kind, channel)) is not None:
         depth, meaning = recorded
         metres = depth.quantity == "distance" and not scale.stated
@@ -158,13 +158,16 @@ def read_scene(
             values = with_endless_sky(values) if metres else disparity_of_distance(values)
     elif not scale.stated and (metric := _metres(files.depth, kind, channel)) is not None:
         (values, meaning), metres = metric, True
+    elif (raw := _raw_disparity(files.depth, kind, channel, scale)) is not None:
+        values, known, meaning = raw
+        sky = -1.0  # its lowest number is some distance, too
     else:
         values, meaning = read_map(files.depth, "depth", kind, channel)
     note(f"{files.depth}: {meaning}", quiet)
     require_one_size((files.image, image), (files.depth, values))
     if metres:
         return _metric_scene(image, values, projection, sharpen=scale.sharpen)
-    scene = scene_of(image, values, projection, known or scale.scale(values), sharpen=scale.sharpen)
+    scene = scene_of(image, values, projection, known or scale.scale(values), sky=sky, sharpen=scale.sharpen)
     layer = layer_path(files.depth)
     return read_layer(layer, scene) if scale.layers is None and layer and layer.is_file() else scene
 
@@ -196,6 +199,27 @@ def _metres(path: Path, kind: DepthKind, channel: str | None) -> tuple[NDArray[n
     origin = f" (channel {numbers.channel})" if numbers.channel else ""
     words = ["distance, taken for metres" + origin, *numbers.notes]
     return with_endless_sky(numbers.values), "; ".join(words)
+
+
+def _raw_disparity(
+    path: Path, kind: DepthKind, channel: str | None, wanted: SceneOptions
+) -> tuple[NDArray[np.float32], DepthScale, str] | None:
+    """Return disparity (H, W), its scale and what it was taken for, where flags give the scale of numbers beyond 0 to 1."""
+    from jointnet_cli.convert.read import scaled_disparity
+    from jointnet_cli.files.maps import depth_numbers
+    from jointnet_cli.scene.scene import DepthScale
+
+    if wanted.depth_scale is None or wanted.depth_shift is None:
+        return None
+    numbers = depth_numbers(path, channel)
+    if (numbers.kind if kind == "auto" else kind) == "distance":
+        return None
+    given = DepthScale.from_scale(wanted.depth_scale, wanted.depth_shift)
+    values, scale, moved = scaled_disparity(path, numbers.values, given, raw=True)
+    if scale is None or not moved:
+        return None
+    origin = f" (channel {numbers.channel})" if numbers.channel else ""
+    return values, scale, "; ".join([f"disparity{origin}{moved}", *numbers.notes])
 
 
 def _metric_scene(

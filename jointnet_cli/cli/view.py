@@ -64,6 +64,7 @@ def view(
     `--stereo` and `--orbit`, and prints their paths. The second layer of a result is shown unless `--no-layers` leaves it
     out. `--layers` loads a model, which paints one anew.
     """
+    paths = list(dict.fromkeys(paths))
     if not scene.files(""):
         raise UserError("no output is requested", "leave --no-viewer out, or add --mesh, --stereo or --orbit")
     scene.refuse_unused([scene])
@@ -137,7 +138,8 @@ def _make(
                 made = paint(made, files.seed)
             output.out.mkdir(parents=True, exist_ok=True)
             record = files.record if output.metadata and files.record else None
-            write_exports(made, names, scene, title=files.title, record=record)
+            title = files.title if output.metadata else files.stem
+            write_exports(made, names, scene, title=title, record=record)
     line = {"source": str(path), "files": {key: str(name) for key, name in names.items()}}
     print_result(line, names.values(), output.json)
     if browse and "viewer" in names and not output.dry_run:

@@ -13,15 +13,15 @@ from jointnet_cli.convert.content import PARTS, Axis, Code, Coverage, DepthMap, 
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.arrays import is_array
 from jointnet_cli.files.exr import is_exr, read_attributes
-from jointnet_cli.files.metadata import CAMERA_SPACE, DISPARITY_QUANTITY, read_gpano, read_record
+from jointnet_cli.files.metadata import CAMERA_SPACE, DISPARITY_QUANTITY, DISTANCE_WORDS, read_gpano, read_record
 from jointnet_cli.files.text import from_json, load_object
 from jointnet_cli.projection import FULL_CIRCLE, Projection, Sphere
 from jointnet_cli.scene.scene import DepthScale
 
 AXES: dict[tuple[str, Axis], str] = {
-    ("perspective", "planar"): "planar Z",
-    ("cylindrical", "planar"): "distance from the vertical axis",
-    ("equirectangular", "planar"): "distance from the vertical axis",
+    ("perspective", "planar"): DISTANCE_WORDS["perspective"],
+    ("cylindrical", "planar"): DISTANCE_WORDS["cylindrical"],
+    ("equirectangular", "planar"): DISTANCE_WORDS["cylindrical"],
     ("perspective", "radial"): "distance from the viewer",
     ("cylindrical", "radial"): "distance from the viewer",
     ("equirectangular", "radial"): "distance from the viewer",

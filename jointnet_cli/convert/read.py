@@ -44,6 +44,10 @@ def read_content(path: Path, source: SourceOptions) -> Content:
     content = Content(None, record=record, notes=exr.notes if exr else ())
     for part in _parts(path, source, stated, exr):
         _READERS[part](path, content, source, stated, exr)
+    sizes = {part: values.shape[:2] for part, values in content.parts.items()}
+    if len(set(sizes.values())) > 1:
+        words = ", ".join(f"{part} {width} x {height}" for part, (height, width) in sizes.items())
+        raise UserError(f"{path} holds parts of several sizes: {words}", "convert them one by one with --content")
     if exr is None and not is_array(path):
         refuse_channel(path, source.channel)
         refuse_channel(path, source.normal_layer)
@@ -64,13 +68,14 @@ def read_content(path: Path, source: SourceOptions) -> Content:
 
 
 def _parts(path: Path, source: SourceOptions, stated: Conventions, exr: Exr | None) -> list[Part]:
-    """Return which parts a file holds: all of an EXR's, and one of any other file."""
+    """Return which parts a file holds: all of an EXR's and those that arrays are named after, and one of any other file."""
     wanted = source.part
     if exr is None:
         if (known := wanted or stated.part) is not None:
             return [known]
         names = [name.lower() for name in array_names(path)] if is_array(path) else []
-        parts = [part for part in PARTS if len(names) > 1 and set(names) & set(ARRAY_NAMES[part])]
+        asked = {"depth": source.channel, "normal": source.normal_layer}
+        parts = [part for part in PARTS if asked.get(part) or (len(names) > 1 and set(names) & set(ARRAY_NAMES[part]))]
         return parts or [_guess(path)]
     there: dict[Part, bool] = {
         "image": bool(exr.layers("rgb", *IMAGE_LAYERS)),
@@ -103,7 +108,7 @@ def _read_image(path: Path, content: Content, source: SourceOptions, stated: Con
     if exr is not None:
         channels = exr.layers("rgb", *IMAGE_LAYERS)[0]
         content.used |= set(channels)
-        _take_linear(content, exr.stack(channels), "image in linear light")
+        _take_linear(content, exr.light(channels), "image in linear light")
         return
     if (colours := _float_colours(path)) is not None:
         _take_linear(content, colours[..., :3], "image in floating point, taken for linear light")
@@ -135,7 +140,7 @@ def _read_depth(path: Path, content: Content, source: SourceOptions, stated: Con
     note = f"{quantity}{f' (channel {channel})' if channel else ''}"
     if quantity == "disparity":
         note += ", white is near" if code.white > code.black else ", white is far"
-        values, scale, moved = _relative(path, values, scale, source.metres.fitted)
+        values, scale, moved = scaled_disparity(path, values, scale, source.metres.fitted)
         note += moved
         content.used |= {"--from-white", "scale"}
     elif numbers.whole == 1:
@@ -179,17 +184,24 @@ def _code(
     return Code(far, near) if source.white == "near" else Code(near, far)
 
 
-def _relative(
+def scaled_disparity(
     path: Path, values: NDArray[np.float32], scale: DepthScale | None, raw: bool
 ) -> tuple[NDArray[np.float32], DepthScale | None, str]:
-    """Return disparity in [0, 1], its scale, and a note on how it was rescaled."""
+    """Return disparity (H, W) in [0, 1], its scale, and a note on how it was rescaled.
+
+    Args:
+        path: the file, for messages.
+        values: (H, W), as the file has them.
+        scale: what disparity means in metres, if that is known.
+        raw: whether that is said of the file's own numbers, rather than of their range.
+    """
     values, moved = bounded_disparity(path, values)
     if moved is None:
         return values, scale, ""
     low, high = moved
     extent = max(high - low, 1e-12)
     if scale is not None and raw:
-        scale = DepthScale(scale.scale * extent, scale.scale * low + scale.shift, scale.origin)
+        scale = DepthScale.from_scale(scale.scale * extent, scale.scale * low + scale.shift)
     relative = ((values.astype(np.float64) - low) / extent).astype(np.float32)
     return relative, scale, f", {low:g} to {high:g} brought to 0 to 1"
 

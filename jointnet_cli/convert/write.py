@@ -93,6 +93,7 @@ def write_plan(plan: OutputPlan, content: Content, target: TargetOptions, metada
     elif target.to == "tiff":
         _write_tiff(plan, samples, record)
     else:
+        plan.extra[0].unlink(missing_ok=True)  # an old record would be read as this file's
         with atomic_file(plan.path) as temporary:
             np.save(temporary, samples.astype(np.float32), allow_pickle=False)
         if record:
@@ -139,6 +140,8 @@ def _code(depth: DepthMap, target: TargetOptions, bits: int) -> Code | None:
             )
         return None
     if target.metres.step is not None:
+        if target.white:
+            raise UserError("--white has no effect with --step: 0 is black", "leave one of them out")
         return Code(0, target.metres.step * 65535)
     given = target.metres.scale
     scale = given if given and not depth.scale else covering(distances(depth), depth.scale)

@@ -51,17 +51,11 @@ def read_array(path: Path, part: str, name: str | None = None) -> NDArray[Any]:
             _check_size(path, arrays.shape, arrays.dtype)
             values = arrays
         else:
-            chosen = name or array_of(part, arrays.files)
-            if not arrays.files:
-                raise UserError(f"{path} holds no arrays")
-            if chosen not in arrays.files:
-                message = (
-                    f"{path} has no array {name}" if name else f"{path} holds several arrays, and none is named {part}"
-                )
-                raise UserError(message, f"pass --channel NAME; its arrays are {', '.join(arrays.files)}")
-            if f"{chosen}.npy" not in arrays.zip.namelist():
-                raise UserError(f"{path} holds {chosen}, which is no array")
-            _check_size(path, *_member_header(arrays, str(chosen)))
+            named = name or array_of(part, arrays.files)
+            if named is None and arrays.files:
+                raise UserError(f"{path} holds several arrays, and none is named {part}", _choices(arrays))
+            chosen = _chosen(path, arrays, named)
+            _check_size(path, *_member_header(arrays, chosen))
             values = arrays[chosen]
     if not values.size:
         raise UserError(f"{path} holds no numbers: its array has the shape {values.shape}")
@@ -74,10 +68,26 @@ def array_size(path: Path, part: str = "depth", name: str | None = None) -> tupl
         if isinstance(arrays, np.ndarray):
             shape, dtype = arrays.shape, arrays.dtype
         else:
-            shape, dtype = _member_header(arrays, name or array_of(part, arrays.files) or arrays.files[0])
+            shape, dtype = _member_header(arrays, _chosen(path, arrays, name or array_of(part, arrays.files)))
     _check_size(path, shape, dtype)
     height, width = (*_channels_last(np.broadcast_to(np.float32(0), shape)).shape, 1, 1)[:2]
     return height, width
+
+
+def _chosen(path: Path, arrays: Any, name: str | None) -> str:
+    """Return the name of an array of an `.npz` file: the given one, or the first."""
+    if not arrays.files:
+        raise UserError(f"{path} holds no arrays")
+    chosen = str(name or arrays.files[0])
+    if chosen not in arrays.files:
+        raise UserError(f"{path} has no array {chosen}", _choices(arrays))
+    if f"{chosen}.npy" not in arrays.zip.namelist():
+        raise UserError(f"{path} holds {chosen}, which is no array")
+    return chosen
+
+
+def _choices(arrays: Any) -> str:
+    return f"pass --channel NAME; its arrays are {', '.join(arrays.files)}"
 
 
 def _channels_last(values: NDArray[Any]) -> NDArray[Any]:

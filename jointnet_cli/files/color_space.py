@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -218,23 +218,45 @@ def _stated_space(gamma: bytes, chromaticities: bytes, channels: Channels) -> Co
     curve = srgb_to_linear(_LEVELS.astype(np.float32))
     if len(gamma) == 4 and (value := int.from_bytes(gamma, "big") / 100_000) > 0 and abs(value * 2.2 - 1) > _SRGB_GAMMA:
         curve = _parametric(1 / value)
+    primaries: Any
+    white: Any
     primaries, white = _PRIMARIES[1]
     if len(chromaticities) == 32:
-        white, *stated = np.frombuffer(chromaticities, ">u4").reshape(4, 2) / 100_000
-        if abs(np.linalg.det(np.column_stack([stated, np.ones(3)]))) > 1e-3 and white[1] > 0:  # else no triangle
-            primaries = tuple(stated)
-        else:
-            white = _D65
+        own_white, *stated = np.frombuffer(chromaticities, ">u4").reshape(4, 2) / 100_000
+        if _are_colours(stated, own_white):
+            primaries, white = stated, own_white
     return _space(curve, primaries, white, channels)
 
 
 def _space(curve: NDArray[np.float32], primaries: Any, white: Any, channels: Channels) -> ColorSpace | None:
     found: ColorSpace = _Curves(curve[None], None)
     if channels == "RGB":
-        colours = _adaptation(_xyz(white), _xyz(_D65)) @ _rgb_to_xyz(primaries, white)
-        matrix = np.linalg.inv(_rgb_to_xyz(_REC709, _D65)) @ colours
-        found = _Curves(np.repeat(curve[None], 3, axis=0), matrix.astype(np.float32))
+        found = _Curves(np.repeat(curve[None], 3, axis=0), _to_rec709(primaries, white))
     return None if _is_srgb(found, channels) else found
+
+
+def light_matrix(chromaticities: Sequence[float]) -> NDArray[np.float32] | None:
+    """Return what (3, 3) converts linear light to that of sRGB's primaries; `None` for those, and for what are no colours.
+
+    Args:
+        chromaticities: x and y of red, green, blue and white, as OpenEXR's attribute has them.
+    """
+    *primaries, white = np.reshape(np.asarray(chromaticities, np.float64), (4, 2))
+    if not _are_colours(primaries, white):
+        return None
+    matrix = _to_rec709(primaries, white)
+    return None if np.abs(matrix - np.eye(3)).max() <= _NO_CHANGE else matrix
+
+
+def _are_colours(primaries: Any, white: Any) -> bool:
+    """Return whether the primaries are the corners of a triangle, and white is a colour."""
+    return bool(abs(np.linalg.det(np.column_stack([primaries, np.ones(3)]))) > 1e-3 and white[1] > 0)
+
+
+def _to_rec709(primaries: Any, white: Any) -> NDArray[np.float32]:
+    colours = _adaptation(_xyz(white), _xyz(_D65)) @ _rgb_to_xyz(primaries, white)
+    matrix: NDArray[np.float32] = (np.linalg.inv(_rgb_to_xyz(_REC709, _D65)) @ colours).astype(np.float32)
+    return matrix
 
 
 def _is_srgb(space: ColorSpace, channels: Channels) -> bool:

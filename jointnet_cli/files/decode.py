@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -111,11 +112,12 @@ def raster_size(path: Path) -> tuple[int, int]:
             register_heif()
         try:
             with Image.open(path) as image:
-                turned = 1
-                with suppress(Exception):  # damaged tags leave the pixels whole
-                    turned = int(image.getexif().get(ExifTags.Base.Orientation, 1))
                 width, height = image.size
                 check_pixels(path, height, width, _pixel_bytes(image))
+                turned = 1
+                with suppress(Exception):  # damaged tags leave the pixels whole
+                    if _may_be_turned(path, image):
+                        turned = int(image.getexif().get(ExifTags.Base.Orientation, 1))
         except UnidentifiedImageError as error:
             if not tiff.is_tiff(start):
                 _refuse_other_format(str(path), start, error)
@@ -123,6 +125,20 @@ def raster_size(path: Path) -> tuple[int, int]:
             width, height, turned = tiff.page_size(path)
             check_pixels(path, height, width, tiff.pixel_bytes(path))
         return (width, height) if turned >= 5 else (height, width)
+
+
+def _may_be_turned(path: Path, image: Image.Image) -> bool:
+    """Return whether an image may state an orientation. Pillow decodes a PNG to look for one behind its pixels."""
+    if image.format != "PNG":
+        return True
+    with path.open("rb") as stream:
+        at = stream.seek(8)
+        while len(head := stream.read(40)) >= 8:
+            length, name = struct.unpack_from(">I4s", head)
+            if name == b"eXIf" or head[8:].split(b"\0")[0] in (b"Raw profile type exif", b"XML:com.adobe.xmp"):
+                return True
+            at = stream.seek(at + length + 12)
+    return False
 
 
 def has_deep_colour(picture: Image.Image) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jointnet_cli.errors import UserError, did_you_mean
+from jointnet_cli.files.color_space import light_matrix
 
 IMAGE_LAYERS = ("", "combined")
 """Names of layers that hold the image, in lower case; "" has none."""
@@ -74,6 +75,12 @@ class Exr(NamedTuple):
         """Return these channels as (H, W, C)."""
         planes = [self.channels[name] for name in channels]
         return np.stack(planes, axis=-1, dtype=np.float32, casting="unsafe")
+
+    def light(self, channels: Iterable[str]) -> NDArray[np.float32]:
+        """Return red, green and blue as linear light of sRGB's primaries, (H, W, 3); the file may state others."""
+        stated = self.attributes.get("chromaticities")
+        matrix = None if stated is None else light_matrix(stated)
+        return self.stack(channels) if matrix is None else self.stack(channels) @ matrix.T
 
     def _prefixes(self, axes: str) -> dict[str, tuple[str, ...]]:
         """By prefix, with its dot, the channels of every layer that has all of `axes` (lower case), in any case."""

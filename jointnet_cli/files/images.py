@@ -107,8 +107,9 @@ def read_image(path: Path) -> NDArray[np.float32]:
 
     The EXIF orientation is applied, a colour profile and the colour chunks of a PNG are converted to sRGB, transparent
     parts are laid over white, and of an animation the first frame is taken. 16 bits keep their precision, except for
-    profiles of tables, CMYK and Lab. Of an OpenEXR file, the linear `R, G, B` (or Blender's `Combined`) are taken, cut
-    off at white. Raises `UserError` if the file is missing, damaged, or not an image.
+    profiles of tables, CMYK and Lab. Of an OpenEXR file, the linear `R, G, B` (or Blender's `Combined`) are taken,
+    converted from the primaries that it states, and cut off at white. Raises `UserError` if the file is missing, damaged,
+    or not an image.
     """
     if is_exr(path):
         return _exr_image(path)
@@ -126,7 +127,7 @@ def _exr_image(path: Path) -> NDArray[np.float32]:
     found = exr.layers("rgb", *IMAGE_LAYERS)
     if not found:
         raise UserError(f"{path} holds no image", hint=f"its channels are {', '.join(exr.channels)}")
-    linear = exr.stack(found[0])
+    linear = exr.light(found[0])
     for *colours, alpha in exr.layers("rgba", *IMAGE_LAYERS):
         if tuple(colours) == found[0]:
             linear += 1 - exr.stack([alpha])  # OpenEXR's colours are multiplied by alpha already

@@ -109,7 +109,7 @@ def _number(fields: dict[str, str], name: str) -> float | None:
     return number if number is not None and abs(number) <= _MOST_PIXELS else None
 
 
-_DISTANCE = {"perspective": "planar Z", "cylindrical": "distance from the vertical axis"}
+DISTANCE_WORDS = {"perspective": "planar Z", "cylindrical": "distance from the vertical axis"}
 
 
 DISPARITY_QUANTITY, NORMAL_QUANTITY = "relative disparity (inverse depth)", "unit surface normal"
@@ -146,7 +146,7 @@ def convention(name: str, projection: Projection) -> dict[str, Any]:
             "far": 0.0,
             "scale": "unknown",
             "shift": "unknown",
-            "distance": _DISTANCE[projection.kind],
+            "distance": DISTANCE_WORDS[projection.kind],
             "png": "16-bit grey, 65535 * disparity",
             "exr": f"{', '.join(modality.channels)}, float32",
         }

@@ -205,9 +205,9 @@ def inpaint_layout(
     max_side: int | None = None,
     projection: Projection | None = None,
 ) -> Layout:
-    """Return the canvas for a photo or a panorama.
+    """Return the canvas for a photo, as `photo_layout` does, or a panorama.
 
-    It has the photo's own size in tiles, at most `max_side` on the longer side, and is closed if the photo is.
+    That of a panorama has its own size in tiles, at most `max_side` on the longer side, and is closed if it is.
     """
     if projection is None:
         return photo_layout(height, width, folder, tiling, max_side)

@@ -99,9 +99,8 @@ class Tiling:
 BASELINES: dict[Method, Tiling] = {
     "multidiffusion": Tiling(8),
     "syncdiffusion": Tiling(4),
-    "direct": Tiling(1),
 }
-"""Strides of 8 and 16 latent pixels at Stable Diffusion's window of 64; `direct` sees the canvas as one tile."""
+"""Strides of 8 and 16 latent pixels at Stable Diffusion's window of 64."""
 
 
 @dataclass(frozen=True)

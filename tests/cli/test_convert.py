@@ -315,3 +315,39 @@ def test_an_npz_of_several_maps_becomes_a_file_for_each(convert):
     assert ran.stdout.split()[::2] == ["o/all.image.npy", "o/all.depth.npy", "o/all.normal.npy"]
     assert np.load("o/all.depth.npy")[0, 0] == 0.25 and np.load("o/all.normal.npy")[0, 0].tolist() == [0, 0, 1]
     assert np.load("o/all.image.npy")[0, 0, 0] == pytest.approx(0.5, abs=1e-6)
+
+
+def test_a_channel_chooses_the_array_of_an_npz(convert):
+    np.savez("two.npz", inverse=np.full((4, 6), 0.25, np.float32), other=np.full((4, 6), 0.5, np.float32))
+    ran = convert("two.npz", "--channel", "other", "--to", "npy", "--out", "o")
+    assert ran.exit_code == 0 and np.load("o/two.npy")[0, 0] == 0.5, ran.stderr
+    ran = convert("two.npz", "--channel", "none", "--to", "npy", "--out", "o")
+    assert ran.exit_code == 2 and "two.npz has no array none" in ran.stderr and "inverse, other" in ran.stderr
+
+
+def test_parts_of_several_sizes_are_refused(convert):
+    np.savez("two.npz", image=np.zeros((8, 8, 3), np.float32), depth=np.full((4, 6), 0.5, np.float32))
+    ran = convert("two.npz", "--to", "exr")
+    assert ran.exit_code == 2 and "parts of several sizes: image 8 x 8, depth 6 x 4" in ran.stderr
+    assert convert("two.npz", "--to", "exr", "--content", "depth").exit_code == 0
+
+
+def test_an_array_has_no_record_of_an_earlier_one(convert):
+    np.save("d.npy", np.full((4, 6), 5, np.float32))
+    assert convert("d.npy", "--to", "npy", "--out", "o").exit_code == 0 and Path("o/d.npy.json").is_file()
+    ran = convert("d.npy", "--to", "npy", "--as", "disparity", *RANGE, "--overwrite", "--no-metadata", "--out", "o")
+    assert ran.exit_code == 0 and not Path("o/d.npy.json").exists(), ran.stderr
+
+
+def test_hidden_files_of_a_folder_are_left_out(convert):
+    Path("in").mkdir()
+    for name in ("a.png", "._a.png"):
+        write_grey_png(Path("in", name), np.full((4, 6), 0.5, np.float32))
+    ran = convert("in", "--to", "npy", "--out", "o")
+    assert ran.exit_code == 0 and "._a" not in ran.stderr
+
+
+def test_a_step_leaves_white_nothing_to_say(convert):
+    np.save("d.npy", np.full((4, 6), 5, np.float32))
+    ran = convert("d.npy", "--to", "png", "--step", "0.001", "--white", "near")
+    assert ran.exit_code == 2 and "--white has no effect with --step" in ran.stderr

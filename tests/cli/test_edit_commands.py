@@ -143,6 +143,16 @@ def test_a_refined_panorama_is_a_panorama(invoke):
     assert record["settings"]["layout"]["wrap"] is True
 
 
+def test_the_depth_of_a_panorama_is_that_of_a_panorama(invoke):
+    drawn = made(invoke("panorama", "sea", "--width", "64", "--steps", "1", "--json"))
+    files = made(invoke("depth", str(drawn["image"]), "--steps", "1", "--out", "depth", "--json"))
+    assert list(files) == ["depth", "preview", "exr", "metadata"]
+    assert read_exr(files["exr"]).attributes["wrapmodes"] == "periodic,clamp"
+    record = json.loads(files["metadata"].read_text())
+    assert record["projection"] == {"kind": "cylindrical", "span": 360.0, "wrap": True}
+    assert record["settings"]["layout"]["wrap"] is True and record["settings"]["width"] == 64
+
+
 def test_all_maps_of_a_model_with_two(invoke, tiny_folder: Callable[[str], Path]):
     model = ["--model", str(tiny_folder("depth-normal")), "--steps", "1", "--json"]
     given = ["--depth", "a.depth.png", "--normal", "a.normal.png"]

@@ -102,7 +102,7 @@ def test_a_sphere_is_refused_by_every_task(invoke, name):
         ["inpaint", "flat.png", "sea", "--mask", "white.png", "--depth", name],
         ["refine", "flat.png", name],
         ["view", "flat.png", "--depth", name],
-        *([["inpaint", name, "sea", "--mask", "white.png"], ["refine", name]] if name == "gpano.jpg" else []),
+        *([["inpaint", name, "sea", "--mask", "white.png"], ["refine", name], ["depth", name]] * (name == "gpano.jpg")),
     ]
     for command in commands:
         ran = invoke(*command, "--dry-run")

@@ -15,6 +15,8 @@ from PIL import Image
 from typer.testing import Result
 
 from jointnet_cli.cli.scene_inputs import SceneFiles, read_scene
+from jointnet_cli.errors import UserError
+from jointnet_cli.files.exr import write_exr
 from jointnet_cli.files.images import write_grey_png, write_png
 from jointnet_cli.projection import Projection
 from jointnet_cli.scene.exports import SceneOptions
@@ -256,6 +258,7 @@ def test_a_failed_one_does_not_stop_the_rest(invoke: Callable[..., Result]) -> N
     assert invoke("a.glb", "photo.jpg").exit_code == 2
     again = invoke("0_reef.image.png")
     assert again.exit_code == 2 and "exists already" in again.stderr
+    assert invoke("0_reef.rgbd.exr", "0_reef.rgbd.exr", "--out", "once").exit_code == 0
     twice = invoke("0_reef.image.png", "0_reef.rgbd.exr", "--overwrite")
     assert twice.exit_code == 1 and "its files would have the names of those of 0_reef.image.png" in twice.stderr
 
@@ -297,3 +300,31 @@ def test_edges_of_distances_in_metres_are_sharpened_as_those_of_disparity(capsys
         np.testing.assert_allclose(made, wanted, rtol=1e-5)
         assert len(np.unique(made.round(3))) == (3 if sharpen else 7)
     assert "distance, taken for metres" in capsys.readouterr().err
+
+
+def test_a_scale_is_that_of_the_numbers_in_the_file(tmp_path: Path) -> None:
+    write_png(tmp_path / "photo.png", np.full((HEIGHT, WIDTH, 3), 0.5, np.float32))
+    inverse = np.linspace(0.1, 2, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    np.save(tmp_path / "inverse.npy", inverse)
+    files = SceneFiles("photo", tmp_path / "photo.png", tmp_path / "inverse.npy")
+    flags = SceneOptions(viewer=True, depth_scale=2, depth_shift=0.1)
+    place = read_scene(files, Projection("perspective", 60), flags, "disparity", None, quiet=True)
+    np.testing.assert_allclose(place.front.distance, 1 / (2 * inverse + 0.1), rtol=1e-5)
+    np.save(tmp_path / "inverse.npy", inverse - 1)
+    with pytest.raises(UserError, match="give no distances"):
+        read_scene(files, Projection("perspective", 60), flags, "disparity", None, quiet=True)
+
+
+def test_without_metadata_a_page_has_no_prompt(invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo, grey = np.zeros((HEIGHT, WIDTH, 3), np.float32), np.full((HEIGHT, WIDTH), 0.5, np.float32)
+    write_exr(
+        Path("a.rgbd.exr"),
+        photo,
+        {"depth": grey},
+        {"jointnet": json.dumps(RECORD)},
+        Projection("cylindrical", 360.0, True),
+    )
+    for flags, there in (([], True), (["--no-metadata", "--overwrite"], False)):
+        assert invoke("a.rgbd.exr", *flags).exit_code == 0
+        assert ("ocean reef" in Path("outputs/a.view.html").read_text()) is there

@@ -12,7 +12,7 @@ import torch
 from jointnet_cli.errors import UserError
 from jointnet_cli.projection import Projection
 from jointnet_cli.sampling.presets import Sampling
-from jointnet_cli.tasks import Refine
+from jointnet_cli.tasks import Depth, Refine
 from jointnet_cli.tensors import to_tensor, upsample
 
 from .conftest import Engines, check, disparity, maps_for, photo
@@ -87,6 +87,14 @@ def test_maps_of_another_size_are_brought_along(engines: Engines) -> None:
 
 def test_missing_maps_are_predicted(engines: Engines) -> None:
     check(engines("depth-normal").refine(task(maps={})), 32, 56, ["depth", "normal"])
+
+
+def test_missing_maps_of_a_panorama_are_those_of_a_panorama(engines: Engines) -> None:
+    ring = Projection("cylindrical", 360, wrap=True)
+    asked = task(height=32, width=64, maps={}, target="image", scale=1, projection=ring)
+    alone = engines("depth").depth(Depth(image=asked.image, seed=asked.seed, projection=ring))
+    assert alone.projection == ring and alone.settings["layout"]["wrap"]
+    np.testing.assert_allclose(engines("depth").refine(asked).maps["depth"], alone.maps["depth"], atol=1e-6)
 
 
 def test_a_panorama_stays_one(engines: Engines) -> None:

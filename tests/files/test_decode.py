@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngImageFile
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.decode import has_deep_colour, raster_size, read_samples
@@ -130,3 +131,17 @@ def test_heic_is_read_with_its_extra(folder: Path) -> None:
     heif.from_pillow(image).save(folder / "a.heic", quality=100)
     assert raster_size(folder / "a.heic") == (16, 16)
     assert np.abs(read_samples(folder / "a.heic")[0, 0] * 255 - (200, 30, 60)).max() < 4
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_size_of_a_png_is_read_without_its_pixels(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, turned: bool
+) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6 if turned else 1
+    Image.new("RGB", (6, 4)).save(folder / "a.png", **({"exif": exif} if turned else {}))
+    loaded: list[object] = []
+    load = PngImageFile.load
+    monkeypatch.setattr(PngImageFile, "load", lambda image: loaded.append(image) or load(image))
+    assert raster_size(folder / "a.png") == ((6, 4) if turned else (4, 6))
+    assert not loaded or turned

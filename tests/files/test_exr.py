@@ -455,3 +455,19 @@ def test_a_full_disk_is_an_error_of_the_system(folder: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(folder / "full.exr"))
     assert not list(folder.glob("*full*"))
+
+
+def test_colours_of_other_primaries_are_converted(folder: Path) -> None:
+
+    wide = (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, 0.3127, 0.3290)  # BT.2020
+    light = np.zeros((2, 3, 3), np.float32) + np.float32([0.5, 0.4, 0.3])
+    for name, stated in (("wide", {"chromaticities": wide}), ("plain", {})):
+        header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, **stated}
+        OpenEXR.File(header, {"RGB": light}).write(str(folder / f"{name}.exr"))
+    # ITU-R BT.2087: the linear light of BT.2020 in BT.709's primaries
+    expected = (
+        light @ np.float32([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]]).T
+    )
+    np.testing.assert_allclose(read_exr(folder / "wide.exr").light("RGB"), expected, atol=2e-3)
+    assert np.array_equal(read_exr(folder / "plain.exr").light("RGB"), light)
+    np.testing.assert_allclose(read_image(folder / "wide.exr"), linear_to_srgb(expected), atol=2e-3)

@@ -20,7 +20,7 @@ function assumed() {
 
 function describe() {
   const { kind, span } = data.projection;
-  const what = kind === "cylindrical" ? `Panorama, ${span}°` : "Picture with depth";
+  const what = kind === "cylindrical" ? `Panorama, ${Number(span.toPrecision(6))}°` : "Picture with depth";
   const range = [state.near, state.far].map(value => Number(value.toPrecision(3)));
   $("subtitle").textContent = [what, `${range[0]} to ${range[1]} m`, assumed()].filter(Boolean).join(" · ");
 }
