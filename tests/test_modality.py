@@ -19,7 +19,7 @@ from jointnet_cli.files.metadata import convention
 from jointnet_cli.modality import MODALITIES, RGB, SKY_LENGTH, Modality
 from jointnet_cli.projection import Projection
 
-SEGMENTS = Modality("color", "segments", ("segments.R", "segments.G", "segments.B"), "Segment map: PNG.")
+SEGMENTS = Modality("color", ("segments.R", "segments.G", "segments.B"), "Segment map: PNG.")
 
 
 @pytest.fixture

@@ -42,18 +42,19 @@ def repair_set(folder: Path, flags: Mapping[str, Any], *, as_json: bool, quiet: 
     from jointnet_cli.data.repair import open_set, repair_job, repair_records
 
     plan, checks, _ = _check(folder, quiet)
-    open_set(folder, [check.path for check in checks])  # a damaged plan is reported before anything is changed
+    shards = [check.path for check in checks]
+    open_set(folder, shards)  # a damaged plan is reported before anything is changed
     wrong = [check for check in checks if check.faults]
+    job = repair_job(folder, plan, shards, flags) if plan is not None and wrong else None
     numbers = []
     for check in wrong:
         missing = repair_records(check, plan)
         note(f"{check.path}: {'made again' if missing else 'records written'}: {'; '.join(check.faults)}", quiet)
-        if plan is not None and (missing or check.records):
+        if job is not None and (missing or check.records):
             numbers.append(int(check.path.stem))
-    if plan is not None and numbers:
-        job = replace(repair_job(folder, plan, flags), numbers=tuple(numbers))
+    if job is not None and numbers:
         with live(f"into {folder}", quiet) as show:
-            note_left(prepare(job, show), quiet)
+            note_left(prepare(replace(job, numbers=tuple(numbers)), show), quiet)
     return verify_set(folder, as_json=as_json, quiet=quiet)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from jointnet_cli.data.report import REPORT
 from jointnet_cli.data.rows import RESULTS, shard_name
 from jointnet_cli.data.settings import PrepareSettings, prepare_settings
 from jointnet_cli.data.shards.archive import read_entries
-from jointnet_cli.data.shards.format import read_stats, stats_path
+from jointnet_cli.data.shards.format import stats_path
 from jointnet_cli.data.shards.writer import claim_shard, records_path
 from jointnet_cli.data.verify import ShardCheck
 from jointnet_cli.errors import UserError
@@ -40,23 +42,15 @@ def open_set(folder: Path, shards: Sequence[Path]) -> Plan | None:
         return None
     facts = read_world_facts(folder / WORLDS_FILE)
     size = facts["shard_size"]
-    last, count = max((path for path in shards if path.stem.isdecimal()), default=folder / "0.tar"), size
-    with contextlib.suppress(UserError):
-        count = read_stats(last).get("count", size)
-    return Plan(facts, int(last.stem) * size + count, size)
+    return Plan(facts, _limit(folder, size, shards), size)
 
 
 def planned_shards(folder: Path, plan: Plan | None, shards: Sequence[Path]) -> list[Path]:
-    """Return the shards that a finished set has: those of its last report or, without one, up to the last that is there."""
+    """Return the shards that a finished set has: those of its last report, and all up to the last that is there."""
     if plan is None:
         return []
-    limit = _limit(folder)
-    numbers = plan.shards(limit) if plan.is_worlds or limit is not None else range(_last(shards) + 1)
+    numbers = plan.shards(_limit(folder, plan.shard_size, shards))
     return [folder / f"{shard_name(number)}.tar" for number in numbers]
-
-
-def _last(shards: Sequence[Path]) -> int:
-    return max((int(path.stem) for path in shards if path.stem.isdecimal()), default=-1)
 
 
 def repair_records(check: ShardCheck, plan: Plan | None) -> bool:
@@ -92,22 +86,26 @@ def repair_records(check: ShardCheck, plan: Plan | None) -> bool:
             else:
                 found = read_records(path)
             counts = status_counts(found)
-        shard.commit(stats | counts | {"shard": path.name, "sha256": file_digest(path)})
+        hashes = {"sha256": file_digest(path)}
+        if not check.records and records_path(path).exists():
+            hashes["records_sha256"] = file_digest(records_path(path))
+        shard.commit(stats | counts | hashes | {"shard": path.name})
     return False
 
 
-def repair_job(folder: Path, plan: Plan, flags: Mapping[str, Any]) -> PrepareJob:
+def repair_job(folder: Path, plan: Plan, shards: Sequence[Path], flags: Mapping[str, Any]) -> PrepareJob:
     """Return the job that makes the missing shards of a set again, with the settings that its plan states.
 
     Args:
         folder: of the set.
         plan: of the set.
+        shards: of the set, before damaged ones are renamed: the last one states how many images there are.
         flags: tables of settings that replace those of the plan, which states none of the network.
 
     Raises:
         UserError: settings that are not valid.
     """
-    return PrepareJob(folder, plan, _settings(plan, flags), None if plan.is_worlds else _limit(folder))
+    return PrepareJob(folder, plan, _settings(plan, flags), _limit(folder, plan.shard_size, shards))
 
 
 def _settings(plan: Plan, flags: Mapping[str, Any]) -> PrepareSettings:
@@ -126,8 +124,23 @@ def _settings(plan: Plan, flags: Mapping[str, Any]) -> PrepareSettings:
     return prepare_settings(flags=values, worlds=plan.is_worlds)
 
 
-def _limit(folder: Path) -> int | None:
-    """Return how many images of the plan were asked for the last time; `None` if that is not known."""
-    with contextlib.suppress(UserError, OSError, ValueError, KeyError, TypeError):
-        return int(load_json(folder / REPORT)["images"]["wanted"])
+def _limit(folder: Path, size: int, shards: Sequence[Path]) -> int:
+    """Return the number of wanted images of a set: the larger of what its last report and its last shard's stats state.
+
+    If these stats are lost, the last shard counts as full unless the report's images end in it.
+    """
+    last = max((path for path in shards if path.stem.isdecimal()), default=None)
+    wanted = _stated(folder / REPORT, "images", "wanted") or 0
+    if last is None:
+        return wanted
+    start, count = int(last.stem) * size, _stated(stats_path(last), "count")
+    if count is None:
+        return wanted if wanted > start else start + size
+    return max(wanted, start + min(count, size))
+
+
+def _stated(path: Path, *keys: str) -> int | None:
+    """Return a number in a JSON file; `None` if the file is missing or damaged."""
+    with contextlib.suppress(UserError, OSError, ValueError, KeyError, TypeError, OverflowError):
+        return int(reduce(getitem, keys, load_json(path)))
     return None

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jointnet_cli.data.plan import Plan
 from jointnet_cli.data.settings import PrepareSettings
 from jointnet_cli.data.shards.archive import read_entries
 from jointnet_cli.data.shards.format import IMAGES, complete_shards, read_stats
 from jointnet_cli.data.web.status import Status
-from jointnet_cli.errors import reading
+from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files.atomic import atomic_file, write_text
 from jointnet_cli.files.text import to_json
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 REPORT, SHEET = "report.json", "contact_sheet.png"
 
@@ -53,14 +57,11 @@ def write_contact_sheet(out: Path) -> Path | None:
     """Write a PNG of images from all over the set, the first of as many shards as have a place; `None` if there are none."""
     from PIL import Image
 
-    cells = list(islice(_examples(complete_shards(out)), COLUMNS * ROWS))
+    cells = list(islice(_thumbnails(_examples(complete_shards(out))), COLUMNS * ROWS))
     if not cells:
         return None
     sheet = Image.new("RGB", (COLUMNS * CELL, -(-len(cells) // COLUMNS) * CELL), "white")
-    for number, data in enumerate(cells):
-        with reading("an image of the set"):
-            thumbnail = Image.open(BytesIO(data))  # upright sRGB, as all of a set
-            thumbnail.thumbnail((CELL - 4, CELL - 4))  # decodes a JPEG at a reduced size
+    for number, thumbnail in enumerate(cells):
         left, top = number % COLUMNS * CELL, number // COLUMNS * CELL
         sheet.paste(thumbnail, (left + (CELL - thumbnail.width) // 2, top + (CELL - thumbnail.height) // 2))
     path = out / SHEET
@@ -69,14 +70,29 @@ def write_contact_sheet(out: Path) -> Path | None:
     return path
 
 
+def _thumbnails(images: Iterable[bytes]) -> Iterator[Image.Image]:
+    """Yield the images that can be decoded, at the size of a cell."""
+    from PIL import Image
+
+    for data in images:
+        try:
+            with reading("an image of the set"):
+                thumbnail = Image.open(BytesIO(data))  # upright sRGB, as all of a set
+                thumbnail.thumbnail((CELL - 4, CELL - 4))  # decodes a JPEG at a reduced size
+        except UserError:
+            continue
+        yield thumbnail
+
+
 def _examples(shards: Sequence[Path]) -> Iterator[bytes]:
-    """Yield as many images from each of some shards that lie evenly apart."""
+    """Yield as many images from each of some shards that lie evenly apart; of a damaged shard those before the damage."""
     places = COLUMNS * ROWS
     count = min(places, len(shards))
     chosen = [shards[number * len(shards) // count] for number in range(count)]
     for shard in chosen:
         images = (entry.find(*IMAGES) for entry in read_entries(shard))
-        yield from islice(filter(None, images), -(-places // len(chosen)))
+        with contextlib.suppress(UserError):
+            yield from islice(filter(None, images), -(-places // len(chosen)))
 
 
 SUCCESS_RATE = 0.7

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jointnet_cli.data.plan import FOLDER, WORLDS_FILE
+from jointnet_cli.data.rows import SHARD_DIGITS
 from jointnet_cli.data.shards.archive import Entry, read_entries
 from jointnet_cli.data.shards.format import (
     IMAGES,
@@ -44,10 +46,16 @@ class ShardCheck:
 
 
 def set_members(folder: Path) -> list[Path]:
-    """Return the tar paths of all shards that have at least one file in a folder, in order."""
+    """Return the tar paths of all shards that have at least one file in a folder, in order.
+
+    In a set with a plan only files with five digits for a name count. Other sets may name a shard freely; there a parquet file
+    counts only beside a tar or stats file.
+    """
     stems = {path.stem for path in folder.glob("*.tar")}
     stems |= {path.stem.removesuffix("_stats") for path in folder.glob("*_stats.json")}
-    stems |= {path.stem for path in folder.glob("*.parquet")}
+    if (folder / FOLDER).exists() or (folder / WORLDS_FILE).exists():
+        stems |= {path.stem for path in folder.glob("*.parquet")}
+        stems = {stem for stem in stems if stem.isdecimal() and len(stem) == SHARD_DIGITS}
     return [folder / f"{stem}.tar" for stem in sorted(stems)]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from jointnet_cli.data.plan import FOLDER
 from jointnet_cli.data.shards.format import Sample, unpack
 from jointnet_cli.data.shards.index import Raw
 from jointnet_cli.errors import UserError, reading
+from jointnet_cli.files.text import load_object
 from jointnet_cli.modality import MODALITIES, RGB
 from jointnet_cli.tensors import Size, relative_disparity, resize, to_map
 
@@ -93,7 +97,8 @@ def crop_sample(raw: Raw, maps: Collection[str], size: int) -> Crop:
         resized = _resized_size(stored, size)
         corner = (resized[0] - size) // 2, (resized[1] - size) // 2
         cropped = _cropped(sample, resized, corner, size)
-        crop_conditioning = _crop_conditioning(sample.record, stored, size / min(stored), corner)
+        padded = _is_padded(Path(raw.get("__url__", "")).parent)
+        crop_conditioning = _crop_conditioning(sample.record, stored, size / min(stored), corner, padded=padded)
     return Crop(
         np.ascontiguousarray(cropped.image.transpose(2, 0, 1)),
         {name: stored_channels(values, name).half().numpy() for name, values in _maps(cropped, maps).items()},
@@ -152,13 +157,24 @@ def _resized(values: NDArray[np.float32], size: Size, modality: str) -> NDArray[
     return array
 
 
-def _crop_conditioning(record: dict[str, Any], stored: Size, scale: float, corner: Size) -> tuple[int, int, int, int]:
-    """Return what the record says of the original.
+@cache
+def _is_padded(folder: Path) -> bool:
+    """Return whether the plan of a local set states `resize = "border"`."""
+    facts = load_object(folder / FOLDER / "plan.json").get("facts", {})
+    return bool(facts.get("image", {}).get("resize") == "border")
 
-    Where that was cropped when the shard was made, the middle was kept, too.
+
+def _crop_conditioning(
+    record: dict[str, Any], stored: Size, scale: float, corner: Size, *, padded: bool
+) -> tuple[int, int, int, int]:
+    """Return the size of the original as recorded, and the corner of the crop.
+
+    A smaller stored image is the middle of the original unless the original was `padded` to a square.
     """
     found = record.get("original_height"), record.get("original_width")
     original = (int(found[0]), int(found[1])) if found[0] and found[1] else stored
+    if padded:
+        return *original, *corner
     # The original at the scale at which it covers what was stored, and then at the training size.
     whole = scale * max(kept / side for kept, side in zip(stored, original, strict=True))
     earlier = [max(round((side * whole - kept * scale) / 2), 0) for side, kept in zip(original, stored, strict=True)]

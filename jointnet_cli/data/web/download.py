@@ -16,7 +16,7 @@ from heapq import merge
 from typing import TYPE_CHECKING, Any, Self
 
 from jointnet_cli.data.job import IMAGES, Again, PrepareJob, Show, Tally
-from jointnet_cli.data.rows import HIDDEN, RESULTS, ImageRow, shard_name, shard_of
+from jointnet_cli.data.rows import HIDDEN, PLACE_DIGITS, RESULTS, ImageRow, shard_name, shard_of
 from jointnet_cli.data.shards.archive import DamagedShard, Entry, new_entry
 from jointnet_cli.data.shards.format import damaged_shard, repair_hint
 from jointnet_cli.data.shards.writer import ShardWriter, claim_shard, records_path
@@ -230,7 +230,7 @@ def write_records(
         f"COPY (SELECT planned.* EXCLUDE (number), result.* "
         f"FROM (SELECT number, COLUMNS(lambda name: name NOT IN ({left_out})) FROM ({plan.select(number, limit)})) AS planned "
         f"JOIN read_json({literal(str(shard.results))}, format = 'newline_delimited', columns = {{{types}}}) AS result "
-        f"ON result.key = printf('{shard_name(number)}%04d', planned.number - {start}) "
+        f"ON result.key = printf('{shard_name(number)}%0{PLACE_DIGITS}d', planned.number - {start}) "
         f"ORDER BY result.key) TO {literal(str(shard.records))} (FORMAT parquet, COMPRESSION zstd)"
     )
 

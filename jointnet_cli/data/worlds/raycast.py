@@ -226,7 +226,7 @@ def trace(terrain: Terrain, shapes: Primitives, origin: Tensor, rays: Tensor) ->
     hit = (ground < depth).nonzero()[:, 0]
     depth[hit], surface[hit], primitive[hit] = ground[hit], int(SurfaceKind.TERRAIN), -1
     x, z = origin[0] + depth[hit] * rays[hit, 0], origin[2] + depth[hit] * rays[hit, 2]
-    slope = terrain.surface(x, z)[:, :2]
+    slope = terrain.surface(x, z)[:, terrain.SLOPES]
     up = torch.stack([-slope[:, 0], torch.ones_like(x), -slope[:, 1]], 1)
     # Interpolated slopes may turn a crest away from the viewer: there the ground is seen edge-on at most.
     up = up / up.norm(dim=1, keepdim=True)

@@ -27,7 +27,7 @@ class Rendering:
 
     `rgb` (B, 3, H, W) sRGB in [0, 1]; `depth` (B, H, W) planar Z in metres, +inf for the sky; `normals` (B, 3, H, W)
     unit vectors in camera space, x right, y up, z towards the viewer, zero for the sky; `object_ids` (B, H, W), 0 where
-    no object shows; `surface` (B, H, W), values of `Surface`; `intrinsics` (B, 3, 3) in pixels.
+    no object shows; `surface` (B, H, W), values of `SurfaceKind`; `intrinsics` (B, 3, 3) in pixels.
     """
 
     rgb: Tensor

@@ -49,7 +49,7 @@ class Terrain:
     """The ground of one world, on one device."""
 
     # columns of `_surface`
-    SLOPE_X, SLOPE_Z, ALBEDO, SUNLIT, GLOW, HEIGHT = 0, 1, slice(2, 5), 5, 6, 7
+    SLOPES, ALBEDO, SUNLIT, GLOW, HEIGHT = slice(2), slice(2, 5), 5, 6, 7
 
     def __init__(self, world: World, device: str = "cpu") -> None:
         self.water = world.biome in WATERY or world.theme == "river"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,16 @@ from helpers.web import encoded
 from numpy.typing import NDArray
 from PIL import Image
 
+from jointnet_cli.data.build import open_plan
+from jointnet_cli.data.job import PrepareJob
+from jointnet_cli.data.prepare import prepare
+from jointnet_cli.data.settings import ResizeMode, prepare_settings
 from jointnet_cli.data.shards.format import Sample, encode_depth, encode_normal
 from jointnet_cli.data.shards.index import read_samples
 from jointnet_cli.data.shards.latents import load_pixels
 from jointnet_cli.data.shards.samples import UnusableSample, crop_sample
 from jointnet_cli.data.shards.shard_set import ShardSet
+from jointnet_cli.data.source_files import Source
 from jointnet_cli.tensors import to_map
 
 
@@ -99,6 +105,17 @@ def test_crop_conditioning_tells_of_both_crops(
 ) -> None:
     raw = raw_sample(*stored, original_height=original[0], original_width=original[1])
     assert crop_sample(raw, (), size).crop_conditioning == crop_conditioning
+
+
+@pytest.mark.parametrize(("resize", "left"), [("center_crop", 8), ("border", 0)])
+def test_a_padded_image_was_not_cropped(tmp_path: Path, resize: ResizeMode, left: int) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (32, 16), "red").save(tmp_path / "photos/a.png")
+    settings = prepare_settings(flags={"image": {"size": 16, "resize": resize}})
+    plan = open_plan(tmp_path / "set", Source((str(tmp_path / "photos"),)), settings)
+    prepare(PrepareJob(tmp_path / "set", plan, settings))
+    raw = next(ShardSet.open(tmp_path / "set").raw())
+    assert crop_sample(raw, (), 16).crop_conditioning == (16, 32, 0, left)
 
 
 def test_what_cannot_be_used_is_said() -> None:

@@ -305,6 +305,20 @@ def test_the_report_sums_up_the_folder(copy: Path, table: Path) -> None:
     assert sheet is not None and sheet.stat().st_size > 5000
 
 
+def test_the_contact_sheet_leaves_out_what_cannot_be_read(tmp_path: Path) -> None:
+    sound = encoded(Image.new("RGB", (24, 24), "red"))
+    for number, images in enumerate([{"0": sound}, {"1": b"\xff\xd8", "2": sound[:-100], "3": sound}]):
+        shard = tmp_path / f"0000{number}.tar"
+        with tarfile.open(shard, "w") as tar:
+            for key, image in images.items():
+                write_entry(tar, new_entry(key, {"jpg": image}))
+        stats_path(shard).write_text('{"count": 1}')
+    (tmp_path / "00000.tar").write_bytes(b"no tar" * 200)
+    assert write_contact_sheet(tmp_path) is not None
+    with Image.open(tmp_path / "contact_sheet.png") as image:
+        assert image.getpixel((64, 64))[0] > 250 and image.getpixel((128 + 64, 64)) == (255, 255, 255)
+
+
 def test_the_contact_sheet_decodes_large_images_at_a_reduced_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

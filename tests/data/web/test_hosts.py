@@ -137,6 +137,7 @@ def test_names_are_resolved_and_checked() -> None:
         ("Sun, 31 Dec 2023 00:00:00 GMT", 0),
         ("-5", None),
         ("soon", None),
+        ("Mon, 01 Jan 99999999999 00:00:00 GMT", None),
         ("\u0664", None),
     ],
 )
