@@ -161,7 +161,8 @@ def _prepare(source: Source, options: ImageSourceOptions, flags: Any, run: Prepa
 
     from jointnet_cli.data.build import build_plan, open_plan
     from jointnet_cli.data.job import PrepareJob
-    from jointnet_cli.data.plan import FOLDER, open_world_plan, world_plan
+    from jointnet_cli.data.plan import open_world_plan, world_plan
+    from jointnet_cli.data.shards.format import PLAN
 
     part = partial(
         PrepareJob, run.out, limit=options.count, retry=retry, worker=worker, processes=run.workers, cluster=cluster
@@ -174,7 +175,7 @@ def _prepare(source: Source, options: ImageSourceOptions, flags: Any, run: Prepa
         return
     if options.recipe is None and (recipe := _choose_recipe(source, given["columns"], run)):
         own = settings(recipe)
-    if run.dry_run and not (run.out / FOLDER).exists():
+    if run.dry_run and not (run.out / PLAN).exists():
         with TemporaryDirectory(prefix="jointnet-") as folder:
             print_estimate(part(build_plan(source, own, Path(folder)), own), run.json)
         return
@@ -196,11 +197,12 @@ def _prepare(source: Source, options: ImageSourceOptions, flags: Any, run: Prepa
 
 def _choose_recipe(source: Source, columns: dict[str, str], run: PrepareOptions) -> str | None:
     """Return the recipe of a folder's plan; for a new folder `prepare/coyo` if the table has the columns of COYO."""
-    from jointnet_cli.data.plan import FOLDER, read_plan
+    from jointnet_cli.data.plan import read_plan
+    from jointnet_cli.data.shards.format import PLAN
     from jointnet_cli.data.sources import missing_columns, table_columns
 
-    if (run.out / FOLDER).exists():
-        recipe = read_plan(run.out / FOLDER).recipe
+    if (run.out / PLAN).exists():
+        recipe = read_plan(run.out / PLAN).recipe
         if recipe:
             note(f"{source}: recipe {recipe}, with which {run.out} was made", run.quiet)
         return recipe

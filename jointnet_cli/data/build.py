@@ -10,9 +10,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from jointnet_cli.data.filter import conditions, verdict
-from jointnet_cli.data.plan import FOLDER, WORLDS_FILE, Plan, image_facts, part_name, read_plan, require_equal
+from jointnet_cli.data.plan import WORLDS_FILE, Plan, image_facts, part_name, read_plan, require_equal
 from jointnet_cli.data.rows import RESULTS, SHARD_DIGITS, TAR, local_path
 from jointnet_cli.data.settings import FilterSettings, PrepareSettings
+from jointnet_cli.data.shards.format import PLAN
 from jointnet_cli.data.source_files import Source
 from jointnet_cli.data.sources import SourceTable, open_table, unreadable
 from jointnet_cli.data.sql import connect, literal, quoted
@@ -42,7 +43,7 @@ def open_plan(out: Path, source: Source, settings: PrepareSettings, recipe: str 
     Raises:
         UserError: the folder has a plan of something else, or the source cannot be read.
     """
-    folder = out / FOLDER
+    folder = out / PLAN
     if (out / WORLDS_FILE).exists():
         raise UserError(f"{out} holds rendered worlds", hint="choose another --out for images")
     fresh = not out.exists()

@@ -16,7 +16,7 @@ from typing import Any
 
 from jointnet_cli.data.rows import ImageRow, row_key
 from jointnet_cli.data.settings import PrepareSettings
-from jointnet_cli.data.shards.format import read_record
+from jointnet_cli.data.shards.format import PLAN, read_record
 from jointnet_cli.data.source_files import Source
 from jointnet_cli.data.sql import literal, plan_cursor, readable
 from jointnet_cli.data.worlds.grammar import TILTED
@@ -25,8 +25,6 @@ from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import make_once, write_text
 from jointnet_cli.files.text import to_json
 from jointnet_cli.params import params
-
-FOLDER = ".plan"
 
 WORLDS_FILE = "worlds.json"
 
@@ -120,7 +118,7 @@ def read_plan(folder: Path) -> Plan:
     return Plan(facts, record["rows"], facts["shard_size"], record["funnel"], folder, parts, record.get("recipe"))
 
 
-_REMAKE = f"move the folder {FOLDER} away and give the command that made the set again; finished shards stay"
+_REMAKE = f"move the folder {PLAN} away and give the command that made the set again; finished shards stay"
 
 
 def _check_plan(record: dict[str, Any]) -> None:
@@ -141,7 +139,7 @@ def open_world_plan(out: Path, settings: PrepareSettings, count: int) -> Plan:
         UserError: the folder has other worlds, or the seeds are not allowed.
     """
     plan, marker = world_plan(settings, count), out / WORLDS_FILE
-    if (out / FOLDER).exists():
+    if (out / PLAN).exists():
         raise UserError(f"{out} holds images of a table, a folder or shards", hint="choose another --out for worlds")
     out.mkdir(parents=True, exist_ok=True)
     make_once(marker, lambda: write_text(marker, to_json(plan.facts)))

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from jointnet_cli.data.job import PrepareJob
-from jointnet_cli.data.plan import FOLDER, WORLDS_FILE, Plan, read_plan, read_world_facts
+from jointnet_cli.data.plan import WORLDS_FILE, Plan, read_plan, read_world_facts
 from jointnet_cli.data.report import REPORT
 from jointnet_cli.data.rows import RESULTS, shard_name
 from jointnet_cli.data.settings import PrepareSettings, prepare_settings
 from jointnet_cli.data.shards.archive import read_entries
-from jointnet_cli.data.shards.format import stats_path
+from jointnet_cli.data.shards.format import PLAN, stats_path
 from jointnet_cli.data.shards.writer import claim_shard, records_path
 from jointnet_cli.data.verify import ShardCheck
 from jointnet_cli.errors import UserError
@@ -34,8 +34,8 @@ def open_set(folder: Path, shards: Sequence[Path]) -> Plan | None:
     Raises:
         UserError: it is damaged.
     """
-    if (folder / FOLDER).exists():
-        plan = read_plan(folder / FOLDER)
+    if (folder / PLAN).exists():
+        plan = read_plan(folder / PLAN)
         plan.require_rows()
         return plan
     if not (folder / WORLDS_FILE).exists():

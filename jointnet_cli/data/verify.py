@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jointnet_cli.data.plan import FOLDER, WORLDS_FILE
+from jointnet_cli.data.plan import WORLDS_FILE
 from jointnet_cli.data.rows import SHARD_DIGITS
 from jointnet_cli.data.shards.archive import Entry, read_entries
 from jointnet_cli.data.shards.format import (
     IMAGES,
     MAP_SUFFIXES,
+    PLAN,
     read_stats,
     require_recorded_hash,
     stated_count,
@@ -53,7 +54,7 @@ def set_members(folder: Path) -> list[Path]:
     """
     stems = {path.stem for path in folder.glob("*.tar")}
     stems |= {path.stem.removesuffix("_stats") for path in folder.glob("*_stats.json")}
-    if (folder / FOLDER).exists() or (folder / WORLDS_FILE).exists():
+    if (folder / PLAN).exists() or (folder / WORLDS_FILE).exists():
         stems |= {path.stem for path in folder.glob("*.parquet")}
         stems = {stem for stem in stems if stem.isdecimal() and len(stem) == SHARD_DIGITS}
     return [folder / f"{stem}.tar" for stem in sorted(stems)]

@@ -86,12 +86,11 @@ class MeanDepth(Method):
     def __init__(self, value: str, settings: MethodSettings) -> None:
         if not value:
             raise UserError("mean-depth needs shards", hint="mean-depth:shards/worlds, or another training set")
-        ShardSet.open(value, 1)  # refuses a folder without shards
-        self._shards = value
+        self._shards = ShardSet.open(value, MEAN_SAMPLES)
 
     @cached_property
     def identity(self) -> str:
-        return place_digest(Path(self._shards))
+        return self._shards.digest
 
     @cached_property
     def _mean(self) -> NDArray[np.float32]:
@@ -102,17 +101,24 @@ class MeanDepth(Method):
         return Prediction(depth=self._mean)
 
 
-def mean_disparity(shards: str | Path) -> Tensor:
-    """Return the mean (H, W) of the relative disparity of the first samples of shards.
+def mean_disparity(shards: ShardSet) -> Tensor:
+    """Return the mean (H, W) of the relative disparity of all samples.
 
     Raises:
-        UserError: no shards, or samples without depth.
+        UserError: samples without depth, or of different sizes.
     """
-    total, count = torch.zeros(()), 0
-    for sample in ShardSet.open(shards, MEAN_SAMPLES).samples(("depth",)):
-        total = total + relative_depth(sample.inverse_depth, sample.key)
-        count += 1
-    return total / count
+    total: Tensor | None = None
+    for sample in shards.samples(("depth",)):
+        depth = relative_depth(sample.inverse_depth, sample.key)
+        if total is not None and total.shape != depth.shape:
+            (height, width), (rows, columns) = total.shape, depth.shape
+            raise UserError(
+                f"mean-depth needs samples of one size: {sample.key} is {columns}x{rows}, those before it {width}x{height}",
+                hint="prepare the shards with --resize center_crop, which makes all images the same size",
+            )
+        total = depth if total is None else total + depth
+    assert total is not None  # a set without samples is refused when it is counted
+    return total / len(shards)
 
 
 class ReducedDepth(Method):
@@ -174,6 +180,7 @@ class NormalsFromDepth(Method):
     def __init__(self, kinds: Kinds, value: str, settings: MethodSettings) -> None:
         kind, _, rest = value.partition(":")
         self._depth = kinds[kind](rest, settings) if kind in kinds else kinds["jointnet"](value, settings)
+        self.ranked = self._depth.ranked
 
     @property
     def identity(self) -> str:
@@ -256,7 +263,7 @@ class TrueMaps(Method):
 
     @cached_property
     def identity(self) -> str:
-        return str(self._cases.facts)
+        return self._cases.identity
 
     def count(self, cases: Cases) -> int:
         return min(len(self._cases), len(cases))

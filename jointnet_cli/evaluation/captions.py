@@ -9,7 +9,7 @@ from typing import Any
 
 from jointnet_cli.data.shards.format import sample_caption
 from jointnet_cli.errors import UserError, reading
-from jointnet_cli.evaluation.judge.labels import Labels, label, labels_of_caption, labels_of_prompt
+from jointnet_cli.evaluation.judge.labels import Labels, label_record, labels_of_caption, labels_of_prompt
 from jointnet_cli.evaluation.judge.prompts import fixed_prompts
 from jointnet_cli.files.batch_file import read_rows
 from jointnet_cli.files.text import MOST_TABLE, from_json, read_bytes
@@ -33,10 +33,15 @@ def fixed_captions() -> list[Caption]:
 
 
 def shard_caption(raw: Mapping[str, Any]) -> Caption:
-    """Return the caption of an undecoded sample of shards, with labels if it is a world."""
-    record = from_json(raw.get("json", b"{}"))
+    """Return the caption of an undecoded sample of shards, with labels if it is a world; a damaged record counts as none."""
+    try:
+        record = from_json(raw.get("json", b"{}"))
+    except ValueError:
+        record = {}
+    record = record if isinstance(record, dict) else {}
     text = sample_caption(raw, record)
-    return Caption(text, labels_of_caption(text, label(record["scene"], text)) if "scene" in record else None)
+    labels = label_record(record, text)
+    return Caption(text, None if labels is None else labels_of_caption(text, labels))
 
 
 def read_captions(path: Path) -> list[Caption]:

@@ -68,11 +68,6 @@ class Cases(Protocol):
     """Cases by number."""
 
     @property
-    def facts(self) -> Mapping[str, Any]:
-        """A description of the cases, ready for JSON."""
-        ...
-
-    @property
     def identity(self) -> str:
         """What tells them from other cases, wherever they lie."""
         ...
@@ -90,6 +85,11 @@ class Cases(Protocol):
 
 class TrueCases(Cases, Protocol):
     """Cases whose depth or normals are known."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """A description of the cases, ready for JSON."""
+        ...
 
     @property
     def depth_cap(self) -> float | None:
@@ -112,12 +112,9 @@ class PromptCases:
         self.prompts, self._count, self._images = prompts, count, images
 
     @property
-    def facts(self) -> dict[str, Any]:
-        return {"prompts": len(self.prompts), "seeds": self._count}
-
-    @property
     def identity(self) -> str:
-        return text_digest("\n".join(self.prompts))
+        images = [] if self._images is None else [self._images.identity]
+        return text_digest("\n".join([*self.prompts, *images]))
 
     def __len__(self) -> int:
         return self._count
@@ -169,7 +166,6 @@ class ShardCases:
         sample = self._samples.sample(number, ("depth", "normal"))
         if self._modality and (sample.inverse_depth if self._modality == "depth" else sample.normal) is None:
             raise UserError(f"sample {sample.key} has no {self._modality}", hint="prepare shards that carry it")
-        camera = (sample.record.get("scene") or {}).get("camera") or {}
         return Case(
             number,
             sample.key,
@@ -178,7 +174,7 @@ class ShardCases:
             sample.image.astype(np.float32) / np.float32(255),
             sample.inverse_depth,
             None if sample.normal is None else unit_normals(sample.normal),
-            np.array(camera["intrinsics"]) if "intrinsics" in camera else None,
+            _intrinsics(sample.record),
         )
 
     def image(self, number: int) -> NDArray[np.float32]:
@@ -189,6 +185,13 @@ class ShardCases:
     def captions(self) -> list[Caption]:
         """The captions of all samples; images are not decoded."""
         return [shard_caption(raw) for raw in self._samples.raw()]
+
+
+def _intrinsics(record: Mapping[str, Any]) -> NDArray[np.float64] | None:
+    try:
+        return np.array(record["scene"]["camera"]["intrinsics"], np.float64).reshape(3, 3)
+    except (KeyError, TypeError, ValueError):  # no scene of a world, or one without camera
+        return None
 
 
 class FolderCases:
@@ -203,7 +206,7 @@ class FolderCases:
     def __init__(self, folder: Path, modality: str, kind: DepthKind = "auto") -> None:
         self._pairs = list(find_pairs(folder, modality).items())
         self._modality, self._kind = modality, kind
-        self.identity = f"{files_digest(folder, (truth for _, (_, truth) in self._pairs))} {kind}"
+        self.identity = f"{files_digest(folder, (path for _, pair in self._pairs for path in pair))} {kind}"
         self.facts = {"folder": str(folder), "samples": len(self)}
 
     def __len__(self) -> int:

@@ -78,7 +78,7 @@ def find_maps(folder: Path, modality: str) -> dict[str, Path]:
     """Return finished maps by key; an image of no stated kind is a map here.
 
     Raises:
-        UserError: the folder has no such pairs.
+        UserError: the folder has no maps of the modality.
     """
     if not (maps := _index(folder, modality, MAPS, unmarked=MAPS)):
         raise UserError(f"no maps of {modality} in {folder}", hint=f"looked for {', '.join(MAPS)}")

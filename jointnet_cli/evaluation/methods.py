@@ -100,12 +100,12 @@ class MethodSettings:
 class DepthSettings(MethodSettings):
     """Settings of methods that predict maps of an image."""
 
-    ensemble: Annotated[int, Param("Predictions whose median is the result.", "N", ge=1)] = 1
+    ensemble: Annotated[int, Param("Predictions whose median is the result.", "N", ge=1)] = MethodSettings.ensemble
     strength: Annotated[
         float, Param("How much of the input `refine` replaces; 1 starts from pure noise.", "FRACTION", ge=0, le=1)
-    ] = 0.4
+    ] = MethodSettings.strength
     refine_from: Annotated[str, Param("Method whose depth `refine` refines.", "KIND[:VALUE]")] = (
-        "midas:dpt_beit_large_512"
+        MethodSettings.refine_from
     )
 
 
@@ -251,9 +251,10 @@ def expand_checkpoints(texts: Sequence[str]) -> tuple[list[str], dict[str, tuple
         if not found:
             hint = f"jointnet train diorama/base --out {run or 'runs/base'} --set 'train.export_steps=[0,50,200]'"
             raise UserError(f"{run or CHECKPOINTS} has no exported models", hint=hint)
+        name = name or re.sub("[=:]", "-", Path(run).name)  # a name in a spec holds neither
         for step, folder in found.items():
-            row = f"{name or Path(run).name} {step}"
-            steps[row] = name or Path(run).name, step
+            row = f"{name} {step}"
+            steps[row] = name, step
             expanded.append(f"{row}=jointnet:{folder}{mark}{query}")
     return expanded, steps
 

@@ -14,10 +14,10 @@ from helpers.shards import read_shards, write_tar
 from jointnet_cli.data.build import build_plan, open_plan
 from jointnet_cli.data.folders import images_below
 from jointnet_cli.data.job import PrepareJob
-from jointnet_cli.data.plan import FOLDER, Plan, read_plan
+from jointnet_cli.data.plan import Plan, read_plan
 from jointnet_cli.data.prepare import prepare
 from jointnet_cli.data.settings import FilterSettings
-from jointnet_cli.data.shards.format import png, unpack
+from jointnet_cli.data.shards.format import PLAN, png, unpack
 from jointnet_cli.data.shards.index import count_samples, read_samples
 from jointnet_cli.data.source_files import Source
 from jointnet_cli.errors import UserError
@@ -207,7 +207,7 @@ def test_our_own_shards_can_be_sifted_again_and_again(photos: Path, tmp_path: Pa
         prepare(PrepareJob(out, plan, SETTINGS))
         source = out
     assert len(content(source)) == 9
-    assert read_plan(source / FOLDER).funnel["rows read"] == 3
+    assert read_plan(source / PLAN).funnel["rows read"] == 3
 
 
 @pytest.mark.parametrize("make", ["empty", "bad record", "no tar"])

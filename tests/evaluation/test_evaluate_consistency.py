@@ -9,8 +9,9 @@ import pytest
 import torch
 from helpers import tables
 from torchmetrics.functional.classification import binary_auroc
-from typer.testing import Result
+from typer.testing import CliRunner, Result
 
+from jointnet_cli.cli import app
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.captions import read_prompts
 from jointnet_cli.evaluation.judge.prompts import fixed_prompts, prompts_of_all_biomes
@@ -181,6 +182,14 @@ def test_numbers_beside_pictures_are_depth_and_no_normals(evaluate: Evaluate, tm
     assert answer.exit_code == 0, answer.stderr
     row = json.loads(answer.stdout)["rows"]["theirs"]
     assert row["edge AUC"]["count"] == 2 and row["depth to normals, °"] is None
+
+
+def test_prompts_of_stdin(tmp_path: Path, evaluation_shards: Path) -> None:
+    method, out = ["--method", f"worlds=shards:{evaluation_shards}"], ["--out", str(tmp_path / "out")]
+    command = ["evaluate", "consistency", "--prompts", "-", "--samples", "2", "--json", *method, *out]
+    ran = CliRunner().invoke(app, command, input="a lake\nocean reef\n")
+    assert ran.exit_code == 0, ran.stderr
+    assert json.loads((tmp_path / "out/settings.json").read_text())["prompts"] == ["a lake", "ocean reef"]
 
 
 def test_a_model_without_depth_is_refused(evaluate: Evaluate, tiny_folder: Callable[[str], Path]) -> None:

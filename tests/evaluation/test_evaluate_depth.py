@@ -6,15 +6,19 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 import torch
 from helpers import tables
+from helpers.shards import read_shards, write_shard, write_tar
 from helpers.tables import values
 from helpers.teachers import save_dpt
 from numpy.typing import NDArray
@@ -23,9 +27,11 @@ from torch import distributed
 from torchmetrics.functional import mean_absolute_percentage_error, mean_squared_error
 
 from jointnet_cli.errors import UserError
+from jointnet_cli.evaluation.captions import Caption
 from jointnet_cli.evaluation.cases import FolderCases, Middlebury, ShardCases
 from jointnet_cli.evaluation.folders import read_predicted_depth, read_true_depth
 from jointnet_cli.evaluation.joint_methods import DEPTH
+from jointnet_cli.evaluation.judge.classifier import load_labelled
 from jointnet_cli.evaluation.methods import MethodSettings, open_method
 from jointnet_cli.evaluation.metrics.depth import at_size, depth_errors
 from jointnet_cli.files.exr import write_exr
@@ -308,6 +314,77 @@ def test_checkpoints_of_a_run(tmp_path: Path, evaluation_shards: Path, tiny_fold
         "--shards", evaluation_shards, "--method", f"checkpoints:{tmp_path}", "--out", tmp_path / "other"
     )
     assert refused.exit_code == 2 and "has no exported models" in refused.stderr
+
+
+def test_a_mean_of_images_of_different_sizes_is_refused(tmp_path: Path, training_shards: Path) -> None:
+    first, second = list(read_shards([training_shards / "00000.tar"]))[:2]
+    assert second.inverse_depth is not None
+    half = replace(second, image=second.image[::2], inverse_depth=second.inverse_depth[::2])
+    (tmp_path / "set").mkdir()
+    write_shard(tmp_path / "set/00000.tar", [first, half])
+    command = ("--shards", training_shards, "--limit", 2, "--out", tmp_path / "out")
+    result = evaluate(*command, "--method", f"mean-depth:{tmp_path / 'set'}")
+    assert result.exit_code == 2 and result.stderr.count("mean-depth needs samples of one size") == 1, result.stderr
+    assert f"{half.key} is 48x24, those before it 48x48" in result.stderr
+
+
+def test_the_mean_of_shards_wherever_they_are(training_shards: Path) -> None:
+    names = f"{training_shards}/{{00000..00000}}.tar"
+    specs = [f"mean-depth:{place}" for place in (training_shards, names, f"file://{training_shards}")]
+    methods = [open_method(spec, DEPTH, MethodSettings()) for spec in specs]
+    assert len({method.identity for method in methods}) == 1
+    case = ShardCases(training_shards)[0]
+    depths = [method.predict(case).depth for method in methods]
+    assert all(np.array_equal(depth, depths[0]) for depth in depths)
+
+
+def test_other_images_are_other_cases(tmp_path: Path, distances: Depth) -> None:
+    picture(tmp_path / "images/a.png")
+    millimetres(tmp_path / "depth/a.png", distances)
+    before = FolderCases(tmp_path, "depth").identity
+    assert FolderCases(tmp_path, "depth").identity == before
+    Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "images/a.png")
+    assert FolderCases(tmp_path, "depth").identity != before
+
+
+FOREIGN = [
+    {"scene": "ai_001_001"},
+    {"scene": ["a"]},
+    {"scene": None},
+    {"scene": {"camera": "pinhole"}},
+    {"scene": {"camera": {"intrinsics": [1, 2]}}},
+    {"scene": {"biome": "kitchen", "time": "day", "objects": [], "camera": {"pitch": 0}}},
+]
+
+
+@pytest.mark.parametrize("record", FOREIGN, ids=str)
+def test_samples_of_another_data_set_have_no_scene(
+    record: dict[str, Any], tmp_path: Path, evaluation_shards: Path
+) -> None:
+    world = next(read_shards([evaluation_shards / "00000.tar"]))
+    write_shard(tmp_path / "00000.tar", [replace(world, record=record)])
+    cases = ShardCases(tmp_path, "depth")
+    assert cases[0].intrinsics is None and cases[0].inverse_depth is not None
+    assert cases.captions == [Caption(world.caption)]
+    with pytest.raises(UserError, match="has no scene record"):
+        load_labelled(tmp_path)
+
+
+def test_a_damaged_record_is_none(tmp_path: Path, evaluation_shards: Path) -> None:
+    with tarfile.open(evaluation_shards / "00000.tar") as tar:
+        members = {info.name: tar.extractfile(info).read() for info in tar if info.isreg()}  # type: ignore[union-attr]
+    name = next(name for name in members if name.endswith(".json"))
+    for damaged in (members[name][:-9], b"3"):
+        shard = write_tar(tmp_path / "00000.tar", {**members, name: damaged})
+        cases = ShardCases(shard)
+        assert [caption.asked is None for caption in cases.captions] == [True] + 7 * [False]
+        assert cases.captions[0].text
+        with pytest.raises(UserError, match="the record of sample"):
+            cases[0]
+        assert cases[1].intrinsics is not None
+        result = evaluate("--shards", shard, "--limit", 2, "--method", "constant", "--out", tmp_path / "out")
+        assert result.exit_code == 1 and json.loads(result.stdout)["facts"]["scenes"] == 1, result.stderr
+        shutil.rmtree(tmp_path / "out")
 
 
 def test_refined_depth_is_kept_by_what_it_starts_from(

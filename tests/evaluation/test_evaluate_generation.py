@@ -15,17 +15,21 @@ from helpers import tables
 from helpers.pipelines import SIDE, save_clip, save_judge, save_ldm3d
 from helpers.tables import table
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from jointnet_cli.cli import app
 from jointnet_cli.data.worlds import vocabulary
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation.captions import fixed_captions, read_coco
-from jointnet_cli.evaluation.cases import Case, FolderImages, ShardCases
+from jointnet_cli.evaluation.captions import Caption, fixed_captions, read_coco
+from jointnet_cli.evaluation.cases import Case, FolderImages, PromptCases, ShardCases
 from jointnet_cli.evaluation.judge.labels import PAINTED, TIMES, UNKNOWN, named_objects
 from jointnet_cli.evaluation.judge.prompts import fixed_prompts
-from jointnet_cli.evaluation.methods import MethodSettings, open_method
+from jointnet_cli.evaluation.methods import MethodSettings, Prediction, open_method
+from jointnet_cli.evaluation.metrics.captions import Clip, clip_similarity
+from jointnet_cli.evaluation.metrics.metric import Predictions
 from jointnet_cli.evaluation.pipelines import GENERATION, Ldm3d, unpack_disparity
+from jointnet_cli.evaluation.runner import Runner
 from jointnet_cli.files.decode import read_samples
 from jointnet_cli.model.checkpoint import extend, load_model, save_model
 from jointnet_cli.model.jointnet_json import CONTROLNET_DIRECT_EXTEND, DIRECT_EXTEND
@@ -238,6 +242,31 @@ def test_the_pictures_of_a_folder_are_no_maps(tmp_path: Path) -> None:
         FolderImages(tmp_path / "empty")
     with pytest.raises(UserError, match="no folder"):
         FolderImages(tmp_path / "none")
+
+
+def test_prompts_of_other_images_are_other_cases(training_shards: Path, evaluation_shards: Path) -> None:
+    prompts = ["a lake", "ocean reef"]
+    every = [PromptCases(prompts, 2)] + [
+        PromptCases(prompts, 2, ShardCases(shards)) for shards in (training_shards, evaluation_shards)
+    ]
+    assert len({cases.identity for cases in every}) == 3
+    assert PromptCases(prompts, 2, ShardCases(evaluation_shards)).identity == every[-1].identity
+
+
+def test_another_clip_of_the_same_name_measures_again(tmp_path: Path) -> None:
+    first = Clip(str(save_clip(tmp_path / "a/clip")), torch.device("cpu"))
+    folder = save_clip(tmp_path / "b/clip")
+    assert Clip(str(folder), torch.device("cpu")).key == first.key
+    weights = load_file(folder / "model.safetensors")
+    save_file({**weights, "logit_scale": weights["logit_scale"] + 1}, folder / "model.safetensors", {"format": "pt"})
+    second = Clip(str(folder), torch.device("cpu"))
+    assert second.name == first.name and second.key != first.key
+    runner = Runner(tmp_path / "out", {})
+    image = np.random.default_rng(0).random((16, 16, 3), np.float32)
+    made = Predictions("a", "a", {0: {}}, lambda *_: Prediction(image))
+    for clip in (first, second):
+        clip_similarity(clip, [Caption("a lake")], 5)(made, runner)
+    assert len(list((tmp_path / "out/items").iterdir())) == 2
 
 
 def test_a_folder_of_other_captions(tmp_path: Path, judge: Path, tiny_folder: Folders) -> None:

@@ -117,6 +117,13 @@ def test_rows_on_reserved_worlds(tmp_path: Path, evaluation_shards: Path, tiny_f
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/items/*/*")} == before
 
 
+def test_normals_of_depth_that_has_seen_the_truth_do_not_compete(tmp_path: Path, evaluation_shards: Path) -> None:
+    methods = [word for kind in ("reduced:2", "reduced:8", "constant") for word in ("--method", f"from-depth:{kind}")]
+    result = evaluate("--shards", evaluation_shards, "--limit", 2, *methods, "--out", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    assert "**" not in (tmp_path / "table.md").read_text()
+
+
 def test_a_folder_of_normals_and_what_is_assumed_of_depth(tmp_path: Path) -> None:
     truth, depth = tmp_path / "truth", tmp_path / "depth"
     for folder in (truth / "images", truth / "normals", depth):

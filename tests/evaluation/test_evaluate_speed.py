@@ -28,7 +28,9 @@ def test_a_row_of_every_method(tiny_folder: Callable[[str], Path], evaluation_sh
     where = ["--model", str(tiny_folder("masked")), "--prompts", str(tmp_path / "prompts.txt"), "--width", 96]
     options = ["--seeds", 1, "--images", 2, "--shards", str(evaluation_shards), "--out", str(tmp_path / "out")]
     rows = [word for name, how in (methods | same).items() for word in ("--method", f"{name}=jointnet:?{how}")]
-    table = tables.values(tables.evaluate("speed", *where, *options, *rows, "--json"))
+    result = tables.evaluate("speed", *where, *options, *rows, "--json")
+    table, facts = tables.values(result), tables.table(result)["facts"]
+    assert (facts["prompts"], facts["panoramas"], facts["images"]) == (2, 2, 2)
     # Three windows across, with guidance. paper: six tiles a step, and three windows more while step <= int(0.4 * steps).
     # fast: the whole image alone twice, three tiles, six tiles; without guidance at the last timestep, 249.
     assert {name: row["evaluations"] for name, row in table.items() if name != "real images"} == {
@@ -43,6 +45,17 @@ def test_a_row_of_every_method(tiny_folder: Callable[[str], Path], evaluation_sh
     assert table["again"][change] == pytest.approx(0, abs=1e-6)
     assert table["fast"][change] == pytest.approx(table["fast"][INTRA] - table["paper"][INTRA], abs=1e-6)
     assert table["fast"]["FD-EffLite0"] > 0 and table["fast"]["AbsRel"] > 0
+
+
+def test_facts_state_what_is_made(evaluation_shards: Path) -> None:
+    """Of 512 images there are no more than samples, and none without shards or a judge."""
+    for shards, images in ((str(evaluation_shards), 8), (None, 0)):
+        command = SpeedEvaluation(shards=shards, limit=None)
+        facts = command.facts(command.parts(), [])
+        assert (facts["prompts"], facts["panoramas"], facts["images"]) == (16, 64, images)
+    command = SpeedEvaluation(shards=str(evaluation_shards), limit=3)
+    facts = command.facts(command.parts(), [])
+    assert (facts["prompts"], facts["panoramas"], facts["images"]) == (3, 3, 3)
 
 
 def test_the_default_rows_hold_every_preset() -> None:

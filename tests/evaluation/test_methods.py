@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -13,7 +14,14 @@ from jointnet_cli.cli.evaluate import COMMANDS
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.evaluation import Evaluation
 from jointnet_cli.evaluation.joint_methods import JointMethod
-from jointnet_cli.evaluation.methods import MODEL_KINDS, MethodSettings, MethodSpec, parse_method, parse_methods
+from jointnet_cli.evaluation.methods import (
+    MODEL_KINDS,
+    MethodSettings,
+    MethodSpec,
+    expand_checkpoints,
+    parse_method,
+    parse_methods,
+)
 from jointnet_cli.sampling.presets import Sampling
 
 KINDS = ("jointnet", "folder", "constant", "refine")
@@ -65,6 +73,18 @@ def test_a_method_overrides_settings() -> None:
     assert fault.value.hint == "did you mean steps?"
     with pytest.raises(UserError, match="steps must be a whole number, got 'many'"):
         settings.override("steps=many")
+
+
+@pytest.mark.parametrize("name", ["lr=0.004", "12:30"])
+def test_checkpoints_of_a_run_whose_name_marks_a_spec(name: str, tmp_path: Path) -> None:
+    for step in (0, 20):
+        (tmp_path / f"{name}/models/{step:07}").mkdir(parents=True)
+    texts, steps = expand_checkpoints([f"checkpoints:{tmp_path / name}?steps=1"])
+    plain = re.sub("[=:]", "-", name)
+    assert steps == {f"{plain} 0": (plain, 0), f"{plain} 20": (plain, 20)}
+    assert parse_methods(texts, KINDS) == [
+        MethodSpec(f"{plain} {step}", "jointnet", f"{tmp_path / name}/models/{step:07}?steps=1") for step in (0, 20)
+    ]
 
 
 def complete_shard(folder: Path) -> None:

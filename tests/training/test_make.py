@@ -2,6 +2,8 @@
 
 import json
 import runpy
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,21 @@ def test_stages_find_what_was_encoded_as_it_came(tmp_path: Path, monkeypatch: py
 
     shards = ShardSet.open(tmp_path / "worlds")
     assert load_latents(shards, MAPS, encode, encoder_hash(vae)).latents.shape[:3] == (2, 4, len(MAPS))
+
+
+def test_a_failure_ends_the_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = script("make.py", monkeypatch)
+    made, start, children = make["main"].__globals__, make["_start"], []
+
+    def fail(options: object) -> None:
+        children.append(start(["-c", "import time; time.sleep(600)"], tmp_path / "log", module=False))
+        make["_finish"](start(["-c", "raise SystemExit(3)"], tmp_path / "log", module=False))
+
+    monkeypatch.setitem(made, "make", fail)
+    monkeypatch.setattr(sys, "argv", ["make.py", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"make\.py: failed"):
+        make["main"]()
+    assert children[0].wait(10) == -signal.SIGTERM
 
 
 def test_a_model_is_shipped_with_another_decoder_of_the_same_encoder(

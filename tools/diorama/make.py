@@ -40,6 +40,8 @@ ON_A_GPU: dict[str, dict[str, object]] = {
     "inpaint": {"batch_size": 256, "learning_rate": 5e-3, "compile": "true"},
 }
 """Larger batches keep a GPU busy, and bear higher learning rates."""
+CHILDREN: list[subprocess.Popen[bytes]] = []
+"""Processes that were started."""
 
 
 def main() -> None:
@@ -49,14 +51,22 @@ def main() -> None:
     if options.encode is not None:
         encode_as_they_come(out, options.scenes, options.encode, options.encoders)
         return
+    try:
+        make(options)
+    finally:
+        for child in CHILDREN:
+            child.terminate()
+
+
+def make(options: argparse.Namespace) -> None:
+    """Render, train all stages, ship and measure."""
+    out: Path = options.out
     gpu = torch.cuda.is_available()
-    watch = _watch_gpu(out) if gpu else None
+    if gpu:
+        _watch_gpu(out)
     shards, encoders = out / "worlds", (os.cpu_count() or 1) // 2 if gpu else 1
-    rendering = _start(
-        ["prepare", "worlds", "--count", options.scenes, "--size", 128, "--out", shards, "--quiet"],
-        out / "render.log",
-        rank=15,
-    )
+    worlds = ["prepare", "worlds", "--count", options.scenes, "--shard-size", SHARD, "--size", 128]
+    rendering = _start([*worlds, "--out", shards, "--quiet"], out / "render.log", rank=15)
     if gpu:
         _await(lambda: _ready(shards) * SHARD >= min(FIRST, options.scenes), rendering)
     else:
@@ -83,8 +93,6 @@ def main() -> None:
     shutil.rmtree(out / "model", ignore_errors=True)
     ship(str(out / "inpaint/model"), out / "model", out / "decoder/model")
     measure(out)
-    if watch:
-        watch.terminate()
     print(out / "model")
 
 
@@ -202,7 +210,8 @@ def _start(arguments: list[object], log: Path, *, module: bool = True, rank: int
         *map(str, arguments),
     ]
     with log.open("ab") as file:
-        return subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        CHILDREN.append(subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, "OMP_NUM_THREADS": "1"}))
+    return CHILDREN[-1]
 
 
 def _finish(process: subprocess.Popen[bytes]) -> None:
@@ -219,13 +228,13 @@ def _await(done: Callable[[], bool], *processes: subprocess.Popen[bytes]) -> Non
         time.sleep(0.5)
 
 
-def _watch_gpu(out: Path) -> subprocess.Popen[bytes] | None:
+def _watch_gpu(out: Path) -> None:
     """Write the GPU's utilisation and memory every two seconds."""
     if not shutil.which("nvidia-smi"):
-        return None
+        return
     query = "--query-gpu=timestamp,utilization.gpu,memory.used,power.draw"
     with (out / "gpu.csv").open("ab") as file:
-        return subprocess.Popen(["nvidia-smi", query, "--format=csv,noheader", "-l", "2"], stdout=file)
+        CHILDREN.append(subprocess.Popen(["nvidia-smi", query, "--format=csv,noheader", "-l", "2"], stdout=file))
 
 
 def _say(words: str) -> None:

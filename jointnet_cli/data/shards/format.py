@@ -25,6 +25,9 @@ IMAGES = ("png", "jpg", "jpeg", "webp")
 MAP_SUFFIXES = {name: f"{name}.png" for name in MODALITIES if name != RGB}
 """The suffix of a map's member, by modality."""
 
+PLAN = ".plan"
+"""The folder beside the shards of images that says which has which place, and how they were made."""
+
 UINT16 = 65535
 
 

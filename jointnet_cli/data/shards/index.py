@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jointnet_cli.data.shards.archive import StrictTarInfo, headers, is_metadata, open_tar, scan
-from jointnet_cli.data.shards.format import IMAGES, Faults, complete_shards, sample_count, stated_count, stats_path
+from jointnet_cli.data.shards.format import IMAGES, Faults, complete_shards, read_stats, stated_count, stats_path
 from jointnet_cli.data.shards.remote import BLOCK, RemoteFile, file_system, is_url, read_small, retrying
 from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files.atomic import write_text
@@ -31,6 +31,8 @@ class Shard:
     location: str
     """Path or URL."""
     count: int
+    sha256: str = ""
+    """The digest that its stats file states, if there is one."""
 
 
 def list_shards(source: str | Path, *, evaluation: bool = False) -> list[str]:
@@ -76,7 +78,7 @@ def count_samples(locations: Sequence[str], progress: Progress | None = None) ->
     shards = []
     for number, location in enumerate(locations):
         if location in stated:
-            shards.append(Shard(location, stated[location]))
+            shards.append(stated[location])
         else:
             count, overlooked, scattered = counts.count(location)
             shards.append(Shard(location, count))
@@ -218,24 +220,29 @@ def _stats_name(location: str) -> str:
     return location.removesuffix(".tar") + "_stats.json"
 
 
-def _stated(locations: Sequence[str]) -> dict[str, int]:
+def _stated(locations: Sequence[str]) -> dict[str, Shard]:
     """Return what stats files say, where there are any."""
-    stated = {location: sample_count(Path(location)) for location in locations if not is_url(location)}
-    found = {location: number for location, number in stated.items() if number}
+    local = {location: read_stats(Path(location)) for location in locations if not is_url(location)}
+    shards = [_shard(location, stats) for location, stats in local.items() if stats]
+    found = {shard.location: shard for shard in shards if shard.count}
     remote = [location for location in locations if is_url(location) and location.endswith(".tar")]
     if remote:
         for location, content in zip(remote, read_small([_stats_name(each) for each in remote]), strict=True):
-            if content is not None and (number := _stated_count(content)) is not None:
-                found[location] = number
+            if content is not None and (shard := _remote_shard(location, content)) is not None:
+                found[location] = shard
     return found
 
 
-def _stated_count(content: bytes) -> int | None:
+def _remote_shard(location: str, content: bytes) -> Shard | None:
     try:
-        count = stated_count(from_json(content))
+        shard = _shard(location, from_json(content))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
-    return count if count >= 0 else None
+    return shard if shard.count >= 0 else None
+
+
+def _shard(location: str, stats: Mapping[str, Any]) -> Shard:
+    return Shard(location, stated_count(stats), str(stats.get("sha256", "")))
 
 
 def state_of(location: str) -> str:

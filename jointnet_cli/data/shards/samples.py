@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from jointnet_cli.data.plan import FOLDER
-from jointnet_cli.data.shards.format import Sample, unpack
+from jointnet_cli.data.shards.format import PLAN, Sample, unpack
 from jointnet_cli.data.shards.index import Raw
 from jointnet_cli.errors import UserError, reading
 from jointnet_cli.files.text import load_object
@@ -160,7 +159,7 @@ def _resized(values: NDArray[np.float32], size: Size, modality: str) -> NDArray[
 @cache
 def _is_padded(folder: Path) -> bool:
     """Return whether the plan of a local set states `resize = "border"`."""
-    facts = load_object(folder / FOLDER / "plan.json").get("facts", {})
+    facts = load_object(folder / PLAN / "plan.json").get("facts", {})
     return bool(facts.get("image", {}).get("resize") == "border")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -70,7 +70,7 @@ class ShardSet:
             count = min(shard.count, left)
             left -= count
             if count:
-                kept.append(Shard(shard.location, count))
+                kept.append(replace(shard, count=count))
         return tuple(kept)
 
     @cached_property
@@ -143,9 +143,12 @@ class ShardSet:
 
     @cached_property
     def digest(self) -> str:
-        """A digest of the samples that does not depend on their location."""
-        counts = "\n".join(f"{Path(shard.location).name} {shard.count}" for shard in self._counted)
-        return text_digest(f"{next(self.raw())['__key__']}\n{counts}")
+        """A digest of the samples that does not depend on their location.
+
+        It changes with any byte of a shard whose stats state its SHA-256, otherwise only with the first key and the counts.
+        """
+        shards = "\n".join(f"{Path(each.location).name} {each.count} {each.sha256}".rstrip() for each in self._counted)
+        return text_digest(f"{next(self.raw())['__key__']}\n{shards}")
 
     @cached_property
     def has_training_seeds(self) -> bool:

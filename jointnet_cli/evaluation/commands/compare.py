@@ -108,7 +108,10 @@ class TallyCommand:
         Literal["half", "drop"], Param("No difference is half a win for each side, or left out of the wins.")
     ] = "half"
     out: Annotated[
-        Path, Param("Folder of the tables; that of pairs is in pairs/.", "DIR", panel=OUTPUT_PANEL, flag="--out -o")
+        Path,
+        Param(
+            "Folder of the tables; that of pairs is in pairs/.", "DIR", panel=OUTPUT_PANEL, flag="--out -o", out=True
+        ),
     ] = Path("evaluation/tally")
     json: Json = False
     quiet: Quiet = False

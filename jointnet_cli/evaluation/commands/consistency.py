@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from jointnet_cli.evaluation.commands.panorama import Prompts
@@ -41,14 +41,19 @@ class ConsistencyEvaluation(Evaluation):
         Param("Width of the panoramas.", "PIXELS", ge=1, shown="four times the model's size", panel=VIEW_PANEL),
     ] = None
 
-    def cases(self, count: int) -> PromptCases:
-        """Return `count` prompts, from the first on and again from the first."""
+    @cached_property
+    def listed(self) -> Sequence[str]:
+        """The prompts, read once, because stdin can be read only once."""
         from jointnet_cli.evaluation.captions import read_prompts
-        from jointnet_cli.evaluation.cases import PromptCases
         from jointnet_cli.evaluation.judge.prompts import prompts_of_all_biomes
 
-        listed = prompts_of_all_biomes() if self.prompts is None else read_prompts(self.prompts)
-        return PromptCases(listed, count)
+        return prompts_of_all_biomes() if self.prompts is None else read_prompts(self.prompts)
+
+    def cases(self, count: int) -> PromptCases:
+        """Return `count` prompts, from the first on and again from the first."""
+        from jointnet_cli.evaluation.cases import PromptCases
+
+        return PromptCases(self.listed, count)
 
     def kinds(self) -> Kinds:
         from jointnet_cli.evaluation.joint_methods import SAMPLES
@@ -86,7 +91,7 @@ class ConsistencyEvaluation(Evaluation):
         return {name: own, f"{name}, {SHUFFLED}": control}
 
     def identity(self, parts: Sequence[TablePart]) -> Mapping[str, Any]:
-        return {"prompts": self.cases(1).prompts}
+        return {"prompts": self.listed}
 
     def facts(self, parts: Sequence[TablePart], made: Sequence[Made]) -> Mapping[str, Any]:
         from jointnet_cli.evaluation.metrics.consistency import SHARE

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from jointnet_cli.evaluation.evaluation import Quiet
+from jointnet_cli.files.paths import check_folder
 from jointnet_cli.files.text import to_json
 from jointnet_cli.params import INPUT_PANEL, OUTPUT_PANEL, Param
 
@@ -35,6 +36,7 @@ class JudgeCommand:
 
     def run(self, watch: Watch) -> int:
         """Train, save and print the facts."""
+        check_folder(self.out)
         from jointnet_cli.evaluation.judge.classifier import load_labelled, train_judge
 
         training, held_out = load_labelled(self.training, self.limit), load_labelled(self.held_out, evaluation=True)

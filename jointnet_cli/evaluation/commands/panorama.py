@@ -164,9 +164,11 @@ class PanoramaEvaluation(Evaluation):
 
         features = f"weight {WEIGHT:g}, decay {DECAY:g}, on features of the model's own encoder, not LPIPS"
         synchronized = any("syncdiffusion" in text for text in self.methods or self.defaults)
+        count = self.count(parts[0], None)
         view = {"span": self.canvas.span, "wrap": self.wrap}
         return {
-            **self.cases.facts,
+            "prompts": min(len(self.cases.prompts), count),
+            "panoramas": count,
             "canvas": {"width": self.width or "4 x height", "height": self.height or "model's", **view},
             "stride": "in latent pixels",
             "seam": f"{SEAM}; 1 is none",

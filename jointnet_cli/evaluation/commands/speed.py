@@ -29,8 +29,8 @@ PANORAMAS, IMAGES, DEPTH = "panoramas", "images", "depth"
 class SpeedEvaluation(Evaluation):
     """Measure presets and single shortcuts: evaluations of the network, seconds, and the quality that they keep.
 
-    Images are compared with those of the method named `reference`, which comes first; differences are taken from the
-    first other method.
+    Images are compared with those of the first method; differences are taken from the first method that is not named
+    `reference`.
     With `--shards` also the Fréchet distance of single images and the error of `depth`, with `--judge` prompt adherence.
 
     Methods: `jointnet:MODEL`, with settings such as `jointnet:?preset=fast&steps=10`.
@@ -76,6 +76,7 @@ class SpeedEvaluation(Evaluation):
             width=self.width,
             wrap=True,
             perceptual=self.perceptual,
+            limit=self.limit,
             resamples=self.resamples,
             settings=self.settings,
         )
@@ -151,7 +152,7 @@ class SpeedEvaluation(Evaluation):
         return {
             **self.panoramas.facts(parts[:1], first),
             "evaluation": "one window through all branches, with guidance twice; the whole image counts for its area",
-            "images": self.images if len(parts) > 1 else 0,
+            "images": next((self.count(part, None) for part in parts if part.key == IMAGES), 0),
         }
 
     def method_facts(self, made: Made) -> Mapping[str, Any]:

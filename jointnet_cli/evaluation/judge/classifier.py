@@ -19,7 +19,17 @@ from torch.nn import functional as F
 
 from jointnet_cli.data.shards.shard_set import EVALUATION_COMMAND, ShardSet
 from jointnet_cli.errors import UserError, reading
-from jointnet_cli.evaluation.judge.labels import BIOMES, COLOURS, KINDS, PAINTED, TIMES, UNKNOWN, VIEWS, Labels, label
+from jointnet_cli.evaluation.judge.labels import (
+    BIOMES,
+    COLOURS,
+    KINDS,
+    PAINTED,
+    TIMES,
+    UNKNOWN,
+    VIEWS,
+    Labels,
+    label_record,
+)
 from jointnet_cli.files.atomic import follow_umask
 from jointnet_cli.files.text import load_json, to_json
 from jointnet_cli.progress import Progress
@@ -178,11 +188,11 @@ def load_labelled(shards: str | Path, limit: int | None = None, *, evaluation: b
     """
     images, labels, keys = [], [], []
     for sample in ShardSet.open(shards, evaluation=evaluation).samples(()):
-        if "scene" not in sample.record:
+        if (answers := label_record(sample.record, sample.caption)) is None:
             raise UserError(f"sample {sample.key} has no scene record", hint="labels come from shards of worlds")
         image = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)[None].float() / 255
         images.append((shrink(image)[0] * 255).round().byte())
-        labels.append(label(sample.record["scene"], sample.caption))
+        labels.append(answers)
         keys.append(sample.key)
         if len(keys) == limit:
             break
@@ -193,7 +203,7 @@ def train_judge(
     training: Labelled,
     held_out: Labelled,
     *,
-    epochs: int = 12,
+    epochs: int,
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> Judge:

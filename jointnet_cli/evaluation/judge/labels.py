@@ -14,6 +14,7 @@ is visible, though not always all of it. Hence:
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,14 @@ def label(scene: dict[str, Any], caption: str) -> Labels:
     view = _view(scene["camera"]["pitch"])
     biome = BIOMES.index(scene["biome"]) if view == "level" else UNKNOWN
     return Labels(biome, TIMES.index(scene["time"]), VIEWS.index(view), present, tuple(colour))
+
+
+def label_record(record: Mapping[str, Any], caption: str) -> Labels | None:
+    """Return the labels of a sample from its record; `None` if the record holds no scene of a world."""
+    try:
+        return label(record["scene"], caption)
+    except (KeyError, TypeError, ValueError):  # other data sets name a scene, or describe it in other words
+        return None
 
 
 def _view(pitch: float) -> str:

@@ -17,7 +17,7 @@ from jointnet_cli.evaluation.captions import Caption
 from jointnet_cli.evaluation.intervals import share_estimate
 from jointnet_cli.evaluation.judge.classifier import Judge, StackedLabels, accuracy
 from jointnet_cli.evaluation.judge.labels import UNKNOWN, Labels
-from jointnet_cli.evaluation.metrics.features import judge_key
+from jointnet_cli.evaluation.metrics.features import judge_key, weights_digest
 from jointnet_cli.evaluation.metrics.metric import PerCase, Predictions
 from jointnet_cli.evaluation.report import Cell, Column
 from jointnet_cli.evaluation.runner import Record, Runner
@@ -39,6 +39,8 @@ class Clip:
 
     name: str
     """The name in tables: the hub id, or the name of the folder."""
+    key: str
+    """A digest of its weights."""
 
     def __init__(self, source: str, device: torch.device) -> None:
         from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
@@ -61,6 +63,7 @@ class Clip:
         except UserError as fault:
             raise UserError(str(fault), hint=hint) from fault
         self.name = Path(source).resolve().name if Path(source).is_dir() else source
+        self.key = weights_digest(self._model)
         self._device = device
 
     @torch.inference_mode()
@@ -81,7 +84,7 @@ def clip_similarity(clip: Clip, captions: Sequence[Caption], resamples: int) -> 
         return {"similarity": clip.similarity(predictions.tensor(number), captions[number].text)}
 
     columns = {"similarity": Column(f"CLIP similarity ({clip.name})", "higher", 2)}
-    return PerCase(columns, resamples, measure, key=f"CLIP {clip.name}", title="CLIP")
+    return PerCase(columns, resamples, measure, key=f"CLIP {clip.name} {clip.key}", title="CLIP")
 
 
 QUESTIONS = ("biome", "time", "view", "objects", "colour", "imagined")

@@ -30,7 +30,7 @@ FIT_PIXELS = 2048
 
 @dataclass(frozen=True)
 class DepthErrors:
-    """The errors of one prediction, or their means over several."""
+    """The errors of one prediction."""
 
     abs_rel: float
     """Mean of |depth - truth| / truth."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.error import URLError
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jointnet_cli.errors import UserError, did_you_mean, reading
@@ -189,7 +189,13 @@ def last_features(judge: Judge, images: Tensor) -> Tensor:
 
 def judge_key(judge: Judge) -> str:
     """Return a digest of its weights."""
+    return weights_digest(judge.net)
+
+
+def weights_digest(network: nn.Module) -> str:
+    """Return a digest of a network's weights."""
     digest = hashlib.sha256()
-    for name, weights in judge.net.state_dict().items():
-        digest.update(name.encode() + weights.contiguous().numpy().tobytes())
+    for name, weights in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(weights.flatten().view(torch.uint8).cpu().numpy())
     return digest.hexdigest()[:12]

@@ -24,7 +24,7 @@ from jointnet_cli.files.atomic import atomic_file, write_text
 from jointnet_cli.files.images import read_image
 from jointnet_cli.files.maps import read_map, relative_disparity
 from jointnet_cli.files.metadata import read_record
-from jointnet_cli.files.paths import IMAGE_SUFFIXES, file_digest, is_below, text_digest
+from jointnet_cli.files.paths import IMAGE_SUFFIXES, OUTPUT_ENDINGS, file_digest, is_below, text_digest
 from jointnet_cli.files.text import load_object, read_bytes, read_text, to_json
 from jointnet_cli.progress import Progress
 
@@ -268,7 +268,7 @@ def read_samples(folder: Path) -> list[StudySample]:
         name, _, kind = path.stem.rpartition(".")
         if name and kind in MAPS:
             maps[name][kind] = path
-        elif not (name and (kind == "preview" or kind.endswith("-uncertainty"))):
+        elif not path.name.endswith(OUTPUT_ENDINGS):
             images[name if name and kind == "image" else path.stem] = path
     if not images:
         raise UserError(f"no images in {folder}", hint=f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")

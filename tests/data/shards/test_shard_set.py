@@ -10,6 +10,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -150,9 +151,23 @@ def test_a_set_is_counted_once(folder: Path) -> None:
 
 
 def test_a_digest_that_older_evaluations_know(folder: Path) -> None:
+    """Of shards whose stats state no SHA-256, such as those of other programs."""
+    for number, count in enumerate(COUNTS):
+        stats_path(folder / f"{number:05}.tar").write_text(json.dumps({"count": count}))
     assert ShardSet.open(folder).digest == text_digest("000\n00000.tar 5\n00001.tar 3")
     stats_path(folder / "00000.tar").write_text('{"count": 4}')
     assert ShardSet.open(folder).digest == text_digest("000\n00000.tar 4\n00001.tar 3")
+
+
+def test_a_digest_changes_with_the_bytes_that_stats_state(folder: Path) -> None:
+    before = ShardSet.open(folder).digest
+    assert before == ShardSet.open(folder, 2).digest == ShardSet.open(f"file://{folder}").digest
+    larger = [replace(sample(number), image=np.zeros((48, 48, 3), np.uint8)) for number in range(10, 13)]
+    (folder / "00001.tar").unlink()
+    stats_path(folder / "00001.tar").unlink()
+    write_shard(folder / "00001.tar", larger)
+    after = ShardSet.open(folder).digest
+    assert before != after == ShardSet.open(f"file://{folder}").digest
 
 
 def test_shards_on_the_web(web: ShardWeb) -> None:

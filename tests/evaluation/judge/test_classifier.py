@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.tables import evaluate
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.evaluation.judge.classifier import (
@@ -99,6 +101,17 @@ def test_refusals(training: Labelled, tmp_path: Path) -> None:
             Judge.load(tmp_path)
     with pytest.raises(UserError, match="both sets"):
         train_judge(training, training, epochs=1)
+
+
+def test_a_file_in_place_of_the_folder_is_refused_before_training(
+    tmp_path: Path, training_shards: Path, evaluation_shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "judge").touch()
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = evaluate(
+        *("judge", "--training", training_shards, "--held-out", evaluation_shards, "--out", tmp_path / "judge")
+    )
+    assert result.exit_code == 2 and result.stderr.startswith(f"error: {tmp_path}/judge is not a folder"), result.stderr
 
 
 def test_accuracy_by_hand() -> None:

@@ -11,8 +11,9 @@ from helpers.shards import find_shards, read_shards
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jointnet_cli.data.shards.shard_set import ShardSet
 from jointnet_cli.errors import UserError
-from jointnet_cli.evaluation import baselines
+from jointnet_cli.evaluation.baselines import mean_disparity
 from jointnet_cli.evaluation.cases import WORLDS_CAP
 from jointnet_cli.evaluation.metrics.depth import FIT_PIXELS, DepthErrors, align, depth_errors
 from jointnet_cli.sampling.presets import Sampling
@@ -122,12 +123,8 @@ def test_nothing_to_compare_is_refused() -> None:
         errors_of(PREDICTED.log() / 0, TRUTH)
 
 
-def test_mean_disparity_is_the_mean(training_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    means = []
-    for count in (1, 2):
-        monkeypatch.setattr(baselines, "MEAN_SAMPLES", count)
-        means.append(baselines.mean_disparity(training_shards))
-    first, second = means
+def test_mean_disparity_is_the_mean(training_shards: Path) -> None:
+    first, second = (mean_disparity(ShardSet.open(training_shards, count)) for count in (1, 2))
     samples = read_shards(find_shards(training_shards), ("depth",))
     next(samples)
     depth = next(samples).inverse_depth

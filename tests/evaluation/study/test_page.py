@@ -169,6 +169,13 @@ def test_prompts_of_foreign_pictures_lie_in_text_files(tmp_path: Path) -> None:
     assert {kind: path.name for kind, path in second.maps.items()} == {"depth": "b.depth.png"}
 
 
+def test_stereo_images_and_textures_of_a_result_are_not_compared(methods: Path) -> None:
+    for ending in ("sbs.png", "180_LR.jpg", "360_TB.jpg", "mesh.front.png", "mesh.behind.png", "preview.png"):
+        Image.new("RGB", (4, 4)).save(methods / f"coral/00000_0_x.{ending}")
+    Image.new("L", (4, 4)).save(methods / "coral/00000_0_x.depth-uncertainty.png")
+    assert [sample.name for sample in read_samples(methods / "coral")] == [f"0000{n}_{n}_x" for n in range(4)]
+
+
 def sample(name: str, prompt: str = "", seed: int = 0) -> StudySample:
     return StudySample(name, Path(name), {}, prompt, seed)
 

@@ -149,6 +149,12 @@ def test_the_command_prints_and_writes_both_tables(tmp_path: Path, ballots: list
     ]
 
 
+def test_tables_are_not_written_to_stdout(tmp_path: Path, ballots: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = tally(*ballots, "--key", tmp_path / "key", "--out", "-")
+    assert ran.exit_code == 2 and "--out" in ran.stderr and not (tmp_path / "-").exists(), ran.stderr
+
+
 def test_faults(tmp_path: Path, ballots: list[Path]) -> None:
     key = write_key(tmp_path)
     whole = [("p0", 0, "left")]
