@@ -41,6 +41,10 @@ _DEPTH = 24
 """Where a PNG states its bits a sample."""
 
 
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+"""Chunks of a PNG."""
+
+
 def read_raster(source: Path | bytes, name: str | None = None) -> Raster:
     """Decode an image file, upright as its orientation says; of an animation or a file of several pages the first.
 
@@ -88,15 +92,19 @@ def read_srgb8(source: Path | bytes, name: str | None = None) -> NDArray[np.uint
     return eight_bits(to_srgb(read_raster(source, name), name or str(source)))
 
 
-def open_image(path: Path) -> Image.Image:
-    """Open and decode an image by Pillow, upright, for the texts and XMP that it carries.
+def read_info(path: Path) -> dict[str | tuple[int, int], Any]:
+    """Return what an image carries beside its pixels, by Pillow's names: texts, XMP, comments.
 
-    Raises `UserError` if the file is missing, damaged, or not an image.
+    Its pixels are decoded only if they are a PNG's and texts lie behind them. Raises `UserError` if the file is missing, its
+    header is damaged, or it is not an image.
     """
-    with _decoding(str(path)):
-        picture = _open(_content(path), str(path))
-        _load_upright(picture)
-        return picture
+    with _decoding(str(path)), Image.open(path) as picture:
+        if picture.format == "PNG":
+            check_pixels(path, picture.height, picture.width, _pixel_bytes(picture))
+            names = [name for name, _ in _chunks(path)]
+            if any(name in _TEXTS for name in names[names.index(b"IDAT") :]):
+                picture.load()
+        return dict(picture.info)
 
 
 def raster_size(path: Path) -> tuple[int, int]:
@@ -129,16 +137,20 @@ def raster_size(path: Path) -> tuple[int, int]:
 
 def _may_be_turned(path: Path, image: Image.Image) -> bool:
     """Return whether an image may state an orientation. Pillow decodes a PNG to look for one behind its pixels."""
-    if image.format != "PNG":
-        return True
+    stating = (b"Raw profile type exif", b"XML:com.adobe.xmp")
+    return image.format != "PNG" or any(
+        name == b"eXIf" or (name in _TEXTS and start.split(b"\0")[0] in stating) for name, start in _chunks(path)
+    )
+
+
+def _chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the name of every chunk of a PNG and the first 32 bytes from its content on."""
     with path.open("rb") as stream:
         at = stream.seek(8)
         while len(head := stream.read(40)) >= 8:
             length, name = struct.unpack_from(">I4s", head)
-            if name == b"eXIf" or head[8:].split(b"\0")[0] in (b"Raw profile type exif", b"XML:com.adobe.xmp"):
-                return True
+            yield name, head[8:]
             at = stream.seek(at + length + 12)
-    return False
 
 
 def has_deep_colour(picture: Image.Image) -> bool:

@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.atomic import atomic_file
 from jointnet_cli.files.color import by_bands, linear_to_srgb
-from jointnet_cli.files.decode import open_image, read_raster
+from jointnet_cli.files.decode import read_info, read_raster
 from jointnet_cli.files.exr import is_exr, read_exr
 from jointnet_cli.files.exr_channels import IMAGE_LAYERS
 from jointnet_cli.files.raster import fractions, to_srgb
@@ -118,8 +118,11 @@ def read_image(path: Path) -> NDArray[np.float32]:
 
 
 def read_text(path: Path) -> dict[str, str]:
-    """Return the text chunks of a PNG, empty if it has none. Raises `UserError` if the file is not an image."""
-    return {key: str(value) for key, value in getattr(open_image(path), "text", {}).items()}
+    """Return the texts of a PNG, empty if it has none, and for other images. Raises `UserError` if the file is not an image."""
+    info = read_info(path)
+    with path.open("rb") as stream:
+        is_png = stream.read(4) == b"\x89PNG"
+    return {str(key): str(value) for key, value in info.items() if isinstance(value, str)} if is_png else {}
 
 
 def _exr_image(path: Path) -> NDArray[np.float32]:

@@ -58,14 +58,17 @@ def gpano_xmp(view: Projection | Sphere, width: int, height: int) -> str:
 
 def read_gpano(path: Path) -> Projection | Sphere | None:
     """Return the panorama that a PNG or JPEG states; `None` for any other file and for what cannot be used."""
-    from jointnet_cli.files.decode import open_image
+    from jointnet_cli.files.decode import raster_size, read_info
 
     try:
-        picture = open_image(path)
+        info = read_info(path)
+        packet = info.get("xmp") or info.get(PNG_KEY) or b""
+        if not packet:
+            return None
+        height, width = raster_size(path)
     except UserError:
         return None
-    packet = picture.info.get("xmp") or picture.info.get(PNG_KEY) or ""
-    return parse_gpano(packet.decode("utf-8", "replace") if isinstance(packet, bytes) else packet, *picture.size)
+    return parse_gpano(packet.decode("utf-8", "replace") if isinstance(packet, bytes) else packet, width, height)
 
 
 def parse_gpano(packet: str, width: int, height: int) -> Projection | Sphere | None:

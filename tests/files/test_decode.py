@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
-from PIL.PngImagePlugin import PngImageFile
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.decode import has_deep_colour, raster_size, read_samples
-from jointnet_cli.files.images import read_image
+from jointnet_cli.files.images import read_image, read_text
+from jointnet_cli.files.metadata import read_gpano
 
 COLOUR = arrays.arrays(np.uint16, st.tuples(st.integers(1, 4), st.integers(1, 4), st.sampled_from([3, 4])))
 RAW, DEFLATE = 1, 8
@@ -145,3 +146,18 @@ def test_the_size_of_a_png_is_read_without_its_pixels(
     monkeypatch.setattr(PngImageFile, "load", lambda image: loaded.append(image) or load(image))
     assert raster_size(folder / "a.png") == ((6, 4) if turned else (4, 6))
     assert not loaded or turned
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_the_texts_of_a_png_are_read_without_its_pixels(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, behind: bool
+) -> None:
+    texts = PngInfo()
+    texts.add(b"tEXt", b"Title\0reef", after_idat=behind)
+    Image.new("RGB", (6, 4)).save(folder / "a.png", pnginfo=texts)
+    loaded: list[object] = []
+    load = PngImageFile.load
+    monkeypatch.setattr(PngImageFile, "load", lambda image: loaded.append(image) or load(image))
+    assert read_text(folder / "a.png") == {"Title": "reef"}
+    assert read_gpano(folder / "a.png") is None
+    assert bool(loaded) is behind
