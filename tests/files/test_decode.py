@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
-from PIL.PngImagePlugin import PngImageFile, PngInfo
+from PIL.PngImagePlugin import PngImageFile
 
 from jointnet_cli.errors import UserError
 from jointnet_cli.files.decode import has_deep_colour, raster_size, read_samples
@@ -152,9 +152,11 @@ def test_the_size_of_a_png_is_read_without_its_pixels(
 def test_the_texts_of_a_png_are_read_without_its_pixels(
     folder: Path, monkeypatch: pytest.MonkeyPatch, behind: bool
 ) -> None:
-    texts = PngInfo()
-    texts.add(b"tEXt", b"Title\0reef", after_idat=behind)
-    Image.new("RGB", (6, 4)).save(folder / "a.png", pnginfo=texts)
+    Image.new("RGB", (6, 4)).save(folder / "a.png")
+    data, text = (folder / "a.png").read_bytes(), b"tEXtTitle\0reef"
+    at = data.index(b"IEND" if behind else b"IDAT") - 4
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    (folder / "a.png").write_bytes(data[:at] + chunk + data[at:])
     loaded: list[object] = []
     load = PngImageFile.load
     monkeypatch.setattr(PngImageFile, "load", lambda image: loaded.append(image) or load(image))
