@@ -131,7 +131,7 @@ class Depth(Request):
 
     @property
     def is_panorama(self) -> bool:
-        return False  # a photo's own files, whatever it shows
+        return False  # it has the files of any photo, also if the photo is a panorama
 
     @property
     def title(self) -> str:

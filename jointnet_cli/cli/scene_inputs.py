@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jointnet_cli.cli.console import note
 from jointnet_cli.cli.inputs import projection_of, recorded_depth, require_files, require_one_size
@@ -52,6 +52,20 @@ class SceneFiles:
         """Return its seed, 0 where no record states one."""
         seed = self.record.get("seed")
         return seed if isinstance(seed, int) and 0 <= seed <= MAX_SEED else 0
+
+
+class _Depth(NamedTuple):
+    """The depth of a scene, as its file has it."""
+
+    values: NDArray[np.float32]
+    """(H, W): relative disparity in [0, 1], or metres, infinite where the sky is."""
+    meaning: str
+    """What the file was taken for."""
+    scale: DepthScale | None = None
+    """What disparity means, where that is known of this file."""
+    metres: bool = False
+    has_sky: bool = True
+    """Whether disparity 0 is the sky."""
 
 
 def find_scene(path: Path, depth: Path | None = None, out: Path = Path("outputs")) -> SceneFiles:
@@ -140,7 +154,6 @@ def read_scene(
     """
     from jointnet_cli.files.exr import exr_notes
     from jointnet_cli.files.images import read_image
-    from jointnet_cli.files.maps import disparity_of_distance, read_map, with_endless_sky
     from jointnet_cli.scene.layer_file import layer_path, read_layer
     from jointnet_cli.scene.scene import SKY, scene_of
 
@@ -148,26 +161,13 @@ def read_scene(
     if files.image != files.depth:
         for words in exr_notes(files.image):
             note(f"{files.image}: {words}", quiet)
-    known, metres, sky = None, False, SKY
-    if (recorded := recorded_depth(files.depth, kind, channel)) is not None:
-        depth, meaning = recorded
-        metres = depth.quantity == "distance" and not scale.stated
-        known = None if scale.stated or metres else depth.scale
-        values = depth.values
-        if depth.quantity == "distance":
-            values = with_endless_sky(values) if metres else disparity_of_distance(values)
-    elif not scale.stated and (metric := _metres(files.depth, kind, channel)) is not None:
-        (values, meaning), metres = metric, True
-    elif (raw := _raw_disparity(files.depth, kind, channel, scale)) is not None:
-        values, known, meaning = raw
-        sky = -1.0  # its lowest number is some distance, too
-    else:
-        values, meaning = read_map(files.depth, "depth", kind, channel)
-    note(f"{files.depth}: {meaning}", quiet)
-    require_one_size((files.image, image), (files.depth, values))
-    if metres:
-        return _metric_scene(image, values, projection, sharpen=scale.sharpen)
-    scene = scene_of(image, values, projection, known or scale.scale(values), sky=sky, sharpen=scale.sharpen)
+    depth = _read_depth(files.depth, kind, channel, scale)
+    note(f"{files.depth}: {depth.meaning}", quiet)
+    require_one_size((files.image, image), (files.depth, depth.values))
+    if depth.metres:
+        return _metric_scene(image, depth.values, projection, sharpen=scale.sharpen)
+    known, sky = depth.scale or scale.scale(depth.values), SKY if depth.has_sky else -1.0
+    scene = scene_of(image, depth.values, projection, known, sky=sky, sharpen=scale.sharpen)
     layer = layer_path(files.depth)
     return read_layer(layer, scene) if scale.layers is None and layer and layer.is_file() else scene
 
@@ -186,40 +186,34 @@ def _of_result(sidecar: Path, depth: Path | None) -> SceneFiles:
     return SceneFiles(sidecar.name.removesuffix(SIDECAR), image, depth, record)
 
 
-def _metres(path: Path, kind: DepthKind, channel: str | None) -> tuple[NDArray[np.float32], str] | None:
-    """Return distances (H, W) of a file that holds them in metres, infinite for the sky, and what they were taken for.
+def _read_depth(path: Path, kind: DepthKind, channel: str | None, wanted: SceneOptions) -> _Depth:
+    """Return the depth of a file by its record or, without one, by its numbers.
 
-    `None` if it does not: of whole numbers nobody knows how many metres 1 is.
+    Of whole numbers nobody knows how many metres 1 is.
     """
-    from jointnet_cli.files.maps import depth_numbers, with_endless_sky
-
-    numbers = depth_numbers(path, channel)
-    if numbers.whole is not None or (numbers.kind if kind == "auto" else kind) != "distance":
-        return None
-    origin = f" (channel {numbers.channel})" if numbers.channel else ""
-    words = ["distance, taken for metres" + origin, *numbers.notes]
-    return with_endless_sky(numbers.values), "; ".join(words)
-
-
-def _raw_disparity(
-    path: Path, kind: DepthKind, channel: str | None, wanted: SceneOptions
-) -> tuple[NDArray[np.float32], DepthScale, str] | None:
-    """Return disparity (H, W), its scale and what it was taken for, where flags give the scale of numbers beyond 0 to 1."""
     from jointnet_cli.convert.read import scaled_disparity
-    from jointnet_cli.files.maps import depth_numbers
+    from jointnet_cli.files.maps import depth_numbers, disparity_of_distance, disparity_of_numbers, with_endless_sky
     from jointnet_cli.scene.scene import DepthScale
 
-    if wanted.depth_scale is None or wanted.depth_shift is None:
-        return None
+    if (recorded := recorded_depth(path, kind, channel)) is not None:
+        depth, meaning = recorded
+        if depth.quantity == "disparity":
+            return _Depth(depth.values, meaning, None if wanted.stated else depth.scale)
+        if wanted.stated:
+            return _Depth(disparity_of_distance(depth.values), meaning)
+        return _Depth(with_endless_sky(depth.values), meaning, metres=True)
     numbers = depth_numbers(path, channel)
-    if (numbers.kind if kind == "auto" else kind) == "distance":
-        return None
-    given = DepthScale.from_scale(wanted.depth_scale, wanted.depth_shift)
-    values, scale, moved = scaled_disparity(path, numbers.values, given, raw=True)
-    if scale is None or not moved:
-        return None
-    origin = f" (channel {numbers.channel})" if numbers.channel else ""
-    return values, scale, "; ".join([f"disparity{origin}{moved}", *numbers.notes])
+    if numbers.are_distances(kind):
+        if numbers.whole is None and not wanted.stated:
+            meaning = numbers.meaning(f"distance, taken for metres{numbers.origin}")
+            return _Depth(with_endless_sky(numbers.values), meaning, metres=True)
+    elif wanted.depth_scale is not None and wanted.depth_shift is not None:
+        given = DepthScale.from_scale(wanted.depth_scale, wanted.depth_shift)
+        values, scale, moved = scaled_disparity(path, numbers.values, given, raw=True)
+        if moved:
+            meaning = numbers.meaning(f"disparity{numbers.origin}{moved}")
+            return _Depth(values, meaning, scale, has_sky=False)  # its lowest number is some distance, too
+    return _Depth(*disparity_of_numbers(path, numbers, kind))
 
 
 def _metric_scene(

@@ -175,7 +175,7 @@ def _sidecar(path: Path) -> dict[str, Any]:
 
 def _comment(path: Path) -> str:
     """Return the description of a TIFF, also of one that Pillow does not read, or the comment of a JPEG."""
-    from PIL import Image
+    from jointnet_cli.files.decode import read_info
 
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
@@ -183,8 +183,7 @@ def _comment(path: Path) -> str:
 
             with tifffile.TiffFile(path) as file:
                 return str(file.pages.first.description)
-        with Image.open(path) as picture:
-            comment = picture.info.get("comment") or ""
+        comment = read_info(path).get("comment") or ""
     except Exception:  # what cannot be used counts as not stated
         return ""
     return comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)

@@ -137,7 +137,7 @@ def _read_depth(path: Path, content: Content, source: SourceOptions, stated: Con
     quantity: Quantity = "distance" if told == "distance" else "disparity"
     code = _code(path, quantity, numbers, source, stated, content.used)
     values, scale = code.decode(stored), source.metres.scale or stated.scale
-    note = f"{quantity}{f' (channel {channel})' if channel else ''}"
+    note = f"{quantity}{numbers.origin}"
     if quantity == "disparity":
         note += ", white is near" if code.white > code.black else ", white is far"
         values, scale, moved = scaled_disparity(path, values, scale, source.metres.fitted)

@@ -56,6 +56,19 @@ class DepthNumbers(NamedTuple):
             return named
         return "distance" if np.nan_to_num(self.values, nan=0.0).max(initial=0) > 1 else "disparity"
 
+    def are_distances(self, kind: DepthKind) -> bool:
+        """Return whether they are distances, as `kind` says or, if it is `auto`, they themselves."""
+        return (self.kind if kind == "auto" else kind) == "distance"
+
+    @property
+    def origin(self) -> str:
+        """The channel in words, such as ` (channel Z)`; empty if there is none."""
+        return f" (channel {self.channel})" if self.channel else ""
+
+    def meaning(self, words: str) -> str:
+        """Return what they are taken for, in words and with the notes."""
+        return "; ".join([words, *self.notes])
+
 
 def read_map(path: Path, modality: str, kind: DepthKind = "auto", channel: str | None = None) -> MapFile:
     """Read a map of the modality `depth` or `normal`.
@@ -69,7 +82,9 @@ def read_map(path: Path, modality: str, kind: DepthKind = "auto", channel: str |
     Raises:
         UserError: a file that cannot be read, or that holds no such map; a `channel` that it does not have.
     """
-    return _read_normal(path, channel) if modality == "normal" else _read_depth(path, kind, channel)
+    if modality == "normal":
+        return _read_normal(path, channel)
+    return disparity_of_numbers(path, depth_numbers(path, channel), kind)
 
 
 def header_size(path: Path, part: str = "depth", name: str | None = None) -> tuple[int, int]:
@@ -164,16 +179,19 @@ def bounded_disparity(
     return np.nan_to_num(values, nan=low, posinf=high, neginf=low), (low, high)
 
 
-def _read_depth(path: Path, kind: DepthKind, channel: str | None) -> MapFile:
-    numbers = depth_numbers(path, channel)
-    origin = f" (channel {numbers.channel})" if numbers.channel else ""
-    notes = "".join(f"; {note}" for note in numbers.notes)
-    if (numbers.kind if kind == "auto" else kind) == "distance":
-        return MapFile(disparity_of_distance(numbers.values), f"distance{origin}, turned into disparity{notes}")
+def disparity_of_numbers(path: Path, numbers: DepthNumbers, kind: DepthKind) -> MapFile:
+    """Return relative disparity (H, W) of the numbers of a depth file, and what they were taken for.
+
+    Raises `UserError` if no number is finite.
+    """
+    if numbers.are_distances(kind):
+        words = f"distance{numbers.origin}, turned into disparity"
+        return MapFile(disparity_of_distance(numbers.values), numbers.meaning(words))
     values, moved = bounded_disparity(path, numbers.values)
     if moved is None:
-        return MapFile(values, f"disparity{origin}, near is bright{notes}")
-    return MapFile(relative_disparity(values), f"disparity{origin}, brought to the range 0 to 1{notes}")
+        return MapFile(values, numbers.meaning(f"disparity{numbers.origin}, near is bright"))
+    words = f"disparity{numbers.origin}, brought to the range 0 to 1"
+    return MapFile(relative_disparity(values), numbers.meaning(words))
 
 
 def kind_of_channel(channel: str | None) -> DepthKind | None:

@@ -93,16 +93,23 @@ class ModelFolder:
         """The folder of the first tokenizer, and of the model's list of words if it has one."""
         return self.base / next(iter(self.family.tokenizers))
 
+    @property
+    def unit(self) -> int:
+        """Sides of images have to be multiples of this, in pixels."""
+        return self.factor * self.multiple
+
+    def nearest_side(self, pixels: float) -> int:
+        """Return the nearest side that the model can work on, in pixels."""
+        return max(self.unit, self.unit * round(pixels / self.unit))
+
     def latent_side(self, pixels: int, what: str) -> int:
         """Pixels to latent pixels.
 
         Raises:
             UserError: no positive multiple of what the model can work on; `what` is the option to correct.
         """
-        unit = self.factor * self.multiple
-        if pixels < unit or pixels % unit:
-            nearest = max(unit, round(pixels / unit) * unit)
-            raise UserError(f"{what} must be a multiple of {unit}, got {pixels}", hint=f"--{what} {nearest}")
+        if (nearest := self.nearest_side(pixels)) != pixels:
+            raise UserError(f"{what} must be a multiple of {self.unit}, got {pixels}", hint=f"--{what} {nearest}")
         return pixels // self.factor
 
     def weights_hash(self) -> str:

@@ -163,11 +163,10 @@ def generate_layout(task: Generate, folder: ModelFolder) -> Layout:
     height, width = task.height, task.width
     if task.maps:
         high, wide = next(iter(task.maps.values())).shape[:2]
-        unit = folder.factor * folder.multiple
         if width is not None:
-            height = height or max(unit, unit * round(width * high / wide / unit))
+            height = height or folder.nearest_side(width * high / wide)
         elif height is not None:
-            width = max(unit, unit * round(height * wide / high / unit))
+            width = folder.nearest_side(height * wide / high)
         else:
             return photo_layout(high, wide, folder, task.resolved(folder).tiles)
     rows = folder.latent_side(height or folder.size, "height")

@@ -124,10 +124,8 @@ def check_network(recipe: JointRecipe, model: ModelFolder) -> None:
     Raises:
         UserError: the joint model has other branches or another architecture, or it cannot work on images of that size.
     """
-    unit = model.factor * model.multiple
-    if (size := recipe.data.size) and size % unit:
-        nearest = max(unit, round(size / unit) * unit)
-        raise UserError(f"data.size {size} is not a multiple of {unit}", hint=f"--set data.size={nearest}")
+    if (size := recipe.data.size) and (nearest := model.nearest_side(size)) != size:
+        raise UserError(f"data.size {size} is not a multiple of {model.unit}", hint=f"--set data.size={nearest}")
     if model.branches == [RGB]:
         return
     if model.branches != recipe.data.maps:

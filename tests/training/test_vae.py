@@ -202,7 +202,7 @@ def test_mirrored_normals_point_the_other_way(tiny: Tiny) -> None:
 
 
 def test_features_need_rgb_in_every_batch(tiny: Tiny) -> None:
-    with pytest.raises(UserError, match="of which every batch needs a crop") as caught:
+    with pytest.raises(UserError, match="every batch needs an RGB crop") as caught:
         opened(tiny("vae", "vae.feature_weight=0.1", "train.batch_size=2"))
     assert caught.value.hint == "--set train.batch_size=3, or more"
 

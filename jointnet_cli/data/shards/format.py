@@ -201,7 +201,7 @@ def pack(sample: Sample) -> Entry:
 def unpack(raw: Mapping[str, Any], maps: Collection[str]) -> Sample:
     """Decode a sample as webdataset groups it: the content of its members by their suffixes.
 
-    The image is upright and sRGB, whatever its orientation, profile, alpha or bits (`files.raster.to_srgb`). A map that lies
+    The image is brought upright and to 8-bit sRGB without alpha (`files.raster.to_srgb`). A map that lies
     across an image turned by 90 degrees was stored like the image, and is turned with it; any other map is upright already.
 
     Raises:

@@ -164,7 +164,7 @@ class VaeStage:
             raise UserError(f"data.crop {self.crop} must be a multiple of {self.factor} and at most {min(sides)}")
         if features and recipe.train.batch_size < len(recipe.data.maps):
             raise UserError(
-                "features are compared on RGB, of which every batch needs a crop",
+                "every batch needs an RGB crop, because features of RGB are compared",
                 hint=f"--set train.batch_size={len(recipe.data.maps)}, or more",
             )
         if weights:
